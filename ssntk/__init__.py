@@ -1,0 +1,48 @@
+"""Bifurcations of recurrent networks, and what they do to learning.
+
+Importing this changes no global configuration. Kernels near a bifurcation need double precision:
+`jax.config.update("jax_enable_x64", True)`.
+"""
+
+import importlib
+import importlib.metadata
+from typing import TYPE_CHECKING, Any
+
+from ssntk.bifurcation.continuation import Branch as Branch
+from ssntk.bifurcation.continuation import continuation as continuation
+from ssntk.bifurcation.family import Family as Family
+from ssntk.bifurcation.locate import Bifurcation as Bifurcation
+from ssntk.bifurcation.locate import locate as locate
+from ssntk.dynamics.fixed_points import FixedPoints as FixedPoints
+from ssntk.dynamics.fixed_points import find_fixed_points as find_fixed_points
+from ssntk.dynamics.integrate import Integrator as Integrator
+from ssntk.dynamics.integrate import simulate as simulate
+from ssntk.dynamics.probe import Probe as Probe
+from ssntk.errors import NumericalError as NumericalError
+from ssntk.kernel.jacobian import parameter_jacobian as parameter_jacobian
+from ssntk.kernel.ntk import ntk as ntk
+from ssntk.kernel.ntk import ntk_spectrum as ntk_spectrum
+from ssntk.kernel.spectrum import Spectrum as Spectrum
+from ssntk.kernel.steady_state import steady_state_ntk as steady_state_ntk
+from ssntk.models import normal_forms as normal_forms
+from ssntk.models.base import AbstractStateSpaceModel as AbstractStateSpaceModel
+from ssntk.models.ctrnn import CTRNN as CTRNN
+from ssntk.models.vector_field import VectorField as VectorField
+from ssntk.sweep.measure import Measurement as Measurement
+from ssntk.sweep.measure import measure as measure
+from ssntk.sweep.plan import Sweep as Sweep
+from ssntk.sweep.run import run as run
+from ssntk.sweep.store import Store as Store
+from ssntk.sweep.store import StoreError as StoreError
+
+if TYPE_CHECKING:
+    from ssntk import plot as plot
+
+__version__ = importlib.metadata.version("ssntk")
+
+
+def __getattr__(name: str) -> Any:
+    # pyplot takes half a second to import, which a training script that only asks for a verdict should not pay.
+    if name == "plot":
+        return importlib.import_module("ssntk.plot")
+    raise AttributeError(f"module 'ssntk' has no attribute {name!r}")

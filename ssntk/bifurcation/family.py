@@ -1,0 +1,102 @@
+"""A model with one scalar parameter."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PyTree
+
+from ssntk.errors import as_array
+from ssntk.models.base import AbstractStateSpaceModel, WithInput, check_model, dtype_of
+from ssntk.models.theta import Positions, get, positions, put
+
+
+class Family(eqx.Module):
+    """A model with one scalar parameter p: `family(p)` is the model there.
+
+    `Family(model, "tau")` or `Family(model, lambda m: m.params["p"])` sets a scalar attribute to p;
+    [`Family.line`][] and [`Family.input`][] move along a direction.
+    """
+
+    model: AbstractStateSpaceModel
+    direction: tuple[Array, ...]
+    offset: Array | None
+    at: Positions = eqx.field(static=True)
+    moves: str = eqx.field(static=True)
+
+    def __init__(self, model: AbstractStateSpaceModel, attribute: str | Callable[[Any], Any]):
+        """**Arguments:** `attribute`: the name of a scalar attribute, or a lens that returns one.
+
+        Raises `ValueError` where there is no such attribute, or it is no floating-point scalar.
+        """
+        model = jax.tree.map(lambda leaf: jnp.asarray(leaf) if isinstance(leaf, (float, np.ndarray)) else leaf, model)
+        check_model(model)
+        if isinstance(attribute, str):
+            if not hasattr(model, attribute):
+                raise ValueError(f"attribute {attribute!r} is not one of {type(model).__name__}")
+            at = positions(model, lambda m: getattr(m, attribute), "attribute")
+        elif callable(attribute):
+            at = positions(model, attribute, "attribute")
+        else:
+            raise ValueError(f"attribute must be a name or a lens, got {type(attribute).__name__}")
+        if len(at) != 1 or get(model, at)[0].size != 1:
+            shapes = [leaf.shape for leaf in get(model, at)]
+            raise ValueError(f"attribute must be one scalar, got shapes {shapes}; for arrays use Family.line")
+        self.model, self.direction, self.offset, self.at, self.moves = model, (), None, at, "attribute"
+
+    @classmethod
+    def line(cls, model: AbstractStateSpaceModel, direction: PyTree) -> "Family":
+        """`model + p * direction`.
+
+        **Arguments:** `direction`: a pytree like the model's arrays; a leaf that is `None` does not move.
+
+        Raises `ValueError` where its structure, a shape or a value does not fit, or nothing moves.
+        """
+        check_model(model)
+        leaves, treedef = jax.tree.flatten(eqx.filter(model, eqx.is_inexact_array), is_leaf=lambda leaf: leaf is None)
+        moved = eqx.filter(direction, eqx.is_array_like)
+        steps, moved_def = jax.tree.flatten(moved, is_leaf=lambda leaf: leaf is None)
+        if moved_def != treedef:
+            raise ValueError("direction must be a pytree like the model's arrays, such as eqx.filter(model, eqx.is_array)")
+        if any(leaf is None and step is not None for leaf, step in zip(leaves, steps, strict=True)):
+            raise ValueError("direction moves a leaf of the model that is not a floating-point array")
+        full = jax.tree.leaves(model, is_leaf=lambda leaf: leaf is None)
+        position = {i: sum(leaf is not None for leaf in full[:i]) for i in range(len(full))}
+        chosen = [(position[i], leaf, step) for i, (leaf, step) in enumerate(zip(leaves, steps, strict=True)) if step is not None]
+        arrays = tuple(as_array(step, "direction", leaf.shape).astype(leaf.dtype) for _, leaf, step in chosen)
+        return cls._make(model, arrays, None, tuple(at for at, _, _ in chosen), "line")
+
+    @classmethod
+    def input(cls, model: AbstractStateSpaceModel, direction: Any, offset: Any = None) -> "Family":
+        """`model` under the constant input `u = offset + p * direction`, each (d,). Any further input is added to it.
+
+        Raises `ValueError` where a shape does not fit or the direction is zero.
+        """
+        check_model(model)
+        d = model.n_input
+        along = as_array(direction, "direction", (d,)).astype(dtype_of(model))
+        offset = jnp.zeros(d) if offset is None else as_array(offset, "offset", (d,))
+        return cls._make(model, (along,), offset.astype(dtype_of(model)), (), "input")
+
+    @classmethod
+    def _make(cls, model: Any, direction: tuple[Array, ...], offset: Array | None, at: Positions, moves: str) -> "Family":
+        if not any(bool(jnp.any(leaf != 0)) for leaf in direction):
+            raise ValueError("direction must not be zero")
+        self = object.__new__(cls)
+        for name, value in (("model", model), ("direction", direction), ("offset", offset), ("at", at), ("moves", moves)):
+            object.__setattr__(self, name, value)
+        return self
+
+    def __call__(self, parameter: float | Float[Array, ""]) -> Any:
+        """The model at this parameter."""
+        p = jnp.asarray(parameter, dtype_of(self.model))
+        if self.moves == "input":
+            assert self.offset is not None
+            return WithInput(self.model, self.offset + p * self.direction[0])
+        here = get(self.model, self.at)
+        if self.moves == "attribute":
+            return put(self.model, self.at, [jnp.broadcast_to(p, here[0].shape).astype(here[0].dtype)])
+        return put(self.model, self.at, [leaf + p * step for leaf, step in zip(here, self.direction, strict=True)])

@@ -1,0 +1,141 @@
+"""Solving the model in time. The only caller of `diffrax.diffeqsolve`."""
+
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from ssntk.dynamics.probe import Probe
+from ssntk.errors import NumericalError, as_count, is_traced
+from ssntk.models.base import AbstractStateSpaceModel, check_model
+
+
+class Integrator(eqx.Module):
+    """How the model is solved: a diffrax solver, and adaptive or fixed steps. Every step sequence lands on the save times.
+
+    - `solver`: an explicit Runge-Kutta method is fastest for kernels; any diffrax ODE solver works.
+    - `rtol`, `atol`: tolerances of the adaptive steps (relative, and absolute in state units).
+    - `dt`: if given, fixed steps: the same number in each save interval, none longer than `dt`.
+    - `max_steps`: the most steps that one solve may take; past it `NumericalError` is raised.
+    """
+
+    solver: diffrax.AbstractSolver = diffrax.Tsit5()
+    rtol: float = 1e-8
+    atol: float = 1e-10
+    dt: float | None = None
+    max_steps: int = 16384
+
+    def __check_init__(self):
+        if not isinstance(self.solver, diffrax.AbstractSolver):
+            raise ValueError(f"solver must be a diffrax solver, got {type(self.solver).__name__}")
+        for name in ("rtol", "atol", "dt"):
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, (int, float)) and np.isfinite(value) and value > 0):
+                raise ValueError(f"{name} must be a positive number, got {value!r}")
+        as_count(self.max_steps, "max_steps")
+
+    def grid(self, ts: Array) -> Array | None:
+        """The fixed step times (N + 1,), or `None` where the steps are adaptive."""
+        if self.dt is None:
+            return None
+        if is_traced(ts):
+            raise ValueError("probe.ts must be concrete with fixed steps: close over the probe instead of passing it to jit")
+        times = np.asarray(ts)
+        lengths = np.diff(times)
+        each = max(1, int(np.ceil(lengths.max() / self.dt * (1 - 1e-12))))
+        if each * lengths.size > self.max_steps:
+            raise NumericalError(
+                f"dt = {self.dt:g} needs {each * lengths.size} steps, more than max_steps = {self.max_steps}; "
+                "raise either"
+            )
+        inner = times[:-1, None] + lengths[:, None] * (np.arange(each) / each)
+        return jnp.asarray(np.append(inner.ravel(), times[-1]).astype(times.dtype))
+
+
+class Trajectory(eqx.Module):
+    """Every step of one solve: `times` (N + 1,), `states` (N + 1, n), and where the save times are, `saved` (T,).
+
+    With adaptive steps N is `max_steps`, and what lies past `saved[-1]` is padding.
+    """
+
+    times: Float[Array, " N+1"]
+    states: Float[Array, "N+1 n"]
+    saved: Int[Array, " T"]
+    result: diffrax.RESULTS
+
+
+def solve(model: AbstractStateSpaceModel, probe: Probe, b: Any, integrator: Integrator, grid: Array | None) -> Trajectory:
+    """Integrate input `b` of a fitted probe and record every accepted step. Traceable and differentiable in the model."""
+    ts, drive = probe.ts, probe.input(b)
+    if grid is None:
+        controller = diffrax.ClipStepSizeController(
+            diffrax.PIDController(rtol=integrator.rtol, atol=integrator.atol), step_ts=ts
+        )
+        max_steps = integrator.max_steps
+    else:
+        controller, max_steps = diffrax.StepTo(grid), grid.shape[0] - 1
+    assert probe.x0 is not None
+    solution = diffrax.diffeqsolve(
+        diffrax.ODETerm(lambda t, x, model: model.vector_field(t, x, drive(t))),
+        integrator.solver,
+        t0=ts[0],
+        t1=ts[-1],
+        dt0=None,
+        y0=probe.x0[b],
+        args=model,
+        saveat=diffrax.SaveAt(t0=True, steps=True),
+        stepsize_controller=controller,
+        max_steps=max_steps,
+        throw=False,
+    )
+    assert solution.ts is not None and solution.ys is not None
+    return Trajectory(solution.ts, solution.ys, jnp.searchsorted(solution.ts, ts), solution.result)
+
+
+def check_solved(result: diffrax.RESULTS, integrator: Integrator) -> None:
+    """Raise `NumericalError` with the reason if any solve failed. Nothing is known while tracing, where this does nothing."""
+    if is_traced(result):
+        return
+    failed = ~np.asarray(result == diffrax.RESULTS.successful)
+    if failed.any():
+        first = int(np.flatnonzero(failed.ravel())[0])
+        code = jax.tree.map(lambda leaf: leaf.ravel()[first], result)
+        raise NumericalError(
+            f"the solve of input {first} failed ({int(failed.sum())} of {failed.size} did; max_steps = "
+            f"{integrator.max_steps}, rtol = {integrator.rtol:g}, atol = {integrator.atol:g}): {diffrax.RESULTS[code]}"
+        )
+
+
+@eqx.filter_jit
+def _simulate(
+    model: AbstractStateSpaceModel, probe: Probe, integrator: Integrator, grid: Array | None
+) -> tuple[Float[Array, "B T n"], diffrax.RESULTS]:
+    def one(b: Any) -> tuple[Array, diffrax.RESULTS]:
+        trajectory = solve(model, probe, b, integrator, grid)
+        # Where the solve failed the rows that were not reached are not to be mistaken for states.
+        states = jnp.where(trajectory.saved[:, None] < trajectory.times.shape[0], trajectory.states[trajectory.saved], jnp.nan)
+        return states, trajectory.result
+
+    return jax.vmap(one)(jnp.arange(probe.n_batch))
+
+
+def simulate(
+    model: AbstractStateSpaceModel, probe: Probe, *, integrator: Integrator | None = None
+) -> Float[Array, "B T n"]:
+    """The states (B, T, n) of `model` at the save times of `probe`.
+
+    **Arguments:** `integrator`: default `Integrator()`. Inside a transformation such as `jax.grad` use it as it is;
+    with fixed steps close over the probe.
+
+    Raises `ValueError` for arguments that do not fit, `NumericalError` where the solver fails.
+    """
+    integrator = Integrator() if integrator is None else integrator
+    check_model(model)
+    probe = probe.fit(model)
+    states, result = _simulate(model, probe, integrator, integrator.grid(probe.ts))
+    check_solved(result, integrator)
+    return states

@@ -1,0 +1,126 @@
+"""What a network is asked: inputs, initial states and the times at which it is looked at."""
+
+from collections.abc import Callable
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from ssntk.errors import as_array
+from ssntk.models.base import AbstractStateSpaceModel, dtype_of
+
+
+class Probe(eqx.Module):
+    """B inputs, B initial states and T save times.
+
+    `ts[0]` is the initial time: there x = x0 and the parameter Jacobian is zero, and its rows are kept.
+    """
+
+    ts: Float[Array, " T"]
+    us: Float[Array, "B d"] | Float[Array, "B T d"] | Callable[[Any], Any] | None
+    x0: Float[Array, " n"] | Float[Array, "B n"] | None
+    mask: Bool[Array, " T"] | Bool[Array, "B T"] | Bool[Array, "B T rows"] | None
+
+    def __init__(self, ts: Any, us: Any = None, x0: Any = None, *, mask: Any = None):
+        """**Arguments:**
+
+        - `ts`: (T,) increasing, T >= 2, in units of time.
+        - `us`: (B, d) constant inputs; (B, T, d) sampled at `ts` and linear in between; a callable t -> (B, d);
+          or `None`, no input.
+        - `x0`: (n,) or (B, n); `None` is the zero state, except in a sweep and in `measure`, where it is x*.
+        - `mask`: (T,), (B, T) or (B, T, rows per time) booleans: what is observed. Rows that are not are zero.
+
+        Raises `ValueError` naming the argument that is wrong.
+        """
+        self.ts = as_array(ts, "ts", ("T",))
+        if self.ts.shape[0] < 2:
+            raise ValueError(f"ts must hold the initial time and at least one more, got {self.ts.shape[0]}")
+        if not isinstance(self.ts, jax.core.Tracer) and not bool((np.diff(np.asarray(self.ts)) > 0).all()):
+            raise ValueError("ts must be strictly increasing")
+        self.us = us if us is None or callable(us) else as_array(us, "us")
+        self.x0 = None if x0 is None else as_array(x0, "x0")
+        if self.us is not None and not callable(self.us):
+            if self.us.ndim not in (2, 3):
+                raise ValueError(f"us must have shape (B, d) or (B, T, d), got {self.us.shape}")
+            if self.us.ndim == 3 and self.us.shape[1] != self.ts.shape[0]:
+                raise ValueError(f"us must have one sample per time, {self.ts.shape[0]}, got {self.us.shape[1]}")
+        if self.x0 is not None and self.x0.ndim not in (1, 2):
+            raise ValueError(f"x0 must have shape (n,) or (B, n), got {self.x0.shape}")
+        batches = {name: size for name, size in (("us", self._us_batch()), ("x0", self._x0_batch())) if size is not None}
+        if len(set(batches.values())) > 1:
+            raise ValueError(f"us and x0 must have the same B, got {batches['us']} and {batches['x0']}")
+        if 0 in batches.values():
+            raise ValueError(f"{next(iter(batches))} must hold at least one input, got B = 0")
+        self.mask = None
+        if mask is not None:
+            mask = jnp.asarray(mask)
+            head = (self.ts.shape[0],) if mask.ndim == 1 else (self.n_batch, self.ts.shape[0])
+            if mask.dtype != bool or mask.ndim not in (1, 2, 3) or mask.shape[: len(head)] != head:
+                raise ValueError(
+                    f"mask must be boolean of shape (T,), (B, T) or (B, T, rows per time) with B = {self.n_batch} "
+                    f"and T = {self.ts.shape[0]}, got {mask.dtype} {mask.shape}"
+                )
+            self.mask = mask
+
+    def _us_batch(self) -> int | None:
+        if self.us is None:
+            return None
+        if callable(self.us):
+            shape = getattr(jax.eval_shape(self.us, self.ts[0]), "shape", ())
+            if len(shape) != 2:
+                raise ValueError(f"us must be a callable t -> (B, d), got shape {shape}")
+            return shape[0]
+        return self.us.shape[0]
+
+    def _x0_batch(self) -> int | None:
+        return self.x0.shape[0] if self.x0 is not None and self.x0.ndim == 2 else None
+
+    @property
+    def n_batch(self) -> int:
+        """B, the number of inputs."""
+        return self._us_batch() or self._x0_batch() or 1
+
+    def fit(self, model: AbstractStateSpaceModel) -> "Probe":
+        """This probe in the model's dtype, with `x0` (B, n) and `us` filled in; `ValueError` where widths differ."""
+        n, d, dtype = model.n_state, model.n_input, dtype_of(model)
+        us = jnp.zeros((self.n_batch, d)) if self.us is None else self.us
+        width = (jax.eval_shape(us, self.ts[0]) if callable(us) else us).shape[-1]
+        if width != d:
+            raise ValueError(f"us must have width {d}, the model's n_input, got {width}")
+        x0 = jnp.zeros(n) if self.x0 is None else self.x0
+        if x0.shape[-1] != n:
+            raise ValueError(f"x0 must have width {n}, the model's n_state, got {x0.shape[-1]}")
+        x0 = jnp.broadcast_to(x0, (self.n_batch, n))
+        return eqx.tree_at(
+            lambda p: (p.ts, p.us, p.x0),
+            self,
+            (self.ts.astype(dtype), us if callable(us) else us.astype(dtype), x0.astype(dtype)),
+            is_leaf=lambda leaf: leaf is None,
+        )
+
+    def input(self, b: Any) -> Callable[[Any], Float[Array, " d"]]:
+        """The input number `b` (int or traced) as a function of time, of a probe that was fit to a model."""
+        us = self.us
+        if us is None:
+            raise ValueError("the probe must be fit to a model first")
+        if callable(us):
+            dtype = self.ts.dtype
+            return lambda t: jnp.asarray(us(t))[b].astype(dtype)
+        if us.ndim == 2:
+            return lambda t: us[b]
+        line = diffrax.LinearInterpolation(self.ts, us[b])
+        return lambda t: line.evaluate(t)
+
+    def observed(self, rows: Float[Array, "B T m p"]) -> Float[Array, "B T m p"]:
+        """`rows` with what is masked set to zero."""
+        if self.mask is None:
+            return rows
+        b, t, m, _ = rows.shape
+        if self.mask.ndim == 3 and self.mask.shape[2] != m:
+            raise ValueError(f"mask must have {m} rows per time, got {self.mask.shape[2]}")
+        mask = self.mask[None, :, None] if self.mask.ndim == 1 else self.mask.reshape(b, t, -1)
+        return jnp.where(jnp.broadcast_to(mask, (b, t, m))[..., None], rows, 0)

@@ -1,0 +1,64 @@
+"""Failures and the checks of arguments that every room shares."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+class NumericalError(RuntimeError):
+    """A computation that did not converge. The message says what failed and what to try."""
+
+
+def is_traced(*trees: Any) -> bool:
+    """Whether any leaf is a tracer, so that its values cannot be looked at."""
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees))
+
+
+def as_array(value: Any, name: str, shape: tuple[int | str, ...] | None = None, *, finite: bool = True) -> jax.Array:
+    """`value` as a floating-point array; `ValueError` naming `name` where its dtype, shape or values are wrong.
+
+    In `shape` an int is a required length and a string is any length.
+    """
+    try:
+        array = jnp.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be an array of real numbers, got {type(value).__name__}") from error
+    if jnp.issubdtype(array.dtype, jnp.integer):
+        array = array.astype(jnp.result_type(float))
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise ValueError(f"{name} must hold real numbers, got dtype {array.dtype}")
+    if shape is not None and (
+        array.ndim != len(shape)
+        or any(isinstance(want, int) and want != got for want, got in zip(shape, array.shape, strict=True))
+    ):
+        wanted = "(" + ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "") + ")"
+        raise ValueError(f"{name} must have shape {wanted}, got {array.shape}")
+    if finite and not isinstance(array, jax.core.Tracer) and not np.isfinite(np.asarray(array)).all():
+        raise ValueError(f"{name} must be finite, got NaN or infinity")
+    return array
+
+
+def as_scalar(value: Any, name: str, *, positive: bool = False) -> jax.Array:
+    """`value` as a floating-point scalar array, checked like [`as_array`][]."""
+    array = as_array(value, name, ())
+    if positive and not isinstance(array, jax.core.Tracer) and float(array) <= 0:
+        raise ValueError(f"{name} must be positive, got {float(array):g}")
+    return array
+
+
+def as_count(value: Any, name: str, *, least: int = 1) -> int:
+    """`value` as an int that is at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise ValueError(f"{name} must be an integer, got {value!r}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
+    return int(value)
+
+
+def as_choice(value: Any, name: str, choices: tuple[str, ...]) -> str:
+    """`value` if it is one of `choices`."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+    return value

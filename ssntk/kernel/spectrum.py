@@ -1,0 +1,140 @@
+"""What a kernel's eigenvalues say, and below which floor they say nothing."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.linalg
+from jaxtyping import Array, Float
+
+from ssntk.errors import NumericalError, as_array
+
+
+class Spectrum(eqx.Module):
+    """The eigenvalues of a kernel K, and what follows from them.
+
+    - `eigenvalues`: descending, (N,) for N rows. Where K = J J^T has more rows than parameters, the surplus is exactly zero.
+    - `floor`: the rounding error of an eigenvalue relative to the first: `(max(rows, p) eps)^2` from the singular values
+      of J, `N eps` from K itself. What lies below `floor * eigenvalues[0]` is noise.
+    - `eigenvectors`: columns, (N, k), of the first k = min(rows, p) eigenvalues, or `None` where they were not asked for.
+    """
+
+    eigenvalues: Float[Array, " N"]
+    floor: float
+    eigenvectors: Float[Array, "N k"] | None
+    structural_zeros: int
+
+    @staticmethod
+    def from_jacobian(jacobian: Any, *, eigenvectors: bool = False) -> "Spectrum":
+        """The spectrum of K = J J^T, from the singular values of J.
+
+        **Arguments:** `jacobian`: (..., p); all axes but the last are rows. `eigenvectors`: whether to keep them.
+
+        Raises `ValueError` where J is not a finite array of at least two dimensions.
+        """
+        array = as_array(jacobian, "jacobian")
+        if array.ndim < 2 or array.size == 0:
+            raise ValueError(f"jacobian must have shape (..., p) and not be empty, got {array.shape}")
+        matrix = np.asarray(array).reshape(-1, array.shape[-1])
+        rows, p = matrix.shape
+        # On the host: LAPACK's own driver is several times faster there than JAX's, and compiles nothing.
+        scale = np.abs(matrix).max() or 1.0
+        try:
+            if eigenvectors:
+                vectors, values, _ = scipy.linalg.svd(matrix / scale, full_matrices=False, check_finite=False)
+            else:
+                vectors, values = None, scipy.linalg.svdvals(matrix / scale, check_finite=False)
+        except np.linalg.LinAlgError as error:
+            raise NumericalError(f"the singular values of the Jacobian did not converge: {error}") from error
+        eigenvalues = np.zeros(rows, matrix.dtype)
+        eigenvalues[: values.size] = (values * scale) ** 2
+        floor = float((max(rows, p) * np.finfo(matrix.dtype).eps) ** 2)
+        return Spectrum(jnp.asarray(eigenvalues), floor, None if vectors is None else jnp.asarray(vectors), max(rows - p, 0))
+
+    @staticmethod
+    def from_kernel(kernel: Any, *, eigenvectors: bool = False) -> "Spectrum":
+        """The spectrum of a kernel (N, N) that was given. Prefer `from_jacobian`, which sees eigenvalues far smaller.
+
+        Raises `ValueError` where K is not a finite, symmetric, positive semidefinite matrix to rounding.
+        """
+        array = as_array(kernel, "kernel", ("N", "N"))
+        if array.shape[0] != array.shape[1] or array.size == 0:
+            raise ValueError(f"kernel must be square and not empty, got {array.shape}")
+        matrix = np.asarray(array)
+        eps, scale = np.finfo(matrix.dtype).eps, float(np.abs(matrix).max()) or 1.0
+        # A kernel that was computed in products of length p is symmetric only to their rounding error.
+        if np.abs(matrix - matrix.T).max() > np.sqrt(eps) * scale:
+            raise ValueError("kernel must be symmetric")
+        symmetric = (matrix + matrix.T) / (2 * scale)
+        if eigenvectors:
+            values, vectors = np.linalg.eigh(symmetric)
+        else:
+            values, vectors = np.linalg.eigvalsh(symmetric), None
+        if values[0] < -np.sqrt(eps) * max(values[-1], 0.0):
+            raise ValueError(f"kernel must be positive semidefinite, got the eigenvalue {values[0] * scale:g}")
+        eigenvalues = np.maximum(values[::-1], 0.0) * scale
+        kept = None if vectors is None else jnp.asarray(vectors[:, ::-1])
+        return Spectrum(jnp.asarray(eigenvalues.astype(matrix.dtype)), float(matrix.shape[0] * eps), kept, 0)
+
+    @property
+    def trace(self) -> Array:
+        """tr K."""
+        return self.eigenvalues.sum()
+
+    @property
+    def rank(self) -> int:
+        """How many eigenvalues stand above the floor; 0 for the zero kernel."""
+        values = np.asarray(self.eigenvalues)
+        return int((values > self.floor * values[0]).sum())
+
+    @property
+    def condition_number(self) -> Array:
+        """lambda_1 / lambda_N; where lambda_N lies below the floor, `1 / floor`, which is only a lower bound.
+
+        Infinite where K has more rows than parameters, or is zero.
+        """
+        first, last = self.eigenvalues[0], self.eigenvalues[-1]
+        if self.structural_zeros > 0 or float(first) == 0:
+            return jnp.full_like(first, jnp.inf)
+        return first / last if self.rank == self.eigenvalues.size else jnp.full_like(first, 1 / self.floor)
+
+    @property
+    def condition_number_is_bound(self) -> bool:
+        """Whether all that is known is that the condition number is at least `condition_number`."""
+        return bool(jnp.isfinite(self.condition_number)) and self.rank < self.eigenvalues.size
+
+    @property
+    def condition_number_on_rank(self) -> Array:
+        """The first eigenvalue over the last one above the floor."""
+        return self.eigenvalues[0] / self.eigenvalues[max(self.rank - 1, 0)]
+
+    @property
+    def effective_rank(self) -> Array:
+        """exp(entropy of the normalised eigenvalues) (Roy and Vetterli, 2007); between 1 and the rank."""
+        share = self._share()
+        return jnp.exp(-jnp.sum(jax.scipy.special.xlogy(share, share)))
+
+    @property
+    def participation_ratio(self) -> Array:
+        """(tr K)^2 / tr K^2; between 1 and the rank."""
+        return 1 / jnp.sum(self._share() ** 2)
+
+    @property
+    def top_share(self) -> Array:
+        """lambda_1 / tr K."""
+        return self._share()[0]
+
+    def effective_dimension(self, gamma: Any) -> Array:
+        """sum of lambda_i / (lambda_i + gamma), for a ridge `gamma` > 0 in the units of K."""
+        ridge = as_array(gamma, "gamma", ())
+        if not isinstance(ridge, jax.core.Tracer) and float(ridge) <= 0:
+            raise ValueError(f"gamma must be positive, got {float(ridge):g}")
+        ridge = ridge.astype(self.eigenvalues.dtype)
+        return jnp.sum(self.eigenvalues / (self.eigenvalues + ridge))
+
+    def _share(self) -> Array:
+        # Scaled by the first eigenvalue before anything is summed or squared, so that no kernel is too small or too large.
+        relative = self.eigenvalues / self.eigenvalues[0]
+        return relative / relative.sum()

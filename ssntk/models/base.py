@@ -1,0 +1,87 @@
+"""The protocol of every model: a vector field, a readout, and what of it is trained."""
+
+import abc
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PyTree
+
+from ssntk.errors import is_traced
+
+
+class AbstractStateSpaceModel(eqx.Module):
+    """`dx/dt = vector_field(t, x, u)`, `y = readout(x)`.
+
+    Subclass it with fields or properties `n_state`, `n_input`, `n_output`, and a `vector_field`.
+    """
+
+    n_state: eqx.AbstractVar[int]
+    n_input: eqx.AbstractVar[int]
+    n_output: eqx.AbstractVar[int]
+
+    @abc.abstractmethod
+    def vector_field(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
+        """The velocity of the state, in state units per unit time."""
+
+    def readout(self, x: Float[Array, " n"]) -> Float[Array, " m"]:
+        """The output of a state; the identity unless overridden."""
+        return x
+
+    def trainable(self, of: str) -> PyTree:
+        """theta, the trained leaves: a pytree of leaves of this model. Default: every inexact array.
+
+        **Arguments:** `of`: `"state"` or `"readout"`, what is observed.
+        """
+        return eqx.filter(self, eqx.is_inexact_array)
+
+
+def dtype_of(model: AbstractStateSpaceModel) -> jnp.dtype:
+    """The floating-point type that a model computes in: that of its arrays, else JAX's default."""
+    leaves = [leaf.dtype for leaf in jax.tree.leaves(model) if eqx.is_inexact_array(leaf)]
+    return jnp.dtype(max(leaves, key=lambda dtype: dtype.itemsize) if leaves else jnp.result_type(float))
+
+
+def check_model(model: Any, name: str = "model") -> None:
+    """`ValueError` unless `model` follows the protocol and all its numbers are finite."""
+    if not isinstance(model, AbstractStateSpaceModel):
+        raise ValueError(f"{name} must be an ssntk.AbstractStateSpaceModel, got {type(model).__name__}")
+    for path, leaf in jax.tree_util.tree_leaves_with_path(model):
+        if eqx.is_inexact_array(leaf) and not is_traced(leaf) and not np.isfinite(np.asarray(leaf)).all():
+            raise ValueError(f"{name}{jax.tree_util.keystr(path)} must be finite, got NaN or infinity")
+
+
+class WithInput(AbstractStateSpaceModel):
+    """`model` with the constant `input` (d,) added to whatever input it is given; attributes are the model's own."""
+
+    model: AbstractStateSpaceModel
+    input: Float[Array, " d"]
+
+    @property
+    def n_state(self) -> int:
+        return self.model.n_state
+
+    @property
+    def n_input(self) -> int:
+        return self.model.n_input
+
+    @property
+    def n_output(self) -> int:
+        return self.model.n_output
+
+    def vector_field(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
+        return self.model.vector_field(t, x, u + self.input)
+
+    def readout(self, x: Float[Array, " n"]) -> Float[Array, " m"]:
+        return self.model.readout(x)
+
+    def trainable(self, of: str) -> PyTree:
+        return self.model.trainable(of)
+
+    def __getattr__(self, name: str) -> Any:
+        # A lens written for the model works on the model with its input.
+        if name.startswith("__") or name == "model":
+            raise AttributeError(name)
+        return getattr(self.model, name)

@@ -1,0 +1,172 @@
+"""The continuous-time recurrent network, in its two usual forms."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ssntk.errors import as_array, as_choice, as_count
+from ssntk.models.base import AbstractStateSpaceModel
+
+
+class CTRNN(AbstractStateSpaceModel):
+    """A continuous-time recurrent neural network of n units, d inputs and m outputs.
+
+    - `form="current"`: `tau dx/dt = -x + gain * weight @ activation(x) + input_weight @ u + bias`,
+      `y = readout_weight @ activation(x) + readout_bias`.
+    - `form="rate"`: `tau dx/dt = -x + activation(gain * weight @ x + input_weight @ u + bias)`,
+      `y = readout_weight @ x + readout_bias`.
+
+    theta is (weight, input_weight, bias), and the readout's weights too where the readout is observed;
+    `gain` and `tau` can be swept but are not trained.
+    """
+
+    weight: Float[Array, "n n"]
+    input_weight: Float[Array, "n d"]
+    bias: Float[Array, " n"]
+    readout_weight: Float[Array, "m n"]
+    readout_bias: Float[Array, " m"]
+    gain: Float[Array, ""]
+    tau: Float[Array, ""] | Float[Array, " n"]
+    activation: Callable[[Any], Any]
+    form: str
+
+    def __init__(
+        self,
+        n_state: int,
+        n_input: int,
+        n_output: int,
+        *,
+        gain: float = 1.0,
+        tau: Any = 1.0,
+        activation: Callable[[Any], Any] = jnp.tanh,
+        form: str = "current",
+        key: PRNGKeyArray,
+    ):
+        """Random weights: `weight` and `readout_weight` from N(0, 1/n), `input_weight` from N(0, 1/d), biases zero.
+
+        **Arguments:**
+
+        - `n_state`, `n_input`, `n_output`: n >= 1, d >= 0 and m >= 1.
+        - `gain`: scales the recurrent weights; the origin of a large current-form network with `activation`
+          of slope one loses stability near 1 (Sompolinsky, Crisanti and Sommers, 1988).
+        - `tau`: the leak time, in units of time; a positive scalar or (n,).
+        - `activation`: elementwise. `form`: `"current"` or `"rate"`.
+        - `key`: a `jax.random.key`.
+
+        Raises `ValueError` naming the argument that is wrong.
+        """
+        n = as_count(n_state, "n_state")
+        d = as_count(n_input, "n_input", least=0)
+        m = as_count(n_output, "n_output")
+        weight_key, input_key, readout_key = jr.split(key, 3)
+        self._fill(
+            jr.normal(weight_key, (n, n)) / np.sqrt(n),
+            jr.normal(input_key, (n, d)) / np.sqrt(max(d, 1)),
+            jnp.zeros(n),
+            jr.normal(readout_key, (m, n)) / np.sqrt(n),
+            jnp.zeros(m),
+            gain,
+            tau,
+            activation,
+            form,
+        )
+
+    @classmethod
+    def from_weights(
+        cls,
+        weight: Any,
+        input_weight: Any = None,
+        bias: Any = None,
+        readout_weight: Any = None,
+        readout_bias: Any = None,
+        *,
+        gain: Any = 1.0,
+        tau: Any = 1.0,
+        activation: Callable[[Any], Any] = jnp.tanh,
+        form: str = "current",
+    ) -> "CTRNN":
+        """A network with given weights, shapes as in the fields of the class.
+
+        `None` means: `input_weight` of width 0, `bias` zeros, `readout_weight` the identity, `readout_bias` zeros.
+        Raises `ValueError` naming the argument that is wrong.
+        """
+        weight = as_array(weight, "weight", ("n", "n"))
+        n = weight.shape[0]
+        input_weight = jnp.zeros((n, 0), weight.dtype) if input_weight is None else input_weight
+        bias = jnp.zeros(n, weight.dtype) if bias is None else bias
+        readout_weight = jnp.eye(n, dtype=weight.dtype) if readout_weight is None else readout_weight
+        if readout_bias is None:
+            readout_bias = jnp.zeros(as_array(readout_weight, "readout_weight", ("m", n)).shape[0], weight.dtype)
+        self = object.__new__(cls)
+        self._fill(weight, input_weight, bias, readout_weight, readout_bias, gain, tau, activation, form)
+        return self
+
+    def _fill(
+        self,
+        weight: Any,
+        input_weight: Any,
+        bias: Any,
+        readout_weight: Any,
+        readout_bias: Any,
+        gain: Any,
+        tau: Any,
+        activation: Any,
+        form: Any,
+    ) -> None:
+        """Check every field, bring it to the dtype of `weight`, and set it."""
+        weight = as_array(weight, "weight", ("n", "n"))
+        n = weight.shape[0]
+        if n == 0 or weight.shape[1] != n:
+            raise ValueError(f"weight must have shape (n, n) with n >= 1, got {weight.shape}")
+        if not callable(activation):
+            raise ValueError(f"activation must be callable, got {type(activation).__name__}")
+        readout_weight = as_array(readout_weight, "readout_weight", ("m", n))
+        gain = as_array(gain, "gain", ())
+        tau = as_array(tau, "tau")
+        if tau.shape not in ((), (n,)):
+            raise ValueError(f"tau must be a scalar or have shape ({n},), got {tau.shape}")
+        if not isinstance(tau, jax.core.Tracer) and not bool((np.asarray(tau) > 0).all()):
+            raise ValueError("tau must be positive")
+        fields = {
+            "weight": weight,
+            "input_weight": as_array(input_weight, "input_weight", (n, "d")),
+            "bias": as_array(bias, "bias", (n,)),
+            "readout_weight": readout_weight,
+            "readout_bias": as_array(readout_bias, "readout_bias", (readout_weight.shape[0],)),
+            "gain": gain,
+            "tau": tau,
+        }
+        for name, array in fields.items():
+            object.__setattr__(self, name, array.astype(weight.dtype))
+        object.__setattr__(self, "activation", activation)
+        object.__setattr__(self, "form", as_choice(form, "form", ("current", "rate")))
+
+    @property
+    def n_state(self) -> int:
+        return self.weight.shape[-1]
+
+    @property
+    def n_input(self) -> int:
+        return self.input_weight.shape[-1]
+
+    @property
+    def n_output(self) -> int:
+        return self.readout_weight.shape[-2]
+
+    def vector_field(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
+        drive = self.input_weight @ u + self.bias
+        if self.form == "current":
+            return (-x + self.gain * (self.weight @ self.activation(x)) + drive) / self.tau
+        return (-x + self.activation(self.gain * (self.weight @ x) + drive)) / self.tau
+
+    def readout(self, x: Float[Array, " n"]) -> Float[Array, " m"]:
+        return self.readout_weight @ (self.activation(x) if self.form == "current" else x) + self.readout_bias
+
+    def trainable(self, of: str) -> tuple[Array, ...]:
+        dynamics = (self.weight, self.input_weight, self.bias)
+        return (*dynamics, self.readout_weight, self.readout_bias) if of == "readout" else dynamics

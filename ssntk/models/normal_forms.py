@@ -1,0 +1,137 @@
+"""The four elementary bifurcations in closed form: the references that everything else is checked against.
+
+Source: Kuznetsov, *Elements of Applied Bifurcation Theory*, chapters 3 and 7.
+"""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ssntk.errors import as_array, as_scalar
+from ssntk.models.base import AbstractStateSpaceModel
+
+
+class _NormalForm(AbstractStateSpaceModel):
+    """What the four share: no input, the state is the output, every attribute is in theta."""
+
+    @property
+    def n_state(self) -> int:
+        return 1
+
+    @property
+    def n_input(self) -> int:
+        return 0
+
+    @property
+    def n_output(self) -> int:
+        return self.n_state
+
+
+class SaddleNode(_NormalForm):
+    """`dx/dt = mu - x^2`."""
+
+    mu: Float[Array, ""]
+
+    def vector_field(self, t: Any, x: Float[Array, " 1"], u: Float[Array, " 0"]) -> Float[Array, " 1"]:
+        return self.mu - x**2
+
+    def fixed_points(self) -> np.ndarray:
+        """`x = +- sqrt(mu)`, ascending, (k, 1); none for mu < 0. The larger one is stable."""
+        return _quadratic_roots(-1.0, 0.0, float(self.mu))
+
+
+class Transcritical(_NormalForm):
+    """`dx/dt = mu x - x^2 + h`."""
+
+    mu: Float[Array, ""]
+    h: Float[Array, ""]
+
+    def vector_field(self, t: Any, x: Float[Array, " 1"], u: Float[Array, " 0"]) -> Float[Array, " 1"]:
+        return self.mu * x - x**2 + self.h
+
+    def fixed_points(self) -> np.ndarray:
+        """The real roots, ascending, (k, 1); 0 and mu where h is zero."""
+        return _quadratic_roots(-1.0, float(self.mu), float(self.h))
+
+
+class Pitchfork(_NormalForm):
+    """`dx/dt = mu x - x^3 + h`."""
+
+    mu: Float[Array, ""]
+    h: Float[Array, ""]
+
+    def vector_field(self, t: Any, x: Float[Array, " 1"], u: Float[Array, " 0"]) -> Float[Array, " 1"]:
+        return self.mu * x - x**3 + self.h
+
+    def fixed_points(self) -> np.ndarray:
+        """The real roots, ascending, (k, 1); 0 and `+- sqrt(mu)` where h is zero."""
+        return _cubic_roots(-1.0, 0.0, float(self.mu), float(self.h))
+
+
+class Hopf(_NormalForm):
+    """`dz/dt = (mu + i omega) z - (1 + i shear) z |z|^2 + h`, with z = x[0] + i x[1] and h = h[0] + i h[1].
+
+    For h = 0 and mu > 0 there is a limit cycle of radius sqrt(mu) and angular frequency omega - shear mu.
+    """
+
+    mu: Float[Array, ""]
+    omega: Float[Array, ""]
+    shear: Float[Array, ""]
+    h: Float[Array, " 2"]
+
+    @property
+    def n_state(self) -> int:
+        return 2
+
+    def vector_field(self, t: Any, x: Float[Array, " 2"], u: Float[Array, " 0"]) -> Float[Array, " 2"]:
+        turned = jnp.stack([-x[1], x[0]])
+        square = x @ x
+        return (self.mu - square) * x + (self.omega - self.shear * square) * turned + self.h
+
+    def fixed_points(self) -> np.ndarray:
+        """The origin where h is zero; else `z = -h / (mu + i omega - (1 + i shear) s)` for the roots s = |z|^2 of a cubic."""
+        linear, cubic = complex(self.mu, self.omega), complex(1.0, self.shear)
+        drive = complex(float(self.h[0]), float(self.h[1]))
+        if drive == 0:
+            return np.zeros((1, 2))
+        # s |linear - cubic s|^2 = |h|^2
+        squares = _cubic_roots(abs(cubic) ** 2, -2 * (linear * cubic.conjugate()).real, abs(linear) ** 2, -(abs(drive) ** 2))
+        z = -drive / (linear - cubic * squares[squares[:, 0] > 0, 0])
+        return np.stack([z.real, z.imag], axis=1)
+
+
+def _quadratic_roots(a: float, b: float, c: float) -> np.ndarray:
+    """The real roots of `a x^2 + b x + c`, ascending, (k, 1); a double root counts once."""
+    square = b**2 - 4 * a * c
+    return np.unique((-b + np.array([1.0, -1.0]) * np.sqrt(square)) / (2 * a))[:, None] if square >= 0 else np.zeros((0, 1))
+
+
+def _cubic_roots(*coefficients: float) -> np.ndarray:
+    """The real roots of a cubic, highest power first, ascending, (k, 1); a double root counts once."""
+    roots = np.roots(coefficients)
+    # A double root splits by the square root of the rounding error.
+    width = np.sqrt(np.finfo(float).eps) * np.abs(roots).max()
+    real = np.sort(roots.real[np.abs(roots.imag) <= width])
+    return real[np.insert(np.diff(real) > width, 0, True)][:, None]
+
+
+def saddle_node(mu: Any) -> SaddleNode:
+    """`dx/dt = mu - x^2`: a saddle-node at mu = 0."""
+    return SaddleNode(as_scalar(mu, "mu"))
+
+
+def transcritical(mu: Any, h: Any = 0.0) -> Transcritical:
+    """`dx/dt = mu x - x^2 + h`: transcritical at mu = 0 for h = 0."""
+    return Transcritical(as_scalar(mu, "mu"), as_scalar(h, "h"))
+
+
+def pitchfork(mu: Any, h: Any = 0.0) -> Pitchfork:
+    """`dx/dt = mu x - x^3 + h`: a supercritical pitchfork at mu = 0 for h = 0."""
+    return Pitchfork(as_scalar(mu, "mu"), as_scalar(h, "h"))
+
+
+def hopf(mu: Any, omega: Any, shear: Any = 0.0, h: Any = (0.0, 0.0)) -> Hopf:
+    """The supercritical Hopf normal form (see [`Hopf`][]): bifurcation at mu = 0 for h = 0, angular frequency omega."""
+    return Hopf(as_scalar(mu, "mu"), as_scalar(omega, "omega"), as_scalar(shear, "shear"), as_array(h, "h", (2,)))

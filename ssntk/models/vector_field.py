@@ -1,0 +1,55 @@
+"""Any ordinary differential equation as a model."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from ssntk.errors import as_array, as_count
+from ssntk.models.base import AbstractStateSpaceModel
+
+
+class VectorField(AbstractStateSpaceModel):
+    """`dx/dt = fn(t, x, u, params)`, `fn(t, (n,), (d,), params) -> (n,)`; theta is `params`."""
+
+    fn: Callable[..., Any]
+    params: PyTree[Array]
+    n_state: int
+    n_input: int
+
+    def __init__(self, fn: Callable[..., Any], params: PyTree, n_state: int, n_input: int = 0):
+        """**Arguments:**
+
+        - `fn`: written with `jax.numpy`. Pass the same function object again to reuse compiled code.
+        - `params`: a pytree of numbers and arrays; all become floating-point arrays.
+        - `n_state`, `n_input`: n >= 1 and d >= 0.
+
+        Raises `ValueError` where `fn` cannot be called so or returns another shape.
+        """
+        if not callable(fn):
+            raise ValueError(f"fn must be callable as fn(t, x, u, params), got {type(fn).__name__}")
+        self.fn = fn
+        self.params = jax.tree.map(lambda leaf: as_array(leaf, "params"), params)
+        self.n_state = as_count(n_state, "n_state")
+        self.n_input = as_count(n_input, "n_input", least=0)
+        x, u = jnp.zeros(self.n_state), jnp.zeros(self.n_input)
+        try:
+            out = jax.eval_shape(fn, jnp.zeros(()), x, u, self.params)
+        except Exception as error:
+            raise ValueError(
+                f"fn(t, x ({self.n_state},), u ({self.n_input},), params) could not be evaluated: {error}"
+            ) from error
+        if getattr(out, "shape", None) != (self.n_state,):
+            raise ValueError(f"fn must return shape ({self.n_state},), got {getattr(out, 'shape', type(out).__name__)}")
+
+    @property
+    def n_output(self) -> int:
+        return self.n_state
+
+    def vector_field(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
+        return self.fn(t, x, u, self.params)
+
+    def trainable(self, of: str) -> PyTree[Array]:
+        return self.params

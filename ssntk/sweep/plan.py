@@ -1,0 +1,149 @@
+"""What a sweep computes. A plan is identified by the hash of everything that its results depend on."""
+
+import dataclasses
+import hashlib
+import pathlib
+import re
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import PyTree
+
+from ssntk.bifurcation.continuation import Branch, continuation, make_problem
+from ssntk.bifurcation.family import Family
+from ssntk.bifurcation.locate import KINDS
+from ssntk.bifurcation.side import Side, stable_side
+from ssntk.dynamics.integrate import Integrator
+from ssntk.dynamics.probe import Probe
+from ssntk.errors import NumericalError, as_array, as_choice, as_count
+from ssntk.models.base import AbstractStateSpaceModel, WithInput
+from ssntk.models.theta import theta_positions
+from ssntk.sweep.measure import Measurement, measure
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Sweep:
+    """A sweep towards a bifurcation: its branch is followed, and measured at distances from it on its stable side.
+
+    - `family`: the model and its parameter. `towards`: `"saddle-node"` or `"hopf"`.
+    - `span`: (p0, p1); the branch is followed from p0 towards p1.
+    - `distances` (k,): |p - p_c|, positive, in units of the parameter. Kept in descending order.
+    - `probe`: inputs and save times; an `x0` of `None` is the point's x*.
+    - `x0` (n,): near the equilibrium at p0 where the branch starts. `u` (d,): a constant input, added to the probe's.
+    - `index`: which point of that kind, in branch order.
+    - `wrt`, `of`, `integrator`: as in `parameter_jacobian`. `step`: as in `continuation`.
+
+    Raises `ValueError` naming the field that is wrong.
+    """
+
+    family: Family
+    _: dataclasses.KW_ONLY
+    towards: str
+    span: tuple[Any, Any]
+    distances: Any
+    probe: Probe
+    x0: Any = None
+    u: Any = None
+    index: int = 0
+    wrt: Callable[[Any], PyTree] | None = None
+    of: str = "state"
+    integrator: Integrator = dataclasses.field(default_factory=Integrator)
+    step: float = 0.05
+
+    def __post_init__(self):
+        if not isinstance(self.family, Family):
+            raise ValueError(f"family must be an ssntk.Family, got {type(self.family).__name__}")
+        if not isinstance(self.probe, Probe):
+            raise ValueError(f"probe must be an ssntk.Probe, got {type(self.probe).__name__}")
+        if not isinstance(self.integrator, Integrator):
+            raise ValueError(f"integrator must be an ssntk.Integrator, got {type(self.integrator).__name__}")
+        as_choice(self.towards, "towards", KINDS)
+        as_choice(self.of, "of", ("state", "readout"))
+        as_count(self.index, "index", least=0)
+        make_problem(self.family, self.span, self.u)
+        self.probe.fit(self.family.model)
+        theta_positions(self.family.model, self.of, self.wrt)
+        if self.x0 is not None:
+            as_array(self.x0, "x0", (self.family.model.n_state,))
+        distances = np.asarray(as_array(self.distances, "distances", ("k",)))
+        if distances.size == 0 or distances.min() <= 0 or np.unique(distances).size < distances.size:
+            raise ValueError("distances must be positive and distinct, and hold at least one")
+        object.__setattr__(self, "distances", np.sort(distances)[::-1])
+
+    @classmethod
+    def from_toml(cls, path: str | pathlib.Path) -> "Sweep":
+        """The sweep that a TOML file describes; its keys are the Python arguments' names (`ssntk sweep --schema`)."""
+        from ssntk.sweep.toml import read
+
+        return read(pathlib.Path(path))
+
+    def follow(self) -> Branch:
+        """The branch from p0; `NumericalError` where it holds no such bifurcation."""
+        branch = continuation(self.family, self.span, x0=self.x0, u=self.u, step=self.step)
+        self._number(branch)
+        return branch
+
+    def side(self, branch: Branch) -> Side:
+        """The stable side of the bifurcation that is swept towards."""
+        return stable_side(self.family, self.span, self.u, branch, self._number(branch))
+
+    def _number(self, branch: Branch) -> int:
+        """Which of the branch's bifurcations is meant."""
+        of_kind = [i for i, event in enumerate(branch.bifurcations) if event.kind == self.towards]
+        if self.index < len(of_kind):
+            return of_kind[self.index]
+        seen = [f"{event.kind} at p = {event.parameter:.6g}" for event in (*branch.bifurcations, *branch.unresolved)]
+        hint = ""
+        if self.towards == "saddle-node" and self.family.moves == "attribute":
+            hint = (
+                "; where x = 0 stays a fixed point, as in a CTRNN with zero bias, gain gives pitchforks and Hopf points only: "
+                "sweep a bias (Family.line) or an input (Family.input)"
+            )
+        raise NumericalError(
+            f"no {self.towards} number {self.index} on the branch over p in ({float(self.span[0]):g}, {float(self.span[1]):g}): "
+            f"it {branch.status} and holds {', '.join(seen) if seen else 'no bifurcation'}{hint}"
+        )
+
+    def model_at(self, parameter: float) -> AbstractStateSpaceModel:
+        """The model that is measured at this parameter, its constant input included."""
+        model = self.family(parameter)
+        return model if self.u is None else WithInput(model, as_array(self.u, "u"))
+
+    def measure(self, side: Side, index: int) -> tuple[float, Measurement]:
+        """(parameter, measurement) of the point number `index`. It depends on the plan alone, not on other points."""
+        parameter, x = side.at_distance(float(self.distances[index]))
+        return parameter, measure(
+            self.model_at(parameter), self.probe, x, wrt=self.wrt, of=self.of, integrator=self.integrator
+        )
+
+    def hash(self) -> str:
+        """The identity of the plan: a SHA-256 of all that its results depend on, 16 hexadecimal digits."""
+        parts = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if not field.name.startswith("_")}
+        parts["wrt"] = theta_positions(self.family.model, self.of, self.wrt)
+        parts["distances"] = np.asarray(self.distances)
+        digest = hashlib.sha256()
+        for name, value in sorted(parts.items()):
+            digest.update(name.encode())
+            for path, leaf in jax.tree_util.tree_leaves_with_path(value, is_leaf=lambda leaf: leaf is None):
+                digest.update(f"{jax.tree_util.keystr(path)}={_identity(leaf)};".encode())
+            digest.update(_without_addresses(str(jax.tree.structure(value))).encode())
+        return digest.hexdigest()[:16]
+
+
+def _identity(leaf: Any) -> str:
+    """A leaf by its content: arrays by bytes, functions by name and code, all else by its representation."""
+    if eqx.is_array_like(leaf) or isinstance(leaf, np.ndarray):
+        array = np.asarray(leaf)
+        return f"{array.dtype}{array.shape}{hashlib.sha256(array.tobytes()).hexdigest()}"
+    if callable(leaf):
+        code = getattr(leaf, "__code__", None)
+        body = "" if code is None else hashlib.sha256(code.co_code + repr(code.co_consts).encode()).hexdigest()
+        return _without_addresses(f"{getattr(leaf, '__module__', '')}.{getattr(leaf, '__qualname__', repr(leaf))}{body}")
+    return _without_addresses(repr(leaf))
+
+
+def _without_addresses(text: str) -> str:
+    return re.sub(r" at 0x[0-9a-f]+", "", text)

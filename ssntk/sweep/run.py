@@ -1,0 +1,88 @@
+"""Who runs a sweep: follows the branch, measures each missing point, records it at once."""
+
+import time
+from typing import Any
+
+import numpy as np
+import rich.console
+import rich.progress
+
+from ssntk.bifurcation.side import Side
+from ssntk.errors import NumericalError
+from ssntk.sweep.measure import Measurement
+from ssntk.sweep.plan import Sweep
+from ssntk.sweep.store import DONE, Store
+
+
+def run(sweep: Sweep, store: Store, executor: Any = None, progress: bool = True) -> Store:
+    """Measure every point of `sweep` that `store` does not hold yet, and return the store.
+
+    A point that fails is recorded as failed with its reason, and the sweep goes on.
+
+    **Arguments:** `executor`: `None` measures one point after another in this process; otherwise anything shaped like a
+    `concurrent.futures.Executor`, to which points are submitted and which must be able to pickle the sweep and see the
+    store's folder. `progress`: whether to show progress on standard error.
+
+    Raises `StoreError` where the store holds another plan, `NumericalError` where the branch holds no such bifurcation.
+    """
+    store.claim(sweep.hash(), sweep.distances, f"{type(sweep.family.model).__name__} towards a {sweep.towards}")
+    branch = store.branch()
+    if branch is None:
+        branch = sweep.follow()
+        store.write_branch(branch)
+    side = sweep.side(branch)
+    missing = store.status().missing
+    columns = (
+        rich.progress.TextColumn("{task.description}"),
+        rich.progress.BarColumn(),
+        rich.progress.MofNCompleteColumn(),
+        rich.progress.TextColumn("{task.fields[failures]} failed"),
+        rich.progress.TimeElapsedColumn(),
+        rich.progress.TextColumn("left"),
+        rich.progress.TimeRemainingColumn(),
+    )
+    console = rich.console.Console(stderr=True)
+    with rich.progress.Progress(*columns, console=console, disable=not progress) as bar:
+        total, failures = len(sweep.distances), len(store.status().failed)
+        task = bar.add_task(f"towards the {sweep.towards}", total=total, completed=total - len(missing), failures=failures)
+        if executor is None:
+            finished = (_point(sweep, store, side, index) for index in missing)
+        else:
+            futures = [executor.submit(_point, sweep, store, side, index) for index in missing]
+            finished = (future.result() for future in futures)
+        for succeeded in finished:
+            failures += not succeeded
+            bar.update(task, advance=1, failures=failures)
+    return store
+
+
+def _point(sweep: Sweep, store: Store, side: Side, index: int) -> bool:
+    """Measure and record one point; whether it succeeded."""
+    began = time.perf_counter()
+    try:
+        parameter, measured = sweep.measure(side, index)
+        record, status = _record(parameter, measured), DONE
+    except NumericalError as error:
+        record, status = {}, f"failed: {error}"
+    record |= {"distance": sweep.distances[index], "seconds": time.perf_counter() - began, "status": status}
+    store.write_point(index, record)
+    return status == DONE
+
+
+def _record(parameter: float, measured: Measurement) -> dict[str, Any]:
+    trajectory, steady = measured.trajectory, measured.steady_state
+    return {
+        "parameter": parameter,
+        "x_star": measured.x_star,
+        "residual": measured.residual,
+        "jacobian_eigenvalues": measured.jacobian_eigenvalues,
+        "ntk_eigenvalues": np.asarray(trajectory.eigenvalues),
+        "steady_state_eigenvalues": np.asarray(steady.eigenvalues),
+        "condition_number": np.asarray(steady.condition_number),
+        "trajectory_condition_number": np.asarray(trajectory.condition_number),
+        "trajectory_condition_number_is_bound": trajectory.condition_number_is_bound,
+        "effective_rank": np.asarray(trajectory.effective_rank),
+        "participation_ratio": np.asarray(trajectory.participation_ratio),
+        "top_share": np.asarray(trajectory.top_share),
+        "trace": np.asarray(trajectory.trace),
+    }

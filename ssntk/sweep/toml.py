@@ -1,0 +1,196 @@
+"""Sweeps as TOML files: the keys are the Python arguments' names, and an unknown one is an error."""
+
+import dataclasses
+import difflib
+import pathlib
+import tomllib
+from typing import Any
+
+import diffrax
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+
+from ssntk.bifurcation.family import Family
+from ssntk.dynamics.integrate import Integrator
+from ssntk.dynamics.probe import Probe
+from ssntk.errors import as_count
+from ssntk.models.ctrnn import CTRNN
+from ssntk.sweep.plan import Sweep
+
+SCHEMA = """\
+# A sweep towards a bifurcation. Keys are the Python arguments' names; those behind a # are optional, with their defaults.
+towards = "saddle-node"         # or "hopf"
+span = [-1.0, 1.0]              # (p0, p1): the branch is followed from p0 towards p1
+distances = { start = 1e-1, stop = 1e-7, num = 32 }     # log-spaced |p - p_c|, or a list
+# index = 0                     # which bifurcation of that kind, in branch order
+# x0 = [0.0, 0.0]               # (n,) near the equilibrium at p0; default: Newton from zero, then a search
+# u = [0.0]                     # (d,) constant input, added to the probe's
+# of = "state"                  # or "readout"
+# wrt = ["weight", "bias"]      # attributes of the model; default: all that it trains
+# step = 0.05                   # longest continuation step
+
+[model]                         # a CTRNN: random, with its seed
+n_state = 32
+n_input = 1
+n_output = 1
+seed = 0                        # jax.random.key(seed)
+# gain = 1.0
+# tau = 1.0
+# activation = "tanh"           # a function of jax.numpy or jax.nn
+# form = "current"              # or "rate"
+# weights = "file.npz"          # instead of n_state to seed: arrays named weight, input_weight, bias, readout_weight,
+#                               # readout_bias, gain, tau, as in CTRNN.from_weights; beside this file
+
+[family]                        # exactly one of attribute, input, line
+input = { direction = [1.0] }   # u = offset + p * direction, also with offset = [0.0]
+# attribute = "gain"            # a scalar attribute set to p
+# line = { bias = [1.0, 0.0] }  # attributes moved by p * direction; { seed = 1 } draws a direction from N(0, 1)
+
+[probe]
+ts = { start = 0.0, stop = 200.0, num = 21 }            # evenly spaced, or a list
+# us = [[0.0]]                  # (B, d) or (B, T, d); default: no input
+# x0 = [0.0, 0.0]               # (n,) or (B, n); default: the point's fixed point
+
+# [integrator]
+# solver = "Tsit5"              # a solver of diffrax
+# rtol = 1e-8
+# atol = 1e-10
+# dt = 0.1                      # fixed steps instead of adaptive ones
+# max_steps = 16384
+"""
+
+_TOP = ("towards", "span", "distances", "index", "x0", "u", "of", "wrt", "step", "model", "family", "probe", "integrator")
+_MODEL = ("n_state", "n_input", "n_output", "seed", "gain", "tau", "activation", "form", "weights")
+_WEIGHTS = ("weight", "input_weight", "bias", "readout_weight", "readout_bias", "gain", "tau")
+
+
+def read(path: pathlib.Path) -> Sweep:
+    """The sweep in the file `path`. Raises `ValueError` naming the file and the key that is wrong."""
+    try:
+        table = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not a TOML file: {error}") from error
+    try:
+        return _sweep(table, path.parent)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _sweep(table: dict[str, Any], folder: pathlib.Path) -> Sweep:
+    _known(table, _TOP, "")
+    for name in ("model", "family", "probe"):
+        if not isinstance(table.get(name), dict):
+            raise ValueError(f"the table [{name}] is missing")
+    for name in ("towards", "span", "distances"):
+        if name not in table:
+            raise ValueError(f"the key {name} is missing")
+    model = _model(table["model"], folder)
+    probe = dict(table["probe"])
+    _known(probe, ("ts", "us", "x0"), "probe.")
+    if "ts" not in probe:
+        raise ValueError("the key probe.ts is missing")
+    rest = {name: table[name] for name in ("index", "x0", "u", "of", "step") if name in table}
+    if "wrt" in table:
+        names = [table["wrt"]] if isinstance(table["wrt"], str) else table["wrt"]
+        for name in names:
+            if not hasattr(model, str(name)):
+                raise ValueError(f"wrt names {name!r}, which is no attribute of {type(model).__name__}")
+        rest["wrt"] = lambda m: tuple(getattr(m, name) for name in names)
+    return Sweep(
+        _family(table["family"], model),
+        towards=table["towards"],
+        span=table["span"],
+        distances=_spaced(table["distances"], "distances", np.geomspace),
+        probe=Probe(_spaced(probe["ts"], "probe.ts", np.linspace), probe.get("us"), probe.get("x0")),
+        integrator=_integrator(table.get("integrator", {})),
+        **rest,
+    )
+
+
+def _model(table: dict[str, Any], folder: pathlib.Path) -> CTRNN:
+    _known(table, _MODEL, "model.")
+    rest = {name: table[name] for name in ("gain", "tau", "form") if name in table}
+    if "activation" in table:
+        name = table["activation"]
+        rest["activation"] = getattr(jnp, str(name), None) or getattr(jax.nn, str(name), None)
+        if not callable(rest["activation"]):
+            raise ValueError(f"model.activation must name a function of jax.numpy or jax.nn, got {name!r}")
+    if "weights" not in table:
+        for name in ("n_state", "n_input", "n_output", "seed"):
+            if name not in table:
+                raise ValueError(f"the key model.{name} is missing (or give model.weights)")
+        key = jr.key(as_count(table["seed"], "model.seed", least=0))
+        return CTRNN(table["n_state"], table["n_input"], table["n_output"], key=key, **rest)
+    surplus = [name for name in ("n_state", "n_input", "n_output", "seed") if name in table]
+    if surplus:
+        raise ValueError(f"model.{surplus[0]} does not go with model.weights, which holds the network")
+    file = folder / str(table["weights"])
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (OSError, ValueError) as error:
+        raise ValueError(f"model.weights: {file} cannot be read as .npz: {error}") from error
+    _known(arrays, _WEIGHTS, f"{file}: ")
+    if "weight" not in arrays:
+        raise ValueError(f"model.weights: {file} holds no array named weight")
+    return CTRNN.from_weights(**(arrays | rest))
+
+
+def _family(table: dict[str, Any], model: CTRNN) -> Family:
+    _known(table, ("attribute", "input", "line"), "family.")
+    if len(table) != 1:
+        raise ValueError("[family] must hold exactly one of attribute, input, line")
+    (kind, value), *_ = table.items()
+    if kind == "attribute":
+        return Family(model, value)
+    if not isinstance(value, dict):
+        raise ValueError(f"family.{kind} must be a table")
+    if kind == "input":
+        _known(value, ("direction", "offset"), "family.input.")
+        if "direction" not in value:
+            raise ValueError("the key family.input.direction is missing")
+        return Family.input(model, value["direction"], value.get("offset"))
+    direction = jax.tree.map(lambda leaf: None, model)
+    for name, step in value.items():
+        leaf = getattr(model, name, None)
+        if not isinstance(leaf, jax.Array):
+            raise ValueError(f"family.line names {name!r}, which is no array of {type(model).__name__}")
+        if isinstance(step, dict):
+            _known(step, ("seed",), f"family.line.{name}.")
+            step = jr.normal(jr.key(as_count(step.get("seed"), f"family.line.{name}.seed", least=0)), leaf.shape)
+        direction = dataclasses.replace(direction, **{name: jnp.asarray(step)})
+    return Family.line(model, direction)
+
+
+def _integrator(table: dict[str, Any]) -> Integrator:
+    _known(table, ("solver", "rtol", "atol", "dt", "max_steps"), "integrator.")
+    table = dict(table)
+    if "solver" in table:
+        solver = getattr(diffrax, str(table["solver"]), None)
+        if not (isinstance(solver, type) and issubclass(solver, diffrax.AbstractSolver)):
+            raise ValueError(f"integrator.solver must name a solver of diffrax, got {table['solver']!r}")
+        table["solver"] = solver()
+    return Integrator(**table)
+
+
+def _spaced(value: Any, name: str, spacing: Any) -> Any:
+    """A list as it is, or {start, stop, num} spaced."""
+    if not isinstance(value, dict):
+        return value
+    _known(value, ("start", "stop", "num"), f"{name}.")
+    try:
+        return spacing(float(value["start"]), float(value["stop"]), as_count(value["num"], f"{name}.num"))
+    except KeyError as error:
+        raise ValueError(f"the key {name}.{error.args[0]} is missing") from error
+
+
+def _known(table: dict[str, Any], keys: tuple[str, ...], where: str) -> None:
+    for key in table:
+        if key not in keys:
+            close = difflib.get_close_matches(key, keys, n=1)
+            hint = f"; did you mean {where}{close[0]}?" if close else f"; known are {', '.join(keys)}"
+            raise ValueError(f"unknown key {where}{key}{hint}")
