@@ -65,7 +65,9 @@ class Family(eqx.Module):
             raise ValueError("direction moves a leaf of the model that is not a floating-point array")
         full = jax.tree.leaves(model, is_leaf=lambda leaf: leaf is None)
         position = {i: sum(leaf is not None for leaf in full[:i]) for i in range(len(full))}
-        chosen = [(position[i], leaf, step) for i, (leaf, step) in enumerate(zip(leaves, steps, strict=True)) if step is not None]
+        chosen = [
+            (position[i], leaf, step) for i, (leaf, step) in enumerate(zip(leaves, steps, strict=True)) if step is not None
+        ]
         arrays = tuple(as_array(step, "direction", leaf.shape).astype(leaf.dtype) for _, leaf, step in chosen)
         return cls._make(model, arrays, None, tuple(at for at, _, _ in chosen), "line")
 

@@ -93,7 +93,9 @@ def _pack(kind: str, x: Array, parameter: Array, pair: Eigenpair) -> Array:
     """The unknowns: (x, v, p), or (x, v, w, omega, p), scaled so that c.v = 1 and c.w = 0 with c = Re(right)."""
     border = pair.right.real
     scaled = pair.right / (border @ pair.right)
-    parts = [x, scaled.real, scaled.imag, [pair.value.imag], [parameter]] if kind == "hopf" else [x, scaled.real, [parameter]]
+    parts = (
+        [x, scaled.real, scaled.imag, [pair.value.imag], [parameter]] if kind == "hopf" else [x, scaled.real, [parameter]]
+    )
     return jnp.concatenate([jnp.asarray(part, x.dtype) for part in parts])
 
 
@@ -164,7 +166,17 @@ def _read(family: Family, u: Array, kind: str, solved: Array, correction: float,
     p = float(parameter)
     width = correction + 4 * eps * (1 + abs(p))
     return Bifurcation(
-        kind, p, np.asarray(x), frequency, pair.right, pair.left, coefficient, criticality, residual, (p - width, p + width), True
+        kind,
+        p,
+        np.asarray(x),
+        frequency,
+        pair.right,
+        pair.left,
+        coefficient,
+        criticality,
+        residual,
+        (p - width, p + width),
+        True,
     )
 
 

@@ -35,7 +35,13 @@ def fold_coefficient(
 
 @eqx.filter_jit
 def first_lyapunov(
-    family: Family, u: Array, parameter: Array, x: Array, frequency: Array, right: Complex[Array, " n"], left: Complex[Array, " n"]
+    family: Family,
+    u: Array,
+    parameter: Array,
+    x: Array,
+    frequency: Array,
+    right: Complex[Array, " n"],
+    left: Complex[Array, " n"],
 ) -> Float[Array, ""]:
     """l1 (Kuznetsov, formula 5.34): negative for a supercritical Hopf. The normal form with cubic term -1 has l1 = -2 / omega."""
     model = family(parameter)

@@ -8,18 +8,30 @@ import numpy as np
 STEADY_STATE_EXPONENT = {"saddle-node": -1.0, "hopf": 0.0}
 
 
-def measured_exponent(distance: np.ndarray, values: np.ndarray, decades: float = 3.0) -> float:
-    """The slope of log(values) against log(distance) by least squares over the last `decades` before the bifurcation.
+# The next term of log K near the bifurcation is of order |p - p_c| to this power: at a fold everything is smooth in the
+# coordinate along the critical direction, which goes as the square root of the distance.
+NEXT_ORDER = {"saddle-node": 0.5, "hopf": 1.0}
 
-    **Arguments:** `distance`, `values`: (k,), positive; points that are NaN are left out.
 
-    Returns NaN where fewer than three points lie there.
+def measured_exponent(
+    distance: np.ndarray, values: np.ndarray, decades: float = 3.0, next_order: float | None = None
+) -> float:
+    """The exponent s in `values ~ distance^s`, by least squares over the last `decades` before the bifurcation.
+
+    **Arguments:** `distance`, `values`: (k,), positive; points that are NaN are left out. `next_order`: `None` fits
+    `log values = c + s log distance`, the plain slope; a power b adds a term `distance^b`, without which the slope of a fold
+    is off by 0.002 to 0.05 over three decades that end at 1e-7.
+
+    Returns NaN where there are fewer points than coefficients, plus one.
     """
     known = np.isfinite(values) & (values > 0)
     distance, values = distance[known], values[known]
     if distance.size == 0:
         return float("nan")
     near = distance <= distance.min() * 10**decades * (1 + 1e-9)
-    if near.sum() < 3:
+    terms = [np.ones(near.sum()), np.log(distance[near])]
+    if next_order is not None:
+        terms.append(distance[near] ** next_order)
+    if near.sum() <= len(terms):
         return float("nan")
-    return float(np.polyfit(np.log(distance[near]), np.log(values[near]), 1)[0])
+    return float(np.linalg.lstsq(np.stack(terms, axis=1), np.log(values[near]), rcond=None)[0][1])

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, PyTree
 
 from ssntk.dynamics.integrate import Integrator, Trajectory, check_solved, solve
 from ssntk.dynamics.probe import Probe
-from ssntk.errors import as_choice
+from ssntk.errors import as_choice, is_traced
 from ssntk.models.base import AbstractStateSpaceModel, check_model
 from ssntk.models.theta import Positions, get, put, size, theta_positions
 
@@ -55,10 +55,24 @@ def parameter_jacobian(
     replayable = _tableau(integrator.solver) is not None
     if method == "segments" and not replayable:
         raise ValueError(f"method 'segments' needs an explicit Runge-Kutta solver, got {type(integrator.solver).__name__}")
-    compute = _by_autodiff if method == "autodiff" or not replayable else _by_segments
-    jacobian, result = compute(model, at, probe, of, integrator, integrator.grid(probe.ts))
-    check_solved(result, integrator)
-    return probe.observed(jacobian)
+    track = _record(model, at, probe, integrator, integrator.grid(probe.ts))
+    check_solved(track.result, integrator)
+    if method == "autodiff" or not replayable:
+        return probe.observed(_by_autodiff(model, at, probe, of, integrator, track))
+    return probe.observed(_by_segments(model, at, probe, of, integrator.solver, track))
+
+
+@eqx.filter_jit
+def _record(
+    model: AbstractStateSpaceModel, at: Positions, probe: Probe, integrator: Integrator, grid: Array | None
+) -> Trajectory:
+    """The accepted steps of every input. One random direction of theta excites every mode that the kernel must resolve."""
+    theta = get(model, at)
+    keys = jax.random.split(jax.random.key(0), len(theta))
+    noise = [jax.random.normal(key, leaf.shape, leaf.dtype) for key, leaf in zip(keys, theta, strict=True)]
+    still = jax.tree.map(lambda leaf: jnp.zeros_like(leaf) if eqx.is_inexact_array(leaf) else leaf, model)
+    direction = eqx.filter(put(still, at, noise), eqx.is_inexact_array)
+    return jax.lax.map(lambda b: solve(model, probe, b, integrator, grid, direction), jnp.arange(probe.n_batch))
 
 
 def _tableau(solver: diffrax.AbstractSolver) -> tuple[list[Any], Any, Any] | None:
@@ -91,11 +105,10 @@ def _step(solver: diffrax.AbstractSolver, field: Callable[..., Array], t0: Array
 
 @eqx.filter_jit
 def _by_segments(
-    model: AbstractStateSpaceModel, at: Positions, probe: Probe, of: str, integrator: Integrator, grid: Array | None
-) -> tuple[Float[Array, "B T m p"], diffrax.RESULTS]:
+    model: AbstractStateSpaceModel, at: Positions, probe: Probe, of: str, solver: diffrax.AbstractSolver, tracks: Trajectory
+) -> Float[Array, "B T m p"]:
     theta, n, p = get(model, at), model.n_state, size(model, at)
     dtype = probe.ts.dtype
-    trajectories = jax.lax.map(lambda b: solve(model, probe, b, integrator, grid), jnp.arange(probe.n_batch))
 
     def transition(b: Array, first: Array, last: Array, track: Trajectory) -> tuple[Array, Array]:
         """Phi (n, n) and L (n, p) of the steps from `first` to `last`."""
@@ -103,7 +116,7 @@ def _by_segments(
 
         def step(theta: list[Array], x: Array, t0: Array, t1: Array) -> Array:
             moved = put(model, at, theta)
-            return _step(integrator.solver, lambda t, x: moved.vector_field(t, x, drive(t)), t0, t1, x)
+            return _step(solver, lambda t, x: moved.vector_field(t, x, drive(t)), t0, t1, x)
 
         def back(i: Array, carry: tuple[Array, list[Array]]) -> tuple[Array, list[Array]]:
             cotangents, local = carry
@@ -118,7 +131,7 @@ def _by_segments(
         return phi, jnp.concatenate([leaf.reshape(n, -1) for leaf in local], axis=1)
 
     def one(b: Array, buffer: Array) -> Array:
-        track = jax.tree.map(lambda leaf: leaf[b], trajectories)
+        track = jax.tree.map(lambda leaf: leaf[b], tracks)
 
         def interval(k: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
             sensitivity, buffer = carry
@@ -136,7 +149,7 @@ def _by_segments(
     # One buffer that every loop writes in place: J is large, and filling fresh pages costs as much as the products.
     rows = model.n_output if of == "readout" else n
     empty = jnp.zeros((probe.n_batch, probe.ts.shape[0], rows, p), dtype)
-    return jax.lax.fori_loop(0, probe.n_batch, one, empty), trajectories.result
+    return jax.lax.fori_loop(0, probe.n_batch, one, empty)
 
 
 def _readout_rows(model: AbstractStateSpaceModel, at: Positions, x: Array, sensitivity: Array) -> Array:
@@ -146,19 +159,31 @@ def _readout_rows(model: AbstractStateSpaceModel, at: Positions, x: Array, sensi
     return by_x @ sensitivity + jnp.concatenate([leaf.reshape(by_x.shape[0], -1) for leaf in by_theta], axis=1)
 
 
-@eqx.filter_jit
 def _by_autodiff(
-    model: AbstractStateSpaceModel, at: Positions, probe: Probe, of: str, integrator: Integrator, grid: Array | None
-) -> tuple[Float[Array, "B T m p"], diffrax.RESULTS]:
-    def one(b: Array) -> tuple[Array, diffrax.RESULTS]:
-        def observe(theta: list[Array]) -> tuple[Array, diffrax.RESULTS]:
-            moved = put(model, at, theta)
-            trajectory = solve(moved, probe, b, integrator, grid)
-            states = trajectory.states[trajectory.saved]
-            return jax.vmap(moved.readout)(states) if of == "readout" else states, trajectory.result
+    model: AbstractStateSpaceModel, at: Positions, probe: Probe, of: str, integrator: Integrator, tracks: Trajectory
+) -> Float[Array, "B T m p"]:
+    """`jacrev` through `diffeqsolve`, one input at a time: a joint reverse pass would pull every row back through every input.
 
-        by_theta, result = jax.jacrev(observe, has_aux=True)(get(model, at))
-        return jnp.concatenate([leaf.reshape(*leaf.shape[:2], -1) for leaf in by_theta], axis=2), result
+    On a grid that was accepted adaptively, another number of steps compiles anew.
+    """
+    if is_traced(tracks):
+        raise ValueError("method 'autodiff' must see the steps, so it cannot run inside jit")
+    rows = []
+    for b in range(probe.n_batch):
+        grid = tracks.times[b, : int(tracks.saved[b, -1]) + 1]
+        rows.append(_differentiated(model, at, probe, of, integrator, jnp.asarray(b), grid))
+    return jnp.stack(rows)
 
-    # One input at a time: a joint reverse pass over the batch would pull every row back through every input.
-    return jax.lax.map(one, jnp.arange(probe.n_batch))
+
+@eqx.filter_jit
+def _differentiated(
+    model: AbstractStateSpaceModel, at: Positions, probe: Probe, of: str, integrator: Integrator, b: Array, grid: Array
+) -> Float[Array, "T m p"]:
+    def observe(theta: list[Array]) -> Array:
+        moved = put(model, at, theta)
+        trajectory = solve(moved, probe, b, integrator, grid)
+        states = trajectory.states[trajectory.saved]
+        return jax.vmap(moved.readout)(states) if of == "readout" else states
+
+    by_theta = jax.jacrev(observe)(get(model, at))
+    return jnp.concatenate([leaf.reshape(*leaf.shape[:2], -1) for leaf in by_theta], axis=2)

@@ -121,7 +121,9 @@ class Sweep:
 
     def hash(self) -> str:
         """The identity of the plan: a SHA-256 of all that its results depend on, 16 hexadecimal digits."""
-        parts = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if not field.name.startswith("_")}
+        parts = {
+            field.name: getattr(self, field.name) for field in dataclasses.fields(self) if not field.name.startswith("_")
+        }
         parts["wrt"] = theta_positions(self.family.model, self.of, self.wrt)
         parts["distances"] = np.asarray(self.distances)
         digest = hashlib.sha256()

@@ -1,8 +1,8 @@
 """Where a sweep's results lie: a folder with one atomic, self-describing record a point.
 
-    plan.json         the plan's hash, the format, the versions that wrote it
-    branch.npz        the branch and its bifurcation
-    points/00007.npz  one measured or failed point
+plan.json         the plan's hash, the format, the versions that wrote it
+branch.npz        the branch and its bifurcation
+points/00007.npz  one measured or failed point
 """
 
 import dataclasses
@@ -203,7 +203,11 @@ class Store:
                 variables[name] = (dims, values, {"description": VARIABLES[name]})
         branch = self.branch()
         plan = self.plan()
-        attributes = {"plan": plan["hash"], "title": plan["title"], **{f"version_{k}": v for k, v in plan["versions"].items()}}
+        attributes = {
+            "plan": plan["hash"],
+            "title": plan["title"],
+            **{f"version_{k}": v for k, v in plan["versions"].items()},
+        }
         if branch is not None:
             attributes["branch"] = branch.status
         return xarray.Dataset(variables, attrs=attributes)
@@ -223,7 +227,9 @@ class Store:
 def _event(held: dict[str, np.ndarray], prefix: str) -> Bifurcation:
     values: dict[str, Any] = {name.removeprefix(prefix): value for name, value in held.items() if name.startswith(prefix)}
     values = {name: value if value.ndim else value.item() for name, value in values.items()}
-    return Bifurcation(**values | {"criticality": values["criticality"] or None, "interval": tuple(values["interval"].tolist())})
+    return Bifurcation(
+        **values | {"criticality": values["criticality"] or None, "interval": tuple(values["interval"].tolist())}
+    )
 
 
 def _set_aside(file: pathlib.Path) -> None:

@@ -1,0 +1,171 @@
+"""The command line: `ssntk sweep`, `ssntk plot`."""
+
+import os
+import pathlib
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import cyclopts
+
+app = cyclopts.App(name="ssntk", help="Bifurcations of recurrent networks, and what they do to learning.")
+
+
+class UsageError(Exception):
+    """What was asked for cannot be understood: exit status 2."""
+
+
+@app.command
+def sweep(
+    file: Annotated[pathlib.Path | None, cyclopts.Parameter(help="The TOML file that describes the sweep.")] = None,
+    *,
+    out: Annotated[
+        pathlib.Path | None, cyclopts.Parameter(help="The store's folder; default results/<name of the file>.")
+    ] = None,
+    status: Annotated[bool, cyclopts.Parameter(negative=(), help="Only say what is done and what is missing.")] = False,
+    dry_run: Annotated[bool, cyclopts.Parameter(negative=(), help="Check the file and say what would be done.")] = False,
+    schema: Annotated[bool, cyclopts.Parameter(negative=(), help="Print every key of a sweep file, with defaults.")] = False,
+) -> None:
+    """Drive a network to a bifurcation and measure its kernel on the way. A second run resumes."""
+    from ssntk.sweep.toml import SCHEMA
+
+    if schema:
+        print(SCHEMA, end="")
+        return
+    if file is None:
+        raise UsageError("name a sweep file, such as sweeps/saddle_node.toml, or ask for --schema")
+    from ssntk.sweep.plan import Sweep
+    from ssntk.sweep.run import run
+    from ssntk.sweep.store import Store
+
+    try:
+        plan = Sweep.from_toml(file)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    folder = pathlib.Path("results") / file.stem if out is None else out
+    store = Store(folder)
+    if status:
+        _print_status(store)
+        return
+    if dry_run:
+        done = len(store.status().done) if (folder / "plan.json").exists() else 0
+        model = plan.family.model
+        print(f"{file}: {len(plan.distances)} points towards a {plan.towards}, {done} of them done in {folder}.")
+        print(f"{type(model).__name__}, n = {model.n_state}; plan {plan.hash()}.")
+        return
+    try:
+        run(plan, store)
+    except KeyboardInterrupt:
+        print(f"Stopped. What was measured is kept in {folder}; run the same command to go on.", file=sys.stderr)
+        raise SystemExit(130) from None
+    _print_summary(store)
+    from ssntk.sweep.store import StoreError
+
+    try:
+        figure = _draw(store, folder / "collapse.png")
+    except StoreError as error:
+        raise RuntimeError(f"every point failed: {next(iter(store.status().failed.values()), error)}") from error
+    print(f"Figure   {figure}\nRecords  {folder / 'points'}\nBranch   {folder / 'branch.npz'}")
+
+
+@app.command
+def plot(
+    folder: Annotated[pathlib.Path, cyclopts.Parameter(help="The folder of a sweep's results.")],
+    *,
+    out: Annotated[
+        pathlib.Path | None, cyclopts.Parameter(help="The figure: .png, .svg or .pdf; default collapse.png there.")
+    ] = None,
+) -> None:
+    """Draw the figure of a sweep's results again."""
+    from ssntk.sweep.store import Store
+
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is not a folder")
+    print(_draw(Store(folder), folder / "collapse.png" if out is None else out))
+
+
+def _draw(store: Any, file: pathlib.Path) -> pathlib.Path:
+    import matplotlib
+
+    matplotlib.use("agg")
+    from ssntk import plot
+
+    axes = plot.collapse(store)
+    figure = axes[0].figure
+    if file.suffix.lstrip(".") not in figure.canvas.get_supported_filetypes():
+        raise UsageError(f"{file}: a figure must end in .png, .svg or .pdf")
+    figure.savefig(file, dpi=150)
+    return file
+
+
+def _print_status(store: Any) -> None:
+    state = store.status()
+    print(f"{store.path}: {len(state.done)} of {state.total} done, {len(state.failed)} failed, {len(state.missing)} missing")
+    for index, reason in state.failed.items():
+        print(f"  point {index} failed: {reason}")
+    for name in state.set_aside:
+        print(f"  set aside, not readable: {name}")
+
+
+def _print_summary(store: Any) -> None:
+    """The table of a finished sweep, at most a dozen of its points."""
+    import numpy as np
+    import rich.console
+    import rich.table
+
+    from ssntk.collapse.laws import NEXT_ORDER, STEADY_STATE_EXPONENT, measured_exponent
+
+    data, branch, state = store.arrays(), store.branch(), store.status()
+    good = np.flatnonzero(data["status"] == "done")[::-1]
+    if good.size:
+        near = data["x_star"][good[-1]]
+        event = min(branch.bifurcations, key=lambda event: float(np.linalg.norm(event.x - near)))
+        table = rich.table.Table(title=f"{event.kind} at p = {event.parameter:.10g}", title_justify="left")
+        heads = ("distance", "Re lambda_1", "steady-state NTK", "its condition", "effective rank", "participation")
+        for head in heads:
+            table.add_column(head, justify="right")
+        for i in good[np.unique(np.linspace(0, good.size - 1, min(12, good.size)).round().astype(int))]:
+            table.add_row(
+                f"{data['distance'][i]:.2e}",
+                f"{data['jacobian_eigenvalues'][i, 0].real:.3e}",
+                f"{data['steady_state_eigenvalues'][i, 0]:.3e}",
+                f"{data['condition_number'][i]:.3e}",
+                f"{data['effective_rank'][i]:.3f}",
+                f"{data['participation_ratio'][i]:.3f}",
+            )
+        # Off a terminal a table is not to be folded to a width that nobody asked for.
+        rich.console.Console(width=None if sys.stdout.isatty() else 100).print(table)
+        towards = data["distance"][good], data["steady_state_eigenvalues"][good, 0]
+        slope, order = measured_exponent(*towards), NEXT_ORDER[event.kind]
+        exponent = measured_exponent(*towards, next_order=order)
+        print(
+            f"Slope of the largest steady-state eigenvalue over the last three decades: {slope:.4f}; "
+            f"{exponent:.4f} with the next term, distance^{order:g}; predicted {STEADY_STATE_EXPONENT[event.kind]:g}."
+        )
+    for index, reason in state.failed.items():
+        print(f"Point {index} failed: {reason}")
+
+
+def main(tokens: list[str] | None = None) -> None:
+    """Run the command line: exit status 0, 1 for a failure, 2 for a usage error, 130 when stopped by the keyboard."""
+    # Set before JAX starts. Solves are checked on the host, and the compiled checks of equinox cannot be cached.
+    os.environ.setdefault("EQX_ON_ERROR", "off")
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    _guarded(lambda: app(tokens))
+
+
+def _guarded(call: Callable[[], Any]) -> None:
+    """A clear sentence instead of a traceback for everything that can go wrong as foreseen."""
+    from ssntk.errors import NumericalError
+    from ssntk.sweep.store import StoreError
+
+    try:
+        call()
+    except UsageError as error:
+        print(f"ssntk: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except (NumericalError, StoreError, ImportError, OSError, RuntimeError, ValueError) as error:
+        print(f"ssntk: {error}", file=sys.stderr)
+        raise SystemExit(1) from None

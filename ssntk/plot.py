@@ -1,0 +1,212 @@
+"""Pictures of results. Every function takes results, draws into matplotlib axes and returns them; nothing is computed here."""
+
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter
+
+from ssntk.bifurcation.continuation import Branch
+from ssntk.collapse.laws import STEADY_STATE_EXPONENT, measured_exponent
+from ssntk.errors import as_array
+from ssntk.kernel.spectrum import Spectrum
+from ssntk.sweep.store import DONE, Store, StoreError
+
+# One colour and marker a kind, from a palette that colour-blind readers can tell apart (Okabe and Ito, 2008).
+_MARKS = {"saddle-node": ("s", "#D55E00"), "hopf": ("o", "#0072B2")}
+_INK, _ACCENT = "#222222", "#D55E00"
+
+
+def bifurcation_diagram(branch: Branch, ax: Axes | None = None, *, label: str = "parameter $p$") -> Axes:
+    """The branch over its parameter: stable parts solid, unstable dashed, bifurcations marked and named.
+
+    States of more than one dimension are shown along the direction in which the branch varies most, apart from its linear
+    answer to the parameter.
+    """
+    ax = _axes(ax)
+    centre, direction, name = _direction(branch)
+    height = (branch.x - centre) @ direction
+    for stable, style in ((True, "-"), (False, "--")):
+        # Each part reaches to the point where stability changes, so that solid and dashed join there.
+        shown = branch.stable == stable
+        joined = shown | np.append(shown[1:], False) if stable else shown | np.insert(shown[:-1], 0, False)
+        ax.plot(
+            np.where(joined, branch.parameter, np.nan),
+            np.where(joined, height, np.nan),
+            style,
+            color=_INK if stable else "#888888",
+            linewidth=1.6,
+            label="stable" if stable else "unstable",
+        )
+    for kind, (marker, colour) in _MARKS.items():
+        found = [event for event in branch.bifurcations if event.kind == kind]
+        if found:
+            heights = [(event.x - centre) @ direction for event in found]
+            parameters = [event.parameter for event in found]
+            ax.plot(
+                parameters,
+                heights,
+                marker,
+                color=colour,
+                markersize=6,
+                label=kind.capitalize(),
+                zorder=3,
+                markeredgecolor="white",
+                markeredgewidth=0.6,
+            )
+    ax.set_xlabel(label)
+    ax.set_ylabel(name)
+    ax.legend(frameon=False, fontsize="small")
+    return ax
+
+
+def eigenvalues(values: Any, ax: Axes | None = None, *, color_by: Any = None, label: str = "") -> Axes:
+    """Eigenvalues in the complex plane: (n,), or (k, n) with one colour per row, by `color_by` (k,) on a log scale."""
+    ax = _axes(ax)
+    values = np.asarray(values)
+    if values.ndim not in (1, 2):
+        raise ValueError(f"values must have shape (n,) or (k, n), got {values.shape}")
+    ax.axvline(0, color="#AAAAAA", linewidth=0.8)
+    if color_by is None:
+        ax.plot(values.real.ravel(), values.imag.ravel(), ".", color=_INK)
+    else:
+        colours = np.repeat(np.asarray(color_by)[:, None], values.shape[1], axis=1)
+        dots = ax.scatter(values.real, values.imag, c=colours, s=9, cmap="viridis", norm="log", linewidths=0)
+        bar = ax.figure.colorbar(dots, ax=ax, pad=0.02)
+        bar.set_label(label)
+    ax.set_xlabel(r"Re $\lambda$ (1/time)")
+    ax.set_ylabel(r"Im $\lambda$ (rad/time)")
+    return ax
+
+
+def spectrum(values: Spectrum | Any, ax: Axes | None = None) -> Axes:
+    """The eigenvalues of a kernel in descending order on a log scale, with the floor below which they are noise."""
+    ax = _axes(ax)
+    floor = None
+    if isinstance(values, Spectrum):
+        floor = values.floor * float(values.eigenvalues[0])
+        values = values.eigenvalues
+    shown = np.asarray(values)
+    ax.semilogy(np.arange(1, shown.size + 1), np.where(shown > 0, shown, np.nan), ".-", color=_INK, linewidth=0.8)
+    if floor is not None and floor > 0:
+        ax.axhline(floor, color=_ACCENT, linestyle=":", label="rounding floor")
+        ax.legend(frameon=False, fontsize="small")
+    ax.set_xlabel("mode")
+    ax.set_ylabel("kernel eigenvalue")
+    return ax
+
+
+def kernel(matrix: Any, ax: Axes | None = None) -> Axes:
+    """A kernel (rows, rows) as a picture, on a symmetric colour scale."""
+    ax = _axes(ax)
+    shown = np.asarray(as_array(matrix, "matrix", ("rows", "others")))
+    limit = float(np.abs(shown).max()) or 1.0
+    image = ax.imshow(shown, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
+    ax.figure.colorbar(image, ax=ax, label="K")
+    ax.set_xlabel("row (input, time, coordinate)")
+    ax.set_ylabel("row (input, time, coordinate)")
+    return ax
+
+
+def collapse(store: Store) -> np.ndarray:
+    """The whole story of a sweep, five panels: the bifurcation diagram; the Jacobian's eigenvalues, towards the axis and in
+    the complex plane; the steady-state kernel's spectrum with measured and predicted slope; the trajectory kernel's
+    effective rank and participation ratio beside the steady-state condition number.
+
+    Returns the axes, (5,). Raises `StoreError` where nothing was measured yet.
+    """
+    data, branch = store.arrays(), store.branch()
+    if branch is None or not (data["status"] == DONE).any():
+        raise StoreError(f"{store.path} holds no measured point to draw yet")
+    kept = data["status"] == DONE
+    data = {name: values[kept] for name, values in data.items()}
+    distance = data["distance"]
+    event = _nearest(branch, data)
+    figure = plt.figure(figsize=(10, 10.5), layout="constrained")
+    grid = figure.add_gridspec(3, 2, height_ratios=(1, 1, 1.1))
+    top = figure.add_subplot(grid[0, :])
+    left, plane = figure.add_subplot(grid[1, 0]), figure.add_subplot(grid[1, 1])
+    lower, ranks = figure.add_subplot(grid[2, 0]), figure.add_subplot(grid[2, 1])
+
+    bifurcation_diagram(branch, top)
+    centre, direction, _ = _direction(branch)
+    heights = (data["x_star"] - centre) @ direction
+    top.plot(data["parameter"], heights, ".", color="#009E73", markersize=5, label="measured", zorder=4)
+    top.legend(frameon=False, fontsize="small", ncols=3)
+    shown = np.concatenate([data["parameter"], [other.parameter for other in branch.bifurcations]])
+    top.set_xlim(shown.min() - 0.1 * np.ptp(shown), shown.max() + 0.1 * np.ptp(shown))
+    top.set_title(f"{event.kind.capitalize()} at $p_c$ = {event.parameter:.8g}", fontsize="medium")
+
+    decay = -data["jacobian_eigenvalues"].real
+    left.loglog(distance, np.where(decay[:, 1:] > 0, decay[:, 1:], np.nan), color="#BBBBBB", linewidth=0.7)
+    left.loglog(distance, decay[:, 0], ".-", color=_ACCENT, label="critical")
+    left.plot([], [], color="#BBBBBB", label="others")
+    left.set_ylabel(r"$-$Re $\lambda$ (1/time)")
+    left.legend(frameon=False, fontsize="small")
+    eigenvalues(data["jacobian_eigenvalues"], plane, color_by=distance, label=r"distance $|p - p_c|$")
+
+    steady = data["steady_state_eigenvalues"]
+    lower.loglog(distance, np.where(steady[:, 1:] > 0, steady[:, 1:], np.nan), color="#BBBBBB", linewidth=0.7)
+    slope = measured_exponent(distance, steady[:, 0])
+    lower.loglog(distance, steady[:, 0], ".-", color=_ACCENT, label=f"largest, slope {slope:.3f} over three decades")
+    lower.plot([], [], color="#BBBBBB", label="others")
+    predicted = STEADY_STATE_EXPONENT[event.kind]
+    lower.loglog(
+        distance,
+        2.5 * steady[0, 0] * (distance / distance[0]) ** predicted,
+        ":",
+        color=_INK,
+        label=f"predicted slope {predicted:g} (shifted up)",
+    )
+    lower.set_ylabel("steady-state NTK eigenvalue")
+    lower.legend(frameon=False, fontsize="small")
+
+    ranks.semilogx(distance, data["effective_rank"], ".-", color="#0072B2", label="effective rank (trajectory NTK)")
+    ranks.semilogx(
+        distance, data["participation_ratio"], ".--", color="#009E73", label="participation ratio (trajectory NTK)"
+    )
+    ranks.set_ylabel("effective number of modes")
+    ranks.set_ylim(0, 1.35 * np.nanmax(data["effective_rank"]))
+    condition = ranks.twinx()
+    condition.loglog(distance, data["condition_number"], ".:", color="#CC79A7", label="condition number (steady-state NTK)")
+    condition.set_ylim(top=1e4 * np.nanmax(data["condition_number"]))
+    condition.set_ylabel("condition number", color="#CC79A7")
+    condition.spines["top"].set_visible(False)
+    handles = [*ranks.get_lines(), *condition.get_lines()]
+    ranks.legend(handles, [str(line.get_label()) for line in handles], frameon=False, fontsize="small", loc="upper center")
+    for ax in (left, lower, ranks):
+        ax.set_xlabel(r"distance from the bifurcation $|p - p_c|$")
+        ax.xaxis.set_major_locator(LogLocator(numticks=12))
+        ax.xaxis.set_minor_formatter(NullFormatter())
+        ax.invert_xaxis()
+    for ax in (top, left, plane, lower, ranks):
+        ax.spines[["top", "right"]].set_visible(False)
+    return np.array([top, left, plane, lower, ranks])
+
+
+def _axes(ax: Axes | None) -> Axes:
+    return plt.figure(layout="constrained").add_subplot() if ax is None else ax
+
+
+def _direction(branch: Branch) -> tuple[np.ndarray, np.ndarray, str]:
+    """The centre and the unit direction along which states are drawn, and its name.
+
+    The first principal direction once the linear answer to the parameter is taken out, which would hide every fold.
+    """
+    n = branch.x.shape[1]
+    if n == 1:
+        return np.zeros(1), np.ones(1), "state $x$"
+    centre, offset = branch.x.mean(axis=0), branch.parameter - branch.parameter.mean()
+    trend = np.outer(offset, offset @ (branch.x - centre)) / (offset @ offset)
+    axis = np.linalg.svd(branch.x - centre - trend, full_matrices=False)[2][0]
+    return (
+        centre,
+        axis * np.sign(axis[np.abs(axis).argmax()]),
+        "state, first principal direction\nbeyond the linear answer to $p$",
+    )
+
+
+def _nearest(branch: Branch, data: dict[str, np.ndarray]) -> Any:
+    """The bifurcation that the nearest measured point approaches."""
+    return min(branch.bifurcations, key=lambda event: float(np.linalg.norm(event.x - data["x_star"][0])))
