@@ -1,10 +1,13 @@
 """Failures and the checks of arguments that every room shares."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
+
+T = TypeVar("T")
 
 
 class NumericalError(RuntimeError):
@@ -13,7 +16,7 @@ class NumericalError(RuntimeError):
 
 def is_traced(*trees: Any) -> bool:
     """Whether any leaf is a tracer, so that its values cannot be looked at."""
-    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees))
+    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(trees))
 
 
 def as_array(value: Any, name: str, shape: tuple[int | str, ...] | None = None, *, finite: bool = True) -> jax.Array:
@@ -27,6 +30,8 @@ def as_array(value: Any, name: str, shape: tuple[int | str, ...] | None = None, 
         raise ValueError(f"{name} must be an array of real numbers, got {type(value).__name__}") from error
     if jnp.issubdtype(array.dtype, jnp.integer):
         array = array.astype(jnp.result_type(float))
+    # Not weakly typed: a Python number and an array must not compile twice.
+    array = jnp.asarray(array, dtype=array.dtype)
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise ValueError(f"{name} must hold real numbers, got dtype {array.dtype}")
     if shape is not None and (
@@ -35,7 +40,7 @@ def as_array(value: Any, name: str, shape: tuple[int | str, ...] | None = None, 
     ):
         wanted = "(" + ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "") + ")"
         raise ValueError(f"{name} must have shape {wanted}, got {array.shape}")
-    if finite and not isinstance(array, jax.core.Tracer) and not np.isfinite(np.asarray(array)).all():
+    if finite and not isinstance(array, Tracer) and not np.isfinite(np.asarray(array)).all():
         raise ValueError(f"{name} must be finite, got NaN or infinity")
     return array
 
@@ -43,9 +48,16 @@ def as_array(value: Any, name: str, shape: tuple[int | str, ...] | None = None, 
 def as_scalar(value: Any, name: str, *, positive: bool = False) -> jax.Array:
     """`value` as a floating-point scalar array, checked like [`as_array`][]."""
     array = as_array(value, name, ())
-    if positive and not isinstance(array, jax.core.Tracer) and float(array) <= 0:
+    if positive and not is_traced(array) and float(array) <= 0:
         raise ValueError(f"{name} must be positive, got {float(array):g}")
     return array
+
+
+def as_instance(value: Any, name: str, kind: type[T]) -> T:
+    """`value` if it is an instance of `kind`."""
+    if not isinstance(value, kind):
+        raise ValueError(f"{name} must be an ssntk.{kind.__name__}, got {type(value).__name__}")
+    return value
 
 
 def as_count(value: Any, name: str, *, least: int = 1) -> int:

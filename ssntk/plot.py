@@ -1,4 +1,4 @@
-"""Pictures of results. Every function takes results, draws into matplotlib axes and returns them; nothing is computed here."""
+"""Pictures of results. Every function takes results and returns the axes it drew into; nothing is computed here."""
 
 from typing import Any
 

@@ -28,11 +28,11 @@ class Problem(eqx.Module):
         """p at this q."""
         return self.p0 + q * (self.p1 - self.p0)
 
-    def field(self, z: Float[Array, " n+1"]) -> Float[Array, " n"]:
+    def field(self, z: Float[Array, " n1"]) -> Float[Array, " n"]:
         """f at a point of the branch."""
         return field_at(self.family(self.parameter(z[-1])), z[:-1], self.u)
 
-    def eigenvalues(self, z: Float[Array, " n+1"]) -> np.ndarray:
+    def eigenvalues(self, z: Float[Array, " n1"]) -> np.ndarray:
         """The eigenvalues (n,) of df/dx at a point of the branch."""
         return sorted_eigenvalues(_jacobian(self, z)[:, :-1])
 

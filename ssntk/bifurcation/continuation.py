@@ -19,7 +19,7 @@ from ssntk.bifurcation.family import Family
 from ssntk.bifurcation.locate import Bifurcation
 from ssntk.dynamics.fixed_points import constant_input, find_fixed_points
 from ssntk.dynamics.stability import sorted_eigenvalues
-from ssntk.errors import NumericalError, as_array, as_count
+from ssntk.errors import NumericalError, as_array, as_count, as_instance, as_scalar
 from ssntk.models.base import dtype_of
 
 # Points that the compiled loop records before it returns to the host.
@@ -37,7 +37,7 @@ class Branch:
     - `parameter` (k,), `x` (k, n), `eigenvalues` (k, n) of df/dx with the rightmost first, `stable` (k,).
     - `bifurcations`: the located ones, in branch order; `unresolved`: events that were seen but not located.
     - `status`: why the branch ends, a sentence.
-    - `tangent` (k, n + 1): the unit tangent (dx, dq) along the direction of travel, in the length that `step` is measured in.
+    - `tangent` (k, n + 1): the unit tangent (dx, dq) along the direction of travel, in the length that `step` measures.
     - `steps`: of each located bifurcation the index of the point before it.
     """
 
@@ -54,7 +54,7 @@ class Branch:
 
 def continuation(
     family: Family,
-    span: tuple[Any, Any],
+    span: Any,
     *,
     x0: Any = None,
     u: Any = None,
@@ -76,14 +76,12 @@ def continuation(
 
     Raises `ValueError` for arguments that do not fit, `NumericalError` where no equilibrium is found at p0.
     """
-    if not isinstance(family, Family):
-        raise ValueError(f"family must be an ssntk.Family, got {type(family).__name__}")
+    as_instance(family, "family", Family)
     max_steps = as_count(max_steps, "max_steps")
-    if not (np.isfinite(step) and step > 0):
-        raise ValueError(f"step must be positive, got {step!r}")
+    longest = float(as_scalar(step, "step", positive=True))
     problem = make_problem(family, span, u)
     start = _start(problem, x0)
-    points, tangents, jacobians, turns, status = _follow(problem, start, float(step), max_steps)
+    points, tangents, jacobians, turns, status = _follow(problem, start, longest, max_steps)
     eigenvalues = sorted_eigenvalues(jacobians[:, :, :-1])
     track = [
         Point(z, tangent, values, float(turn))
@@ -92,7 +90,7 @@ def continuation(
     events = find_events(problem, track)
     located = [(step, event) for step, event in events if event.converged]
     return Branch(
-        parameter=np.asarray(problem.parameter(points[:, -1])),
+        parameter=float(problem.p0) + points[:, -1] * (float(problem.p1) - float(problem.p0)),
         x=points[:, :-1],
         eigenvalues=eigenvalues,
         stable=eigenvalues.real.max(axis=1) < 0,

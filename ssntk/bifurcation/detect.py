@@ -16,8 +16,8 @@ from ssntk.dynamics.stability import sorted_eigenvalues
 
 # Halvings of one step before an event counts as unresolved: from the longest step this reaches a length of about 1e-9.
 DEPTH = 26
-# Halvings of one step in search of an eigenvalue that crosses the axis and returns.
-LOOK = 8
+# Halvings of one step in search of events that leave no count changed.
+LOOK = 6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,8 +51,8 @@ def _between(problem: Problem, before: Point, a: Point, b: Point, after: Point, 
     crosses = a.turn * b.turn < 0
     change = abs(b.unstable - a.unstable)
     if not turns and not crosses and change == 0:
-        hidden = _turns_twice(a, b) if depth >= LOOK else _turns_twice(a, b) or _crosses_twice(before, a, b, after)
-        return _halves(problem, before, a, b, after, depth) if hidden and depth < DEPTH else []
+        hidden = depth < LOOK and (_turns_twice(a, b) or _crosses_twice(before, a, b, after))
+        return _halves(problem, before, a, b, after, depth) if hidden else []
     kind = "unknown"
     if turns and not crosses and change == 1:
         kind = "saddle-node"
@@ -132,8 +132,11 @@ def _turns_twice(a: Point, b: Point) -> bool:
 
 
 def _crosses_twice(before: Point, a: Point, b: Point, after: Point) -> bool:
-    """Whether eigenvalues may cross the axis between `a` and `b` though as many are unstable at both: the real part of one
-    heads for the axis on one side and away from it on the other, and lies no further off than it moves from point to point."""
+    """Whether eigenvalues may cross the axis between `a` and `b` though as many are unstable at both.
+
+    They may where a real part heads for the axis on one side of the interval and away from it on the other, and lies no
+    further off than it moves from point to point.
+    """
     upper = [point.eigenvalues[point.eigenvalues.imag >= 0] for point in (before, a, b, after)]
     at_b = upper[2][np.abs(upper[1][:, None] - upper[2]).argmin(axis=1)]
     at_before = upper[0][np.abs(upper[1][:, None] - upper[0]).argmin(axis=1)]

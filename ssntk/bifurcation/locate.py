@@ -17,7 +17,7 @@ from ssntk.bifurcation.family import Family
 from ssntk.bifurcation.normal_form import first_lyapunov, fold_coefficient
 from ssntk.dynamics.fixed_points import constant_input
 from ssntk.dynamics.stability import Eigenpair, eigenpair, field_at, state_jacobian
-from ssntk.errors import NumericalError, as_array, as_choice, as_scalar
+from ssntk.errors import NumericalError, as_array, as_choice, as_instance, as_scalar
 from ssntk.models.base import dtype_of
 
 KINDS = ("saddle-node", "hopf")
@@ -58,8 +58,7 @@ def locate(family: Family, kind: str, *, parameter: Any, x: Any, u: Any = None) 
     Raises `ValueError` for arguments that do not fit, `NumericalError` where Newton's iteration does not converge to a
     point of this kind.
     """
-    if not isinstance(family, Family):
-        raise ValueError(f"family must be an ssntk.Family, got {type(family).__name__}")
+    as_instance(family, "family", Family)
     as_choice(kind, "kind", KINDS)
     dtype = dtype_of(family.model)
     guess = as_array(x, "x", (family.model.n_state,)).astype(dtype)

@@ -43,7 +43,10 @@ def first_lyapunov(
     right: Complex[Array, " n"],
     left: Complex[Array, " n"],
 ) -> Float[Array, ""]:
-    """l1 (Kuznetsov, formula 5.34): negative for a supercritical Hopf. The normal form with cubic term -1 has l1 = -2 / omega."""
+    """l1 (Kuznetsov, formula 5.34): negative for a supercritical Hopf.
+
+    The normal form `dz/dt = i omega z - z |z|^2` has l1 = -2 / omega.
+    """
     model = family(parameter)
 
     def field(x: Array) -> Array:

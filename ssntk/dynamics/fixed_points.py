@@ -59,8 +59,9 @@ def find_fixed_points(
     found = _collect(model, u, _search(model, u, starts, relaxed))
     if len(found) == 0:
         return found
-    pairs = jr.randint(pair_key, (2, half), 0, len(found))
-    ends = jnp.asarray(found.x)[pairs]
+    # On the host: the number of points that were found must compile nothing.
+    pairs = np.floor(np.asarray(jr.uniform(pair_key, (2, half))) * len(found)).astype(int)
+    ends = jnp.asarray(found.x[pairs])
     gap = ends[1] - ends[0]
     spread = jnp.linalg.norm(gap, axis=1, keepdims=True) / np.sqrt(n)
     between = ends[0] + jr.uniform(between_key, (half, 1), dtype) * gap
@@ -101,7 +102,8 @@ def refine_fixed_point(model: AbstractStateSpaceModel, x: Any, u: Any = None) ->
     settled, move, velocity, jacobian = (np.asarray(part) for part in _polish(model, x, constant_input(model, u)))
     if not np.isfinite(settled).all() or not move <= np.finfo(settled.dtype).eps ** 0.5 * (1 + np.abs(settled).max()):
         raise NumericalError(
-            f"no fixed point near x_star: the last Newton correction was {float(move):.3g} and |f| = {np.abs(velocity).max():.3g}"
+            f"no fixed point near x_star: the last Newton correction was {float(move):.3g}, "
+            f"with |f| = {np.abs(velocity).max():.3g}"
         )
     return settled, jacobian, float(np.abs(velocity).max())
 

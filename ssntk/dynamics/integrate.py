@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from ssntk.dynamics.probe import Probe
-from ssntk.errors import NumericalError, as_count, is_traced
+from ssntk.errors import NumericalError, as_count, as_instance, is_traced
 from ssntk.models.base import AbstractStateSpaceModel, check_model
 
 
@@ -61,8 +61,8 @@ class Trajectory(eqx.Module):
     With adaptive steps N is `max_steps`, and what lies past `saved[-1]` is padding.
     """
 
-    times: Float[Array, " N+1"]
-    states: Float[Array, "N+1 n"]
+    times: Float[Array, " steps"]
+    states: Float[Array, "steps n"]
     saved: Int[Array, " T"]
     result: diffrax.RESULTS
 
@@ -112,13 +112,14 @@ def solve(
         max_steps=max_steps,
         throw=False,
     )
-    assert solution.ts is not None and solution.ys is not None
+    assert solution.ts is not None
+    assert solution.ys is not None
     states = solution.ys[0] if isinstance(solution.ys, tuple) else solution.ys
     return Trajectory(solution.ts, states, jnp.searchsorted(solution.ts, ts), solution.result)
 
 
 def check_solved(result: diffrax.RESULTS, integrator: Integrator) -> None:
-    """Raise `NumericalError` with the reason if any solve failed. Nothing is known while tracing, where this does nothing."""
+    """Raise `NumericalError` with the reason if any solve failed; while tracing nothing is known, and nothing is done."""
     if is_traced(result):
         return
     failed = ~np.asarray(result == diffrax.RESULTS.successful)
@@ -154,9 +155,9 @@ def simulate(model: AbstractStateSpaceModel, probe: Probe, *, integrator: Integr
 
     Raises `ValueError` for arguments that do not fit, `NumericalError` where the solver fails.
     """
-    integrator = Integrator() if integrator is None else integrator
     check_model(model)
-    probe = probe.fit(model)
+    integrator = Integrator() if integrator is None else as_instance(integrator, "integrator", Integrator)
+    probe = as_instance(probe, "probe", Probe).fit(model)
     states, result = _simulate(model, probe, integrator, integrator.grid(probe.ts))
     check_solved(result, integrator)
     return states

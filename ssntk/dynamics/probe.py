@@ -8,6 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float
 
 from ssntk.errors import as_array
@@ -39,7 +40,7 @@ class Probe(eqx.Module):
         self.ts = as_array(ts, "ts", ("T",))
         if self.ts.shape[0] < 2:
             raise ValueError(f"ts must hold the initial time and at least one more, got {self.ts.shape[0]}")
-        if not isinstance(self.ts, jax.core.Tracer) and not bool((np.diff(np.asarray(self.ts)) > 0).all()):
+        if not isinstance(self.ts, Tracer) and not bool((np.diff(np.asarray(self.ts)) > 0).all()):
             raise ValueError("ts must be strictly increasing")
         self.us = us if us is None or callable(us) else as_array(us, "us")
         self.x0 = None if x0 is None else as_array(x0, "x0")

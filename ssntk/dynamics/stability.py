@@ -40,13 +40,14 @@ class Eigenpair(NamedTuple):
     left: np.ndarray
 
 
-def eigenpair(matrix: Any, near: complex) -> Eigenpair:
+def eigenpair(matrix: Any, near: complex | float) -> Eigenpair:
     """The eigenpair of `matrix` (n, n) whose eigenvalue lies nearest to `near`; real vectors for a real eigenvalue.
 
     Raises `NumericalError` where the eigenvalue is defective, so that `left^T right` vanishes.
     """
     matrix = np.asarray(matrix)
-    values, lefts, rights = scipy.linalg.eig(matrix, left=True, right=True)
+    parts: Any = scipy.linalg.eig(matrix, left=True, right=True)
+    values, lefts, rights = parts
     at = int(np.argmin(np.abs(values - near)))
     value, right, left = complex(values[at]), rights[:, at], lefts[:, at].conj()
     if value.imag == 0:

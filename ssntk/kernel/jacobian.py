@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, PyTree
 
 from ssntk.dynamics.integrate import Integrator, Trajectory, check_solved, solve
 from ssntk.dynamics.probe import Probe
-from ssntk.errors import as_choice, is_traced
+from ssntk.errors import as_choice, as_instance, is_traced
 from ssntk.models.base import AbstractStateSpaceModel, check_model
 from ssntk.models.theta import Positions, get, put, size, theta_positions
 
@@ -50,8 +50,8 @@ def parameter_jacobian(
     as_choice(method, "method", METHODS)
     check_model(model)
     at = theta_positions(model, of, wrt)
-    integrator = Integrator() if integrator is None else integrator
-    probe = probe.fit(model)
+    integrator = Integrator() if integrator is None else as_instance(integrator, "integrator", Integrator)
+    probe = as_instance(probe, "probe", Probe).fit(model)
     replayable = _tableau(integrator.solver) is not None
     if method == "segments" and not replayable:
         raise ValueError(f"method 'segments' needs an explicit Runge-Kutta solver, got {type(integrator.solver).__name__}")
@@ -80,7 +80,8 @@ def _tableau(solver: diffrax.AbstractSolver) -> tuple[list[Any], Any, Any] | Non
     if isinstance(solver, diffrax.Euler):
         return [], [1.0], []
     if isinstance(solver, diffrax.AbstractERK):
-        return [row.tolist() for row in solver.tableau.a_lower], solver.tableau.b_sol.tolist(), solver.tableau.c.tolist()
+        tableau = solver.tableau
+        return [row.tolist() for row in tableau.a_lower], tableau.b_sol.tolist(), tableau.c.tolist()
     return None
 
 
@@ -162,7 +163,7 @@ def _readout_rows(model: AbstractStateSpaceModel, at: Positions, x: Array, sensi
 def _by_autodiff(
     model: AbstractStateSpaceModel, at: Positions, probe: Probe, of: str, integrator: Integrator, tracks: Trajectory
 ) -> Float[Array, "B T m p"]:
-    """`jacrev` through `diffeqsolve`, one input at a time: a joint reverse pass would pull every row back through every input.
+    """`jacrev` through `diffeqsolve`, one input at a time: jointly, every row would be pulled back through every input.
 
     On a grid that was accepted adaptively, another number of steps compiles anew.
     """

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PyTree
 
 from ssntk.dynamics.integrate import Integrator
 from ssntk.dynamics.probe import Probe
-from ssntk.errors import as_array
+from ssntk.errors import as_array, as_instance
 from ssntk.kernel.jacobian import parameter_jacobian
 from ssntk.kernel.spectrum import Spectrum
 from ssntk.models.base import AbstractStateSpaceModel
@@ -79,7 +79,7 @@ def time_weights(ts: Any, weights: Any) -> Float[Array, " T"] | None:
 
 def _weighted_rows(model: AbstractStateSpaceModel, probe: Probe, weights: Any, how: dict[str, Any]) -> Array:
     """sqrt(weight) J as a matrix, (B T m, p)."""
-    at_times = time_weights(probe.ts, weights)
+    at_times = time_weights(as_instance(probe, "probe", Probe).ts, weights)
     jacobian = parameter_jacobian(model, probe, **how)
     if at_times is not None:
         jacobian = jacobian * jnp.sqrt(at_times).astype(jacobian.dtype)[None, :, None, None]

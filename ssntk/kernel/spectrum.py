@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from ssntk.errors import NumericalError, as_array
@@ -45,7 +46,7 @@ class Spectrum(eqx.Module):
             if eigenvectors:
                 vectors, values, _ = scipy.linalg.svd(matrix / scale, full_matrices=False, check_finite=False)
             else:
-                vectors, values = None, scipy.linalg.svdvals(matrix / scale, check_finite=False)
+                vectors, values = None, np.asarray(scipy.linalg.svdvals(matrix / scale, check_finite=False))
         except np.linalg.LinAlgError as error:
             raise NumericalError(f"the singular values of the Jacobian did not converge: {error}") from error
         eigenvalues = np.zeros(rows, matrix.dtype)
@@ -129,7 +130,7 @@ class Spectrum(eqx.Module):
     def effective_dimension(self, gamma: Any) -> Array:
         """sum of lambda_i / (lambda_i + gamma), for a ridge `gamma` > 0 in the units of K."""
         ridge = as_array(gamma, "gamma", ())
-        if not isinstance(ridge, jax.core.Tracer) and float(ridge) <= 0:
+        if not isinstance(ridge, Tracer) and float(ridge) <= 0:
             raise ValueError(f"gamma must be positive, got {float(ridge):g}")
         ridge = ridge.astype(self.eigenvalues.dtype)
         return jnp.sum(self.eigenvalues / (self.eigenvalues + ridge))

@@ -7,6 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, PyTree
 
 from ssntk.dynamics.fixed_points import check_fixed_point
@@ -18,7 +19,10 @@ from ssntk.models.theta import Positions, get, put, theta_positions
 def steady_state_jacobian(
     model: AbstractStateSpaceModel, x_star: Any, *, u: Any = None, wrt: Callable[[Any], PyTree] | None = None
 ) -> Float[Array, "n p"]:
-    """dx*/dtheta = -A^-1 F at a fixed point, (n, p), by the implicit function theorem. Arguments as in [`steady_state_ntk`][]."""
+    """dx*/dtheta = -A^-1 F at a fixed point, (n, p), by the implicit function theorem.
+
+    Arguments and errors as in [`steady_state_ntk`][].
+    """
     check_model(model)
     at = theta_positions(model, "state", wrt)
     x, u = check_fixed_point(model, x_star, u)
@@ -40,7 +44,7 @@ def steady_state_ntk(
 
 def _response(model: AbstractStateSpaceModel, at: Positions, x: Array, u: Array) -> Array:
     response = _solve(model, at, x, u)
-    if not isinstance(response, jax.core.Tracer) and not np.isfinite(np.asarray(response)).all():
+    if not isinstance(response, Tracer) and not np.isfinite(np.asarray(response)).all():
         raise NumericalError("the Jacobian at x_star is singular: the steady-state kernel is infinite at a bifurcation")
     return response
 

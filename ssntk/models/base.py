@@ -1,7 +1,7 @@
 """The protocol of every model: a vector field, a readout, and what of it is trained."""
 
 import abc
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
@@ -18,9 +18,18 @@ class AbstractStateSpaceModel(eqx.Module):
     Subclass it with fields or properties `n_state`, `n_input`, `n_output`, and a `vector_field`.
     """
 
-    n_state: eqx.AbstractVar[int]
-    n_input: eqx.AbstractVar[int]
-    n_output: eqx.AbstractVar[int]
+    if TYPE_CHECKING:
+        # Type checkers would take the abstract variables for arguments of every subclass's `__init__`.
+        @property
+        def n_state(self) -> int: ...
+        @property
+        def n_input(self) -> int: ...
+        @property
+        def n_output(self) -> int: ...
+    else:
+        n_state: eqx.AbstractVar[int]
+        n_input: eqx.AbstractVar[int]
+        n_output: eqx.AbstractVar[int]
 
     @abc.abstractmethod
     def vector_field(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:

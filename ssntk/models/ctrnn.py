@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ssntk.errors import as_array, as_choice, as_count
@@ -130,7 +130,7 @@ class CTRNN(AbstractStateSpaceModel):
         tau = as_array(tau, "tau")
         if tau.shape not in ((), (n,)):
             raise ValueError(f"tau must be a scalar or have shape ({n},), got {tau.shape}")
-        if not isinstance(tau, jax.core.Tracer) and not bool((np.asarray(tau) > 0).all()):
+        if not isinstance(tau, Tracer) and not bool((np.asarray(tau) > 0).all()):
             raise ValueError("tau must be positive")
         fields = {
             "weight": weight,

@@ -91,7 +91,7 @@ class Hopf(_NormalForm):
         return (self.mu - square) * x + (self.omega - self.shear * square) * turned + self.h
 
     def fixed_points(self) -> np.ndarray:
-        """The origin where h is zero; else `z = -h / (mu + i omega - (1 + i shear) s)` for the roots s = |z|^2 of a cubic."""
+        """The origin where h is zero; else `z = -h / (mu + i omega - (1 + i shear) s)`, s = |z|^2 a root of a cubic."""
         linear, cubic = complex(self.mu, self.omega), complex(1.0, self.shear)
         drive = complex(float(self.h[0]), float(self.h[1]))
         if drive == 0:

@@ -13,6 +13,7 @@ from ssntk.dynamics.fixed_points import refine_fixed_point
 from ssntk.dynamics.integrate import Integrator
 from ssntk.dynamics.probe import Probe
 from ssntk.dynamics.stability import sorted_eigenvalues
+from ssntk.errors import as_instance
 from ssntk.kernel.ntk import ntk_spectrum
 from ssntk.kernel.spectrum import Spectrum
 from ssntk.kernel.steady_state import steady_state_jacobian
@@ -53,7 +54,7 @@ def measure(
     Raises `ValueError` for arguments that do not fit, `NumericalError` where there is no fixed point or a solve fails.
     """
     x, jacobian, residual = refine_fixed_point(model, x_star)
-    if probe.x0 is None:
+    if as_instance(probe, "probe", Probe).x0 is None:
         probe = eqx.tree_at(lambda p: p.x0, probe, jnp.asarray(x), is_leaf=lambda leaf: leaf is None)
     trajectory = ntk_spectrum(model, probe, of=of, wrt=wrt, weights="trapezoid", integrator=integrator)
     steady_state = Spectrum.from_jacobian(steady_state_jacobian(model, x, wrt=wrt))

@@ -18,7 +18,7 @@ from ssntk.bifurcation.locate import KINDS
 from ssntk.bifurcation.side import Side, stable_side
 from ssntk.dynamics.integrate import Integrator
 from ssntk.dynamics.probe import Probe
-from ssntk.errors import NumericalError, as_array, as_choice, as_count
+from ssntk.errors import NumericalError, as_array, as_choice, as_count, as_instance
 from ssntk.models.base import AbstractStateSpaceModel, WithInput
 from ssntk.models.theta import theta_positions
 from ssntk.sweep.measure import Measurement, measure
@@ -54,12 +54,9 @@ class Sweep:
     step: float = 0.05
 
     def __post_init__(self):
-        if not isinstance(self.family, Family):
-            raise ValueError(f"family must be an ssntk.Family, got {type(self.family).__name__}")
-        if not isinstance(self.probe, Probe):
-            raise ValueError(f"probe must be an ssntk.Probe, got {type(self.probe).__name__}")
-        if not isinstance(self.integrator, Integrator):
-            raise ValueError(f"integrator must be an ssntk.Integrator, got {type(self.integrator).__name__}")
+        as_instance(self.family, "family", Family)
+        as_instance(self.probe, "probe", Probe)
+        as_instance(self.integrator, "integrator", Integrator)
         as_choice(self.towards, "towards", KINDS)
         as_choice(self.of, "of", ("state", "readout"))
         as_count(self.index, "index", least=0)
@@ -99,11 +96,12 @@ class Sweep:
         hint = ""
         if self.towards == "saddle-node" and self.family.moves == "attribute":
             hint = (
-                "; where x = 0 stays a fixed point, as in a CTRNN with zero bias, gain gives pitchforks and Hopf points only: "
+                "; where x = 0 stays a fixed point, as in a CTRNN with zero bias, gain gives pitchforks and Hopf points: "
                 "sweep a bias (Family.line) or an input (Family.input)"
             )
+        p0, p1 = (float(end) for end in self.span)
         raise NumericalError(
-            f"no {self.towards} number {self.index} on the branch over p in ({float(self.span[0]):g}, {float(self.span[1]):g}): "
+            f"no {self.towards} number {self.index} on the branch over p in ({p0:g}, {p1:g}): "
             f"it {branch.status} and holds {', '.join(seen) if seen else 'no bifurcation'}{hint}"
         )
 

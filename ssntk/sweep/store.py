@@ -22,7 +22,7 @@ from ssntk.bifurcation.locate import Bifurcation
 FORMAT = 1
 DONE = "done"
 
-# What a record holds, and its unit; p is the unit of the parameter, K_int that of squared state over squared parameter and time.
+# What a record holds.
 VARIABLES = {
     "parameter": "swept parameter",
     "distance": "|p - p_c|",
@@ -176,7 +176,7 @@ class Store:
                 out[name] = np.asarray([str(record["status"]) for record in records])
                 continue
             shape, dtype = (held[0].shape, held[0].dtype) if held else ((), np.dtype(float))
-            dtype = np.dtype(float) if dtype == bool else dtype
+            dtype = np.dtype(float) if dtype.kind == "b" else dtype
             out[name] = np.stack([record.get(name, np.full(shape, np.nan)).astype(dtype) for record in records])
         return out
 

@@ -1,0 +1,70 @@
+"""What several tests share: reference branches, the trained network, models that a user might write."""
+
+import json
+import pathlib
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+
+import ssntk
+
+ROOT = pathlib.Path(__file__).parent.parent
+BRANCHES = json.loads((pathlib.Path(__file__).parent / "reference" / "branches.json").read_text())["systems"]
+
+
+def reference_family(name):
+    """A system of reference/branches.json as a family over its input, its start by relaxation, its span and its events."""
+    system = BRANCHES[name]
+    weight, b, c, tau = (np.asarray(system[key]) for key in ("W", "b", "c", "tau"))
+    model = ssntk.CTRNN.from_weights(weight, input_weight=b[:, None], bias=c, tau=tau)
+    p0, p1 = system["p0"], system["p1"]
+    x = np.tanh(p0 * b)
+    for _ in range(20_000):
+        x = x + 0.01 * (-x + weight @ np.tanh(x) + p0 * b + c) / tau
+    return ssntk.Family.input(model, [1.0]), x, (p0, p1), system["events"]
+
+
+def flip_flop():
+    """The network trained on the 2-bit flip-flop task."""
+    return ssntk.CTRNN.from_weights(**np.load(ROOT / "sweeps" / "flip_flop32.npz"))
+
+
+class Leaky(ssntk.AbstractStateSpaceModel):
+    """A model as a user would write it: nested parameters, a leaf that is no array first, a nonlinear readout."""
+
+    name: str
+    parts: dict
+    nothing: None
+    n_state: int = 5
+    n_input: int = 2
+    n_output: int = 3
+
+    def __init__(self, key):
+        keys = jr.split(key, 4)
+        self.name = "leaky"
+        self.parts = {
+            "w": 1.2 * jr.normal(keys[0], (5, 5)) / 5**0.5,
+            "u": jr.normal(keys[1], (5, 2)),
+            "rates": (1.0 + jr.uniform(keys[2], (5,)), jnp.asarray(0.3)),
+            "out": jr.normal(keys[3], (3, 5)),
+        }
+        self.nothing = None
+
+    def vector_field(self, t, x, u):
+        rate, mix = self.parts["rates"]
+        return -rate * x + jnp.sin(self.parts["w"] @ x + self.parts["u"] @ u) + mix * jnp.cos(t) * x**2 / (1 + x @ x)
+
+    def readout(self, x):
+        return jnp.tanh(self.parts["out"] @ x)
+
+
+def cubic_field(t, x, u, params):
+    """`dx/dt = -x^3 + W x + b + u`, for VectorField."""
+    return -(x**3) + params["W"] @ x + params["b"] + u
+
+
+def arrays(model):
+    """Everything of a model that is an array."""
+    return eqx.filter(model, eqx.is_inexact_array)
