@@ -44,14 +44,16 @@ def sweep(
         raise UsageError(str(error)) from error
     folder = pathlib.Path("results") / file.stem if out is None else out
     store = Store(folder)
-    if status:
-        _print_status(store)
-        return
-    if dry_run:
-        done = len(store.status().done) if (folder / "plan.json").exists() else 0
-        model = plan.family.model
-        print(f"{file}: {len(plan.distances)} points towards a {plan.towards}, {done} of them done in {folder}.")
-        print(f"{type(model).__name__}, n = {model.n_state}; plan {plan.hash()}.")
+    if status or dry_run:
+        held = store.check(plan.hash())
+        if dry_run:
+            done, model = len(store.status().done) if held else 0, plan.family.model
+            print(f"{file}: {len(plan.distances)} points towards a {plan.towards}, {done} of them done in {folder}.")
+            print(f"{type(model).__name__}, n = {model.n_state}; plan {plan.hash()}.")
+        elif held:
+            _print_status(store)
+        else:
+            print(f"{folder}: 0 of {len(plan.distances)} done, nothing was run yet")
         return
     try:
         run(plan, store)
@@ -85,6 +87,8 @@ def plot(
 
 
 def _draw(store: Any, file: pathlib.Path) -> pathlib.Path:
+    if file.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise UsageError(f"{file}: a figure must end in .png, .svg or .pdf")
     import matplotlib
 
     matplotlib.use("agg")
@@ -92,9 +96,8 @@ def _draw(store: Any, file: pathlib.Path) -> pathlib.Path:
 
     axes = plot.collapse(store)
     figure = axes[0].figure
-    if file.suffix.lstrip(".") not in figure.canvas.get_supported_filetypes():
-        raise UsageError(f"{file}: a figure must end in .png, .svg or .pdf")
     figure.savefig(file, dpi=150)
+    plot.plt.close(figure)
     return file
 
 
@@ -104,7 +107,7 @@ def _print_status(store: Any) -> None:
     for index, reason in state.failed.items():
         print(f"  point {index} failed: {reason}")
     for name in state.set_aside:
-        print(f"  set aside, not readable: {name}")
+        print(f"  no record of this plan: {name}")
 
 
 def _print_summary(store: Any) -> None:
@@ -163,6 +166,9 @@ def _guarded(call: Callable[[], Any]) -> None:
 
     try:
         call()
+    except KeyboardInterrupt:
+        print("ssntk: stopped", file=sys.stderr)
+        raise SystemExit(130) from None
     except UsageError as error:
         print(f"ssntk: {error}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -14,7 +14,12 @@ from ssntk.kernel.spectrum import Spectrum
 from ssntk.sweep.store import DONE, Store, StoreError
 
 # One colour and marker a kind, from a palette that colour-blind readers can tell apart (Okabe and Ito, 2008).
-_MARKS = {"saddle-node": ("s", "#D55E00"), "hopf": ("o", "#0072B2")}
+_MARKS = {
+    "saddle-node": ("s", "#D55E00"),
+    "hopf": ("o", "#0072B2"),
+    "branch-point": ("D", "#CC79A7"),
+    "unknown": ("X", "#F0E442"),
+}
 _INK, _ACCENT = "#222222", "#D55E00"
 
 
@@ -26,21 +31,31 @@ def bifurcation_diagram(branch: Branch, ax: Axes | None = None, *, label: str = 
     """
     ax = _axes(ax)
     centre, direction, name = _direction(branch)
-    height = (branch.x - centre) @ direction
-    for stable, style in ((True, "-"), (False, "--")):
-        # Each part reaches to the point where stability changes, so that solid and dashed join there.
-        shown = branch.stable == stable
-        joined = shown | np.append(shown[1:], False) if stable else shown | np.insert(shown[:-1], 0, False)
+    # Located points are put in where they lie, so that solid and dashed join there.
+    at = np.array(branch.steps, int) + 1
+    parameter = np.insert(branch.parameter, at, [event.parameter for event in branch.bifurcations])
+    states = np.insert(
+        branch.x, at, np.array([event.x for event in branch.bifurcations]).reshape(-1, branch.x.shape[1]), axis=0
+    )
+    height = (states - centre) @ direction
+    stable = np.insert(branch.stable.astype(float), at, np.nan)
+    for solid, style, colour in ((1.0, "-", _INK), (0.0, "--", "#888888")):
+        shown = stable == solid
+        located = np.isnan(stable)
+        beside = np.append(shown[1:], False) | np.insert(shown[:-1], 0, False)
+        drawn = shown | (located & beside)
+        # Without a located point between them, as at a branch point, the dashed part takes the step.
+        drawn |= (solid == 0.0) & (stable == 1.0) & beside
         ax.plot(
-            np.where(joined, branch.parameter, np.nan),
-            np.where(joined, height, np.nan),
+            np.where(drawn, parameter, np.nan),
+            np.where(drawn, height, np.nan),
             style,
-            color=_INK if stable else "#888888",
+            color=colour,
             linewidth=1.6,
-            label="stable" if stable else "unstable",
+            label="stable" if solid else "unstable",
         )
     for kind, (marker, colour) in _MARKS.items():
-        found = [event for event in branch.bifurcations if event.kind == kind]
+        found = [event for event in (*branch.bifurcations, *branch.unresolved) if event.kind == kind]
         if found:
             heights = [(event.x - centre) @ direction for event in found]
             parameters = [event.parameter for event in found]
@@ -50,7 +65,7 @@ def bifurcation_diagram(branch: Branch, ax: Axes | None = None, *, label: str = 
                 marker,
                 color=colour,
                 markersize=6,
-                label=kind.capitalize(),
+                label=kind.replace("-", " ").capitalize().replace("Saddle n", "Saddle-n"),
                 zorder=3,
                 markeredgecolor="white",
                 markeredgewidth=0.6,
@@ -133,15 +148,19 @@ def collapse(store: Store) -> np.ndarray:
     centre, direction, _ = _direction(branch)
     heights = (data["x_star"] - centre) @ direction
     top.plot(data["parameter"], heights, ".", color="#009E73", markersize=5, label="measured", zorder=4)
-    top.legend(frameon=False, fontsize="small", ncols=3)
+    top.legend(frameon=False, fontsize="small", ncols=6, loc="lower center")
     shown = np.concatenate([data["parameter"], [other.parameter for other in branch.bifurcations]])
-    top.set_xlim(shown.min() - 0.1 * np.ptp(shown), shown.max() + 0.1 * np.ptp(shown))
+    window = shown.min() - 0.1 * np.ptp(shown), shown.max() + 0.1 * np.ptp(shown)
+    inside = (branch.x[(branch.parameter >= window[0]) & (branch.parameter <= window[1])] - centre) @ direction
+    top.set_xlim(*window)
+    top.set_ylim(inside.min() - 0.3 * np.ptp(inside), inside.max() + 0.1 * np.ptp(inside))
     top.set_title(f"{event.kind.capitalize()} at $p_c$ = {event.parameter:.8g}", fontsize="medium")
 
     decay = -data["jacobian_eigenvalues"].real
     left.loglog(distance, np.where(decay[:, 1:] > 0, decay[:, 1:], np.nan), color="#BBBBBB", linewidth=0.7)
-    left.loglog(distance, decay[:, 0], ".-", color=_ACCENT, label="critical")
-    left.plot([], [], color="#BBBBBB", label="others")
+    left.loglog(distance, decay[:, 0], ".-", color=_ACCENT, label="rightmost")
+    if decay.shape[1] > 1:
+        left.plot([], [], color="#BBBBBB", label="others")
     left.set_ylabel(r"$-$Re $\lambda$ (1/time)")
     left.legend(frameon=False, fontsize="small")
     eigenvalues(data["jacobian_eigenvalues"], plane, color_by=distance, label=r"distance $|p - p_c|$")
@@ -149,12 +168,14 @@ def collapse(store: Store) -> np.ndarray:
     steady = data["steady_state_eigenvalues"]
     lower.loglog(distance, np.where(steady[:, 1:] > 0, steady[:, 1:], np.nan), color="#BBBBBB", linewidth=0.7)
     slope = measured_exponent(distance, steady[:, 0])
-    lower.loglog(distance, steady[:, 0], ".-", color=_ACCENT, label=f"largest, slope {slope:.3f} over three decades")
-    lower.plot([], [], color="#BBBBBB", label="others")
+    decades = min(3.0, np.log10(distance[-1] / distance[0]))
+    lower.loglog(distance, steady[:, 0], ".-", color=_ACCENT, label=f"largest, slope {slope:.3f} over {decades:.2g} decades")
+    if steady.shape[1] > 1:
+        lower.plot([], [], color="#BBBBBB", label="others")
     predicted = STEADY_STATE_EXPONENT[event.kind]
     lower.loglog(
         distance,
-        2.5 * steady[0, 0] * (distance / distance[0]) ** predicted,
+        4 * steady[0, 0] * (distance / distance[0]) ** predicted,
         ":",
         color=_INK,
         label=f"predicted slope {predicted:g} (shifted up)",
@@ -167,10 +188,11 @@ def collapse(store: Store) -> np.ndarray:
         distance, data["participation_ratio"], ".--", color="#009E73", label="participation ratio (trajectory NTK)"
     )
     ranks.set_ylabel("effective number of modes")
-    ranks.set_ylim(0, 1.35 * np.nanmax(data["effective_rank"]))
+    highest = np.nanmax(data["effective_rank"], initial=1.0)
+    ranks.set_ylim(0, 1.35 * highest)
     condition = ranks.twinx()
     condition.loglog(distance, data["condition_number"], ".:", color="#CC79A7", label="condition number (steady-state NTK)")
-    condition.set_ylim(top=1e4 * np.nanmax(data["condition_number"]))
+    condition.set_ylim(top=1e4 * np.max(data["condition_number"], where=np.isfinite(data["condition_number"]), initial=1.0))
     condition.set_ylabel("condition number", color="#CC79A7")
     condition.spines["top"].set_visible(False)
     handles = [*ranks.get_lines(), *condition.get_lines()]

@@ -20,7 +20,7 @@ def compilations():
     """A list that grows by one whenever XLA compiles."""
     seen = []
 
-    def listen(event, duration, **_):
+    def listen(event: str, duration_secs: float, **_):
         if event == "/jax/core/compile/backend_compile_duration":
             seen.append(event)
 

@@ -98,7 +98,10 @@ def correct(problem: Problem, guess: Array, border: Array, limit: int = 8) -> Co
     turn = jnp.prod(jnp.sign(jnp.diagonal(factors))) * jnp.where(swaps % 2 == 0, 1, -1)
     correction = size(step, z)
     z = z + step
-    good = jnp.isfinite(z).all() & jnp.isfinite(tangent).all() & (correction <= eps**0.4)
+    # A small correction is no proof where the state itself is small: what is left of f must be too.
+    left, size_of_terms = problem.field(z), jnp.abs(jacobian[:, :-1]) @ jnp.abs(z[:-1]) + jnp.abs(jacobian[:, -1])
+    solved = jnp.all(jnp.abs(left) <= eps**0.5 * size_of_terms.max())
+    good = jnp.isfinite(z).all() & jnp.isfinite(tangent).all() & (correction <= eps**0.4) & solved
     return Corrected(z, tangent, jacobian, turn, correction, count, good)
 
 

@@ -260,4 +260,4 @@ def _land(problem: Problem, points: np.ndarray, tangents: np.ndarray, jacobians:
     # The border was the parameter, which may run against the direction of travel.
     along = 1.0 if float(np.sum(np.asarray(landed.tangent) * tangents[-1])) >= 0 else -1.0
     points[-1], tangents[-1] = landed.z, along * np.asarray(landed.tangent)
-    jacobians[-1], turns[-1] = landed.jacobian, turns[-1]
+    jacobians[-1], turns[-1] = landed.jacobian, along * float(landed.turn)

@@ -53,7 +53,7 @@ def _between(problem: Problem, before: Point, a: Point, b: Point, after: Point, 
     if not turns and not crosses and change == 0:
         hidden = depth < LOOK and (_turns_twice(a, b) or _crosses_twice(before, a, b, after))
         return _halves(problem, before, a, b, after, depth) if hidden else []
-    kind = "unknown"
+    kind, located = "unknown", None
     if turns and not crosses and change == 1:
         kind = "saddle-node"
     elif not turns and not crosses and change == 2:
@@ -67,7 +67,10 @@ def _between(problem: Problem, before: Point, a: Point, b: Point, after: Point, 
     if depth < DEPTH:
         return _halves(problem, before, a, b, after, depth)
     reason = "the events in this interval could not be told apart"
-    if kind == "branch-point":
+    if kind in ("saddle-node", "hopf"):
+        assert located is not None
+        reason = located.reason
+    elif kind == "branch-point":
         reason = "the branches that cross here are not followed"
     return [_unresolved(problem, a, b, kind, reason)]
 

@@ -136,6 +136,18 @@ def _jacobian(family: Family, u: Array, parameter: Array, x: Array) -> Array:
     return state_jacobian(family(parameter), x, u)
 
 
+@eqx.filter_jit
+def _differences(family: Family, u: Array, parameter: Array, x: Array) -> tuple[Array, Array, Array]:
+    """A; the size of its change over the size of the state, (n,); and df/dp."""
+
+    def jacobian(x: Array) -> Array:
+        return state_jacobian(family(parameter), x, u)
+
+    direction = jnp.full_like(x, jnp.maximum(jnp.abs(x).max(), 1e-3))
+    changed = jax.jvp(jacobian, (x,), (direction,))[1]
+    return jacobian(x), jnp.abs(changed).sum(axis=1), jax.jacfwd(lambda p: field_at(family(p), x, u))(parameter)
+
+
 def _read(family: Family, u: Array, kind: str, solved: Array, correction: float, residual: float) -> Bifurcation:
     """The point that the unknowns describe, its eigenvectors from its own Jacobian, and its coefficient."""
     n = family.model.n_state
@@ -144,9 +156,11 @@ def _read(family: Family, u: Array, kind: str, solved: Array, correction: float,
     scale = 1 + float(jnp.abs(solved).max())
     if not np.isfinite(np.asarray(solved)).all() or not correction <= eps**0.6 * scale:
         return _failed(kind, parameter, x, "Newton's iteration on the extended system did not converge")
-    jacobian = np.asarray(_jacobian(family, u, parameter, x))
+    jacobian, curved, slope = (np.asarray(part) for part in _differences(family, u, parameter, x))
+    curvature = float(curved.max())
     frequency = abs(float(solved[-2])) if kind == "hopf" else 0.0
-    size = float(np.abs(jacobian).sum(axis=1).max())
+    # How large the Jacobian is over states of the size at hand: at the fold of a scalar model it vanishes itself.
+    size = float(np.abs(jacobian).sum(axis=1).max()) + curvature
     if kind == "hopf" and frequency <= eps**0.4 * size:
         return _failed(kind, parameter, x, "the frequency tends to zero, so it is no Hopf point")
     try:
@@ -159,9 +173,15 @@ def _read(family: Family, u: Array, kind: str, solved: Array, correction: float,
     criticality = None
     if kind == "hopf":
         coefficient = float(first_lyapunov(family, u, parameter, x, jnp.asarray(frequency, x.dtype), right, left))
-        criticality = "supercritical" if coefficient < 0 else "subcritical"
+        if abs(coefficient) > eps**0.6:
+            criticality = "supercritical" if coefficient < 0 else "subcritical"
     else:
         coefficient = float(fold_coefficient(family, u, parameter, x, right, left))
+        # At a transcritical or pitchfork point the parameter does not push along the critical direction; at a cusp a is 0.
+        if abs(pair.left @ slope) <= eps**0.4 * np.linalg.norm(pair.left) * np.linalg.norm(slope):
+            return _failed(kind, parameter, x, "the branch does not turn there: it is a branch point")
+        if abs(coefficient) <= eps**0.6 * size:
+            return _failed(kind, parameter, x, "its quadratic coefficient vanishes: it is a cusp")
     p = float(parameter)
     width = correction + 4 * eps * (1 + abs(p))
     return Bifurcation(

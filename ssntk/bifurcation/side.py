@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from ssntk.bifurcation.bordered import Problem, interpolate, length
+from ssntk.bifurcation.bordered import Problem, correct_once, inner, interpolate, length
 from ssntk.bifurcation.continuation import Branch, at_parameter, make_problem
 from ssntk.bifurcation.family import Family
 from ssntk.bifurcation.locate import Bifurcation
@@ -62,43 +62,58 @@ class Side:
 def stable_side(family: Family, span: Any, u: Any, branch: Branch, number: int) -> Side:
     """The stable side of `branch.bifurcations[number]`; `NumericalError` where both sides are unstable."""
     problem = make_problem(family, span, u)
-    bifurcation, before = branch.bifurcations[number], branch.steps[number]
-    p0, p1 = float(problem.p0), float(problem.p1)
-    q = (branch.parameter - p0) / (p1 - p0)
-    z = np.concatenate([branch.x, q[:, None]], axis=1)
-    others = [at for i, at in enumerate(branch.steps) if i != number]
-    back = before - max((at for at in others if at < before), default=-1)
-    ahead = min((at for at in others if at > before), default=len(z)) - before
-    sides = [np.arange(before, before - back, -1), np.arange(before + 1, before + 1 + ahead)]
-    sides = [side[(side >= 0) & (side < len(z))] for side in sides]
-    usable = [side for side in sides if side.size and branch.stable[side[0]]]
-    if not usable:
-        raise NumericalError(
-            f"the {bifurcation.kind} at p = {bifurcation.parameter:.6g} has no stable side: other modes are unstable there; "
-            "choose another index"
-        )
-    # Both sides of a Hopf can be stable only where another event is near: take the nearer points.
-    side = usable[0]
-    centre = np.append(bifurcation.x, (bifurcation.parameter - p0) / (p1 - p0))
-    outwards = np.sign(z[side[0], -1] - centre[-1])
-    kept = [int(side[0])]
-    for at in side[1:]:
-        if not branch.stable[at] or np.sign(z[at, -1] - z[kept[-1], -1]) != outwards:
-            break
-        kept.append(int(at))
-    way = -1.0 if side is sides[0] else 1.0
-    tangent = _tangent(problem, bifurcation, centre)
-    if np.sum((z[kept[0]] - centre) * tangent) < 0:
-        tangent = -tangent
-    points = np.concatenate([centre[None], z[kept]])
-    tangents = np.concatenate([tangent[None], way * branch.tangent[kept]])
-    return Side(problem, bifurcation, points, tangents)
+    bifurcation = branch.bifurcations[number]
+    centre, tangent = _point(problem, branch, number)
+    for way in (-1, 1):
+        z, tangents, stable = _walk(problem, branch, number, way)
+        if len(z) == 0 or not stable[0]:
+            continue
+        # Outwards for as long as the parameter runs one way and stability lasts.
+        runs = np.sign(np.diff(np.append(centre[-1], z[:, -1])))
+        ends = np.flatnonzero(~stable | (runs != runs[0]))
+        kept = int(ends[0]) if ends.size else len(z)
+        points = np.concatenate([centre[None], z[:kept]])
+        return Side(problem, bifurcation, points, way * np.concatenate([tangent[None], tangents[:kept]]))
+    raise NumericalError(
+        f"the {bifurcation.kind} at p = {bifurcation.parameter:.6g} has no stable side: other modes are unstable there; "
+        "choose another index"
+    )
 
 
-def _tangent(problem: Problem, bifurcation: Bifurcation, z: np.ndarray) -> np.ndarray:
-    """The unit tangent of the branch at a located point: the critical eigenvector at a saddle-node, else -A^-1 f_q."""
-    if bifurcation.kind == "saddle-node":
-        tangent = np.append(bifurcation.right.real, 0.0)
+def _walk(problem: Problem, branch: Branch, number: int, way: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The points from a bifurcation to the next one, backwards or forwards: (k, n + 1), their tangents and stability."""
+    before = branch.steps[number]
+    if 0 <= number + way < len(branch.steps) and branch.steps[number + way] == before:
+        # Both lie in one step, with no recorded point between them: correct one.
+        ends = [_point(problem, branch, at) for at in sorted((number, number + way))]
+        guess, border = interpolate(*ends[0], *ends[1], 0.5)
+        middle = correct_once(problem, jnp.asarray(guess), jnp.asarray(border))
+        if not bool(middle.converged):
+            return np.zeros((0, guess.size)), np.zeros((0, guess.size)), np.zeros(0, bool)
+        stable = sorted_eigenvalues(np.asarray(middle.jacobian)[:, :-1])[0].real < 0
+        return np.asarray(middle.z)[None], np.asarray(middle.tangent)[None], np.array([stable])
+    if way < 0:
+        stop = max((at for at in branch.steps if at < before), default=-1)
+        indices = np.arange(before, stop, -1)
+    else:
+        stop = min((at for at in branch.steps if at > before), default=len(branch.x) - 1)
+        indices = np.arange(before + 1, stop + 1)
+    q = (branch.parameter[indices] - float(problem.p0)) / (float(problem.p1) - float(problem.p0))
+    return np.concatenate([branch.x[indices], q[:, None]], axis=1), branch.tangent[indices], branch.stable[indices]
+
+
+def _point(problem: Problem, branch: Branch, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """(z, tangent) of a located bifurcation, the unit tangent along the direction of travel.
+
+    It is the critical eigenvector at a saddle-node, and -A^-1 f_q elsewhere.
+    """
+    event = branch.bifurcations[number]
+    z = np.append(event.x, (event.parameter - float(problem.p0)) / (float(problem.p1) - float(problem.p0)))
+    if event.kind == "saddle-node":
+        tangent = np.append(event.right.real, 0.0)
     else:
         tangent = np.asarray(at_parameter(problem, jnp.asarray(z[:-1]), z[-1]).tangent)
-    return tangent / length(tangent)
+    tangent = tangent / length(tangent)
+    at = branch.steps[number]
+    along = inner(tangent, branch.tangent[at] + branch.tangent[at + 1])
+    return z, tangent if along >= 0 else -tangent

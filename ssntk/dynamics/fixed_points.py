@@ -187,7 +187,8 @@ def _collect(
     scale = 1 + np.abs(x).max(axis=1)
     # A last correction at rounding level: an iteration stuck at a small but non-zero |f| still makes large ones.
     with np.errstate(invalid="ignore"):
-        good = np.isfinite(velocity).all(axis=1) & (np.abs(move).max(axis=1) <= eps**0.6 * scale)
+        good = np.isfinite(velocity).all(axis=1) & np.isfinite(x).all(axis=1)
+        good &= np.abs(move).max(axis=1) <= eps**0.6 * scale
     points: list[np.ndarray] = [] if known is None else list(known)
     for candidate in x[good]:
         if all(np.abs(candidate - other).max() > eps**0.4 * (1 + np.abs(other).max()) for other in points):

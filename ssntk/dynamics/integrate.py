@@ -37,6 +37,12 @@ class Integrator(eqx.Module):
             if value is not None and not (isinstance(value, (int, float)) and np.isfinite(value) and value > 0):
                 raise ValueError(f"{name} must be a positive number, got {value!r}")
         as_count(self.max_steps, "max_steps")
+        if not isinstance(self.solver.term_structure, type) or not issubclass(
+            self.solver.term_structure, diffrax.AbstractTerm
+        ):
+            raise ValueError(f"solver must solve an ordinary differential equation, got {type(self.solver).__name__}")
+        if self.dt is None and not isinstance(self.solver, diffrax.AbstractAdaptiveSolver):
+            raise ValueError(f"dt must be given for {type(self.solver).__name__}, which estimates no error")
 
     def grid(self, ts: Array) -> Array | None:
         """The fixed step times (N + 1,), or `None` where the steps are adaptive."""
@@ -99,9 +105,14 @@ def solve(
             lambda model, x: eqx.combine(model, static).vector_field(t, x, drive(t)), (dynamic, y[0]), (direction, y[1])
         )
 
+    solver = integrator.solver
+    if grid is not None and isinstance(solver, diffrax.AbstractImplicitSolver):
+        # On given steps nothing else would tell how well the stages are to be solved.
+        root_finder = diffrax.VeryChord(rtol=integrator.rtol, atol=integrator.atol)
+        solver = eqx.tree_at(lambda s: s.root_finder, solver, root_finder)
     solution = diffrax.diffeqsolve(
         diffrax.ODETerm(field),
-        integrator.solver,
+        solver,
         t0=ts[0],
         t1=ts[-1],
         dt0=None,
@@ -118,8 +129,11 @@ def solve(
     return Trajectory(solution.ts, states, jnp.searchsorted(solution.ts, ts), solution.result)
 
 
-def check_solved(result: diffrax.RESULTS, integrator: Integrator) -> None:
-    """Raise `NumericalError` with the reason if any solve failed; while tracing nothing is known, and nothing is done."""
+def check_solved(result: diffrax.RESULTS, integrator: Integrator, states: Array) -> None:
+    """Raise `NumericalError` with the reason if any solve failed, or if `states` (B, T, n) at the save times are not finite.
+
+    While tracing nothing is known, and nothing is done.
+    """
     if is_traced(result):
         return
     failed = ~np.asarray(result == diffrax.RESULTS.successful)
@@ -130,6 +144,9 @@ def check_solved(result: diffrax.RESULTS, integrator: Integrator) -> None:
             f"the solve of input {first} failed ({int(failed.sum())} of {failed.size} did; max_steps = "
             f"{integrator.max_steps}, rtol = {integrator.rtol:g}, atol = {integrator.atol:g}): {diffrax.RESULTS[code]}"
         )
+    diverged = ~np.isfinite(np.asarray(states)).all(axis=(1, 2))
+    if diverged.any():
+        raise NumericalError(f"the solve of input {int(np.flatnonzero(diverged)[0])} diverged: its states are not finite")
 
 
 @eqx.filter_jit
@@ -159,5 +176,5 @@ def simulate(model: AbstractStateSpaceModel, probe: Probe, *, integrator: Integr
     integrator = Integrator() if integrator is None else as_instance(integrator, "integrator", Integrator)
     probe = as_instance(probe, "probe", Probe).fit(model)
     states, result = _simulate(model, probe, integrator, integrator.grid(probe.ts))
-    check_solved(result, integrator)
+    check_solved(result, integrator, states)
     return states

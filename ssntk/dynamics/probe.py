@@ -58,7 +58,10 @@ class Probe(eqx.Module):
             raise ValueError(f"{next(iter(batches))} must hold at least one input, got B = 0")
         self.mask = None
         if mask is not None:
-            mask = jnp.asarray(mask)
+            try:
+                mask = jnp.asarray(mask)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"mask must be a boolean array, got {type(mask).__name__}") from error
             head = (self.ts.shape[0],) if mask.ndim == 1 else (self.n_batch, self.ts.shape[0])
             if mask.dtype != bool or mask.ndim not in (1, 2, 3) or mask.shape[: len(head)] != head:
                 raise ValueError(
@@ -68,14 +71,18 @@ class Probe(eqx.Module):
             self.mask = mask
 
     def _us_batch(self) -> int | None:
-        if self.us is None:
+        us = self.us
+        if us is None:
             return None
-        if callable(self.us):
-            shape = getattr(jax.eval_shape(self.us, self.ts[0]), "shape", ())
-            if len(shape) != 2:
-                raise ValueError(f"us must be a callable t -> (B, d), got shape {shape}")
-            return shape[0]
-        return self.us.shape[0]
+        if callable(us):
+            try:
+                out = jax.eval_shape(lambda t: jnp.asarray(us(t)), self.ts[0])
+            except Exception as error:
+                raise ValueError(f"us must be a callable t -> (B, d) written with jax.numpy: {error}") from error
+            if len(out.shape) != 2 or not jnp.issubdtype(out.dtype, jnp.floating):
+                raise ValueError(f"us must be a callable t -> (B, d) of real numbers, got {out.dtype} {out.shape}")
+            return out.shape[0]
+        return us.shape[0]
 
     def _x0_batch(self) -> int | None:
         return self.x0.shape[0] if self.x0 is not None and self.x0.ndim == 2 else None
@@ -116,12 +123,16 @@ class Probe(eqx.Module):
         line = diffrax.LinearInterpolation(self.ts, us[b])
         return lambda t: line.evaluate(t)
 
+    def check_mask(self, rows: int) -> None:
+        """`ValueError` unless the mask, if any, fits this number of rows per time."""
+        if self.mask is not None and self.mask.ndim == 3 and self.mask.shape[2] != rows:
+            raise ValueError(f"mask must have {rows} rows per time, got {self.mask.shape[2]}")
+
     def observed(self, rows: Float[Array, "B T m p"]) -> Float[Array, "B T m p"]:
         """`rows` with what is masked set to zero."""
         if self.mask is None:
             return rows
         b, t, m, _ = rows.shape
-        if self.mask.ndim == 3 and self.mask.shape[2] != m:
-            raise ValueError(f"mask must have {m} rows per time, got {self.mask.shape[2]}")
+        self.check_mask(m)
         mask = self.mask[None, :, None] if self.mask.ndim == 1 else self.mask.reshape(b, t, -1)
         return jnp.where(jnp.broadcast_to(mask, (b, t, m))[..., None], rows, 0)

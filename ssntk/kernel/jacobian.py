@@ -56,10 +56,15 @@ def parameter_jacobian(
     if method == "segments" and not replayable:
         raise ValueError(f"method 'segments' needs an explicit Runge-Kutta solver, got {type(integrator.solver).__name__}")
     track = _record(model, at, probe, integrator, integrator.grid(probe.ts))
-    check_solved(track.result, integrator)
+    check_solved(track.result, integrator, _saved_states(track))
     if method == "autodiff" or not replayable:
         return probe.observed(_by_autodiff(model, at, probe, of, integrator, track))
     return probe.observed(_by_segments(model, at, probe, of, integrator.solver, track))
+
+
+def _saved_states(tracks: Trajectory) -> Array:
+    """The states (B, T, n) at the save times."""
+    return jnp.take_along_axis(tracks.states, tracks.saved[:, :, None], axis=1)
 
 
 @eqx.filter_jit
@@ -79,8 +84,8 @@ def _tableau(solver: diffrax.AbstractSolver) -> tuple[list[Any], Any, Any] | Non
     """(a, b, c) of an explicit Runge-Kutta method: stage rows, solution weights, stage times; else `None`."""
     if isinstance(solver, diffrax.Euler):
         return [], [1.0], []
-    if isinstance(solver, diffrax.AbstractERK):
-        tableau = solver.tableau
+    tableau = getattr(solver, "tableau", None)
+    if isinstance(solver, diffrax.AbstractERK) and tableau is not None:
         return [row.tolist() for row in tableau.a_lower], tableau.b_sol.tolist(), tableau.c.tolist()
     return None
 
@@ -172,19 +177,24 @@ def _by_autodiff(
     rows = []
     for b in range(probe.n_batch):
         grid = tracks.times[b, : int(tracks.saved[b, -1]) + 1]
-        rows.append(_differentiated(model, at, probe, of, integrator, jnp.asarray(b), grid))
+        row, again = _differentiated(model, at, probe, of, integrator, jnp.asarray(b), grid)
+        again = jax.tree.map(lambda leaf: leaf[None], again)
+        check_solved(again.result, integrator, _saved_states(again))
+        rows.append(row)
     return jnp.stack(rows)
 
 
 @eqx.filter_jit
 def _differentiated(
     model: AbstractStateSpaceModel, at: Positions, probe: Probe, of: str, integrator: Integrator, b: Array, grid: Array
-) -> Float[Array, "T m p"]:
-    def observe(theta: list[Array]) -> Array:
+) -> tuple[Float[Array, "T m p"], Trajectory]:
+    """The rows, and the solve that they were differentiated through."""
+
+    def observe(theta: list[Array]) -> tuple[Array, Trajectory]:
         moved = put(model, at, theta)
         trajectory = solve(moved, probe, b, integrator, grid)
         states = trajectory.states[trajectory.saved]
-        return jax.vmap(moved.readout)(states) if of == "readout" else states
+        return jax.vmap(moved.readout)(states) if of == "readout" else states, trajectory
 
-    by_theta = jax.jacrev(observe)(get(model, at))
-    return jnp.concatenate([leaf.reshape(*leaf.shape[:2], -1) for leaf in by_theta], axis=2)
+    by_theta, trajectory = jax.jacrev(observe, has_aux=True)(get(model, at))
+    return jnp.concatenate([leaf.reshape(*leaf.shape[:2], -1) for leaf in by_theta], axis=2), trajectory

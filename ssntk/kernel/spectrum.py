@@ -19,6 +19,7 @@ class Spectrum(eqx.Module):
     - `eigenvalues`: descending, (N,) for N rows. Where K = J J^T has more rows than parameters, the surplus is exactly zero.
     - `floor`: the rounding error of an eigenvalue relative to the first: `(max(rows, p) eps)^2` from the singular values
       of J, `N eps` from K itself. What lies below `floor * eigenvalues[0]` is noise.
+      It knows nothing of the error of the solve. Of the zero kernel the rank is 0 and every ratio is NaN.
     - `eigenvectors`: columns, (N, k), of the first k = min(rows, p) eigenvalues, or `None` where they were not asked for.
     """
 
@@ -50,6 +51,12 @@ class Spectrum(eqx.Module):
         except np.linalg.LinAlgError as error:
             raise NumericalError(f"the singular values of the Jacobian did not converge: {error}") from error
         eigenvalues = np.zeros(rows, matrix.dtype)
+        top = float(values[0]) * float(scale)
+        limits = np.finfo(matrix.dtype)
+        if top > 0 and not float(limits.tiny) < top**2 < float(limits.max):
+            raise NumericalError(
+                f"the kernel's largest eigenvalue, {top:.3g} squared, is beyond the range of {matrix.dtype}"
+            )
         eigenvalues[: values.size] = (values * scale) ** 2
         floor = float((max(rows, p) * np.finfo(matrix.dtype).eps) ** 2)
         return Spectrum(jnp.asarray(eigenvalues), floor, None if vectors is None else jnp.asarray(vectors), max(rows - p, 0))

@@ -7,11 +7,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, Float, PyTree
 
 from ssntk.dynamics.fixed_points import check_fixed_point
-from ssntk.errors import NumericalError
+from ssntk.errors import NumericalError, is_traced
 from ssntk.models.base import AbstractStateSpaceModel, check_model
 from ssntk.models.theta import Positions, get, put, theta_positions
 
@@ -43,16 +42,22 @@ def steady_state_ntk(
 
 
 def _response(model: AbstractStateSpaceModel, at: Positions, x: Array, u: Array) -> Array:
-    response = _solve(model, at, x, u)
-    if not isinstance(response, Tracer) and not np.isfinite(np.asarray(response)).all():
-        raise NumericalError("the Jacobian at x_star is singular: the steady-state kernel is infinite at a bifurcation")
+    response, jacobian = _solve(model, at, x, u)
+    if not is_traced(response):
+        singular = np.linalg.svd(np.asarray(jacobian), compute_uv=False)
+        if not singular[-1] > x.size * np.finfo(singular.dtype).eps * singular[0]:
+            raise NumericalError(
+                "the Jacobian at x_star is singular to rounding: at a bifurcation the steady-state kernel is infinite"
+            )
     return response
 
 
 @eqx.filter_jit
-def _solve(model: AbstractStateSpaceModel, at: Positions, x: Array, u: Array) -> Array:
+def _solve(model: AbstractStateSpaceModel, at: Positions, x: Array, u: Array) -> tuple[Array, Array]:
+    """-A^-1 F and A."""
     theta = get(model, at)
     time = jnp.zeros((), x.dtype)
     by_theta = jax.jacrev(lambda theta: put(model, at, theta).vector_field(time, x, u))(theta)
     forcing = jnp.concatenate([leaf.reshape(x.shape[0], -1) for leaf in by_theta], axis=1)
-    return -jnp.linalg.solve(jax.jacfwd(lambda x: model.vector_field(time, x, u))(x), forcing)
+    jacobian = jax.jacfwd(lambda x: model.vector_field(time, x, u))(x)
+    return -jnp.linalg.solve(jacobian, forcing), jacobian

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from ssntk.errors import is_traced
+from ssntk.errors import as_count, is_traced
 
 
 class AbstractStateSpaceModel(eqx.Module):
@@ -58,39 +58,53 @@ def check_model(model: Any, name: str = "model") -> None:
     if not isinstance(model, AbstractStateSpaceModel):
         raise ValueError(f"{name} must be an ssntk.AbstractStateSpaceModel, got {type(model).__name__}")
     for path, leaf in jax.tree_util.tree_leaves_with_path(model):
-        if eqx.is_inexact_array(leaf) and not is_traced(leaf) and not np.isfinite(np.asarray(leaf)).all():
-            raise ValueError(f"{name}{jax.tree_util.keystr(path)} must be finite, got NaN or infinity")
+        if eqx.is_inexact_array_like(leaf) and not is_traced(leaf):
+            if jnp.iscomplexobj(leaf):
+                raise ValueError(f"{name}{jax.tree_util.keystr(path)} must be real, got complex numbers")
+            if not np.isfinite(np.asarray(leaf)).all():
+                raise ValueError(f"{name}{jax.tree_util.keystr(path)} must be finite, got NaN or infinity")
+    for what, least in (("n_state", 1), ("n_input", 0), ("n_output", 1)):
+        as_count(getattr(model, what), f"{name}.{what}", least=least)
+    x, u = (jax.ShapeDtypeStruct((size,), dtype_of(model)) for size in (model.n_state, model.n_input))
+    time = jax.ShapeDtypeStruct((), dtype_of(model))
+    for what, out, size in (
+        ("vector_field", eqx.filter_eval_shape(model.vector_field, time, x, u), model.n_state),
+        ("readout", eqx.filter_eval_shape(model.readout, x), model.n_output),
+    ):
+        got = f"{getattr(out, 'dtype', type(out).__name__)} {getattr(out, 'shape', '')}"
+        if getattr(out, "shape", None) != (size,) or not jnp.issubdtype(out.dtype, jnp.floating):
+            raise ValueError(f"{name}.{what} must return real numbers of shape ({size},), got {got}")
 
 
 class WithInput(AbstractStateSpaceModel):
-    """`model` with the constant `input` (d,) added to whatever input it is given; attributes are the model's own."""
+    """`wrapped` with `added_input` (d,) added to whatever input it is given; its other attributes are the model's own."""
 
-    model: AbstractStateSpaceModel
-    input: Float[Array, " d"]
+    wrapped: AbstractStateSpaceModel
+    added_input: Float[Array, " d"]
 
     @property
     def n_state(self) -> int:
-        return self.model.n_state
+        return self.wrapped.n_state
 
     @property
     def n_input(self) -> int:
-        return self.model.n_input
+        return self.wrapped.n_input
 
     @property
     def n_output(self) -> int:
-        return self.model.n_output
+        return self.wrapped.n_output
 
     def vector_field(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
-        return self.model.vector_field(t, x, u + self.input)
+        return self.wrapped.vector_field(t, x, u + self.added_input)
 
     def readout(self, x: Float[Array, " n"]) -> Float[Array, " m"]:
-        return self.model.readout(x)
+        return self.wrapped.readout(x)
 
     def trainable(self, of: str) -> PyTree:
-        return self.model.trainable(of)
+        return self.wrapped.trainable(of)
 
     def __getattr__(self, name: str) -> Any:
         # A lens written for the model works on the model with its input.
-        if name.startswith("__") or name == "model":
+        if name.startswith("__") or name == "wrapped":
             raise AttributeError(name)
-        return getattr(self.model, name)
+        return getattr(self.wrapped, name)

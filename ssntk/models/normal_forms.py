@@ -5,6 +5,7 @@ Source: Kuznetsov, *Elements of Applied Bifurcation Theory*, chapters 3 and 7.
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -91,7 +92,10 @@ class Hopf(_NormalForm):
         return (self.mu - square) * x + (self.omega - self.shear * square) * turned + self.h
 
     def fixed_points(self) -> np.ndarray:
-        """The origin where h is zero; else `z = -h / (mu + i omega - (1 + i shear) s)`, s = |z|^2 a root of a cubic."""
+        """The origin where h is zero, and no point of the circle that joins it where omega = shear mu.
+
+        Elsewhere `z = -h / (mu + i omega - (1 + i shear) s)`, where s = |z|^2 is a root of a cubic; (k, 2).
+        """
         linear, cubic = complex(self.mu, self.omega), complex(1.0, self.shear)
         drive = complex(float(self.h[0]), float(self.h[1]))
         if drive == 0:
@@ -99,13 +103,27 @@ class Hopf(_NormalForm):
         # s |linear - cubic s|^2 = |h|^2
         squares = _cubic_roots(abs(cubic) ** 2, -2 * (linear * cubic.conjugate()).real, abs(linear) ** 2, -(abs(drive) ** 2))
         z = -drive / (linear - cubic * squares[squares[:, 0] > 0, 0])
-        return np.stack([z.real, z.imag], axis=1)
+        points = np.stack([z.real, z.imag], axis=1)
+        # Where linear and cubic term nearly cancel the quotient loses digits, which Newton's iteration brings back.
+        for _ in range(4):
+            points = np.array([x - np.linalg.solve(self._jacobian(x), self._field(x)) for x in points])
+        return points
+
+    def _field(self, x: np.ndarray) -> np.ndarray:
+        return np.asarray(self.vector_field(0.0, jnp.asarray(x), jnp.zeros(0)))
+
+    def _jacobian(self, x: np.ndarray) -> np.ndarray:
+        return np.asarray(jax.jacfwd(lambda x: self.vector_field(0.0, x, jnp.zeros(0)))(jnp.asarray(x)))
 
 
 def _quadratic_roots(a: float, b: float, c: float) -> np.ndarray:
     """The real roots of `a x^2 + b x + c`, ascending, (k, 1); a double root counts once."""
     square = b**2 - 4 * a * c
-    return np.unique((-b + np.array([1.0, -1.0]) * np.sqrt(square)) / (2 * a))[:, None] if square >= 0 else np.zeros((0, 1))
+    if square < 0:
+        return np.zeros((0, 1))
+    # The sum that does not cancel; the other root from the product.
+    larger = -(b + np.copysign(np.sqrt(square), b)) / 2
+    return np.unique([larger / a, c / larger if larger != 0 else 0.0])[:, None]
 
 
 def _cubic_roots(*coefficients: float) -> np.ndarray:

@@ -10,16 +10,18 @@ from typing import Any
 import equinox as eqx
 import jax
 import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 
 from ssntk.bifurcation.continuation import Branch, continuation, make_problem
 from ssntk.bifurcation.family import Family
 from ssntk.bifurcation.locate import KINDS
 from ssntk.bifurcation.side import Side, stable_side
+from ssntk.dynamics.fixed_points import constant_input
 from ssntk.dynamics.integrate import Integrator
 from ssntk.dynamics.probe import Probe
-from ssntk.errors import NumericalError, as_array, as_choice, as_count, as_instance
+from ssntk.errors import NumericalError, as_array, as_choice, as_count, as_instance, as_scalar
 from ssntk.models.base import AbstractStateSpaceModel, WithInput
+from ssntk.models.ctrnn import CTRNN
 from ssntk.models.theta import theta_positions
 from ssntk.sweep.measure import Measurement, measure
 
@@ -60,11 +62,16 @@ class Sweep:
         as_choice(self.towards, "towards", KINDS)
         as_choice(self.of, "of", ("state", "readout"))
         as_count(self.index, "index", least=0)
+        model = self.family.model
         make_problem(self.family, self.span, self.u)
-        self.probe.fit(self.family.model)
-        theta_positions(self.family.model, self.of, self.wrt)
+        theta_positions(model, self.of, self.wrt)
+        rows = model.n_output if self.of == "readout" else model.n_state
+        self.probe.fit(model).check_mask(rows)
+        # Equal plans must be equal however they were written, so that they find their records again.
+        object.__setattr__(self, "span", tuple(float(end) for end in self.span))
+        object.__setattr__(self, "step", float(as_scalar(self.step, "step", positive=True)))
         if self.x0 is not None:
-            as_array(self.x0, "x0", (self.family.model.n_state,))
+            object.__setattr__(self, "x0", np.asarray(as_array(self.x0, "x0", (model.n_state,))))
         distances = np.asarray(as_array(self.distances, "distances", ("k",)))
         if distances.size == 0 or distances.min() <= 0 or np.unique(distances).size < distances.size:
             raise ValueError("distances must be positive and distinct, and hold at least one")
@@ -94,7 +101,7 @@ class Sweep:
             return of_kind[self.index]
         seen = [f"{event.kind} at p = {event.parameter:.6g}" for event in (*branch.bifurcations, *branch.unresolved)]
         hint = ""
-        if self.towards == "saddle-node" and self.family.moves == "attribute":
+        if self.towards == "saddle-node" and self.family.moves == "attribute" and isinstance(self.family.model, CTRNN):
             hint = (
                 "; where x = 0 stays a fixed point, as in a CTRNN with zero bias, gain gives pitchforks and Hopf points: "
                 "sweep a bias (Family.line) or an input (Family.input)"
@@ -105,10 +112,13 @@ class Sweep:
             f"it {branch.status} and holds {', '.join(seen) if seen else 'no bifurcation'}{hint}"
         )
 
+    def constant(self) -> Array:
+        """The constant input (d,), zero where there is none."""
+        return constant_input(self.family.model, self.u)
+
     def model_at(self, parameter: float) -> AbstractStateSpaceModel:
         """The model that is measured at this parameter, its constant input included."""
-        model = self.family(parameter)
-        return model if self.u is None else WithInput(model, as_array(self.u, "u"))
+        return WithInput(self.family(parameter), self.constant())
 
     def measure(self, side: Side, index: int) -> tuple[float, Measurement]:
         """(parameter, measurement) of the point number `index`. It depends on the plan alone, not on other points."""
@@ -118,32 +128,40 @@ class Sweep:
         )
 
     def hash(self) -> str:
-        """The identity of the plan: a SHA-256 of all that its results depend on, 16 hexadecimal digits."""
-        parts = {
-            field.name: getattr(self, field.name) for field in dataclasses.fields(self) if not field.name.startswith("_")
-        }
-        parts["wrt"] = theta_positions(self.family.model, self.of, self.wrt)
-        parts["distances"] = np.asarray(self.distances)
+        """The identity of the plan, 16 hexadecimal digits: a SHA-256 of all that its results depend on.
+
+        Functions enter as the operations that JAX traces of them, so that what is computed counts and its name does not.
+        """
+        family, probe = self.family, self.probe.fit(self.family.model)
+        model, d = family.model, family.model.n_input
+        arrays, static = eqx.partition((family, self.constant()), eqx.is_array)
+        sizes = [jax.ShapeDtypeStruct(shape, probe.ts.dtype) for shape in ((), (), (model.n_state,), (d,))]
+
+        def field(arrays: PyTree, p: Any, t: Any, x: Any, u: Any) -> Any:
+            family, constant = eqx.combine(arrays, static)
+            moved = WithInput(family(p), constant)
+            return moved.vector_field(t, x, u), moved.readout(x)
+
+        parts = [
+            *_traced(field, arrays, *sizes),
+            *jax.tree.leaves((arrays, probe.ts, probe.x0, probe.mask, self.x0, self.distances)),
+            *(_traced(probe.us, sizes[0]) if callable(probe.us) else [probe.us]),
+            self.probe.x0 is None,
+            theta_positions(model, self.of, self.wrt),
+            (self.towards, self.span, self.index, self.of, self.step),
+            repr(self.integrator),
+        ]
         digest = hashlib.sha256()
-        for name, value in sorted(parts.items()):
-            digest.update(name.encode())
-            for path, leaf in jax.tree_util.tree_leaves_with_path(value, is_leaf=lambda leaf: leaf is None):
-                digest.update(f"{jax.tree_util.keystr(path)}={_identity(leaf)};".encode())
-            digest.update(_without_addresses(str(jax.tree.structure(value))).encode())
+        for part in parts:
+            if eqx.is_array(part) or isinstance(part, np.ndarray):
+                array = np.asarray(part)
+                digest.update(f"{array.dtype}{array.shape}".encode() + array.tobytes())
+            else:
+                digest.update(repr(part).encode())
         return digest.hexdigest()[:16]
 
 
-def _identity(leaf: Any) -> str:
-    """A leaf by its content: arrays by bytes, functions by name and code, all else by its representation."""
-    if eqx.is_array_like(leaf) or isinstance(leaf, np.ndarray):
-        array = np.asarray(leaf)
-        return f"{array.dtype}{array.shape}{hashlib.sha256(array.tobytes()).hexdigest()}"
-    if callable(leaf):
-        code = getattr(leaf, "__code__", None)
-        body = "" if code is None else hashlib.sha256(code.co_code + repr(code.co_consts).encode()).hexdigest()
-        return _without_addresses(f"{getattr(leaf, '__module__', '')}.{getattr(leaf, '__qualname__', repr(leaf))}{body}")
-    return _without_addresses(repr(leaf))
-
-
-def _without_addresses(text: str) -> str:
-    return re.sub(r" at 0x[0-9a-f]+", "", text)
+def _traced(function: Any, *arguments: Any) -> list[Any]:
+    """What a function computes: the text of its jaxpr without memory addresses, and the arrays that it closes over."""
+    traced = jax.make_jaxpr(function)(*arguments)
+    return [re.sub(r"0x[0-9a-f]+", "", str(traced.jaxpr)), *traced.consts]

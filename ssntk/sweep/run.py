@@ -8,7 +8,7 @@ import rich.console
 import rich.progress
 
 from ssntk.bifurcation.side import Side
-from ssntk.errors import NumericalError
+from ssntk.errors import NumericalError, as_instance
 from ssntk.sweep.measure import Measurement
 from ssntk.sweep.plan import Sweep
 from ssntk.sweep.store import DONE, Store
@@ -19,18 +19,24 @@ def run(sweep: Sweep, store: Store, executor: Any = None, progress: bool = True)
 
     A point that fails is recorded as failed with its reason, and the sweep goes on.
 
-    **Arguments:** `executor`: `None` measures one point after another in this process; otherwise anything shaped like a
-    `concurrent.futures.Executor`, to which points are submitted and which must be able to pickle the sweep and see the
-    store's folder. `progress`: whether to show progress on standard error.
+    **Arguments:**
+
+    - `executor`: `None` measures one point after another in this process; otherwise anything shaped like a
+      `concurrent.futures.Executor`, to which points are submitted. One of processes must be able to pickle the sweep.
+    - `progress`: whether to show progress on standard error.
 
     Raises `StoreError` where the store holds another plan, `NumericalError` where the branch holds no such bifurcation.
     """
-    store.claim(sweep.hash(), sweep.distances, f"{type(sweep.family.model).__name__} towards a {sweep.towards}")
-    branch = store.branch()
+    identity, model = as_instance(sweep, "sweep", Sweep).hash(), sweep.family.model
+    if executor is not None and not hasattr(executor, "submit"):
+        raise ValueError(f"executor must have a method submit, got {type(executor).__name__}")
+    branch = store.branch() if as_instance(store, "store", Store).check(identity) else None
+    followed = sweep.follow() if branch is None else branch
+    side = sweep.side(followed)
+    # Only now: a plan that leads to no bifurcation must not keep the folder from the corrected one.
+    store.claim(identity, sweep.distances, model.n_state, f"{type(model).__name__} towards a {sweep.towards}")
     if branch is None:
-        branch = sweep.follow()
-        store.write_branch(branch)
-    side = sweep.side(branch)
+        store.write_branch(followed)
     missing = store.status().missing
     columns = (
         rich.progress.TextColumn("{task.description}"),
@@ -62,7 +68,7 @@ def _point(sweep: Sweep, store: Store, side: Side, index: int) -> bool:
     try:
         parameter, measured = sweep.measure(side, index)
         record, status = _record(parameter, measured), DONE
-    except NumericalError as error:
+    except (NumericalError, ValueError, np.linalg.LinAlgError) as error:
         record, status = {}, f"failed: {error}"
     record |= {"distance": sweep.distances[index], "seconds": time.perf_counter() - began, "status": status}
     store.write_point(index, record)

@@ -12,6 +12,8 @@ import json
 import os
 import pathlib
 import tempfile
+import zipfile
+import zlib
 from typing import Any
 
 import numpy as np
@@ -32,7 +34,7 @@ VARIABLES = {
     "steady_state_eigenvalues": "eigenvalues of the steady-state kernel",
     "condition_number": "of the steady-state kernel",
     "trajectory_condition_number": "of the trajectory kernel",
-    "trajectory_condition_number_is_bound": "whether that is only a lower bound",
+    "trajectory_condition_number_is_bound": "1 where that is only a lower bound, else 0",
     "effective_rank": "exp(entropy) of the trajectory kernel's spectrum",
     "participation_ratio": "of the trajectory kernel",
     "top_share": "of the trajectory kernel",
@@ -49,7 +51,10 @@ class StoreError(RuntimeError):
 
 @dataclasses.dataclass(frozen=True)
 class Status:
-    """How far a sweep is: point numbers `done`, `failed` (with reasons), `missing`; files that were `set_aside`."""
+    """How far a sweep is: point numbers `done`, `failed` (with reasons) and `missing`.
+
+    `set_aside`: files that are no record of this plan; they are kept under another name when their point is measured.
+    """
 
     total: int
     done: tuple[int, ...]
@@ -66,8 +71,13 @@ class Store:
         self.path = pathlib.Path(path)
         if self.path.exists() and not self.path.is_dir():
             raise StoreError(f"{self.path} is a file, not a folder")
-        if self.path.is_dir() and any(self.path.iterdir()) and not self._plan_file.exists():
-            raise StoreError(f"{self.path} is not empty and holds no sweep: name another folder")
+        if self.path.is_dir() and not self._plan_file.exists():
+            # A run that was killed before it had written its plan may have left these.
+            left = [
+                file for file in self.path.iterdir() if file.suffix != ".part" and file.name not in ("points", "branch.npz")
+            ]
+            if left:
+                raise StoreError(f"{self.path} is not empty and holds no sweep: name another folder")
 
     @property
     def _plan_file(self) -> pathlib.Path:
@@ -86,31 +96,39 @@ class Store:
             plan = json.loads(self._plan_file.read_text())
             if plan["format"] != FORMAT:
                 raise StoreError(f"{self.path} has format {plan['format']}; this version reads format {FORMAT}")
-            return plan
+            return {name: plan[name] for name in ("format", "hash", "title", "distances", "n_state", "versions")}
         except FileNotFoundError as error:
             raise StoreError(f"{self.path} holds no sweep") from error
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise StoreError(f"{self._plan_file} cannot be read: {error}") from error
 
-    def claim(self, plan_hash: str, distances: np.ndarray, title: str) -> None:
+    def check(self, plan_hash: str) -> bool:
+        """Whether this store holds the plan; `StoreError` where it holds another, unless nothing was measured of that."""
+        if not self._plan_file.exists():
+            return False
+        held = self.plan()["hash"]
+        if held == plan_hash:
+            return True
+        if any(self.path.glob("points/*.npz")):
+            raise StoreError(
+                f"{self.path} holds another plan ({held}, not {plan_hash}): name another folder, or remove that one"
+            )
+        return False
+
+    def claim(self, plan_hash: str, distances: np.ndarray, n_state: int, title: str) -> None:
         """Make this the store of a plan, or check that it is; `StoreError` where it holds another plan."""
-        if self._plan_file.exists():
-            held = self.plan()["hash"]
-            if held != plan_hash:
-                raise StoreError(
-                    f"{self.path} holds another plan ({held}, not {plan_hash}): name another folder, or remove that one"
-                )
-            return
         (self.path / "points").mkdir(parents=True, exist_ok=True)
+        if self.check(plan_hash):
+            return
         versions = {name: importlib.metadata.version(name) for name in ("ssntk", "jax", "diffrax", "equinox", "numpy")}
-        plan = {"format": FORMAT, "hash": plan_hash, "title": title, "distances": distances.tolist(), "versions": versions}
-        _write(self._plan_file, json.dumps(plan, indent=1).encode())
+        plan = {"format": FORMAT, "hash": plan_hash, "title": title, "distances": distances.tolist(), "n_state": n_state}
+        _write(self._plan_file, json.dumps(plan | {"versions": versions}, indent=1).encode())
 
     def write_branch(self, branch: Branch) -> None:
         """Keep the branch, atomically."""
         fields = {field.name: getattr(branch, field.name) for field in dataclasses.fields(Branch)}
         events = {name: [dataclasses.asdict(event) for event in fields.pop(name)] for name in ("bifurcations", "unresolved")}
-        arrays = {name: np.asarray(value) for name, value in fields.items()}
+        arrays = {name: np.asarray(value) for name, value in fields.items()} | {"plan": np.asarray(self.plan()["hash"])}
         for name, found in events.items():
             arrays[f"{name}.count"] = np.asarray(len(found))
             for i, event in enumerate(found):
@@ -119,7 +137,7 @@ class Store:
         _write_npz(self._branch_file, arrays)
 
     def branch(self) -> Branch | None:
-        """The branch that was kept, or `None`; an unreadable file is set aside."""
+        """The branch that was kept, or `None`."""
         held = self._read(self._branch_file)
         if held is None:
             return None
@@ -134,16 +152,12 @@ class Store:
 
     def write_point(self, index: int, record: dict[str, Any]) -> None:
         """Keep one point, atomically."""
-        _write_npz(self._point_file(index), {"plan": np.asarray(self.plan()["hash"]), **record})
+        _write_npz(self._point_file(index), {"plan": np.asarray(self.plan()["hash"]), "index": np.asarray(index), **record})
 
     def point(self, index: int) -> dict[str, np.ndarray] | None:
-        """The record of one point, or `None`; an unreadable file, or one of another plan, is set aside."""
-        file = self._point_file(index)
-        record = self._read(file)
-        if record is not None and str(record.get("plan")) != self.plan()["hash"]:
-            _set_aside(file)
-            return None
-        return record
+        """The record of one point, or `None` where there is none of this plan and number."""
+        record = self._read(self._point_file(index))
+        return record if record is not None and record.get("index") == index and "status" in record else None
 
     def status(self) -> Status:
         """What is done, failed and missing."""
@@ -159,25 +173,30 @@ class Store:
             done=tuple(i for i, record in enumerate(records) if record is not None and i not in failed),
             failed=failed,
             missing=tuple(i for i, record in enumerate(records) if record is None),
-            set_aside=tuple(sorted(str(file.relative_to(self.path)) for file in self.path.rglob("*.unreadable"))),
+            set_aside=tuple(
+                str(file.relative_to(self.path))
+                for file in sorted([*self.path.rglob("*.set-aside*"), *self.path.glob("points/*.npz")])
+                if not (file.suffix == ".npz" and file.stem.isdigit() and int(file.stem) < total and records[int(file.stem)])
+            ),
         )
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Every variable, points by ascending distance: (k,) or (k, modes); what a point lacks is NaN."""
-        distances = np.asarray(self.plan()["distances"])
+        plan = self.plan()
+        distances, n = np.asarray(plan["distances"]), plan["n_state"]
         order = np.argsort(distances)
         records = [self.point(int(index)) or {"status": np.asarray("missing")} for index in order]
+        rows = max((record["ntk_eigenvalues"].size for record in records if "ntk_eigenvalues" in record), default=n)
+        shapes = {"x_star": (n,), "jacobian_eigenvalues": (n,), "steady_state_eigenvalues": (n,), "ntk_eigenvalues": (rows,)}
         out: dict[str, np.ndarray] = {"distance": distances[order]}
         for name in VARIABLES:
-            if name in out:
-                continue
-            held = [record[name] for record in records if name in record]
             if name == "status":
                 out[name] = np.asarray([str(record["status"]) for record in records])
-                continue
-            shape, dtype = (held[0].shape, held[0].dtype) if held else ((), np.dtype(float))
-            dtype = np.dtype(float) if dtype.kind == "b" else dtype
-            out[name] = np.stack([record.get(name, np.full(shape, np.nan)).astype(dtype) for record in records])
+            elif name not in out:
+                # A flag is a number here, so that a failed point can be NaN.
+                dtype = complex if name == "jacobian_eigenvalues" else float
+                nothing = np.full(shapes.get(name, ()), np.nan)
+                out[name] = np.stack([np.asarray(record.get(name, nothing), dtype) for record in records])
         return out
 
     def to_xarray(self) -> Any:
@@ -191,10 +210,10 @@ class Store:
         except ImportError as error:
             raise ImportError("Store.to_xarray needs xarray: install ssntk[sweep]") from error
         arrays = self.arrays()
-        modes = arrays["x_star"].shape[1] if arrays["x_star"].ndim == 2 else 1
+        modes = self.plan()["n_state"]
         variables = {}
         for name, values in arrays.items():
-            if name in _PER_MODE and values.ndim == 2:
+            if name in _PER_MODE:
                 variables[name] = (("point", "mode"), values[:, :modes], {"description": VARIABLES[name]})
                 if name == "ntk_eigenvalues" and values.shape[1] > modes:
                     variables[f"{name}_all"] = (("point", "row"), values, {"description": f"all {VARIABLES[name]}"})
@@ -213,15 +232,18 @@ class Store:
         return xarray.Dataset(variables, attrs=attributes)
 
     def _read(self, file: pathlib.Path) -> dict[str, np.ndarray] | None:
+        """The arrays in a file of this plan; `None` where there is none, or where it is torn or foreign."""
         try:
             with np.load(file, allow_pickle=False) as archive:
-                return {name: archive[name] for name in archive.files}
+                held = {name: archive[name] for name in archive.files}
         except FileNotFoundError:
             return None
-        except Exception:
-            # Torn or foreign: whatever numpy and zipfile raise for it. Never deleted, never read as data.
-            _set_aside(file)
+        except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, KeyError, AttributeError):
             return None
+        except OSError as error:
+            # No word about what the file holds: it must not count as missing, and be measured again over it.
+            raise StoreError(f"{file} cannot be read: {error}") from error
+        return held if str(held.get("plan")) == self.plan()["hash"] else None
 
 
 def _event(held: dict[str, np.ndarray], prefix: str) -> Bifurcation:
@@ -230,10 +252,6 @@ def _event(held: dict[str, np.ndarray], prefix: str) -> Bifurcation:
     return Bifurcation(
         **values | {"criticality": values["criticality"] or None, "interval": tuple(values["interval"].tolist())}
     )
-
-
-def _set_aside(file: pathlib.Path) -> None:
-    file.replace(file.with_name(file.name + ".unreadable"))
 
 
 def _write_npz(file: pathlib.Path, arrays: dict[str, Any]) -> None:
@@ -248,4 +266,8 @@ def _write(file: pathlib.Path, data: bytes) -> None:
         part.write(data)
         part.flush()
         os.fsync(part.fileno())
+    if file.exists() and file.suffix == ".npz":
+        # Only what is no record of this plan is ever written over: it is kept.
+        number = sum(1 for _ in file.parent.glob(f"{file.name}.set-aside*"))
+        os.replace(file, file.with_name(f"{file.name}.set-aside{number}"))
     os.replace(part.name, file)

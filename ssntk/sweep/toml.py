@@ -1,12 +1,14 @@
 """Sweeps as TOML files: the keys are the Python arguments' names, and an unknown one is an error."""
 
-import dataclasses
 import difflib
+import inspect
+import operator
 import pathlib
 import tomllib
 from typing import Any
 
 import diffrax
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -15,14 +17,14 @@ import numpy as np
 from ssntk.bifurcation.family import Family
 from ssntk.dynamics.integrate import Integrator
 from ssntk.dynamics.probe import Probe
-from ssntk.errors import as_count
+from ssntk.errors import as_array, as_count, as_scalar
 from ssntk.models.ctrnn import CTRNN
 from ssntk.sweep.plan import Sweep
 
 SCHEMA = """\
 # A sweep towards a bifurcation. Keys are the Python arguments' names; those behind a # are optional, with their defaults.
 towards = "saddle-node"         # or "hopf"
-span = [-1.0, 1.0]              # (p0, p1): the branch is followed from p0 towards p1
+span = [-4.0, 4.0]              # (p0, p1): the branch is followed from p0 towards p1
 distances = { start = 1e-1, stop = 1e-7, num = 32 }     # log-spaced |p - p_c|, or a list
 # index = 0                     # which bifurcation of that kind, in branch order
 # x0 = [0.0, 0.0]               # (n,) near the equilibrium at p0; default: Newton from zero, then a search
@@ -35,8 +37,8 @@ distances = { start = 1e-1, stop = 1e-7, num = 32 }     # log-spaced |p - p_c|, 
 n_state = 32
 n_input = 1
 n_output = 1
-seed = 0                        # jax.random.key(seed)
-# gain = 1.0
+seed = 7                        # jax.random.key(seed)
+gain = 1.3                      # default 1.0
 # tau = 1.0
 # activation = "tanh"           # a function of jax.numpy or jax.nn
 # form = "current"              # or "rate"
@@ -76,14 +78,14 @@ def read(path: pathlib.Path) -> Sweep:
         raise ValueError(f"{path} is not a TOML file: {error}") from error
     try:
         return _sweep(table, path.parent)
-    except ValueError as error:
+    except (ValueError, TypeError, OverflowError, AttributeError) as error:
         raise ValueError(f"{path}: {error}") from error
 
 
 def _sweep(table: dict[str, Any], folder: pathlib.Path) -> Sweep:
     _known(table, _TOP, "")
-    for name in ("model", "family", "probe"):
-        if not isinstance(table.get(name), dict):
+    for name in ("model", "family", "probe", "integrator"):
+        if not isinstance(table.get(name, {} if name == "integrator" else None), dict):
             raise ValueError(f"the table [{name}] is missing")
     for name in ("towards", "span", "distances"):
         if name not in table:
@@ -96,16 +98,18 @@ def _sweep(table: dict[str, Any], folder: pathlib.Path) -> Sweep:
     rest = {name: table[name] for name in ("index", "x0", "u", "of", "step") if name in table}
     if "wrt" in table:
         names = [table["wrt"]] if isinstance(table["wrt"], str) else table["wrt"]
+        if not isinstance(names, list) or not names:
+            raise ValueError(f"wrt must name attributes of {type(model).__name__}, got {names!r}")
         for name in names:
             if not hasattr(model, str(name)):
                 raise ValueError(f"wrt names {name!r}, which is no attribute of {type(model).__name__}")
-        rest["wrt"] = lambda m: tuple(getattr(m, name) for name in names)
+        rest["wrt"] = operator.attrgetter(*names)
     return Sweep(
         _family(table["family"], model),
         towards=table["towards"],
         span=table["span"],
-        distances=_spaced(table["distances"], "distances", np.geomspace),
-        probe=Probe(_spaced(probe["ts"], "probe.ts", np.linspace), probe.get("us"), probe.get("x0")),
+        distances=_spaced(table["distances"], "distances", positive=True),
+        probe=Probe(_spaced(probe["ts"], "probe.ts"), probe.get("us"), probe.get("x0")),
         integrator=_integrator(table.get("integrator", {})),
         **rest,
     )
@@ -123,7 +127,7 @@ def _model(table: dict[str, Any], folder: pathlib.Path) -> CTRNN:
         for name in ("n_state", "n_input", "n_output", "seed"):
             if name not in table:
                 raise ValueError(f"the key model.{name} is missing (or give model.weights)")
-        key = jr.key(as_count(table["seed"], "model.seed", least=0))
+        key = jr.key(_seed(table["seed"], "model.seed"))
         return CTRNN(table["n_state"], table["n_input"], table["n_output"], key=key, **rest)
     surplus = [name for name in ("n_state", "n_input", "n_output", "seed") if name in table]
     if surplus:
@@ -161,8 +165,9 @@ def _family(table: dict[str, Any], model: CTRNN) -> Family:
             raise ValueError(f"family.line names {name!r}, which is no array of {type(model).__name__}")
         if isinstance(step, dict):
             _known(step, ("seed",), f"family.line.{name}.")
-            step = jr.normal(jr.key(as_count(step.get("seed"), f"family.line.{name}.seed", least=0)), leaf.shape)
-        direction = dataclasses.replace(direction, **{name: jnp.asarray(step)})
+            step = jr.normal(jr.key(_seed(step.get("seed"), f"family.line.{name}.seed")), leaf.shape)
+        step = as_array(step, f"family.line.{name}", leaf.shape)
+        direction = eqx.tree_at(operator.attrgetter(name), direction, step, is_leaf=lambda leaf: leaf is None)
     return Family.line(model, direction)
 
 
@@ -171,21 +176,31 @@ def _integrator(table: dict[str, Any]) -> Integrator:
     table = dict(table)
     if "solver" in table:
         solver = getattr(diffrax, str(table["solver"]), None)
-        if not (isinstance(solver, type) and issubclass(solver, diffrax.AbstractSolver)):
+        if not (isinstance(solver, type) and issubclass(solver, diffrax.AbstractSolver)) or inspect.isabstract(solver):
             raise ValueError(f"integrator.solver must name a solver of diffrax, got {table['solver']!r}")
         table["solver"] = solver()
     return Integrator(**table)
 
 
-def _spaced(value: Any, name: str, spacing: Any) -> Any:
-    """A list as it is, or {start, stop, num} spaced."""
+def _spaced(value: Any, name: str, *, positive: bool = False) -> Any:
+    """A list as it is, or {start, stop, num} spaced: by equal ratios where positive, else by equal steps."""
     if not isinstance(value, dict):
         return value
     _known(value, ("start", "stop", "num"), f"{name}.")
     try:
-        return spacing(float(value["start"]), float(value["stop"]), as_count(value["num"], f"{name}.num"))
+        start, stop = (float(as_scalar(value[end], f"{name}.{end}", positive=positive)) for end in ("start", "stop"))
+        number = as_count(value["num"], f"{name}.num")
     except KeyError as error:
         raise ValueError(f"the key {name}.{error.args[0]} is missing") from error
+    if number > 1_000_000:
+        raise ValueError(f"{name}.num must be at most a million, got {number}")
+    return np.geomspace(start, stop, number) if positive else np.linspace(start, stop, number)
+
+
+def _seed(value: Any, name: str) -> int:
+    if as_count(value, name, least=0) >= 2**32:
+        raise ValueError(f"{name} must be below 2^32, got {value}")
+    return value
 
 
 def _known(table: dict[str, Any], keys: tuple[str, ...], where: str) -> None:

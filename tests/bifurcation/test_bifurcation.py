@@ -161,10 +161,48 @@ def test_locate_from_a_rough_guess():
         assert abs(found.parameter - float(event["p"])) < 1e-13
     with pytest.raises(ssntk.NumericalError, match="no hopf near"):
         ssntk.locate(ssntk.Family(nf.saddle_node(0.0), "mu"), "hopf", parameter=0.0, x=[0.0])
+    # x' = mu + x + x^3 has no fold at all.
+    monotone = ssntk.Family(ssntk.VectorField(lambda t, x, u, mu: mu + x + x**3, jnp.asarray(0.0), 1), lambda m: m.params)
     with pytest.raises(ssntk.NumericalError, match="no saddle-node near"):
-        # x' = mu + x + x^3 has no fold at all.
-        monotone = ssntk.VectorField(lambda t, x, u, mu: mu + x + x**3, jnp.asarray(0.0), 1)
-        ssntk.locate(ssntk.Family(monotone, lambda m: m.params), "saddle-node", parameter=0.3, x=[0.2])
+        ssntk.locate(monotone, "saddle-node", parameter=0.3, x=[0.2])
+
+
+def test_scalar_folds_away_from_the_origin_by_the_closed_form():
+    # h + x/2 - x^3: folds at x = +-1/sqrt(6), h = -+ (1/3) sqrt(2/3) / 2.
+    branch = ssntk.continuation(ssntk.Family(nf.pitchfork(0.5), "h"), (-1.0, 1.0))
+    assert kinds(branch) == ["saddle-node", "saddle-node"]
+    np.testing.assert_allclose([event.parameter for event in branch.bifurcations], [1 / 54**0.5, -1 / 54**0.5], rtol=1e-13)
+    # a = l f_xx r^2 / 2 = -3 x.
+    for event in branch.bifurcations:
+        np.testing.assert_allclose(event.coefficient * event.right[0], -3 * event.x[0], rtol=1e-12)
+
+
+def test_branch_points_do_not_pose_as_saddle_nodes():
+    for model in (nf.transcritical(0.0), nf.pitchfork(0.0)):
+        with pytest.raises(ssntk.NumericalError, match="branch point"):
+            ssntk.locate(ssntk.Family(model, "mu"), "saddle-node", parameter=0.01, x=[0.0])
+    gain = ssntk.Family(ssntk.CTRNN(4, 0, 1, key=jr.key(0)), "gain")
+    values = np.linalg.eigvals(np.asarray(gain.model.weight))
+    first = 1 / values[values.imag == 0].real.max()
+    with pytest.raises(ssntk.NumericalError, match="branch point"):
+        ssntk.locate(gain, "saddle-node", parameter=first * 1.01, x=np.zeros(4))
+
+
+def test_a_branch_point_just_beyond_the_span_is_not_reported():
+    branch = ssntk.continuation(ssntk.Family(nf.pitchfork(-1.0), "mu"), (-1.0, -1e-3))
+    assert branch.bifurcations == branch.unresolved == ()
+
+
+def test_a_state_too_small_for_the_absolute_scale_is_not_answered_wrongly():
+    # Equilibria p + y - y^3 = 0 with y = x / 1e-6.
+    def field(t, x, u, p):
+        y = x[0] / 1e-6
+        return jnp.stack([1e-6 * (p + y - y**3), -x[1]])
+
+    family = ssntk.Family(ssntk.VectorField(field, jnp.asarray(0.0), 2), lambda m: m.params)
+    branch = ssntk.continuation(family, (-1.0, 1.0), x0=[-1.3247e-6, 0.0])
+    y = branch.x[:, 0] / 1e-6
+    np.testing.assert_allclose(branch.parameter + y - y**3, 0.0, atol=1e-6)
 
 
 def test_affine_change_of_coordinates_and_of_time_moves_no_point(getkey):

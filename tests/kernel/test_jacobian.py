@@ -40,9 +40,7 @@ def plain_jacrev(model, probe, integrator, of="state"):
         )
         return jax.vmap(moved.readout)(solution.ys) if of == "readout" else solution.ys
 
-    trained = (
-        eqx.filter(model, jax.tree.map(lambda _: True, arrays(model))) if isinstance(model, Leaky) else _marked(model, of)
-    )
+    trained = arrays(model) if isinstance(model, Leaky) else _marked(model, of)
     rows = []
     for us, x0 in zip(probe.us, probe.x0, strict=True):
         tree = jax.jit(jax.jacrev(states))(trained, us, x0)
@@ -102,7 +100,7 @@ def test_implicit_solver_falls_back_to_autodiff(getkey):
     model = ssntk.CTRNN(3, 2, 1, key=getkey())
     probe, implicit = drive(getkey, model, 1), ssntk.Integrator(solver=diffrax.Kvaerno5(), rtol=1e-10, atol=1e-12)
     got = ssntk.parameter_jacobian(model, probe, integrator=implicit)
-    # Two solvers, each with an error near its tolerance of 1e-10 and 1e-8.
+    # Two solvers with tolerances of 1e-10 and 1e-8 a step.
     assert relative(got, ssntk.parameter_jacobian(model, probe)) < 1e-6
     with pytest.raises(ValueError, match="explicit"):
         ssntk.parameter_jacobian(model, probe, integrator=implicit, method="segments")
@@ -134,12 +132,11 @@ def test_linear_system_matches_van_loan_with_the_order_of_the_solver(solver, ord
     probe = ssntk.Probe([0.0, 1.0, 2.0], x0=x0)
     expected = linear_sensitivity(a, b, x0, 2.0)
     errors = []
-    for dt in (1 / 8, 1 / 16, 1 / 32):
+    for dt in (1 / 32, 1 / 64):
         got = ssntk.parameter_jacobian(model, probe, integrator=ssntk.Integrator(solver=solver, dt=dt))[0, -1]
         errors.append(np.abs(got - expected).max())
-    # The order is met from above or to a tenth.
-    assert np.log2(errors[0] / errors[1]) > order - 0.4
-    assert np.log2(errors[1] / errors[2]) > order - 0.2
+    # The next order of these steps is a few per cent: 0.2 in the exponent.
+    assert abs(np.log2(errors[0] / errors[1]) - order) < 0.2
     adaptive = ssntk.parameter_jacobian(model, probe)[0, -1]
     # Tolerance 1e-8 a step.
     assert np.abs(adaptive - expected).max() < 1e-6 * np.abs(expected).max()

@@ -79,7 +79,7 @@ def test_more_rows_than_parameters_is_infinite_by_construction(getkey):
     assert spectrum.rank == 2
 
 
-@pytest.mark.parametrize("scale", [1e-8, 1e-150, 1e150])
+@pytest.mark.parametrize("scale", [1e-8, 1e-140, 1e150])
 def test_scaling_the_kernel_changes_no_dimensionless_figure(scale, getkey):
     jacobian = planted(getkey, [3.0, 1.0, 0.5], 5)
     one, other = ssntk.Spectrum.from_jacobian(jacobian), ssntk.Spectrum.from_jacobian(scale * jacobian)
@@ -87,10 +87,26 @@ def test_scaling_the_kernel_changes_no_dimensionless_figure(scale, getkey):
         np.testing.assert_allclose(getattr(other, name), getattr(one, name), rtol=1e-12)
 
 
-@pytest.mark.parametrize("bad", [np.ones((2, 3)), np.diag([1.0, -1.0]), np.array([[1.0, 2.0], [0.0, 1.0]]), np.full((2, 2), np.nan), np.zeros((0, 0))])  # fmt: skip
+@pytest.mark.parametrize(
+    "bad",
+    [np.ones((2, 3)), np.diag([1.0, -1.0]), np.array([[1.0, 2.0], [0.0, 1.0]]), np.full((2, 2), np.nan), np.zeros((0, 0))],
+)
 def test_bad_kernels(bad):
     with pytest.raises(ValueError, match="kernel"):
         ssntk.Spectrum.from_kernel(bad)
+
+
+@pytest.mark.parametrize("scale", [1e-170, 1e160])
+def test_a_kernel_beyond_the_range_of_floats_is_refused(scale):
+    with pytest.raises(ssntk.NumericalError, match="beyond the range"):
+        ssntk.Spectrum.from_jacobian(scale * np.eye(2))
+
+
+def test_the_zero_kernel_has_no_rank_and_no_ratios():
+    spectrum = ssntk.Spectrum.from_jacobian(np.zeros((2, 3)))
+    assert spectrum.rank == 0
+    assert np.isinf(spectrum.condition_number)
+    assert np.isnan(spectrum.participation_ratio)
 
 
 def test_eigenvectors_diagonalise(getkey):
