@@ -25,8 +25,10 @@ def as_array(value: Any, name: str, shape: tuple[int | str, ...] | None = None, 
     In `shape` an int is a required length and a string is any length.
     """
     try:
+        if isinstance(value, str):
+            raise TypeError("a string")
         array = jnp.asarray(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{name} must be an array of real numbers, got {type(value).__name__}") from error
     if jnp.issubdtype(array.dtype, jnp.integer):
         array = array.astype(jnp.result_type(float))

@@ -53,7 +53,7 @@ class Spectrum(eqx.Module):
         eigenvalues = np.zeros(rows, matrix.dtype)
         top = float(values[0]) * float(scale)
         limits = np.finfo(matrix.dtype)
-        if top > 0 and not float(limits.tiny) < top**2 < float(limits.max):
+        if top > 0 and not float(limits.tiny) ** 0.5 < top < float(limits.max) ** 0.5:
             raise NumericalError(
                 f"the kernel's largest eigenvalue, {top:.3g} squared, is beyond the range of {matrix.dtype}"
             )

@@ -68,8 +68,8 @@ def check_model(model: Any, name: str = "model") -> None:
     x, u = (jax.ShapeDtypeStruct((size,), dtype_of(model)) for size in (model.n_state, model.n_input))
     time = jax.ShapeDtypeStruct((), dtype_of(model))
     for what, out, size in (
-        ("vector_field", eqx.filter_eval_shape(model.vector_field, time, x, u), model.n_state),
-        ("readout", eqx.filter_eval_shape(model.readout, x), model.n_output),
+        ("vector_field", jax.eval_shape(lambda *at: model.vector_field(*at), time, x, u), model.n_state),
+        ("readout", jax.eval_shape(lambda x: model.readout(x), x), model.n_output),
     ):
         got = f"{getattr(out, 'dtype', type(out).__name__)} {getattr(out, 'shape', '')}"
         if getattr(out, "shape", None) != (size,) or not jnp.issubdtype(out.dtype, jnp.floating):

@@ -43,8 +43,8 @@ class Sweep:
 
     family: Family
     _: dataclasses.KW_ONLY
-    towards: str
-    span: tuple[Any, Any]
+    towards: Any
+    span: Any
     distances: Any
     probe: Probe
     x0: Any = None

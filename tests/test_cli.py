@@ -1,0 +1,138 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from helpers import ROOT
+
+SWEEP = """
+towards = "saddle-node"
+span = [-4.0, 4.0]
+distances = { start = 1e-1, stop = 1e-6, num = 24 }
+[model]
+n_state = 8
+n_input = 1
+n_output = 1
+gain = 2.0
+seed = 0
+[family]
+input = { direction = [1.0] }
+[probe]
+ts = { start = 0.0, stop = 20.0, num = 5 }
+"""
+
+
+def ssntk(*arguments, cwd=ROOT, check=None):
+    done = subprocess.run(
+        [sys.executable, "-m", "ssntk", *map(str, arguments)], capture_output=True, text=True, cwd=cwd, check=False
+    )
+    assert "Traceback" not in done.stderr
+    if check is not None:
+        assert done.returncode == check, done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A sweep that ran to its end from the command line."""
+    folder = tmp_path_factory.mktemp("cli")
+    folder.joinpath("small.toml").write_text(SWEEP)
+    return folder, ssntk("sweep", "small.toml", cwd=folder, check=0)
+
+
+def test_sweep_ends_with_the_table_the_figure_and_where_all_lies(finished):
+    folder, done = finished
+    results = folder / "results" / "small"
+    assert "saddle-node at p =" in done.stdout
+    assert "predicted -1" in done.stdout
+    assert str(results.relative_to(folder) / "collapse.png") in done.stdout
+    assert results.joinpath("collapse.png").read_bytes().startswith(b"\x89PNG")
+    assert len(list(results.joinpath("points").glob("*.npz"))) == 24
+
+
+def test_a_second_run_recomputes_nothing(finished):
+    folder, _ = finished
+    points = sorted((folder / "results" / "small" / "points").glob("*.npz"))
+    before = [file.stat().st_mtime_ns for file in points]
+    ssntk("sweep", "small.toml", cwd=folder, check=0)
+    assert [file.stat().st_mtime_ns for file in points] == before
+
+
+def test_kill_in_the_middle_loses_no_finished_point(finished, tmp_path):
+    folder, _ = finished
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ssntk", "sweep", str(folder / "small.toml"), "--out", str(tmp_path / "out")],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    points = tmp_path / "out" / "points"
+    deadline = time.monotonic() + 120
+    while len(list(points.glob("*.npz"))) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    kept = {file.name: file.read_bytes() for file in points.glob("*.npz")}
+    assert 3 <= len(kept) < 24
+    ssntk("sweep", folder / "small.toml", "--out", tmp_path / "out", check=0)
+    for name, data in kept.items():
+        assert points.joinpath(name).read_bytes() == data
+    for file in sorted((folder / "results" / "small" / "points").glob("*.npz")):
+        with np.load(file) as one, np.load(points / file.name) as other:
+            for key in set(one.files) - {"seconds"}:
+                np.testing.assert_array_equal(one[key], other[key])
+
+
+def test_status_dry_run_schema_and_plot(finished, tmp_path):
+    folder, _ = finished
+    assert "24 of 24 done" in ssntk("sweep", "small.toml", "--status", cwd=folder, check=0).stdout
+    assert "24 of them done" in ssntk("sweep", "small.toml", "--dry-run", cwd=folder, check=0).stdout
+    new = ssntk("sweep", folder / "small.toml", "--status", "--out", tmp_path / "new", check=0)
+    assert "0 of 24 done" in new.stdout
+    assert not (tmp_path / "new").exists()
+    schema = tmp_path / "schema.toml"
+    schema.write_text(ssntk("sweep", "--schema", check=0).stdout)
+    assert "32 points" in ssntk("sweep", schema, "--dry-run", check=0).stdout
+    figure = tmp_path / "figure.svg"
+    ssntk("plot", folder / "results" / "small", "--out", figure, check=0)
+    assert "<svg" in figure.read_text()
+
+
+def test_usage_errors_exit_2(finished, tmp_path):
+    folder, _ = finished
+    tmp_path.joinpath("bad.toml").write_text(SWEEP.replace("gain", "gian"))
+    for arguments, said in [
+        (("sweep", "missing.toml"), "cannot be read"),
+        (("sweep", tmp_path / "bad.toml"), "did you mean model.gain"),
+        (("sweep",), "name a sweep file"),
+        (("sweep", "--nonsense"), "nonsense"),
+        (("plot", tmp_path / "nowhere"), "not a folder"),
+        (("plot", folder / "results" / "small", "--out", tmp_path / "figure.jpg"), "must end in"),
+    ]:
+        done = ssntk(*arguments, check=2)
+        assert said in done.stdout + done.stderr
+
+
+def test_failures_exit_1(finished, tmp_path):
+    folder, _ = finished
+    tmp_path.joinpath("none.toml").write_text(SWEEP.replace("[-4.0, 4.0]", "[3.5, 4.0]"))
+    tmp_path.joinpath("other.toml").write_text(SWEEP.replace("1e-6", "1e-5"))
+    tmp_path.joinpath("full").mkdir()
+    tmp_path.joinpath("full", "file").touch()
+    for arguments, said in [
+        (("sweep", tmp_path / "none.toml", "--out", tmp_path / "none"), "no saddle-node number 0"),
+        (("sweep", tmp_path / "other.toml", "--out", folder / "results" / "small"), "another plan"),
+        (("sweep", folder / "small.toml", "--out", tmp_path / "full"), "holds no sweep"),
+        (("plot", tmp_path / "full"), "holds no sweep"),
+    ]:
+        assert said in ssntk(*arguments, check=1).stderr
+
+
+def test_importing_changes_no_configuration_and_no_pyplot():
+    code = (
+        "import jax, sys; before = dict(jax.config.values); import ssntk; "
+        "assert dict(jax.config.values) == before; assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ)

@@ -1,0 +1,75 @@
+import matplotlib
+
+matplotlib.use("agg")
+
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+import ssntk
+
+nf = ssntk.normal_forms
+
+
+@pytest.fixture(autouse=True)
+def _close():
+    yield
+    plt.close("all")
+
+
+def lines(ax):
+    return {line.get_label(): line for line in ax.get_lines()}
+
+
+def test_bifurcation_diagram_of_a_fold_is_the_parabola():
+    branch = ssntk.continuation(ssntk.Family(nf.saddle_node(0.0), "mu"), (1.0, -1.0), x0=[1.0])
+    drawn = lines(ssntk.plot.bifurcation_diagram(branch))
+    for label, sign in (("stable", 1.0), ("unstable", -1.0)):
+        mu, x = (np.asarray(part) for part in drawn[label].get_data())
+        shown = np.isfinite(x)
+        np.testing.assert_allclose(x[shown], sign * np.sqrt(np.abs(mu[shown])), atol=1e-10)
+        # Both reach the fold.
+        assert np.abs(x[shown]).min() < 1e-12
+    assert drawn["unstable"].get_linestyle() == "--"
+    np.testing.assert_allclose(drawn["Saddle-node"].get_data(), [[0.0], [0.0]], atol=1e-12)
+
+
+def test_diagram_marks_hopf_and_branch_points():
+    hopf = ssntk.continuation(ssntk.Family(nf.hopf(0.0, 1.0), "mu"), (-1.0, 1.0))
+    assert "Hopf" in lines(ssntk.plot.bifurcation_diagram(hopf))
+    pitchfork = ssntk.continuation(ssntk.Family(nf.pitchfork(0.0), "mu"), (-1.0, 1.0))
+    assert "Branch point" in lines(ssntk.plot.bifurcation_diagram(pitchfork))
+
+
+def test_spectrum_eigenvalues_and_kernel():
+    spectrum = ssntk.Spectrum.from_jacobian(np.diag([3.0, 2.0, 1.0]))
+    drawn = ssntk.plot.spectrum(spectrum).get_lines()[0]
+    np.testing.assert_allclose(drawn.get_data(), [[1, 2, 3], [9.0, 4.0, 1.0]])
+    values = np.array([-1.0 + 2j, -1.0 - 2j])
+    drawn = ssntk.plot.eigenvalues(values).get_lines()[-1]
+    np.testing.assert_allclose(drawn.get_data(), [[-1.0, -1.0], [2.0, -2.0]])
+    image = ssntk.plot.kernel(jnp.eye(3)).get_images()[0]
+    np.testing.assert_array_equal(image.get_array(), np.eye(3))
+    with pytest.raises(ValueError, match="values must have shape"):
+        ssntk.plot.eigenvalues(np.zeros((2, 2, 2)))
+
+
+def test_collapse_draws_what_the_store_holds(tmp_path):
+    sweep = ssntk.Sweep(
+        ssntk.Family(nf.saddle_node(0.0), "mu"),
+        towards="saddle-node",
+        span=(1.0, -1.0),
+        distances=np.geomspace(1e-1, 1e-5, 9),
+        probe=ssntk.Probe(np.linspace(0.0, 5.0, 6)),
+        x0=[1.0],
+    )
+    store = ssntk.Store(tmp_path)
+    with pytest.raises(ssntk.StoreError, match="holds no"):
+        ssntk.plot.collapse(store)
+    axes = ssntk.plot.collapse(ssntk.run(sweep, store, progress=False))
+    assert axes.shape == (5,)
+    top = next(line for line in axes[3].get_lines() if str(line.get_label()).startswith("largest"))
+    distance, values = top.get_data()
+    np.testing.assert_allclose(values, 1 / (4 * np.asarray(distance)), rtol=1e-6)
+    assert "slope -1.000" in str(top.get_label())
