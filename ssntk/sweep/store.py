@@ -234,7 +234,8 @@ class Store:
     def _read(self, file: pathlib.Path) -> dict[str, np.ndarray] | None:
         """The arrays in a file of this plan; `None` where there is none, or where it is torn or foreign."""
         try:
-            with np.load(file, allow_pickle=False) as archive:
+            # Opened here: numpy leaves a file open where it finds it torn.
+            with file.open("rb") as handle, np.load(handle, allow_pickle=False) as archive:
                 held = {name: archive[name] for name in archive.files}
         except FileNotFoundError:
             return None
