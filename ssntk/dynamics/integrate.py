@@ -134,7 +134,7 @@ def check_solved(result: diffrax.RESULTS, integrator: Integrator, states: Array)
 
     While tracing nothing is known, and nothing is done.
     """
-    if is_traced(result):
+    if is_traced(result, states):
         return
     failed = ~np.asarray(result == diffrax.RESULTS.successful)
     if failed.any():

@@ -53,13 +53,14 @@ def ntk_spectrum(
     weights: Any = None,
     integrator: Integrator | None = None,
     method: str = "auto",
+    eigenvectors: bool = True,
 ) -> Spectrum:
     """The spectrum of [`ntk`][], from the singular values of J, so that small eigenvalues keep their digits.
 
-    Arguments as in [`ntk`][]. Raises as [`parameter_jacobian`][] does.
+    Arguments as in [`ntk`][] and [`Spectrum.from_jacobian`][]. Raises as [`parameter_jacobian`][] does.
     """
     how: dict[str, Any] = {"of": of, "wrt": wrt, "integrator": integrator, "method": method}
-    return Spectrum.from_jacobian(_weighted_rows(model, probe, weights, how))
+    return Spectrum.from_jacobian(_weighted_rows(model, probe, weights, how), eigenvectors=eigenvectors)
 
 
 def time_weights(ts: Any, weights: Any) -> Float[Array, " T"] | None:

@@ -7,10 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
-from jax.core import Tracer
 from jaxtyping import Array, Float
 
-from ssntk.errors import NumericalError, as_array
+from ssntk.errors import NumericalError, as_array, as_count, as_scalar
 
 
 class Spectrum(eqx.Module):
@@ -20,7 +19,7 @@ class Spectrum(eqx.Module):
     - `floor`: the rounding error of an eigenvalue relative to the first: `(max(rows, p) eps)^2` from the singular values
       of J, `N eps` from K itself. What lies below `floor * eigenvalues[0]` is noise.
       It knows nothing of the error of the solve. Of the zero kernel the rank is 0 and every ratio is NaN.
-    - `eigenvectors`: columns, (N, k), of the first k = min(rows, p) eigenvalues, or `None` where they were not asked for.
+    - `eigenvectors`: columns, (N, k), of the first k = min(rows, p) eigenvalues, or `None` where they were refused.
     """
 
     eigenvalues: Float[Array, " N"]
@@ -29,10 +28,11 @@ class Spectrum(eqx.Module):
     structural_zeros: int
 
     @staticmethod
-    def from_jacobian(jacobian: Any, *, eigenvectors: bool = False) -> "Spectrum":
+    def from_jacobian(jacobian: Any, *, eigenvectors: bool = True) -> "Spectrum":
         """The spectrum of K = J J^T, from the singular values of J.
 
-        **Arguments:** `jacobian`: (..., p); all axes but the last are rows. `eigenvectors`: whether to keep them.
+        **Arguments:** `jacobian`: (..., p); all axes but the last are rows. `eigenvectors`: whether to compute
+        them, which takes about three times as long.
 
         Raises `ValueError` where J is not a finite array of at least two dimensions.
         """
@@ -62,7 +62,7 @@ class Spectrum(eqx.Module):
         return Spectrum(jnp.asarray(eigenvalues), floor, None if vectors is None else jnp.asarray(vectors), max(rows - p, 0))
 
     @staticmethod
-    def from_kernel(kernel: Any, *, eigenvectors: bool = False) -> "Spectrum":
+    def from_kernel(kernel: Any, *, eigenvectors: bool = True) -> "Spectrum":
         """The spectrum of a kernel (N, N) that was given. Prefer `from_jacobian`, which sees eigenvalues far smaller.
 
         Raises `ValueError` where K is not a finite, symmetric, positive semidefinite matrix to rounding.
@@ -136,11 +136,56 @@ class Spectrum(eqx.Module):
 
     def effective_dimension(self, gamma: Any) -> Array:
         """sum of lambda_i / (lambda_i + gamma), for a ridge `gamma` > 0 in the units of K."""
-        ridge = as_array(gamma, "gamma", ())
-        if not isinstance(ridge, Tracer) and float(ridge) <= 0:
-            raise ValueError(f"gamma must be positive, got {float(ridge):g}")
-        ridge = ridge.astype(self.eigenvalues.dtype)
+        ridge = as_scalar(gamma, "gamma", positive=True).astype(self.eigenvalues.dtype)
         return jnp.sum(self.eigenvalues / (self.eigenvalues + ridge))
+
+    @property
+    def max_learning_rate(self) -> Array:
+        """2 / lambda_1: beyond it gradient descent on the loss |residual|^2 / 2 diverges under the frozen kernel."""
+        return 2 / self.eigenvalues[0]
+
+    def filter(self, residual: Any, k: int) -> Float[Array, " N"]:
+        """The part of `residual` (N,) in the span of the first `k` eigenvectors: what is learned first."""
+        vectors = self._vectors()[:, : as_count(k, "k", least=0)]
+        return vectors @ (vectors.T @ self._residual(residual))
+
+    def mode_errors(self, residual: Any, learning_rate: Any, steps: Any) -> Float[Array, "*steps k"]:
+        """What is left of `residual` (N,) along each eigenvector after `steps` of gradient descent under the frozen kernel.
+
+        **Arguments:** `learning_rate`: eta > 0, for the loss |residual|^2 / 2. `steps`: a count, or an array of counts.
+
+        **Returns:** `(1 - eta lambda_i)^steps q_i.residual`, (k,) or (*steps, k).
+        """
+        rate = as_scalar(learning_rate, "learning_rate", positive=True).astype(self.eigenvalues.dtype)
+        counts = as_array(steps, "steps").astype(self.eigenvalues.dtype)
+        vectors = self._vectors()
+        start = vectors.T @ self._residual(residual)
+        each = counts.reshape(-1, 1)
+        decay = (1 - rate * self.eigenvalues[: vectors.shape[1]])[None]
+        # A mode that overshoots changes sign at every step.
+        sign = jnp.where((decay < 0) & (each % 2 == 1), -1, 1).astype(decay.dtype)
+        errors = sign * jnp.abs(decay) ** each * start[None]
+        return errors.reshape(*counts.shape, -1)
+
+    def steps_to_tolerance(self, learning_rate: Any, tol: Any) -> Float[Array, " N"]:
+        """Gradient-descent steps until each mode has fallen by the factor `tol`, which lies in (0, 1).
+
+        `ln(1 / tol) / -ln|1 - eta lambda|`; infinite for a mode that does not decay.
+        """
+        rate = as_scalar(learning_rate, "learning_rate", positive=True).astype(self.eigenvalues.dtype)
+        wanted = as_scalar(tol, "tol", positive=True).astype(self.eigenvalues.dtype)
+        if float(wanted) >= 1:
+            raise ValueError(f"tol must lie between 0 and 1, got {float(wanted):g}")
+        decay = jnp.abs(1 - rate * self.eigenvalues)
+        return jnp.where(decay < 1, jnp.log(1 / wanted) / -jnp.log(decay), jnp.inf)
+
+    def _vectors(self) -> Array:
+        if self.eigenvectors is None:
+            raise ValueError("eigenvectors were refused when this spectrum was computed")
+        return self.eigenvectors
+
+    def _residual(self, residual: Any) -> Array:
+        return as_array(residual, "residual", (self.eigenvalues.size,)).astype(self.eigenvalues.dtype)
 
     def _share(self) -> Array:
         # Scaled by the first eigenvalue before anything is summed or squared, so that no kernel is too small or too large.

@@ -58,7 +58,7 @@ def check_model(model: Any, name: str = "model") -> None:
     if not isinstance(model, AbstractStateSpaceModel):
         raise ValueError(f"{name} must be an ssntk.AbstractStateSpaceModel, got {type(model).__name__}")
     for path, leaf in jax.tree_util.tree_leaves_with_path(model):
-        if eqx.is_inexact_array_like(leaf) and not is_traced(leaf):
+        if (eqx.is_inexact_array(leaf) or isinstance(leaf, (float, complex, np.ndarray))) and not is_traced(leaf):
             if jnp.iscomplexobj(leaf):
                 raise ValueError(f"{name}{jax.tree_util.keystr(path)} must be real, got complex numbers")
             if not np.isfinite(np.asarray(leaf)).all():

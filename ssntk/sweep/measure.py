@@ -56,6 +56,6 @@ def measure(
     x, jacobian, residual = refine_fixed_point(model, x_star)
     if as_instance(probe, "probe", Probe).x0 is None:
         probe = eqx.tree_at(lambda p: p.x0, probe, jnp.asarray(x), is_leaf=lambda leaf: leaf is None)
-    trajectory = ntk_spectrum(model, probe, of=of, wrt=wrt, weights="trapezoid", integrator=integrator)
-    steady_state = Spectrum.from_jacobian(steady_state_jacobian(model, x, wrt=wrt))
+    trajectory = ntk_spectrum(model, probe, of=of, wrt=wrt, weights="trapezoid", integrator=integrator, eigenvectors=False)
+    steady_state = Spectrum.from_jacobian(steady_state_jacobian(model, x, wrt=wrt), eigenvectors=False)
     return Measurement(x, residual, sorted_eigenvalues(jacobian), trajectory, steady_state)

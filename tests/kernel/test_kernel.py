@@ -113,11 +113,37 @@ def test_eigenvectors_diagonalise(getkey):
     jacobian = planted(getkey, [3.0, 1.0, 0.5], 5)
     kernel = jacobian @ jacobian.T
     for spectrum in (
-        ssntk.Spectrum.from_jacobian(jacobian, eigenvectors=True),
-        ssntk.Spectrum.from_kernel(kernel, eigenvectors=True),
+        ssntk.Spectrum.from_jacobian(jacobian),
+        ssntk.Spectrum.from_kernel(kernel),
     ):
         vectors = np.asarray(spectrum.eigenvectors)
         np.testing.assert_allclose(vectors.T @ kernel @ vectors, np.diag(spectrum.eigenvalues), atol=1e-13)
+
+
+def test_gradient_descent_on_the_frozen_kernel(getkey):
+    jacobian = planted(getkey, [2.0, 1.0, 0.5], 5)
+    kernel, rate, residual = jacobian @ jacobian.T, 0.3, np.array([1.0, -2.0, 0.5])
+    spectrum = ssntk.Spectrum.from_jacobian(jacobian)
+    vectors = np.asarray(spectrum.eigenvectors)
+    # Steps carried out one by one.
+    left, path = residual, [residual]
+    for _ in range(7):
+        left = left - rate * kernel @ left
+        path.append(left)
+    np.testing.assert_allclose(spectrum.mode_errors(residual, rate, 7), vectors.T @ left, atol=1e-12)
+    np.testing.assert_allclose(spectrum.mode_errors(residual, rate, np.arange(8)), np.stack(path) @ vectors, atol=1e-12)
+    np.testing.assert_allclose(spectrum.max_learning_rate, 0.5, rtol=1e-12)
+    steps = np.asarray(spectrum.steps_to_tolerance(rate, 1e-3))
+    np.testing.assert_allclose(np.abs(1 - rate * np.array([4.0, 1.0, 0.25])) ** steps, 1e-3, rtol=1e-9)
+    assert np.isinf(spectrum.steps_to_tolerance(0.51, 0.1)[0])
+    np.testing.assert_allclose(spectrum.filter(residual, 3), residual, atol=1e-13)
+    np.testing.assert_allclose(spectrum.filter(residual, 1), vectors[:, 0] * (vectors[:, 0] @ residual), atol=1e-13)
+    with pytest.raises(ValueError, match="residual"):
+        spectrum.filter([1.0], 1)
+    with pytest.raises(ValueError, match="eigenvectors were refused"):
+        ssntk.Spectrum.from_jacobian(jacobian, eigenvectors=False).filter(residual, 1)
+    with pytest.raises(ValueError, match="tol must lie"):
+        spectrum.steps_to_tolerance(rate, 2.0)
 
 
 # Steady states by closed form (SCIENCE.md 3, reference/laws.json: sn_ss_mu, tc_ss_*, pf_ss_*, hopf_ss_bias).
