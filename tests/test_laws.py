@@ -1,0 +1,202 @@
+"""The closed forms of reference/laws.json, through the public interface, on the normal forms.
+
+Exponents are met to 0.01 and prefactors to 1 %, or to the asymptotic error that stands beside them.
+"""
+
+import json
+import pathlib
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import ssntk
+from ssntk.collapse.laws import measured_exponent
+
+nf = ssntk.normal_forms
+LAWS = {row["name"]: row for row in json.loads((pathlib.Path(__file__).parent / "reference" / "laws.json").read_text())}
+# One shape for every horizon, so that each normal form compiles once.
+POINTS = 801
+FINE = ssntk.Integrator(rtol=1e-10, atol=1e-12)
+
+
+def integral(model, lens, x0, horizon, *, dense_start=False):
+    """The eigenvalues of K_int over a horizon, the largest first."""
+    ts = np.linspace(0.0, 1.0, POINTS)
+    # Quadratic spacing where the answer changes fast at first.
+    ts = horizon * (ts**2 if dense_start else ts)
+    probe = ssntk.Probe(ts, x0=np.atleast_1d(x0))
+    spectrum = ssntk.ntk_spectrum(model, probe, wrt=lens, weights="trapezoid", integrator=FINE, eigenvectors=False)
+    return np.asarray(spectrum.eigenvalues)
+
+
+def exponent(law):
+    return LAWS[law]["exponent"]
+
+
+def slope(x, y):
+    return np.polyfit(np.log(x), np.log(y), 1)[0]
+
+
+STEADY = {
+    "sn_ss_mu": (lambda mu: (nf.saddle_node(mu), [mu**0.5]), lambda m: m.mu, 1 / 4),
+    "tc_ss_mu_nontrivial": (lambda mu: (nf.transcritical(mu), [mu]), lambda m: m.mu, 1.0),
+    "tc_ss_bias_pos": (lambda mu: (nf.transcritical(mu), [mu]), lambda m: m.h, 1.0),
+    "tc_ss_bias_neg": (lambda mu: (nf.transcritical(-mu), [0.0]), lambda m: m.h, 1.0),
+    "pf_ss_mu_broken": (lambda mu: (nf.pitchfork(mu), [mu**0.5]), lambda m: m.mu, 1 / 4),
+    "pf_ss_h_broken": (lambda mu: (nf.pitchfork(mu), [mu**0.5]), lambda m: m.h, 1 / 4),
+    "pf_ss_h_sym": (lambda mu: (nf.pitchfork(-mu), [0.0]), lambda m: m.h, 1.0),
+    "hopf_ss_bias": (lambda mu: (nf.hopf(-mu, 2.0), [0.0, 0.0]), lambda m: m.h, 1 / 4),
+}
+
+
+@pytest.mark.parametrize("law", STEADY)
+def test_steady_states(law):
+    make, lens, prefactor = STEADY[law]
+    mu = np.array([1e-4, 1e-3, 1e-2])
+    top = np.array([np.linalg.eigvalsh(ssntk.steady_state_ntk(*make(value), wrt=lens))[-1] for value in mu])
+    assert abs(slope(mu, top) - exponent(law)) < 0.01
+    np.testing.assert_allclose(top[0] / mu[0] ** exponent(law), prefactor, rtol=0.01)
+    if law == "sn_ss_mu":
+        rate = 2 * np.sqrt(mu)
+        assert abs(slope(rate, top) - exponent("sn_ss_lambda")) < 0.01
+
+
+@pytest.mark.parametrize("law", ["tc_ss_mu_trivial", "pf_ss_mu_sym"])
+def test_steady_states_that_do_not_answer_at_all(law):
+    model = {"tc": nf.transcritical, "pf": nf.pitchfork}[law[:2]](-0.1)
+    assert float(ssntk.steady_state_ntk(model, [0.0], wrt=lambda m: m.mu)[0, 0]) == 0.0
+
+
+def g(a):
+    """The master law's function; small arguments by its series."""
+    return (a - 2 * (1 - np.exp(-a)) + (1 - np.exp(-2 * a)) / 2) / a**3 if abs(a) > 1e-2 else 1 / 3 - a / 4 + 7 * a**2 / 60
+
+
+@pytest.mark.parametrize("scaled", [1e-3, 0.3, 1.0, 5.0, 30.0])
+def test_horizon_scaling(scaled):
+    horizon = 20.0
+    mu = (scaled / horizon / 2) ** 2
+    node = integral(nf.saddle_node(mu), lambda m: m.mu, mu**0.5, horizon)
+    np.testing.assert_allclose(node[0], horizon**3 * g(scaled), rtol=1e-3)
+    focus = integral(nf.pitchfork(-scaled / horizon), lambda m: (m.mu, m.h), 0.0, horizon)
+    np.testing.assert_allclose(focus[0], horizon**3 * g(scaled), rtol=1e-3)
+    # Of (mu, h) only h is answered at x = 0.
+    assert focus[1] < 1e-12 * focus[0]
+
+
+def test_horizon_scaling_on_the_unstable_side():
+    for scaled in (2.0, 6.0):
+        top = integral(nf.pitchfork(scaled / 20.0), lambda m: m.h, 0.0, 20.0)[0]
+        np.testing.assert_allclose(top, 20.0**3 * g(-scaled), rtol=1e-3)
+    # e^(2 mu T) / (2 mu^3), up to e^(-mu T).
+    np.testing.assert_allclose(top, np.exp(2 * 6.0) / (2 * 0.3**3), rtol=0.02)
+
+
+LANDING = {
+    "sn_crit_landing": (nf.saddle_node(0.0), lambda m: m.mu, 1 / 27),
+    "tc_crit_landing_mu": (nf.transcritical(0.0), lambda m: m.mu, 1 / 4),
+    "tc_crit_landing_h": (nf.transcritical(0.0), lambda m: m.h, 1 / 27),
+    "pf_crit_landing_mu": (nf.pitchfork(0.0), lambda m: m.mu, 1 / 16),
+    "pf_crit_landing_h": (nf.pitchfork(0.0), lambda m: m.h, 4 / 75),
+    "hopf_crit_landing_mu": (nf.hopf(0.0, 0.05), lambda m: m.mu, 1 / 16),
+    "hopf_crit_landing_omega": (nf.hopf(0.0, 0.05), lambda m: m.omega, 1 / 4),
+}
+
+
+@pytest.mark.parametrize("law", LANDING)
+def test_landing_on_the_critical_point(law):
+    model, lens, prefactor = LANDING[law]
+    x0 = [1.0] + [0.0] * (model.n_state - 1)
+    horizons = np.array([1000.0, 2000.0])
+    values = np.array([integral(model, lens, x0, horizon, dense_start=True)[0] for horizon in horizons])
+    # The next term is of relative order 1 / T, times a logarithm at most: 1 % of the exponent at T = 1000.
+    assert abs(slope(horizons, values) - exponent(law)) < 0.01
+    np.testing.assert_allclose(values[-1] / horizons[-1] ** exponent(law), prefactor, rtol=0.01)
+
+
+def test_pitchfork_transients():
+    mu = np.array([0.02, 0.04])
+    weak = np.array([integral(nf.pitchfork(-m), lambda m: m.mu, 1e-4, 25 / m)[0] for m in mu])
+    assert abs(slope(mu, weak) - exponent("pf_transient_mu_linear")) < 0.01
+    np.testing.assert_allclose(weak * mu**3, 1e-8 / 4, rtol=0.01)
+    mu = np.array([1e-4, 2e-4])
+    strong = np.array([integral(nf.pitchfork(-m), lambda m: m.mu, 1.0, 25 / m, dense_start=True)[0] for m in mu])
+    assert abs(slope(mu, strong) - exponent("pf_transient_mu_nonlinear")) < 0.01
+    np.testing.assert_allclose(strong * mu**2, 0.1431, rtol=0.01)
+
+
+def test_ghost_of_a_saddle_node():
+    e = np.array([1e-5, 1e-4])
+    # From x = 1 through the bottleneck to x = -1 takes (2 / sqrt(e)) atan(1 / sqrt(e)), which tends to pi / sqrt(e).
+    times = 2 / np.sqrt(e) * np.arctan(1 / np.sqrt(e))
+    middles = []
+    for value, time in zip(e, times, strict=True):
+        probe = ssntk.Probe([0.0, time / 2, time], x0=[1.0])
+        states = ssntk.simulate(nf.saddle_node(-value), probe, integrator=FINE)[0, :, 0]
+        # At the exit the velocity is one, and time is known to 1e-6 by then.
+        np.testing.assert_allclose(states, [1.0, 0.0, -1.0], atol=1e-5)
+        rows = ssntk.parameter_jacobian(nf.saddle_node(-value), probe, integrator=FINE)
+        middles.append(float(rows[0, 1, 0, 0]) ** 2)
+    assert abs(slope(e, times) - exponent("sn_ghost_time")) < 0.01
+    assert abs(slope(e, middles) - exponent("sn_ghost_mid")) < 0.01
+    np.testing.assert_allclose(middles * e, np.pi**2 / 16, rtol=0.01)
+
+
+def test_hopf_focus():
+    # A small initial state and the two parameters: a double eigenvalue.
+    mu, size = np.array([0.05, 0.1]), 1e-3
+    pairs = np.array([integral(nf.hopf(-m, 1.0), lambda m: (m.mu, m.omega), [size, 0.0], 20 / m)[:2] for m in mu])
+    for top in pairs.T:
+        assert abs(slope(mu, top) - exponent("hopf_focus_transient")) < 0.01
+        np.testing.assert_allclose(top * mu**3, size**2 / 4, rtol=0.01)
+    horizons = np.array([20.0, 40.0])
+    pairs = np.array([integral(nf.hopf(0.0, 1.0), lambda m: (m.mu, m.omega), [size, 0.0], T)[:2] for T in horizons])
+    for top in pairs.T:
+        assert abs(slope(horizons, top) - exponent("hopf_focus_saturation")) < 0.01
+        np.testing.assert_allclose(top / horizons**3, size**2 / 3, rtol=0.01)
+
+
+def test_hopf_limit_cycle():
+    horizon, mu = 40.0, np.array([0.5, 1.0])
+    phase, amplitude, shear = (
+        np.array([integral(nf.hopf(m, 1.0, b), lens, [m**0.5, 0.0], horizon)[0] for m in mu])
+        for lens, b in ((lambda m: m.omega, 0.0), (lambda m: m.mu, 0.0), (lambda m: m.mu, 2.0))
+    )
+    assert abs(slope(mu, phase) - exponent("hopf_lc_phase")) < 0.01
+    np.testing.assert_allclose(phase, mu * horizon**3 / 3, rtol=1e-3)
+    a = 2 * mu * horizon
+    exact = horizon / (4 * mu) * (1 - 2 * (1 - np.exp(-a)) / a + (1 - np.exp(-2 * a)) / (2 * a))
+    np.testing.assert_allclose(amplitude, exact, rtol=1e-3)
+    # b^2 mu T^3 / 3 up to O(1 / (mu T)): the phase answers to mu only after the amplitude has, 1 / (2 mu) later, so that
+    # (T - 1 / (2 mu))^3 is nearer; what is left is of second order, and below 1 %.
+    np.testing.assert_allclose(shear, 4 * mu * (horizon - 1 / (2 * mu)) ** 3 / 3, rtol=0.01)
+
+
+def test_a_constant_bias_is_not_amplified_on_the_limit_cycle():
+    answers = []
+    for horizon in (50.0, 200.0):
+        probe = ssntk.Probe(np.linspace(0.0, horizon, POINTS), x0=[0.5, 0.0])
+        rows = ssntk.parameter_jacobian(nf.hopf(0.25, 2.0), probe, wrt=lambda m: m.h, integrator=FINE)
+        answers.append(float(jnp.abs(rows).max()))
+    # Bounded: four times the time makes it no larger.
+    np.testing.assert_allclose(answers[1], answers[0], rtol=0.02)
+
+
+def test_the_naive_claim_that_any_parameter_is_amplified_is_false():
+    # "The kernel diverges at every bifurcation": a constant bias at a Hopf, and mu at a transcritical, do not see it.
+    for model, x, lens in (
+        (nf.hopf(-1e-6, 2.0), [0.0, 0.0], lambda m: m.h),
+        (nf.transcritical(1e-6), [1e-6], lambda m: m.mu),
+    ):
+        assert np.linalg.eigvalsh(ssntk.steady_state_ntk(model, x, wrt=lens))[-1] < 2.0
+
+
+def test_measured_exponent_and_its_next_term():
+    distance = np.geomspace(1e-7, 1e-1, 25)
+    values = 3.0 / distance * np.exp(20 * np.sqrt(distance))
+    plain, fitted = (measured_exponent(distance, values, next_order=order) for order in (None, 0.5))
+    assert abs(fitted + 1) < 1e-10
+    assert 1e-3 < abs(plain + 1) < 0.05
+    assert np.isnan(measured_exponent(distance[:2], values[:2]))
+    assert np.isnan(measured_exponent(distance, np.full(25, np.nan)))
