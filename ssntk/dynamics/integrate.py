@@ -15,10 +15,11 @@ from ssntk.models.base import AbstractStateSpaceModel, check_model
 
 
 class Integrator(eqx.Module):
-    """How the model is solved: a diffrax solver, and adaptive or fixed steps. Every step sequence lands on the save times.
+    """How the model is solved: a diffrax solver, and adaptive or fixed steps that land on the save times.
 
     - `solver`: an explicit Runge-Kutta method is fastest for kernels; any diffrax ODE solver works.
-    - `rtol`, `atol`: tolerances of the adaptive steps (relative, and absolute in state units).
+    - `rtol`, `atol`: tolerances of the adaptive steps (relative, and absolute in state units); `rtol` counts as no smaller
+      than 32 roundings of the model's dtype.
     - `dt`: if given, fixed steps: the same number in each save interval, none longer than `dt`.
     - `max_steps`: the most steps that one solve may take; past it `NumericalError` is raised.
     """
@@ -88,9 +89,9 @@ def solve(
     """
     ts, drive = probe.ts, probe.input(b)
     if grid is None:
-        controller = diffrax.ClipStepSizeController(
-            diffrax.PIDController(rtol=integrator.rtol, atol=integrator.atol), step_ts=ts
-        )
+        # No step is ever accepted to better than rounding: in float32 the default tolerances would reject all of them.
+        rtol = max(integrator.rtol, 32 * float(jnp.finfo(ts.dtype).eps))
+        controller = diffrax.ClipStepSizeController(diffrax.PIDController(rtol=rtol, atol=integrator.atol), step_ts=ts)
         max_steps = integrator.max_steps
     else:
         controller, max_steps = diffrax.StepTo(grid), grid.shape[0] - 1

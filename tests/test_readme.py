@@ -1,0 +1,38 @@
+"""The README's Python example runs as it is written, and float32 runs to its own precision."""
+
+import subprocess
+import sys
+
+from helpers import ROOT
+
+FLOAT32 = """
+import jax.numpy as jnp, numpy as np, ssntk
+probe = ssntk.Probe(np.linspace(0.0, 4.0, 5), x0=[0.5])
+model = ssntk.normal_forms.saddle_node(0.25)
+rows = ssntk.parameter_jacobian(model, probe)
+assert rows.dtype == jnp.float32
+# S = 1 - exp(-t) for lambda = -1, to the tolerance that float32 allows.
+np.testing.assert_allclose(rows[0, :, 0, 0], 1 - np.exp(-np.linspace(0.0, 4.0, 5)), atol=1e-4)
+(fold,) = ssntk.continuation(ssntk.Family(model, "mu"), (1.0, -1.0)).bifurcations
+assert fold.interval[0] <= 0.0 <= fold.interval[1], fold.interval
+assert len(ssntk.find_fixed_points(model).x) == 2
+"""
+
+
+def run(code):
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT, env={"MPLBACKEND": "agg"}
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_python_example():
+    code = (ROOT / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    printed = run(code).splitlines()
+    assert [line.split()[0] for line in printed[:2]] == ["saddle-node", "saddle-node"]
+    assert len(printed) == 3
+
+
+def test_float32():
+    run(FLOAT32)
