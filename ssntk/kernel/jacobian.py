@@ -39,7 +39,8 @@ def parameter_jacobian(
     - `of`: `"state"` or `"readout"`, what is observed.
     - `wrt`: a lens such as `lambda m: m.weight`, or one that returns a tuple; default `model.trainable(of)`.
       p runs over its leaves in tree order, each raveled in C order.
-    - `integrator`: default `Integrator()`. The Jacobian is that of the discrete solve, not of its limit.
+    - `integrator`: default `Integrator()`. The Jacobian is that of the discrete solve, not of its limit; adaptive steps are
+      accepted where they resolve the state and its sensitivity along one random direction of theta.
     - `method`: `"segments"` is the recursion over save intervals, for explicit Runge-Kutta solvers; `"autodiff"` is
       `jax.jacrev` through `diffeqsolve` on the same steps, for any solver: tens of times slower, kept as the reference;
       `"auto"` takes the recursion wherever it applies.
