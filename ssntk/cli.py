@@ -36,7 +36,7 @@ def sweep(
         raise UsageError("name a sweep file, such as sweeps/saddle_node.toml, or ask for --schema")
     from ssntk.sweep.plan import Sweep
     from ssntk.sweep.run import run
-    from ssntk.sweep.store import Store
+    from ssntk.sweep.store import Store, StoreError
 
     try:
         plan = Sweep.from_toml(file)
@@ -61,8 +61,6 @@ def sweep(
         print(f"Stopped. What was measured is kept in {folder}; run the same command to go on.", file=sys.stderr)
         raise SystemExit(130) from None
     _print_summary(store)
-    from ssntk.sweep.store import StoreError
-
     try:
         figure = _draw(store, folder / "collapse.png")
     except StoreError as error:
@@ -118,11 +116,10 @@ def _print_summary(store: Any) -> None:
 
     from ssntk.collapse.laws import NEXT_ORDER, STEADY_STATE_EXPONENT, measured_exponent
 
-    data, branch, state = store.arrays(), store.branch(), store.status()
+    data, state = store.arrays(), store.status()
     good = np.flatnonzero(data["status"] == "done")[::-1]
     if good.size:
-        near = data["x_star"][good[-1]]
-        event = min(branch.bifurcations, key=lambda event: float(np.linalg.norm(event.x - near)))
+        event = store.bifurcation()
         table = rich.table.Table(title=f"{event.kind} at p = {event.parameter:.10g}", title_justify="left")
         heads = ("distance", "Re lambda_1", "steady-state NTK", "its condition", "effective rank", "participation")
         for head in heads:

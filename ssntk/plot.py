@@ -13,12 +13,12 @@ from ssntk.errors import as_array
 from ssntk.kernel.spectrum import Spectrum
 from ssntk.sweep.store import DONE, Store, StoreError
 
-# One colour and marker a kind, from a palette that colour-blind readers can tell apart (Okabe and Ito, 2008).
+# One name, marker and colour a kind, from a palette that colour-blind readers can tell apart (Okabe and Ito, 2008).
 _MARKS = {
-    "saddle-node": ("s", "#D55E00"),
-    "hopf": ("o", "#0072B2"),
-    "branch-point": ("D", "#CC79A7"),
-    "unknown": ("X", "#F0E442"),
+    "saddle-node": ("Saddle-node", "s", "#D55E00"),
+    "hopf": ("Hopf", "o", "#0072B2"),
+    "branch-point": ("Branch point", "D", "#CC79A7"),
+    "unknown": ("Unresolved", "X", "#F0E442"),
 }
 _INK, _ACCENT = "#222222", "#D55E00"
 
@@ -54,7 +54,7 @@ def bifurcation_diagram(branch: Branch, ax: Axes | None = None, *, label: str = 
             linewidth=1.6,
             label="stable" if solid else "unstable",
         )
-    for kind, (marker, colour) in _MARKS.items():
+    for kind, (kind_name, marker, colour) in _MARKS.items():
         found = [event for event in (*branch.bifurcations, *branch.unresolved) if event.kind == kind]
         if found:
             heights = [(event.x - centre) @ direction for event in found]
@@ -65,7 +65,7 @@ def bifurcation_diagram(branch: Branch, ax: Axes | None = None, *, label: str = 
                 marker,
                 color=colour,
                 markersize=6,
-                label=kind.replace("-", " ").capitalize().replace("Saddle n", "Saddle-n"),
+                label=kind_name,
                 zorder=3,
                 markeredgecolor="white",
                 markeredgewidth=0.6,
@@ -137,7 +137,7 @@ def collapse(store: Store) -> np.ndarray:
     kept = data["status"] == DONE
     data = {name: values[kept] for name, values in data.items()}
     distance = data["distance"]
-    event = _nearest(branch, data)
+    event = store.bifurcation()
     figure = plt.figure(figsize=(10, 10.5), layout="constrained")
     grid = figure.add_gridspec(3, 2, height_ratios=(1, 1, 1.1))
     top = figure.add_subplot(grid[0, :])
@@ -154,7 +154,7 @@ def collapse(store: Store) -> np.ndarray:
     inside = (branch.x[(branch.parameter >= window[0]) & (branch.parameter <= window[1])] - centre) @ direction
     top.set_xlim(*window)
     top.set_ylim(inside.min() - 0.3 * np.ptp(inside), inside.max() + 0.1 * np.ptp(inside))
-    top.set_title(f"{event.kind.capitalize()} at $p_c$ = {event.parameter:.8g}", fontsize="medium")
+    top.set_title(f"{_MARKS[event.kind][0]} at $p_c$ = {event.parameter:.8g}", fontsize="medium")
 
     decay = -data["jacobian_eigenvalues"].real
     left.loglog(distance, np.where(decay[:, 1:] > 0, decay[:, 1:], np.nan), color="#BBBBBB", linewidth=0.7)
@@ -227,8 +227,3 @@ def _direction(branch: Branch) -> tuple[np.ndarray, np.ndarray, str]:
         axis * np.sign(axis[np.abs(axis).argmax()]),
         "state, first principal direction\nbeyond the linear answer to $p$",
     )
-
-
-def _nearest(branch: Branch, data: dict[str, np.ndarray]) -> Any:
-    """The bifurcation that the nearest measured point approaches."""
-    return min(branch.bifurcations, key=lambda event: float(np.linalg.norm(event.x - data["x_star"][0])))

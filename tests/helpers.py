@@ -68,3 +68,21 @@ def cubic_field(t, x, u, params):
 def arrays(model):
     """Everything of a model that is an array."""
     return eqx.filter(model, eqx.is_inexact_array)
+
+
+def fold_sweep(**changes):
+    """Towards the fold of dx/dt = mu - x^2, along x = sqrt(mu)."""
+    plan = {
+        "towards": "saddle-node",
+        "span": (1.0, -1.0),
+        "distances": [1e-1, 1e-2, 1e-3, 1e-4],
+        "probe": ssntk.Probe(np.linspace(0.0, 5.0, 6)),
+        "x0": [1.0],
+    }
+    return ssntk.Sweep(ssntk.Family(ssntk.normal_forms.saddle_node(0.0), "mu"), **plan | changes)
+
+
+def network_sweep(seed, gain=1.3, distances=(1e-4, 1e-5, 1e-6, 1e-7), **changes):
+    family = ssntk.Family.input(ssntk.CTRNN(32, 1, 1, gain=gain, key=jr.key(seed)), [1.0])
+    plan = {"towards": "saddle-node", "span": (-4.0, 4.0), "distances": distances, "probe": ssntk.Probe([0.0, 1.0])}
+    return ssntk.Sweep(family, **plan | changes)

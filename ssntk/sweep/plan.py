@@ -87,15 +87,15 @@ class Sweep:
     def follow(self) -> Branch:
         """The branch from p0; `NumericalError` where it holds no such bifurcation."""
         branch = continuation(self.family, self.span, x0=self.x0, u=self.u, step=self.step)
-        self._number(branch)
+        self.number(branch)
         return branch
 
     def side(self, branch: Branch) -> Side:
         """The stable side of the bifurcation that is swept towards."""
-        return stable_side(self.family, self.span, self.u, branch, self._number(branch))
+        return stable_side(self.family, self.span, self.u, branch, self.number(branch))
 
-    def _number(self, branch: Branch) -> int:
-        """Which of the branch's bifurcations is meant."""
+    def number(self, branch: Branch) -> int:
+        """Which of the branch's bifurcations is swept towards; `NumericalError` where it holds none such."""
         of_kind = [i for i, event in enumerate(branch.bifurcations) if event.kind == self.towards]
         if self.index < len(of_kind):
             return of_kind[self.index]

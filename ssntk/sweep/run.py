@@ -36,7 +36,7 @@ def run(sweep: Sweep, store: Store, executor: Any = None, progress: bool = True)
     # Only now: a plan that leads to no bifurcation must not keep the folder from the corrected one.
     store.claim(identity, sweep.distances, model.n_state, f"{type(model).__name__} towards a {sweep.towards}")
     if branch is None:
-        store.write_branch(followed)
+        store.write_branch(followed, sweep.number(followed))
     missing = store.status().missing
     columns = (
         rich.progress.TextColumn("{task.description}"),

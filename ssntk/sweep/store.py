@@ -124,11 +124,12 @@ class Store:
         plan = {"format": FORMAT, "hash": plan_hash, "title": title, "distances": distances.tolist(), "n_state": n_state}
         _write(self._plan_file, json.dumps(plan | {"versions": versions}, indent=1).encode())
 
-    def write_branch(self, branch: Branch) -> None:
-        """Keep the branch, atomically."""
+    def write_branch(self, branch: Branch, number: int) -> None:
+        """Keep the branch, and which of its bifurcations is swept towards, atomically."""
         fields = {field.name: getattr(branch, field.name) for field in dataclasses.fields(Branch)}
         events = {name: [dataclasses.asdict(event) for event in fields.pop(name)] for name in ("bifurcations", "unresolved")}
-        arrays = {name: np.asarray(value) for name, value in fields.items()} | {"plan": np.asarray(self.plan()["hash"])}
+        arrays = {name: np.asarray(value) for name, value in fields.items()} | {"number": np.asarray(number)}
+        arrays["plan"] = np.asarray(self.plan()["hash"])
         for name, found in events.items():
             arrays[f"{name}.count"] = np.asarray(len(found))
             for i, event in enumerate(found):
@@ -149,6 +150,13 @@ class Store:
             else:
                 parts[field.name] = held[field.name]
         return Branch(**parts | {"status": str(parts["status"]), "steps": tuple(int(at) for at in parts["steps"])})
+
+    def bifurcation(self) -> Bifurcation:
+        """The point that is swept towards; `StoreError` where it was not located yet."""
+        held, branch = self._read(self._branch_file), self.branch()
+        if held is None or branch is None:
+            raise StoreError(f"{self.path} holds no branch yet")
+        return branch.bifurcations[int(held["number"])]
 
     def write_point(self, index: int, record: dict[str, Any]) -> None:
         """Keep one point, atomically."""
