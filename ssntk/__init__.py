@@ -18,6 +18,7 @@ from ssntk.dynamics.fixed_points import find_fixed_points as find_fixed_points
 from ssntk.dynamics.integrate import Integrator as Integrator
 from ssntk.dynamics.integrate import simulate as simulate
 from ssntk.dynamics.probe import Probe as Probe
+from ssntk.dynamics.probe import Sinusoid as Sinusoid
 from ssntk.errors import NumericalError as NumericalError
 from ssntk.kernel.jacobian import parameter_jacobian as parameter_jacobian
 from ssntk.kernel.ntk import ntk as ntk

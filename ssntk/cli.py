@@ -114,7 +114,7 @@ def _print_summary(store: Any) -> None:
     import rich.console
     import rich.table
 
-    from ssntk.collapse.laws import NEXT_ORDER, STEADY_STATE_EXPONENT, measured_exponent
+    from ssntk.collapse.laws import NEXT_ORDER, STEADY_STATE_EXPONENT, fitted_decades, measured_exponent
 
     data, state = store.arrays(), store.status()
     good = np.flatnonzero(data["status"] == "done")[::-1]
@@ -134,14 +134,35 @@ def _print_summary(store: Any) -> None:
                 f"{data['participation_ratio'][i]:.3f}",
             )
         # Off a terminal a table is not to be folded to a width that nobody asked for.
-        rich.console.Console(width=None if sys.stdout.isatty() else 100).print(table)
+        console = rich.console.Console(width=None if sys.stdout.isatty() else 100)
+        console.print(table)
         towards = data["distance"][good], data["steady_state_eigenvalues"][good, 0]
-        slope, order = measured_exponent(*towards), NEXT_ORDER[event.kind]
-        exponent = measured_exponent(*towards, next_order=order)
+        decades, order = fitted_decades(towards[0]), NEXT_ORDER[event.kind]
+        slope, exponent = (measured_exponent(*towards, decades, next_order=power) for power in (None, order))
         print(
-            f"Slope of the largest steady-state eigenvalue over the last three decades: {slope:.4f}; "
+            f"Slope of the largest steady-state eigenvalue over the last {decades:.2g} decades: {slope:.4f}; "
             f"{exponent:.4f} with the next term, distance^{order:g}; predicted {STEADY_STATE_EXPONENT[event.kind]:g}."
         )
+        blocks = store.plan()["blocks"]
+        if blocks:
+            last = {name: data[name][good[-1]] for name in data if name.startswith("block_")}
+            table = rich.table.Table(
+                title=f"Blocks of theta at distance {data['distance'][good[-1]]:.2e}", title_justify="left"
+            )
+            table.add_column("block")
+            for head in ("largest eigenvalue", "top share", "top two", "participation", "predicted"):
+                table.add_column(head, justify="right")
+            for i, name in enumerate(blocks):
+                predicted = last["block_channel_participation_ratio"][i]
+                table.add_row(
+                    name,
+                    f"{last['block_eigenvalues'][i, 0]:.3e}",
+                    f"{last['block_top_share'][i]:.5f}",
+                    f"{last['block_top_two_share'][i]:.5f}",
+                    f"{last['block_participation_ratio'][i]:.4f}",
+                    f"{predicted:.4f}" if np.isfinite(predicted) else "not driven",
+                )
+            console.print(table)
     for index, reason in state.failed.items():
         print(f"Point {index} failed: {reason}")
 

@@ -5,10 +5,10 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, NullLocator
 
 from ssntk.bifurcation.continuation import Branch
-from ssntk.collapse.laws import STEADY_STATE_EXPONENT, measured_exponent
+from ssntk.collapse.laws import CHANNEL_MODES, STEADY_STATE_EXPONENT, fitted_decades, measured_exponent
 from ssntk.errors import as_array
 from ssntk.kernel.spectrum import Spectrum
 from ssntk.sweep.store import DONE, Store, StoreError
@@ -20,6 +20,7 @@ _MARKS = {
     "branch-point": ("Branch point", "D", "#CC79A7"),
     "unknown": ("Unresolved", "X", "#F0E442"),
 }
+_PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#222222")
 _INK, _ACCENT = "#222222", "#D55E00"
 
 
@@ -127,9 +128,11 @@ def kernel(matrix: Any, ax: Axes | None = None) -> Axes:
 def collapse(store: Store) -> np.ndarray:
     """The whole story of a sweep, five panels: the bifurcation diagram; the Jacobian's eigenvalues, towards the axis and in
     the complex plane; the steady-state kernel's spectrum with measured and predicted slope; the trajectory kernel's
-    effective rank and participation ratio beside the steady-state condition number.
+    effective rank and participation ratio beside the steady-state condition number. Where blocks of theta were measured,
+    two more: the largest eigenvalue of each block's part of the trajectory kernel, and its participation ratio beside what
+    the drive of the critical mode predicts.
 
-    Returns the axes, (5,). Raises `StoreError` where nothing was measured yet.
+    Returns the axes, (5,) or (7,). Raises `StoreError` where nothing was measured yet.
     """
     data, branch = store.arrays(), store.branch()
     if branch is None or not (data["status"] == DONE).any():
@@ -138,8 +141,9 @@ def collapse(store: Store) -> np.ndarray:
     data = {name: values[kept] for name, values in data.items()}
     distance = data["distance"]
     event = store.bifurcation()
-    figure = plt.figure(figsize=(10, 10.5), layout="constrained")
-    grid = figure.add_gridspec(3, 2, height_ratios=(1, 1, 1.1))
+    blocks = store.plan()["blocks"]
+    figure = plt.figure(figsize=(10, 14 if blocks else 10.5), layout="constrained")
+    grid = figure.add_gridspec(3 + bool(blocks), 2, height_ratios=(1, 1, 1.1, 1.1)[: 3 + bool(blocks)])
     top = figure.add_subplot(grid[0, :])
     left, plane = figure.add_subplot(grid[1, 0]), figure.add_subplot(grid[1, 1])
     lower, ranks = figure.add_subplot(grid[2, 0]), figure.add_subplot(grid[2, 1])
@@ -152,8 +156,9 @@ def collapse(store: Store) -> np.ndarray:
     shown = np.concatenate([data["parameter"], [other.parameter for other in branch.bifurcations]])
     window = shown.min() - 0.1 * np.ptp(shown), shown.max() + 0.1 * np.ptp(shown)
     inside = (branch.x[(branch.parameter >= window[0]) & (branch.parameter <= window[1])] - centre) @ direction
+    extent = np.ptp(inside)
     top.set_xlim(*window)
-    top.set_ylim(inside.min() - 0.3 * np.ptp(inside), inside.max() + 0.1 * np.ptp(inside))
+    top.set_ylim(*(inside.min() - 0.3 * extent, inside.max() + 0.1 * extent) if extent > 0 else (-1, 1))
     top.set_title(f"{_MARKS[event.kind][0]} at $p_c$ = {event.parameter:.8g}", fontsize="medium")
 
     decay = -data["jacobian_eigenvalues"].real
@@ -167,9 +172,10 @@ def collapse(store: Store) -> np.ndarray:
 
     steady = data["steady_state_eigenvalues"]
     lower.loglog(distance, np.where(steady[:, 1:] > 0, steady[:, 1:], np.nan), color="#BBBBBB", linewidth=0.7)
-    slope = measured_exponent(distance, steady[:, 0])
-    decades = min(3.0, np.log10(distance[-1] / distance[0]))
-    lower.loglog(distance, steady[:, 0], ".-", color=_ACCENT, label=f"largest, slope {slope:.3f} over {decades:.2g} decades")
+    decades = fitted_decades(distance)
+    slope = measured_exponent(distance, steady[:, 0], decades)
+    label = f"largest, slope {slope:.3f} over the last {decades:.2g} decades"
+    lower.loglog(distance, steady[:, 0], ".-", color=_ACCENT, label=label)
     if steady.shape[1] > 1:
         lower.plot([], [], color="#BBBBBB", label="others")
     predicted = STEADY_STATE_EXPONENT[event.kind]
@@ -180,8 +186,10 @@ def collapse(store: Store) -> np.ndarray:
         color=_INK,
         label=f"predicted slope {predicted:g} (shifted up)",
     )
+    # Room for the legend above the end that is far from the bifurcation.
+    lower.set_ylim(top=max(lower.get_ylim()[1], 1e3 * steady[-1, 0]))
     lower.set_ylabel("steady-state NTK eigenvalue")
-    lower.legend(frameon=False, fontsize="small")
+    lower.legend(frameon=False, fontsize="small", loc="upper left")
 
     ranks.semilogx(distance, data["effective_rank"], ".-", color="#0072B2", label="effective rank (trajectory NTK)")
     ranks.semilogx(
@@ -197,14 +205,42 @@ def collapse(store: Store) -> np.ndarray:
     condition.spines["top"].set_visible(False)
     handles = [*ranks.get_lines(), *condition.get_lines()]
     ranks.legend(handles, [str(line.get_label()) for line in handles], frameon=False, fontsize="small", loc="upper center")
-    for ax in (left, lower, ranks):
+    panels = [top, left, plane, lower, ranks]
+    if blocks:
+        growth, modes = figure.add_subplot(grid[3, 0]), figure.add_subplot(grid[3, 1])
+        _blocks(data, blocks, CHANNEL_MODES[event.kind], growth, modes)
+        panels += [growth, modes]
+    for ax in (left, *panels[3:]):
         ax.set_xlabel(r"distance from the bifurcation $|p - p_c|$")
         ax.xaxis.set_major_locator(LogLocator(numticks=12))
         ax.xaxis.set_minor_formatter(NullFormatter())
         ax.invert_xaxis()
-    for ax in (top, left, plane, lower, ranks):
+    for ax in panels:
         ax.spines[["top", "right"]].set_visible(False)
-    return np.array([top, left, plane, lower, ranks])
+    return np.array(panels)
+
+
+def _blocks(data: dict[str, np.ndarray], names: list[str], channel: int, growth: Axes, modes: Axes) -> None:
+    """What each block of theta does: its largest eigenvalue, and its participation ratio with the predicted one."""
+    distance = data["distance"]
+    share = data["block_top_share" if channel == 1 else "block_top_two_share"]
+    predicted = data["block_channel_participation_ratio"]
+    for i, name in enumerate(names):
+        style: dict[str, Any] = {"color": _PALETTE[i % len(_PALETTE)], "marker": "osD^vPX"[i % 7], "markersize": 3.5}
+        growth.loglog(distance, data["block_eigenvalues"][:, i, 0], label=name, **style)
+        count = "mode" if channel == 1 else "two modes"
+        label = f"{name}; its top {count} at the end: {share[0, i]:.4f}"
+        modes.loglog(distance, data["block_participation_ratio"][:, i], label=label, **style)
+        if np.isfinite(predicted[:, i]).any():
+            modes.loglog(distance, predicted[:, i], ":", color=style["color"], label=f"{name}, predicted near the point")
+    growth.set_ylabel("largest eigenvalue of the block's trajectory NTK")
+    growth.legend(frameon=False, fontsize="small")
+    modes.set_ylabel("participation ratio of the block's trajectory NTK")
+    modes.set_ylim(0.9, 10 ** (1.6 * np.log10(np.nanmax(data["block_participation_ratio"], initial=2.0)) + 0.2))
+    modes.yaxis.set_major_locator(FixedLocator([1, 2, 3, 5, 10, 20, 50, 100, 200, 500]))
+    modes.yaxis.set_major_formatter("{x:g}")
+    modes.yaxis.set_minor_locator(NullLocator())
+    modes.legend(frameon=False, fontsize="small", loc="upper right")
 
 
 def _axes(ax: Axes | None) -> Axes:

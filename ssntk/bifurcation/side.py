@@ -64,7 +64,11 @@ def stable_side(family: Family, span: Any, u: Any, branch: Branch, number: int) 
     problem = make_problem(family, span, u)
     bifurcation = branch.bifurcations[number]
     centre, tangent = _point(problem, branch, number)
-    for way in (-1, 1):
+    values = problem.eigenvalues(jnp.asarray(centre))
+    critical = np.argsort(np.abs(np.abs(values.imag) - bifurcation.frequency) + np.abs(values.real))
+    others = np.delete(values, critical[: 2 if bifurcation.frequency > 0 else 1])
+    # The next recorded point may lie beyond events that were seen and not located.
+    for way in (-1, 1) if (others.real < 0).all() else ():
         z, tangents, stable = _walk(problem, branch, number, way)
         if len(z) == 0 or not stable[0]:
             continue

@@ -13,6 +13,15 @@ STEADY_STATE_EXPONENT = {"saddle-node": -1.0, "hopf": 0.0}
 NEXT_ORDER = {"saddle-node": 0.5, "hopf": 1.0}
 
 
+# How many modes the channel has: one for a real eigenvalue, two for a pair.
+CHANNEL_MODES = {"saddle-node": 1, "hopf": 2}
+
+
+def fitted_decades(distance: np.ndarray) -> float:
+    """Over how many decades of the distances (k,) of a sweep to fit an exponent: the last three, and not the first one."""
+    return float(np.clip(np.log10(distance.max() / distance.min()) - 1, 1.0, 3.0))
+
+
 def measured_exponent(
     distance: np.ndarray, values: np.ndarray, decades: float = 3.0, next_order: float | None = None
 ) -> float:
@@ -35,3 +44,20 @@ def measured_exponent(
     if near.sum() <= len(terms):
         return float("nan")
     return float(np.linalg.lstsq(np.stack(terms, axis=1), np.log(values[near]), rcond=None)[0][1])
+
+
+def channel_participation_ratio(drive: np.ndarray) -> float:
+    """The participation ratio of the amplified part of the kernel alone, from what drives the critical mode.
+
+    The parameter-space kernel of that part is proportional to `sum_b Re(q_b) Re(q_b)^T + Im(q_b) Im(q_b)^T`, since the phase
+    of a pair runs through all values. For one input it is 2 / (1 + rho^2) with rho = |q^T q| / |q|^2 (not conjugated): 1 for
+    a real mode, at most 2 for a pair. Every input is taken to have been amplified for as long.
+
+    **Arguments:** `drive`: q (B, p), complex, as from `critical_drive`.
+
+    Returns NaN where nothing drives the mode.
+    """
+    values = np.linalg.svd(np.concatenate([drive.real, drive.imag]), compute_uv=False) if np.isfinite(drive).all() else 0.0
+    squares = np.square(values)
+    total = np.sum(squares)
+    return float(total**2 / np.sum(squares**2)) if total > 0 else float("nan")

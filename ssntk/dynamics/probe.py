@@ -11,8 +11,33 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float
 
-from ssntk.errors import as_array
+from ssntk.errors import as_array, as_scalar
 from ssntk.models.base import AbstractStateSpaceModel, dtype_of
+
+
+class Sinusoid(eqx.Module):
+    """The inputs `u_b(t) = amplitude_b sin(frequency t + phase)`, for `Probe(ts, us=...)`.
+
+    - `amplitude` (B, d), in input units. `phase`, in rad.
+    - `frequency`, in rad per unit time; `None` is the frequency of the bifurcation, which a sweep fills in.
+    """
+
+    amplitude: Float[Array, "B d"]
+    frequency: Float[Array, ""] | None
+    phase: Float[Array, ""]
+
+    def __init__(self, amplitude: Any, frequency: Any = None, phase: Any = 0.0):
+        """Raises `ValueError` naming the argument that is wrong; a given `frequency` must be positive."""
+        self.amplitude = as_array(amplitude, "amplitude", ("B", "d"))
+        self.frequency = None if frequency is None else as_scalar(frequency, "frequency", positive=True)
+        self.phase = as_scalar(phase, "phase")
+
+    def __call__(self, t: Any) -> Float[Array, "B d"]:
+        if self.frequency is None:
+            raise ValueError("us has no frequency: only a sweep knows that of its bifurcation")
+        t = as_array(t, "t", (), finite=False)
+        amplitude, frequency, phase = (part.astype(t.dtype) for part in (self.amplitude, self.frequency, self.phase))
+        return amplitude * jnp.sin(frequency * t + phase)
 
 
 class Probe(eqx.Module):
@@ -30,8 +55,8 @@ class Probe(eqx.Module):
         """**Arguments:**
 
         - `ts`: (T,) increasing, T >= 2, in units of time.
-        - `us`: (B, d) constant inputs; (B, T, d) sampled at `ts` and linear in between; a callable t -> (B, d);
-          or `None`, no input.
+        - `us`: (B, d) constant inputs; (B, T, d) sampled at `ts` and linear in between; a callable t -> (B, d), such as a
+          [`Sinusoid`][]; or `None`, no input.
         - `x0`: (n,) or (B, n); `None` is the zero state, except in a sweep and in `measure`, where it is x*.
         - `mask`: (T,), (B, T) or (B, T, rows per time) booleans: what is observed. Rows that are not are zero.
 
@@ -74,6 +99,8 @@ class Probe(eqx.Module):
         us = self.us
         if us is None:
             return None
+        if isinstance(us, Sinusoid):
+            return us.amplitude.shape[0]
         if callable(us):
             try:
                 out = jax.eval_shape(lambda t: jnp.asarray(us(t)), self.ts[0])
@@ -91,6 +118,14 @@ class Probe(eqx.Module):
     def n_batch(self) -> int:
         """B, the number of inputs."""
         return self._us_batch() or self._x0_batch() or 1
+
+    def at_frequency(self, frequency: float) -> "Probe":
+        """This probe with `frequency` for the one that a [`Sinusoid`][] was left without."""
+        if not isinstance(self.us, Sinusoid) or self.us.frequency is not None:
+            return self
+        if not frequency > 0:
+            raise ValueError("us has no frequency, and neither has the bifurcation: a sinusoidal input needs one")
+        return eqx.tree_at(lambda p: p.us, self, Sinusoid(self.us.amplitude, frequency, self.us.phase))
 
     def fit(self, model: AbstractStateSpaceModel) -> "Probe":
         """This probe in the model's dtype, with `x0` (B, n) and `us` filled in; `ValueError` where widths differ."""

@@ -40,8 +40,8 @@ def ntk(
     Raises as [`parameter_jacobian`][] does.
     """
     how: dict[str, Any] = {"of": of, "wrt": wrt, "integrator": integrator, "method": method}
-    rows = _weighted_rows(model, probe, weights, how)
-    return _contract(rows, rows if other is None else _weighted_rows(model, other, weights, how))
+    rows = weighted_rows(model, probe, weights, how)
+    return _contract(rows, rows if other is None else weighted_rows(model, other, weights, how))
 
 
 def ntk_spectrum(
@@ -60,7 +60,7 @@ def ntk_spectrum(
     Arguments as in [`ntk`][] and [`Spectrum.from_jacobian`][]. Raises as [`parameter_jacobian`][] does.
     """
     how: dict[str, Any] = {"of": of, "wrt": wrt, "integrator": integrator, "method": method}
-    return Spectrum.from_jacobian(_weighted_rows(model, probe, weights, how), eigenvectors=eigenvectors)
+    return Spectrum.from_jacobian(weighted_rows(model, probe, weights, how), eigenvectors=eigenvectors)
 
 
 def time_weights(ts: Any, weights: Any) -> Float[Array, " T"] | None:
@@ -78,7 +78,7 @@ def time_weights(ts: Any, weights: Any) -> Float[Array, " T"] | None:
     return weights
 
 
-def _weighted_rows(model: AbstractStateSpaceModel, probe: Probe, weights: Any, how: dict[str, Any]) -> Array:
+def weighted_rows(model: AbstractStateSpaceModel, probe: Probe, weights: Any, how: dict[str, Any]) -> Array:
     """sqrt(weight) J as a matrix, (B T m, p)."""
     at_times = time_weights(as_instance(probe, "probe", Probe).ts, weights)
     jacobian = parameter_jacobian(model, probe, **how)

@@ -134,6 +134,10 @@ class Spectrum(eqx.Module):
         """lambda_1 / tr K."""
         return self._share()[0]
 
+    def share(self, k: int) -> Array:
+        """(lambda_1 + ... + lambda_k) / tr K."""
+        return self._share()[: as_count(k, "k", least=0)].sum()
+
     def effective_dimension(self, gamma: Any) -> Array:
         """sum of lambda_i / (lambda_i + gamma), for a ridge `gamma` > 0 in the units of K."""
         ridge = as_scalar(gamma, "gamma", positive=True).astype(self.eigenvalues.dtype)

@@ -73,3 +73,9 @@ def put(model: AbstractStateSpaceModel, at: Positions, values: Sequence[Any]) ->
 def size(model: AbstractStateSpaceModel, at: Positions) -> int:
     """p, the number of parameters at these positions."""
     return sum(int(np.prod(leaf.shape)) for leaf in get(model, at))
+
+
+def columns(model: AbstractStateSpaceModel, at: Positions, block: Positions) -> np.ndarray:
+    """Which of the p columns of the leaves `at` belong to the leaves of `block`, which are some of these."""
+    owners = np.concatenate([np.full(leaf.size, i) for i, leaf in zip(at, get(model, at), strict=True)])
+    return np.flatnonzero(np.isin(owners, block))

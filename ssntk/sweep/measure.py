@@ -1,7 +1,8 @@
 """One point: what the network is and how it learns at one fixed point."""
 
 import dataclasses
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import equinox as eqx
@@ -9,15 +10,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
+from ssntk.collapse.drive import critical_drive
+from ssntk.collapse.laws import channel_participation_ratio
 from ssntk.dynamics.fixed_points import refine_fixed_point
 from ssntk.dynamics.integrate import Integrator
 from ssntk.dynamics.probe import Probe
 from ssntk.dynamics.stability import sorted_eigenvalues
 from ssntk.errors import as_instance
-from ssntk.kernel.ntk import ntk_spectrum
+from ssntk.kernel.ntk import weighted_rows
 from ssntk.kernel.spectrum import Spectrum
 from ssntk.kernel.steady_state import steady_state_jacobian
 from ssntk.models.base import AbstractStateSpaceModel
+from ssntk.models.theta import Positions, columns, positions, theta_positions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +32,9 @@ class Measurement:
     - `jacobian_eigenvalues` (n,): of df/dx, the rightmost first.
     - `trajectory`: the spectrum of the trajectory kernel K_int (trapezoid weights).
     - `steady_state`: the spectrum of the steady-state kernel.
+    - `blocks`: for each block of theta that was asked for, the spectrum of its part of the trajectory kernel.
+    - `channel_participation_ratio`: for each block, what the drive of the critical mode predicts of its participation ratio
+      close to the bifurcation; NaN where the inputs do not drive that mode through this block.
     """
 
     x_star: np.ndarray
@@ -35,6 +42,8 @@ class Measurement:
     jacobian_eigenvalues: np.ndarray
     trajectory: Spectrum
     steady_state: Spectrum
+    blocks: dict[str, Spectrum]
+    channel_participation_ratio: dict[str, float]
 
 
 def measure(
@@ -44,18 +53,53 @@ def measure(
     *,
     wrt: Callable[[Any], PyTree] | None = None,
     of: str = "state",
+    blocks: Any = None,
     integrator: Integrator | None = None,
 ) -> Measurement:
     """Measure `model` at the fixed point near `x_star` (n,), for zero input beyond what the model holds.
 
     **Arguments:** `probe`: where its `x0` is `None`, trajectories start at x*. `wrt`, `of`, `integrator`: as in
-    [`parameter_jacobian`][]; the steady-state kernel is always that of the state.
+    [`parameter_jacobian`][]; the steady-state kernel is always that of the state. `blocks`: parts of theta to be measured by
+    themselves too, a list of the model's attributes, or a dict of names and lenses.
 
     Raises `ValueError` for arguments that do not fit, `NumericalError` where there is no fixed point or a solve fails.
     """
     x, jacobian, residual = refine_fixed_point(model, x_star)
+    at, parts = theta_positions(model, of, wrt), block_positions(model, of, wrt, blocks)
     if as_instance(probe, "probe", Probe).x0 is None:
         probe = eqx.tree_at(lambda p: p.x0, probe, jnp.asarray(x), is_leaf=lambda leaf: leaf is None)
-    trajectory = ntk_spectrum(model, probe, of=of, wrt=wrt, weights="trapezoid", integrator=integrator, eigenvectors=False)
-    steady_state = Spectrum.from_jacobian(steady_state_jacobian(model, x, wrt=wrt), eigenvectors=False)
-    return Measurement(x, residual, sorted_eigenvalues(jacobian), trajectory, steady_state)
+    rows = weighted_rows(model, probe, "trapezoid", {"of": of, "wrt": wrt, "integrator": integrator})
+    spectra, predicted = {}, {}
+    if parts:
+        matrix, drive = np.asarray(rows), critical_drive(model, at, probe, jnp.asarray(x))
+        for name, block in parts.items():
+            chosen = columns(model, at, block)
+            spectra[name] = Spectrum.from_jacobian(matrix[:, chosen], eigenvectors=False)
+            predicted[name] = channel_participation_ratio(drive[:, chosen])
+    return Measurement(
+        x,
+        residual,
+        sorted_eigenvalues(jacobian),
+        Spectrum.from_jacobian(rows, eigenvectors=False),
+        Spectrum.from_jacobian(steady_state_jacobian(model, x, wrt=wrt), eigenvectors=False),
+        spectra,
+        predicted,
+    )
+
+
+def block_positions(
+    model: AbstractStateSpaceModel, of: str, wrt: Callable[[Any], PyTree] | None, blocks: Any
+) -> dict[str, Positions]:
+    """The leaves of each block by its name; `ValueError` where a block is not part of theta."""
+    if blocks is None:
+        return {}
+    if not isinstance(blocks, dict):
+        if isinstance(blocks, str) or not isinstance(blocks, Iterable) or not all(isinstance(name, str) for name in blocks):
+            raise ValueError(f"blocks must list attributes of the model, or be a dict of names and lenses, got {blocks!r}")
+        blocks = {name: operator.attrgetter(name) for name in blocks}
+    at = theta_positions(model, of, wrt)
+    found = {name: positions(model, lens, f"blocks[{name!r}]") for name, lens in blocks.items()}
+    for name, block in found.items():
+        if not set(block) <= set(at):
+            raise ValueError(f"blocks[{name!r}] is no part of theta; name it in wrt too")
+    return found

@@ -23,7 +23,7 @@ from ssntk.errors import NumericalError, as_array, as_choice, as_count, as_insta
 from ssntk.models.base import AbstractStateSpaceModel, WithInput
 from ssntk.models.ctrnn import CTRNN
 from ssntk.models.theta import theta_positions
-from ssntk.sweep.measure import Measurement, measure
+from ssntk.sweep.measure import Measurement, block_positions, measure
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -37,6 +37,9 @@ class Sweep:
     - `x0` (n,): near the equilibrium at p0 where the branch starts. `u` (d,): a constant input, added to the probe's.
     - `index`: which point of that kind, in branch order.
     - `wrt`, `of`, `integrator`: as in `parameter_jacobian`. `step`: as in `continuation`.
+    - `blocks`: parts of theta to be measured by themselves too, as in `measure`.
+
+    A `Sinusoid` without a frequency, as the probe's `us`, gets that of the bifurcation.
 
     Raises `ValueError` naming the field that is wrong.
     """
@@ -52,6 +55,7 @@ class Sweep:
     index: int = 0
     wrt: Callable[[Any], PyTree] | None = None
     of: str = "state"
+    blocks: Any = None
     integrator: Integrator = dataclasses.field(default_factory=Integrator)
     step: float = 0.05
 
@@ -65,8 +69,11 @@ class Sweep:
         model = self.family.model
         make_problem(self.family, self.span, self.u)
         theta_positions(model, self.of, self.wrt)
+        block_positions(model, self.of, self.wrt, self.blocks)
+        if self.towards == "saddle-node" and self.probe.at_frequency(1.0) is not self.probe:
+            raise ValueError("probe.us must have a frequency: a saddle-node has none to give")
         rows = model.n_output if self.of == "readout" else model.n_state
-        self.probe.fit(model).check_mask(rows)
+        self.probe.at_frequency(1.0).fit(model).check_mask(rows)
         # Equal plans must be equal however they were written, so that they find their records again.
         object.__setattr__(self, "span", tuple(float(end) for end in self.span))
         object.__setattr__(self, "step", float(as_scalar(self.step, "step", positive=True)))
@@ -123,16 +130,17 @@ class Sweep:
     def measure(self, side: Side, index: int) -> tuple[float, Measurement]:
         """(parameter, measurement) of the point number `index`. It depends on the plan alone, not on other points."""
         parameter, x = side.at_distance(float(self.distances[index]))
-        return parameter, measure(
-            self.model_at(parameter), self.probe, x, wrt=self.wrt, of=self.of, integrator=self.integrator
-        )
+        how: dict[str, Any] = {name: getattr(self, name) for name in ("wrt", "of", "blocks", "integrator")}
+        probe = self.probe.at_frequency(side.bifurcation.frequency)
+        return parameter, measure(self.model_at(parameter), probe, x, **how)
 
     def hash(self) -> str:
         """The identity of the plan, 16 hexadecimal digits: a SHA-256 of all that its results depend on.
 
         Functions enter as the operations that JAX traces of them, so that what is computed counts and its name does not.
         """
-        family, probe = self.family, self.probe.fit(self.family.model)
+        # What a sinusoid's frequency will be follows from the rest: here any will do.
+        family, probe = self.family, self.probe.at_frequency(1.0).fit(self.family.model)
         model, d = family.model, family.model.n_input
         arrays, static = eqx.partition((family, self.constant()), eqx.is_array)
         sizes = [jax.ShapeDtypeStruct(shape, probe.ts.dtype) for shape in ((), (), (model.n_state,), (d,))]
@@ -150,6 +158,8 @@ class Sweep:
             theta_positions(model, self.of, self.wrt),
             (self.towards, self.span, self.index, self.of, self.step),
             repr(self.integrator),
+            self.probe.at_frequency(1.0) is not self.probe,
+            block_positions(model, self.of, self.wrt, self.blocks),
         ]
         digest = hashlib.sha256()
         for part in parts:

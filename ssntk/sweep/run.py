@@ -34,7 +34,8 @@ def run(sweep: Sweep, store: Store, executor: Any = None, progress: bool = True)
     followed = sweep.follow() if branch is None else branch
     side = sweep.side(followed)
     # Only now: a plan that leads to no bifurcation must not keep the folder from the corrected one.
-    store.claim(identity, sweep.distances, model.n_state, f"{type(model).__name__} towards a {sweep.towards}")
+    title = f"{type(model).__name__} towards a {sweep.towards}"
+    store.claim(identity, sweep.distances, model.n_state, title, tuple(sweep.blocks or ()))
     if branch is None:
         store.write_branch(followed, sweep.number(followed))
     missing = store.status().missing
@@ -91,4 +92,15 @@ def _record(parameter: float, measured: Measurement) -> dict[str, Any]:
         "participation_ratio": np.asarray(trajectory.participation_ratio),
         "top_share": np.asarray(trajectory.top_share),
         "trace": np.asarray(trajectory.trace),
+    } | (_block_record(measured) if measured.blocks else {})
+
+
+def _block_record(measured: Measurement) -> dict[str, Any]:
+    blocks = measured.blocks.values()
+    return {
+        "block_eigenvalues": np.stack([np.asarray(block.eigenvalues) for block in blocks]),
+        "block_participation_ratio": np.stack([np.asarray(block.participation_ratio) for block in blocks]),
+        "block_channel_participation_ratio": np.array(list(measured.channel_participation_ratio.values())),
+        "block_top_share": np.stack([np.asarray(block.top_share) for block in blocks]),
+        "block_top_two_share": np.stack([np.asarray(block.share(2)) for block in blocks]),
     }

@@ -39,6 +39,11 @@ VARIABLES = {
     "participation_ratio": "of the trajectory kernel",
     "top_share": "of the trajectory kernel",
     "trace": "of the trajectory kernel",
+    "block_eigenvalues": "eigenvalues of each block's part of the trajectory kernel",
+    "block_participation_ratio": "of each block's part",
+    "block_channel_participation_ratio": "what the drive of the critical mode predicts of that",
+    "block_top_share": "of each block's part, lambda_1 / trace",
+    "block_top_two_share": "of each block's part, (lambda_1 + lambda_2) / trace",
     "seconds": "wall time of the point",
     "status": "'done', or 'failed: ' and the reason",
 }
@@ -96,7 +101,8 @@ class Store:
             plan = json.loads(self._plan_file.read_text())
             if plan["format"] != FORMAT:
                 raise StoreError(f"{self.path} has format {plan['format']}; this version reads format {FORMAT}")
-            return {name: plan[name] for name in ("format", "hash", "title", "distances", "n_state", "versions")}
+            names = ("format", "hash", "title", "distances", "n_state", "versions")
+            return {name: plan[name] for name in names} | {"blocks": plan.get("blocks", [])}
         except FileNotFoundError as error:
             raise StoreError(f"{self.path} holds no sweep") from error
         except (ValueError, KeyError, TypeError) as error:
@@ -115,14 +121,14 @@ class Store:
             )
         return False
 
-    def claim(self, plan_hash: str, distances: np.ndarray, n_state: int, title: str) -> None:
+    def claim(self, plan_hash: str, distances: np.ndarray, n_state: int, title: str, blocks: tuple[str, ...] = ()) -> None:
         """Make this the store of a plan, or check that it is; `StoreError` where it holds another plan."""
         (self.path / "points").mkdir(parents=True, exist_ok=True)
         if self.check(plan_hash):
             return
         versions = {name: importlib.metadata.version(name) for name in ("ssntk", "jax", "diffrax", "equinox", "numpy")}
         plan = {"format": FORMAT, "hash": plan_hash, "title": title, "distances": distances.tolist(), "n_state": n_state}
-        _write(self._plan_file, json.dumps(plan | {"versions": versions}, indent=1).encode())
+        _write(self._plan_file, json.dumps(plan | {"blocks": blocks, "versions": versions}, indent=1).encode())
 
     def write_branch(self, branch: Branch, number: int) -> None:
         """Keep the branch, and which of its bifurcations is swept towards, atomically."""
@@ -189,15 +195,22 @@ class Store:
         )
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Every variable, points by ascending distance: (k,) or (k, modes); what a point lacks is NaN."""
+        """Every variable, points by ascending distance: (k,), (k, modes), (k, blocks) or (k, blocks, rows).
+
+        What a point lacks is NaN. Those of blocks are there where the plan asked for blocks.
+        """
         plan = self.plan()
         distances, n = np.asarray(plan["distances"]), plan["n_state"]
         order = np.argsort(distances)
         records = [self.point(int(index)) or {"status": np.asarray("missing")} for index in order]
         rows = max((record["ntk_eigenvalues"].size for record in records if "ntk_eigenvalues" in record), default=n)
         shapes = {"x_star": (n,), "jacobian_eigenvalues": (n,), "steady_state_eigenvalues": (n,), "ntk_eigenvalues": (rows,)}
+        shapes |= {name: (len(plan["blocks"]),) for name in VARIABLES if name.startswith("block_")}
+        shapes["block_eigenvalues"] += (rows,)
         out: dict[str, np.ndarray] = {"distance": distances[order]}
         for name in VARIABLES:
+            if name.startswith("block_") and not plan["blocks"]:
+                continue
             if name == "status":
                 out[name] = np.asarray([str(record["status"]) for record in records])
             elif name not in out:
@@ -226,7 +239,8 @@ class Store:
                 if name == "ntk_eigenvalues" and values.shape[1] > modes:
                     variables[f"{name}_all"] = (("point", "row"), values, {"description": f"all {VARIABLES[name]}"})
             else:
-                dims = ("point", "mode")[: values.ndim]
+                dims = ("point", "block", "row") if name.startswith("block_") else ("point", "mode")
+                dims = dims[: values.ndim]
                 variables[name] = (dims, values, {"description": VARIABLES[name]})
         branch = self.branch()
         plan = self.plan()
@@ -237,7 +251,7 @@ class Store:
         }
         if branch is not None:
             attributes["branch"] = branch.status
-        return xarray.Dataset(variables, attrs=attributes)
+        return xarray.Dataset(variables, {"block": plan["blocks"]} if plan["blocks"] else None, attributes)
 
     def _read(self, file: pathlib.Path) -> dict[str, np.ndarray] | None:
         """The arrays in a file of this plan; `None` where there is none, or where it is torn or foreign."""

@@ -16,7 +16,7 @@ import numpy as np
 
 from ssntk.bifurcation.family import Family
 from ssntk.dynamics.integrate import Integrator
-from ssntk.dynamics.probe import Probe
+from ssntk.dynamics.probe import Probe, Sinusoid
 from ssntk.errors import as_array, as_count, as_scalar
 from ssntk.models.ctrnn import CTRNN
 from ssntk.sweep.plan import Sweep
@@ -31,6 +31,7 @@ distances = { start = 1e-1, stop = 1e-7, num = 32 }     # log-spaced |p - p_c|, 
 # u = [0.0]                     # (d,) constant input, added to the probe's
 # of = "state"                  # or "readout"
 # wrt = ["weight", "bias"]      # attributes of the model; default: all that it trains
+# blocks = ["weight", "bias"]   # attributes to be measured by themselves too
 # step = 0.05                   # longest continuation step
 
 [model]                         # a CTRNN: random, with its seed
@@ -53,6 +54,7 @@ input = { direction = [1.0] }   # u = offset + p * direction, also with offset =
 [probe]
 ts = { start = 0.0, stop = 200.0, num = 21 }            # evenly spaced, or a list
 # us = [[0.0]]                  # (B, d) or (B, T, d); default: no input
+# us = { amplitude = [[1e-5]] } # (B, d): amplitude * sin(frequency t + phase); frequency: default that of the bifurcation
 # x0 = [0.0, 0.0]               # (n,) or (B, n); default: the point's fixed point
 
 # [integrator]
@@ -63,7 +65,8 @@ ts = { start = 0.0, stop = 200.0, num = 21 }            # evenly spaced, or a li
 # max_steps = 16384
 """
 
-_TOP = ("towards", "span", "distances", "index", "x0", "u", "of", "wrt", "step", "model", "family", "probe", "integrator")
+_PLAIN = ("index", "x0", "u", "of", "blocks", "step")
+_TOP = ("towards", "span", "distances", "wrt", *_PLAIN, "model", "family", "probe", "integrator")
 _MODEL = ("n_state", "n_input", "n_output", "seed", "gain", "tau", "activation", "form", "weights")
 _WEIGHTS = ("weight", "input_weight", "bias", "readout_weight", "readout_bias", "gain", "tau")
 
@@ -95,7 +98,7 @@ def _sweep(table: dict[str, Any], folder: pathlib.Path) -> Sweep:
     _known(probe, ("ts", "us", "x0"), "probe.")
     if "ts" not in probe:
         raise ValueError("the key probe.ts is missing")
-    rest = {name: table[name] for name in ("index", "x0", "u", "of", "step") if name in table}
+    rest = {name: table[name] for name in _PLAIN if name in table}
     if "wrt" in table:
         names = [table["wrt"]] if isinstance(table["wrt"], str) else table["wrt"]
         if not isinstance(names, list) or not names:
@@ -109,7 +112,7 @@ def _sweep(table: dict[str, Any], folder: pathlib.Path) -> Sweep:
         towards=table["towards"],
         span=table["span"],
         distances=_spaced(table["distances"], "distances", positive=True),
-        probe=Probe(_spaced(probe["ts"], "probe.ts"), probe.get("us"), probe.get("x0")),
+        probe=Probe(_spaced(probe["ts"], "probe.ts"), _input(probe.get("us")), probe.get("x0")),
         integrator=_integrator(table.get("integrator", {})),
         **rest,
     )
@@ -169,6 +172,15 @@ def _family(table: dict[str, Any], model: CTRNN) -> Family:
         step = as_array(step, f"family.line.{name}", leaf.shape)
         direction = eqx.tree_at(operator.attrgetter(name), direction, step, is_leaf=lambda leaf: leaf is None)
     return Family.line(model, direction)
+
+
+def _input(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    _known(value, ("amplitude", "frequency", "phase"), "probe.us.")
+    if "amplitude" not in value:
+        raise ValueError("the key probe.us.amplitude is missing")
+    return Sinusoid(**value)
 
 
 def _integrator(table: dict[str, Any]) -> Integrator:
