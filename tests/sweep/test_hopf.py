@@ -19,9 +19,9 @@ def laws(sweep, side):
     """By numpy, at the smallest distance: the participation ratios 2 / (1 + rho^2) of the recurrent and the input weights,
     and the largest eigenvalue of the bias block.
 
-    rho = |l^T l| |phi^T phi| / (|l|^2 |phi|^2), with phi the presynaptic activity's amplitude at the critical frequency, or the
-    input's, for which the second ratio is 1. At x = 0 the slope of tanh is one and phi is the state: here that of a long
-    simulation, at that frequency over its last eight periods. The bias block is that of a linear system under a
+    rho = |l^T l| |phi^T phi| / (|l|^2 |phi|^2), with phi the presynaptic activity's amplitude at the critical frequency, or
+    the input's, for which the second ratio is 1. At x = 0 the slope of tanh is one and phi is the state: here that of a
+    long simulation, at that frequency over its last eight periods. The bias block is that of a linear system under a
     constant, `A^-1 (exp(A t) - 1)`, in which nothing diverges.
     """
     parameter, _ = side.at_distance(sweep.distances[-1])
@@ -102,7 +102,8 @@ def test_ten_networks_that_nobody_picked():
             side = sweep.side(branch)
         except ssntk.NumericalError as error:
             # In most random networks x = 0 loses its stability to a real eigenvalue first.
-            assert "no hopf" in str(error) or "no stable side" in str(error)
+            if "no hopf" not in str(error) and "no stable side" not in str(error):
+                raise
             continue
         _, point = sweep.measure(side, 0)
         ratios = [point.blocks[name].participation_ratio for name in ("weight", "input_weight")]
