@@ -28,6 +28,8 @@ from ssntk.kernel.steady_state import steady_state_ntk as steady_state_ntk
 from ssntk.models import normal_forms as normal_forms
 from ssntk.models.base import AbstractStateSpaceModel as AbstractStateSpaceModel
 from ssntk.models.ctrnn import CTRNN as CTRNN
+from ssntk.models.euler_map import EulerMap as EulerMap
+from ssntk.models.from_torch import from_torch as from_torch
 from ssntk.models.vector_field import VectorField as VectorField
 from ssntk.sweep.measure import Measurement as Measurement
 from ssntk.sweep.measure import measure as measure

@@ -15,6 +15,10 @@ cases = {
     "model": lambda: ssntk.simulate(lambda x: x, probe),
     "probe": lambda: ssntk.simulate(model, [0.0, 1.0]),
     "integrator": lambda: ssntk.simulate(model, probe, integrator=0.1),
+    "model ": lambda: ssntk.EulerMap(lambda x: x, 0.1),
+    "amplitude": lambda: ssntk.Sinusoid("loud"),
+    "blocks": lambda: ssntk.measure(model, probe, np.zeros(2), blocks=3),
+    "state_dict": lambda: ssntk.from_torch(3),
     "probe ": lambda: ssntk.ntk(model, [0.0, 1.0]),
     "attribute": lambda: ssntk.Family(model, 3),
     "family": lambda: ssntk.continuation(model, (0.0, 1.0)),
@@ -44,4 +48,4 @@ print(len(cases), "named")
 def test_wrong_types_name_the_argument():
     done = subprocess.run([sys.executable, "-c", CASES], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "20 named" in done.stdout
+    assert "24 named" in done.stdout

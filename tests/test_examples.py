@@ -1,16 +1,46 @@
 """Every example runs from its first line to its last."""
 
+import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from helpers import ROOT
 
+QUICK = {"train_flip_flop": ["--steps", "20"]}
 
-@pytest.mark.parametrize("script", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.stem)
-def test_example_runs(script):
+
+def run(script, *arguments):
     done = subprocess.run(
-        [sys.executable, str(script)], capture_output=True, text=True, check=False, env={"MPLBACKEND": "agg"}, cwd=ROOT
+        [sys.executable, str(script), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"MPLBACKEND": "agg"},
+        cwd=ROOT,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout
+    return done.stdout
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.stem)
+def test_example_runs(script, tmp_path):
+    if script.stem not in QUICK:
+        assert run(script)
+        return
+    output = run(script, *QUICK[script.stem], "--out", str(tmp_path))
+    assert (tmp_path / "flip_flop.png").stat().st_size > 10_000
+    weights = np.load(tmp_path / "weights.npz")
+    assert weights["weight"].shape == (64, 64)
+    assert "mean squared error" in output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_training_from_other_seeds_gives_eight_memories_and_the_slope_law(seed, tmp_path):
+    output = run(ROOT / "examples" / "train_flip_flop.py", "--seed", str(seed), "--out", str(tmp_path))
+    assert "27 fixed points: 8 with 0 unstable, 12 with 1 unstable, 6 with 2 unstable, 1 with 3 unstable" in output
+    slopes = [float(slope) for slope in re.findall(r"distance\^(-[0-9.]+)", output)]
+    assert len(slopes) == 8
+    np.testing.assert_allclose(slopes, -1.0, atol=0.01)

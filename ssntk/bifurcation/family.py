@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, PyTree
 
 from ssntk.errors import as_array
 from ssntk.models.base import AbstractStateSpaceModel, WithInput, check_model, dtype_of
+from ssntk.models.euler_map import check_flow
 from ssntk.models.theta import Positions, get, positions, put
 
 
@@ -34,6 +35,7 @@ class Family(eqx.Module):
         """
         model = jax.tree.map(lambda leaf: jnp.asarray(leaf) if isinstance(leaf, (float, np.ndarray)) else leaf, model)
         check_model(model)
+        check_flow(model)
         if isinstance(attribute, str):
             if not hasattr(model, attribute):
                 raise ValueError(f"attribute {attribute!r} is not one of {type(model).__name__}")
@@ -56,6 +58,7 @@ class Family(eqx.Module):
         Raises `ValueError` where its structure, a shape or a value does not fit, or nothing moves.
         """
         check_model(model)
+        check_flow(model)
         leaves, treedef = jax.tree.flatten(eqx.filter(model, eqx.is_inexact_array), is_leaf=lambda leaf: leaf is None)
         moved = eqx.filter(direction, eqx.is_array_like)
         steps, moved_def = jax.tree.flatten(moved, is_leaf=lambda leaf: leaf is None)
@@ -78,6 +81,7 @@ class Family(eqx.Module):
         Raises `ValueError` where a shape does not fit or the direction is zero.
         """
         check_model(model)
+        check_flow(model)
         d = model.n_input
         along = as_array(direction, "direction", (d,)).astype(dtype_of(model))
         offset = jnp.zeros(d) if offset is None else as_array(offset, "offset", (d,))

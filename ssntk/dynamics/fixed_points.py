@@ -10,16 +10,18 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ssntk.dynamics.stability import field_at, sorted_eigenvalues, state_jacobian
+from ssntk.dynamics.stability import field_at, multipliers, sorted_eigenvalues, state_jacobian
 from ssntk.errors import NumericalError, as_array, as_count, is_traced
 from ssntk.models.base import AbstractStateSpaceModel, check_model, dtype_of
+from ssntk.models.euler_map import EulerMap
 
 
 @dataclasses.dataclass(frozen=True)
 class FixedPoints:
     """k fixed points, the stable ones first, then by the number of unstable directions and by norm.
 
-    `x` (k, n); `eigenvalues` (k, n) of df/dx, rightmost first; `residual` (k,), the largest |f_i|; `stable` (k,).
+    `x` (k, n); `eigenvalues` (k, n) of df/dx, rightmost first, or of a map its multipliers, largest first; `residual` (k,),
+    the largest |f_i|; `stable` (k,).
     """
 
     x: np.ndarray
@@ -200,8 +202,12 @@ def _collect(
     # One batch size for any number of points, so that another number compiles nothing.
     padded = np.concatenate([unique, np.repeat(unique[:1], -len(unique) % 32, axis=0)])
     velocity, jacobian = (np.asarray(part)[: len(unique)] for part in _linearise(model, jnp.asarray(padded), u))
-    eigenvalues = sorted_eigenvalues(jacobian)
-    unstable = (eigenvalues.real >= 0).sum(axis=1)
+    if isinstance(model, EulerMap):
+        eigenvalues = multipliers(jacobian, model.dt)
+        unstable = (np.abs(eigenvalues) >= 1).sum(axis=1)
+    else:
+        eigenvalues = sorted_eigenvalues(jacobian)
+        unstable = (eigenvalues.real >= 0).sum(axis=1)
     order = np.lexsort((np.linalg.norm(unique, axis=1), unstable))
     residual = np.abs(velocity).max(axis=1)
     return FixedPoints(unique[order], eigenvalues[order], residual[order], unstable[order] == 0)

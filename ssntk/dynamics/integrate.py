@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 from ssntk.dynamics.probe import Probe
 from ssntk.errors import NumericalError, as_count, as_instance, is_traced
 from ssntk.models.base import AbstractStateSpaceModel, check_model
+from ssntk.models.euler_map import EulerMap
 
 
 class Integrator(eqx.Module):
@@ -60,6 +61,26 @@ class Integrator(eqx.Module):
             )
         inner = times[:-1, None] + lengths[:, None] * (np.arange(each) / each)
         return jnp.asarray(np.append(inner.ravel(), times[-1]).astype(times.dtype))
+
+
+def steps_of(model: AbstractStateSpaceModel, integrator: Any, ts: Array) -> tuple[Integrator, Array | None]:
+    """How `model` is solved: the integrator, and its fixed step times or `None`. A map takes its own steps."""
+    if not isinstance(model, EulerMap):
+        integrator = Integrator() if integrator is None else as_instance(integrator, "integrator", Integrator)
+        return integrator, integrator.grid(ts)
+    if integrator is not None:
+        raise ValueError("integrator must be None for a map, which takes its own steps")
+    if is_traced(ts):
+        raise ValueError("probe.ts must be concrete for a map: close over the probe instead of passing it to jit")
+    times = np.asarray(ts, np.float64)
+    counts = np.rint(np.diff(times) / model.dt)
+    # Times that were spaced in floating point are whole steps up to their own rounding.
+    slack = 8 * np.finfo(ts.dtype).eps * np.abs(times).max() + 1e-9 * model.dt
+    if counts.min() < 1 or np.abs(np.diff(times) - counts * model.dt).max() > slack:
+        raise ValueError(f"probe.ts must lie whole steps of the map apart, dt = {model.dt:g}")
+    grid = times[0] + model.dt * np.arange(int(counts.sum()) + 1)
+    grid[np.append(0, np.cumsum(counts).astype(int))] = times
+    return Integrator(solver=diffrax.Euler(), dt=model.dt, max_steps=grid.size), jnp.asarray(grid.astype(ts.dtype))
 
 
 class Trajectory(eqx.Module):
@@ -168,14 +189,14 @@ def _simulate(
 def simulate(model: AbstractStateSpaceModel, probe: Probe, *, integrator: Integrator | None = None) -> Float[Array, "B T n"]:
     """The states (B, T, n) of `model` at the save times of `probe`.
 
-    **Arguments:** `integrator`: default `Integrator()`. Inside a transformation such as `jax.grad` use it as it is;
-    with fixed steps close over the probe.
+    **Arguments:** `integrator`: default `Integrator()`, and `None` for an [`EulerMap`][]. Inside `jax.jit`, with fixed
+    steps, the probe's times must be known: make the probe there from given times, or close over it.
 
     Raises `ValueError` for arguments that do not fit, `NumericalError` where the solver fails.
     """
     check_model(model)
-    integrator = Integrator() if integrator is None else as_instance(integrator, "integrator", Integrator)
     probe = as_instance(probe, "probe", Probe).fit(model)
-    states, result = _simulate(model, probe, integrator, integrator.grid(probe.ts))
+    integrator, grid = steps_of(model, integrator, probe.ts)
+    states, result = _simulate(model, probe, integrator, grid)
     check_solved(result, integrator, states)
     return states

@@ -1,5 +1,6 @@
 """What a network is asked: inputs, initial states and the times at which it is looked at."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float
 
-from ssntk.errors import as_array, as_scalar
+from ssntk.errors import as_array, as_scalar, is_traced
 from ssntk.models.base import AbstractStateSpaceModel, dtype_of
 
 
@@ -62,7 +63,9 @@ class Probe(eqx.Module):
 
         Raises `ValueError` naming the argument that is wrong.
         """
-        self.ts = as_array(ts, "ts", ("T",))
+        # Known times stay known inside jit, where a training loop makes its probes: fixed steps are counted from them.
+        with contextlib.nullcontext() if is_traced(ts) else jax.ensure_compile_time_eval():
+            self.ts = as_array(ts, "ts", ("T",))
         if self.ts.shape[0] < 2:
             raise ValueError(f"ts must hold the initial time and at least one more, got {self.ts.shape[0]}")
         if not isinstance(self.ts, Tracer) and not bool((np.diff(np.asarray(self.ts)) > 0).all()):
@@ -138,10 +141,12 @@ class Probe(eqx.Module):
         if x0.shape[-1] != n:
             raise ValueError(f"x0 must have width {n}, the model's n_state, got {x0.shape[-1]}")
         x0 = jnp.broadcast_to(x0, (self.n_batch, n))
+        with contextlib.nullcontext() if is_traced(self.ts) else jax.ensure_compile_time_eval():
+            ts = self.ts.astype(dtype)
         return eqx.tree_at(
             lambda p: (p.ts, p.us, p.x0),
             self,
-            (self.ts.astype(dtype), us if callable(us) else us.astype(dtype), x0.astype(dtype)),
+            (ts, us if callable(us) else us.astype(dtype), x0.astype(dtype)),
             is_leaf=lambda leaf: leaf is None,
         )
 

@@ -32,6 +32,12 @@ def sorted_eigenvalues(matrices: Any) -> np.ndarray:
     return np.take_along_axis(values, order, axis=-1)
 
 
+def multipliers(matrices: Any, dt: float) -> np.ndarray:
+    """The multipliers (..., n) of the Euler map with step `dt` where df/dx is `matrices` (..., n, n), the largest first."""
+    values = 1 + dt * sorted_eigenvalues(matrices)
+    return np.take_along_axis(values, np.argsort(-np.abs(values), axis=-1, kind="stable"), axis=-1)
+
+
 class Eigenpair(NamedTuple):
     """`A r = value r`, `left^T A = value left^T`, `|right| = 1` and `left^T right = 1` (not conjugated)."""
 

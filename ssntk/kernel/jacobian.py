@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from ssntk.dynamics.integrate import Integrator, Trajectory, check_solved, solve
+from ssntk.dynamics.integrate import Integrator, Trajectory, check_solved, solve, steps_of
 from ssntk.dynamics.probe import Probe
 from ssntk.errors import as_choice, as_instance, is_traced
 from ssntk.models.base import AbstractStateSpaceModel, check_model
@@ -39,8 +39,9 @@ def parameter_jacobian(
     - `of`: `"state"` or `"readout"`, what is observed.
     - `wrt`: a lens such as `lambda m: m.weight`, or one that returns a tuple; default `model.trainable(of)`.
       p runs over its leaves in tree order, each raveled in C order.
-    - `integrator`: default `Integrator()`. The Jacobian is that of the discrete solve, not of its limit; adaptive steps are
-      accepted where they resolve the state and its sensitivity along one random direction of theta.
+    - `integrator`: default `Integrator()`, and `None` for an [`EulerMap`][]. The Jacobian is that of the discrete solve,
+      not of its limit; adaptive steps are accepted where they resolve the state and its sensitivity along one random
+      direction of theta.
     - `method`: `"segments"` is the recursion over save intervals, for explicit Runge-Kutta solvers; `"autodiff"` is
       `jax.jacrev` through `diffeqsolve` on the same steps, for any solver: tens of times slower, kept as the reference;
       `"auto"` takes the recursion wherever it applies.
@@ -51,12 +52,12 @@ def parameter_jacobian(
     as_choice(method, "method", METHODS)
     check_model(model)
     at = theta_positions(model, of, wrt)
-    integrator = Integrator() if integrator is None else as_instance(integrator, "integrator", Integrator)
     probe = as_instance(probe, "probe", Probe).fit(model)
+    integrator, grid = steps_of(model, integrator, probe.ts)
     replayable = _tableau(integrator.solver) is not None
     if method == "segments" and not replayable:
         raise ValueError(f"method 'segments' needs an explicit Runge-Kutta solver, got {type(integrator.solver).__name__}")
-    track = _record(model, at, probe, integrator, integrator.grid(probe.ts))
+    track = _record(model, at, probe, integrator, grid)
     check_solved(track.result, integrator, _saved_states(track))
     if method == "autodiff" or not replayable:
         return probe.observed(_by_autodiff(model, at, probe, of, integrator, track))

@@ -21,6 +21,7 @@ from ssntk.kernel.ntk import weighted_rows
 from ssntk.kernel.spectrum import Spectrum
 from ssntk.kernel.steady_state import steady_state_jacobian
 from ssntk.models.base import AbstractStateSpaceModel
+from ssntk.models.euler_map import check_flow
 from ssntk.models.theta import Positions, columns, positions, theta_positions
 
 
@@ -64,6 +65,7 @@ def measure(
 
     Raises `ValueError` for arguments that do not fit, `NumericalError` where there is no fixed point or a solve fails.
     """
+    check_flow(model)
     x, jacobian, residual = refine_fixed_point(model, x_star)
     at, parts = theta_positions(model, of, wrt), block_positions(model, of, wrt, blocks)
     if as_instance(probe, "probe", Probe).x0 is None:

@@ -1,0 +1,66 @@
+"""Discrete time: the map that takes one Euler step of a model, which is what most trained recurrent networks are."""
+
+from typing import Any
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Array, Float, PyTree
+
+from ssntk.errors import as_scalar
+from ssntk.models.base import AbstractStateSpaceModel, check_model
+
+
+class EulerMap(AbstractStateSpaceModel):
+    """The map `x -> x + dt f(x, u)` of `model`, whose f it shares: its fixed points are the model's, its stability is not.
+
+    A fixed point is stable where every multiplier, an eigenvalue of `1 + dt df/dx`, lies inside the unit circle. Solves
+    and kernels iterate the map: save times lie whole steps apart, and no integrator is chosen. Attributes that it does
+    not have are those of `model`.
+    """
+
+    model: AbstractStateSpaceModel
+    dt: float = eqx.field(static=True)
+
+    def __init__(self, model: AbstractStateSpaceModel, dt: Any):
+        """**Arguments:** `dt`: the step, positive, in units of time. Raises `ValueError` naming what is wrong."""
+        check_model(model)
+        self.model = model
+        self.dt = float(as_scalar(dt, "dt", positive=True))
+
+    @property
+    def n_state(self) -> int:
+        return self.model.n_state
+
+    @property
+    def n_input(self) -> int:
+        return self.model.n_input
+
+    @property
+    def n_output(self) -> int:
+        return self.model.n_output
+
+    def step(self, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
+        """The state (n,) after one step under the input u (d,)."""
+        return x + self.dt * self.model.vector_field(np.zeros((), x.dtype), x, u)
+
+    def vector_field(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
+        """The change of the state in one step, by dt."""
+        return self.model.vector_field(t, x, u)
+
+    def readout(self, x: Float[Array, " n"]) -> Float[Array, " m"]:
+        return self.model.readout(x)
+
+    def trainable(self, of: str) -> PyTree:
+        return self.model.trainable(of)
+
+    def __getattr__(self, name: str) -> Any:
+        # A lens written for the model works on its map.
+        if name.startswith("__") or name == "model":
+            raise AttributeError(name)
+        return getattr(self.model, name)
+
+
+def check_flow(model: Any, name: str = "model") -> None:
+    """`ValueError` where `model` is a map: its bifurcations are others than those of the flow whose f it shares."""
+    if isinstance(model, EulerMap):
+        raise ValueError(f"{name} must be in continuous time, got an EulerMap; its own `model` is, at the same fixed points")

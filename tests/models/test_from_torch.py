@@ -1,0 +1,138 @@
+"""Weights of PyTorch, which need not be there: arrays in a dict of the same names, rolled out in numpy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import ssntk
+
+N, D, M = 6, 2, 3
+
+
+class Tensor:
+    """What from_torch may ask of a torch.Tensor."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def detach(self):
+        return self
+
+    def cpu(self):
+        return self
+
+    def numpy(self):
+        return self.array
+
+
+def state_dict(rng, prefix="", *, bias=True, layer="_l0"):
+    names = {f"{prefix}weight_ih{layer}": (N, D), f"{prefix}weight_hh{layer}": (N, N)}
+    if bias:
+        names |= {f"{prefix}bias_ih{layer}": (N,), f"{prefix}bias_hh{layer}": (N,)}
+    return {name: rng.normal(size=shape).astype(np.float32) for name, shape in names.items()}
+
+
+def rolled(step, us):
+    h, out = np.zeros(N), [np.zeros(N)]
+    for u in us:
+        h = step(h, u)
+        out.append(h)
+    return np.array(out)
+
+
+def states(network, us):
+    """The states after 0, 1, ..., len(us) steps."""
+    ts = network.dt * np.arange(len(us) + 1)
+    return ssntk.simulate(network, ssntk.Probe(ts, np.append(us, us[-1:], axis=0)[None]))[0]
+
+
+US = np.random.default_rng(7).normal(size=(12, D))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("name", ["tanh", "relu"])
+def test_rnn(name, bias):
+    weights = state_dict(np.random.default_rng(0), bias=bias)
+    activation, function = {"tanh": (jnp.tanh, np.tanh), "relu": (jax.nn.relu, lambda x: np.maximum(x, 0.0))}[name]
+    network = ssntk.from_torch(weights, activation=activation)
+    wide = {key: value.astype(np.float64) for key, value in weights.items()}
+    offset = wide["bias_ih_l0"] + wide["bias_hh_l0"] if bias else np.zeros(N)
+    expected = rolled(lambda h, u: function(wide["weight_ih_l0"] @ u + wide["weight_hh_l0"] @ h + offset), US)
+    # The float32 weights are taken exactly; what is left is the order of float64 sums, amplified by the recurrence.
+    np.testing.assert_allclose(states(network, US), expected, rtol=1e-11, atol=1e-12)
+    assert isinstance(network, ssntk.EulerMap)
+    assert network.form == "rate"
+
+
+def test_cell_of_tensors_with_prefix_and_readout():
+    rng = np.random.default_rng(1)
+    weights = state_dict(rng, "core.cell.", layer="")
+    weights |= {
+        "head.weight": rng.normal(size=(M, N)).astype(np.float32),
+        "head.bias": rng.normal(size=M).astype(np.float32),
+    }
+    network = ssntk.from_torch({name: Tensor(value) for name, value in weights.items()})
+    assert (network.n_state, network.n_input, network.n_output) == (N, D, M)
+    x = np.linspace(-1, 1, N)
+    expected = weights["head.weight"].astype(float) @ x + weights["head.bias"].astype(float)
+    np.testing.assert_allclose(network.readout(jnp.asarray(x)), expected, rtol=1e-14)
+
+
+def test_leaky_network():
+    rng, leak = np.random.default_rng(2), 0.2
+    weights = {
+        "rnn.input2h.weight": rng.normal(size=(N, D)),
+        "rnn.input2h.bias": rng.normal(size=N),
+        "rnn.h2h.weight": rng.normal(size=(N, N)),
+        "rnn.h2h.bias": rng.normal(size=N),
+        "fc.weight": rng.normal(size=(M, N)),
+    }
+    network = ssntk.from_torch(weights, dt=leak)
+    bias = weights["rnn.input2h.bias"] + weights["rnn.h2h.bias"]
+
+    def step(h, u):
+        return (1 - leak) * h + leak * np.tanh(weights["rnn.input2h.weight"] @ u + weights["rnn.h2h.weight"] @ h + bias)
+
+    np.testing.assert_allclose(states(network, US), rolled(step, US), rtol=1e-11, atol=1e-12)
+    assert not network.readout_bias.any()
+
+
+def test_names():
+    rng = np.random.default_rng(3)
+    weights = {"J": rng.normal(size=(N, N)), "c": rng.normal(size=N), "d": rng.normal(size=N), "B": rng.normal(size=(N, D))}
+    network = ssntk.from_torch(weights, names={"weight": "J", "input_weight": "B", "bias": ["c", "d"]})
+    np.testing.assert_array_equal(network.weight, weights["J"])
+    np.testing.assert_allclose(network.bias, weights["c"] + weights["d"], rtol=1e-15)
+    np.testing.assert_array_equal(network.readout_weight, np.eye(N))
+
+
+def test_what_is_not_understood_is_said():
+    rng = np.random.default_rng(4)
+    good = state_dict(rng)
+    second = {name.replace("_l0", "_l1"): value for name, value in good.items()}
+    backwards = {f"{name}_reverse": value for name, value in good.items()}
+    lstm = {"weight_ih_l0": np.zeros((4 * N, D)), "weight_hh_l0": np.zeros((4 * N, N))}
+    gru = {"weight_ih_l0": np.zeros((3 * N, D)), "weight_hh_l0": np.zeros((3 * N, N))}
+    cases = [
+        (good | second, {}, "one layer"),
+        (good | backwards, {}, "one direction"),
+        (lstm, {}, r"nn\.LSTM"),
+        (gru, {}, r"nn\.GRU"),
+        ({}, {}, "nothing"),
+        ({"W": np.zeros((N, N))}, {}, "names="),
+        (good | {"extra.weight": np.zeros((2, 5))}, {}, r"extra\.weight"),
+        (good | {"a.weight": np.zeros((1, N)), "b.weight": np.zeros((1, N))}, {}, r"a\.weight, b\.weight"),
+        (good | {"weight_hh_l0": np.zeros((N, N), int)}, {}, "weight_hh_l0"),
+        (good | {"weight_hh_l0": np.full((N, N), np.nan)}, {}, "weight must be finite"),
+        (good | {"weight_hh_l0": np.zeros(N)}, {}, "square"),
+        (good | {"bias_hh_l0": np.zeros(N + 1)}, {}, "one shape"),
+        (good, {"dt": 0.0}, "dt"),
+        (good, {"names": {"bias": "bias_hh_l0"}}, "at least weight"),
+        (good, {"names": {"weight": "W"}}, "does not hold"),
+        (good, {"names": {"weight": "weight_hh_l0", "gain": "x"}}, "gain"),
+        ([1.0], {}, "state_dict must map"),
+    ]
+    for weights, arguments, match in cases:
+        with pytest.raises(ValueError, match=match):
+            ssntk.from_torch(weights, **arguments)
