@@ -58,7 +58,7 @@ def continuation(
     *,
     x0: Any = None,
     u: Any = None,
-    step: float = 0.05,
+    step: Any = 0.05,
     max_steps: int = 10_000,
 ) -> Branch:
     """Follow the branch of equilibria from `span[0]` towards `span[1]` until it leaves the span.

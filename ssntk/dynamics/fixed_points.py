@@ -195,19 +195,28 @@ def _collect(
     for candidate in x[good]:
         if all(np.abs(candidate - other).max() > eps**0.4 * (1 + np.abs(other).max()) for other in points):
             points.append(candidate)
+    n = model.n_state
+    nothing = FixedPoints(np.zeros((0, n), x.dtype), np.zeros((0, n), complex), np.zeros(0, x.dtype), np.zeros(0, bool))
     if not points:
-        n = model.n_state
-        return FixedPoints(np.zeros((0, n), x.dtype), np.zeros((0, n), complex), np.zeros(0, x.dtype), np.zeros(0, bool))
+        return nothing
     unique = np.stack(points)
     # One batch size for any number of points, so that another number compiles nothing.
     padded = np.concatenate([unique, np.repeat(unique[:1], -len(unique) % 32, axis=0)])
     velocity, jacobian = (np.asarray(part)[: len(unique)] for part in _linearise(model, jnp.asarray(padded), u))
+    # A small correction is no proof where numbers overflow: what is left of f must be small too, beside its terms.
+    unit = np.maximum(np.abs(jacobian).max(axis=(1, 2)), np.finfo(x.dtype).tiny)[:, None]
+    terms = ((np.abs(jacobian) / unit[:, :, None]) @ (1 + np.abs(unique))[:, :, None])[:, :, 0]
+    solved = (np.abs(velocity) / unit <= eps**0.5 * terms).all(axis=1)
+    if not solved.any():
+        return nothing
+    unique, velocity, jacobian = unique[solved], velocity[solved], jacobian[solved]
     if isinstance(model, EulerMap):
         eigenvalues = multipliers(jacobian, model.dt)
         unstable = (np.abs(eigenvalues) >= 1).sum(axis=1)
     else:
         eigenvalues = sorted_eigenvalues(jacobian)
         unstable = (eigenvalues.real >= 0).sum(axis=1)
-    order = np.lexsort((np.linalg.norm(unique, axis=1), unstable))
+    # Scaled, since the square of a large state is no number.
+    order = np.lexsort((np.linalg.norm(unique / (np.abs(unique).max() or 1.0), axis=1), unstable))
     residual = np.abs(velocity).max(axis=1)
     return FixedPoints(unique[order], eigenvalues[order], residual[order], unstable[order] == 0)

@@ -26,9 +26,9 @@ class Integrator(eqx.Module):
     """
 
     solver: diffrax.AbstractSolver = diffrax.Tsit5()
-    rtol: float = 1e-8
-    atol: float = 1e-10
-    dt: float | None = None
+    rtol: Any = 1e-8
+    atol: Any = 1e-10
+    dt: Any = None
     max_steps: int = 16384
 
     def __check_init__(self):

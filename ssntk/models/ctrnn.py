@@ -41,7 +41,7 @@ class CTRNN(AbstractStateSpaceModel):
         n_input: int,
         n_output: int,
         *,
-        gain: float = 1.0,
+        gain: Any = 1.0,
         tau: Any = 1.0,
         activation: Callable[[Any], Any] = jnp.tanh,
         form: str = "current",

@@ -21,7 +21,7 @@ _WEIGHTS = ("weight", "input_weight", "bias", "readout_weight", "readout_bias")
 
 def from_torch(
     state_dict: Any,
-    dt: float = 1.0,
+    dt: Any = 1.0,
     *,
     activation: Callable[[Any], Any] = jnp.tanh,
     names: Any = None,

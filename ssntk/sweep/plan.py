@@ -57,7 +57,7 @@ class Sweep:
     of: str = "state"
     blocks: Any = None
     integrator: Integrator = dataclasses.field(default_factory=Integrator)
-    step: float = 0.05
+    step: Any = 0.05
 
     def __post_init__(self):
         as_instance(self.family, "family", Family)
