@@ -203,6 +203,31 @@ def test_new_weights_compile_nothing(compilations):
     assert len(compilations) == before
 
 
+def test_a_training_step_makes_its_probe_inside_jit(compilations):
+    model, ts = ssntk.CTRNN(3, 2, 1, key=jr.key(0)), np.linspace(0.0, 2.0, 5)
+    fixed = ssntk.Integrator(dt=0.25)
+
+    def loss(model, us):
+        return jnp.sum(ssntk.simulate(model, ssntk.Probe(ts, us), integrator=fixed)[:, -1] ** 2)
+
+    step = eqx.filter_jit(eqx.filter_value_and_grad(loss))
+    batches = np.random.default_rng(0).normal(size=(3, 4, 5, 2))
+    value, gradient = step(model, jnp.asarray(batches[0]))
+    # The same outside of jit, and central differences along a random direction: 1e-6 squared over rounding.
+    np.testing.assert_allclose(value, loss(model, batches[0]), rtol=1e-12)
+    direction = jr.normal(jr.key(1), model.weight.shape)
+    moved = [eqx.tree_at(lambda m: m.weight, model, model.weight + h * direction) for h in (1e-5, -1e-5)]
+    slope = (loss(moved[0], batches[0]) - loss(moved[1], batches[0])) / 2e-5
+    np.testing.assert_allclose(jnp.sum(gradient.weight * direction), slope, rtol=1e-6)
+    before = len(compilations)
+    for batch in batches[1:]:
+        step(model, jnp.asarray(batch))
+    # What turns numpy into device arrays is compiled once before.
+    assert len(compilations) == before
+    with pytest.raises(ValueError, match=r"probe\.ts must be concrete"):
+        jax.jit(lambda ts: ssntk.simulate(model, ssntk.Probe(ts, batches[0]), integrator=fixed))(jnp.asarray(ts))
+
+
 def test_implicit_solver_works(getkey):
     model = ssntk.VectorField(lambda t, x, u, p: -p * x, jnp.asarray(2.0), 1)
     integrator = ssntk.Integrator(solver=diffrax.Kvaerno5())

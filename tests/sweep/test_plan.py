@@ -33,6 +33,7 @@ def test_the_hash_is_what_is_computed():
     assert len({plan.hash() for plan in same}) == 1
     assert _sweep_of(_quadratic(1.0)).hash() == _sweep_of(lambda t, x, u, p: p - 1.0 * x**2).hash()
     drive = [lambda t, a=a: a * jnp.sin(t) * jnp.ones((1, 1)) for a in (1.0, 2.0)]
+    sinusoids = [ssntk.Sinusoid(*of) for of in ([[[1.0]]], [[[2.0]]], [[[1.0]], 1.0], [[[1.0]], 2.0], [[[1.0]], None, 0.5])]
     different = [
         fold_sweep(),
         fold_sweep(distances=[1e-1, 1e-2]),
@@ -53,6 +54,11 @@ def test_the_hash_is_what_is_computed():
         network_sweep(0),
         network_sweep(1),
         network_sweep(0, wrt=lambda m: m.weight),
+        network_sweep(0, blocks=["weight"]),
+        network_sweep(0, blocks=["weight", "bias"]),
+        network_sweep(0, blocks={"recurrent": lambda m: m.weight}),
+        network_sweep(0, towards="hopf"),
+        *(network_sweep(0, towards="hopf", probe=ssntk.Probe([0.0, 1.0], us)) for us in sinusoids),
     ]
     assert len({plan.hash() for plan in different}) == len(different)
 
@@ -85,6 +91,19 @@ def test_toml_and_python_are_the_same_plan():
         probe=ssntk.Probe(np.linspace(0.0, 200.0, 21)),
     )
     assert ssntk.Sweep.from_toml(ROOT / "sweeps" / "saddle_node.toml").hash() == plan.hash()
+
+
+def test_the_hopf_file_and_python_are_the_same_plan():
+    plan = ssntk.Sweep(
+        ssntk.Family(ssntk.CTRNN(32, 1, 1, key=jr.key(1)), "gain"),
+        towards="hopf",
+        span=(0.2, 1.5),
+        distances=np.geomspace(0.5, 1e-3, 24),
+        probe=ssntk.Probe(np.linspace(0.0, 400.0, 161), ssntk.Sinusoid([[1e-5]])),
+        blocks=["weight", "input_weight", "bias"],
+        integrator=ssntk.Integrator(dt=0.25),
+    )
+    assert ssntk.Sweep.from_toml(ROOT / "sweeps" / "hopf.toml").hash() == plan.hash()
 
 
 GOOD = """
@@ -127,6 +146,13 @@ ts = [0.0, 1.0]
         ("[model]", "wrt = 3\n[model]", "wrt"),
         ("[model]", "wrt = ['weights']\n[model]", "wrt names 'weights'"),
         ("[model]", "step = 0.0\n[model]", "step"),
+        ("[model]", "blocks = 'weight'\n[model]", "blocks"),
+        ("[model]", "blocks = ['weights']\n[model]", r"blocks\['weights'\]"),
+        ("[model]", "blocks = ['readout_weight']\n[model]", "no part of theta"),
+        ("ts = [0.0, 1.0]", "ts = [0.0, 1.0]\nus = { size = [[1.0]] }", r"unknown key probe\.us\.size"),
+        ("ts = [0.0, 1.0]", "ts = [0.0, 1.0]\nus = { frequency = 1.0 }", r"probe\.us\.amplitude is missing"),
+        ("ts = [0.0, 1.0]", "ts = [0.0, 1.0]\nus = { amplitude = [[1.0]] }", "frequency"),
+        ("ts = [0.0, 1.0]", "ts = [0.0, 1.0]\nus = { amplitude = [1.0], frequency = 1.0 }", "amplitude"),
         ("seed = 0", 'seed = 0\nweights = "x.npz"', "does not go with model.weights"),
         ("[model]", "[model", "is not a TOML file"),
     ],
@@ -149,6 +175,7 @@ def test_good_toml_in_its_other_forms(tmp_path):
         ("seed = 0", 'seed = 0\nactivation = "sigmoid"\nform = "rate"\ntau = [1.0, 2.0, 3.0]'),
         ("[model]", 'wrt = ["weight", "bias"]\n[model]'),
         ("[probe]", "[integrator]\nsolver = 'Dopri5'\ndt = 0.1\n[probe]"),
+        ("ts = [0.0, 1.0]", "ts = [0.0, 1.0]\nus = { amplitude = [[1.0], [2.0]], frequency = 1.0, phase = 0.5 }"),
     ]:
         file.write_text(GOOD.replace(old, new))
         assert ssntk.Sweep.from_toml(file).hash()
