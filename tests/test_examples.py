@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from helpers import ROOT
 
-QUICK = {"train_flip_flop": ["--steps", "20"]}
+QUICK = {"train_flip_flop": ["--steps", "5"]}
 
 
 def run(script, *arguments):

@@ -204,9 +204,10 @@ def _collect(
     padded = np.concatenate([unique, np.repeat(unique[:1], -len(unique) % 32, axis=0)])
     velocity, jacobian = (np.asarray(part)[: len(unique)] for part in _linearise(model, jnp.asarray(padded), u))
     # A small correction is no proof where numbers overflow: what is left of f must be small too, beside its terms.
-    unit = np.maximum(np.abs(jacobian).max(axis=(1, 2)), np.finfo(x.dtype).tiny)[:, None]
-    terms = ((np.abs(jacobian) / unit[:, :, None]) @ (1 + np.abs(unique))[:, :, None])[:, :, 0]
-    solved = (np.abs(velocity) / unit <= eps**0.5 * terms).all(axis=1)
+    rates = np.maximum(np.abs(jacobian).max(axis=(1, 2)), np.finfo(x.dtype).tiny)[:, None]
+    sizes = 1 + np.abs(unique).max(axis=1, keepdims=True)
+    terms = ((np.abs(jacobian) / rates[:, :, None]) @ ((1 + np.abs(unique)) / sizes)[:, :, None])[:, :, 0]
+    solved = (np.abs(velocity) / rates / sizes <= eps**0.5 * terms).all(axis=1)
     if not solved.any():
         return nothing
     unique, velocity, jacobian = unique[solved], velocity[solved], jacobian[solved]
