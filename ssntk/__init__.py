@@ -30,6 +30,10 @@ from ssntk.models.base import AbstractStateSpaceModel as AbstractStateSpaceModel
 from ssntk.models.ctrnn import CTRNN as CTRNN
 from ssntk.models.euler_map import EulerMap as EulerMap
 from ssntk.models.from_torch import from_torch as from_torch
+from ssntk.models.gru import GRUODE as GRUODE
+from ssntk.models.linear import LinearSSM as LinearSSM
+from ssntk.models.low_rank import LowRankRNN as LowRankRNN
+from ssntk.models.neural_ode import NeuralODE as NeuralODE
 from ssntk.models.vector_field import VectorField as VectorField
 from ssntk.sweep.measure import Measurement as Measurement
 from ssntk.sweep.measure import measure as measure

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from ssntk.errors import as_count, is_traced
+from ssntk.errors import as_array, as_count, is_traced
 
 
 class AbstractStateSpaceModel(eqx.Module):
@@ -74,6 +74,16 @@ def check_model(model: Any, name: str = "model") -> None:
         got = f"{getattr(out, 'dtype', type(out).__name__)} {getattr(out, 'shape', '')}"
         if getattr(out, "shape", None) != (size,) or not jnp.issubdtype(out.dtype, jnp.floating):
             raise ValueError(f"{name}.{what} must return real numbers of shape ({size},), got {got}")
+
+
+def time_constant(tau: Any, n: int) -> Array:
+    """`tau` as an array, a positive scalar or (n,); `ValueError` otherwise."""
+    tau = as_array(tau, "tau")
+    if tau.shape not in ((), (n,)):
+        raise ValueError(f"tau must be a scalar or have shape ({n},), got {tau.shape}")
+    if not is_traced(tau) and not bool((np.asarray(tau) > 0).all()):
+        raise ValueError("tau must be positive")
+    return tau
 
 
 class WithInput(AbstractStateSpaceModel):

@@ -6,11 +6,10 @@ from typing import Any
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ssntk.errors import as_array, as_choice, as_count
-from ssntk.models.base import AbstractStateSpaceModel
+from ssntk.models.base import AbstractStateSpaceModel, time_constant
 
 
 class CTRNN(AbstractStateSpaceModel):
@@ -127,11 +126,6 @@ class CTRNN(AbstractStateSpaceModel):
             raise ValueError(f"activation must be callable, got {type(activation).__name__}")
         readout_weight = as_array(readout_weight, "readout_weight", ("m", n))
         gain = as_array(gain, "gain", ())
-        tau = as_array(tau, "tau")
-        if tau.shape not in ((), (n,)):
-            raise ValueError(f"tau must be a scalar or have shape ({n},), got {tau.shape}")
-        if not isinstance(tau, Tracer) and not bool((np.asarray(tau) > 0).all()):
-            raise ValueError("tau must be positive")
         fields = {
             "weight": weight,
             "input_weight": as_array(input_weight, "input_weight", (n, "d")),
@@ -139,7 +133,7 @@ class CTRNN(AbstractStateSpaceModel):
             "readout_weight": readout_weight,
             "readout_bias": as_array(readout_bias, "readout_bias", (readout_weight.shape[0],)),
             "gain": gain,
-            "tau": tau,
+            "tau": time_constant(tau, n),
         }
         for name, array in fields.items():
             object.__setattr__(self, name, array.astype(weight.dtype))

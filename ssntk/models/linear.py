@@ -1,0 +1,80 @@
+"""Linear state-space models, dense and diagonal."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ssntk.errors import as_choice, as_count
+from ssntk.models.base import AbstractStateSpaceModel
+
+
+class LinearSSM(AbstractStateSpaceModel):
+    """`dx/dt = A x + input_weight @ u`, `y = readout_weight @ x + readout_bias`.
+
+    - `form="dense"`: A is `weight`.
+    - `form="diagonal"`: A has the eigenvalues `-exp(log_decay) +- i frequency`, in real coordinates: the state is k pairs
+      (real part, imaginary part), n = 2k (S4D-Lin: Gu, Goel, Gupta and Ré, 2022).
+
+    theta is A's parameters and `input_weight`, and the readout's weights too where the readout is observed.
+    """
+
+    weight: Float[Array, "n n"] | None
+    log_decay: Float[Array, " k"] | None
+    frequency: Float[Array, " k"] | None
+    input_weight: Float[Array, "n d"]
+    readout_weight: Float[Array, "m n"]
+    readout_bias: Float[Array, " m"]
+
+    def __init__(self, n_state: int, n_input: int, n_output: int, *, form: str = "dense", key: PRNGKeyArray):
+        """Random and stable: dense, `weight` is a random matrix of N(0, 1/(4n)) less the identity, whose eigenvalues lie
+        within about 1/2 of -1; diagonal, the decays are 1/2 and the frequencies 0, pi, 2 pi, ... `input_weight` from
+        N(0, 1/d), `readout_weight` from N(0, 1/n), `readout_bias` zero.
+
+        Arguments as of [`CTRNN`][]; n must be even where diagonal. Raises `ValueError` naming what is wrong.
+        """
+        n = as_count(n_state, "n_state")
+        d = as_count(n_input, "n_input", least=0)
+        m = as_count(n_output, "n_output")
+        keys = jr.split(key, 3)
+        self.weight = self.log_decay = self.frequency = None
+        if as_choice(form, "form", ("dense", "diagonal")) == "dense":
+            self.weight = jr.normal(keys[0], (n, n)) / np.sqrt(4 * n) - jnp.eye(n)
+        else:
+            if n % 2:
+                raise ValueError(f"n_state must be even where form is 'diagonal', got {n}")
+            self.log_decay = jnp.full(n // 2, np.log(0.5))
+            self.frequency = jnp.asarray(np.pi * np.arange(n // 2))
+        self.input_weight = jr.normal(keys[1], (n, d)) / np.sqrt(max(d, 1))
+        self.readout_weight = jr.normal(keys[2], (m, n)) / np.sqrt(n)
+        self.readout_bias = jnp.zeros(m)
+
+    @property
+    def n_state(self) -> int:
+        return self.input_weight.shape[-2]
+
+    @property
+    def n_input(self) -> int:
+        return self.input_weight.shape[-1]
+
+    @property
+    def n_output(self) -> int:
+        return self.readout_weight.shape[-2]
+
+    def vector_field(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
+        if self.weight is not None:
+            return self.weight @ x + self.input_weight @ u
+        assert self.log_decay is not None
+        assert self.frequency is not None
+        decay, (real, imag) = jnp.exp(self.log_decay), x.reshape(-1, 2).T
+        turned = jnp.stack([-decay * real - self.frequency * imag, self.frequency * real - decay * imag], axis=1)
+        return turned.ravel() + self.input_weight @ u
+
+    def readout(self, x: Float[Array, " n"]) -> Float[Array, " m"]:
+        return self.readout_weight @ x + self.readout_bias
+
+    def trainable(self, of: str) -> tuple[Array | None, ...]:
+        dynamics = (self.weight, self.log_decay, self.frequency, self.input_weight)
+        return (*dynamics, self.readout_weight, self.readout_bias) if of == "readout" else dynamics
