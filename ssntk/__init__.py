@@ -20,9 +20,16 @@ from ssntk.dynamics.integrate import simulate as simulate
 from ssntk.dynamics.probe import Probe as Probe
 from ssntk.dynamics.probe import Sinusoid as Sinusoid
 from ssntk.errors import NumericalError as NumericalError
+from ssntk.kernel.jacobian import initial_state_jacobian as initial_state_jacobian
 from ssntk.kernel.jacobian import parameter_jacobian as parameter_jacobian
+from ssntk.kernel.loss_operators import Residual as Residual
+from ssntk.kernel.loss_operators import Sobolev as Sobolev
+from ssntk.kernel.loss_operators import TimeDerivative as TimeDerivative
+from ssntk.kernel.ntk import fisher as fisher
 from ssntk.kernel.ntk import ntk as ntk
+from ssntk.kernel.ntk import ntk_blocks as ntk_blocks
 from ssntk.kernel.ntk import ntk_spectrum as ntk_spectrum
+from ssntk.kernel.operator import ntk_operator as ntk_operator
 from ssntk.kernel.spectrum import Spectrum as Spectrum
 from ssntk.kernel.steady_state import steady_state_ntk as steady_state_ntk
 from ssntk.models import normal_forms as normal_forms

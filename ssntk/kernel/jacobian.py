@@ -1,26 +1,27 @@
 """The parameter Jacobian of a solved network, exact for the discrete solve.
 
-One reverse pass per save interval carries n cotangents and gives the interval's state transition `Phi = dx'/dx` and
-parameter derivative `L = dx'/dtheta`; then `S' = Phi S + L`. Every step is replayed from the recorded one, so that
-adaptive steps are differentiated on the grid that was accepted, and their number compiles nothing anew.
+Segments: one reverse pass per save interval carries n cotangents and gives the interval's state transition `Phi = dx'/dx`
+and parameter derivative `L = dx'/dtheta`; then `S' = Phi S + L`. Rows: one reverse pass through the whole solve carries
+every row that is observed.
 """
 
 from collections.abc import Callable
 from typing import Any
 
-import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from ssntk.dynamics.integrate import Integrator, Trajectory, check_solved, solve, steps_of
+from ssntk.dynamics.integrate import Integrator, Trajectory, check_solved, solve
 from ssntk.dynamics.probe import Probe
-from ssntk.errors import as_choice, as_instance, is_traced
+from ssntk.errors import as_choice, is_traced
+from ssntk.kernel.products import pull_one, push
+from ssntk.kernel.replay import Replay, record, saved_states
 from ssntk.models.base import AbstractStateSpaceModel, check_model
-from ssntk.models.theta import Positions, get, put, size, theta_positions
+from ssntk.models.theta import get, put, size, theta_positions
 
-METHODS = ("auto", "segments", "autodiff")
+METHODS = ("auto", "segments", "rows", "autodiff")
 
 
 def parameter_jacobian(
@@ -42,95 +43,61 @@ def parameter_jacobian(
     - `integrator`: default `Integrator()`, and `None` for an [`EulerMap`][]. The Jacobian is that of the discrete solve,
       not of its limit; adaptive steps are accepted where they resolve the state and its sensitivity along one random
       direction of theta.
-    - `method`: `"segments"` is the recursion over save intervals, for explicit Runge-Kutta solvers; `"autodiff"` is
-      `jax.jacrev` through `diffeqsolve` on the same steps, for any solver: tens of times slower, kept as the reference;
-      `"auto"` takes the recursion wherever it applies.
+    - `method`: `"segments"` is the recursion over save intervals, and `"rows"` one backward sweep with all rows of an input,
+      both for explicit Runge-Kutta solvers; `"autodiff"` is `jax.jacrev` through `diffeqsolve` on the same steps, for any
+      solver: tens of times slower, kept as the reference; `"auto"` takes rows where an input has at most
+      1.5 n of them, segments elsewhere, and autodiff where the solver is implicit. The answer is the same to 1e-12.
 
     Raises `ValueError` for arguments that do not fit, `NumericalError` where the solver fails.
     """
     as_choice(of, "of", ("state", "readout"))
     as_choice(method, "method", METHODS)
     check_model(model)
-    at = theta_positions(model, of, wrt)
-    probe = as_instance(probe, "probe", Probe).fit(model)
-    integrator, grid = steps_of(model, integrator, probe.ts)
-    replayable = _tableau(integrator.solver) is not None
-    if method == "segments" and not replayable:
-        raise ValueError(f"method 'segments' needs an explicit Runge-Kutta solver, got {type(integrator.solver).__name__}")
-    track = _record(model, at, probe, integrator, grid)
-    check_solved(track.result, integrator, _saved_states(track))
-    if method == "autodiff" or not replayable:
-        return probe.observed(_by_autodiff(model, at, probe, of, integrator, track))
-    return probe.observed(_by_segments(model, at, probe, of, integrator.solver, track))
+    return jacobian_of(record(model, theta_positions(model, of, wrt), probe, integrator, of), method)
 
 
-def _saved_states(tracks: Trajectory) -> Array:
-    """The states (B, T, n) at the save times."""
-    return jnp.take_along_axis(tracks.states, tracks.saved[:, :, None], axis=1)
-
-
-@eqx.filter_jit
-def _record(
-    model: AbstractStateSpaceModel, at: Positions, probe: Probe, integrator: Integrator, grid: Array | None
-) -> Trajectory:
-    """The accepted steps of every input. One random direction of theta excites every mode that the kernel must resolve."""
-    theta = get(model, at)
-    keys = jax.random.split(jax.random.key(0), len(theta))
-    noise = [jax.random.normal(key, leaf.shape, leaf.dtype) for key, leaf in zip(keys, theta, strict=True)]
-    still = jax.tree.map(lambda leaf: jnp.zeros_like(leaf) if eqx.is_inexact_array(leaf) else leaf, model)
-    direction = eqx.filter(put(still, at, noise), eqx.is_inexact_array)
-    return jax.lax.map(lambda b: solve(model, probe, b, integrator, grid, direction), jnp.arange(probe.n_batch))
-
-
-def _tableau(solver: diffrax.AbstractSolver) -> tuple[list[Any], Any, Any] | None:
-    """(a, b, c) of an explicit Runge-Kutta method: stage rows, solution weights, stage times; else `None`."""
-    if isinstance(solver, diffrax.Euler):
-        return [], [1.0], []
-    tableau = getattr(solver, "tableau", None)
-    if isinstance(solver, diffrax.AbstractERK) and tableau is not None:
-        return [row.tolist() for row in tableau.a_lower], tableau.b_sol.tolist(), tableau.c.tolist()
-    return None
-
-
-def _step(solver: diffrax.AbstractSolver, field: Callable[..., Array], t0: Array, t1: Array, x: Array) -> Array:
-    """One step of an explicit Runge-Kutta solver, unrolled: the same map as the solver's own."""
-    tableau = _tableau(solver)
-    assert tableau is not None
-    rows, weights, times = tableau
-    dt = t1 - t0
-
-    def weighted(ratios: Any) -> Array:
-        return sum((dt * a * k for a, k in zip(ratios, stages, strict=False) if a != 0), jnp.zeros_like(x))
-
-    stages: list[Array] = []
-    stages.append(field(t0, x))
-    for row, c in zip(rows, times, strict=True):
-        # A last stage with no weight serves only the solver's error estimate.
-        if len(stages) < max(i for i, b in enumerate(weights) if b != 0) + 1:
-            stages.append(field(t0 + c * dt, x + weighted(row)))
-    return x + weighted(weights)
+def jacobian_of(replay: Replay, method: str = "auto") -> Float[Array, "B T m p"]:
+    """J of a recorded solve, (B, T, rows, p), masked."""
+    if method in ("segments", "rows") and not replay.replayable:
+        solver = type(replay.integrator.solver).__name__
+        raise ValueError(f"method {method!r} needs an explicit Runge-Kutta solver, got {solver}")
+    if method == "autodiff" or not replay.replayable:
+        return replay.probe.observed(_by_autodiff(replay))
+    # A sweep carries all rows through every step, the recursion n: measured to be even at about 1.5 n (docs/performance.md).
+    few = 2 * replay.rows * replay.probe.ts.shape[0] <= 3 * replay.model.n_state
+    rows = method == "rows" or (method == "auto" and few)
+    return replay.probe.observed(_by_rows(replay) if rows else _by_segments(replay))
 
 
 @eqx.filter_jit
-def _by_segments(
-    model: AbstractStateSpaceModel, at: Positions, probe: Probe, of: str, solver: diffrax.AbstractSolver, tracks: Trajectory
-) -> Float[Array, "B T m p"]:
+def _by_rows(replay: Replay) -> Float[Array, "B T m p"]:
+    count, rows = replay.probe.ts.shape[0], replay.rows
+    every = jnp.eye(count * rows, dtype=replay.probe.ts.dtype).reshape(-1, count, rows)
+    # On the diagonal: every row is the pull-back of its own unit vector.
+    return jax.lax.map(lambda b: pull_one(replay, b, every).reshape(count, rows, -1), jnp.arange(replay.probe.n_batch))
+
+
+@eqx.filter_jit
+def _by_segments(replay: Replay) -> Float[Array, "B T m p"]:
+    # One buffer that every loop writes in place: J is large, and filling fresh pages costs as much as the products.
+    shape = (replay.probe.n_batch, replay.probe.ts.shape[0], replay.rows, size(replay.model, replay.at))
+    return fold_rows(replay, lambda out, b, k, rows: out.at[b, k].set(rows), jnp.zeros(shape, replay.probe.ts.dtype))
+
+
+def fold_rows(replay: Replay, visit: Callable[[Any, Array, Array, Array], Any], start: Any) -> Any:
+    """`visit(carry, b, k, rows)` over every input b and save time k with its rows (m, p), by the segment recursion."""
+    model, probe, at = replay.model, replay.probe, replay.at
     theta, n, p = get(model, at), model.n_state, size(model, at)
     dtype = probe.ts.dtype
 
     def transition(b: Array, first: Array, last: Array, track: Trajectory) -> tuple[Array, Array]:
         """Phi (n, n) and L (n, p) of the steps from `first` to `last`."""
-        drive = probe.input(b)
-
-        def step(theta: list[Array], x: Array, t0: Array, t1: Array) -> Array:
-            moved = put(model, at, theta)
-            return _step(solver, lambda t, x: moved.vector_field(t, x, drive(t)), t0, t1, x)
+        step = replay.step(b)
 
         def back(i: Array, carry: tuple[Array, list[Array]]) -> tuple[Array, list[Array]]:
             cotangents, local = carry
             j = last - 1 - i
-            t0, t1 = track.times[j], track.times[j + 1]
-            _, pull = jax.vjp(lambda theta, x: step(theta, x, t0, t1), theta, track.states[j])
+            _, pull = jax.vjp(lambda theta, x: step(theta, x, j), theta, track.states[j])
             by_theta, by_x = jax.vmap(pull)(cotangents)
             return by_x, jax.tree.map(jnp.add, local, by_theta)
 
@@ -138,65 +105,78 @@ def _by_segments(
         phi, local = jax.lax.fori_loop(0, last - first, back, (jnp.eye(n, dtype=dtype), zero))
         return phi, jnp.concatenate([leaf.reshape(n, -1) for leaf in local], axis=1)
 
-    def one(b: Array, buffer: Array) -> Array:
-        track = jax.tree.map(lambda leaf: leaf[b], tracks)
+    def observed(b: Array, k: Array, x: Array, sensitivity: Array) -> Array:
+        """The rows at one save time: dg/dx S + dg/dtheta of what is observed."""
+        if replay.observation == "state":
+            return sensitivity
+        observe = replay.observe(b)
+        by_theta, by_x = jax.jacrev(lambda theta, x: observe(theta, x, k), argnums=(0, 1))(theta, x)
+        return by_x @ sensitivity + jnp.concatenate([leaf.reshape(by_x.shape[0], -1) for leaf in by_theta], axis=1)
 
-        def interval(k: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
-            sensitivity, buffer = carry
+    def one(b: Array, carry: Any) -> Any:
+        track = jax.tree.map(lambda leaf: leaf[b], replay.tracks)
+
+        def interval(k: Array, both: tuple[Array, Any]) -> tuple[Array, Any]:
+            sensitivity, carry = both
             phi, local = transition(b, track.saved[k], track.saved[k + 1], track)
             sensitivity = phi @ sensitivity + local
-            return sensitivity, buffer.at[b, k + 1].set(observe(track.states[track.saved[k + 1]], sensitivity))
+            return sensitivity, visit(carry, b, k + 1, observed(b, k + 1, track.states[track.saved[k + 1]], sensitivity))
 
-        start = jnp.zeros((n, p), dtype)
-        buffer = buffer.at[b, 0].set(observe(track.states[0], start))
-        return jax.lax.fori_loop(0, probe.ts.shape[0] - 1, interval, (start, buffer))[1]
+        still, first = jnp.zeros((n, p), dtype), jnp.asarray(0)
+        carry = visit(carry, b, first, observed(b, first, track.states[0], still))
+        return jax.lax.fori_loop(0, probe.ts.shape[0] - 1, interval, (still, carry))[1]
 
-    def observe(x: Array, sensitivity: Array) -> Array:
-        return _readout_rows(model, at, x, sensitivity) if of == "readout" else sensitivity
-
-    # One buffer that every loop writes in place: J is large, and filling fresh pages costs as much as the products.
-    rows = model.n_output if of == "readout" else n
-    empty = jnp.zeros((probe.n_batch, probe.ts.shape[0], rows, p), dtype)
-    return jax.lax.fori_loop(0, probe.n_batch, one, empty)
+    return jax.lax.fori_loop(0, probe.n_batch, one, start)
 
 
-def _readout_rows(model: AbstractStateSpaceModel, at: Positions, x: Array, sensitivity: Array) -> Array:
-    """dy/dtheta = H S + dh/dtheta at one state."""
-    theta = get(model, at)
-    by_theta, by_x = jax.jacrev(lambda theta, x: put(model, at, theta).readout(x), argnums=(0, 1))(theta, x)
-    return by_x @ sensitivity + jnp.concatenate([leaf.reshape(by_x.shape[0], -1) for leaf in by_theta], axis=1)
-
-
-def _by_autodiff(
-    model: AbstractStateSpaceModel, at: Positions, probe: Probe, of: str, integrator: Integrator, tracks: Trajectory
-) -> Float[Array, "B T m p"]:
+def _by_autodiff(replay: Replay) -> Float[Array, "B T m p"]:
     """`jacrev` through `diffeqsolve`, one input at a time: jointly, every row would be pulled back through every input.
 
     On a grid that was accepted adaptively, another number of steps compiles anew.
     """
+    tracks = replay.tracks
     if is_traced(tracks):
         raise ValueError("method 'autodiff' must see the steps, so it cannot run inside jit")
     rows = []
-    for b in range(probe.n_batch):
+    for b in range(replay.probe.n_batch):
         grid = tracks.times[b, : int(tracks.saved[b, -1]) + 1]
-        row, again = _differentiated(model, at, probe, of, integrator, jnp.asarray(b), grid)
+        row, again = _differentiated(replay, jnp.asarray(b), grid)
         again = jax.tree.map(lambda leaf: leaf[None], again)
-        check_solved(again.result, integrator, _saved_states(again))
+        check_solved(again.result, replay.integrator, saved_states(again))
         rows.append(row)
     return jnp.stack(rows)
 
 
 @eqx.filter_jit
-def _differentiated(
-    model: AbstractStateSpaceModel, at: Positions, probe: Probe, of: str, integrator: Integrator, b: Array, grid: Array
-) -> tuple[Float[Array, "T m p"], Trajectory]:
+def _differentiated(replay: Replay, b: Array, grid: Array) -> tuple[Float[Array, "T m p"], Trajectory]:
     """The rows, and the solve that they were differentiated through."""
+    observe = replay.observe(b)
 
-    def observe(theta: list[Array]) -> tuple[Array, Trajectory]:
-        moved = put(model, at, theta)
-        trajectory = solve(moved, probe, b, integrator, grid)
-        states = trajectory.states[trajectory.saved]
-        return jax.vmap(moved.readout)(states) if of == "readout" else states, trajectory
+    def rows(theta: list[Array]) -> tuple[Array, Trajectory]:
+        moved = put(replay.model, replay.at, theta)
+        trajectory = solve(moved, replay.probe, b, replay.integrator, grid)
+        saved = jnp.arange(replay.probe.ts.shape[0])
+        return jax.vmap(lambda x, k: observe(theta, x, k))(trajectory.states[trajectory.saved], saved), trajectory
 
-    by_theta, trajectory = jax.jacrev(observe, has_aux=True)(get(model, at))
+    by_theta, trajectory = jax.jacrev(rows, has_aux=True)(get(replay.model, replay.at))
     return jnp.concatenate([leaf.reshape(*leaf.shape[:2], -1) for leaf in by_theta], axis=2), trajectory
+
+
+def initial_state_jacobian(
+    model: AbstractStateSpaceModel, probe: Probe, *, of: str = "state", integrator: Integrator | None = None
+) -> Float[Array, "B T m n"]:
+    """d(observation)/d(x0): (B, T, n, n) for the state, the identity at first, and (B, T, m, n) for the readout.
+
+    Arguments and errors as in [`parameter_jacobian`][]; the solver must be an explicit Runge-Kutta method. Adaptive steps
+    are those of the parameter Jacobian, which resolve the sensitivity too.
+    """
+    as_choice(of, "of", ("state", "readout"))
+    check_model(model)
+    replay = record(model, theta_positions(model, "state", None), probe, integrator, of)
+    if not replay.replayable:
+        raise ValueError(f"integrator must have an explicit solver, got {type(replay.integrator.solver).__name__}")
+    still = Replay(replay.model, (), replay.probe, replay.integrator, replay.tracks, of)
+    n, dtype = replay.model.n_state, replay.probe.ts.dtype
+    # No direction in theta, and every direction of the initial state.
+    columns = push(still, jnp.zeros((n, 0), dtype), jnp.eye(n, dtype=dtype))
+    return replay.probe.observed(jnp.moveaxis(columns, 0, -1))

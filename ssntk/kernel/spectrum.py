@@ -20,12 +20,15 @@ class Spectrum(eqx.Module):
       of J, `N eps` from K itself. What lies below `floor * eigenvalues[0]` is noise.
       It knows nothing of the error of the solve. Of the zero kernel the rank is 0 and every ratio is NaN.
     - `eigenvectors`: columns, (N, k), of the first k = min(rows, p) eigenvalues, or `None` where they were refused.
+    - `rest`: `None`, or what is known of the other eigenvalues where only the top k were asked for. Then `eigenvalues` is
+      (k,), and `rank`, `condition_number`, `condition_number_on_rank` and `effective_rank` are `None` rather than wrong.
     """
 
     eigenvalues: Float[Array, " N"]
     floor: float
     eigenvectors: Float[Array, "N k"] | None
     structural_zeros: int
+    rest: "Rest | None" = None
 
     @staticmethod
     def from_jacobian(jacobian: Any, *, eigenvectors: bool = True) -> "Spectrum":
@@ -89,20 +92,29 @@ class Spectrum(eqx.Module):
     @property
     def trace(self) -> Array:
         """tr K."""
-        return self.eigenvalues.sum()
+        return self.eigenvalues.sum() if self.rest is None else self.rest.trace
 
     @property
-    def rank(self) -> int:
+    def trace_error(self) -> Array:
+        """The standard error of `trace`, where it was estimated; 0 where it is exact."""
+        return jnp.zeros_like(self.eigenvalues[0]) if self.rest is None else self.rest.trace_error
+
+    @property
+    def rank(self) -> int | None:
         """How many eigenvalues stand above the floor; 0 for the zero kernel."""
+        if self.rest is not None:
+            return None
         values = np.asarray(self.eigenvalues)
         return int((values > self.floor * values[0]).sum())
 
     @property
-    def condition_number(self) -> Array:
+    def condition_number(self) -> Array | None:
         """lambda_1 / lambda_N; where lambda_N lies below the floor, `1 / floor`, which is only a lower bound.
 
         Infinite where K has more rows than parameters, or is zero.
         """
+        if self.rest is not None:
+            return None
         first, last = self.eigenvalues[0], self.eigenvalues[-1]
         if self.structural_zeros > 0 or float(first) == 0:
             return jnp.full_like(first, jnp.inf)
@@ -111,23 +123,37 @@ class Spectrum(eqx.Module):
     @property
     def condition_number_is_bound(self) -> bool:
         """Whether all that is known is that the condition number is at least `condition_number`."""
-        return bool(jnp.isfinite(self.condition_number)) and self.rank < self.eigenvalues.size
+        condition, rank = self.condition_number, self.rank
+        return condition is not None and rank is not None and bool(jnp.isfinite(condition)) and rank < self.eigenvalues.size
 
     @property
-    def condition_number_on_rank(self) -> Array:
+    def condition_number_on_rank(self) -> Array | None:
         """The first eigenvalue over the last one above the floor."""
+        if self.rank is None:
+            return None
         return self.eigenvalues[0] / self.eigenvalues[max(self.rank - 1, 0)]
 
     @property
-    def effective_rank(self) -> Array:
+    def effective_rank(self) -> Array | None:
         """exp(entropy of the normalised eigenvalues) (Roy and Vetterli, 2007); between 1 and the rank."""
+        if self.rest is not None:
+            return None
         share = self._share()
         return jnp.exp(-jnp.sum(jax.scipy.special.xlogy(share, share)))
 
     @property
     def participation_ratio(self) -> Array:
-        """(tr K)^2 / tr K^2; between 1 and the rank."""
+        """(tr K)^2 / tr K^2; between 1 and the rank. Estimated where only the top k were asked for."""
+        if self.rest is not None:
+            return self.rest.trace**2 / self.rest.square_trace
         return 1 / jnp.sum(self._share() ** 2)
+
+    @property
+    def participation_ratio_error(self) -> Array:
+        """The standard error of `participation_ratio`, where it was estimated; 0 where it is exact."""
+        if self.rest is None:
+            return jnp.zeros_like(self.eigenvalues[0])
+        return self.participation_ratio * self.rest.ratio_error
 
     @property
     def top_share(self) -> Array:
@@ -139,7 +165,12 @@ class Spectrum(eqx.Module):
         return self._share()[: as_count(k, "k", least=0)].sum()
 
     def effective_dimension(self, gamma: Any) -> Array:
-        """sum of lambda_i / (lambda_i + gamma), for a ridge `gamma` > 0 in the units of K."""
+        """sum of lambda_i / (lambda_i + gamma), for a ridge `gamma` > 0 in the units of K.
+
+        Raises `ValueError` where only the top k are known.
+        """
+        if self.rest is not None:
+            raise ValueError("the effective dimension needs every eigenvalue: ask for the spectrum without k")
         ridge = as_scalar(gamma, "gamma", positive=True).astype(self.eigenvalues.dtype)
         return jnp.sum(self.eigenvalues / (self.eigenvalues + ridge))
 
@@ -189,9 +220,22 @@ class Spectrum(eqx.Module):
         return self.eigenvectors
 
     def _residual(self, residual: Any) -> Array:
-        return as_array(residual, "residual", (self.eigenvalues.size,)).astype(self.eigenvalues.dtype)
+        return as_array(residual, "residual", (self._vectors().shape[0],)).astype(self.eigenvalues.dtype)
 
     def _share(self) -> Array:
         # Scaled by the first eigenvalue before anything is summed or squared, so that no kernel is too small or too large.
         relative = self.eigenvalues / self.eigenvalues[0]
-        return relative / relative.sum()
+        return relative / (relative.sum() if self.rest is None else self.rest.trace / self.eigenvalues[0])
+
+
+class Rest(eqx.Module):
+    """What is known of a kernel of which only the top eigenvalues were computed.
+
+    - `trace` and `square_trace`: tr K and tr K^2, and `trace_error`, the standard error of the first, 0 where it is exact.
+    - `ratio_error`: the relative standard error of (tr K)^2 / tr K^2.
+    """
+
+    trace: Float[Array, ""]
+    square_trace: Float[Array, ""]
+    trace_error: Float[Array, ""]
+    ratio_error: Float[Array, ""]

@@ -1,6 +1,7 @@
 """Which leaves of a model are meant: lenses become leaf positions, which are hashable and so never recompile."""
 
-from collections.abc import Callable, Sequence
+import operator
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -79,3 +80,21 @@ def columns(model: AbstractStateSpaceModel, at: Positions, block: Positions) -> 
     """Which of the p columns of the leaves `at` belong to the leaves of `block`, which are some of these."""
     owners = np.concatenate([np.full(leaf.size, i) for i, leaf in zip(at, get(model, at), strict=True)])
     return np.flatnonzero(np.isin(owners, block))
+
+
+def block_positions(
+    model: AbstractStateSpaceModel, of: str, wrt: Callable[[Any], PyTree] | None, blocks: Any
+) -> dict[str, Positions]:
+    """The leaves of each block by its name; `ValueError` where a block is not part of theta."""
+    if blocks is None:
+        return {}
+    if not isinstance(blocks, dict):
+        if isinstance(blocks, str) or not isinstance(blocks, Iterable) or not all(isinstance(name, str) for name in blocks):
+            raise ValueError(f"blocks must list attributes of the model, or be a dict of names and lenses, got {blocks!r}")
+        blocks = {name: operator.attrgetter(name) for name in blocks}
+    at = theta_positions(model, of, wrt)
+    found = {name: positions(model, lens, f"blocks[{name!r}]") for name, lens in blocks.items()}
+    for name, block in found.items():
+        if not set(block) <= set(at):
+            raise ValueError(f"blocks[{name!r}] is no part of theta; name it in wrt too")
+    return found

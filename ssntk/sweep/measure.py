@@ -1,8 +1,7 @@
 """One point: what the network is and how it learns at one fixed point."""
 
 import dataclasses
-import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -17,12 +16,12 @@ from ssntk.dynamics.integrate import Integrator
 from ssntk.dynamics.probe import Probe
 from ssntk.dynamics.stability import sorted_eigenvalues
 from ssntk.errors import as_instance
-from ssntk.kernel.ntk import weighted_rows
+from ssntk.kernel.rows import rows_of
 from ssntk.kernel.spectrum import Spectrum
 from ssntk.kernel.steady_state import steady_state_jacobian
 from ssntk.models.base import AbstractStateSpaceModel
 from ssntk.models.euler_map import check_flow
-from ssntk.models.theta import Positions, columns, positions, theta_positions
+from ssntk.models.theta import block_positions, columns, theta_positions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +69,7 @@ def measure(
     at, parts = theta_positions(model, of, wrt), block_positions(model, of, wrt, blocks)
     if as_instance(probe, "probe", Probe).x0 is None:
         probe = eqx.tree_at(lambda p: p.x0, probe, jnp.asarray(x), is_leaf=lambda leaf: leaf is None)
-    rows = weighted_rows(model, probe, "trapezoid", {"of": of, "wrt": wrt, "integrator": integrator})
+    rows = rows_of(model, probe, of=of, wrt=wrt, weights="trapezoid", integrator=integrator).matrix()
     spectra, predicted = {}, {}
     if parts:
         matrix, drive = np.asarray(rows), critical_drive(model, at, probe, jnp.asarray(x))
@@ -87,21 +86,3 @@ def measure(
         spectra,
         predicted,
     )
-
-
-def block_positions(
-    model: AbstractStateSpaceModel, of: str, wrt: Callable[[Any], PyTree] | None, blocks: Any
-) -> dict[str, Positions]:
-    """The leaves of each block by its name; `ValueError` where a block is not part of theta."""
-    if blocks is None:
-        return {}
-    if not isinstance(blocks, dict):
-        if isinstance(blocks, str) or not isinstance(blocks, Iterable) or not all(isinstance(name, str) for name in blocks):
-            raise ValueError(f"blocks must list attributes of the model, or be a dict of names and lenses, got {blocks!r}")
-        blocks = {name: operator.attrgetter(name) for name in blocks}
-    at = theta_positions(model, of, wrt)
-    found = {name: positions(model, lens, f"blocks[{name!r}]") for name, lens in blocks.items()}
-    for name, block in found.items():
-        if not set(block) <= set(at):
-            raise ValueError(f"blocks[{name!r}] is no part of theta; name it in wrt too")
-    return found

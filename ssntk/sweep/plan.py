@@ -22,8 +22,8 @@ from ssntk.dynamics.probe import Probe
 from ssntk.errors import NumericalError, as_array, as_choice, as_count, as_instance, as_scalar
 from ssntk.models.base import AbstractStateSpaceModel, WithInput
 from ssntk.models.ctrnn import CTRNN
-from ssntk.models.theta import theta_positions
-from ssntk.sweep.measure import Measurement, block_positions, measure
+from ssntk.models.theta import block_positions, theta_positions
+from ssntk.sweep.measure import Measurement, measure
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -1,0 +1,66 @@
+"""The diagonal that an optimiser divides the gradient by: D in the preconditioned kernel J D^-1 J^T."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ssntk.errors import as_array, is_traced
+from ssntk.models.base import AbstractStateSpaceModel
+from ssntk.models.theta import Positions, get, size
+
+# Those of optax.adam.
+DECAY, EPSILON = 0.999, 1e-8
+
+
+def diagonal(preconditioner: Any, model: AbstractStateSpaceModel, at: Positions) -> Float[Array, " p"] | None:
+    """D (p,), positive.
+
+    **Arguments:** `preconditioner`: `None`; (p,) numbers; or a state of `optax.adam` with its default decay and epsilon, of
+    which D is `sqrt(nu / (1 - 0.999^count)) + 1e-8` as in the next step, for the leaves of theta among what it trains.
+
+    Raises `ValueError` where it is neither, does not fit, or is not positive.
+    """
+    if preconditioner is None:
+        return None
+    moments = [
+        part
+        for part in jax.tree.leaves(preconditioner, is_leaf=lambda part: hasattr(part, "nu") and hasattr(part, "count"))
+        if hasattr(part, "nu") and hasattr(part, "count")
+    ]
+    p = size(model, at)
+    if len(moments) == 1:
+        count = np.asarray(moments[0].count)
+        if count == 0:
+            raise ValueError("preconditioner must be a state of Adam after at least one step")
+        square = _aligned(moments[0].nu, model, at)
+        values = jnp.sqrt(square / (1 - DECAY ** float(count))) + EPSILON
+    elif moments:
+        raise ValueError(f"preconditioner must hold one state of Adam, got {len(moments)}")
+    else:
+        values = as_array(preconditioner, "preconditioner", (p,))
+    if not is_traced(values) and not bool((np.asarray(values) > 0).all()):
+        raise ValueError("preconditioner must be positive")
+    return values
+
+
+def _aligned(moments: Any, model: AbstractStateSpaceModel, at: Positions) -> Array:
+    """The leaves of `moments` that belong to theta, raveled: by their place in the model, or as a tree of theta's own."""
+    theta = get(model, at)
+    of_model = jax.tree.flatten(model, is_leaf=lambda leaf: leaf is None)[0]
+    of_moments = jax.tree.flatten(moments, is_leaf=lambda leaf: leaf is None)[0]
+    if len(of_model) == len(of_moments):
+        places = [i for i, leaf in enumerate(of_model) if leaf is not None]
+        of_moments = [of_moments[places[i]] for i in at]
+    else:
+        of_moments = [leaf for leaf in of_moments if leaf is not None]
+    shapes = [getattr(leaf, "shape", None) for leaf in of_moments]
+    if shapes != [leaf.shape for leaf in theta]:
+        raise ValueError(
+            f"preconditioner must be a state over the model, or over leaves of the shapes {[leaf.shape for leaf in theta]} "
+            f"that theta has, got {shapes}"
+        )
+    return jnp.concatenate([jnp.ravel(leaf) for leaf in of_moments if eqx.is_array(leaf)])

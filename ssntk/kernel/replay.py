@@ -1,0 +1,143 @@
+"""A solve, recorded so that it can be walked again: every accepted step, what is observed at the save times, and of which
+parameters derivatives are taken.
+
+Steps are replayed one by one from their recorded states, so that adaptive steps are differentiated on the grid that was
+accepted, and their number compiles nothing anew.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from ssntk.dynamics.integrate import Integrator, Trajectory, check_solved, solve, steps_of
+from ssntk.dynamics.probe import Probe
+from ssntk.errors import as_instance
+from ssntk.models.base import AbstractStateSpaceModel, check_model
+from ssntk.models.theta import Positions, get, put, size
+
+# What can be observed at a save time: the state, the readout, their rates of change along the trajectory, and the velocity
+# of a state that is held still.
+OBSERVATIONS = ("state", "readout", "state rate", "readout rate", "residual")
+
+
+class Replay(eqx.Module):
+    """The recorded solves of every input of a fitted probe, for derivatives with respect to the leaves `at` of the model."""
+
+    model: AbstractStateSpaceModel
+    at: Positions = eqx.field(static=True)
+    probe: Probe
+    integrator: Integrator
+    tracks: Trajectory
+    observation: str = eqx.field(static=True)
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are at each save time of one input."""
+        return self.model.n_output if self.observation.startswith("readout") else self.model.n_state
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """That of the Jacobian, (B, T, rows, p)."""
+        return self.probe.n_batch, self.probe.ts.shape[0], self.rows, size(self.model, self.at)
+
+    @property
+    def bytes(self) -> int:
+        """What the Jacobian takes."""
+        return math.prod(self.shape) * np.dtype(self.probe.ts.dtype).itemsize
+
+    @property
+    def replayable(self) -> bool:
+        """Whether the steps are those of an explicit Runge-Kutta method, and can be taken again one by one."""
+        return tableau(self.integrator.solver) is not None
+
+    def step(self, b: Any) -> Callable[[list[Array], Array, Array], Array]:
+        """(theta, x, j) -> the state after step j of input b, taken from x."""
+        drive, times = self.probe.input(b), self.tracks.times[b]
+
+        def taken(theta: list[Array], x: Array, j: Array) -> Array:
+            moved = put(self.model, self.at, theta)
+            return rk_step(
+                self.integrator.solver, lambda t, x: moved.vector_field(t, x, drive(t)), times[j], times[j + 1], x
+            )
+
+        return taken
+
+    def observe(self, b: Any) -> Callable[[list[Array], Array, Array], Array]:
+        """(theta, x, k) -> what is observed of the state x at save time k of input b."""
+        drive, ts = self.probe.input(b), self.probe.ts
+
+        def seen(theta: list[Array], x: Array, k: Array) -> Array:
+            moved = put(self.model, self.at, theta)
+            if self.observation == "state":
+                return x
+            if self.observation == "readout":
+                return moved.readout(x)
+            still = jax.lax.stop_gradient(x) if self.observation == "residual" else x
+            velocity = moved.vector_field(ts[k], still, drive(ts[k]))
+            return jax.jvp(moved.readout, (x,), (velocity,))[1] if self.observation == "readout rate" else velocity
+
+        return seen
+
+
+def record(model: Any, at: Positions, probe: Any, integrator: Integrator | None, observation: str) -> Replay:
+    """Solve every input of `probe` and keep the steps. Raises `ValueError`, and `NumericalError` where the solver fails."""
+    check_model(model)
+    probe = as_instance(probe, "probe", Probe).fit(model)
+    integrator, grid = steps_of(model, integrator, probe.ts)
+    tracks = _record(model, at, probe, integrator, grid)
+    check_solved(tracks.result, integrator, saved_states(tracks))
+    return Replay(model, at, probe, integrator, tracks, observation)
+
+
+def saved_states(tracks: Trajectory) -> Array:
+    """The states (B, T, n) at the save times."""
+    return jnp.take_along_axis(tracks.states, tracks.saved[:, :, None], axis=1)
+
+
+@eqx.filter_jit
+def _record(
+    model: AbstractStateSpaceModel, at: Positions, probe: Probe, integrator: Integrator, grid: Array | None
+) -> Trajectory:
+    """The accepted steps of every input. One random direction of theta excites every mode that the kernel must resolve."""
+    theta = get(model, at)
+    keys = jax.random.split(jax.random.key(0), max(len(theta), 1))
+    noise = [jax.random.normal(key, leaf.shape, leaf.dtype) for key, leaf in zip(keys, theta, strict=False)]
+    still = jax.tree.map(lambda leaf: jnp.zeros_like(leaf) if eqx.is_inexact_array(leaf) else leaf, model)
+    direction = eqx.filter(put(still, at, noise), eqx.is_inexact_array)
+    return jax.lax.map(lambda b: solve(model, probe, b, integrator, grid, direction), jnp.arange(probe.n_batch))
+
+
+def tableau(solver: diffrax.AbstractSolver) -> tuple[list[Any], Any, Any] | None:
+    """(a, b, c) of an explicit Runge-Kutta method: stage rows, solution weights, stage times; else `None`."""
+    if isinstance(solver, diffrax.Euler):
+        return [], [1.0], []
+    known = getattr(solver, "tableau", None)
+    if isinstance(solver, diffrax.AbstractERK) and known is not None:
+        return [row.tolist() for row in known.a_lower], known.b_sol.tolist(), known.c.tolist()
+    return None
+
+
+def rk_step(solver: diffrax.AbstractSolver, field: Callable[..., Array], t0: Array, t1: Array, x: Array) -> Array:
+    """One step of an explicit Runge-Kutta solver, unrolled: the same map as the solver's own."""
+    known = tableau(solver)
+    assert known is not None
+    rows, weights, times = known
+    dt = t1 - t0
+
+    def weighted(ratios: Any) -> Array:
+        return sum((dt * a * k for a, k in zip(ratios, stages, strict=False) if a != 0), jnp.zeros_like(x))
+
+    stages: list[Array] = []
+    stages.append(field(t0, x))
+    for row, c in zip(rows, times, strict=True):
+        # A last stage with no weight serves only the solver's error estimate.
+        if len(stages) < max(i for i, b in enumerate(weights) if b != 0) + 1:
+            stages.append(field(t0 + c * dt, x + weighted(row)))
+    return x + weighted(weights)

@@ -1,0 +1,105 @@
+"""From what is asked for to the rows whose inner products are the kernel: sqrt(weight) L J D^(-1/2)."""
+
+import os
+from collections.abc import Callable
+from typing import Any, TypedDict
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PyTree
+
+from ssntk.dynamics.integrate import Integrator
+from ssntk.dynamics.probe import Probe
+from ssntk.errors import as_array, as_choice, as_instance
+from ssntk.kernel.jacobian import jacobian_of
+from ssntk.kernel.loss_operators import Sobolev, observation_of
+from ssntk.kernel.preconditioner import diagonal
+from ssntk.kernel.replay import Replay, record
+from ssntk.models.base import check_model
+from ssntk.models.theta import theta_positions
+
+
+class Asked(TypedDict, total=False):
+    """The keyword arguments that every kernel takes, as [`ntk`][] describes them."""
+
+    of: str
+    wrt: Callable[[Any], PyTree] | None
+    weights: Any
+    loss_operator: Any
+    preconditioner: Any
+    integrator: Integrator | None
+
+
+class Rows(eqx.Module):
+    """A recorded solve with what acts on its Jacobian: on the time axis sqrt(weight) and L, on theta D^(-1/2)."""
+
+    replay: Replay
+    over_time: Float[Array, "T T"] | Float[Array, " T"] | None
+    over_theta: Float[Array, " p"] | None
+
+    def matrix(self, method: str = "auto") -> Float[Array, "rows p"]:
+        """sqrt(weight) L J D^(-1/2) with rows (b, t, i) in C order; `ValueError` where it cannot fit into this machine."""
+        needed, there = self.replay.bytes, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        if needed > 0.9 * there:
+            raise ValueError(
+                f"the Jacobian would take {needed / 1e9:.3g} GB of the {there / 1e9:.3g} there are: ask ntk_spectrum for "
+                "the top k eigenvalues, use ntk_operator, or choose fewer parameters by wrt"
+            )
+        jacobian = self.on_time(jacobian_of(self.replay, method))
+        if self.over_theta is not None:
+            jacobian = jacobian * self.over_theta
+        return jacobian.reshape(-1, jacobian.shape[-1])
+
+    def on_time(self, rows: Float[Array, "B T m k"], transpose: bool = False) -> Float[Array, "B T m k"]:
+        """What acts on the time axis, or its transpose."""
+        if self.over_time is None:
+            return rows
+        if self.over_time.ndim == 1:
+            return rows * self.over_time[None, :, None, None]
+        return jnp.einsum("st,btmk->bsmk", self.over_time.T if transpose else self.over_time, rows)
+
+
+def rows_of(
+    model: Any,
+    probe: Any,
+    *,
+    of: str = "state",
+    wrt: Callable[[Any], PyTree] | None = None,
+    weights: Any = None,
+    loss_operator: Any = None,
+    preconditioner: Any = None,
+    integrator: Integrator | None = None,
+) -> Rows:
+    """Check what is asked for, solve, and keep what acts on the Jacobian. Arguments as in `ntk`."""
+    as_choice(of, "of", ("state", "readout"))
+    check_model(model)
+    at = theta_positions(model, of, wrt)
+    observation = observation_of(of, loss_operator)
+    over_theta = diagonal(preconditioner, model, at)
+    probe = as_instance(probe, "probe", Probe).fit(model)
+    ts = probe.ts
+    at_times = time_weights(ts, weights)
+    over_time = None if at_times is None else jnp.sqrt(at_times).astype(ts.dtype)
+    if isinstance(loss_operator, Sobolev):
+        if probe.mask is not None:
+            raise ValueError("probe.mask must be None for a Sobolev loss, which needs every time")
+        matrix = loss_operator.matrix(ts)
+        over_time = matrix if over_time is None else over_time[:, None] * matrix
+    replay = record(model, at, probe, integrator, observation)
+    return Rows(replay, over_time, None if over_theta is None else (over_theta**-0.5).astype(ts.dtype))
+
+
+def time_weights(ts: Any, weights: Any) -> Float[Array, " T"] | None:
+    """The weight of each save time: `None`, `"trapezoid"`, or (T,) non-negative numbers as they are."""
+    if weights is None:
+        return None
+    if isinstance(weights, str):
+        if weights != "trapezoid":
+            raise ValueError(f"weights must be None, 'trapezoid' or an array (T,), got {weights!r}")
+        step = jnp.diff(ts)
+        return jnp.concatenate([step[:1], step[:-1] + step[1:], step[-1:]]) / 2
+    weights = as_array(weights, "weights", (ts.shape[0],))
+    if bool((np.asarray(weights) < 0).any()):
+        raise ValueError("weights must not be negative")
+    return weights
