@@ -6,7 +6,7 @@
 # one for each memory, with saddles between them. A constant input that opposes a memory destroys it in a saddle-node, and
 # on the way there the kernel collapses to one mode.
 #
-# `python examples/train_flip_flop.py --steps 20` is a quick run; the default takes a few minutes.
+# `python examples/train_flip_flop.py --steps 20` is a quick run; the default takes about a minute and a half.
 
 # %%
 import argparse
@@ -32,6 +32,8 @@ parser.add_argument("--seed", type=int, default=0, help="of the weights and the 
 parser.add_argument("--weights", type=pathlib.Path, help="an .npz of trained weights to analyse instead of training")
 parser.add_argument("--out", type=pathlib.Path, default="results/train_flip_flop", help="folder (default %(default)s)")
 chosen = parser.parse_args()
+if chosen.steps < 1:
+    parser.error(f"--steps must be at least 1, got {chosen.steps}")
 chosen.out.mkdir(parents=True, exist_ok=True)
 
 # %% The task. Time runs in leak times; a slot of 5 may bring each input a pulse, and the first slot always does.
@@ -120,12 +122,13 @@ for x, readout in zip(points.x[points.stable], readouts[points.stable], strict=T
     span = (0.05 * np.sign(readout[0]), -2.0 * np.sign(readout[0]))
     sweep = ssntk.Sweep(family, towards="saddle-node", span=span, distances=distances, probe=probe, x0=x, step=0.01)
     try:
-        store = ssntk.run(sweep, ssntk.Store(chosen.out / f"memory{name}"), progress=False)
+        # Named by its plan too, so that another network's records may lie beside it.
+        store = ssntk.run(sweep, ssntk.Store(chosen.out / f"memory{name}-{sweep.hash()}"), progress=False)
     except ssntk.NumericalError as error:
         print(f"state {name}: {error}")
         continue
     data, death = store.arrays(), store.bifurcation()
-    near = data["distance"] < 2e-4
+    near = (data["distance"] < 2e-4) & (data["status"] == "done")
     slope = np.polyfit(np.log(data["distance"][near]), np.log(data["steady_state_eigenvalues"][near, 0]), 1)[0]
     print(
         f"memory {name} dies at a first input of {death.parameter:+.6f}; kernel ~ distance^{slope:.4f}, "

@@ -160,7 +160,7 @@ def _print_summary(store: Any) -> None:
                     f"{last['block_top_share'][i]:.5f}",
                     f"{last['block_top_two_share'][i]:.5f}",
                     f"{last['block_participation_ratio'][i]:.4f}",
-                    f"{predicted:.4f}" if np.isfinite(predicted) else "not driven",
+                    "not driven" if predicted == 0 else f"{predicted:.4f}" if np.isfinite(predicted) else "unknown",
                 )
             console.print(table)
     for index, reason in state.failed.items():

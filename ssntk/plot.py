@@ -231,8 +231,14 @@ def _blocks(data: dict[str, np.ndarray], names: list[str], channel: int, growth:
         count = "mode" if channel == 1 else "two modes"
         label = f"{name}; its top {count} at the end: {share[0, i]:.4f}"
         modes.loglog(distance, data["block_participation_ratio"][:, i], label=label, **style)
-        if np.isfinite(predicted[:, i]).any():
-            modes.loglog(distance, predicted[:, i], ":", color=style["color"], label=f"{name}, predicted near the point")
+        if (predicted[:, i] > 0).any():
+            modes.loglog(
+                distance,
+                np.where(predicted[:, i] > 0, predicted[:, i], np.nan),
+                ":",
+                color=style["color"],
+                label=f"{name}, predicted near the point",
+            )
     growth.set_ylabel("largest eigenvalue of the block's trajectory NTK")
     growth.legend(frameon=False, fontsize="small")
     modes.set_ylabel("participation ratio of the block's trajectory NTK")

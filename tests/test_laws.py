@@ -126,6 +126,19 @@ def test_pitchfork_transients():
     np.testing.assert_allclose(strong * mu**2, 0.1431, rtol=0.01)
 
 
+def test_escape_from_a_pitchfork_peaks():
+    # From x0 the answer to h grows as exp(mu t) / mu until the state saturates: its square peaks at (4/27) / (mu x0^2).
+    mu, x0 = 0.5, np.array([1e-4, 1e-3])
+    peaks = []
+    for start in x0:
+        probe = ssntk.Probe(np.linspace(0.0, 2 * np.log(mu**0.5 / start) / mu, POINTS), x0=[start])
+        rows = ssntk.parameter_jacobian(nf.pitchfork(mu), probe, wrt=lambda m: m.h, integrator=FINE)
+        peaks.append(float(rows.max()) ** 2)
+    assert abs(slope(x0, np.array(peaks)) - exponent("pf_escape_peak")) < 0.01
+    # To O(x0), and the 800 times miss the peak by less than 1e-3 of it.
+    np.testing.assert_allclose(peaks * x0**2, 4 / 27 / mu, rtol=0.01)
+
+
 def test_ghost_of_a_saddle_node():
     e = np.array([1e-5, 1e-4])
     # From x = 1 through the bottleneck to x = -1 takes (2 / sqrt(e)) atan(1 / sqrt(e)), which tends to pi / sqrt(e).

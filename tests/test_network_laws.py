@@ -69,8 +69,8 @@ def test_random_networks_near_a_fold(n):
 
 
 def test_the_naive_claim_that_the_kernel_goes_as_the_stability_radius_to_the_minus_two_is_false():
-    # Row slow_eig_share: -1.66 was measured on its ensemble; on this one -2.4 to -2.9. The radius is not all that differs
-    # from network to network.
+    # Row slow_eig_share: on its ensemble -1.66 was measured; on this one it is steeper than -2, for the gain differs from
+    # network to network too, and what the radius alone says is wrong in either direction.
     radii, tops, horizon = [], [], 20.0
     frequencies = np.append(0.0, np.geomspace(1e-3, 10.0, 200))
     for seed in range(40):
@@ -89,7 +89,8 @@ def test_the_naive_claim_that_the_kernel_goes_as_the_stability_radius_to_the_min
             radii.append(singular.min())
             tops.append(float(spectrum.eigenvalues[0]))
     assert len(radii) > 20
-    assert abs(np.polyfit(np.log(radii), np.log(tops), 1)[0] - LAWS["slow_eig_share"]["exponent"]) > 0.2
+    slope = np.polyfit(np.log(radii), np.log(tops), 1)[0]
+    assert -3.5 < slope < LAWS["slow_eig_share"]["exponent"] - 0.2
 
 
 def test_the_naive_claim_that_the_linear_formula_holds_past_the_crossing_is_false():

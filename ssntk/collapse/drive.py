@@ -9,50 +9,63 @@ import numpy as np
 from jaxtyping import Array, Complex, Float
 
 from ssntk.dynamics.probe import Probe, Sinusoid
-from ssntk.dynamics.stability import eigenpair, sorted_eigenvalues, state_jacobian
+from ssntk.dynamics.stability import eigenpair, state_jacobian
+from ssntk.errors import NumericalError
 from ssntk.models.base import AbstractStateSpaceModel
 from ssntk.models.theta import Positions, get, put
 
 
 def critical_drive(
-    model: AbstractStateSpaceModel, at: Positions, probe: Probe, x_star: Float[Array, " n"]
-) -> Complex[np.ndarray, "B p"]:
+    model: AbstractStateSpaceModel, at: Positions, probe: Probe, x_star: Float[Array, " n"], near: complex | float
+) -> Complex[np.ndarray, "B p"] | None:
     """l^T F at the critical frequency, for each input: what of theta the critical mode is driven along, and how strongly.
 
-    F = df/dtheta, and l belongs to the rightmost eigenvalue of df/dx at `x_star`, a fixed point for zero input. A real one
-    is driven by what is constant: `l^T F(x*, u_b)`. A pair is driven by a [`Sinusoid`][] at its frequency, to first order
-    in the amplitude: the amplitude of `l^T F` along the response `(i w - A)^-1 (df/du) u`. Source: the master law,
-    `J_c(t) = r int exp(lambda (t - s)) l^T F(s) ds` (Hazelden and Shea-Brown, arXiv:2605.12763).
+    F = df/dtheta, and l belongs to the eigenvalue of df/dx nearest to `near` at `x_star`, a fixed point for zero input where
+    trajectories start. A real one is driven by what is constant: `l^T F(x*, u_b)`. A pair is driven by a [`Sinusoid`][] in
+    resonance with it, to first order in the amplitude: by the amplitude of `l^T F` along the response
+    `(i w - A)^-1 (df/du) u`. Source: the master law, `J_c(t) = r int exp(lambda (t - s)) l^T F(s) ds` (Hazelden and
+    Shea-Brown, arXiv:2605.12763).
 
-    **Returns:** (B, p); NaN where the inputs are neither constant nor sinusoidal.
+    **Returns:** (B, p), each input weighted by the square root of the share of its rows that is observed; zero where nothing
+    drives the mode; `None` where that is not known: for other inputs, other starts, a sinusoid out of resonance, or a
+    defective eigenvalue.
     """
     probe = probe.fit(model)
+    assert probe.x0 is not None
     jacobian = np.asarray(_jacobian(model, x_star))
-    value, _, left = eigenpair(jacobian, sorted_eigenvalues(jacobian)[0])
-    us, b = probe.us, probe.n_batch
-    nothing = jnp.zeros((b, model.n_state)), jnp.zeros((b, model.n_input))
+    try:
+        value, _, left = eigenpair(jacobian, near)
+    except NumericalError:
+        return None
+    us, b, n, dtype = probe.us, probe.n_batch, model.n_state, x_star.dtype
+    rest = np.asarray(x_star)
+    if np.abs(np.asarray(probe.x0) - rest).max() > 1e-9 * (1 + np.abs(rest).max()):
+        return None
+    constant = np.zeros((b, model.n_input)) if callable(us) else np.asarray(us)
+    if constant.ndim == 3 or (callable(us) and not isinstance(us, Sinusoid)):
+        return None
+    seen = np.sqrt(np.asarray(probe.observed(jnp.ones((b, probe.ts.shape[0], 1, 1), dtype))).mean(axis=(1, 2, 3)))
+    if value.imag == 0:
+        drive = np.asarray(_forcing(model, at, x_star, jnp.asarray(left, dtype), jnp.asarray(constant, dtype)), complex)
+        return seen[:, None] * drive
+    size = np.zeros((b, model.n_input), complex)
+    response = np.zeros((b, n), complex)
     if isinstance(us, Sinusoid):
         assert us.frequency is not None
-        constant, frequency = nothing[1], float(us.frequency)
-        by_input = np.asarray(_by_input(model, x_star))
+        frequency, horizon = float(us.frequency), float(probe.ts[-1] - probe.ts[0])
+        if abs(frequency - abs(value.imag)) > max(abs(value.real), 2 * np.pi / horizon):
+            return None
         size = -1j * np.exp(1j * float(us.phase)) * np.asarray(us.amplitude)
-        response = np.linalg.solve(1j * frequency * np.eye(model.n_state) - jacobian, by_input @ size.T).T
-    elif us is not None and not callable(us) and us.ndim == 2:
-        constant, size, response = us, *(np.asarray(part, complex) for part in reversed(nothing))
-    else:
-        return np.full((b, sum(leaf.size for leaf in get(model, at))), np.nan, complex)
-    dtype = x_star.dtype
-    if value.imag == 0:
-        parts = _forcing(model, at, x_star, jnp.asarray(left, dtype), constant.astype(dtype))
-        return np.asarray(parts, complex)
-    moved = [
-        [
-            np.asarray(_moved_forcing(model, at, x_star, *(jnp.asarray(part, dtype) for part in (l_part, x_part, u_part))))
-            for x_part, u_part in ((response.real, size.real), (response.imag, size.imag))
-        ]
-        for l_part in (left.real, left.imag)
-    ]
-    return moved[0][0] - moved[1][1] + 1j * (moved[0][1] + moved[1][0])
+        response = np.linalg.solve(1j * frequency * np.eye(n) - jacobian, np.asarray(_by_input(model, x_star)) @ size.T).T
+
+    def moved(left: np.ndarray, dx: np.ndarray, du: np.ndarray) -> np.ndarray:
+        return np.asarray(_moved_forcing(model, at, x_star, *(jnp.asarray(part, dtype) for part in (left, dx, du))))
+
+    # The pair's member above the axis turns as the input does.
+    left = left if value.imag > 0 else left.conj()
+    by_real, by_imag = ((response.real, size.real), (response.imag, size.imag))
+    drive = moved(left.real, *by_real) - moved(left.imag, *by_imag)
+    return seen[:, None] * (drive + 1j * (moved(left.real, *by_imag) + moved(left.imag, *by_real)))
 
 
 @eqx.filter_jit

@@ -55,9 +55,10 @@ def channel_participation_ratio(drive: np.ndarray) -> float:
 
     **Arguments:** `drive`: q (B, p), complex, as from `critical_drive`.
 
-    Returns NaN where nothing drives the mode.
+    Returns 0 where nothing drives the mode.
     """
-    values = np.linalg.svd(np.concatenate([drive.real, drive.imag]), compute_uv=False) if np.isfinite(drive).all() else 0.0
-    squares = np.square(values)
-    total = np.sum(squares)
-    return float(total**2 / np.sum(squares**2)) if total > 0 else float("nan")
+    scale = np.abs(drive).max(initial=0.0)
+    if scale == 0:
+        return 0.0
+    squares = np.square(np.linalg.svd(np.concatenate([drive.real, drive.imag]) / scale, compute_uv=False))
+    return float(squares.sum() ** 2 / np.square(squares).sum())

@@ -20,6 +20,7 @@ from ssntk.dynamics.integrate import Integrator, Trajectory, check_solved, solve
 from ssntk.dynamics.probe import Probe
 from ssntk.errors import as_instance
 from ssntk.models.base import AbstractStateSpaceModel, check_model
+from ssntk.models.euler_map import EulerMap
 from ssntk.models.theta import Positions, get, put, size
 
 # What can be observed at a save time: the state, the readout, their rates of change along the trajectory, and the velocity
@@ -63,6 +64,8 @@ class Replay(eqx.Module):
 
         def taken(theta: list[Array], x: Array, j: Array) -> Array:
             moved = put(self.model, self.at, theta)
+            if isinstance(moved, EulerMap):
+                return moved.advance(times[j], x, drive(times[j]))
             return rk_step(
                 self.integrator.solver, lambda t, x: moved.vector_field(t, x, drive(t)), times[j], times[j + 1], x
             )

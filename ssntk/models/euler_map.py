@@ -3,11 +3,11 @@
 from typing import Any
 
 import equinox as eqx
-import numpy as np
+import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from ssntk.errors import as_scalar
-from ssntk.models.base import AbstractStateSpaceModel, check_model
+from ssntk.errors import as_array, as_scalar, is_traced
+from ssntk.models.base import AbstractStateSpaceModel, check_model, dtype_of
 
 
 class EulerMap(AbstractStateSpaceModel):
@@ -24,6 +24,9 @@ class EulerMap(AbstractStateSpaceModel):
     def __init__(self, model: AbstractStateSpaceModel, dt: Any):
         """**Arguments:** `dt`: the step, positive, in units of time. Raises `ValueError` naming what is wrong."""
         check_model(model)
+        check_flow(model)
+        if is_traced(dt):
+            raise ValueError("dt must be concrete: the number of steps follows from it")
         self.model = model
         self.dt = float(as_scalar(dt, "dt", positive=True))
 
@@ -39,9 +42,15 @@ class EulerMap(AbstractStateSpaceModel):
     def n_output(self) -> int:
         return self.model.n_output
 
-    def step(self, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
-        """The state (n,) after one step under the input u (d,)."""
-        return x + self.dt * self.model.vector_field(np.zeros((), x.dtype), x, u)
+    def step(self, x: Any, u: Any = None) -> Float[Array, " n"]:
+        """The state (n,) after one step from x (n,) under the input u (d,), default zero. The model sees time zero."""
+        x = as_array(x, "x", (self.n_state,), finite=False).astype(dtype_of(self))
+        u = jnp.zeros(self.n_input) if u is None else as_array(u, "u", (self.n_input,), finite=False)
+        return self.advance(jnp.zeros((), x.dtype), x, u.astype(x.dtype))
+
+    def advance(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
+        """The state after one step from time t."""
+        return x + self.dt * self.model.vector_field(t, x, u)
 
     def vector_field(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
         """The change of the state in one step, by dt."""

@@ -1,7 +1,7 @@
 """Which leaves of a model are meant: lenses become leaf positions, which are hashable and so never recompile."""
 
 import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -82,18 +82,26 @@ def columns(model: AbstractStateSpaceModel, at: Positions, block: Positions) -> 
     return np.flatnonzero(np.isin(owners, block))
 
 
+def check_blocks(blocks: Any) -> dict[str, Callable[[Any], PyTree]]:
+    """Blocks as names and lenses: a list of attributes or a dict; `ValueError` where they are neither."""
+    if blocks is None:
+        return {}
+    if isinstance(blocks, dict) and all(isinstance(name, str) and callable(lens) for name, lens in blocks.items()):
+        return blocks
+    if not isinstance(blocks, (list, tuple)) or not all(isinstance(name, str) for name in blocks):
+        raise ValueError(f"blocks must list attributes of the model, or be a dict of names and lenses, got {blocks!r}")
+    if len(set(blocks)) < len(blocks):
+        raise ValueError(f"blocks must name each attribute once, got {blocks!r}")
+    return {name: operator.attrgetter(name) for name in blocks}
+
+
 def block_positions(
     model: AbstractStateSpaceModel, of: str, wrt: Callable[[Any], PyTree] | None, blocks: Any
 ) -> dict[str, Positions]:
     """The leaves of each block by its name; `ValueError` where a block is not part of theta."""
-    if blocks is None:
-        return {}
-    if not isinstance(blocks, dict):
-        if isinstance(blocks, str) or not isinstance(blocks, Iterable) or not all(isinstance(name, str) for name in blocks):
-            raise ValueError(f"blocks must list attributes of the model, or be a dict of names and lenses, got {blocks!r}")
-        blocks = {name: operator.attrgetter(name) for name in blocks}
-    at = theta_positions(model, of, wrt)
-    found = {name: positions(model, lens, f"blocks[{name!r}]") for name, lens in blocks.items()}
+    lenses = check_blocks(blocks)
+    at = theta_positions(model, of, wrt) if lenses else ()
+    found = {name: positions(model, lens, f"blocks[{name!r}]") for name, lens in lenses.items()}
     for name, block in found.items():
         if not set(block) <= set(at):
             raise ValueError(f"blocks[{name!r}] is no part of theta; name it in wrt too")

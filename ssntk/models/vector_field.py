@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from ssntk.errors import as_array, as_count
-from ssntk.models.base import AbstractStateSpaceModel
+from ssntk.models.base import AbstractStateSpaceModel, dtype_of
 
 
 class VectorField(AbstractStateSpaceModel):
@@ -34,9 +34,11 @@ class VectorField(AbstractStateSpaceModel):
         self.params = jax.tree.map(lambda leaf: as_array(leaf, "params"), params)
         self.n_state = as_count(n_state, "n_state")
         self.n_input = as_count(n_input, "n_input", least=0)
-        x, u = jnp.zeros(self.n_state), jnp.zeros(self.n_input)
+        # Times, states and inputs come in the model's own type.
+        dtype = dtype_of(self)
+        x, u = jnp.zeros(self.n_state, dtype), jnp.zeros(self.n_input, dtype)
         try:
-            out = jax.eval_shape(fn, jnp.zeros(()), x, u, self.params)
+            out = jax.eval_shape(fn, jnp.zeros((), dtype), x, u, self.params)
         except Exception as error:
             raise ValueError(
                 f"fn(t, x ({self.n_state},), u ({self.n_input},), params) could not be evaluated: {error}"

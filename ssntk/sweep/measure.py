@@ -34,7 +34,7 @@ class Measurement:
     - `steady_state`: the spectrum of the steady-state kernel.
     - `blocks`: for each block of theta that was asked for, the spectrum of its part of the trajectory kernel.
     - `channel_participation_ratio`: for each block, what the drive of the critical mode predicts of its participation ratio
-      close to the bifurcation; NaN where the inputs do not drive that mode through this block.
+      close to the bifurcation: 0 where the inputs do not drive that mode through this block, NaN where nothing is known.
     """
 
     x_star: np.ndarray
@@ -54,29 +54,32 @@ def measure(
     wrt: Callable[[Any], PyTree] | None = None,
     of: str = "state",
     blocks: Any = None,
+    critical_frequency: float | None = None,
     integrator: Integrator | None = None,
 ) -> Measurement:
     """Measure `model` at the fixed point near `x_star` (n,), for zero input beyond what the model holds.
 
     **Arguments:** `probe`: where its `x0` is `None`, trajectories start at x*. `wrt`, `of`, `integrator`: as in
     [`parameter_jacobian`][]; the steady-state kernel is always that of the state. `blocks`: parts of theta to be measured by
-    themselves too, a list of the model's attributes, or a dict of names and lenses.
+    themselves too, a list of the model's attributes, or a dict of names and lenses. `critical_frequency`: of the eigenvalue
+    whose drive they are asked about, 0 for a real one; default: of the rightmost.
 
     Raises `ValueError` for arguments that do not fit, `NumericalError` where there is no fixed point or a solve fails.
     """
     check_flow(model)
-    x, jacobian, residual = refine_fixed_point(model, x_star)
     at, parts = theta_positions(model, of, wrt), block_positions(model, of, wrt, blocks)
+    x, jacobian, residual = refine_fixed_point(model, x_star)
     if as_instance(probe, "probe", Probe).x0 is None:
         probe = eqx.tree_at(lambda p: p.x0, probe, jnp.asarray(x), is_leaf=lambda leaf: leaf is None)
     rows = rows_of(model, probe, of=of, wrt=wrt, weights="trapezoid", integrator=integrator).matrix()
     spectra, predicted = {}, {}
     if parts:
-        matrix, drive = np.asarray(rows), critical_drive(model, at, probe, jnp.asarray(x))
+        near = sorted_eigenvalues(jacobian)[0] if critical_frequency is None else 1j * critical_frequency
+        matrix, drive = np.asarray(rows), critical_drive(model, at, probe, jnp.asarray(x), near)
         for name, block in parts.items():
             chosen = columns(model, at, block)
             spectra[name] = Spectrum.from_jacobian(matrix[:, chosen], eigenvectors=False)
-            predicted[name] = channel_participation_ratio(drive[:, chosen])
+            predicted[name] = np.nan if drive is None else channel_participation_ratio(drive[:, chosen])
     return Measurement(
         x,
         residual,

@@ -22,7 +22,7 @@ from ssntk.dynamics.probe import Probe
 from ssntk.errors import NumericalError, as_array, as_choice, as_count, as_instance, as_scalar
 from ssntk.models.base import AbstractStateSpaceModel, WithInput
 from ssntk.models.ctrnn import CTRNN
-from ssntk.models.theta import block_positions, theta_positions
+from ssntk.models.theta import block_positions, check_blocks, theta_positions
 from ssntk.sweep.measure import Measurement, measure
 
 
@@ -52,7 +52,7 @@ class Sweep:
     probe: Probe
     x0: Any = None
     u: Any = None
-    index: int = 0
+    index: Any = 0
     wrt: Callable[[Any], PyTree] | None = None
     of: str = "state"
     blocks: Any = None
@@ -65,11 +65,13 @@ class Sweep:
         as_instance(self.integrator, "integrator", Integrator)
         as_choice(self.towards, "towards", KINDS)
         as_choice(self.of, "of", ("state", "readout"))
-        as_count(self.index, "index", least=0)
+        object.__setattr__(self, "index", as_count(self.index, "index", least=0))
         model = self.family.model
         make_problem(self.family, self.span, self.u)
         theta_positions(model, self.of, self.wrt)
-        block_positions(model, self.of, self.wrt, self.blocks)
+        blocks = check_blocks(self.blocks)
+        block_positions(model, self.of, self.wrt, blocks)
+        object.__setattr__(self, "blocks", blocks or None)
         if self.towards == "saddle-node" and self.probe.at_frequency(1.0) is not self.probe:
             raise ValueError("probe.us must have a frequency: a saddle-node has none to give")
         rows = model.n_output if self.of == "readout" else model.n_state
@@ -131,8 +133,9 @@ class Sweep:
         """(parameter, measurement) of the point number `index`. It depends on the plan alone, not on other points."""
         parameter, x = side.at_distance(float(self.distances[index]))
         how: dict[str, Any] = {name: getattr(self, name) for name in ("wrt", "of", "blocks", "integrator")}
-        probe = self.probe.at_frequency(side.bifurcation.frequency)
-        return parameter, measure(self.model_at(parameter), probe, x, **how)
+        frequency = side.bifurcation.frequency
+        probe = self.probe.at_frequency(frequency)
+        return parameter, measure(self.model_at(parameter), probe, x, critical_frequency=frequency, **how)
 
     def hash(self) -> str:
         """The identity of the plan, 16 hexadecimal digits: a SHA-256 of all that its results depend on.
@@ -158,9 +161,11 @@ class Sweep:
             theta_positions(model, self.of, self.wrt),
             (self.towards, self.span, self.index, self.of, self.step),
             repr(self.integrator),
-            self.probe.at_frequency(1.0) is not self.probe,
-            block_positions(model, self.of, self.wrt, self.blocks),
         ]
+        if self.probe.at_frequency(1.0) is not self.probe:
+            parts.append("at the frequency of the bifurcation")
+        if self.blocks:
+            parts.append(block_positions(model, self.of, self.wrt, self.blocks))
         digest = hashlib.sha256()
         for part in parts:
             if eqx.is_array(part) or isinstance(part, np.ndarray):
@@ -172,6 +177,29 @@ class Sweep:
 
 
 def _traced(function: Any, *arguments: Any) -> list[Any]:
-    """What a function computes: the text of its jaxpr without memory addresses, and the arrays that it closes over."""
+    """What a function computes: the text of its jaxpr without memory addresses, and the arrays that it closes over.
+
+    A rule of differentiation that was written by hand is not in that text: where there is one, so is what it computes.
+    """
     traced = jax.make_jaxpr(function)(*arguments)
-    return [re.sub(r"0x[0-9a-f]+", "", str(traced.jaxpr)), *traced.consts]
+    parts = [re.sub(r"0x[0-9a-f]+", "", str(traced.jaxpr)), *traced.consts, *_held(traced.jaxpr)]
+    if "custom_jvp" in parts[0] or "custom_vjp" in parts[0]:
+        moving, still = eqx.partition(arguments, lambda leaf: eqx.is_inexact_array(leaf) or hasattr(leaf, "dtype"))
+
+        def derivative(moving: Any, tangents: Any) -> Any:
+            return jax.jvp(lambda moving: function(*eqx.combine(moving, still)), (moving,), (tangents,))
+
+        again = jax.make_jaxpr(derivative)(moving, moving)
+        parts += [re.sub(r"0x[0-9a-f]+", "", str(again.jaxpr)), *again.consts, *_held(again.jaxpr)]
+    return parts
+
+
+def _held(jaxpr: Any) -> list[Any]:
+    """The arrays that functions inside a jaxpr close over, which its text does not show."""
+    found: list[Any] = []
+    for equation in jaxpr.eqns:
+        found += [value for var in equation.invars if np.ndim(value := getattr(var, "val", 0.0)) > 0]
+        for part in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda part: hasattr(part, "eqns")):
+            if hasattr(part, "eqns"):
+                found += [*getattr(part, "consts", []), *_held(part)]
+    return found

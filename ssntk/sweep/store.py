@@ -41,7 +41,7 @@ VARIABLES = {
     "trace": "of the trajectory kernel",
     "block_eigenvalues": "eigenvalues of each block's part of the trajectory kernel",
     "block_participation_ratio": "of each block's part",
-    "block_channel_participation_ratio": "what the drive of the critical mode predicts of that",
+    "block_channel_participation_ratio": "what the drive of the critical mode predicts of that; 0: not driven, NaN: unknown",
     "block_top_share": "of each block's part, lambda_1 / trace",
     "block_top_two_share": "of each block's part, (lambda_1 + lambda_2) / trace",
     "seconds": "wall time of the point",

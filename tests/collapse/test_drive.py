@@ -47,7 +47,7 @@ def test_a_pair_is_driven_as_a_simulation_says(resting):
     model, x, value, left = resting
     frequency, size = float(value.imag), np.array([[0.3, -0.5], [0.2, 0.4]])
     at = theta_positions(model, "state", None)
-    drive = critical_drive(model, at, ssntk.Probe([0.0, 1.0], ssntk.Sinusoid(size, frequency, 0.7)), x)
+    drive = critical_drive(model, at, ssntk.Probe([0.0, 1.0], ssntk.Sinusoid(size, frequency, 0.7), x), x, value)
     period, steps = 2 * np.pi / frequency, 64
     settled = np.ceil(40 / abs(value.real) / period) * period
     ts = np.concatenate([[0.0], settled + period * np.arange(steps) / steps])
@@ -73,24 +73,64 @@ def test_a_real_mode_is_driven_by_what_is_constant():
     _, vectors = np.linalg.eigh(np.asarray(symmetric.weight) - np.eye(6))
     us = np.array([[1.0, 2.0], [0.5, -1.0], [0.0, 0.0]])
     at = theta_positions(symmetric, "state", None)
-    drive = critical_drive(symmetric, at, ssntk.Probe([0.0, 1.0], us), jnp.zeros(6))
+    drive = critical_drive(symmetric, at, ssntk.Probe([0.0, 1.0], us), jnp.zeros(6), 0.0)
     left = vectors[:, -1] * np.sign(vectors[np.abs(vectors[:, -1]).argmax(), -1])
     # At x = 0: nothing through the recurrent weights, l_i u_k through the input's, l_i through the bias.
     expected = np.concatenate([np.zeros((3, 36)), (left[:, None] * us[:, None, :]).reshape(3, 12), np.tile(left, (3, 1))], 1)
     np.testing.assert_allclose(drive, expected, atol=1e-12)
     # A sinusoid has no constant part, but the bias is one.
-    drive = critical_drive(symmetric, at, ssntk.Probe([0.0, 1.0], ssntk.Sinusoid(us, 1.0)), jnp.zeros(6))
+    drive = critical_drive(symmetric, at, ssntk.Probe([0.0, 1.0], ssntk.Sinusoid(us, 1.0)), jnp.zeros(6), 0.0)
     np.testing.assert_allclose(drive, np.where(np.arange(54) >= 48, expected, 0.0), atol=1e-12)
 
 
-def test_inputs_that_are_neither_say_nothing():
-    model = ssntk.CTRNN(4, 1, 1, gain=0.5, key=jr.key(1))
+def test_what_is_not_known_and_what_is_not_driven(resting):
+    model, x, value, _ = resting
     at = theta_positions(model, "state", None)
-    for us in (np.ones((1, 2, 1)), lambda t: jnp.ones((1, 1)) * t):
-        drive = critical_drive(model, at, ssntk.Probe([0.0, 1.0], us), jnp.zeros(4))
-        assert drive.shape == (1, 24)
-        assert np.isnan(drive).all()
-        assert np.isnan(channel_participation_ratio(drive))
+    frequency = float(value.imag)
+    size = [[0.3, -0.5]]
+
+    def drive(us=None, x0=x, near=value, horizon=200.0):
+        return critical_drive(model, at, ssntk.Probe([0.0, horizon], us, x0), x, near)
+
+    assert np.abs(drive(ssntk.Sinusoid(size, frequency))).max() > 0
+    # Inputs of other forms, other starts, and a sinusoid that is further off than the width of the line and the horizon.
+    assert drive(np.ones((1, 2, 2))) is None
+    assert drive(lambda t: jnp.ones((1, 2)) * t) is None
+    assert drive(ssntk.Sinusoid(size, frequency), x0=x + 1e-3) is None
+    far = frequency + 1.1 * max(-value.real, 2 * np.pi / 200.0)
+    assert drive(ssntk.Sinusoid(size, far)) is None
+    assert drive(ssntk.Sinusoid(size, far), horizon=0.5 / abs(far - frequency)) is not None
+    # A pair is not driven by what is constant, nor by nothing.
+    for us in (None, size):
+        assert not drive(us).any()
+        assert channel_participation_ratio(drive(us)) == 0.0
+    # Another mode of the same point is driven otherwise: the one that is asked about.
+    matrix = np.asarray(jax.jacfwd(model.vector_field, argnums=1)(jnp.zeros(()), x, jnp.zeros(2)))
+    reals = [mode for mode in np.linalg.eigvals(matrix) if mode.imag == 0]
+    assert np.abs(drive(near=reals[0])).max() > 0
+
+
+def test_masked_inputs_drive_as_much_as_is_seen_of_them(resting):
+    model, x, value, _ = resting
+    at, frequency = theta_positions(model, "state", None), float(value.imag)
+    size, ts = [[1.0, 0.0], [0.0, 1.0]], np.linspace(0.0, 200.0, 5)
+    mask, us = np.array([[True] * 5, [False] * 5]), ssntk.Sinusoid(size, frequency)
+    both, one = (
+        critical_drive(model, at, ssntk.Probe(ts, ssntk.Sinusoid(size, frequency), x, mask=m), x, value)
+        for m in (None, mask)
+    )
+    np.testing.assert_array_equal(one[0], both[0])
+    assert not one[1].any()
+    half = critical_drive(model, at, ssntk.Probe(ts, us, x, mask=ts < 80), x, value)
+    # Two of five times.
+    np.testing.assert_allclose(half, both * 0.4**0.5, rtol=1e-12)
+
+
+def test_a_defective_eigenvalue_costs_the_prediction_alone():
+    model = ssntk.VectorField(lambda t, x, u, p: jnp.stack([-x[0] + x[1], -x[1]]) + p["b"], {"b": np.zeros(2)}, 2)
+    point = ssntk.measure(model, ssntk.Probe([0.0, 1.0]), np.zeros(2), blocks={"b": lambda m: m.params["b"]})
+    assert np.isnan(point.channel_participation_ratio["b"])
+    assert point.blocks["b"].participation_ratio > 0
 
 
 def test_participation_ratio_of_the_channel():
@@ -103,7 +143,8 @@ def test_participation_ratio_of_the_channel():
     assert channel_participation_ratio(random.normal(size=(1, 7)) + 0j) == pytest.approx(1.0)
     # B inputs that drive orthogonal directions equally add their modes.
     assert channel_participation_ratio(np.eye(3, 7) + 0j) == pytest.approx(3.0)
-    assert np.isnan(channel_participation_ratio(np.zeros((1, 7), complex)))
+    assert channel_participation_ratio(np.zeros((1, 7), complex)) == 0.0
+    assert channel_participation_ratio(1e-200 * np.eye(3, 7) + 0j) == pytest.approx(3.0)
 
 
 def test_sinusoids():

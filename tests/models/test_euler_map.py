@@ -107,6 +107,13 @@ def test_errors_and_delegation(network):
         ssntk.simulate(euler, ssntk.Probe([0.0, 0.1]), integrator=ssntk.Integrator())
     with pytest.raises(ValueError, match="integrator"):
         ssntk.ntk(euler, ssntk.Probe([0.0, 0.1]), integrator=ssntk.Integrator())
+    with pytest.raises(ValueError, match="continuous time"):
+        ssntk.EulerMap(euler, 0.1)
+    with pytest.raises(ValueError, match="dt must be concrete"):
+        jax.jit(lambda dt: ssntk.EulerMap(network, dt).step(np.zeros(4), np.zeros(2)))(0.1)
+    with pytest.raises(ValueError, match="u must have shape"):
+        euler.step(np.zeros(4), np.zeros(3))
+    np.testing.assert_array_equal(euler.step([0] * 4), euler.step(np.zeros(4), np.zeros(2)))
     # Its bifurcations are those of a map, which nothing here knows yet.
     with pytest.raises(ValueError, match="continuous time"):
         ssntk.Family(euler, "gain")
@@ -115,6 +122,29 @@ def test_errors_and_delegation(network):
     cube = ssntk.EulerMap(ssntk.VectorField(lambda t, x, u, p: p * x**3, 1.0, 1), 1.0)
     with pytest.raises(ssntk.NumericalError, match="diverged"):
         ssntk.simulate(cube, ssntk.Probe(np.arange(20.0), x0=[2.0]))
+
+
+def test_float32_iterates_the_same_map():
+    # The step itself is exact; rounding times to float32 would make it wrong by 6e-8 t / dt.
+    def flip(t, x, u, p):
+        return -p * x
+
+    turned = ssntk.EulerMap(ssntk.VectorField(flip, jnp.float32(20.0), 1), 0.1)
+    states = ssntk.simulate(turned, ssntk.Probe(np.float32([0.0, 1000.0]), x0=np.float32([1.0])))
+    assert states.dtype == jnp.float32
+    # The multiplier is 1 - 20 * 0.1 = -1 to a rounding, 10,000 times.
+    np.testing.assert_allclose(states[0, -1], 1.0, atol=1e-3)
+    late = ssntk.Probe(np.float32([1e6, 1e6 + 1.5, 1e6 + 3]), x0=np.float32([1.0]))
+    with pytest.raises(ValueError, match=r"probe\.ts must resolve"):
+        ssntk.simulate(turned, late)
+    weights = np.random.default_rng(0).normal(size=(5, 5)).astype(np.float32) / 3
+    network = ssntk.EulerMap(ssntk.CTRNN.from_weights(weights, form="rate"), 0.1)
+    ts = np.append(0.0, [2000.0]).astype(np.float32)
+    x = np.ones(5, np.float32)
+    for _ in range(20_000):
+        x = x + np.float32(0.1) * (-x + np.tanh(weights @ x))
+    got = ssntk.simulate(network, ssntk.Probe(ts, x0=np.ones(5, np.float32)))[0, -1]
+    np.testing.assert_allclose(got, x, atol=1e-5)
 
 
 def test_other_weights_and_inputs_compile_nothing(compilations):

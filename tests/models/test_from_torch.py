@@ -22,6 +22,12 @@ class Tensor:
     def cpu(self):
         return self
 
+    def is_floating_point(self):
+        return True
+
+    def double(self):
+        return Tensor(self.array.astype(np.float64))
+
     def numpy(self):
         return self.array
 
@@ -107,6 +113,14 @@ def test_names():
     np.testing.assert_array_equal(network.readout_weight, np.eye(N))
 
 
+def test_names_leave_out_what_they_do_not_name():
+    weights = state_dict(np.random.default_rng(5)) | {"norm.num_batches_tracked": np.asarray(3)}
+    with pytest.raises(ValueError, match="num_batches_tracked"):
+        ssntk.from_torch(weights)
+    names = {"weight": "weight_hh_l0", "input_weight": "weight_ih_l0", "bias": ["bias_ih_l0", "bias_hh_l0"]}
+    np.testing.assert_array_equal(ssntk.from_torch(weights, names=names).weight, weights["weight_hh_l0"])
+
+
 def test_what_is_not_understood_is_said():
     rng = np.random.default_rng(4)
     good = state_dict(rng)
@@ -115,14 +129,18 @@ def test_what_is_not_understood_is_said():
     lstm = {"weight_ih_l0": np.zeros((4 * N, D)), "weight_hh_l0": np.zeros((4 * N, N))}
     gru = {"weight_ih_l0": np.zeros((3 * N, D)), "weight_hh_l0": np.zeros((3 * N, N))}
     cases = [
-        (good | second, {}, "one layer"),
-        (good | backwards, {}, "one direction"),
+        (good | second, {}, "one layer in one direction"),
+        (good | backwards, {}, "one layer in one direction"),
+        (good | {f"other.{name}": value for name, value in good.items()}, {}, "one recurrent layer"),
+        ({"a.weight_hh_l0": good["weight_hh_l0"], "b.weight_ih_l0": good["weight_ih_l0"]}, {}, "one recurrent layer"),
+        (good | {"embed.weight": np.zeros((100, N))}, {}, r"embed\.weight"),
+        (good | {"attention.h2h.bias": np.zeros(N)}, {}, r"attention\.h2h\.bias"),
         (lstm, {}, r"nn\.LSTM"),
         (gru, {}, r"nn\.GRU"),
         ({}, {}, "nothing"),
         ({"W": np.zeros((N, N))}, {}, "names="),
         (good | {"extra.weight": np.zeros((2, 5))}, {}, r"extra\.weight"),
-        (good | {"a.weight": np.zeros((1, N)), "b.weight": np.zeros((1, N))}, {}, r"a\.weight, b\.weight"),
+        (good | {"fc.weight": np.zeros((1, N)), "out.weight": np.zeros((1, N))}, {}, r"fc\.weight, out\.weight"),
         (good | {"weight_hh_l0": np.zeros((N, N), int)}, {}, "weight_hh_l0"),
         (good | {"weight_hh_l0": np.full((N, N), np.nan)}, {}, "weight must be finite"),
         (good | {"weight_hh_l0": np.zeros(N)}, {}, "square"),
@@ -131,6 +149,9 @@ def test_what_is_not_understood_is_said():
         (good, {"names": {"bias": "bias_hh_l0"}}, "at least weight"),
         (good, {"names": {"weight": "W"}}, "does not hold"),
         (good, {"names": {"weight": "weight_hh_l0", "gain": "x"}}, "gain"),
+        (good, {"names": {"weight": 3}}, "must be a name"),
+        (good, {"names": {"weight": "weight_hh_l0", "bias": None}}, "must be a name"),
+        (good, {"names": {"weight": [["weight_hh_l0"]]}}, "must be a name"),
         ([1.0], {}, "state_dict must map"),
     ]
     for weights, arguments, match in cases:

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax.numpy as jnp
 import jax.random as jr
 import matplotlib
 import numpy as np
@@ -72,7 +73,7 @@ def test_the_shown_network_in_record_and_figure(tmp_path):
     np.testing.assert_allclose(
         near.block_channel_participation_ratio[:2], laws(sweep, sweep.side(store.branch()))[:2], rtol=1e-2
     )
-    assert np.isnan(bias.block_channel_participation_ratio)
+    assert bias.block_channel_participation_ratio == 0.0
     # Between 0.1 and 1e-3 the recurrent weights' part grows by many orders, the bias' by what rings longer.
     growth = near.block_eigenvalues[:, 0] / far.block_eigenvalues[:, 0]
     assert growth.sel(block="weight") > 1e4
@@ -140,3 +141,28 @@ def test_at_rest_with_activity_the_recurrent_weights_see_a_constant_drive():
     assert point.blocks["input_weight"].share(2) > 0.99
     ratio = point.channel_participation_ratio["input_weight"]
     np.testing.assert_allclose(point.blocks["input_weight"].participation_ratio, ratio, rtol=0.02)
+
+
+def test_the_swept_mode_is_asked_about_where_another_is_slower():
+    # dx/dt of a Hopf normal form beside a mode that decays at 0.002, slower than the pair does at any distance here.
+    def field(t, x, u, p):
+        square = x[:2] @ x[:2]
+        pair = (p["mu"] - square) * x[:2] + 0.5 * jnp.stack([-x[1], x[0]]) + p["W"] @ x[:2] + p["V"][:, 0] * u[0]
+        return jnp.append(pair, -0.002 * x[2])
+
+    params = {"mu": 0.0, "W": np.zeros((2, 2)), "V": np.array([[1.0], [0.3]])}
+    sweep = ssntk.Sweep(
+        ssntk.Family(ssntk.VectorField(field, params, 3, 1), lambda m: m.params["mu"]),
+        towards="hopf",
+        span=(-0.5, 0.5),
+        distances=[1e-2],
+        probe=ssntk.Probe(np.linspace(0.0, 600.0, 241), ssntk.Sinusoid([[1e-6]])),
+        blocks={name: lambda m, name=name: m.params[name] for name in ("W", "V")},
+        integrator=ssntk.Integrator(dt=0.25),
+    )
+    _, point = sweep.measure(sweep.side(sweep.follow()), 0)
+    assert point.jacobian_eigenvalues[0].imag == 0
+    for name in ("W", "V"):
+        ratio = point.channel_participation_ratio[name]
+        np.testing.assert_allclose(point.blocks[name].participation_ratio, ratio, rtol=0.02)
+        assert ratio > 1.9

@@ -3,6 +3,7 @@ import pickle
 import subprocess
 import sys
 
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -61,6 +62,46 @@ def test_the_hash_is_what_is_computed():
         *(network_sweep(0, towards="hopf", probe=ssntk.Probe([0.0, 1.0], us)) for us in sinusoids),
     ]
     assert len({plan.hash() for plan in different}) == len(different)
+
+
+def _held(size, rule=1.0):
+    """A sweep whose input closes over an array inside jit, and whose field has a derivative that was written by hand."""
+    held = jnp.full((1, 1), size)
+
+    @jax.custom_jvp
+    def square(x):
+        return x**2
+
+    @square.defjvp
+    def _(primals, tangents):
+        return primals[0] ** 2, rule * 2 * primals[0] * tangents[0]
+
+    return _sweep_of(lambda t, x, u, p: p - square(x) + u, jax.jit(lambda t: held * jnp.sin(t)))
+
+
+def test_the_hash_sees_what_inner_functions_hold_and_rules_of_differentiation():
+    assert _held(0.1).hash() == _held(0.1).hash()
+    assert len({_held(0.1).hash(), _held(0.2).hash(), _held(0.1, rule=1.5).hash()}) == 3
+
+
+def test_blocks_are_normalised_or_refused():
+    same = [network_sweep(0, blocks=blocks) for blocks in (["weight"], ("weight",), {"weight": lambda m: m.weight})]
+    assert len({plan.hash() for plan in same}) == 1
+    assert network_sweep(0, blocks=[]).hash() == network_sweep(0).hash()
+    for blocks in (
+        ["weight", "weight"],
+        {"weight", "bias"},
+        (name for name in ["weight"]),
+        {3: lambda m: m.weight},
+        "weight",
+    ):
+        with pytest.raises(ValueError, match="blocks"):
+            network_sweep(0, blocks=blocks)
+    same = [
+        fold_sweep(integrator=ssntk.Integrator(dt=1)),
+        fold_sweep(integrator=ssntk.Integrator(dt=1.0), index=np.int64(0)),
+    ]
+    assert same[0].hash() == same[1].hash()
 
 
 def test_the_hash_is_the_same_in_every_process():
