@@ -172,7 +172,7 @@ def initial_state_jacobian(
     """
     as_choice(of, "of", ("state", "readout"))
     check_model(model)
-    replay = record(model, theta_positions(model, "state", None), probe, integrator, of)
+    replay = record(model, theta_positions(model, "state", None), probe, integrator, of, formed=False)
     if not replay.replayable:
         raise ValueError(f"integrator must have an explicit solver, got {type(replay.integrator.solver).__name__}")
     still = Replay(replay.model, (), replay.probe, replay.integrator, replay.tracks, of)

@@ -102,7 +102,7 @@ def ntk_spectrum(
     *,
     method: str = "auto",
     eigenvectors: bool = True,
-    k: int | None = None,
+    k: Any = None,
     memory: Any = 2e9,
     **asked: Unpack[Asked],
 ) -> Spectrum:
@@ -117,7 +117,7 @@ def ntk_spectrum(
     Raises as [`parameter_jacobian`][] does; without k, `ValueError` where J does not fit into this machine.
     """
     as_choice(method, "method", METHODS)
-    rows = rows_of(model, probe, **asked)
+    rows = rows_of(model, probe, formed=k is None, **asked)
     if k is not None:
         return top_spectrum(rows, k, method, memory)
     return Spectrum.from_jacobian(rows.matrix(method), eigenvectors=eigenvectors)

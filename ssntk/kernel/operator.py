@@ -65,7 +65,7 @@ def ntk_operator(model: Any, probe: Any, **asked: Unpack[Asked]) -> lx.FunctionL
     Keyword arguments as in [`ntk`][]; the solver must be an explicit Runge-Kutta method. Raises as
     [`parameter_jacobian`][] does.
     """
-    product = product_of(rows_of(model, probe, **asked))
+    product = product_of(rows_of(model, probe, formed=False, **asked))
     structure = jax.ShapeDtypeStruct((product.n_rows,), product.rows.replay.probe.ts.dtype)
     tags = frozenset({lx.symmetric_tag, lx.positive_semidefinite_tag})
     return lx.FunctionLinearOperator(product, structure, tags, closure_convert=False)

@@ -6,6 +6,7 @@ accepted, and their number compiles nothing anew.
 """
 
 import math
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -89,10 +90,24 @@ class Replay(eqx.Module):
         return seen
 
 
-def record(model: Any, at: Positions, probe: Any, integrator: Integrator | None, observation: str) -> Replay:
-    """Solve every input of `probe` and keep the steps. Raises `ValueError`, and `NumericalError` where the solver fails."""
+def record(
+    model: Any, at: Positions, probe: Any, integrator: Integrator | None, observation: str, *, formed: bool = True
+) -> Replay:
+    """Solve every input of `probe` and keep the steps.
+
+    Raises `ValueError`, also where the Jacobian is to be `formed` and cannot fit into this machine, and `NumericalError`
+    where the solver fails.
+    """
     check_model(model)
     probe = as_instance(probe, "probe", Probe).fit(model)
+    rows = model.n_output if observation.startswith("readout") else model.n_state
+    needed = probe.n_batch * probe.ts.shape[0] * rows * size(model, at) * np.dtype(probe.ts.dtype).itemsize
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if formed and needed > 0.9 * there:
+        raise ValueError(
+            f"the Jacobian would take {needed / 1e9:.3g} GB of the {there / 1e9:.3g} there are: ask ntk_spectrum for the "
+            "top k eigenvalues, use ntk_operator, or choose fewer parameters by wrt"
+        )
     integrator, grid = steps_of(model, integrator, probe.ts)
     tracks = _record(model, at, probe, integrator, grid)
     check_solved(tracks.result, integrator, saved_states(tracks))

@@ -1,6 +1,5 @@
 """From what is asked for to the rows whose inner products are the kernel: sqrt(weight) L J D^(-1/2)."""
 
-import os
 from collections.abc import Callable
 from typing import Any, TypedDict
 
@@ -39,16 +38,10 @@ class Rows(eqx.Module):
     over_theta: Float[Array, " p"] | None
 
     def matrix(self, method: str = "auto") -> Float[Array, "rows p"]:
-        """sqrt(weight) L J D^(-1/2) with rows (b, t, i) in C order; `ValueError` where it cannot fit into this machine."""
-        needed, there = self.replay.bytes, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        if needed > 0.9 * there:
-            raise ValueError(
-                f"the Jacobian would take {needed / 1e9:.3g} GB of the {there / 1e9:.3g} there are: ask ntk_spectrum for "
-                "the top k eigenvalues, use ntk_operator, or choose fewer parameters by wrt"
-            )
+        """sqrt(weight) L J D^(-1/2) with rows (b, t, i) in C order."""
         jacobian = self.on_time(jacobian_of(self.replay, method))
         if self.over_theta is not None:
-            jacobian = jacobian * self.over_theta
+            jacobian = jacobian * self.over_theta[None, None, None]
         return jacobian.reshape(-1, jacobian.shape[-1])
 
     def on_time(self, rows: Float[Array, "B T m k"], transpose: bool = False) -> Float[Array, "B T m k"]:
@@ -64,6 +57,7 @@ def rows_of(
     model: Any,
     probe: Any,
     *,
+    formed: bool = True,
     of: str = "state",
     wrt: Callable[[Any], PyTree] | None = None,
     weights: Any = None,
@@ -71,7 +65,10 @@ def rows_of(
     preconditioner: Any = None,
     integrator: Integrator | None = None,
 ) -> Rows:
-    """Check what is asked for, solve, and keep what acts on the Jacobian. Arguments as in `ntk`."""
+    """Check what is asked for, solve, and keep what acts on the Jacobian. Arguments as in `ntk`.
+
+    `formed`: whether J itself will be, so that `ValueError` is raised where it cannot fit into this machine.
+    """
     as_choice(of, "of", ("state", "readout"))
     check_model(model)
     at = theta_positions(model, of, wrt)
@@ -86,7 +83,7 @@ def rows_of(
             raise ValueError("probe.mask must be None for a Sobolev loss, which needs every time")
         matrix = loss_operator.matrix(ts)
         over_time = matrix if over_time is None else over_time[:, None] * matrix
-    replay = record(model, at, probe, integrator, observation)
+    replay = record(model, at, probe, integrator, observation, formed=formed)
     return Rows(replay, over_time, None if over_theta is None else (over_theta**-0.5).astype(ts.dtype))
 
 

@@ -19,14 +19,14 @@ class Spectrum(eqx.Module):
     - `floor`: the rounding error of an eigenvalue relative to the first: `(max(rows, p) eps)^2` from the singular values
       of J, `N eps` from K itself. What lies below `floor * eigenvalues[0]` is noise.
       It knows nothing of the error of the solve. Of the zero kernel the rank is 0 and every ratio is NaN.
-    - `eigenvectors`: columns, (N, k), of the first k = min(rows, p) eigenvalues, or `None` where they were refused.
+    - `eigenvectors`: columns, (rows, k), of the first k = min(rows, p) eigenvalues, or `None` where they were refused.
     - `rest`: `None`, or what is known of the other eigenvalues where only the top k were asked for. Then `eigenvalues` is
       (k,), and `rank`, `condition_number`, `condition_number_on_rank` and `effective_rank` are `None` rather than wrong.
     """
 
     eigenvalues: Float[Array, " N"]
     floor: float
-    eigenvectors: Float[Array, "N k"] | None
+    eigenvectors: Float[Array, "rows k"] | None
     structural_zeros: int
     rest: "Rest | None" = None
 
