@@ -17,7 +17,7 @@ def run(script, *arguments):
         capture_output=True,
         text=True,
         check=False,
-        env={"MPLBACKEND": "agg"},
+        env={"MPLBACKEND": "agg", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},  # which compiles in half the time
         cwd=ROOT,
     )
     assert done.returncode == 0, done.stderr

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
+import scipy.stats
 from jaxtyping import Array, Float
 
 from ssntk.errors import NumericalError, as_array, as_count, as_scalar
@@ -213,6 +214,28 @@ class Spectrum(eqx.Module):
             raise ValueError(f"tol must lie between 0 and 1, got {float(wanted):g}")
         decay = jnp.abs(1 - rate * self.eigenvalues)
         return jnp.where(decay < 1, jnp.log(1 / wanted) / -jnp.log(decay), jnp.inf)
+
+    def decay_exponent(self, first: Any = 1, last: Any = None) -> tuple[float, tuple[float, float]]:
+        """(alpha, its 95 % interval) of the power law `lambda_i ~ i^-alpha`, by least squares of log lambda on log i.
+
+        **Arguments:** `first`, `last`: the modes that are fitted, counted from 1; default all above the floor. The interval
+        is that of the regression, as if the residuals were independent, which those of a smooth spectrum are not.
+
+        Raises `ValueError` where fewer than three modes stand above the floor there.
+        """
+        values = np.asarray(self.eigenvalues)
+        above = int((values > self.floor * values[0]).sum())
+        begin = as_count(first, "first")
+        end = min(above, above if last is None else as_count(last, "last"))
+        if end - begin + 1 < 3:
+            raise ValueError(f"first and last must leave at least three modes above the floor, of which there are {above}")
+        fit: Any = scipy.stats.linregress(np.log(np.arange(begin, end + 1)), np.log(values[begin - 1 : end]))
+        half = float(scipy.stats.t.ppf(0.975, end - begin - 1) * fit.stderr)
+        return -float(fit.slope), (-float(fit.slope) - half, -float(fit.slope) + half)
+
+    def slow_modes(self, learning_rate: Any, steps: Any, tol: Any) -> np.ndarray:
+        """Which modes (counted from 0) gradient descent has not brought down by the factor `tol` after `steps` steps."""
+        return np.flatnonzero(np.asarray(self.steps_to_tolerance(learning_rate, tol)) > as_count(steps, "steps", least=0))
 
     def _vectors(self) -> Array:
         if self.eigenvectors is None:

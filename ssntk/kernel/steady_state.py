@@ -10,51 +10,72 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from ssntk.dynamics.fixed_points import check_fixed_point
-from ssntk.errors import NumericalError, is_traced
+from ssntk.errors import NumericalError, as_array, is_traced
 from ssntk.models.base import AbstractStateSpaceModel, check_model
 from ssntk.models.theta import Positions, get, put, theta_positions
 
 
 def steady_state_jacobian(
     model: AbstractStateSpaceModel, x_star: Any, *, u: Any = None, wrt: Callable[[Any], PyTree] | None = None
-) -> Float[Array, "n p"]:
-    """dx*/dtheta = -A^-1 F at a fixed point, (n, p), by the implicit function theorem.
+) -> Float[Array, "*k n p"]:
+    """dx*/dtheta = -A^-1 F at a fixed point, (n, p) or (k, n, p), by the implicit function theorem.
 
     Arguments and errors as in [`steady_state_ntk`][].
     """
     check_model(model)
     at = theta_positions(model, "state", wrt)
-    x, u = check_fixed_point(model, x_star, u)
-    return _response(model, at, x, u)
+    points = as_array(x_star, "x_star", finite=False)
+    if points.ndim == 1:
+        x, u = check_fixed_point(model, x_star, u)
+        return _response(model, at, x[None], u[None])[0]
+    if points.ndim != 2 or points.shape[0] == 0:
+        raise ValueError(f"x_star must have shape (n,) or (k, n) with k >= 1, got {points.shape}")
+    inputs = None if u is None else as_array(u, "u")
+    if inputs is not None and inputs.ndim == 2 and inputs.shape[0] != points.shape[0]:
+        raise ValueError(f"u must hold one input for each of the {points.shape[0]} fixed points, got {inputs.shape[0]}")
+    checked = [
+        check_fixed_point(model, x, inputs[k] if inputs is not None and inputs.ndim == 2 else inputs)
+        for k, x in enumerate(points)
+    ]
+    return _response(model, at, *(jnp.stack(part) for part in zip(*checked, strict=True)))
 
 
 def steady_state_ntk(
     model: AbstractStateSpaceModel, x_star: Any, *, u: Any = None, wrt: Callable[[Any], PyTree] | None = None
-) -> Float[Array, "n n"]:
+) -> Float[Array, "*k n n"]:
     """K* = A^-1 F F^T A^-T (n, n), with A = df/dx and F = df/dtheta at the fixed point `x_star`.
 
-    **Arguments:** `x_star`: (n,). `u`: (d,) constant input, default zero. `wrt`: a lens, default `model.trainable("state")`.
+    **Arguments:** `x_star`: (n,), or (k, n) for a kernel of each of k fixed points, (k, n, n), one factorisation each. `u`:
+    (d,) constant input, default zero, or (k, d). `wrt`: a lens, default `model.trainable("state")`.
 
     Raises `NumericalError` where `x_star` is not a fixed point, or A is singular to rounding.
     """
     response = steady_state_jacobian(model, x_star, u=u, wrt=wrt)
-    return response @ response.T
+    return response @ jnp.swapaxes(response, -1, -2)
 
 
 def _response(model: AbstractStateSpaceModel, at: Positions, x: Array, u: Array) -> Array:
+    """(k, n, p) at k points."""
     response, jacobian = _solve(model, at, x, u)
     if not is_traced(response):
         singular = np.linalg.svd(np.asarray(jacobian), compute_uv=False)
-        if not singular[-1] > x.size * np.finfo(singular.dtype).eps * singular[0]:
+        bad = ~(singular[:, -1] > x.shape[1] * np.finfo(singular.dtype).eps * singular[:, 0])
+        if bad.any():
+            which = "" if len(bad) == 1 else f" number {int(np.flatnonzero(bad)[0])}"
             raise NumericalError(
-                "the Jacobian at x_star is singular to rounding: at a bifurcation the steady-state kernel is infinite"
+                f"the Jacobian at x_star{which} is singular to rounding: at a bifurcation the steady-state kernel is "
+                "infinite"
             )
     return response
 
 
 @eqx.filter_jit
-def _solve(model: AbstractStateSpaceModel, at: Positions, x: Array, u: Array) -> tuple[Array, Array]:
-    """-A^-1 F and A."""
+def _solve(model: AbstractStateSpaceModel, at: Positions, xs: Array, us: Array) -> tuple[Array, Array]:
+    """-A^-1 F and A at every point."""
+    return jax.vmap(lambda x, u: _solve_one(model, at, x, u))(xs, us)
+
+
+def _solve_one(model: AbstractStateSpaceModel, at: Positions, x: Array, u: Array) -> tuple[Array, Array]:
     theta = get(model, at)
     time = jnp.zeros((), x.dtype)
     by_theta = jax.jacrev(lambda theta: put(model, at, theta).vector_field(time, x, u))(theta)

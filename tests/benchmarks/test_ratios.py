@@ -1,4 +1,4 @@
-"""Speed as ratios between alternatives in one run: `pytest -m slow tests/benchmarks -s -p no:xdist` prints the table.
+"""Speed as ratios between alternatives in one run: `pytest -m slow tests/benchmarks -s -n 0` prints the table.
 
 Alternatives take turns, so that a machine whose speed drifts treats them alike; the median of each is compared.
 """
@@ -52,6 +52,34 @@ def test_jacobian_against_jacrev(name, integrator, least):
     )
     print(f"\nJ, n = 64, T = 20, {name} steps: {segments:.4f} s, jacrev {autodiff:.3f} s, ratio {autodiff / segments:.1f}")
     assert autodiff / segments >= least
+
+
+@pytest.mark.parametrize("n", [64, 128])
+def test_readout_rows_against_jacrev_of_the_outputs(n):
+    model, probe = task(n, 20)
+    calls = [
+        lambda method=method: ssntk.parameter_jacobian(model, probe, of="readout", integrator=FIXED, method=method)
+        for method in ("rows", "segments", "autodiff")
+    ]
+    rows, segments, autodiff = timed(*calls, rounds=3)
+    print(f"\nreadout rows, n = {n}, m = 3, T = 20: sweep {rows:.3f} s, segments {segments:.3f} s, jacrev {autodiff:.3f} s")
+    print(f"ratio {autodiff / rows:.1f}")
+    assert autodiff / rows >= 4
+
+
+def test_top_of_the_spectrum_against_all_of_it():
+    model, probe = task(64, 20)
+    whole, top, without = timed(
+        lambda: ssntk.ntk_spectrum(model, probe, integrator=FIXED, eigenvectors=False).eigenvalues,
+        lambda: ssntk.ntk_spectrum(model, probe, integrator=FIXED, k=10).eigenvalues,
+        lambda: ssntk.ntk_spectrum(model, probe, integrator=FIXED, k=10, memory=1e6).eigenvalues,
+        rounds=3,
+    )
+    print(
+        f"\nspectrum, n = 64, T = 20 (1280 rows, p = 4288): all {whole:.3f} s, top ten {top:.3f} s, "
+        f"top ten without J {without:.2f} s"
+    )
+    assert whole > top
 
 
 def test_growth_in_the_number_of_save_times():

@@ -194,3 +194,46 @@ def test_trajectory_kernel_follows_the_master_law(mu):
     top = ssntk.ntk_spectrum(nf.saddle_node(mu), probe, weights="trapezoid").eigenvalues[0]
     # The trapezoid rule at 400 intervals: (dt^2 / 12) times the end slope, 1.6e-5 relative at most; the series, a^2 / 10.
     np.testing.assert_allclose(top, horizon**3 * g, rtol=1e-4)
+
+
+def test_steady_states_of_many_points_at_once(getkey):
+    model = ssntk.CTRNN(5, 1, 1, gain=2.0, key=getkey())
+    inputs = np.array([[0.0], [0.5], [2.0]])
+    points = np.stack([ssntk.find_fixed_points(model, u, n_starts=16).x[0] for u in inputs])
+    together = ssntk.steady_state_ntk(model, points, u=inputs)
+    assert together.shape == (3, 5, 5)
+    for k in range(3):
+        np.testing.assert_allclose(together[k], ssntk.steady_state_ntk(model, points[k], u=inputs[k]), rtol=1e-12)
+    with pytest.raises(ValueError, match="u must hold one input"):
+        ssntk.steady_state_ntk(model, points, u=inputs[:2])
+    with pytest.raises(ValueError, match="x_star"):
+        ssntk.steady_state_ntk(model, np.zeros((0, 5)))
+    with pytest.raises(ssntk.NumericalError, match="not a fixed point"):
+        ssntk.steady_state_ntk(model, points + 1.0, u=inputs)
+    flat = ssntk.VectorField(lambda t, x, u, p: p * x * u, jnp.asarray(1.0), 1, 1)
+    with pytest.raises(ssntk.NumericalError, match="number 1 is singular"):
+        ssntk.steady_state_ntk(flat, [[0.0], [0.0]], u=[[-1.0], [0.0]])
+
+
+def test_the_exponent_of_a_planted_power_law():
+    order = np.arange(1, 41)
+    exact = ssntk.Spectrum.from_kernel(np.diag(3.0 * order**-1.7))
+    alpha, (low, high) = exact.decay_exponent()
+    np.testing.assert_allclose([alpha, low, high], 1.7, atol=1e-10)
+    # With noise of 10 % the interval holds the exponent in about 95 of 100 draws: in at least 85 of 100, four deviations.
+    random, inside = np.random.default_rng(0), 0
+    for _ in range(100):
+        values = np.sort(order**-1.7 * np.exp(0.1 * random.normal(size=40)))[::-1]
+        # Sorting shifts the last modes only where the law is flatter than the noise: the first twenty are in order.
+        _, (low, high) = ssntk.Spectrum.from_kernel(np.diag(values)).decay_exponent(1, 20)
+        inside += low < 1.7 < high
+    assert inside >= 85
+    with pytest.raises(ValueError, match="three modes"):
+        exact.decay_exponent(39)
+
+
+def test_slow_modes_are_those_that_gradient_descent_leaves():
+    spectrum = ssntk.Spectrum.from_kernel(np.diag([1.0, 0.1, 0.01]))
+    # (1 - lambda)^100 against 1e-2.
+    left = np.abs(1 - np.array([1.0, 0.1, 0.01])) ** 100 > 1e-2
+    np.testing.assert_array_equal(spectrum.slow_modes(1.0, 100, 1e-2), np.flatnonzero(left))

@@ -47,8 +47,8 @@ def laws(sweep, side):
     return 2 / (1 + (rho_left * rho_phi) ** 2), 2 / (1 + rho_left**2), np.linalg.eigvalsh(total)[-1]
 
 
-def check(sweep, side, share, ratio, bias):
-    weight, input_weight, constant = laws(sweep, side)
+def check(expected, share, ratio, bias):
+    weight, input_weight, constant = expected
     assert share > 0.99
     # What the other modes add: 2 % at this distance and horizon, as the law's measured error on other networks.
     np.testing.assert_allclose(ratio, [weight, input_weight], rtol=0.02)
@@ -62,9 +62,9 @@ def test_the_shown_network_in_record_and_figure(tmp_path):
     data = store.to_xarray()
     near, far = data.isel(point=0), data.isel(point=1)
     weight, bias = near.sel(block="weight"), near.sel(block="bias")
+    expected = laws(sweep, sweep.side(store.branch()))
     check(
-        sweep,
-        sweep.side(store.branch()),
+        expected,
         float(weight.block_top_two_share),
         near.block_participation_ratio.sel(block=["weight", "input_weight"]),
         float(bias.block_eigenvalues[0]),
@@ -110,7 +110,7 @@ def test_ten_networks_that_nobody_picked():
             continue
         _, point = sweep.measure(side, 0)
         ratios = [point.blocks[name].participation_ratio for name in ("weight", "input_weight")]
-        check(sweep, side, float(point.blocks["weight"].share(2)), ratios, float(point.blocks["bias"].eigenvalues[0]))
+        check(laws(sweep, side), float(point.blocks["weight"].share(2)), ratios, float(point.blocks["bias"].eigenvalues[0]))
         measured += 1
         if measured == 10:
             break
