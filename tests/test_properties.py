@@ -95,10 +95,11 @@ OPEN = {
 }
 
 
-# Other shapes that mean something there: another number of units, of inputs.
+# Other shapes that mean something there: another number of units, of inputs, of points.
 LEGAL = {
     "weight": [(k, k) for k in range(1, 5)],
     "x0": [(k, 2) for k in range(1, 5)],
+    "x_star": [(k, 2) for k in range(1, 5)],
     "us": [(k, 1) for k in range(1, 5)] + [(k, 2, 1) for k in range(1, 5)],
 }
 
