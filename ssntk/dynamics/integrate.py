@@ -7,6 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optimistix as optx
 from jaxtyping import Array, Float, Int
 
 from ssntk.dynamics.probe import Probe
@@ -150,8 +151,9 @@ def solve(
 
     solver = integrator.solver
     if grid is not None and isinstance(solver, diffrax.AbstractImplicitSolver):
-        # On given steps nothing else would tell how well the stages are to be solved.
-        root_finder = diffrax.VeryChord(rtol=integrator.rtol, atol=integrator.atol)
+        # On given steps nothing else would tell how well the stages are to be solved, and no step can be refused because the
+        # chord method, diffrax's default, takes rounding for divergence.
+        root_finder = optx.Newton(rtol=integrator.rtol, atol=integrator.atol)
         solver = eqx.tree_at(lambda s: s.root_finder, solver, root_finder)
     solution = diffrax.diffeqsolve(
         diffrax.ODETerm(field),

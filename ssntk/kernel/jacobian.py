@@ -5,23 +5,29 @@ and parameter derivative `L = dx'/dtheta`; then `S' = Phi S + L`. Rows: one reve
 every row that is observed.
 """
 
+import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from ssntk.dynamics.integrate import Integrator, Trajectory, check_solved, solve
 from ssntk.dynamics.probe import Probe
 from ssntk.errors import as_choice, is_traced
 from ssntk.kernel.products import pull_one, push
-from ssntk.kernel.replay import Replay, record, saved_states
+from ssntk.kernel.replay import Replay, check_room, record, saved_states
+from ssntk.kernel.walk import Walk
 from ssntk.models.base import AbstractStateSpaceModel, check_model
 from ssntk.models.theta import get, put, size, theta_positions
 
-METHODS = ("auto", "segments", "rows", "autodiff")
+# The bytes of the cotangents of theta that are pulled back at a time where steps cannot be replayed: fewer are slower.
+CHUNK_BYTES = 1e9
+
+METHODS = ("auto", "segments", "rows", "chunks", "autodiff")
 
 
 def parameter_jacobian(
@@ -44,9 +50,10 @@ def parameter_jacobian(
       not of its limit; adaptive steps are accepted where they resolve the state and its sensitivity along one random
       direction of theta.
     - `method`: `"segments"` is the recursion over save intervals, and `"rows"` one backward sweep with all rows of an input,
-      both for explicit Runge-Kutta solvers; `"autodiff"` is `jax.jacrev` through `diffeqsolve` on the same steps, for any
-      solver: tens of times slower, kept as the reference; `"auto"` takes rows where an input has at most
-      1.5 n of them, segments elsewhere, and autodiff where the solver is implicit. The answer is the same to 1e-12.
+      both for explicit Runge-Kutta solvers; `"chunks"` pulls some rows at a time back through `diffeqsolve` on the same
+      steps, for any solver, and `"autodiff"` is `jax.jacrev` of that, kept as the reference; `"auto"` takes rows where an
+      input has at most 1.5 n of them, segments elsewhere, and chunks where the solver is implicit
+      ([`kernel_plan`][] tells). The answer is the same to 1e-12.
 
     Raises `ValueError` for arguments that do not fit, `NumericalError` where the solver fails.
     """
@@ -56,17 +63,40 @@ def parameter_jacobian(
     return jacobian_of(record(model, theta_positions(model, of, wrt), probe, integrator, of), method)
 
 
+class Choice(NamedTuple):
+    """A method, and why it was taken."""
+
+    method: str
+    why: str
+
+
+def jacobian_choice(replay: Replay, method: str) -> Choice:
+    """How the Jacobian of a recorded solve is computed. Raises `ValueError` where `method` cannot be."""
+    solver = type(replay.integrator.solver).__name__
+    if method in ("segments", "rows") and not replay.replayable:
+        raise ValueError(f"method {method!r} needs an explicit Runge-Kutta solver, got {solver}")
+    if method != "auto":
+        return Choice(method, "it was asked for")
+    if not replay.replayable:
+        return Choice("chunks", f"{solver} is not an explicit Runge-Kutta method, so that its steps cannot be replayed")
+    rows, n = replay.rows * replay.probe.ts.shape[0], replay.model.n_state
+    # A sweep carries all rows through every step, the recursion n: measured to be even at about 1.5 n (docs/performance.md).
+    if 2 * rows <= 3 * n:
+        return Choice("rows", f"an input has {rows} rows, no more than 1.5 n = {1.5 * n:g}")
+    return Choice("segments", f"an input has {rows} rows, more than 1.5 n = {1.5 * n:g}")
+
+
 def jacobian_of(replay: Replay, method: str = "auto") -> Float[Array, "B T m p"]:
     """J of a recorded solve, (B, T, rows, p), masked."""
-    if method in ("segments", "rows") and not replay.replayable:
-        solver = type(replay.integrator.solver).__name__
-        raise ValueError(f"method {method!r} needs an explicit Runge-Kutta solver, got {solver}")
-    if method == "autodiff" or not replay.replayable:
-        return replay.probe.observed(_by_autodiff(replay))
-    # A sweep carries all rows through every step, the recursion n: measured to be even at about 1.5 n (docs/performance.md).
-    few = 2 * replay.rows * replay.probe.ts.shape[0] <= 3 * replay.model.n_state
-    rows = method == "rows" or (method == "auto" and few)
-    return replay.probe.observed(_by_rows(replay) if rows else _by_segments(replay))
+    chosen = jacobian_choice(replay, method).method
+    check_room(replay.bytes, "Jacobian")
+    by: dict[str, Callable[[Replay], Array]] = {
+        "rows": _by_rows,
+        "segments": _by_segments,
+        "chunks": lambda replay: _by_autodiff(replay, CHUNK_BYTES),
+        "autodiff": lambda replay: _by_autodiff(replay, np.inf),
+    }
+    return replay.probe.observed(by[chosen](replay))
 
 
 @eqx.filter_jit
@@ -86,61 +116,46 @@ def _by_segments(replay: Replay) -> Float[Array, "B T m p"]:
 
 def fold_rows(replay: Replay, visit: Callable[[Any, Array, Array, Array], Any], start: Any) -> Any:
     """`visit(carry, b, k, rows)` over every input b and save time k with its rows (m, p), by the segment recursion."""
-    model, probe, at = replay.model, replay.probe, replay.at
-    theta, n, p = get(model, at), model.n_state, size(model, at)
-    dtype = probe.ts.dtype
-
-    def transition(b: Array, first: Array, last: Array, track: Trajectory) -> tuple[Array, Array]:
-        """Phi (n, n) and L (n, p) of the steps from `first` to `last`."""
-        step = replay.step(b)
-
-        def back(i: Array, carry: tuple[Array, list[Array]]) -> tuple[Array, list[Array]]:
-            cotangents, local = carry
-            j = last - 1 - i
-            _, pull = jax.vjp(lambda theta, x: step(theta, x, j), theta, track.states[j])
-            by_theta, by_x = jax.vmap(pull)(cotangents)
-            return by_x, jax.tree.map(jnp.add, local, by_theta)
-
-        zero = [jnp.zeros((n, *leaf.shape), leaf.dtype) for leaf in theta]
-        phi, local = jax.lax.fori_loop(0, last - first, back, (jnp.eye(n, dtype=dtype), zero))
-        return phi, jnp.concatenate([leaf.reshape(n, -1) for leaf in local], axis=1)
-
-    def observed(b: Array, k: Array, x: Array, sensitivity: Array) -> Array:
-        """The rows at one save time: dg/dx S + dg/dtheta of what is observed."""
-        if replay.observation == "state":
-            return sensitivity
-        observe = replay.observe(b)
-        by_theta, by_x = jax.jacrev(lambda theta, x: observe(theta, x, k), argnums=(0, 1))(theta, x)
-        return by_x @ sensitivity + jnp.concatenate([leaf.reshape(by_x.shape[0], -1) for leaf in by_theta], axis=1)
+    n, rows, p = replay.model.n_state, replay.rows, size(replay.model, replay.at)
+    dtype = replay.probe.ts.dtype
 
     def one(b: Array, carry: Any) -> Any:
-        track = jax.tree.map(lambda leaf: leaf[b], replay.tracks)
+        walk = Walk(replay, b)
+
+        def observed(k: Array, sensitivity: Array) -> Array:
+            """The rows at one save time: dg/dx S + dg/dtheta of what is observed."""
+            if replay.observation == "state":
+                return sensitivity
+            by_theta, by_x = walk.look_back(k, jnp.eye(rows, dtype=dtype))
+            return by_x @ sensitivity + walk.observed_columns(by_theta, rows)
 
         def interval(k: Array, both: tuple[Array, Any]) -> tuple[Array, Any]:
             sensitivity, carry = both
-            phi, local = transition(b, track.saved[k], track.saved[k + 1], track)
-            sensitivity = phi @ sensitivity + local
-            return sensitivity, visit(carry, b, k + 1, observed(b, k + 1, track.states[track.saved[k + 1]], sensitivity))
+            phi, gathered = walk.back(k, jnp.eye(n, dtype=dtype))
+            sensitivity = phi @ sensitivity + walk.columns(gathered[1], n)
+            return sensitivity, visit(carry, b, k + 1, observed(k + 1, sensitivity))
 
         still, first = jnp.zeros((n, p), dtype), jnp.asarray(0)
-        carry = visit(carry, b, first, observed(b, first, track.states[0], still))
-        return jax.lax.fori_loop(0, probe.ts.shape[0] - 1, interval, (still, carry))[1]
+        carry = visit(carry, b, first, observed(first, still))
+        return jax.lax.fori_loop(0, replay.probe.ts.shape[0] - 1, interval, (still, carry))[1]
 
-    return jax.lax.fori_loop(0, probe.n_batch, one, start)
+    return jax.lax.fori_loop(0, replay.probe.n_batch, one, start)
 
 
-def _by_autodiff(replay: Replay) -> Float[Array, "B T m p"]:
-    """`jacrev` through `diffeqsolve`, one input at a time: jointly, every row would be pulled back through every input.
+def _by_autodiff(replay: Replay, most: float) -> Float[Array, "B T m p"]:
+    """Through `diffeqsolve`, one input at a time: jointly, every row would be pulled back through every input.
 
-    On a grid that was accepted adaptively, another number of steps compiles anew.
+    As many rows at a time as take `most` bytes; all of them is `jacrev`. On a grid that was accepted adaptively, another
+    number of steps compiles anew.
     """
     tracks = replay.tracks
     if is_traced(tracks):
-        raise ValueError("method 'autodiff' must see the steps, so it cannot run inside jit")
+        raise ValueError("derivatives through diffeqsolve must see the steps, so they cannot be taken inside jit")
+    chunk = max(1, int(min(most / (replay.bytes / math.prod(replay.shape[:3])), replay.rows * replay.probe.ts.shape[0])))
     rows = []
     for b in range(replay.probe.n_batch):
         grid = tracks.times[b, : int(tracks.saved[b, -1]) + 1]
-        row, again = _differentiated(replay, jnp.asarray(b), grid)
+        row, again = _differentiated(replay, jnp.asarray(b), grid, chunk)
         again = jax.tree.map(lambda leaf: leaf[None], again)
         check_solved(again.result, replay.integrator, saved_states(again))
         rows.append(row)
@@ -148,17 +163,21 @@ def _by_autodiff(replay: Replay) -> Float[Array, "B T m p"]:
 
 
 @eqx.filter_jit
-def _differentiated(replay: Replay, b: Array, grid: Array) -> tuple[Float[Array, "T m p"], Trajectory]:
+def _differentiated(replay: Replay, b: Array, grid: Array, chunk: int) -> tuple[Float[Array, "T m p"], Trajectory]:
     """The rows, and the solve that they were differentiated through."""
-    observe = replay.observe(b)
+    ts, drive = replay.probe.ts, replay.probe.input(b)
 
     def rows(theta: list[Array]) -> tuple[Array, Trajectory]:
         moved = put(replay.model, replay.at, theta)
         trajectory = solve(moved, replay.probe, b, replay.integrator, grid)
-        saved = jnp.arange(replay.probe.ts.shape[0])
-        return jax.vmap(lambda x, k: observe(theta, x, k))(trajectory.states[trajectory.saved], saved), trajectory
+        seen = jax.vmap(lambda t, x: replay.look(theta, t, x, drive(t)))(ts, trajectory.states[trajectory.saved])
+        return seen, trajectory
 
-    by_theta, trajectory = jax.jacrev(rows, has_aux=True)(get(replay.model, replay.at))
+    theta = get(replay.model, replay.at)
+    seen, pull, trajectory = jax.vjp(rows, theta, has_aux=True)
+    every = jnp.eye(seen.size, dtype=seen.dtype).reshape(-1, *seen.shape)
+    (by_theta,) = jax.vmap(pull)(every) if chunk == seen.size else jax.lax.map(pull, every, batch_size=chunk)
+    by_theta = [leaf.reshape(*seen.shape, *leaf.shape[1:]) for leaf in by_theta]
     return jnp.concatenate([leaf.reshape(*leaf.shape[:2], -1) for leaf in by_theta], axis=2), trajectory
 
 
@@ -172,7 +191,7 @@ def initial_state_jacobian(
     """
     as_choice(of, "of", ("state", "readout"))
     check_model(model)
-    replay = record(model, theta_positions(model, "state", None), probe, integrator, of, formed=False)
+    replay = record(model, theta_positions(model, "state", None), probe, integrator, of, formed=None)
     if not replay.replayable:
         raise ValueError(f"integrator must have an explicit solver, got {type(replay.integrator.solver).__name__}")
     still = Replay(replay.model, (), replay.probe, replay.integrator, replay.tracks, of)

@@ -1,14 +1,19 @@
 """The neural tangent kernel of trajectories, and its spectrum."""
 
+import itertools
 from collections.abc import Callable
 from typing import Any, Unpack
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from ssntk.dynamics.integrate import Integrator
 from ssntk.dynamics.probe import Probe
 from ssntk.errors import as_choice
+from ssntk.kernel.choice import kernel_choice
+from ssntk.kernel.gram import site_kernel
 from ssntk.kernel.jacobian import METHODS
 from ssntk.kernel.rows import Asked, rows_of
 from ssntk.kernel.spectrum import Spectrum
@@ -41,7 +46,10 @@ def ntk(
     - `loss_operator`: L in `L K L^T`: `None`, [`TimeDerivative`][], [`Residual`][] or [`Sobolev`][]; before the weights.
     - `preconditioner`: D in `J D^-1 J^T`: `None`, (p,) positive numbers, or a state of `optax.adam`, of which D is
       `sqrt(nu / (1 - 0.999^count)) + 1e-8`.
-    - `of`, `wrt`, `integrator`, `method`: as in [`parameter_jacobian`][].
+    - `of`, `wrt`, `integrator`: as in [`parameter_jacobian`][].
+    - `method`: as there, and `"sites"`: the kernel of the states from inner products between events, without J, for theta
+      that meets signals in matrix products; `"auto"` takes it from about 100 units with few steps a save interval
+      ([`kernel_plan`][] tells). The answer is the same to 1e-12 of the largest entry.
 
     Raises as [`parameter_jacobian`][] does.
     """
@@ -53,9 +61,15 @@ def ntk(
         "preconditioner": preconditioner,
         "integrator": integrator,
     }
-    as_choice(method, "method", METHODS)
-    rows = rows_of(model, probe, **asked).matrix(method)
-    return _contract(rows, rows if other is None else rows_of(model, other, **asked).matrix(method))
+    as_choice(method, "method", (*METHODS, "sites"))
+    if other is None:
+        choice, rows = kernel_choice(rows_of(model, probe, formed="kernel", **asked), method)
+        if choice.method == "sites":
+            return site_kernel(rows)
+        return _with_itself(rows.matrix(choice.method))
+    if method == "sites":
+        raise ValueError("method 'sites' is not possible with another probe")
+    return _contract(rows_of(model, probe, **asked).matrix(method), rows_of(model, other, **asked).matrix(method))
 
 
 def ntk_blocks(
@@ -77,7 +91,7 @@ def ntk_blocks(
     parts = block_positions(model, of, wrt, blocks)
     rows = rows_of(model, probe, **asked).matrix(method)
     chosen = {name: columns(model, theta_positions(model, of, wrt), block) for name, block in parts.items()}
-    return {name: _contract(rows[:, at], rows[:, at]) for name, at in chosen.items()}
+    return {name: _with_itself(rows[:, at]) for name, at in chosen.items()}
 
 
 def fisher(
@@ -93,7 +107,7 @@ def fisher(
     """
     as_choice(method, "method", METHODS)
     rows = rows_of(model, probe, **asked).matrix(method)
-    return _contract(rows.T, rows.T)
+    return _with_itself(rows.T)
 
 
 def ntk_spectrum(
@@ -103,6 +117,7 @@ def ntk_spectrum(
     method: str = "auto",
     eigenvectors: bool = True,
     k: Any = None,
+    exact: bool = False,
     memory: Any = 2e9,
     **asked: Unpack[Asked],
 ) -> Spectrum:
@@ -112,15 +127,32 @@ def ntk_spectrum(
 
     - `k`: only the first k eigenvalues, by Lanczos. The trace and the participation ratio come with their errors where
       they are estimated; what needs every eigenvalue is `None`.
+    - `exact`: with k, trace and participation ratio without estimates: from J where that fits, else from every block of the
+      kernel in turn by its site form (as `method="sites"` of [`ntk`][]), which keeps the cotangents of all events.
     - `memory`: with k, the bytes that J may take; where it would take more, nothing of that size is ever formed.
 
     Raises as [`parameter_jacobian`][] does; without k, `ValueError` where J does not fit into this machine.
     """
     as_choice(method, "method", METHODS)
-    rows = rows_of(model, probe, formed=k is None, **asked)
+    rows = rows_of(model, probe, formed="Jacobian" if k is None else None, **asked)
     if k is not None:
-        return top_spectrum(rows, k, method, memory)
+        return top_spectrum(rows, k, method, memory, exact)
     return Spectrum.from_jacobian(rows.matrix(method), eigenvectors=eigenvectors)
+
+
+# In how many blocks of rows a symmetric product is cut; with b of them (b + 1) / 2b of the work is done.
+BLOCKS = 8
+
+
+@jax.jit
+def _with_itself(rows: Array) -> Array:
+    """R R^T by the blocks on and below its diagonal."""
+    ends = np.linspace(0, rows.shape[0], BLOCKS + 1).astype(int)
+    whole = jnp.zeros((rows.shape[0], rows.shape[0]), rows.dtype)
+    for first, last in itertools.pairwise(ends.tolist()):
+        block = rows[first:last] @ rows[:last].T
+        whole = whole.at[first:last, :last].set(block).at[:first, first:last].set(block[:, :first].T)
+    return whole
 
 
 @jax.jit

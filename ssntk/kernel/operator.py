@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import lineax as lx
 from jaxtyping import Array, Float
 
+from ssntk.kernel.choice import product_rows
+from ssntk.kernel.gram import site_product
 from ssntk.kernel.products import pull, push
 from ssntk.kernel.rows import Asked, Rows, rows_of
 
@@ -28,6 +30,8 @@ class KernelProduct(eqx.Module):
 
     def block(self, vectors: Float[Array, "k rows"]) -> Float[Array, "k rows"]:
         """K times each of k vectors at once, which costs far less than k products."""
+        if self.rows.replay.signals is not None:
+            return site_product(self.rows, vectors)
         return self.forward(self.back(vectors))
 
     def back(self, vectors: Float[Array, "k rows"]) -> Float[Array, "k p"]:
@@ -65,7 +69,7 @@ def ntk_operator(model: Any, probe: Any, **asked: Unpack[Asked]) -> lx.FunctionL
     Keyword arguments as in [`ntk`][]; the solver must be an explicit Runge-Kutta method. Raises as
     [`parameter_jacobian`][] does.
     """
-    product = product_of(rows_of(model, probe, formed=False, **asked))
+    product = product_of(rows_of(model, probe, formed=None, **asked))
     structure = jax.ShapeDtypeStruct((product.n_rows,), product.rows.replay.probe.ts.dtype)
     tags = frozenset({lx.symmetric_tag, lx.positive_semidefinite_tag})
     return lx.FunctionLinearOperator(product, structure, tags, closure_convert=False)
@@ -76,4 +80,4 @@ def product_of(rows: Rows) -> KernelProduct:
     if not rows.replay.replayable:
         solver = type(rows.replay.integrator.solver).__name__
         raise ValueError(f"integrator must have an explicit solver for products without the Jacobian, got {solver}")
-    return KernelProduct(rows)
+    return KernelProduct(product_rows(rows))

@@ -38,6 +38,10 @@ class Replay(eqx.Module):
     integrator: Integrator
     tracks: Trajectory
     observation: str = eqx.field(static=True)
+    # For each view of theta at a site (`ssntk.kernel.sites`) its signals (B, T - 1, E, i) over save intervals of at most
+    # `longest` steps; `None` where theta is differentiated as it is.
+    signals: Any = None
+    longest: int = eqx.field(static=True, default=0)
 
     @property
     def rows(self) -> int:
@@ -59,59 +63,63 @@ class Replay(eqx.Module):
         """Whether the steps are those of an explicit Runge-Kutta method, and can be taken again one by one."""
         return tableau(self.integrator.solver) is not None
 
-    def step(self, b: Any) -> Callable[[list[Array], Array, Array], Array]:
-        """(theta, x, j) -> the state after step j of input b, taken from x."""
-        drive, times = self.probe.input(b), self.tracks.times[b]
+    def field(self, theta: list[Array], t: Array, x: Array, u: Array) -> Array:
+        """The velocity of the state; of a map, the next state."""
+        moved = put(self.model, self.at, theta)
+        return moved.advance(t, x, u) if isinstance(moved, EulerMap) else moved.vector_field(t, x, u)
 
-        def taken(theta: list[Array], x: Array, j: Array) -> Array:
-            moved = put(self.model, self.at, theta)
-            if isinstance(moved, EulerMap):
-                return moved.advance(times[j], x, drive(times[j]))
-            return rk_step(
-                self.integrator.solver, lambda t, x: moved.vector_field(t, x, drive(t)), times[j], times[j + 1], x
-            )
+    def step(self, field: Callable[[Array, Array], Array], t0: Array, t1: Array, x: Array) -> Array:
+        """The state at t1 after one step from x at t0, where `field(t, x)` is the velocity, or the next state of a map."""
+        if isinstance(self.model, EulerMap):
+            return field(t0, x)
+        return rk_step(self.integrator.solver, field, t0, t1, x)
 
-        return taken
-
-    def observe(self, b: Any) -> Callable[[list[Array], Array, Array], Array]:
-        """(theta, x, k) -> what is observed of the state x at save time k of input b."""
-        drive, ts = self.probe.input(b), self.probe.ts
-
-        def seen(theta: list[Array], x: Array, k: Array) -> Array:
-            moved = put(self.model, self.at, theta)
-            if self.observation == "state":
-                return x
-            if self.observation == "readout":
-                return moved.readout(x)
-            still = jax.lax.stop_gradient(x) if self.observation == "residual" else x
-            velocity = moved.vector_field(ts[k], still, drive(ts[k]))
-            return jax.jvp(moved.readout, (x,), (velocity,))[1] if self.observation == "readout rate" else velocity
-
-        return seen
+    def look(self, theta: list[Array], t: Array, x: Array, u: Array) -> Array:
+        """What is observed of the state x at time t."""
+        moved = put(self.model, self.at, theta)
+        if self.observation == "state":
+            return x
+        if self.observation == "readout":
+            return moved.readout(x)
+        still = jax.lax.stop_gradient(x) if self.observation == "residual" else x
+        velocity = moved.vector_field(t, still, u)
+        return jax.jvp(moved.readout, (x,), (velocity,))[1] if self.observation == "readout rate" else velocity
 
 
 def record(
-    model: Any, at: Positions, probe: Any, integrator: Integrator | None, observation: str, *, formed: bool = True
+    model: Any,
+    at: Positions,
+    probe: Any,
+    integrator: Integrator | None,
+    observation: str,
+    *,
+    formed: str | None = "Jacobian",
 ) -> Replay:
     """Solve every input of `probe` and keep the steps.
 
-    Raises `ValueError`, also where the Jacobian is to be `formed` and cannot fit into this machine, and `NumericalError`
-    where the solver fails.
+    Raises `ValueError`, also where what is to be `formed`, the `"Jacobian"` or the `"kernel"`, cannot fit into this machine,
+    and `NumericalError` where the solver fails.
     """
     check_model(model)
     probe = as_instance(probe, "probe", Probe).fit(model)
-    rows = model.n_output if observation.startswith("readout") else model.n_state
-    needed = probe.n_batch * probe.ts.shape[0] * rows * size(model, at) * np.dtype(probe.ts.dtype).itemsize
-    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if formed and needed > 0.9 * there:
-        raise ValueError(
-            f"the Jacobian would take {needed / 1e9:.3g} GB of the {there / 1e9:.3g} there are: ask ntk_spectrum for the "
-            "top k eigenvalues, use ntk_operator, or choose fewer parameters by wrt"
-        )
+    each = model.n_output if observation.startswith("readout") else model.n_state
+    rows, itemsize = probe.n_batch * probe.ts.shape[0] * each, np.dtype(probe.ts.dtype).itemsize
+    if formed is not None:
+        check_room(rows * (rows if formed == "kernel" else size(model, at)) * itemsize, formed)
     integrator, grid = steps_of(model, integrator, probe.ts)
     tracks = _record(model, at, probe, integrator, grid)
     check_solved(tracks.result, integrator, saved_states(tracks))
     return Replay(model, at, probe, integrator, tracks, observation)
+
+
+def check_room(needed: Any, what: str) -> None:
+    """`ValueError` where something of `needed` bytes cannot fit into this machine."""
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > 0.9 * there:
+        raise ValueError(
+            f"the {what} would take {needed / 1e9:.3g} GB of the {there / 1e9:.3g} there are: ask ntk_spectrum for the "
+            "top k eigenvalues, use ntk_operator, or choose fewer parameters by wrt"
+        )
 
 
 def saved_states(tracks: Trajectory) -> Array:

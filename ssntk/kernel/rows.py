@@ -57,7 +57,7 @@ def rows_of(
     model: Any,
     probe: Any,
     *,
-    formed: bool = True,
+    formed: str | None = "Jacobian",
     of: str = "state",
     wrt: Callable[[Any], PyTree] | None = None,
     weights: Any = None,
@@ -67,7 +67,7 @@ def rows_of(
 ) -> Rows:
     """Check what is asked for, solve, and keep what acts on the Jacobian. Arguments as in `ntk`.
 
-    `formed`: whether J itself will be, so that `ValueError` is raised where it cannot fit into this machine.
+    `formed`: `"Jacobian"`, `"kernel"` or `None`, what will be, so that `ValueError` is raised where it cannot fit.
     """
     as_choice(of, "of", ("state", "readout"))
     check_model(model)

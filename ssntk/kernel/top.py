@@ -10,39 +10,51 @@ import scipy.sparse.linalg
 from jaxtyping import Array
 
 from ssntk.errors import NumericalError, as_count, as_scalar
+from ssntk.kernel.choice import kernel_choice
+from ssntk.kernel.gram import site_sums
 from ssntk.kernel.jacobian import fold_rows
 from ssntk.kernel.operator import product_of
+from ssntk.kernel.replay import check_room
 from ssntk.kernel.rows import Rows
 from ssntk.kernel.spectrum import Rest, Spectrum
+from ssntk.kernel.walk import Walk
 
 # Probes of the estimates: added a block at a time, until both errors are small or there are enough.
-BLOCK, MOST_PROBES = 16, 256
+BLOCK, MOST_BLOCK, MOST_PROBES = 16, 64, 256
 GOOD_TRACE, GOOD_RATIO = 0.003, 0.006
 
 
-def top_spectrum(rows: Rows, k: Any, method: str, memory: Any) -> Spectrum:
+def top_spectrum(rows: Rows, k: Any, method: str, memory: Any, exact: bool = False) -> Spectrum:
     """The first k eigenvalues, by Lanczos (ARPACK), from a Jacobian that fits into `memory` bytes or else without one.
 
     The trace is exact where the rows can be streamed; otherwise it and tr K^2 are Hutchinson's estimates on what the top
-    eigenvectors leave, with their standard errors.
+    eigenvectors leave, with their standard errors. With `exact` both are summed over all blocks of the kernel.
     """
     replay = rows.replay
     total, p = math.prod(replay.shape[:3]), replay.shape[3]
     limit, dtype = float(as_scalar(memory, "memory", positive=True)), np.dtype(replay.probe.ts.dtype)
     if as_count(k, "k") >= min(total, p):
         raise ValueError(f"k must be below the number of rows and of parameters, {min(total, p)}, got {k}")
-    exact = None
+    trace = square = None
+    block_size = BLOCK
     if replay.bytes <= limit or not replay.replayable:
         matrix = np.asarray(rows.matrix(method))
-        exact = np.square(matrix).sum()
+        trace = np.square(matrix).sum()
+        square = _square(matrix) if exact else None
 
         def block(vectors: np.ndarray) -> np.ndarray:
             return (vectors @ matrix) @ matrix.T
     else:
+        if exact:
+            trace, square = _exact_sums(rows)
         product = product_of(rows)
+        if product.rows.replay.signals is not None:
+            # What a vector takes: the cotangents of all events, their tangents, and what becomes of both.
+            each = 4 * sum(s[..., 0].size for s in product.rows.replay.signals) * replay.model.n_state * dtype.itemsize
+            block_size = int(min(max(0.5 * limit / each, BLOCK), MOST_BLOCK))
         streamable = rows.over_time is None or rows.over_time.ndim == 1
-        if streamable and 4 * replay.model.n_state * p * dtype.itemsize <= limit:
-            exact = float(_trace(rows))
+        if trace is None and streamable and 4 * replay.model.n_state * p * dtype.itemsize <= limit:
+            trace = float(_trace(rows))
 
         def block(vectors: np.ndarray) -> np.ndarray:
             return np.asarray(product.block(jnp.asarray(vectors)))
@@ -50,9 +62,37 @@ def top_spectrum(rows: Rows, k: Any, method: str, memory: Any) -> Spectrum:
     values, vectors = _lanczos(block, total, k, dtype)
     if not values[0] > 0:
         raise NumericalError("the kernel is zero to rounding: it has no top eigenvalues")
-    rest = _rest(block, values, vectors, exact)
+    if square is None:
+        rest = _rest(block, block_size, values, vectors, trace)
+    else:
+        rest = Rest(*(jnp.asarray(value, dtype) for value in (trace, square, 0.0, 0.0)))
     floor = float(max(total, p) * np.finfo(dtype).eps)
     return Spectrum(jnp.asarray(values, dtype), floor, jnp.asarray(vectors, dtype), 0, rest)
+
+
+def _square(matrix: np.ndarray) -> float:
+    """tr K^2 of K = J J^T, a block of the smaller of K and J^T J at a time."""
+    short = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
+    return float(sum(np.square(short[i : i + 512] @ short.T).sum() for i in range(0, short.shape[0], 512)))
+
+
+def _exact_sums(rows: Rows) -> tuple[float, float]:
+    """tr K and tr K^2 by the site form; `ValueError` where it is not possible, or does not fit."""
+    if rows.over_time is not None and rows.over_time.ndim == 2:
+        raise ValueError(
+            "exact must be False for a Sobolev loss without J: its blocks are not those of the kernel; raise memory"
+        )
+    try:
+        ready = kernel_choice(rows, "sites")[1]
+    except ValueError as error:
+        needed = rows.replay.bytes / 1e9
+        raise ValueError(f"exact needs the Jacobian here, memory = {needed:.3g}e9 bytes at least: {error}") from error
+    n, signals = ready.replay.model.n_state, ready.replay.signals
+    sides = (view.index.shape[0] for view in Walk(ready.replay, 0, opened=True).cut.views)
+    events = sum(signal[..., 0].size * side for signal, side in zip(signals, sides, strict=True))
+    check_room(events * n * np.dtype(ready.replay.probe.ts.dtype).itemsize, "cotangents of all events")
+    trace, square = site_sums(ready)
+    return float(trace), float(square)
 
 
 def _lanczos(block: Any, total: int, k: int, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
@@ -68,7 +108,7 @@ def _lanczos(block: Any, total: int, k: int, dtype: np.dtype) -> tuple[np.ndarra
     return np.maximum(values[::-1], 0.0), vectors[:, ::-1]
 
 
-def _rest(block: Any, values: np.ndarray, vectors: np.ndarray, exact: Any) -> Rest:
+def _rest(block: Any, size: int, values: np.ndarray, vectors: np.ndarray, exact: Any) -> Rest:
     """tr K and tr K^2 with their errors, from random signs of which the top eigenvectors were taken out."""
     random = np.random.default_rng(1)
     linear: list[float] = []
@@ -76,7 +116,7 @@ def _rest(block: Any, values: np.ndarray, vectors: np.ndarray, exact: Any) -> Re
     top, top_square = values.sum(), np.square(values).sum()
     trace = total = trace_error = ratio_error = 0.0
     while len(linear) < MOST_PROBES:
-        signs = random.choice([-1.0, 1.0], size=(BLOCK, vectors.shape[0])).astype(vectors.dtype)
+        signs = random.choice([-1.0, 1.0], size=(size, vectors.shape[0])).astype(vectors.dtype)
         signs -= (signs @ vectors) @ vectors.T
         answer = block(signs)
         answer = answer - (answer @ vectors) @ vectors.T

@@ -1,0 +1,155 @@
+"""The kernel from inner products between events, without anything of the size of theta: the site form K = P M P^T.
+
+With the state transitions Phi_k and the parameter derivatives L_k of the save intervals, `S_{k+1} = Phi_k S_k + L_k` and
+`K_kl = S_k S_l^T`. So `K_{k+1,l} = Phi_k K_kl + X_kl` with `X_kl = L_k S_l^T`, and `X_{k,l+1} = X_kl Phi_l^T + L_k L_l^T`.
+In `L_k L_l^T = sum_ef (a_e . a_f) G_e G_f^T`, over the events e of one interval and f of the other, with signals a and
+cotangents G, no parameter occurs.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ssntk.kernel.replay import Replay
+from ssntk.kernel.rows import Rows
+from ssntk.kernel.walk import Walk
+
+Visit = Callable[[Any, tuple[Array, Array], tuple[Array, Array], Array], Any]
+
+
+@eqx.filter_jit
+def site_kernel(rows: Rows) -> Float[Array, "rows rows"]:
+    """The kernel of the states of a replay that has signals."""
+    batch, times, n, _ = rows.replay.shape
+
+    def visit(whole: Array, at: tuple[Array, Array], to: tuple[Array, Array], block: Array) -> Array:
+        return whole.at[at[0], at[1], :, to[0], to[1]].set(block).at[to[0], to[1], :, at[0], at[1]].set(block.T)
+
+    whole = jnp.zeros((batch, times, n, batch, times, n), rows.replay.probe.ts.dtype)
+    whole = fold_blocks(rows.replay, visit, whole)
+    for _ in range(2):
+        # On the rows, and then on the columns.
+        acted = rows.on_time(rows.replay.probe.observed(whole.reshape(batch, times, n, -1)))
+        whole = acted.reshape(batch * times * n, -1).T
+    return whole
+
+
+@eqx.filter_jit
+def site_sums(rows: Rows) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """The traces of K and of K^2, block by block; weights on the time axis must be diagonal."""
+    batch, times, n, _ = rows.replay.shape
+    ones = jnp.ones((batch, times, n, 1), rows.replay.probe.ts.dtype)
+    weights = rows.on_time(rows.replay.probe.observed(ones))[..., 0]
+
+    def visit(sums: tuple[Array, Array], at: tuple[Array, Array], to: tuple[Array, Array], block: Array) -> Any:
+        block = weights[at][:, None] * block * weights[to][None]
+        same = (at[0] == to[0]) & (at[1] == to[1])
+        square = jnp.sum(jnp.square(block))
+        return sums[0] + jnp.where(same, jnp.trace(block), 0), sums[1] + jnp.where(same, square, 2 * square)
+
+    zero = jnp.zeros((), rows.replay.probe.ts.dtype)
+    return fold_blocks(rows.replay, visit, (zero, zero))
+
+
+def fold_blocks(replay: Replay, visit: Visit, start: Any) -> Any:
+    """`visit(carry, (b, k), (c, l), block)` over the blocks (n, n) of the kernel of the states for which (c, l) is at most
+    (b, k); those at the first save time are zero, and left out."""
+    batch, times, n, _ = replay.shape
+    signals, eye = replay.signals, jnp.eye(n, dtype=replay.probe.ts.dtype)
+
+    def swept(b: Array) -> tuple[Array, list[Array], Array]:
+        walk = Walk(replay, b, opened=True)
+
+        def interval(k: Array) -> tuple[Array, list[Array], Array]:
+            transition, (met, raw) = walk.back(k, eye)
+            others = [leaf.reshape(n, -1) for leaf in raw]
+            return transition, met, jnp.concatenate([*others, jnp.zeros((n, 0), eye.dtype)], axis=1)
+
+        return jax.lax.map(interval, jnp.arange(times - 1))
+
+    transitions, met, others = jax.lax.map(swept, jnp.arange(batch))
+
+    def local(at: tuple[Array, Array], to: tuple[Array, Array]) -> Array:
+        """L L'^T of two intervals."""
+        total = others[at] @ others[to].T
+        for signal, cotangents in zip(signals, met, strict=True):
+            inner, mine, theirs = signal[to] @ signal[at].T, cotangents[at], cotangents[to]
+            mixed = (inner @ mine.reshape(mine.shape[0], -1)).reshape(mine.shape)
+            total = jax.lax.fori_loop(0, mine.shape[0], lambda e, total, m=mixed, f=theirs: total + m[e] @ f[e].T, total)
+        return total
+
+    def input_(b: Array, carry: Any) -> Any:
+        def interval(k: Array, carry: Any) -> Any:
+            def other(c: Array, carry: Any) -> Any:
+                def column(to: Array, carry: Any) -> Any:
+                    ahead, before, row, carry = carry
+                    ahead = ahead @ transitions[c, to].T + local((b, k), (c, to))
+                    # On the diagonal the block above is the one to the left, transposed.
+                    above = jnp.where((c == b) & (to == k), before.T, row[c, to])
+                    block = transitions[b, k] @ above + ahead
+                    return ahead, block, row.at[c, to].set(block), visit(carry, (b, k + 1), (c, to + 1), block)
+
+                zero = jnp.zeros_like(eye)
+                count = jnp.where(c < b, times - 1, k + 1)
+                return jax.lax.fori_loop(0, count, column, (zero, zero, *carry))[2:]
+
+            return jax.lax.fori_loop(0, b + 1, other, carry)
+
+        # The blocks of this input's row before the interval, at all save times but the first.
+        row = jnp.zeros((batch, times - 1, n, n), eye.dtype)
+        return jax.lax.fori_loop(0, times - 1, interval, (row, carry))[1]
+
+    return jax.lax.fori_loop(0, batch, input_, start)
+
+
+@eqx.filter_jit
+def site_product(rows: Rows, vectors: Float[Array, "k rows"]) -> Float[Array, "k rows"]:
+    """K times each of k vectors: back to cotangents of the events, by inner products of signals to tangents, and forth."""
+    replay, k = rows.replay, vectors.shape[0]
+    batch, times, m, _ = replay.shape
+    cotangents = jnp.moveaxis(vectors.reshape(k, batch, times, m), 0, -1)
+    cotangents = jnp.moveaxis(replay.probe.observed(rows.on_time(cotangents, transpose=True)), -1, 0)
+
+    def back(leaves: dict[int, Array], b: Array) -> tuple[dict[int, Array], list[Array]]:
+        walk, mine = Walk(replay, b, opened=True), cotangents[:, b]
+
+        def add(leaves: dict[int, Array], which: tuple[int, ...], parts: list[Array]) -> dict[int, Array]:
+            return leaves | {i: leaves[i] + part for i, part in zip(which, parts, strict=True)}
+
+        def interval(carry: Any, i: Array) -> Any:
+            moving, leaves = carry
+            by_theta, by_x = walk.look_back(i + 1, mine[:, i + 1])
+            moving, (met, raw) = walk.back(i, moving + by_x)
+            return (moving, add(add(leaves, walk.seen.raw, by_theta), walk.cut.raw, raw)), met
+
+        still = jnp.zeros((k, replay.model.n_state), vectors.dtype)
+        (_, leaves), met = jax.lax.scan(interval, (still, leaves), jnp.arange(times - 1), reverse=True)
+        return add(leaves, walk.seen.raw, walk.look_back(0, mine[:, 0])[0]), met
+
+    def forth(_: None, given: tuple[Array, list[Array]]) -> tuple[None, Array]:
+        b, met = given
+        walk = Walk(replay, b, opened=True)
+
+        def interval(moving: Array, at: tuple[Array, list[Array]]) -> tuple[Array, Array]:
+            i, met = at
+            moving = walk.forth(i, moving, met, [leaves[j] for j in walk.cut.raw])
+            return moving, walk.look_forth(i + 1, moving, leaves)
+
+        still = jnp.zeros((k, replay.model.n_state), vectors.dtype)
+        _, seen = jax.lax.scan(interval, still, (jnp.arange(times - 1), met))
+        return None, jnp.concatenate([walk.look_forth(0, still, leaves)[None], seen])
+
+    first = Walk(replay, 0, opened=True)
+    plain = {i: jnp.zeros((k, *leaf.shape), leaf.dtype) for i, leaf in enumerate(first.theta) if i not in first.cut.dense}
+    leaves, met = jax.lax.scan(back, plain, jnp.arange(batch))
+    tangents = []
+    for signal, cotangent in zip(replay.signals, met, strict=True):
+        flat = signal.reshape(-1, signal.shape[-1])
+        tangents.append(((flat @ flat.T) @ cotangent.reshape(flat.shape[0], -1)).reshape(cotangent.shape))
+    _, observed = jax.lax.scan(forth, None, (jnp.arange(batch), tangents))
+    acted = rows.on_time(replay.probe.observed(jnp.moveaxis(observed, 2, -1)))
+    return jnp.moveaxis(acted, -1, 0).reshape(k, -1)

@@ -1,0 +1,239 @@
+"""Sites: where a leaf of theta meets a signal in a matrix product, `z = W a`.
+
+There the derivative along W is an outer product of a cotangent at z with the signal a, so that a backward sweep need carry
+no more than cotangents of the size of z, and many of them become one matrix product. Sites are found in the traced
+computation; a leaf that is used in any other way is differentiated as it is. `agree` tells whether both give the same.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun
+from jaxtyping import Array, Float
+
+# The least that either side of an opened view has: outer products with less cost nothing.
+LEAST = 32
+
+
+class View(NamedTuple):
+    """Entries of a leaf of theta, as (o, i) positions in the raveled leaf once they are at a site."""
+
+    leaf: int
+    index: np.ndarray
+
+    @property
+    def key(self) -> tuple[int, tuple[int, ...], bytes]:
+        return self.leaf, self.index.shape, self.index.tobytes()
+
+
+class Site(NamedTuple):
+    """A matrix product with a view of theta: `product(a) = W a`, for signals a (q, i) and answers z (q, o)."""
+
+    view: View
+    product: Callable[[Array], Array]
+
+
+class Opened:
+    """A function `(theta, *arguments) -> array`, traced once, whose sites can be reached."""
+
+    def __init__(self, function: Callable[..., Array], theta: Sequence[Array], *arguments: Any):
+        self.closed = jax.make_jaxpr(function)(list(theta), *arguments)
+        self.shapes = [leaf.shape for leaf in theta]
+        self.met: list[View] = []
+        self.elsewhere: set[int] = set()
+
+        def look(site: Site, signal: Array) -> Array:
+            self.met.append(site.view)
+            return site.product(signal)
+
+        jax.eval_shape(lambda *given: self(*given, dense=range(len(theta)), at_site=look), list(theta), *arguments)
+
+    def __call__(
+        self, theta: Sequence[Array], *arguments: Any, dense: Any, at_site: Callable[[Site, Array], Array]
+    ) -> Array:
+        """The function's value where `at_site(site, signal)` gives the answer of each site of the leaves `dense`."""
+        views = [
+            View(i, np.arange(int(np.prod(shape))).reshape(shape)) if i in dense else None
+            for i, shape in enumerate(self.shapes)
+        ]
+        given = [*theta, *arguments]
+        views += [None] * len(arguments)
+        (value,), (left,) = _evaluate(self.closed, given, views, at_site, self.elsewhere)
+        if left is not None:
+            self.elsewhere.add(left.leaf)
+        return value
+
+
+def _evaluate(
+    closed: ClosedJaxpr,
+    given: Sequence[Any],
+    views: Sequence[View | None],
+    at_site: Callable[[Site, Array], Array],
+    elsewhere: set[int],
+) -> tuple[list[Any], list[View | None]]:
+    """The outputs of a traced function, and which of them are views; leaves that meet anything but a site go `elsewhere`."""
+    jaxpr = closed.jaxpr
+    values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*closed.consts, *given], strict=True))
+    known = {var: view for var, view in zip(jaxpr.invars, views, strict=True) if view is not None}
+
+    def view_of(atom: Any) -> View | None:
+        return None if isinstance(atom, Literal) else known.get(atom)
+
+    def value_of(atom: Any) -> Any:
+        return atom.val if isinstance(atom, Literal) else values[atom]
+
+    for eqn in jaxpr.eqns:
+        inputs, met = [value_of(atom) for atom in eqn.invars], [view_of(atom) for atom in eqn.invars]
+        outputs, kept = None, [None] * len(eqn.outvars)
+        if any(view is not None for view in met):
+            if eqn.primitive.name in ("jit", "pjit"):
+                outputs, kept = _evaluate(eqn.params["jaxpr"], inputs, met, at_site, elsewhere)
+            elif eqn.primitive.name in _MOVED and met[0] is not None:
+                moved = _MOVED[eqn.primitive.name](met[0].index, eqn.params)
+                kept = [None if moved is None else View(met[0].leaf, moved)]
+                if moved is None:
+                    elsewhere.add(met[0].leaf)
+            elif _is_site(eqn, met):
+                outputs = [_at_site(eqn, inputs, met, at_site)]
+            else:
+                elsewhere.update(view.leaf for view in met if view is not None)
+        if outputs is None:
+            outputs = _alone(jaxpr, eqn)(values)
+        values.update(zip(eqn.outvars, outputs, strict=True))
+        known.update((var, view) for var, view in zip(eqn.outvars, kept, strict=True) if view is not None)
+    return [value_of(atom) for atom in jaxpr.outvars], [view_of(atom) for atom in jaxpr.outvars]
+
+
+def _alone(jaxpr: Any, eqn: Any) -> Callable[[dict[Any, Any]], list[Any]]:
+    """One step of a computation as a function of the values so far."""
+    needed = list(dict.fromkeys(atom for atom in eqn.invars if not isinstance(atom, Literal)))
+    one = jaxpr.replace(constvars=[], invars=needed, outvars=eqn.outvars, eqns=[eqn], effects=eqn.effects)
+    run = jaxpr_as_fun(ClosedJaxpr(one, []))
+    return lambda values: run(*(values[atom] for atom in needed))
+
+
+# What only moves entries, done to an array of positions; `None` where it cannot be.
+_MOVED: dict[str, Callable[[np.ndarray, dict[str, Any]], np.ndarray | None]] = {
+    "transpose": lambda index, params: index.transpose(params["permutation"]),
+    "reshape": lambda index, params: index.reshape(params["new_sizes"]) if params.get("dimensions") is None else None,
+    "squeeze": lambda index, params: index.squeeze(params["dimensions"]),
+    "slice": lambda index, params: index[
+        tuple(
+            slice(*bounds)
+            for bounds in zip(
+                params["start_indices"], params["limit_indices"], params["strides"] or [1] * index.ndim, strict=True
+            )
+        )
+    ],
+}
+
+
+def _is_site(eqn: Any, met: Sequence[View | None]) -> bool:
+    """Whether a step of the computation is the product of one view, a matrix, with something that is none."""
+    if eqn.primitive.name != "dot_general" or (met[0] is None) == (met[1] is None):
+        return False
+    contracted, batched = eqn.params["dimension_numbers"]
+    view = met[0] if met[1] is None else met[1]
+    dtypes = {atom.aval.dtype for atom in (*eqn.invars, *eqn.outvars)}
+    return view is not None and view.index.ndim == 2 and len(contracted[0]) == 1 and not batched[0] and len(dtypes) == 1
+
+
+def _at_site(eqn: Any, inputs: Sequence[Any], met: Sequence[View | None], at_site: Callable[[Site, Array], Array]) -> Array:
+    """Bring a product into the form `z = W a` with a (q, i) and z (q, o), ask `at_site`, and bring its answer back."""
+    left = met[0] is not None
+    view, other = (met[0], inputs[1]) if left else (met[1], inputs[0])
+    assert view is not None
+    along_view, along_other = (axes[0] for axes in eqn.params["dimension_numbers"][0][:: 1 if left else -1])
+    index = view.index if along_view == 1 else view.index.T
+    size = index.shape[1]
+    signal = jnp.moveaxis(other, along_other, -1)
+    free = signal.shape[:-1]
+
+    def product(signal: Array) -> Array:
+        back = jnp.moveaxis(signal.reshape(*free, size), -1, along_other)
+        pair = (inputs[0], back) if left else (back, inputs[1])
+        answer = eqn.primitive.bind(*pair, **eqn.params)
+        return (jnp.moveaxis(answer, 0, -1) if left else answer).reshape(-1, index.shape[0])
+
+    answer = at_site(Site(View(view.leaf, index), product), signal.reshape(-1, size)).reshape(*free, index.shape[0])
+    return jnp.moveaxis(answer, -1, 0) if left else answer
+
+
+def held(site: Site, signal: Array, answer: Array) -> Array:
+    """The answer of a site that is known already: its value as given, its derivative `W da` and that along `answer`."""
+
+    @jax.custom_jvp
+    def value(signal: Array, answer: Array) -> Array:
+        return answer
+
+    @value.defjvp
+    def _(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+        return primals[1], site.product(tangents[0]) + tangents[1]
+
+    return value(signal, answer)
+
+
+def used(function: Callable[..., Array], theta: Sequence[Array], *arguments: Any) -> tuple[int, ...]:
+    """Which leaves of theta a function may depend on."""
+    jaxpr = jax.make_jaxpr(function)(list(theta), *arguments).jaxpr
+    there = {id(atom) for atom in (*jaxpr.outvars, *(atom for eqn in jaxpr.eqns for atom in eqn.invars))}
+    return tuple(i for i, var in enumerate(jaxpr.invars[: len(theta)]) if id(var) in there)
+
+
+class Cut(NamedTuple):
+    """How theta is cut for a function: `views`, the parts that are met at sites, and `raw`, the other leaves."""
+
+    views: tuple[View, ...]
+    raw: tuple[int, ...]
+
+    @property
+    def dense(self) -> frozenset[int]:
+        return frozenset(view.leaf for view in self.views)
+
+    def number(self, view: View) -> int:
+        """Which of the views this is."""
+        return next(i for i, mine in enumerate(self.views) if mine.key == view.key)
+
+
+def cut(function: Opened, theta: Sequence[Array]) -> Cut:
+    """Cut theta at the sites of a function.
+
+    A leaf is raw where a view of it is small, where it is used otherwise too, and where two views overlap without being one.
+    """
+    views = {view.key: view for view in function.met}
+    raw = function.elsewhere | {view.leaf for view in views.values() if min(view.index.shape) < LEAST}
+    taken = [np.zeros(leaf.size, bool) for leaf in theta]
+    for view in views.values():
+        if taken[view.leaf][view.index].any():
+            raw.add(view.leaf)
+        taken[view.leaf][view.index] = True
+    raw |= {i for i in range(len(theta)) if not taken[i].any()}
+    chosen = sorted(
+        (view for view in views.values() if view.leaf not in raw), key=lambda view: (view.leaf, view.index.min())
+    )
+    return Cut(tuple(chosen), tuple(sorted(raw)))
+
+
+def uncut(leaves: Sequence[int]) -> Cut:
+    """These leaves as they are."""
+    return Cut((), tuple(leaves))
+
+
+def columns_of(parts: Cut, theta: Sequence[Array], found: Sequence[Array], k: int) -> Float[Array, "k p"]:
+    """(k, p) from what was found for each view (k, o, i) and then for each raw leaf (k, *shape); zeros elsewhere."""
+    starts = np.cumsum([0, *(leaf.size for leaf in theta)])
+    at = [starts[view.leaf] + view.index.ravel() for view in parts.views]
+    at += [np.arange(starts[i], starts[i + 1]) for i in parts.raw]
+    pieces = sorted(zip(at, found, strict=True), key=lambda piece: piece[0].min(initial=0))
+    order = np.concatenate([index for index, _ in pieces]) if pieces else np.zeros(0, int)
+    if not pieces:
+        return jnp.zeros((k, starts[-1]), theta[0].dtype if theta else float)
+    joined = jnp.concatenate([part.reshape(k, -1) for _, part in pieces], axis=1)
+    if np.array_equal(order, np.arange(starts[-1])):
+        return joined
+    where = np.full(starts[-1], order.size)
+    where[order] = np.arange(order.size)
+    return jnp.take(jnp.pad(joined, ((0, 0), (0, 1))), where, axis=1)

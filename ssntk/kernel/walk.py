@@ -1,0 +1,182 @@
+"""Walking a recorded solve backwards with cotangents, or forwards with tangents, interval by interval.
+
+The derivative along the weights of a site is a sum over events (a site in a stage of a step) of outer products, cotangent
+times signal. A walk that is opened hands out the cotangents of the events as they are, for those of the replay's signals.
+"""
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ssntk.kernel.replay import Replay
+from ssntk.kernel.sites import Cut, Opened, Site, columns_of, cut, held, uncut, used
+from ssntk.models.theta import get
+
+# What a save interval makes of k cotangents: for each view those at its events (E, k, o), for each raw leaf (k, *shape).
+Gathered = tuple[list[Array], list[Array]]
+
+
+class Walk:
+    """Sweeps over one input of a recorded solve, with its sites opened or not; made anew inside every compiled function."""
+
+    def __init__(self, replay: Replay, b: Any, opened: bool = False):
+        self.replay, self.theta = replay, get(replay.model, replay.at)
+        self.track = jax.tree.map(lambda leaf: leaf[b], replay.tracks)
+        self.drive = replay.probe.input(b)
+        t, x = self.track.times[0], self.track.states[0]
+        at = t, x, jax.eval_shape(self.drive, t)
+        self.field = Opened(replay.field, self.theta, *at) if opened else None
+        self.cut: Cut = uncut(range(len(self.theta))) if self.field is None else cut(self.field, self.theta)
+        self.raw = [self.theta[i] for i in self.cut.raw]
+        self.seen = uncut(used(replay.look, self.theta, *at))
+
+    def step(self, raw: list[Array], x: Array, j: Array, at_site: Callable[[Site, Array], Array]) -> Array:
+        """The state after step j from x, with `at_site` at every site."""
+        theta = list(self.theta)
+        for i, leaf in zip(self.cut.raw, raw, strict=True):
+            theta[i] = leaf
+        times = self.track.times
+        return self.replay.step(lambda t, x: self.velocity(theta, t, x, at_site), times[j], times[j + 1], x)
+
+    def velocity(self, theta: list[Array], t: Array, x: Array, at_site: Callable[[Site, Array], Array]) -> Array:
+        """What the field gives, with `at_site` at every site."""
+        if self.field is None:
+            return self.replay.field(theta, t, x, self.drive(t))
+        return self.field(theta, t, x, self.drive(t), dense=self.cut.dense, at_site=at_site)
+
+    def told(self, j: Array) -> tuple[list[list[Array]], list[list[Array]]]:
+        """For each view the answers (q, o) and the signals (q, i) of all its sites in step j, in their order."""
+        answers, signals = ([[] for _ in self.cut.views] for _ in range(2))
+
+        def at_site(site: Site, signal: Array) -> Array:
+            number = self.cut.number(site.view)
+            answers[number].append(site.product(signal))
+            signals[number].append(signal)
+            return answers[number][-1]
+
+        self.step(self.raw, self.track.states[j], j, at_site)
+        return answers, signals
+
+    def _held(self, j: Array) -> Callable[[list[Array], list[list[Array]], Array], Array]:
+        """Step j as a function of the raw leaves, the answers at all sites, and the state."""
+
+        def run(raw: list[Array], answers: list[list[Array]], x: Array) -> Array:
+            coming = [iter(some) for some in answers]
+            return self.step(raw, x, j, lambda site, signal: held(site, signal, next(coming[self.cut.number(site.view)])))
+
+        return run
+
+    # Backwards.
+
+    def back(self, interval: Array, cotangents: Float[Array, "k n"]) -> tuple[Float[Array, "k n"], Gathered]:
+        """Cotangents of the state at the end of a save interval, taken to its beginning, and what they make of theta."""
+        k, dtype = cotangents.shape[0], cotangents.dtype
+        first, last = self.track.saved[interval], self.track.saved[interval + 1]
+        answers = self._answers(first, last)
+
+        def one(i: Array, carry: Any) -> Any:
+            cotangents, raw, met = carry
+            j = last - 1 - i
+            held = jax.tree.map(lambda answer: answer[j - first], answers)
+            _, pull = jax.vjp(self._held(j), self.raw, held, self.track.states[j])
+            by_raw, by_answer, by_x = jax.vmap(pull, out_axes=(0, 1, 0))(cotangents)
+            met = [all_of.at[j - first].set(jnp.concatenate(p)) for all_of, p in zip(met, by_answer, strict=True)]
+            return by_x, jax.tree.map(jnp.add, raw, by_raw), met
+
+        met = [
+            jnp.zeros((some[0].shape[0], sum(a.shape[1] for a in some), k, view.index.shape[0]), dtype)
+            for some, view in zip(answers, self.cut.views, strict=True)
+        ]
+        raw = [jnp.zeros((k, *leaf.shape), dtype) for leaf in self.raw]
+        cotangents, raw, met = jax.lax.fori_loop(0, last - first, one, (cotangents, raw, met))
+        return cotangents, ([all_of.reshape(-1, *all_of.shape[2:]) for all_of in met], raw)
+
+    def _answers(self, first: Array, last: Array) -> list[list[Array]]:
+        """What every site of the steps of an interval answered, (steps, q, o)."""
+        if not self.cut.views:
+            return []
+        steps = jnp.minimum(first + jnp.arange(self.replay.longest, dtype=first.dtype), last - 1)
+        return jax.vmap(self.told)(steps)[0]
+
+    def still(self, k: int) -> list[Array]:
+        """Zeros for each raw leaf, (k, *shape)."""
+        return [jnp.zeros((k, *leaf.shape), self.replay.probe.ts.dtype) for leaf in self.raw]
+
+    def columns(self, raw: list[Array], k: int) -> Float[Array, "k p"]:
+        """What was found for each leaf, in the order of theta, where all are raw."""
+        return columns_of(self.cut, self.theta, raw, k)
+
+    @property
+    def observed(self) -> list[Array]:
+        """The leaves that the observation depends on by itself."""
+        return [self.theta[i] for i in self.seen.raw]
+
+    def observed_columns(self, parts: list[Array], k: int) -> Float[Array, "k p"]:
+        """What was found for those leaves, in the order of theta."""
+        return columns_of(self.seen, self.theta, parts, k)
+
+    # Forwards.
+
+    def split(self, directions: Float[Array, "k p"]) -> list[Array]:
+        """Directions as each leaf of theta has them, (k, *shape)."""
+        ends, k = np.cumsum([0, *(leaf.size for leaf in self.theta)]), directions.shape[0]
+        return [
+            directions[:, first:last].reshape(k, *leaf.shape)
+            for (first, last), leaf in zip(itertools.pairwise(ends.tolist()), self.theta, strict=True)
+        ]
+
+    def forth(self, interval: Array, moving: Float[Array, "k n"], met: list[Array], raw: list[Array]) -> Float[Array, "k n"]:
+        """Tangents of the state at the beginning of a save interval, taken to its end, with those (E, k, o) at the events
+        of each view, and directions (k, *shape) of each raw leaf."""
+        first, last = self.track.saved[interval], self.track.saved[interval + 1]
+        answers = self._answers(first, last)
+        # By step, and then as the sites of a step are met.
+        by_step = [
+            all_of.reshape(some[0].shape[0], -1, *all_of.shape[1:]) for all_of, some in zip(met, answers, strict=True)
+        ]
+
+        def one(j: Array, moving: Array) -> Array:
+            held, at = jax.tree.map(lambda answer: answer[j - first], answers), self.track.states[j]
+            shifts = [
+                jnp.split(all_of[j - first], np.cumsum([a.shape[0] for a in some])[:-1])
+                for all_of, some in zip(by_step, held, strict=True)
+            ]
+
+            def tangent(raw: list[Array], shifts: Any, moving: Array) -> Array:
+                return jax.jvp(self._held(j), (self.raw, held, at), (raw, shifts, moving))[1]
+
+            return jax.vmap(tangent, in_axes=(0, 1, 0))(raw, shifts, moving)
+
+        return jax.lax.fori_loop(first, last, one, moving)
+
+    # At the save times.
+
+    def look_back(self, i: Any, cotangents: Float[Array, "k m"]) -> tuple[list[Array], Float[Array, "k n"]]:
+        """What cotangents of the observation at save time i mean for the leaves that it depends on, and for the state."""
+        _, pull = jax.vjp(self._look(i), self.observed, self.track.states[self.track.saved[i]])
+        return jax.vmap(pull)(cotangents)
+
+    def look_forth(self, i: Any, moving: Float[Array, "k n"], directions: Any) -> Float[Array, "k m"]:
+        """The tangents of the observation at save time i, from directions (k, *shape) of theta and those of the state."""
+        theta, at = self.observed, self.track.states[self.track.saved[i]]
+
+        def tangent(directions: list[Array], moving: Array) -> Array:
+            return jax.jvp(self._look(i), (theta, at), (directions, moving))[1]
+
+        return jax.vmap(tangent)([directions[j] for j in self.seen.raw], moving)
+
+    def _look(self, i: Any) -> Callable[[list[Array], Array], Array]:
+        t = self.replay.probe.ts[i]
+
+        def look(some: list[Array], x: Array) -> Array:
+            theta = list(self.theta)
+            for j, leaf in zip(self.seen.raw, some, strict=True):
+                theta[j] = leaf
+            return self.replay.look(theta, t, x, self.drive(t))
+
+        return look
