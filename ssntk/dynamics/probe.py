@@ -168,11 +168,11 @@ class Probe(eqx.Module):
         if self.mask is not None and self.mask.ndim == 3 and self.mask.shape[2] != rows:
             raise ValueError(f"mask must have {rows} rows per time, got {self.mask.shape[2]}")
 
-    def observed(self, rows: Float[Array, "B T m p"]) -> Float[Array, "B T m p"]:
-        """`rows` with what is masked set to zero."""
+    def observed(self, rows: Float[Array, "b T m p"], first: int = 0) -> Float[Array, "b T m p"]:
+        """`rows` with what is masked set to zero; they are those of the inputs from `first` on."""
         if self.mask is None:
             return rows
         b, t, m, _ = rows.shape
         self.check_mask(m)
-        mask = self.mask[None, :, None] if self.mask.ndim == 1 else self.mask.reshape(b, t, -1)
+        mask = self.mask[None, :, None] if self.mask.ndim == 1 else self.mask[first : first + b].reshape(b, t, -1)
         return jnp.where(jnp.broadcast_to(mask, (b, t, m))[..., None], rows, 0)

@@ -1,14 +1,21 @@
 """Which algorithm computes a kernel, and why."""
 
-import equinox as eqx
+import math
+from typing import Any, NamedTuple, Unpack
 
-from ssntk.kernel.jacobian import Choice, jacobian_choice
+import equinox as eqx
+import numpy as np
+
+from ssntk.errors import as_choice, as_scalar
+from ssntk.kernel.jacobian import METHODS, Choice, jacobian_choice
 from ssntk.kernel.replay import Replay
-from ssntk.kernel.rows import Rows
+from ssntk.kernel.rows import Asked, Rows, rows_of
 from ssntk.kernel.signals import with_signals
 
 # From how many units inner products between events pay, for the kernel and for its products with vectors, which are cheap.
 UNITS_FOR_KERNEL, UNITS_FOR_PRODUCTS = 96, 256
+# Vectors that share a walk, at least.
+BLOCK = 16
 
 
 def kernel_choice(rows: Rows, method: str) -> tuple[Choice, Rows]:
@@ -34,6 +41,51 @@ def kernel_choice(rows: Rows, method: str) -> tuple[Choice, Rows]:
     if forced:
         raise ValueError(f"method 'sites' is not possible: {why}")
     return jacobian_choice(rows.replay, "auto"), rows
+
+
+class KernelPlan(NamedTuple):
+    """What [`kernel_plan`][] tells: the method and why, the sizes of the kernel, and roughly the bytes at the peak."""
+
+    method: str
+    why: str
+    rows: int
+    parameters: int
+    memory: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.method}: {self.why}\n"
+            f"{self.rows} rows, {self.parameters} parameters, about {self.memory / 1e9:.2g} GB at the peak"
+        )
+
+
+def kernel_plan(
+    model: Any, probe: Any, *, k: Any = None, method: str = "auto", memory: Any = 2e9, **asked: Unpack[Asked]
+) -> KernelPlan:
+    """How [`ntk`][] would compute the kernel, or [`ntk_spectrum`][] its top k eigenvalues, and why; nothing but the solve is
+    computed.
+
+    Arguments and errors as of these two; `print` the result.
+    """
+    as_choice(method, "method", (*METHODS, "sites"))
+    rows = rows_of(model, probe, formed=None, **asked)
+    replay = rows.replay
+    total, p, itemsize = math.prod(replay.shape[:3]), replay.shape[3], np.dtype(replay.probe.ts.dtype).itemsize
+    kernel = total**2 * itemsize
+    if k is not None:
+        limit = float(as_scalar(memory, "memory", positive=True))
+        if replay.bytes > limit and replay.replayable:
+            ready = product_rows(rows).replay
+            each = (sum(s[..., 0].size for s in ready.signals or []) * replay.model.n_state + p) * itemsize
+            sites = "" if ready.signals is None else ", by inner products of events"
+            why = f"J would take {replay.bytes / 1e9:.3g} GB, more than memory = {limit:g} bytes{sites}"
+            return KernelPlan("products", why, total, p, 4.0 * BLOCK * each)
+        kernel = 0
+    choice, ready = kernel_choice(rows, method) if k is None else (jacobian_choice(replay, method), rows)
+    if choice.method != "sites":
+        return KernelPlan(choice.method, choice.why, total, p, float(2 * replay.bytes + kernel))
+    events = sum(s[..., 0].size * s.shape[-1] for s in ready.replay.signals)
+    return KernelPlan(choice.method, choice.why, total, p, float(2 * kernel + events * replay.model.n_state * itemsize))
 
 
 def product_rows(rows: Rows) -> Rows:

@@ -130,7 +130,7 @@ def site_product(rows: Rows, vectors: Float[Array, "k rows"]) -> Float[Array, "k
         (_, leaves), met = jax.lax.scan(interval, (still, leaves), jnp.arange(times - 1), reverse=True)
         return add(leaves, walk.seen.raw, walk.look_back(0, mine[:, 0])[0]), met
 
-    def forth(_: None, given: tuple[Array, list[Array]]) -> tuple[None, Array]:
+    def forth(given: tuple[Array, list[Array]]) -> Array:
         b, met = given
         walk = Walk(replay, b, opened=True)
 
@@ -141,7 +141,7 @@ def site_product(rows: Rows, vectors: Float[Array, "k rows"]) -> Float[Array, "k
 
         still = jnp.zeros((k, replay.model.n_state), vectors.dtype)
         _, seen = jax.lax.scan(interval, still, (jnp.arange(times - 1), met))
-        return None, jnp.concatenate([walk.look_forth(0, still, leaves)[None], seen])
+        return jnp.concatenate([walk.look_forth(0, still, leaves)[None], seen])
 
     first = Walk(replay, 0, opened=True)
     plain = {i: jnp.zeros((k, *leaf.shape), leaf.dtype) for i, leaf in enumerate(first.theta) if i not in first.cut.dense}
@@ -150,6 +150,6 @@ def site_product(rows: Rows, vectors: Float[Array, "k rows"]) -> Float[Array, "k
     for signal, cotangent in zip(replay.signals, met, strict=True):
         flat = signal.reshape(-1, signal.shape[-1])
         tangents.append(((flat @ flat.T) @ cotangent.reshape(flat.shape[0], -1)).reshape(cotangent.shape))
-    _, observed = jax.lax.scan(forth, None, (jnp.arange(batch), tangents))
+    observed = jax.lax.map(forth, (jnp.arange(batch), tangents))
     acted = rows.on_time(replay.probe.observed(jnp.moveaxis(observed, 2, -1)))
     return jnp.moveaxis(acted, -1, 0).reshape(k, -1)

@@ -86,36 +86,38 @@ def jacobian_choice(replay: Replay, method: str) -> Choice:
     return Choice("segments", f"an input has {rows} rows, more than 1.5 n = {1.5 * n:g}")
 
 
-def jacobian_of(replay: Replay, method: str = "auto") -> Float[Array, "B T m p"]:
-    """J of a recorded solve, (B, T, rows, p), masked."""
+def jacobian_of(replay: Replay, method: str = "auto", first: int = 0, count: int | None = None) -> Float[Array, "B T m p"]:
+    """J of a recorded solve, (B, T, rows, p), masked; of `count` inputs from `first` on where it is given."""
     chosen = jacobian_choice(replay, method).method
-    check_room(replay.bytes, "Jacobian")
-    by: dict[str, Callable[[Replay], Array]] = {
-        "rows": _by_rows,
-        "segments": _by_segments,
-        "chunks": lambda replay: _by_autodiff(replay, CHUNK_BYTES),
-        "autodiff": lambda replay: _by_autodiff(replay, np.inf),
-    }
-    return replay.probe.observed(by[chosen](replay))
+    batch = replay.probe.n_batch
+    count = batch if count is None else count
+    check_room(replay.bytes * count / batch, "Jacobian")
+    if chosen in ("rows", "segments"):
+        rows = (_by_rows if chosen == "rows" else _by_segments)(replay, jnp.asarray(first), count)
+    else:
+        rows = _by_autodiff(replay, range(first, first + count), CHUNK_BYTES if chosen == "chunks" else np.inf)
+    return replay.probe.observed(rows, first)
 
 
 @eqx.filter_jit
-def _by_rows(replay: Replay) -> Float[Array, "B T m p"]:
-    count, rows = replay.probe.ts.shape[0], replay.rows
-    every = jnp.eye(count * rows, dtype=replay.probe.ts.dtype).reshape(-1, count, rows)
+def _by_rows(replay: Replay, first: Array, count: int) -> Float[Array, "B T m p"]:
+    times, rows = replay.probe.ts.shape[0], replay.rows
+    every = jnp.eye(times * rows, dtype=replay.probe.ts.dtype).reshape(-1, times, rows)
     # On the diagonal: every row is the pull-back of its own unit vector.
-    return jax.lax.map(lambda b: pull_one(replay, b, every).reshape(count, rows, -1), jnp.arange(replay.probe.n_batch))
+    return jax.lax.map(lambda b: pull_one(replay, first + b, every).reshape(times, rows, -1), jnp.arange(count))
 
 
 @eqx.filter_jit
-def _by_segments(replay: Replay) -> Float[Array, "B T m p"]:
+def _by_segments(replay: Replay, first: Array, count: int) -> Float[Array, "B T m p"]:
     # One buffer that every loop writes in place: J is large, and filling fresh pages costs as much as the products.
-    shape = (replay.probe.n_batch, replay.probe.ts.shape[0], replay.rows, size(replay.model, replay.at))
-    return fold_rows(replay, lambda out, b, k, rows: out.at[b, k].set(rows), jnp.zeros(shape, replay.probe.ts.dtype))
+    out = jnp.zeros((count, *replay.shape[1:]), replay.probe.ts.dtype)
+    return fold_rows(replay, lambda out, b, k, rows: out.at[b - first, k].set(rows), out, first, count)
 
 
-def fold_rows(replay: Replay, visit: Callable[[Any, Array, Array, Array], Any], start: Any) -> Any:
-    """`visit(carry, b, k, rows)` over every input b and save time k with its rows (m, p), by the segment recursion."""
+def fold_rows(
+    replay: Replay, visit: Callable[[Any, Array, Array, Array], Any], start: Any, first: Any = 0, count: int | None = None
+) -> Any:
+    """`visit(carry, b, k, rows)` over inputs b and all save times k with their rows (m, p), by the segment recursion."""
     n, rows, p = replay.model.n_state, replay.rows, size(replay.model, replay.at)
     dtype = replay.probe.ts.dtype
 
@@ -135,14 +137,15 @@ def fold_rows(replay: Replay, visit: Callable[[Any, Array, Array, Array], Any], 
             sensitivity = phi @ sensitivity + walk.columns(gathered[1], n)
             return sensitivity, visit(carry, b, k + 1, observed(k + 1, sensitivity))
 
-        still, first = jnp.zeros((n, p), dtype), jnp.asarray(0)
-        carry = visit(carry, b, first, observed(first, still))
+        still, begin = jnp.zeros((n, p), dtype), jnp.asarray(0)
+        carry = visit(carry, b, begin, observed(begin, still))
         return jax.lax.fori_loop(0, replay.probe.ts.shape[0] - 1, interval, (still, carry))[1]
 
-    return jax.lax.fori_loop(0, replay.probe.n_batch, one, start)
+    last = first + (replay.probe.n_batch if count is None else count)
+    return jax.lax.fori_loop(first, last, one, start)
 
 
-def _by_autodiff(replay: Replay, most: float) -> Float[Array, "B T m p"]:
+def _by_autodiff(replay: Replay, inputs: range, most: float) -> Float[Array, "B T m p"]:
     """Through `diffeqsolve`, one input at a time: jointly, every row would be pulled back through every input.
 
     As many rows at a time as take `most` bytes; all of them is `jacrev`. On a grid that was accepted adaptively, another
@@ -153,7 +156,7 @@ def _by_autodiff(replay: Replay, most: float) -> Float[Array, "B T m p"]:
         raise ValueError("derivatives through diffeqsolve must see the steps, so they cannot be taken inside jit")
     chunk = max(1, int(min(most / (replay.bytes / math.prod(replay.shape[:3])), replay.rows * replay.probe.ts.shape[0])))
     rows = []
-    for b in range(replay.probe.n_batch):
+    for b in inputs:
         grid = tracks.times[b, : int(tracks.saved[b, -1]) + 1]
         row, again = _differentiated(replay, jnp.asarray(b), grid, chunk)
         again = jax.tree.map(lambda leaf: leaf[None], again)

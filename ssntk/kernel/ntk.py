@@ -11,11 +11,11 @@ from jaxtyping import Array, Float, PyTree
 
 from ssntk.dynamics.integrate import Integrator
 from ssntk.dynamics.probe import Probe
-from ssntk.errors import as_choice
+from ssntk.errors import as_choice, as_count
 from ssntk.kernel.choice import kernel_choice
 from ssntk.kernel.gram import site_kernel
 from ssntk.kernel.jacobian import METHODS
-from ssntk.kernel.rows import Asked, rows_of
+from ssntk.kernel.rows import Asked, Rows, rows_of
 from ssntk.kernel.spectrum import Spectrum
 from ssntk.kernel.top import top_spectrum
 from ssntk.models.base import AbstractStateSpaceModel
@@ -34,6 +34,7 @@ def ntk(
     preconditioner: Any = None,
     integrator: Integrator | None = None,
     method: str = "auto",
+    batch_size: Any = None,
 ) -> Float[Array, "rows others"]:
     """K = J J^T, or J J'^T against another probe; rows are (b, t, i) in C order.
 
@@ -47,6 +48,8 @@ def ntk(
     - `preconditioner`: D in `J D^-1 J^T`: `None`, (p,) positive numbers, or a state of `optax.adam`, of which D is
       `sqrt(nu / (1 - 0.999^count)) + 1e-8`.
     - `of`, `wrt`, `integrator`: as in [`parameter_jacobian`][].
+    - `batch_size`: so many inputs of each probe are held as rows of J at a time; default all. J of all but the first are
+      computed anew for each.
     - `method`: as there, and `"sites"`: the kernel of the states from inner products between events, without J, for theta
       that meets signals in matrix products; `"auto"` takes it from about 100 units with few steps a save interval
       ([`kernel_plan`][] tells). The answer is the same to 1e-12 of the largest entry.
@@ -62,14 +65,15 @@ def ntk(
         "integrator": integrator,
     }
     as_choice(method, "method", (*METHODS, "sites"))
-    if other is None:
-        choice, rows = kernel_choice(rows_of(model, probe, formed="kernel", **asked), method)
-        if choice.method == "sites":
-            return site_kernel(rows)
-        return _with_itself(rows.matrix(choice.method))
-    if method == "sites":
-        raise ValueError("method 'sites' is not possible with another probe")
-    return _contract(rows_of(model, probe, **asked).matrix(method), rows_of(model, other, **asked).matrix(method))
+    batch_size = None if batch_size is None else as_count(batch_size, "batch_size")
+    if method == "sites" and (other is not None or batch_size is not None):
+        raise ValueError("method 'sites' is not possible with another probe or a batch_size")
+    mine = rows_of(model, probe, formed="kernel", **asked)
+    if other is None and batch_size is None:
+        choice, rows = kernel_choice(mine, method)
+        return site_kernel(rows) if choice.method == "sites" else _with_itself(rows.matrix(choice.method))
+    theirs = mine if other is None else rows_of(model, other, formed="kernel", **asked)
+    return _by_inputs(mine, theirs, method, batch_size)
 
 
 def ntk_blocks(
@@ -138,6 +142,23 @@ def ntk_spectrum(
     if k is not None:
         return top_spectrum(rows, k, method, memory, exact)
     return Spectrum.from_jacobian(rows.matrix(method), eigenvectors=eigenvectors)
+
+
+def _by_inputs(mine: Rows, theirs: Rows, method: str, batch_size: int | None) -> Array:
+    """The kernel of two sets of rows with so many inputs of each at a time; where they are one, by its lower blocks."""
+    blocks: dict[tuple[int, int], Array] = {}
+    starts = [range(0, rows.replay.probe.n_batch, batch_size or rows.replay.probe.n_batch) for rows in (mine, theirs)]
+
+    def some(rows: Rows, which: range, i: int) -> Array:
+        return rows.matrix(method, which[i], min(which.step, which.stop - which[i]))
+
+    for i in range(len(starts[0])):
+        left = some(mine, starts[0], i)
+        for j in range(i + 1 if mine is theirs else len(starts[1])):
+            blocks[i, j] = _contract(left, left if mine is theirs and i == j else some(theirs, starts[1], j))
+            if mine is theirs:
+                blocks[j, i] = blocks[i, j].T
+    return jnp.block([[blocks[i, j] for j in range(len(starts[1]))] for i in range(len(starts[0]))])
 
 
 # In how many blocks of rows a symmetric product is cut; with b of them (b + 1) / 2b of the work is done.

@@ -37,9 +37,9 @@ class Rows(eqx.Module):
     over_time: Float[Array, "T T"] | Float[Array, " T"] | None
     over_theta: Float[Array, " p"] | None
 
-    def matrix(self, method: str = "auto") -> Float[Array, "rows p"]:
-        """sqrt(weight) L J D^(-1/2) with rows (b, t, i) in C order."""
-        jacobian = self.on_time(jacobian_of(self.replay, method))
+    def matrix(self, method: str = "auto", first: int = 0, count: int | None = None) -> Float[Array, "rows p"]:
+        """sqrt(weight) L J D^(-1/2) with rows (b, t, i) in C order; of `count` inputs from `first` on where it is given."""
+        jacobian = self.on_time(jacobian_of(self.replay, method, first, count))
         if self.over_theta is not None:
             jacobian = jacobian * self.over_theta[None, None, None]
         return jacobian.reshape(-1, jacobian.shape[-1])

@@ -11,8 +11,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ssntk.errors import is_traced
+from ssntk.kernel import sites
 from ssntk.kernel.replay import Replay
-from ssntk.kernel.sites import LEAST, Site
+from ssntk.kernel.sites import Site
 from ssntk.kernel.walk import Walk
 from ssntk.models.theta import get
 
@@ -28,7 +29,7 @@ def with_signals(replay: Replay, worth: Callable[[int, tuple[int, ...]], bool]) 
     """
     if is_traced(replay) or not replay.replayable:
         return replay
-    if all(leaf.size < LEAST**2 for leaf in get(replay.model, replay.at)):
+    if all(leaf.size < sites.LEAST**2 for leaf in get(replay.model, replay.at)):
         return replay
     longest = int(np.diff(np.asarray(replay.tracks.saved), axis=1).max())
     if replay.integrator.dt is None:

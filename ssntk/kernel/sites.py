@@ -138,7 +138,9 @@ def _is_site(eqn: Any, met: Sequence[View | None]) -> bool:
     contracted, batched = eqn.params["dimension_numbers"]
     view = met[0] if met[1] is None else met[1]
     dtypes = {atom.aval.dtype for atom in (*eqn.invars, *eqn.outvars)}
-    return view is not None and view.index.ndim == 2 and len(contracted[0]) == 1 and not batched[0] and len(dtypes) == 1
+    if view is None or view.index.ndim != 2 or view.index.size == 0:
+        return False
+    return len(contracted[0]) == 1 and not batched[0] and len(dtypes) == 1
 
 
 def _at_site(eqn: Any, inputs: Sequence[Any], met: Sequence[View | None], at_site: Callable[[Site, Array], Array]) -> Array:

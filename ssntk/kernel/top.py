@@ -10,7 +10,7 @@ import scipy.sparse.linalg
 from jaxtyping import Array
 
 from ssntk.errors import NumericalError, as_count, as_scalar
-from ssntk.kernel.choice import kernel_choice
+from ssntk.kernel.choice import BLOCK, kernel_choice
 from ssntk.kernel.gram import site_sums
 from ssntk.kernel.jacobian import fold_rows
 from ssntk.kernel.operator import product_of
@@ -20,7 +20,7 @@ from ssntk.kernel.spectrum import Rest, Spectrum
 from ssntk.kernel.walk import Walk
 
 # Probes of the estimates: added a block at a time, until both errors are small or there are enough.
-BLOCK, MOST_BLOCK, MOST_PROBES = 16, 64, 256
+MOST_BLOCK, MOST_PROBES = 64, 256
 GOOD_TRACE, GOOD_RATIO = 0.003, 0.006
 
 
