@@ -21,6 +21,7 @@ from ssntk.dynamics.probe import Probe as Probe
 from ssntk.dynamics.probe import Sinusoid as Sinusoid
 from ssntk.errors import NumericalError as NumericalError
 from ssntk.kernel.choice import kernel_plan as kernel_plan
+from ssntk.kernel.frequency import frequency_ntk as frequency_ntk
 from ssntk.kernel.jacobian import initial_state_jacobian as initial_state_jacobian
 from ssntk.kernel.jacobian import parameter_jacobian as parameter_jacobian
 from ssntk.kernel.loss_operators import Residual as Residual

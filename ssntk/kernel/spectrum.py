@@ -1,5 +1,6 @@
 """What a kernel's eigenvalues say, and below which floor they say nothing."""
 
+import warnings
 from typing import Any
 
 import equinox as eqx
@@ -63,6 +64,7 @@ class Spectrum(eqx.Module):
             )
         eigenvalues[: values.size] = (values * scale) ** 2
         floor = float((max(rows, p) * np.finfo(matrix.dtype).eps) ** 2)
+        _warn_of_noise(eigenvalues, floor, min(int(matrix.any(axis=1).sum()), p))
         return Spectrum(jnp.asarray(eigenvalues), floor, None if vectors is None else jnp.asarray(vectors), max(rows - p, 0))
 
     @staticmethod
@@ -87,6 +89,7 @@ class Spectrum(eqx.Module):
         if values[0] < -np.sqrt(eps) * max(values[-1], 0.0):
             raise ValueError(f"kernel must be positive semidefinite, got the eigenvalue {values[0] * scale:g}")
         eigenvalues = np.maximum(values[::-1], 0.0) * scale
+        _warn_of_noise(eigenvalues, float(matrix.shape[0] * eps), int(matrix.any(axis=1).sum()))
         kept = None if vectors is None else jnp.asarray(vectors[:, ::-1])
         return Spectrum(jnp.asarray(eigenvalues.astype(matrix.dtype)), float(matrix.shape[0] * eps), kept, 0)
 
@@ -141,6 +144,15 @@ class Spectrum(eqx.Module):
             return None
         share = self._share()
         return jnp.exp(-jnp.sum(jax.scipy.special.xlogy(share, share)))
+
+    @property
+    def spectral_bias(self) -> Array | None:
+        """1 - geometric mean / arithmetic mean of the eigenvalues above the floor: 0 where all modes are learned at one
+        rate, towards 1 the more their rates differ."""
+        if self.rank is None:
+            return None
+        relative = self.eigenvalues[: self.rank] / self.eigenvalues[0]
+        return 1 - jnp.exp(jnp.mean(jnp.log(relative))) / jnp.mean(relative)
 
     @property
     def participation_ratio(self) -> Array:
@@ -203,6 +215,16 @@ class Spectrum(eqx.Module):
         errors = sign * jnp.abs(decay) ** each * start[None]
         return errors.reshape(*counts.shape, -1)
 
+    def predicted_loss(self, residual: Any, learning_rate: Any, steps: Any) -> Float[Array, "*steps"]:
+        """The loss |residual|^2 / 2 after `steps` of gradient descent under the frozen kernel.
+
+        Arguments as of `mode_errors`. What lies outside the eigenvectors is not learned; with k, that is an upper bound.
+        """
+        left = jnp.sum(jnp.square(self.mode_errors(residual, learning_rate, steps)), axis=-1)
+        outside = self._residual(residual)
+        outside = outside - self._vectors() @ (self._vectors().T @ outside)
+        return (left + jnp.sum(jnp.square(outside))) / 2
+
     def steps_to_tolerance(self, learning_rate: Any, tol: Any) -> Float[Array, " N"]:
         """Gradient-descent steps until each mode has fallen by the factor `tol`, which lies in (0, 1).
 
@@ -249,6 +271,17 @@ class Spectrum(eqx.Module):
         # Scaled by the first eigenvalue before anything is summed or squared, so that no kernel is too small or too large.
         relative = self.eigenvalues / self.eigenvalues[0]
         return relative / (relative.sum() if self.rest is None else self.rest.trace / self.eigenvalues[0])
+
+
+def _warn_of_noise(eigenvalues: np.ndarray, floor: float, count: int) -> None:
+    """Warn where, of the `count` eigenvalues that are not zero by construction, some are single precision's rounding."""
+    noise = count - int((eigenvalues > floor * eigenvalues[0]).sum())
+    if eigenvalues.dtype == np.float32 and noise > 0 and eigenvalues[0] > 0:
+        warnings.warn(
+            f"in float32 the last {noise} of {count} eigenvalues are rounding: below {floor:.1g} of the first nothing is "
+            "known; float64 (jax_enable_x64) sees further",
+            stacklevel=3,
+        )
 
 
 class Rest(eqx.Module):

@@ -76,9 +76,15 @@ def _solve(model: AbstractStateSpaceModel, at: Positions, xs: Array, us: Array) 
 
 
 def _solve_one(model: AbstractStateSpaceModel, at: Positions, x: Array, u: Array) -> tuple[Array, Array]:
+    by_theta, jacobian = forcing(model, at, x, u)
+    return -jnp.linalg.solve(jacobian, by_theta), jacobian
+
+
+@eqx.filter_jit
+def forcing(model: AbstractStateSpaceModel, at: Positions, x: Array, u: Array) -> tuple[Array, Array]:
+    """F = df/dtheta (n, p) and A = df/dx (n, n) at one point."""
     theta = get(model, at)
     time = jnp.zeros((), x.dtype)
     by_theta = jax.jacrev(lambda theta: put(model, at, theta).vector_field(time, x, u))(theta)
-    forcing = jnp.concatenate([leaf.reshape(x.shape[0], -1) for leaf in by_theta], axis=1)
     jacobian = jax.jacfwd(lambda x: model.vector_field(time, x, u))(x)
-    return -jnp.linalg.solve(jacobian, forcing), jacobian
+    return jnp.concatenate([leaf.reshape(x.shape[0], -1) for leaf in by_theta], axis=1), jacobian

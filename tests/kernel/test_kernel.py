@@ -237,3 +237,33 @@ def test_slow_modes_are_those_that_gradient_descent_leaves():
     # (1 - lambda)^100 against 1e-2.
     left = np.abs(1 - np.array([1.0, 0.1, 0.01])) ** 100 > 1e-2
     np.testing.assert_array_equal(spectrum.slow_modes(1.0, 100, 1e-2), np.flatnonzero(left))
+
+
+def test_the_spectral_bias_and_the_predicted_loss(getkey):
+    values = np.array([4.0, 1.0, 0.25])
+    spectrum = ssntk.Spectrum.from_jacobian(planted(getkey, np.sqrt(values), 7))
+    # The geometric mean is 1, the arithmetic 1.75.
+    np.testing.assert_allclose(spectrum.spectral_bias, 1 - 1 / 1.75, rtol=1e-12)
+    alike = ssntk.Spectrum.from_jacobian(planted(getkey, [2.0, 2.0, 2.0], 7))
+    np.testing.assert_allclose(alike.spectral_bias, 0.0, atol=1e-12)
+    # Gradient descent on |J theta - y|^2 / 2, written out; the fourth row is never moved, and so never learned.
+    jacobian = np.concatenate([planted(getkey, np.sqrt(values), 7), np.zeros((1, 7))])
+    target, theta, losses = np.asarray(jr.normal(getkey(), (4,))), np.zeros(7), []
+    for _ in range(4):
+        residual = jacobian @ theta - target
+        losses.append(residual @ residual / 2)
+        theta = theta - 0.3 * jacobian.T @ residual
+    predicted = ssntk.Spectrum.from_jacobian(jacobian).predicted_loss(-target, 0.3, [0, 1, 2, 3])
+    np.testing.assert_allclose(predicted, losses, rtol=1e-12)
+
+
+def test_single_precision_says_which_eigenvalues_are_noise(getkey):
+    noisy = planted(getkey, [1.0, 0.1, 1e-9, 1e-10], 9).astype(np.float32)
+    with pytest.warns(UserWarning, match="last 2 of 4 eigenvalues are rounding"):
+        spectrum = ssntk.Spectrum.from_jacobian(noisy)
+    assert spectrum.rank == 2
+    with pytest.warns(UserWarning, match="last 3 of 4"):
+        ssntk.Spectrum.from_kernel(np.diag(np.float32([1.0, 1e-9, 1e-9, 1e-9])))
+    # Rows that are zero, as at the initial time, and float64 are no occasion to warn: a warning fails here.
+    ssntk.Spectrum.from_jacobian(np.concatenate([np.zeros((2, 9)), planted(getkey, [1.0, 0.1], 9)]).astype(np.float32))
+    ssntk.Spectrum.from_jacobian(planted(getkey, [1.0, 0.1, 1e-20], 9))
