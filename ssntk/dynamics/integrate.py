@@ -153,7 +153,8 @@ def solve(
     if grid is not None and isinstance(solver, diffrax.AbstractImplicitSolver):
         # On given steps nothing else would tell how well the stages are to be solved, and no step can be refused because the
         # chord method, diffrax's default, takes rounding for divergence.
-        root_finder = optx.Newton(rtol=integrator.rtol, atol=integrator.atol)
+        least = 32 * float(jnp.finfo(ts.dtype).eps)
+        root_finder = optx.Newton(rtol=max(integrator.rtol, least), atol=max(integrator.atol, least))
         solver = eqx.tree_at(lambda s: s.root_finder, solver, root_finder)
     solution = diffrax.diffeqsolve(
         diffrax.ODETerm(field),

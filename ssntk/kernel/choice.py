@@ -6,9 +6,11 @@ from typing import Any, NamedTuple, Unpack
 import equinox as eqx
 import numpy as np
 
-from ssntk.errors import as_choice, as_scalar
+from ssntk.errors import as_choice, as_count, as_scalar
+from ssntk.kernel import sites
+from ssntk.kernel.gram import event_bytes, site_bytes
 from ssntk.kernel.jacobian import METHODS, Choice, jacobian_choice
-from ssntk.kernel.replay import Replay
+from ssntk.kernel.replay import Replay, check_room
 from ssntk.kernel.rows import Asked, Rows, rows_of
 from ssntk.kernel.signals import with_signals
 
@@ -32,15 +34,24 @@ def kernel_choice(rows: Rows, method: str) -> tuple[Choice, Rows]:
         def worth(events: int, shape: tuple[int, ...]) -> bool:
             return forced or (min(shape) >= UNITS_FOR_KERNEL and 3 * events <= min(shape))
 
-        ready = with_signals(rows.replay, worth)
-        if ready.signals is not None:
+        ready, why = with_signals(rows.replay, sites.LEAST if forced else UNITS_FOR_KERNEL, worth)
+        if why is None:
+            needed = site_bytes(ready)
+            if not forced and needed > rows.replay.bytes:
+                return jacobian_choice(rows.replay, "auto"), rows
+            check_room(needed, "cotangents of all events")
             events = max(signal.shape[2] for signal in ready.signals)
-            why = f"a save interval has {events} events (sites in stages of steps), few for {ready.model.n_state} units"
+            why = f"a save interval has {events} events (sites in stages of steps), few for the sides of the weights there"
             return Choice("sites", "it was asked for" if forced else why), _replaced(rows, ready)
-        why = "no leaf of theta is large and meets signals in matrix products alone, with few events in a save interval"
     if forced:
         raise ValueError(f"method 'sites' is not possible: {why}")
     return jacobian_choice(rows.replay, "auto"), rows
+
+
+def check_k(k: Any, rows: int, parameters: int) -> None:
+    """`ValueError` unless k counts some of the eigenvalues, but not all."""
+    if as_count(k, "k") >= min(rows, parameters):
+        raise ValueError(f"k must be below the number of rows and of parameters, {min(rows, parameters)}, got {k}")
 
 
 class KernelPlan(NamedTuple):
@@ -62,30 +73,29 @@ class KernelPlan(NamedTuple):
 def kernel_plan(
     model: Any, probe: Any, *, k: Any = None, method: str = "auto", memory: Any = 2e9, **asked: Unpack[Asked]
 ) -> KernelPlan:
-    """How [`ntk`][] would compute the kernel, or [`ntk_spectrum`][] its top k eigenvalues, and why; nothing but the solve is
-    computed.
+    """How [`ntk`][] would compute the kernel, or [`ntk_spectrum`][] its top k eigenvalues, and why, without doing it.
 
-    Arguments and errors as of these two; `print` the result.
+    Arguments and errors as of these two, except that what does not fit is no error; `print` the result.
     """
-    as_choice(method, "method", (*METHODS, "sites"))
+    as_choice(method, "method", METHODS if k is not None else (*METHODS, "sites"))
+    limit = float(as_scalar(memory, "memory", positive=True))
     rows = rows_of(model, probe, formed=None, **asked)
     replay = rows.replay
     total, p, itemsize = math.prod(replay.shape[:3]), replay.shape[3], np.dtype(replay.probe.ts.dtype).itemsize
     kernel = total**2 * itemsize
     if k is not None:
-        limit = float(as_scalar(memory, "memory", positive=True))
+        check_k(k, total, p)
         if replay.bytes > limit and replay.replayable:
             ready = product_rows(rows).replay
-            each = (sum(s[..., 0].size for s in ready.signals or []) * replay.model.n_state + p) * itemsize
-            sites = "" if ready.signals is None else ", by inner products of events"
-            why = f"J would take {replay.bytes / 1e9:.3g} GB, more than memory = {limit:g} bytes{sites}"
+            each = p * itemsize if ready.signals is None else event_bytes(ready)
+            how = "" if ready.signals is None else ", by inner products of events"
+            why = f"J would take {replay.bytes / 1e9:.3g} GB, more than memory = {limit:g} bytes{how}"
             return KernelPlan("products", why, total, p, 4.0 * BLOCK * each)
         kernel = 0
     choice, ready = kernel_choice(rows, method) if k is None else (jacobian_choice(replay, method), rows)
     if choice.method != "sites":
         return KernelPlan(choice.method, choice.why, total, p, float(2 * replay.bytes + kernel))
-    events = sum(s[..., 0].size * s.shape[-1] for s in ready.replay.signals)
-    return KernelPlan(choice.method, choice.why, total, p, float(2 * kernel + events * replay.model.n_state * itemsize))
+    return KernelPlan(choice.method, choice.why, total, p, float(2 * kernel + site_bytes(ready.replay)))
 
 
 def product_rows(rows: Rows) -> Rows:
@@ -97,7 +107,7 @@ def product_rows(rows: Rows) -> Rows:
     def worth(events: int, shape: tuple[int, ...]) -> bool:
         return min(shape) >= UNITS_FOR_PRODUCTS and intervals * events <= 2 * shape[1]
 
-    return _replaced(rows, with_signals(rows.replay, worth))
+    return _replaced(rows, with_signals(rows.replay, UNITS_FOR_PRODUCTS, worth)[0])
 
 
 def _without_sites(rows: Rows) -> str | None:

@@ -40,7 +40,8 @@ def frequency_ntk(
     by_theta, jacobian = (np.asarray(part) for part in forcing(model, at, x, u))
     # F F^T = R^T R with R from F^T, (p, n): n columns answer for the p parameters, and nothing is squared yet.
     columns = np.linalg.qr(by_theta.T, mode="r").T
-    triangular, basis = scipy.linalg.schur(jacobian, output="complex")
+    schur: Any = scipy.linalg.schur(jacobian, output="complex")
+    triangular, basis = schur
     driven = basis.conj().T @ columns
     eps, size = np.finfo(jacobian.dtype).eps, np.abs(triangular).max()
     kernels = []

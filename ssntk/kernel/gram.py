@@ -6,6 +6,7 @@ In `L_k L_l^T = sum_ef (a_e . a_f) G_e G_f^T`, over the events e of one interval
 cotangents G, no parameter occurs.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -60,18 +61,7 @@ def fold_blocks(replay: Replay, visit: Visit, start: Any) -> Any:
     (b, k); those at the first save time are zero, and left out."""
     batch, times, n, _ = replay.shape
     signals, eye = replay.signals, jnp.eye(n, dtype=replay.probe.ts.dtype)
-
-    def swept(b: Array) -> tuple[Array, list[Array], Array]:
-        walk = Walk(replay, b, opened=True)
-
-        def interval(k: Array) -> tuple[Array, list[Array], Array]:
-            transition, (met, raw) = walk.back(k, eye)
-            others = [leaf.reshape(n, -1) for leaf in raw]
-            return transition, met, jnp.concatenate([*others, jnp.zeros((n, 0), eye.dtype)], axis=1)
-
-        return jax.lax.map(interval, jnp.arange(times - 1))
-
-    transitions, met, others = jax.lax.map(swept, jnp.arange(batch))
+    transitions, met, others = _swept(replay)
 
     def local(at: tuple[Array, Array], to: tuple[Array, Array]) -> Array:
         """L L'^T of two intervals."""
@@ -104,6 +94,38 @@ def fold_blocks(replay: Replay, visit: Visit, start: Any) -> Any:
         return jax.lax.fori_loop(0, times - 1, interval, (row, carry))[1]
 
     return jax.lax.fori_loop(0, batch, input_, start)
+
+
+def _swept(replay: Replay) -> tuple[Array, list[Array], Array]:
+    """Of every interval of every input the state transition (n, n), the cotangents of its events (E, n, o) for each view,
+    and the derivatives (n, r) along the raw leaves."""
+    batch, times, n, _ = replay.shape
+    eye = jnp.eye(n, dtype=replay.probe.ts.dtype)
+
+    def swept(b: Array) -> tuple[Array, list[Array], Array]:
+        walk = Walk(replay, b, opened=True)
+
+        def interval(k: Array) -> tuple[Array, list[Array], Array]:
+            transition, (met, raw) = walk.back(k, eye)
+            others = [leaf.reshape(n, -1) for leaf in raw]
+            return transition, met, jnp.concatenate([*others, jnp.zeros((n, 0), eye.dtype)], axis=1)
+
+        return jax.lax.map(interval, jnp.arange(times - 1))
+
+    return jax.lax.map(swept, jnp.arange(batch))
+
+
+def site_bytes(replay: Replay) -> int:
+    """What the site form keeps beside the kernel."""
+    kept = jax.tree.leaves(jax.eval_shape(lambda: _swept(replay)))
+    return sum(math.prod(array.shape) * array.dtype.itemsize for array in kept)
+
+
+def event_bytes(replay: Replay) -> int:
+    """What a vector takes at all events."""
+    views = Walk(replay, 0, opened=True).cut.views
+    sides = zip(replay.signals, views, strict=True)
+    return sum(signal[..., 0].size * view.index.shape[0] for signal, view in sides) * replay.probe.ts.dtype.itemsize
 
 
 @eqx.filter_jit

@@ -1,6 +1,5 @@
 """The neural tangent kernel of trajectories, and its spectrum."""
 
-import itertools
 from collections.abc import Callable
 from typing import Any, Unpack
 
@@ -11,7 +10,7 @@ from jaxtyping import Array, Float, PyTree
 
 from ssntk.dynamics.integrate import Integrator
 from ssntk.dynamics.probe import Probe
-from ssntk.errors import as_choice, as_count
+from ssntk.errors import as_choice, as_count, is_traced
 from ssntk.kernel.choice import kernel_choice
 from ssntk.kernel.gram import site_kernel
 from ssntk.kernel.jacobian import METHODS
@@ -139,6 +138,8 @@ def ntk_spectrum(
     """
     as_choice(method, "method", METHODS)
     rows = rows_of(model, probe, formed="Jacobian" if k is None else None, **asked)
+    if exact and k is None:
+        raise ValueError("exact is for the top k: without k everything is")
     if k is not None:
         return top_spectrum(rows, k, method, memory, exact)
     return Spectrum.from_jacobian(rows.matrix(method), eigenvectors=eigenvectors)
@@ -161,19 +162,13 @@ def _by_inputs(mine: Rows, theirs: Rows, method: str, batch_size: int | None) ->
     return jnp.block([[blocks[i, j] for j in range(len(starts[1]))] for i in range(len(starts[0]))])
 
 
-# In how many blocks of rows a symmetric product is cut; with b of them (b + 1) / 2b of the work is done.
-BLOCKS = 8
-
-
-@jax.jit
 def _with_itself(rows: Array) -> Array:
-    """R R^T by the blocks on and below its diagonal."""
-    ends = np.linspace(0, rows.shape[0], BLOCKS + 1).astype(int)
-    whole = jnp.zeros((rows.shape[0], rows.shape[0]), rows.dtype)
-    for first, last in itertools.pairwise(ends.tolist()):
-        block = rows[first:last] @ rows[:last].T
-        whole = whole.at[first:last, :last].set(block).at[:first, first:last].set(block[:, :first].T)
-    return whole
+    """R R^T."""
+    if is_traced(rows) or {device.platform for device in rows.devices()} != {"cpu"}:
+        return _contract(rows, rows)
+    # On the host: BLAS has a routine for this product, which computes half of it.
+    matrix = np.asarray(rows)
+    return jnp.asarray(matrix @ matrix.T)
 
 
 @jax.jit

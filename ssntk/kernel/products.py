@@ -1,7 +1,6 @@
 """Products with the parameter Jacobian and its transpose, for blocks of vectors, without the Jacobian.
 
-Every chunk of steps is linearised again where it is needed, so that nothing but the states is kept; a block of vectors
-shares that.
+Every step is linearised again where it is needed, so that nothing but the states is kept; a block of vectors shares that.
 """
 
 from functools import partial

@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ssntk.errors import is_traced
-from ssntk.kernel import sites
 from ssntk.kernel.replay import Replay
 from ssntk.kernel.sites import Site
 from ssntk.kernel.walk import Walk
@@ -21,31 +20,40 @@ from ssntk.models.theta import get
 APART = 1e4
 
 
-def with_signals(replay: Replay, worth: Callable[[int, tuple[int, ...]], bool]) -> Replay:
-    """The replay with the signals of its sites.
+def with_signals(replay: Replay, least: int, worth: Callable[[int, tuple[int, ...]], bool]) -> tuple[Replay, str | None]:
+    """The replay with the signals of its sites, or as it is with the reason why it has none.
 
-    As it is where there is no site of any size, where one of them is not `worth(events of an interval, (o, i))`, where the
-    observation depends on the weights of one by itself, and where a check of the sites fails.
+    **Arguments:** `least`: the least side of a view that matters. `worth(events of an interval, (o, i))`: whether a view is
+    to be opened; all are or none.
     """
-    if is_traced(replay) or not replay.replayable:
-        return replay
-    if all(leaf.size < sites.LEAST**2 for leaf in get(replay.model, replay.at)):
-        return replay
+    if is_traced(replay):
+        return replay, "the steps are not known inside jit"
+    if not replay.replayable:
+        return replay, f"the steps of {type(replay.integrator.solver).__name__} cannot be replayed"
+    if all(leaf.size < least**2 for leaf in get(replay.model, replay.at)):
+        return replay, f"no leaf of theta has the size of a matrix of {least} x {least}"
     longest = int(np.diff(np.asarray(replay.tracks.saved), axis=1).max())
     if replay.integrator.dt is None:
         # Another number of adaptive steps compiles anew only where it passes a power of two.
         longest = 1 << (longest - 1).bit_length()
     opened = dataclasses.replace(replay, longest=longest)
     found: list[Walk] = []
-    shapes = jax.eval_shape(lambda: found.append(Walk(opened, 0, opened=True)) or _signals(found[0]))
+    try:
+        shapes = jax.eval_shape(lambda: found.append(Walk(opened, 0, opened=True)) or _signals(found[0]))
+    except Exception as error:
+        # Whatever a model does that cannot be taken apart: without sites it is differentiated as it is.
+        return replay, f"the field cannot be taken apart: {type(error).__name__}"
     cut, seen = found[0].cut, found[0].seen
-    each = zip(shapes, cut.views, strict=True)
-    if not shapes or cut.dense & set(seen.raw) or not all(worth(s.shape[1], view.index.shape) for s, view in each):
-        return replay
+    if not shapes:
+        return replay, "no large leaf of theta meets signals in matrix products alone"
+    if cut.dense & set(seen.raw):
+        return replay, "the observation depends on the weights at a site by itself"
+    if not all(worth(s.shape[1], view.index.shape) for s, view in zip(shapes, cut.views, strict=True)):
+        return replay, f"a save interval has up to {max(s.shape[1] for s in shapes)} events, too many to pay"
     apart, signals = _recorded(opened)
     if not float(apart) <= APART * float(jnp.finfo(replay.probe.ts.dtype).eps):
-        return replay
-    return dataclasses.replace(opened, signals=signals)
+        return replay, "the derivative by sites is not the plain one: please report this model"
+    return dataclasses.replace(opened, signals=signals), None
 
 
 @eqx.filter_jit
@@ -68,14 +76,14 @@ def _signals(walk: Walk) -> list[Float[Array, "T E i"]]:
 
 
 def _apart(walk: Walk) -> Array:
-    """Of one random product with the field's derivative, at a random state, how far the sites' is from the plain one."""
+    """Of one random product with the field's derivative, at the last state, how far the sites' is from the plain one."""
     theta, replay = walk.theta, walk.replay
-    t, n = replay.probe.ts[0], replay.model.n_state
-    x, cotangent = jr.normal(jr.key(1), (2, n), t.dtype)
+    t, x = replay.probe.ts[-1], walk.track.states[walk.track.saved[-1]]
+    cotangent = jr.normal(jr.key(1), x.shape, x.dtype)
     met: list[tuple[int, Array]] = []
 
     def told(site: Site, signal: Array) -> Array:
-        met.append((walk.cut.number(site.view), signal))
+        met.append((walk.numbers[len(met)], signal))
         return site.product(signal)
 
     def opened(raw: list[Array], answers: list[Array]) -> Array:
@@ -93,4 +101,5 @@ def _apart(walk: Walk) -> Array:
     mine = walk.columns([*parts, *(leaf[None] for leaf in by_raw)], 1)[0]
     (plain,) = jax.vjp(lambda theta: replay.field(theta, t, x, walk.drive(t)), theta)[1](cotangent)
     plain = jnp.concatenate([leaf.ravel() for leaf in plain])
-    return jnp.abs(mine - plain).max() / jnp.abs(plain).max()
+    difference, size = jnp.abs(mine - plain).max(), jnp.abs(plain).max()
+    return jnp.where(size > 0, difference / size, difference)

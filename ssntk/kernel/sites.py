@@ -41,7 +41,7 @@ class Opened:
 
     def __init__(self, function: Callable[..., Array], theta: Sequence[Array], *arguments: Any):
         self.closed = jax.make_jaxpr(function)(list(theta), *arguments)
-        self.shapes = [leaf.shape for leaf in theta]
+        self.views = [View(i, np.arange(leaf.size).reshape(leaf.shape)) for i, leaf in enumerate(theta)]
         self.met: list[View] = []
         self.elsewhere: set[int] = set()
 
@@ -55,12 +55,8 @@ class Opened:
         self, theta: Sequence[Array], *arguments: Any, dense: Any, at_site: Callable[[Site, Array], Array]
     ) -> Array:
         """The function's value where `at_site(site, signal)` gives the answer of each site of the leaves `dense`."""
-        views = [
-            View(i, np.arange(int(np.prod(shape))).reshape(shape)) if i in dense else None
-            for i, shape in enumerate(self.shapes)
-        ]
+        views = [view if view.leaf in dense else None for view in self.views] + [None] * len(arguments)
         given = [*theta, *arguments]
-        views += [None] * len(arguments)
         (value,), (left,) = _evaluate(self.closed, given, views, at_site, self.elsewhere)
         if left is not None:
             self.elsewhere.add(left.leaf)
@@ -195,9 +191,10 @@ class Cut(NamedTuple):
     def dense(self) -> frozenset[int]:
         return frozenset(view.leaf for view in self.views)
 
-    def number(self, view: View) -> int:
-        """Which of the views this is."""
-        return next(i for i, mine in enumerate(self.views) if mine.key == view.key)
+    def numbers(self, function: Opened) -> list[int]:
+        """Which view each site is of, in the order in which the function meets them."""
+        keys = [view.key for view in self.views]
+        return [keys.index(view.key) for view in function.met if view.leaf in self.dense]
 
 
 def cut(function: Opened, theta: Sequence[Array]) -> Cut:
@@ -229,7 +226,7 @@ def columns_of(parts: Cut, theta: Sequence[Array], found: Sequence[Array], k: in
     starts = np.cumsum([0, *(leaf.size for leaf in theta)])
     at = [starts[view.leaf] + view.index.ravel() for view in parts.views]
     at += [np.arange(starts[i], starts[i + 1]) for i in parts.raw]
-    pieces = sorted(zip(at, found, strict=True), key=lambda piece: piece[0].min(initial=0))
+    pieces = sorted(zip(at, found, strict=True), key=lambda piece: piece[0].min() if piece[0].size else 0)
     order = np.concatenate([index for index, _ in pieces]) if pieces else np.zeros(0, int)
     if not pieces:
         return jnp.zeros((k, starts[-1]), theta[0].dtype if theta else float)

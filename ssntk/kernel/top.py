@@ -9,15 +9,13 @@ import numpy as np
 import scipy.sparse.linalg
 from jaxtyping import Array
 
-from ssntk.errors import NumericalError, as_count, as_scalar
-from ssntk.kernel.choice import BLOCK, kernel_choice
-from ssntk.kernel.gram import site_sums
+from ssntk.errors import NumericalError, as_scalar
+from ssntk.kernel.choice import BLOCK, check_k, kernel_choice
+from ssntk.kernel.gram import event_bytes, site_sums
 from ssntk.kernel.jacobian import fold_rows
 from ssntk.kernel.operator import product_of
-from ssntk.kernel.replay import check_room
 from ssntk.kernel.rows import Rows
 from ssntk.kernel.spectrum import Rest, Spectrum
-from ssntk.kernel.walk import Walk
 
 # Probes of the estimates: added a block at a time, until both errors are small or there are enough.
 MOST_BLOCK, MOST_PROBES = 64, 256
@@ -33,8 +31,7 @@ def top_spectrum(rows: Rows, k: Any, method: str, memory: Any, exact: bool = Fal
     replay = rows.replay
     total, p = math.prod(replay.shape[:3]), replay.shape[3]
     limit, dtype = float(as_scalar(memory, "memory", positive=True)), np.dtype(replay.probe.ts.dtype)
-    if as_count(k, "k") >= min(total, p):
-        raise ValueError(f"k must be below the number of rows and of parameters, {min(total, p)}, got {k}")
+    check_k(k, total, p)
     trace = square = None
     block_size = BLOCK
     if replay.bytes <= limit or not replay.replayable:
@@ -49,8 +46,8 @@ def top_spectrum(rows: Rows, k: Any, method: str, memory: Any, exact: bool = Fal
             trace, square = _exact_sums(rows)
         product = product_of(rows)
         if product.rows.replay.signals is not None:
-            # What a vector takes: the cotangents of all events, their tangents, and what becomes of both.
-            each = 4 * sum(s[..., 0].size for s in product.rows.replay.signals) * replay.model.n_state * dtype.itemsize
+            # Cotangents of all events, their tangents, and what becomes of both.
+            each = 4 * event_bytes(product.rows.replay)
             block_size = int(min(max(0.5 * limit / each, BLOCK), MOST_BLOCK))
         streamable = rows.over_time is None or rows.over_time.ndim == 1
         if trace is None and streamable and 4 * replay.model.n_state * p * dtype.itemsize <= limit:
@@ -87,10 +84,6 @@ def _exact_sums(rows: Rows) -> tuple[float, float]:
     except ValueError as error:
         needed = rows.replay.bytes / 1e9
         raise ValueError(f"exact needs the Jacobian here, memory = {needed:.3g}e9 bytes at least: {error}") from error
-    n, signals = ready.replay.model.n_state, ready.replay.signals
-    sides = (view.index.shape[0] for view in Walk(ready.replay, 0, opened=True).cut.views)
-    events = sum(signal[..., 0].size * side for signal, side in zip(signals, sides, strict=True))
-    check_room(events * n * np.dtype(ready.replay.probe.ts.dtype).itemsize, "cotangents of all events")
     trace, square = site_sums(ready)
     return float(trace), float(square)
 

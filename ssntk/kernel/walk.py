@@ -33,6 +33,8 @@ class Walk:
         self.field = Opened(replay.field, self.theta, *at) if opened else None
         self.cut: Cut = uncut(range(len(self.theta))) if self.field is None else cut(self.field, self.theta)
         self.raw = [self.theta[i] for i in self.cut.raw]
+        # Which view each site is of, in the order in which one evaluation of the field meets them.
+        self.numbers = [] if self.field is None else self.cut.numbers(self.field)
         self.seen = uncut(used(replay.look, self.theta, *at))
 
     def step(self, raw: list[Array], x: Array, j: Array, at_site: Callable[[Site, Array], Array]) -> Array:
@@ -52,9 +54,10 @@ class Walk:
     def told(self, j: Array) -> tuple[list[list[Array]], list[list[Array]]]:
         """For each view the answers (q, o) and the signals (q, i) of all its sites in step j, in their order."""
         answers, signals = ([[] for _ in self.cut.views] for _ in range(2))
+        coming = itertools.cycle(self.numbers)
 
         def at_site(site: Site, signal: Array) -> Array:
-            number = self.cut.number(site.view)
+            number = next(coming)
             answers[number].append(site.product(signal))
             signals[number].append(signal)
             return answers[number][-1]
@@ -66,8 +69,8 @@ class Walk:
         """Step j as a function of the raw leaves, the answers at all sites, and the state."""
 
         def run(raw: list[Array], answers: list[list[Array]], x: Array) -> Array:
-            coming = [iter(some) for some in answers]
-            return self.step(raw, x, j, lambda site, signal: held(site, signal, next(coming[self.cut.number(site.view)])))
+            known, coming = [iter(some) for some in answers], itertools.cycle(self.numbers)
+            return self.step(raw, x, j, lambda site, signal: held(site, signal, next(known[next(coming)])))
 
         return run
 
