@@ -55,7 +55,7 @@ def flat(jacobian):
 
 @pytest.mark.parametrize(
     ("n", "name", "integrator", "least"),
-    [(64, "fixed", FIXED, 40), (64, "adaptive", ssntk.Integrator(), 20), (128, "fixed", FIXED, 20)],
+    [(64, "fixed", FIXED, 40), (64, "adaptive", ssntk.Integrator(), 20), (128, "fixed", FIXED, 40)],
 )
 def test_jacobian_against_jacrev(n, name, integrator, least):
     model, probe = task(n, 20)
@@ -68,7 +68,7 @@ def test_jacobian_against_jacrev(n, name, integrator, least):
     assert autodiff / segments >= least
 
 
-@pytest.mark.parametrize(("n", "integrator", "least"), [(64, FIXED, 12), (128, FIXED, 10), (128, COARSE, 10)])
+@pytest.mark.parametrize(("n", "integrator", "least"), [(64, FIXED, 12), (128, FIXED, 15), (128, COARSE, 8)])
 def test_the_whole_kernel_against_jacrev(n, integrator, least):
     model, probe = task(n, 20)
     product = jax.jit(lambda rows: rows @ rows.T)
@@ -98,7 +98,7 @@ def test_a_batch_against_joint_jacrev():
         lambda: ssntk.parameter_jacobian(model, probe, integrator=COARSE), lambda: joint(theta, probe.us), rounds=2
     )
     print(f"\nJ, n = 24, T = 20, B = 8: {ours:.4f} s, joint jacrev {naive:.2f} s, ratio {naive / ours:.0f}")
-    assert naive / ours >= 50
+    assert naive / ours >= 100
 
 
 def test_growth_in_units_and_inputs():

@@ -126,3 +126,20 @@ def test_implicit_solvers_take_given_steps(solver):
     ]
     # Orders 1 and 3: a quarter of the step, a quarter and a sixty-fourth of the error, each with a factor of two to spare.
     assert errors[1] < errors[0] * 2 * 4.0 ** -(1 if isinstance(solver, diffrax.ImplicitEuler) else 3)
+
+
+def test_an_implicit_solver_in_single_precision():
+    weight = random(4, 4).astype(np.float32) / 2
+    model = ssntk.CTRNN.from_weights(weight)
+    probe = ssntk.Probe(np.float32([0.0, 1.0]), x0=np.ones(4, np.float32))
+    implicit = ssntk.Integrator(solver=diffrax.ImplicitEuler(), dt=0.25)
+    x = np.ones(4)
+    for _ in range(4):
+        # Implicit Euler by Newton's method in double precision.
+        y = x
+        for _ in range(20):
+            slope = -np.eye(4) + weight.astype(float) * (1 - np.tanh(y) ** 2)
+            y = y - np.linalg.solve(np.eye(4) - 0.25 * slope, y - x - 0.25 * (-y + weight.astype(float) @ np.tanh(y)))
+        x = y
+    # Stages are solved to 32 roundings, four times over.
+    np.testing.assert_allclose(ssntk.simulate(model, probe, integrator=implicit)[0, -1], x, atol=2e-5)
