@@ -111,7 +111,7 @@ class Walk:
         return [jnp.zeros((k, *leaf.shape), self.replay.probe.ts.dtype) for leaf in self.raw]
 
     def columns(self, raw: list[Array], k: int) -> Float[Array, "k p"]:
-        """What was found for each leaf, in the order of theta, where all are raw."""
+        """What was found for each view and then for each raw leaf, in the order of theta."""
         return columns_of(self.cut, self.theta, raw, k)
 
     @property

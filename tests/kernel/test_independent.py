@@ -114,7 +114,8 @@ def test_scaled_and_split_parameters_scale_and_add_their_blocks():
     np.testing.assert_allclose(changed, 9 * blocks["weight"] + 2 * part, atol=1e-12 * float(changed.max()))
 
 
-@pytest.mark.parametrize("solver", [diffrax.ImplicitEuler(), pytest.param(diffrax.Kvaerno3(), marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("solver", [diffrax.ImplicitEuler(), diffrax.Kvaerno3()])
 def test_implicit_solvers_take_given_steps(solver):
     """Steps that cannot be refused: the network is near chaos, and the solver converges to its fine explicit solution."""
     model = ssntk.CTRNN(8, 0, 1, gain=1.5, key=jax.random.key(0))

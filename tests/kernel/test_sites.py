@@ -140,12 +140,17 @@ def test_products_of_readouts_and_of_a_loss_that_mixes_times(small):
         )
 
 
-def test_adaptive_steps_and_maps(small):
+def test_adaptive_steps(small):
     model = MODELS["current"]()
     probe, loose = drive(model), ssntk.Integrator(solver=diffrax.Bosh3(), rtol=1e-4, atol=1e-6)
     kernel = np.asarray(ssntk.ntk(model, probe, integrator=loose, method="segments"))
     np.testing.assert_allclose(ssntk.ntk(model, probe, integrator=loose, method="sites"), kernel, atol=1e-12 * kernel.max())
-    euler = ssntk.EulerMap(model, 0.25)
+
+
+@pytest.mark.slow
+def test_maps(small):
+    model = MODELS["current"]()
+    probe, euler = drive(model), ssntk.EulerMap(model, 0.25)
     kernel = np.asarray(ssntk.ntk(euler, probe, method="segments"))
     np.testing.assert_allclose(ssntk.ntk(euler, probe, method="sites"), kernel, atol=1e-12 * kernel.max())
 
