@@ -1,8 +1,8 @@
 """Sites: where a leaf of theta meets a signal in a matrix product, `z = W a`.
 
 There the derivative along W is an outer product of a cotangent at z with the signal a, so that a backward sweep need carry
-no more than cotangents of the size of z, and many of them become one matrix product. Sites are found in the traced
-computation; a leaf that is used in any other way is differentiated as it is. `agree` tells whether both give the same.
+no more than cotangents of the size of z. Sites are found in the traced computation; a leaf that is used in any other way is
+differentiated as it is. `ssntk.kernel.signals` checks that both derivatives are the same.
 """
 
 from collections.abc import Callable, Sequence
