@@ -2,8 +2,11 @@
 
 A point is z = (x, q), where q = (p - p0) / (p1 - p0) runs over the span. Lengths along the branch are measured by
 `|dz|^2 = mean(dx^2) + dq^2`, so that a step means the same for any number of units and any span.
+
+Everything compiled takes a *stack* of problems and says of which one each point is: one branch is a stack of one.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -13,33 +16,88 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ssntk.bifurcation.family import Family
-from ssntk.dynamics.stability import field_at, sorted_eigenvalues
+from ssntk.dynamics.stability import field_at
+
+# Points that one compiled call works through, at most, and the numbers in a Jacobian for each of them.
+CALL, NUMBERS = 32, 2**22
 
 
 class Problem(eqx.Module):
-    """`f(x; p0 + q (p1 - p0)) = 0` under the constant input `u` (d,)."""
+    """`f(x; p0 + q (p1 - p0)) = 0` under the constant input `u` (d,). In a stack every array has a leading axis."""
 
     family: Family
-    u: Float[Array, " d"]
-    p0: Float[Array, ""]
-    p1: Float[Array, ""]
+    u: Float[Array, "*stack d"]
+    p0: Float[Array, "*stack"]
+    p1: Float[Array, "*stack"]
+
+    @property
+    def dt(self) -> float | None:
+        """The step of a map, `None` for a flow."""
+        return self.family.dt
 
     def parameter(self, q: Any) -> Any:
         """p at this q."""
         return self.p0 + q * (self.p1 - self.p0)
 
+    def at(self, x: Float[Array, " n"], p: Any) -> Float[Array, " n"]:
+        """f at a state and a parameter."""
+        return field_at(self.family(p), x, self.u)
+
     def field(self, z: Float[Array, " n1"]) -> Float[Array, " n"]:
         """f at a point of the branch."""
-        return field_at(self.family(self.parameter(z[-1])), z[:-1], self.u)
-
-    def eigenvalues(self, z: Float[Array, " n1"]) -> np.ndarray:
-        """The eigenvalues (n,) of df/dx at a point of the branch."""
-        return sorted_eigenvalues(_jacobian(self, z)[:, :-1])
+        return self.at(z[:-1], self.parameter(z[-1]))
 
 
-@eqx.filter_jit
-def _jacobian(problem: Problem, z: Array) -> Array:
-    return jax.jacfwd(problem.field)(z)
+def stacked(problems: Sequence[Problem]) -> Problem:
+    """The stack of problems that differ in their arrays alone; `ValueError` naming the first that differs in more."""
+    arrays, statics = zip(*[eqx.partition(problem, eqx.is_array) for problem in problems], strict=True)
+    first = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), arrays[0])
+    for number, (array, static) in enumerate(zip(arrays, statics, strict=True)):
+        like = jax.tree.structure(array) == jax.tree.structure(arrays[0])
+        if not like or jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), array) != first or not eqx.tree_equal(static, statics[0]):
+            raise ValueError(f"families[{number}] must be like families[0] in everything but the values of its arrays")
+    return eqx.combine(jax.tree.map(lambda *leaves: jnp.stack(leaves), *arrays), statics[0])
+
+
+def member(stack: Problem, at: Any) -> Problem:
+    """One problem of a stack, or for an array of indices a smaller stack."""
+    return jax.tree.map(lambda leaf: leaf[at] if eqx.is_array(leaf) else leaf, stack)
+
+
+def each(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function(problem, *arguments)` at many points in one compiled call, one after the other.
+
+    The result takes `(stack, members (k,), *arguments (k, ...))`, and gives what `function` does as numpy arrays (k, ...).
+    """
+
+    @eqx.filter_jit
+    def run(stack: Problem, members: Array, arguments: tuple[Array, ...], count: Array) -> Any:
+        room = members.shape[0]
+
+        def one(i: Any) -> Any:
+            return function(member(stack, members[i]), *[argument[i] for argument in arguments])
+
+        def store(i: Any, out: Any) -> Any:
+            return jax.tree.map(lambda kept, new: kept.at[i].set(new), out, one(i))
+
+        # A traced bound: another number of points compiles nothing.
+        shapes = jax.eval_shape(one, 0)
+        out = jax.tree.map(lambda leaf: jnp.zeros((room, *leaf.shape), leaf.dtype), shapes)
+        return jax.lax.fori_loop(0, count, store, out)
+
+    def call(stack: Problem, members: Any, *arguments: Any) -> Any:
+        members, arguments = np.asarray(members), tuple(np.asarray(argument) for argument in arguments)
+        room = int(np.clip(NUMBERS // stack.family.model.n_state ** 2, 1, CALL))
+        parts = []
+        for first in range(0, max(len(members), 1), room):
+            chosen = [part[first : first + room] for part in (members, *arguments)]
+            count = len(chosen[0])
+            padded = [np.concatenate([part, np.zeros((room - count, *part.shape[1:]), part.dtype)]) for part in chosen]
+            out = run(stack, padded[0], tuple(padded[1:]), np.asarray(count))
+            parts.append(jax.tree.map(lambda leaf, count=count: np.asarray(leaf)[:count], out))
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+
+    return call
 
 
 class Corrected(NamedTuple):
@@ -105,7 +163,15 @@ def correct(problem: Problem, guess: Array, border: Array, limit: int = 8) -> Co
     return Corrected(z, tangent, jacobian, turn, correction, count, good)
 
 
-correct_once = eqx.filter_jit(correct)
+corrected = each(correct)
+
+
+def corrected_at(stack: Problem, members: Any, x: Any, q: Any) -> Corrected:
+    """The equilibria near `x` (k, n) at exactly these q (k,), as numpy arrays."""
+    guess = np.concatenate([x, np.asarray(q, np.asarray(x).dtype)[:, None]], axis=1)
+    border = np.zeros_like(guess)
+    border[:, -1] = 1
+    return corrected(stack, members, guess, border)
 
 
 def inner(a: np.ndarray, b: np.ndarray) -> float:

@@ -1,18 +1,23 @@
 """Which steps of a branch pass a bifurcation: signs are compared, mixed intervals bisected, each event then located.
 
 - A saddle-node: the parameter turns, and one real eigenvalue crosses.
-- A Hopf: nothing turns, and one complex pair crosses. A neutral saddle changes no count of unstable eigenvalues.
-- A branch point: the bordered determinant changes sign, and the parameter does not turn.
+- A Hopf: nothing turns, and one complex pair crosses. A neutral saddle changes no count of unstable eigenvalues. Of a map
+  this is a Neimark-Sacker point; where one multiplier alone crosses, and nothing turns, it is a flip.
+- A branch point: the bordered determinant changes sign; the parameter turns too where a pitchfork is passed along its parabola.
+
+All branches are worked on together, round by round, so that each round is a few compiled calls.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
-import jax.numpy as jnp
 import numpy as np
 
-from ssntk.bifurcation.bordered import Problem, correct_once, inner, interpolate, length
-from ssntk.bifurcation.locate import Bifurcation, refine
-from ssntk.dynamics.stability import sorted_eigenvalues
+from ssntk.bifurcation.bordered import Problem, corrected, inner, interpolate, length
+from ssntk.bifurcation.extended import BRANCH_POINT, PAIR
+from ssntk.bifurcation.follow import Track
+from ssntk.bifurcation.locate import Bifurcation, solve
+from ssntk.dynamics.stability import exponents
 
 # Halvings of one step before an event counts as unresolved: from the longest step this reaches a length of about 1e-9.
 DEPTH = 26
@@ -22,129 +27,205 @@ LOOK = 6
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """A point of the branch: z = (x, q), unit tangent along the direction of travel, eigenvalues, determinant sign."""
+    """A point of the branch: z = (x, q), unit tangent along the direction of travel, exponents, determinant sign."""
 
     z: np.ndarray
     tangent: np.ndarray
-    eigenvalues: np.ndarray
+    exponents: np.ndarray
     turn: float
 
     @property
     def unstable(self) -> int:
-        """How many eigenvalues lie right of the axis."""
-        return int((self.eigenvalues.real > 0).sum())
+        """How many modes grow."""
+        return int((self.exponents.real > 0).sum())
 
 
-def find_events(problem: Problem, track: list[Point]) -> list[tuple[int, Bifurcation]]:
-    """The events along a branch in order, each with the index of the point before it; `converged` where located."""
-    ends = [track[0], *track, track[-1]]
-    found = []
-    for j in range(len(track) - 1):
-        found += [(j, event) for event in _between(problem, ends[j], ends[j + 1], ends[j + 2], ends[j + 3], 0)]
+@dataclasses.dataclass(frozen=True)
+class Interval:
+    """The part of a step between `a` and `b`, whose neighbours are `before` and `after`, halved `depth` times.
+
+    `place`: the number of the branch, of the step, and where in the step it begins, by which events are put in order.
+    """
+
+    place: tuple[int, int, float]
+    member: int
+    before: Point
+    a: Point
+    b: Point
+    after: Point
+    depth: int = 0
+
+    def kind(self, dt: float | None) -> str | None:
+        """What is seen between its ends: `None` for nothing, `"unknown"` for what is no single event."""
+        turns = self.a.tangent[-1] * self.b.tangent[-1] < 0
+        crosses = self.a.turn * self.b.turn < 0
+        change = abs(self.b.unstable - self.a.unstable)
+        if not turns and not crosses and change == 0:
+            return None
+        if turns and not crosses and change == 1:
+            return "saddle-node"
+        if crosses and change == (0 if turns else 1):
+            return BRANCH_POINT
+        if not turns and not crosses and change == 2:
+            return "hopf" if dt is None else "neimark-sacker"
+        if not turns and not crosses and change == 1 and dt is not None:
+            return "flip"
+        return "unknown"
+
+    def hides(self) -> bool:
+        """Whether events may lie inside though nothing is seen at the ends."""
+        return self.depth < LOOK and bool(_hides([self.before], [self.a], [self.b], [self.after])[0])
+
+
+def find_events(stack: Problem, tracks: Sequence[Track]) -> list[list[tuple[int, Bifurcation]]]:
+    """For each branch its events in order, each with the index of the point before it; `converged` where located."""
+    todo = [interval for number, track in enumerate(tracks) for interval in _suspects(number, track)]
+    found: list[tuple[tuple[int, int, float], Bifurcation]] = []
+    while todo:
+        seen = [interval.kind(stack.dt) for interval in todo]
+        located = _locate(stack, todo, seen)
+        halve = []
+        for interval, kind, event in zip(todo, seen, located, strict=True):
+            if kind is None and not interval.hides():
+                continue
+            if event is not None and event.converged:
+                found.append((interval.place, event))
+            elif interval.depth < DEPTH:
+                halve.append(interval)
+            else:
+                reason = "the events in this interval could not be told apart" if event is None else event.reason
+                found.append((interval.place, _unresolved(stack, interval, kind or "unknown", reason)))
+        todo, failed = _halves(stack, halve)
+        reason = "the branch could not be corrected between these points"
+        found += [(interval.place, _unresolved(stack, interval, "unknown", reason)) for interval in failed]
+    events: list[list[tuple[int, Bifurcation]]] = [[] for _ in tracks]
+    for (number, step, _), event in sorted(found, key=lambda pair: pair[0]):
+        events[number].append((step, event))
+    return events
+
+
+def _suspects(number: int, track: Track) -> list[Interval]:
+    """The steps of a branch in which an event is seen or may hide."""
+    count = len(track.z)
+    if count < 2:
+        return []
+    unstable = (track.exponents.real > 0).sum(axis=1)
+    changed = (track.tangent[1:, -1] * track.tangent[:-1, -1] < 0) | (track.turn[1:] * track.turn[:-1] < 0)
+    changed |= unstable[1:] != unstable[:-1]
+    points = [Point(*parts) for parts in zip(track.z, track.tangent, track.exponents, track.turn.tolist(), strict=True)]
+    ends = [points[0], *points, points[-1]]
+    changed |= _hides(ends[:-3], ends[1:-2], ends[2:-1], ends[3:])
+    return [Interval((number, j, 0.0), track.member, *ends[j : j + 4]) for j in np.flatnonzero(changed).tolist()]
+
+
+def _halves(stack: Problem, intervals: list[Interval]) -> tuple[list[Interval], list[Interval]]:
+    """Both halves of each interval, by the point of the branch half way; and those where there is none."""
+    if not intervals:
+        return [], []
+    guesses = [interpolate(at.a.z, at.a.tangent, at.b.z, at.b.tangent, 0.5) for at in intervals]
+    new = corrected(stack, [at.member for at in intervals], *(np.stack(part) for part in zip(*guesses, strict=True)))
+    values = exponents(new.jacobian[:, :, :-1], stack.dt) if np.isfinite(new.jacobian).all() else None
+    halves, failed = [], []
+    for i, (at, (guess, _)) in enumerate(zip(intervals, guesses, strict=True)):
+        if not new.converged[i] or length(new.z[i] - guess) > length(at.b.z - at.a.z):
+            failed.append(at)
+            continue
+        here = values[i] if values is not None else exponents(new.jacobian[i, :, :-1], stack.dt)
+        middle = Point(new.z[i], new.tangent[i], here, float(new.turn[i]))
+        number, step, begins = at.place
+        later = (number, step, begins + 0.5 ** (at.depth + 1))
+        halves.append(Interval(at.place, at.member, at.before, at.a, middle, at.b, at.depth + 1))
+        halves.append(Interval(later, at.member, at.a, middle, at.b, at.after, at.depth + 1))
+    return halves, failed
+
+
+def _locate(stack: Problem, intervals: list[Interval], kinds: list[str | None]) -> list[Bifurcation | None]:
+    """The one event in each interval where its ends speak for one, refused where Newton's iteration leaves for another."""
+    found: list[Bifurcation | None] = [None] * len(intervals)
+    for kind in sorted({kind for kind in kinds if kind is not None} - {"unknown"}):
+        chosen = [i for i, seen in enumerate(kinds) if seen == kind]
+        guesses = np.stack([_guess(intervals[i], kind) for i in chosen])
+        points = solve(stack, kind, [intervals[i].member for i in chosen], guesses)
+        for i, (point, values) in zip(chosen, points, strict=True):
+            refused = _refused(stack, intervals[i], kind, point, values) if point.converged else ""
+            found[i] = dataclasses.replace(point, converged=False, reason=refused) if refused else point
     return found
 
 
-def _between(problem: Problem, before: Point, a: Point, b: Point, after: Point, depth: int) -> list[Bifurcation]:
-    """The events between `a` and `b`, whose neighbours are `before` and `after`: one that is alone is located, several
-    are bisected apart."""
-    turns = a.tangent[-1] * b.tangent[-1] < 0
-    crosses = a.turn * b.turn < 0
-    change = abs(b.unstable - a.unstable)
-    if not turns and not crosses and change == 0:
-        hidden = depth < LOOK and (_turns_twice(a, b) or _crosses_twice(before, a, b, after))
-        return _halves(problem, before, a, b, after, depth) if hidden else []
-    kind, located = "unknown", None
-    if turns and not crosses and change == 1:
-        kind = "saddle-node"
-    elif not turns and not crosses and change == 2:
-        kind = "hopf"
-    elif crosses and not turns and change == 1:
-        kind = "branch-point"
-    if kind in ("saddle-node", "hopf"):
-        located = _locate(problem, a, b, kind)
-        if located.converged:
-            return [located]
-    if depth < DEPTH:
-        return _halves(problem, before, a, b, after, depth)
-    reason = "the events in this interval could not be told apart"
-    if kind in ("saddle-node", "hopf"):
-        assert located is not None
-        reason = located.reason
-    elif kind == "branch-point":
-        reason = "the branches that cross here are not followed"
-    return [_unresolved(problem, a, b, kind, reason)]
-
-
-def _halves(problem: Problem, before: Point, a: Point, b: Point, after: Point, depth: int) -> list[Bifurcation]:
-    """The events of the two halves of an interval."""
-    middle = _middle(problem, a, b)
-    if middle is None:
-        return [_unresolved(problem, a, b, "unknown", "the branch could not be corrected between these points")]
-    first = _between(problem, before, a, middle, b, depth + 1)
-    return first + _between(problem, a, middle, b, after, depth + 1)
-
-
-def _middle(problem: Problem, a: Point, b: Point) -> Point | None:
-    """The point of the branch half way, from the Hermite interpolant."""
-    guess, border = interpolate(a.z, a.tangent, b.z, b.tangent, 0.5)
-    new = correct_once(problem, jnp.asarray(guess), jnp.asarray(border))
-    if not bool(new.converged) or length(np.asarray(new.z) - guess) > length(b.z - a.z):
-        return None
-    jacobian = np.asarray(new.jacobian)[:, :-1]
-    return Point(np.asarray(new.z), np.asarray(new.tangent), sorted_eigenvalues(jacobian), float(new.turn))
-
-
-def _locate(problem: Problem, a: Point, b: Point, kind: str) -> Bifurcation:
-    """The one event between two points, refused where Newton's iteration leaves for another."""
+def _guess(interval: Interval, kind: str) -> np.ndarray:
+    """Where the event lies if what crosses is linear between the ends."""
+    a, b = interval.a, interval.b
     if kind == "saddle-node":
         part = a.tangent[-1] / (a.tangent[-1] - b.tangent[-1])
+    elif a.unstable == b.unstable:
+        part = 0.5
     else:
-        # The pair that crosses is, on the side where it is unstable, the least unstable one, and the most stable beyond.
+        # What crosses is, on the side where it is unstable, the least unstable, and the most stable beyond.
         many, few = (a, b) if a.unstable > b.unstable else (b, a)
-        above = many.eigenvalues[many.unstable - 1].real
-        below = few.eigenvalues[few.unstable].real
+        above = many.exponents[many.unstable - 1].real
+        below = few.exponents[few.unstable].real
         part = abs(above) / (abs(above) + abs(below))
         part = part if many is a else 1 - part
-    guess, _ = interpolate(a.z, a.tangent, b.z, b.tangent, part)
-    q = jnp.asarray(guess[-1])
-    point = refine(problem.family, problem.u, kind, problem.parameter(q), jnp.asarray(guess[:-1]))
-    if not point.converged:
-        return point
-    span = float(problem.p1 - problem.p0)
-    where = np.append(point.x, (point.parameter - float(problem.p0)) / span)
+    return interpolate(a.z, a.tangent, b.z, b.tangent, float(part))[0]
+
+
+def _refused(stack: Problem, interval: Interval, kind: str, point: Bifurcation, values: np.ndarray) -> str:
+    """Why a located point is not the event of this interval; empty where it is. `values`: its exponents."""
+    a, b = interval.a, interval.b
+    p0, p1 = float(stack.p0[interval.member]), float(stack.p1[interval.member])
+    z = np.append(point.x, (point.parameter - p0) / (p1 - p0))
     gap = length(b.z - a.z)
     # Between the two ends along the branch, and no further from them than they are from each other.
-    inside = min(inner(where - a.z, a.tangent), inner(b.z - where, b.tangent)) >= -1e-6 * gap
-    if not inside or max(length(where - a.z), length(where - b.z)) > 1.5 * gap:
-        return dataclasses.replace(point, converged=False, reason="Newton's iteration left for another point")
-    # Alone, the event leaves the other eigenvalues where they are; else a second one hides behind the same count.
-    values = problem.eigenvalues(jnp.asarray(where))
-    critical = 2 if kind == "hopf" else 1
-    others = np.delete(values, np.argsort(np.abs(np.abs(values.imag) - point.frequency) + np.abs(values.real))[:critical])
-    if (others.real > 0).sum() != min(a.unstable, b.unstable):
-        return dataclasses.replace(point, converged=False, reason="another event lies in the same interval")
-    return point
+    inside = min(inner(z - a.z, a.tangent), inner(b.z - z, b.tangent)) >= -1e-6 * gap
+    if not inside or max(length(z - a.z), length(z - b.z)) > 1.5 * gap:
+        return "Newton's iteration left for another point"
+    # Alone, the event leaves the other modes where they are; else a second one hides behind the same count.
+    critical = np.argsort(np.abs(np.abs(values.imag) - point.frequency) + np.abs(values.real))[: 2 if kind in PAIR else 1]
+    others = int((np.delete(values, critical).real > 0).sum())
+    fewest = min(a.unstable, b.unstable)
+    # A pitchfork passed along its parabola: the critical mode is on the same side before and after.
+    if others != fewest and not (a.unstable == b.unstable and others == fewest - 1):
+        return "another event lies in the same interval"
+    return ""
 
 
-def _turns_twice(a: Point, b: Point) -> bool:
-    """Whether the Hermite interpolant of the parameter has two turning points inside the interval."""
-    gap, chord = length(b.z - a.z), b.z[-1] - a.z[-1]
-    start, end = a.tangent[-1] * gap, b.tangent[-1] * gap
-    roots = np.roots([3 * (start + end - 2 * chord), 2 * (3 * chord - 2 * start - end), start])
-    return bool(roots.size == 2 and np.isreal(roots).all() and ((roots.real > 0) & (roots.real < 1)).all())
+def _hides(before: list[Point], a: list[Point], b: list[Point], after: list[Point]) -> np.ndarray:
+    """Of k intervals those (k,) in which events may hide that leave all signs and counts at the ends unchanged."""
+    z, slope = ([np.stack([getattr(point, name) for point in points]) for points in (a, b)] for name in ("z", "tangent"))
+    values = [np.stack([point.exponents for point in points]) for points in (before, a, b, after)]
+    return _turns_twice(z[0], slope[0], z[1], slope[1]) | _crosses_twice(*values)
 
 
-def _crosses_twice(before: Point, a: Point, b: Point, after: Point) -> bool:
-    """Whether eigenvalues may cross the axis between `a` and `b` though as many are unstable at both.
+def _turns_twice(z0: np.ndarray, tangent0: np.ndarray, z1: np.ndarray, tangent1: np.ndarray) -> np.ndarray:
+    """Whether the Hermite interpolants of the parameter have two turning points inside their intervals."""
+    gap = np.sqrt(np.mean((z1 - z0)[:, :-1] ** 2, axis=1) + (z1 - z0)[:, -1] ** 2)
+    chord, start, end = z1[:, -1] - z0[:, -1], tangent0[:, -1] * gap, tangent1[:, -1] * gap
+    # The slope is start (1 - s)^2 + 2 middle s (1 - s) + end s^2: of one sign at the ends, it has its extremum between.
+    middle = 3 * chord - start - end
+    inside = (start * end > 0) & (np.sign(middle) == -np.sign(start))
+    return inside & (middle**2 >= start * end)
+
+
+def _crosses_twice(before: np.ndarray, a: np.ndarray, b: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Whether modes may cross the axis between `a` and `b` (each (k, n) exponents) though as many grow at both.
 
     They may where a real part heads for the axis on one side of the interval and away from it on the other, and lies no
     further off than it moves from point to point.
     """
-    upper = [point.eigenvalues[point.eigenvalues.imag >= 0] for point in (before, a, b, after)]
-    at_b = upper[2][np.abs(upper[1][:, None] - upper[2]).argmin(axis=1)]
-    at_before = upper[0][np.abs(upper[1][:, None] - upper[0]).argmin(axis=1)]
-    at_after = upper[3][np.abs(at_b[:, None] - upper[3]).argmin(axis=1)]
-    path = np.stack([at_before, upper[1], at_b, at_after]).real
+
+    def upper(values: np.ndarray) -> np.ndarray:
+        # Of a pair one is enough: the other is put out of reach.
+        return np.where(values.imag >= 0, values, np.inf)
+
+    def nearest(values: np.ndarray, others: np.ndarray) -> np.ndarray:
+        with np.errstate(invalid="ignore"):
+            gaps = np.abs(values[:, :, None] - others[:, None, :])
+        at = np.where(np.isfinite(gaps), gaps, np.inf).argmin(axis=2)
+        return np.take_along_axis(others, at, axis=1)
+
+    kept = a.imag >= 0
+    at_b = nearest(a, upper(b))
+    path = np.stack([nearest(a, upper(before)), a, at_b, nearest(at_b, upper(after))]).real
     # Seen from the side where it lies, the path towards the axis falls.
     path = path * np.sign(path[1])
     moves = np.diff(path, axis=0)
@@ -152,13 +233,13 @@ def _crosses_twice(before: Point, a: Point, b: Point, after: Point) -> bool:
     heads = (moves[0] < 0) | (moves[1] < 0)
     returns = (moves[2] > 0) | (moves[1] > 0)
     # A path that changes sides, though the count is the same, has another crossing the other way.
-    return bool((near & heads & returns | (path[2] < 0)).any())
+    return (kept & (near & heads & returns | (path[2] < 0))).any(axis=1)
 
 
-def _unresolved(problem: Problem, a: Point, b: Point, kind: str, reason: str) -> Bifurcation:
-    ends = [float(problem.parameter(point.z[-1])) for point in (a, b)]
-    nothing = np.full(a.z.size - 1, np.nan)
-    middle = (a.z + b.z) / 2
-    p = float(problem.parameter(middle[-1]))
-    interval = (min(ends), max(ends))
-    return Bifurcation(kind, p, middle[:-1], np.nan, nothing, nothing, np.nan, None, np.nan, interval, False, reason)
+def _unresolved(stack: Problem, interval: Interval, kind: str, reason: str) -> Bifurcation:
+    p0, p1 = float(stack.p0[interval.member]), float(stack.p1[interval.member])
+    middle = (interval.a.z + interval.b.z) / 2
+    ends = [p0 + point.z[-1] * (p1 - p0) for point in (interval.a, interval.b)]
+    p, nothing = float(p0 + middle[-1] * (p1 - p0)), np.full(middle.size - 1, np.nan)
+    limits = (float(min(ends)), float(max(ends)))
+    return Bifurcation(kind, p, middle[:-1], np.nan, nothing, nothing, np.nan, None, np.nan, limits, False, reason)

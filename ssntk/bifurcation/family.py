@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from ssntk.errors import as_array
+from ssntk.errors import as_array, is_traced
 from ssntk.models.base import AbstractStateSpaceModel, WithInput, check_model, dtype_of
-from ssntk.models.euler_map import check_flow
+from ssntk.models.euler_map import EulerMap, step_of
 from ssntk.models.theta import Positions, get, positions, put
 
 
@@ -35,7 +35,6 @@ class Family(eqx.Module):
         """
         model = jax.tree.map(lambda leaf: jnp.asarray(leaf) if isinstance(leaf, (float, np.ndarray)) else leaf, model)
         check_model(model)
-        check_flow(model)
         if isinstance(attribute, str):
             if not hasattr(model, attribute):
                 raise ValueError(f"attribute {attribute!r} is not one of {type(model).__name__}")
@@ -58,7 +57,6 @@ class Family(eqx.Module):
         Raises `ValueError` where its structure, a shape or a value does not fit, or nothing moves.
         """
         check_model(model)
-        check_flow(model)
         leaves, treedef = jax.tree.flatten(eqx.filter(model, eqx.is_inexact_array), is_leaf=lambda leaf: leaf is None)
         moved = eqx.filter(direction, eqx.is_array_like)
         steps, moved_def = jax.tree.flatten(moved, is_leaf=lambda leaf: leaf is None)
@@ -81,7 +79,6 @@ class Family(eqx.Module):
         Raises `ValueError` where a shape does not fit or the direction is zero.
         """
         check_model(model)
-        check_flow(model)
         d = model.n_input
         along = as_array(direction, "direction", (d,)).astype(dtype_of(model))
         offset = jnp.zeros(d) if offset is None else as_array(offset, "offset", (d,))
@@ -89,19 +86,27 @@ class Family(eqx.Module):
 
     @classmethod
     def _make(cls, model: Any, direction: tuple[Array, ...], offset: Array | None, at: Positions, moves: str) -> "Family":
-        if not any(bool(jnp.any(leaf != 0)) for leaf in direction):
+        if not is_traced(direction) and not any(bool(jnp.any(leaf != 0)) for leaf in direction):
             raise ValueError("direction must not be zero")
         self = object.__new__(cls)
         for name, value in (("model", model), ("direction", direction), ("offset", offset), ("at", at), ("moves", moves)):
             object.__setattr__(self, name, value)
         return self
 
+    @property
+    def dt(self) -> float | None:
+        """The step of a map, `None` for a model in continuous time."""
+        return step_of(self.model)
+
     def __call__(self, parameter: float | Float[Array, ""]) -> Any:
         """The model at this parameter."""
         p = jnp.asarray(parameter, dtype_of(self.model))
         if self.moves == "input":
             assert self.offset is not None
-            return WithInput(self.model, self.offset + p * self.direction[0])
+            added = self.offset + p * self.direction[0]
+            if isinstance(self.model, EulerMap):
+                return EulerMap(WithInput(self.model.model, added), self.model.dt)
+            return WithInput(self.model, added)
         here = get(self.model, self.at)
         if self.moves == "attribute":
             return put(self.model, self.at, [jnp.broadcast_to(p, here[0].shape).astype(here[0].dtype)])

@@ -1,36 +1,42 @@
-"""Locating one bifurcation point by Newton's iteration on its extended system.
-
-Saddle-node: f = 0, A v = 0, c.v = 1 (Moore and Spence, 1980). Hopf: f = 0, A (v + i w) = i omega (v + i w),
-c.v = 1, c.w = 0 (Griewank and Reddien, 1983). Both are regular at a nondegenerate point, where the plain system is not.
-"""
+"""Bifurcation points, located by Newton's iteration on their extended systems and told apart by their normal forms."""
 
 import dataclasses
+import functools
+from collections.abc import Sequence
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from ssntk.bifurcation import extended, normal_form
+from ssntk.bifurcation.bordered import Problem, each, stacked
+from ssntk.bifurcation.extended import BRANCH_POINT, PAIR, Solved
 from ssntk.bifurcation.family import Family
-from ssntk.bifurcation.normal_form import first_lyapunov, fold_coefficient
 from ssntk.dynamics.fixed_points import constant_input
-from ssntk.dynamics.stability import Eigenpair, eigenpair, field_at, state_jacobian
-from ssntk.errors import NumericalError, as_array, as_choice, as_instance, as_scalar
+from ssntk.dynamics.stability import edge, eigenpair, exponents
+from ssntk.errors import NumericalError, as_array, as_choice, as_instance, as_scalar, is_traced
 from ssntk.models.base import dtype_of
 
-KINDS = ("saddle-node", "hopf")
+CROSSINGS = ("transcritical", "pitchfork")
+KINDS = ("saddle-node", "hopf", *CROSSINGS)
+MAP_KINDS = ("saddle-node", "flip", "neimark-sacker", *CROSSINGS)
 
 
 @dataclasses.dataclass(frozen=True)
 class Bifurcation:
-    """A bifurcation point of equilibria.
+    """A bifurcation point of equilibria, or of the fixed points of a map.
 
-    - `kind`: `"saddle-node"` or `"hopf"`; in `Branch.unresolved` also `"branch-point"` and `"unknown"`.
-    - `parameter`; `x` (n,); `frequency`: angular, rad per unit time, 0 for a real eigenvalue.
-    - `right`, `left` (n,): critical eigenvectors, |right| = 1, left^T right = 1 not conjugated; complex for a Hopf.
-    - `coefficient`: a of a saddle-node, l1 of a Hopf (see `normal_form`). `criticality`: of a Hopf, else `None`.
+    - `kind`: `"saddle-node"`, `"transcritical"`, `"pitchfork"` or `"hopf"`; of a map also `"flip"` or `"neimark-sacker"`,
+      and no Hopf; in `Branch.unresolved` also `"branch-point"` and `"unknown"`.
+    - `parameter`; `x` (n,); `frequency`: angular, rad per unit time, 0 for a real eigenvalue, pi / dt at a flip.
+    - `right`, `left` (n,): critical eigenvectors, |right| = 1, left^T right = 1 not conjugated; complex for a pair.
+    - `coefficient`: of the normal form: a of a saddle-node or transcritical, b3 of a pitchfork, l1 of a Hopf, c3 of a flip,
+      d of a Neimark-Sacker point, normalised as `normal_form` says. `criticality`: `"supercritical"` where what is born is
+      stable (if the other modes are), else `"subcritical"`; `None` for saddle-nodes and transcriticals, and where the
+      coefficient vanishes.
+    - `tangents` (2, n + 1): where two branches cross, their directions (dx, dp), each of length 1; else `None`.
     - `residual`: the largest entry of the extended system. `interval`: parameters between which the point lies, from
       the last Newton correction and the rounding error; of an unresolved event, those between which it was seen.
     - `converged`, and `reason` where not.
@@ -48,158 +54,257 @@ class Bifurcation:
     interval: tuple[float, float]
     converged: bool
     reason: str = ""
+    tangents: np.ndarray | None = None
 
 
 def locate(family: Family, kind: str, *, parameter: Any, x: Any, u: Any = None) -> Bifurcation:
     """Refine a guess of a bifurcation point to rounding error.
 
-    **Arguments:** `kind`: `"saddle-node"` or `"hopf"`. `parameter`, `x` (n,): the guess. `u`: (d,) constant input.
+    Under `jax.grad`, `jvp`, `jit` or `vmap`, where the family's arrays or `u` are traced, `parameter`, `x`, `frequency` and
+    `coefficient` are traced too and differentiable, forward and reverse, by the implicit function theorem. There a failure is
+    NaN, since it cannot be raised, and only generic points can be located: a crossing of branches is none.
+
+    **Arguments:** `kind`: `"saddle-node"`, `"hopf"`, `"transcritical"` or `"pitchfork"`; for a map `"flip"` and
+    `"neimark-sacker"` instead of `"hopf"`. `parameter`, `x` (n,): the guess. `u`: (d,) constant input.
 
     Raises `ValueError` for arguments that do not fit, `NumericalError` where Newton's iteration does not converge to a
     point of this kind.
     """
     as_instance(family, "family", Family)
-    as_choice(kind, "kind", KINDS)
+    as_choice(kind, "kind", KINDS if family.dt is None else MAP_KINDS)
     dtype = dtype_of(family.model)
     guess = as_array(x, "x", (family.model.n_state,)).astype(dtype)
-    point = refine(family, constant_input(family.model, u), kind, as_scalar(parameter, "parameter").astype(dtype), guess)
+    u, parameter = constant_input(family.model, u), as_scalar(parameter, "parameter").astype(dtype)
+    problem = Problem(family, u, jnp.zeros((), dtype), jnp.ones((), dtype))
+    if is_traced(problem, guess, parameter):
+        if kind in CROSSINGS:
+            raise ValueError(f"kind {kind!r} has no derivative: a generic change of the model breaks the crossing")
+        return _differentiable(problem, kind, parameter, guess)
+    search = BRANCH_POINT if kind in CROSSINGS else kind
+    ((point, _),) = solve(stacked([problem]), search, [0], np.append(guess, parameter)[None])
+    if point.converged and point.kind != kind:
+        point = dataclasses.replace(point, converged=False, reason=f"it is a {point.kind}")
     if not point.converged:
         raise NumericalError(f"no {kind} near p = {float(parameter):g}: {point.reason}")
     return point
 
 
-def refine(family: Family, u: Array, kind: str, parameter: Any, x: Any) -> Bifurcation:
-    """As [`locate`][], for arguments that were checked; failure is told by `converged` and `reason`."""
-    parameter, x = jnp.asarray(parameter), jnp.asarray(x)
-    jacobian = np.asarray(_jacobian(family, u, parameter, x))
+def solve(
+    stack: Problem, kind: str, members: Sequence[int], guesses: np.ndarray
+) -> list[tuple[Bifurcation, np.ndarray]]:
+    """Points of one kind, or branch points, from guesses z (k, n + 1), each with its growth exponents.
+
+    Failure is told by `converged` and `reason`, and there the exponents are empty.
+    """
+    guesses, numbers = np.asarray(guesses), np.asarray(members)
+    p0, p1 = np.asarray(stack.p0)[numbers], np.asarray(stack.p1)[numbers]
+    parameters = p0 + guesses[:, -1] * (p1 - p0)
+    jacobians = state_jacobians(stack, numbers, guesses)
+    found: list[tuple[Bifurcation, np.ndarray] | None] = [None] * len(numbers)
+    starts, nothing = [], np.zeros(0, complex)
+    for i, (x, p, jacobian) in enumerate(zip(guesses[:, :-1], parameters, jacobians, strict=True)):
+        try:
+            starts.append((i, *_start(kind, x, p, jacobian, stack.dt)))
+        except NumericalError as error:
+            found[i] = _failed(kind, p, x, str(error)), nothing
+    chosen = [i for i, _, _ in starts]
+    read: list[tuple[int, _Read]] = []
+    if starts:
+        packed = (np.stack(part) for part in list(zip(*starts, strict=True))[1:])
+        solved = _solved(kind)(stack, numbers[chosen], *packed)
+        for at, i in enumerate(chosen):
+            one = Solved(*(part[at] for part in solved))
+            judged = _judge(kind, one, stack.dt)
+            if isinstance(judged, str):
+                found[i] = _failed(kind, one.y[-1], one.y[: guesses.shape[1] - 1], judged), nothing
+            else:
+                read.append((i, judged))
+    if read:
+        at = numbers[[i for i, _ in read]]
+        numbers_of = _coefficients(kind)(stack, at, *(np.stack(part) for part in zip(*[r.arguments for _, r in read], strict=True)))
+        for (i, judged), values in zip(read, numbers_of, strict=True):
+            found[i] = _finish(kind, judged, values), judged.exponents
+    return [point for point in found if point is not None]
+
+
+@each
+def state_jacobians(problem: Problem, z: Array) -> Array:
+    """A at a point of the branch."""
+    return jax.jacfwd(lambda x: problem.at(x, problem.parameter(z[-1])))(z[:-1])
+
+
+@functools.cache
+def _solved(kind: str) -> Any:
+    return each(functools.partial(extended.solve, kind=kind))
+
+
+@functools.cache
+def _coefficients(kind: str) -> Any:
+    return each(normal_form.crossing if kind == BRANCH_POINT else functools.partial(normal_form.coefficient, kind=kind))
+
+
+def _start(kind: str, x: np.ndarray, parameter: float, jacobian: np.ndarray, dt: float | None) -> tuple[np.ndarray, np.ndarray]:
+    """The unknowns of the extended system at a guess, and its border."""
     values = np.linalg.eigvals(jacobian)
-    if kind == "hopf":
+    if kind in PAIR:
         values = values[values.imag > 0]
         if values.size == 0:
-            return _failed(kind, parameter, x, "no complex pair of eigenvalues there")
+            raise NumericalError("no complex pair of eigenvalues there")
+        off = values.real if dt is None else np.log(np.abs(1 + dt * values))
     else:
         values = values[values.imag == 0] if (values.imag == 0).any() else values.real
-    try:
-        pair = eigenpair(jacobian, complex(values[np.argmin(np.abs(values.real))]))
-    except NumericalError as error:
-        return _failed(kind, parameter, x, str(error))
-    start = _pack(kind, x, parameter, pair)
-    solved, correction, residual = _newton(family, u, kind, start, jnp.asarray(pair.right.real))
-    return _read(family, u, kind, solved, float(correction), float(residual))
+        off = values.real if kind != "flip" else values.real + 2 / (dt or 1.0)
+    pair = eigenpair(jacobian, complex(values[np.argmin(np.abs(off))]))
+    start, border = extended.pack(kind, x, parameter, pair)
+    if kind in PAIR:
+        start[-2] = pair.value.imag if dt is None else np.angle(1 + dt * pair.value) / dt
+    return start, border
 
 
-def _pack(kind: str, x: Array, parameter: Array, pair: Eigenpair) -> Array:
-    """The unknowns: (x, v, p), or (x, v, w, omega, p), scaled so that c.v = 1 and c.w = 0 with c = Re(right)."""
-    border = pair.right.real
-    scaled = pair.right / (border @ pair.right)
-    parts = (
-        [x, scaled.real, scaled.imag, [pair.value.imag], [parameter]] if kind == "hopf" else [x, scaled.real, [parameter]]
-    )
-    return jnp.concatenate([jnp.asarray(part, x.dtype) for part in parts])
+@dataclasses.dataclass(frozen=True)
+class _Read:
+    """A point whose extended system is solved, and what its coefficient is computed from."""
+
+    parameter: float
+    x: np.ndarray
+    frequency: float
+    right: np.ndarray
+    left: np.ndarray
+    arguments: tuple[np.ndarray, ...]
+    exponents: np.ndarray
+    size: float
+    residual: float
+    width: float
 
 
-def _extended(family: Family, u: Array, kind: str, y: Array, border: Array) -> Array:
-    """The residual of the extended system at the unknowns `y`."""
-    n = border.shape[0]
-    x, model = y[:n], family(y[-1])
-    velocity, push = jax.linearize(lambda x: field_at(model, x, u), x)
-    if kind == "saddle-node":
-        v = y[n : 2 * n]
-        return jnp.concatenate([velocity, push(v), (border @ v - 1)[None]])
-    v, w, omega = y[n : 2 * n], y[2 * n : 3 * n], y[-2]
-    return jnp.concatenate([velocity, push(v) + omega * w, push(w) - omega * v, jnp.stack([border @ v - 1, border @ w])])
-
-
-@eqx.filter_jit
-def _newton(family: Family, u: Array, kind: str, start: Array, border: Array) -> tuple[Array, Array, Array]:
-    """The solution, the size of the last correction of (x, p), and the residual before it."""
-    n, eps = border.shape[0], jnp.finfo(start.dtype).eps
-
-    def improve(state: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
-        y, _, _, count = state
-        residual = _extended(family, u, kind, y, border)
-        step = jnp.linalg.solve(jax.jacfwd(lambda y: _extended(family, u, kind, y, border))(y), -residual)
-        size = jnp.maximum(jnp.abs(step[:n]).max(), jnp.abs(step[-1]))
-        return y + step, size, jnp.abs(residual).max(), count + 1
-
-    def unfinished(state: tuple[Array, Array, Array, Array]) -> Array:
-        y, size, _, count = state
-        return (size > 32 * eps * (1 + jnp.abs(y[-1]))) & (count < 20) & jnp.isfinite(y).all()
-
-    infinite = jnp.asarray(jnp.inf, start.dtype)
-    y, size, residual, _ = jax.lax.while_loop(unfinished, improve, (start, infinite, infinite, jnp.asarray(0)))
-    return y, size, residual
-
-
-@eqx.filter_jit
-def _jacobian(family: Family, u: Array, parameter: Array, x: Array) -> Array:
-    return state_jacobian(family(parameter), x, u)
-
-
-@eqx.filter_jit
-def _differences(family: Family, u: Array, parameter: Array, x: Array) -> tuple[Array, Array, Array]:
-    """A; the size of its change over the size of the state, (n,); and df/dp."""
-
-    def jacobian(x: Array) -> Array:
-        return state_jacobian(family(parameter), x, u)
-
-    direction = jnp.full_like(x, jnp.maximum(jnp.abs(x).max(), 1e-3))
-    changed = jax.jvp(jacobian, (x,), (direction,))[1]
-    return jacobian(x), jnp.abs(changed).sum(axis=1), jax.jacfwd(lambda p: field_at(family(p), x, u))(parameter)
-
-
-def _read(family: Family, u: Array, kind: str, solved: Array, correction: float, residual: float) -> Bifurcation:
-    """The point that the unknowns describe, its eigenvectors from its own Jacobian, and its coefficient."""
-    n = family.model.n_state
-    x, parameter = solved[:n], solved[-1]
-    eps = float(jnp.finfo(solved.dtype).eps)
-    scale = 1 + float(jnp.abs(solved).max())
-    if not np.isfinite(np.asarray(solved)).all() or not correction <= eps**0.6 * scale:
-        return _failed(kind, parameter, x, "Newton's iteration on the extended system did not converge")
-    jacobian, curved, slope = (np.asarray(part) for part in _differences(family, u, parameter, x))
-    curvature = float(curved.max())
-    frequency = abs(float(solved[-2])) if kind == "hopf" else 0.0
+def _judge(kind: str, solved: Solved, dt: float | None) -> _Read | str:
+    """The point that the unknowns describe with its eigenvectors from its own Jacobian, or why it is none."""
+    y, jacobian, slope = solved.y, solved.jacobian[:, :-1], solved.jacobian[:, -1]
+    n = len(slope)
+    x, p = y[:n], float(y[-1])
+    eps = float(np.finfo(y.dtype).eps)
+    if not np.isfinite(y).all() or not float(solved.correction) <= eps**0.6 * (1 + float(np.abs(y).max())):
+        return "Newton's iteration on the extended system did not converge"
     # How large the Jacobian is over states of the size at hand: at the fold of a scalar model it vanishes itself.
-    size = float(np.abs(jacobian).sum(axis=1).max()) + curvature
-    if kind == "hopf" and frequency <= eps**0.4 * size:
-        return _failed(kind, parameter, x, "the frequency tends to zero, so it is no Hopf point")
+    size = float(np.abs(jacobian).sum(axis=1).max()) + float(solved.curvature)
+    frequency = 0.0
+    if kind in PAIR:
+        frequency = abs(float(y[-2]))
+        if dt is not None:
+            frequency = abs(float(np.angle(np.exp(1j * frequency * dt)))) / dt
+        if frequency <= eps**0.4 * size or (dt is not None and np.pi / dt - frequency <= eps**0.4 * size):
+            return f"the frequency tends to {'zero' if frequency <= eps**0.4 * size else 'pi / dt'}, so it is no pair"
+    elif kind == "flip":
+        frequency = np.pi / (dt or 1.0)
+    critical = complex(*edge(frequency, dt)) if kind in PAIR else complex(-2 / (dt or 1.0)) if kind == "flip" else 0j
     try:
-        pair = eigenpair(jacobian, 1j * frequency)
+        pair = eigenpair(jacobian, critical)
     except NumericalError as error:
-        return _failed(kind, parameter, x, str(error))
-    if abs(pair.value - 1j * frequency) > eps**0.4 * size:
-        return _failed(kind, parameter, x, "the Jacobian has no such critical eigenvalue")
-    right, left = jnp.asarray(pair.right), jnp.asarray(pair.left)
-    criticality = None
-    if kind == "hopf":
-        coefficient = float(first_lyapunov(family, u, parameter, x, jnp.asarray(frequency, x.dtype), right, left))
-        if abs(coefficient) > eps**0.6:
-            criticality = "supercritical" if coefficient < 0 else "subcritical"
+        return str(error)
+    if abs(pair.value - critical) > eps**0.4 * size:
+        return "the Jacobian has no such critical eigenvalue"
+    right, left = pair.right, pair.left
+    pushed = abs(left @ slope) > eps**0.4 * np.linalg.norm(left) * np.linalg.norm(slope)
+    if kind == "saddle-node" and not pushed:
+        # The parameter does not push along the critical direction.
+        return "the branch does not turn there: it is a branch point"
+    scalar = np.asarray(p, x.dtype)
+    arguments = (x, scalar, np.asarray(frequency, x.dtype), right + 0j, left + 0j)
+    if kind == BRANCH_POINT:
+        scale = size * (1 + float(np.abs(x).max())) + float(np.abs(slope).max()) * (1 + abs(p))
+        if abs(float(y[n])) > eps**0.6 * scale:
+            return "the branches pass close by each other and do not cross"
+        if pushed or pair.value.imag != 0 or n > 1 and np.linalg.svd(jacobian, compute_uv=False)[-2] <= eps**0.6 * size:
+            return "more than one eigenvalue vanishes there"
+        other = np.append(np.linalg.lstsq(jacobian, -slope, rcond=eps**0.6)[0], 1.0)
+        arguments = (x, scalar, right, left, (other / np.linalg.norm(other)).astype(x.dtype))
+    width = float(solved.correction) + 4 * eps * (1 + abs(p))
+    values = exponents(jacobian, dt)
+    return _Read(p, x, frequency, right, left, arguments, values, size, float(solved.residual), width)
+
+
+def _finish(kind: str, read: _Read, values: Any) -> Bifurcation:
+    """The point with its coefficient and what follows from it."""
+    eps = float(np.finfo(read.x.dtype).eps)
+    criticality, tangents = None, None
+    if kind == BRANCH_POINT:
+        a, mixed, beside, cubic = (float(value) for value in values)
+        if not np.isfinite(values[:3]).all() or abs(mixed) <= eps**0.5 * read.size and abs(a) <= eps**0.6 * read.size:
+            return _failed(kind, read.parameter, read.x, "its quadratic terms vanish: more than two branches meet")
+        along, other = np.append(read.right, 0.0), read.arguments[-1]
+        if abs(a) <= eps**0.6 * read.size:
+            kind, coefficient = "pitchfork", cubic
+            tangents = np.stack([along, other - beside / (2 * mixed) * along])
+            if abs(cubic) > eps**0.6 * read.size:
+                criticality = "supercritical" if cubic < 0 else "subcritical"
+        else:
+            kind, coefficient = "transcritical", a
+            # a s^2 + mixed s + beside / 2 = 0 for the direction s r + other.
+            inside = mixed**2 - 2 * a * beside
+            if inside <= 0:
+                return _failed(BRANCH_POINT, read.parameter, read.x, "an isolated point: no branches cross there")
+            first = -(mixed + np.copysign(np.sqrt(inside), mixed)) / 2
+            roots = (first / a, beside / (2 * first)) if first != 0 else (0.0, 0.0)
+            tangents = np.stack([root * along + other for root in roots])
+        tangents = tangents / np.linalg.norm(tangents, axis=1, keepdims=True)
     else:
-        coefficient = float(fold_coefficient(family, u, parameter, x, right, left))
-        # At a transcritical or pitchfork point the parameter does not push along the critical direction; at a cusp a is 0.
-        if abs(pair.left @ slope) <= eps**0.4 * np.linalg.norm(pair.left) * np.linalg.norm(slope):
-            return _failed(kind, parameter, x, "the branch does not turn there: it is a branch point")
-        if abs(coefficient) <= eps**0.6 * size:
-            return _failed(kind, parameter, x, "its quadratic coefficient vanishes: it is a cusp")
-    p = float(parameter)
-    width = correction + 4 * eps * (1 + abs(p))
+        coefficient = float(values)
+        if kind == "saddle-node" and abs(coefficient) <= eps**0.6 * read.size:
+            return _failed(kind, read.parameter, read.x, "its quadratic coefficient vanishes: it is a cusp")
+        if kind != "saddle-node" and abs(coefficient) > eps**0.6:
+            criticality = "supercritical" if (coefficient < 0) != (kind == "flip") else "subcritical"
+    interval = (read.parameter - read.width, read.parameter + read.width)
     return Bifurcation(
         kind,
-        p,
-        np.asarray(x),
-        frequency,
-        pair.right,
-        pair.left,
+        read.parameter,
+        read.x,
+        read.frequency,
+        read.right,
+        read.left,
         coefficient,
         criticality,
-        residual,
-        (p - width, p + width),
+        read.residual,
+        interval,
         True,
+        tangents=tangents,
     )
 
 
-def _failed(kind: str, parameter: Any, x: Any, reason: str) -> Bifurcation:
-    p, x = float(parameter), np.asarray(x)
-    nothing = np.full(x.shape, np.nan)
+def _failed(kind: str, parameter: Any, x: np.ndarray, reason: str) -> Bifurcation:
+    p, nothing = float(parameter), np.full(x.shape, np.nan)
     return Bifurcation(kind, p, x, np.nan, nothing, nothing, np.nan, None, np.nan, (p, p), False, reason)
+
+
+def _differentiable(problem: Problem, kind: str, parameter: Array, x: Array) -> Bifurcation:
+    """As [`locate`][] where values cannot be looked at: everything traced, NaN where nothing was found."""
+    n, dt, dtype = x.shape[0], problem.dt, x.dtype
+    still = jax.lax.stop_gradient((problem, parameter, x))
+
+    def start(x: Any, p: Any, jacobian: Any) -> Any:
+        try:
+            return _start(kind, np.asarray(x), float(p), np.asarray(jacobian), dt)
+        except NumericalError:
+            return np.full(size, np.nan, dtype), np.full(n, np.nan, dtype)
+
+    size = extended.unknowns(kind, n)
+    shapes = (jax.ShapeDtypeStruct((size,), dtype), jax.ShapeDtypeStruct((n,), dtype))
+    jacobian = jax.jacfwd(lambda x: still[0].at(x, still[1]))(still[2])
+    # Nonsymmetric eigenvalues are computed on the host.
+    guess, border = jax.pure_callback(start, shapes, still[2], still[1], jacobian, vmap_method="sequential")
+    y = extended.implicit(problem, kind, guess, border)
+    x, p = y[:n], y[-1]
+    zero = jnp.zeros_like(p)
+    frequency = jnp.abs(y[-2]) if kind in PAIR else zero + (np.pi / dt if kind == "flip" and dt else 0.0)
+    right = jax.lax.complex(y[n : 2 * n], y[2 * n : 3 * n] * jnp.sign(y[-2]) if kind in PAIR else jnp.zeros(n, dtype))
+    right = right / jnp.sqrt(jnp.sum(right.real**2 + right.imag**2))
+    grow, turn = edge(frequency, dt, jnp) if kind in PAIR else (zero - (2 / dt if kind == "flip" and dt else 0.0), zero)
+    jacobian = jax.jacfwd(lambda x: problem.at(x, p))(x)
+    identity = jnp.eye(n, dtype=dtype)
+    shifted = jax.lax.complex(jacobian - grow * identity, -turn * identity)
+    # left (A - s) = 0 with left.right = 1, bordered by the right vector itself.
+    matrix = jnp.block([[shifted.T, right.conj()[:, None]], [right[None], jnp.zeros((1, 1), right.dtype)]])
+    left = jnp.linalg.solve(matrix, jnp.zeros(n + 1, right.dtype).at[-1].set(1))[:n]
+    value = normal_form.coefficient(problem, x, p, frequency, right, left, kind)
+    residual = jnp.abs(extended.equations(problem, kind, y, border)).max()
+    traced: Any = (p, x, frequency, right, left, value)
+    return Bifurcation(kind, *traced, None, residual, (p, p), True)  # type: ignore[arg-type]

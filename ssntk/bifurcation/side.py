@@ -3,14 +3,13 @@
 import dataclasses
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
-from ssntk.bifurcation.bordered import Problem, correct_once, inner, interpolate, length
-from ssntk.bifurcation.continuation import Branch, at_parameter, make_problem
+from ssntk.bifurcation.bordered import Problem, corrected, corrected_at, inner, interpolate, length, stacked
+from ssntk.bifurcation.continuation import Branch, make_problem
 from ssntk.bifurcation.family import Family
-from ssntk.bifurcation.locate import Bifurcation
-from ssntk.dynamics.stability import sorted_eigenvalues
+from ssntk.bifurcation.locate import Bifurcation, state_jacobians
+from ssntk.dynamics.stability import exponents
 from ssntk.errors import NumericalError
 
 
@@ -18,10 +17,10 @@ from ssntk.errors import NumericalError
 class Side:
     """The stable side of a bifurcation, outwards from it as far as the parameter runs one way and stability lasts.
 
-    `z` (k, n + 1) and `tangent` (k, n + 1): points (x, q) and unit tangents, the bifurcation first.
+    `z` (k, n + 1) and `tangent` (k, n + 1): points (x, q) and unit tangents, the bifurcation first; `stack`: the problem.
     """
 
-    problem: Problem
+    stack: Problem
     bifurcation: Bifurcation
     z: np.ndarray
     tangent: np.ndarray
@@ -31,7 +30,8 @@ class Side:
 
         Raises `NumericalError` where the side does not reach so far, or no stable equilibrium is found there.
         """
-        span = float(self.problem.p1 - self.problem.p0)
+        p0, p1 = float(self.stack.p0[0]), float(self.stack.p1[0])
+        span = p1 - p0
         away = np.abs(self.z[:, -1] - self.z[0, -1]) * abs(span)
         if distance > away[-1]:
             raise NumericalError(f"the stable side reaches only to a distance of {away[-1]:.6g}")
@@ -39,13 +39,13 @@ class Side:
         direction = np.sign(self.z[-1, -1] - self.z[0, -1])
         q = self.z[0, -1] + direction * distance / abs(span)
         guess = self._between(step, q)
-        found = at_parameter(self.problem, jnp.asarray(guess[:-1]), q)
-        z = np.asarray(found.z)
-        stable = sorted_eigenvalues(np.asarray(found.jacobian)[:, :-1])[0].real < 0
+        found = corrected_at(self.stack, [0], guess[None, :-1], [q])
+        z = found.z[0]
+        stable = exponents(found.jacobian[0, :, :-1], self.stack.dt)[0].real < 0
         gap = length(guess - self.z[0])
         if not bool(found.converged) or not stable or length(z - guess) > 0.5 * gap:
             raise NumericalError("no stable equilibrium was found at this distance")
-        return float(self.problem.parameter(q)), z[:-1]
+        return float(np.asarray(p0 + q * span, z.dtype)), z[:-1]
 
     def _between(self, step: int, q: float) -> np.ndarray:
         """The interpolant between points `step` and `step + 1` where it passes `q`, by bisection."""
@@ -61,15 +61,15 @@ class Side:
 
 def stable_side(family: Family, span: Any, u: Any, branch: Branch, number: int) -> Side:
     """The stable side of `branch.bifurcations[number]`; `NumericalError` where both sides are unstable."""
-    problem = make_problem(family, span, u)
+    stack = stacked([make_problem(family, span, u)])
     bifurcation = branch.bifurcations[number]
-    centre, tangent = _point(problem, branch, number)
-    values = problem.eigenvalues(jnp.asarray(centre))
+    centre, tangent = _point(stack, branch, number)
+    values = exponents(state_jacobians(stack, [0], centre[None])[0], stack.dt)
     critical = np.argsort(np.abs(np.abs(values.imag) - bifurcation.frequency) + np.abs(values.real))
     others = np.delete(values, critical[: 2 if bifurcation.frequency > 0 else 1])
     # The next recorded point may lie beyond events that were seen and not located.
     for way in (-1, 1) if (others.real < 0).all() else ():
-        z, tangents, stable = _walk(problem, branch, number, way)
+        z, tangents, stable = _walk(stack, branch, number, way)
         if len(z) == 0 or not stable[0]:
             continue
         # Outwards for as long as the parameter runs one way and stability lasts.
@@ -77,47 +77,53 @@ def stable_side(family: Family, span: Any, u: Any, branch: Branch, number: int) 
         ends = np.flatnonzero(~stable | (runs != runs[0]))
         kept = int(ends[0]) if ends.size else len(z)
         points = np.concatenate([centre[None], z[:kept]])
-        return Side(problem, bifurcation, points, way * np.concatenate([tangent[None], tangents[:kept]]))
+        return Side(stack, bifurcation, points, way * np.concatenate([tangent[None], tangents[:kept]]))
     raise NumericalError(
         f"the {bifurcation.kind} at p = {bifurcation.parameter:.6g} has no stable side: other modes are unstable there; "
         "choose another index"
     )
 
 
-def _walk(problem: Problem, branch: Branch, number: int, way: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _walk(stack: Problem, branch: Branch, number: int, way: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The points from a bifurcation to the next one, backwards or forwards: (k, n + 1), their tangents and stability."""
     before = branch.steps[number]
     if 0 <= number + way < len(branch.steps) and branch.steps[number + way] == before:
         # Both lie in one step, with no recorded point between them: correct one.
-        ends = [_point(problem, branch, at) for at in sorted((number, number + way))]
+        ends = [_point(stack, branch, at) for at in sorted((number, number + way))]
         guess, border = interpolate(*ends[0], *ends[1], 0.5)
-        middle = correct_once(problem, jnp.asarray(guess), jnp.asarray(border))
-        if not bool(middle.converged):
+        middle = corrected(stack, [0], guess[None], border[None])
+        if not middle.converged[0]:
             return np.zeros((0, guess.size)), np.zeros((0, guess.size)), np.zeros(0, bool)
-        stable = sorted_eigenvalues(np.asarray(middle.jacobian)[:, :-1])[0].real < 0
-        return np.asarray(middle.z)[None], np.asarray(middle.tangent)[None], np.array([stable])
+        stable = exponents(middle.jacobian[:, :, :-1], stack.dt)[:, 0].real < 0
+        return middle.z, middle.tangent, stable
     if way < 0:
         stop = max((at for at in branch.steps if at < before), default=-1)
         indices = np.arange(before, stop, -1)
     else:
         stop = min((at for at in branch.steps if at > before), default=len(branch.x) - 1)
         indices = np.arange(before + 1, stop + 1)
-    q = (branch.parameter[indices] - float(problem.p0)) / (float(problem.p1) - float(problem.p0))
+    p0, p1 = float(stack.p0[0]), float(stack.p1[0])
+    q = (branch.parameter[indices] - p0) / (p1 - p0)
     return np.concatenate([branch.x[indices], q[:, None]], axis=1), branch.tangent[indices], branch.stable[indices]
 
 
-def _point(problem: Problem, branch: Branch, number: int) -> tuple[np.ndarray, np.ndarray]:
+def _point(stack: Problem, branch: Branch, number: int) -> tuple[np.ndarray, np.ndarray]:
     """(z, tangent) of a located bifurcation, the unit tangent along the direction of travel.
 
-    It is the critical eigenvector at a saddle-node, and -A^-1 f_q elsewhere.
+    It is the critical eigenvector at a saddle-node, the branch's own where two cross, and -A^-1 f_q elsewhere.
     """
     event = branch.bifurcations[number]
-    z = np.append(event.x, (event.parameter - float(problem.p0)) / (float(problem.p1) - float(problem.p0)))
-    if event.kind == "saddle-node":
-        tangent = np.append(event.right.real, 0.0)
+    p0, p1 = float(stack.p0[0]), float(stack.p1[0])
+    z = np.append(event.x, (event.parameter - p0) / (p1 - p0))
+    if event.tangents is not None:
+        tangents = event.tangents / np.append(np.ones(z.size - 1), p1 - p0)
+    elif event.kind == "saddle-node":
+        tangents = np.append(event.right.real, 0.0)[None]
     else:
-        tangent = np.asarray(at_parameter(problem, jnp.asarray(z[:-1]), z[-1]).tangent)
-    tangent = tangent / length(tangent)
+        tangents = corrected_at(stack, [0], z[None, :-1], z[-1:]).tangent
     at = branch.steps[number]
-    along = inner(tangent, branch.tangent[at] + branch.tangent[at + 1])
-    return z, tangent if along >= 0 else -tangent
+    travel = branch.tangent[at] + branch.tangent[at + 1]
+    tangents = [tangent / length(tangent) for tangent in tangents]
+    along = [inner(tangent, travel) for tangent in tangents]
+    best = int(np.argmax(np.abs(along)))
+    return z, tangents[best] * (1.0 if along[best] >= 0 else -1.0)

@@ -10,10 +10,10 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ssntk.dynamics.stability import field_at, multipliers, sorted_eigenvalues, state_jacobian
+from ssntk.dynamics.stability import exponents, field_at, reported, state_jacobian
 from ssntk.errors import NumericalError, as_array, as_count, is_traced
 from ssntk.models.base import AbstractStateSpaceModel, check_model, dtype_of
-from ssntk.models.euler_map import EulerMap
+from ssntk.models.euler_map import step_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,12 +211,9 @@ def _collect(
     if not solved.any():
         return nothing
     unique, velocity, jacobian = unique[solved], velocity[solved], jacobian[solved]
-    if isinstance(model, EulerMap):
-        eigenvalues = multipliers(jacobian, model.dt)
-        unstable = (np.abs(eigenvalues) >= 1).sum(axis=1)
-    else:
-        eigenvalues = sorted_eigenvalues(jacobian)
-        unstable = (eigenvalues.real >= 0).sum(axis=1)
+    values = exponents(jacobian, step_of(model))
+    unstable = (values.real >= 0).sum(axis=1)
+    eigenvalues = reported(values, step_of(model))
     # Scaled, since the square of a large state is no number.
     order = np.lexsort((np.linalg.norm(unique / (np.abs(unique).max() or 1.0), axis=1), unstable))
     residual = np.abs(velocity).max(axis=1)

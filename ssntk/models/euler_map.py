@@ -69,6 +69,11 @@ class EulerMap(AbstractStateSpaceModel):
         return getattr(self.model, name)
 
 
+def step_of(model: Any) -> float | None:
+    """The step of a map, `None` for a model in continuous time."""
+    return model.dt if isinstance(model, EulerMap) else None
+
+
 def check_flow(model: Any, name: str = "model") -> None:
     """`ValueError` where `model` is a map: its bifurcations are others than those of the flow whose f it shares."""
     if isinstance(model, EulerMap):

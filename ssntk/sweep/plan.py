@@ -22,6 +22,7 @@ from ssntk.dynamics.probe import Probe
 from ssntk.errors import NumericalError, as_array, as_choice, as_count, as_instance, as_scalar
 from ssntk.models.base import AbstractStateSpaceModel, WithInput
 from ssntk.models.ctrnn import CTRNN
+from ssntk.models.euler_map import check_flow
 from ssntk.models.theta import block_positions, check_blocks, theta_positions
 from ssntk.sweep.measure import Measurement, measure
 
@@ -67,13 +68,14 @@ class Sweep:
         as_choice(self.of, "of", ("state", "readout"))
         object.__setattr__(self, "index", as_count(self.index, "index", least=0))
         model = self.family.model
+        check_flow(model, "family.model")
         make_problem(self.family, self.span, self.u)
         theta_positions(model, self.of, self.wrt)
         blocks = check_blocks(self.blocks)
         block_positions(model, self.of, self.wrt, blocks)
         object.__setattr__(self, "blocks", blocks or None)
-        if self.towards == "saddle-node" and self.probe.at_frequency(1.0) is not self.probe:
-            raise ValueError("probe.us must have a frequency: a saddle-node has none to give")
+        if self.towards != "hopf" and self.probe.at_frequency(1.0) is not self.probe:
+            raise ValueError(f"probe.us must have a frequency: a {self.towards} has none to give")
         rows = model.n_output if self.of == "readout" else model.n_state
         self.probe.at_frequency(1.0).fit(model).check_mask(rows)
         # Equal plans must be equal however they were written, so that they find their records again.

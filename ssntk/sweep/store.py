@@ -272,9 +272,9 @@ class Store:
 def _event(held: dict[str, np.ndarray], prefix: str) -> Bifurcation:
     values: dict[str, Any] = {name.removeprefix(prefix): value for name, value in held.items() if name.startswith(prefix)}
     values = {name: value if value.ndim else value.item() for name, value in values.items()}
-    return Bifurcation(
-        **values | {"criticality": values["criticality"] or None, "interval": tuple(values["interval"].tolist())}
-    )
+    nothing = {name: value for name in ("criticality", "tangents") if isinstance(value := values.get(name, ""), str)}
+    values |= {name: value or None for name, value in nothing.items()}
+    return Bifurcation(**values | {"interval": tuple(values["interval"].tolist())})
 
 
 def _write_npz(file: pathlib.Path, arrays: dict[str, Any]) -> None:
