@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from ssntk.bifurcation.continuation import Branch as Branch
 from ssntk.bifurcation.continuation import continuation as continuation
+from ssntk.bifurcation.continuation import continuation_ensemble as continuation_ensemble
+from ssntk.bifurcation.diagram import Diagram as Diagram
+from ssntk.bifurcation.diagram import bifurcation_diagram as bifurcation_diagram
 from ssntk.bifurcation.family import Family as Family
 from ssntk.bifurcation.locate import Bifurcation as Bifurcation
 from ssntk.bifurcation.locate import locate as locate

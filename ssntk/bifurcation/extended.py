@@ -10,6 +10,7 @@
 
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -107,13 +108,18 @@ def solve(problem: Problem, start: Array, border: Array, kind: str) -> Solved:
     return Solved(y, correction, residual, here, jnp.abs(changed[:, :-1]).sum(axis=1).max())
 
 
+def constant(tree: Any) -> Any:
+    """`tree` without its derivatives."""
+    return jax.tree.map(lambda leaf: jax.lax.stop_gradient(leaf) if eqx.is_inexact_array(leaf) else leaf, tree)
+
+
 def implicit(problem: Problem, kind: str, start: Array, border: Array) -> Array:
     """The unknowns, differentiable in the problem by the implicit function theorem; NaN where the iteration fails."""
     eps = jnp.finfo(start.dtype).eps
 
     def root(system: Any, start: Array) -> Array:
         del system
-        y, size, _ = iterate(jax.lax.stop_gradient(problem), kind, start, border)
+        y, size, _ = iterate(constant(problem), kind, start, border)
         return jnp.where(size <= eps**0.6 * (1 + jnp.abs(y).max()), y, jnp.nan)
 
     def tangents(linear: Any, right_side: Array) -> Array:

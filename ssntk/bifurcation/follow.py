@@ -24,6 +24,8 @@ BLOCK, NUMBERS = 128, 2**23
 MOST_TURN, AIM_TURN = 0.3, 0.12
 # Likewise for the distance between the prediction and the point, relative to the step.
 MOST_MISS, AIM_MISS = 0.1, 0.01
+# The longest step across a branch point, beside the longest of all.
+CROSS = 0.01
 CLOSED = "came back to its start"
 
 
@@ -114,6 +116,9 @@ def _advance(
         # Where two branches pass close by, a corrector that lands on the other one has moved far from the prediction.
         miss = norm(new.z - guess) / lanes.step
         accepted = new.converged & (turned < MOST_TURN) & (miss < MOST_MISS)
+        # A branch point is passed by a short step: a longer one may jump a gap where branches only come close.
+        crosses = new.turn * lanes.turn < 0
+        accepted &= ~crosses | (lanes.step <= CROSS * longest)
         growth = jnp.minimum(AIM_TURN / jnp.maximum(turned, 1e-3), jnp.cbrt(AIM_MISS / jnp.maximum(miss, 1e-6)))
         growth = jnp.clip(growth, 0.4, 1.6) * jnp.where(new.iterations > 3, 0.7, 1.0)
         step = jnp.where(accepted, jnp.minimum(lanes.step * growth, longest), lanes.step * 0.4)

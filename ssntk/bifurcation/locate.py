@@ -204,7 +204,8 @@ def _judge(kind: str, solved: Solved, dt: float | None) -> _Read | str:
     if abs(pair.value - critical) > eps**0.4 * size:
         return "the Jacobian has no such critical eigenvalue"
     right, left = pair.right, pair.left
-    pushed = abs(left @ slope) > eps**0.4 * np.linalg.norm(left) * np.linalg.norm(slope)
+    # Where the state is zero to rounding, so may be the slope, and its direction is noise.
+    pushed = abs(left @ slope) > np.linalg.norm(left) * max(eps**0.4 * np.linalg.norm(slope), eps**0.8 * size)
     if kind == "saddle-node" and not pushed:
         # The parameter does not push along the critical direction.
         return "the branch does not turn there: it is a branch point"
@@ -278,7 +279,7 @@ def _failed(kind: str, parameter: Any, x: np.ndarray, reason: str) -> Bifurcatio
 def _differentiable(problem: Problem, kind: str, parameter: Array, x: Array) -> Bifurcation:
     """As [`locate`][] where values cannot be looked at: everything traced, NaN where nothing was found."""
     n, dt, dtype = x.shape[0], problem.dt, x.dtype
-    still = jax.lax.stop_gradient((problem, parameter, x))
+    still = extended.constant((problem, parameter, x))
 
     def start(x: Any, p: Any, jacobian: Any) -> Any:
         try:

@@ -53,9 +53,10 @@ def reported(values: np.ndarray, dt: float | None) -> np.ndarray:
     """Exponents as a user reads them: the eigenvalues of a flow, the multipliers of a map."""
     if dt is None:
         return values
-    factors = np.exp(dt * values)
-    # exp(i pi) has a rounding error where the multiplier is real.
-    return np.where(np.abs(values.imag) * dt == np.pi, -np.abs(factors), factors)
+    size, angle = np.exp(dt * values.real), dt * values.imag
+    # exp(i pi) has a rounding error where the multiplier is real, and the smallest number stood for zero.
+    factors = np.where(np.abs(angle) == np.pi, -size, size * np.exp(1j * angle))
+    return np.where(size <= 2 * np.finfo(float).tiny, 0, factors)
 
 
 def edge(frequency: Any, dt: float | None, xp: Any = np) -> tuple[Any, Any]:
