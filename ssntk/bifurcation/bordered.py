@@ -3,9 +3,10 @@
 A point is z = (x, q), where q = (p - p0) / (p1 - p0) runs over the span. Lengths along the branch are measured by
 `|dz|^2 = mean(dx^2) + dq^2`, so that a step means the same for any number of units and any span.
 
-Everything compiled takes a *stack* of problems and says of which one each point is: one branch is a stack of one.
+Everything compiled takes a stack of problems and says of which one each point is: one branch is a stack of one.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -23,12 +24,12 @@ CALL, NUMBERS = 32, 2**22
 
 
 class Problem(eqx.Module):
-    """`f(x; p0 + q (p1 - p0)) = 0` under the constant input `u` (d,). In a stack every array has a leading axis."""
+    """`f(x; p0 + q (p1 - p0)) = 0` under the constant input `u` (d,)."""
 
     family: Family
-    u: Float[Array, "*stack d"]
-    p0: Float[Array, "*stack"]
-    p1: Float[Array, "*stack"]
+    u: Float[Array, " d"]
+    p0: Float[Array, ""]
+    p1: Float[Array, ""]
 
     @property
     def dt(self) -> float | None:
@@ -48,20 +49,71 @@ class Problem(eqx.Module):
         return self.at(z[:-1], self.parameter(z[-1]))
 
 
-def stacked(problems: Sequence[Problem]) -> Problem:
-    """The stack of problems that differ in their arrays alone; `ValueError` naming the first that differs in more."""
-    arrays, statics = zip(*[eqx.partition(problem, eqx.is_array) for problem in problems], strict=True)
-    first = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), arrays[0])
-    for number, (array, static) in enumerate(zip(arrays, statics, strict=True)):
-        like = jax.tree.structure(array) == jax.tree.structure(arrays[0])
-        if not like or jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), array) != first or not eqx.tree_equal(static, statics[0]):
-            raise ValueError(f"families[{number}] must be like families[0] in everything but the values of its arrays")
-    return eqx.combine(jax.tree.map(lambda *leaves: jnp.stack(leaves), *arrays), statics[0])
+class _Rest:
+    """What is no array in a problem; equal ones share compiled code."""
+
+    def __init__(self, tree: Any):
+        leaves, structure = jax.tree.flatten(tree)
+        self.tree, self.key = tree, (tuple(leaves), structure)
+        self.hash = hash(self.key)
+
+    def __hash__(self) -> int:
+        return self.hash
+
+    def __eq__(self, other: Any) -> bool:
+        return isinstance(other, _Rest) and self.key == other.key
 
 
-def member(stack: Problem, at: Any) -> Problem:
-    """One problem of a stack, or for an array of indices a smaller stack."""
-    return jax.tree.map(lambda leaf: leaf[at] if eqx.is_array(leaf) else leaf, stack)
+class Stack:
+    """Problems that differ in the values of their arrays alone.
+
+    `arrays`: theirs, each with a leading axis; `n`: units; `dt`: the step of maps; `p0`, `p1` (k,) on the host.
+    Raises `ValueError` naming the first family that differs in more.
+    """
+
+    def __init__(self, problems: Sequence[Problem]):
+        arrays, rests = zip(*[eqx.partition(problem, eqx.is_array) for problem in problems], strict=True)
+        rest = [_Rest(rest) for rest in rests]
+        leaves, structures = zip(*[jax.tree.flatten(array) for array in arrays], strict=True)
+        for number in range(1, len(problems)):
+            shapes = [[(leaf.shape, leaf.dtype) for leaf in leaves[i]] for i in (0, number)]
+            if structures[number] != structures[0] or shapes[0] != shapes[1] or rest[number] != rest[0]:
+                raise ValueError(f"families[{number}] must be like families[0] in everything but the values of its arrays")
+        stacks = [np.stack(values) for values in zip(*leaves, strict=True)]
+        self.arrays = jax.tree.unflatten(structures[0], jax.device_put(stacks))
+        self.problems, self.rest = tuple(problems), rest[0]
+        self.n, self.dt = problems[0].family.model.n_state, problems[0].dt
+        self.p0, self.p1 = (np.array([end for end in ends]) for ends in zip(*[(p.p0, p.p1) for p in problems], strict=True))
+
+    def parameter(self, number: int, q: Any) -> Any:
+        """p of one problem at this q."""
+        p0, p1 = float(self.p0[number]), float(self.p1[number])
+        return p0 + q * (p1 - p0)
+
+    def fraction(self, number: int, parameter: Any) -> Any:
+        """q of one problem at this p."""
+        p0, p1 = float(self.p0[number]), float(self.p1[number])
+        return (parameter - p0) / (p1 - p0)
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function(arrays -> Problem, *arguments)` compiled for a stack: `call(stack, *arguments)`.
+
+    Its first argument is a function that picks a problem, or for an array of indices problems with a leading axis. What is
+    no array in the stack is looked up once a call, which costs less than to walk the problem.
+    """
+
+    @functools.lru_cache(maxsize=256)
+    def build(rest: _Rest) -> Any:
+        def run(arrays: Any, *arguments: Any) -> Any:
+            def pick(at: Any) -> Problem:
+                return eqx.combine(jax.tree.map(lambda leaf: leaf[at], arrays), rest.tree)
+
+            return function(pick, *arguments)
+
+        return jax.jit(run)
+
+    return lambda stack, *arguments: build(stack.rest)(stack.arrays, *arguments)
 
 
 def each(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -70,24 +122,22 @@ def each(function: Callable[..., Any]) -> Callable[..., Any]:
     The result takes `(stack, members (k,), *arguments (k, ...))`, and gives what `function` does as numpy arrays (k, ...).
     """
 
-    @eqx.filter_jit
-    def run(stack: Problem, members: Array, arguments: tuple[Array, ...], count: Array) -> Any:
-        room = members.shape[0]
-
+    @compiled
+    def run(pick: Callable[[Any], Problem], members: Array, arguments: tuple[Array, ...], count: Array) -> Any:
         def one(i: Any) -> Any:
-            return function(member(stack, members[i]), *[argument[i] for argument in arguments])
+            return function(pick(members[i]), *[argument[i] for argument in arguments])
 
         def store(i: Any, out: Any) -> Any:
             return jax.tree.map(lambda kept, new: kept.at[i].set(new), out, one(i))
 
         # A traced bound: another number of points compiles nothing.
         shapes = jax.eval_shape(one, 0)
-        out = jax.tree.map(lambda leaf: jnp.zeros((room, *leaf.shape), leaf.dtype), shapes)
+        out = jax.tree.map(lambda leaf: jnp.zeros((members.shape[0], *leaf.shape), leaf.dtype), shapes)
         return jax.lax.fori_loop(0, count, store, out)
 
-    def call(stack: Problem, members: Any, *arguments: Any) -> Any:
+    def call(stack: Stack, members: Any, *arguments: Any) -> Any:
         members, arguments = np.asarray(members), tuple(np.asarray(argument) for argument in arguments)
-        room = int(np.clip(NUMBERS // stack.family.model.n_state ** 2, 1, CALL))
+        room = int(np.clip(NUMBERS // stack.n**2, 1, CALL))
         parts = []
         for first in range(0, max(len(members), 1), room):
             chosen = [part[first : first + room] for part in (members, *arguments)]
@@ -166,7 +216,7 @@ def correct(problem: Problem, guess: Array, border: Array, limit: int = 8) -> Co
 corrected = each(correct)
 
 
-def corrected_at(stack: Problem, members: Any, x: Any, q: Any) -> Corrected:
+def corrected_at(stack: Stack, members: Any, x: Any, q: Any) -> Corrected:
     """The equilibria near `x` (k, n) at exactly these q (k,), as numpy arrays."""
     guess = np.concatenate([x, np.asarray(q, np.asarray(x).dtype)[:, None]], axis=1)
     border = np.zeros_like(guess)

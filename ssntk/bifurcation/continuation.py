@@ -6,9 +6,10 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from ssntk.bifurcation.bordered import Corrected, Problem, corrected_at, member, stacked
+from ssntk.bifurcation.bordered import Corrected, Problem, Stack, corrected_at
 from ssntk.bifurcation.detect import find_events
 from ssntk.bifurcation.family import Family
 from ssntk.bifurcation.follow import Start, Track, follow
@@ -18,8 +19,8 @@ from ssntk.dynamics.stability import reported
 from ssntk.errors import NumericalError, as_array, as_count, as_instance, as_scalar
 from ssntk.models.base import dtype_of
 
-# Branches of an ensemble that are followed at a time.
-LANES = 16
+# Branches of an ensemble that are followed at a time. On two cores more pays for a few units only, and costs from 24 on.
+LANES = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +74,7 @@ def continuation(
     max_steps, longest = as_count(max_steps, "max_steps"), float(as_scalar(step, "step", positive=True))
     problem = make_problem(family, span, u)
     x = None if x0 is None else np.asarray(as_array(x0, "x0", (family.model.n_state,)).astype(dtype_of(family.model)))
-    stack = stacked([problem])
+    stack = Stack([problem])
     (start,) = _starts(stack, None if x is None else x[None])
     if isinstance(start, str):
         raise NumericalError(start)
@@ -119,7 +120,7 @@ def continuation_ensemble(
         raise ValueError("families must hold at least one family")
     model = made[0].model
     inputs = _per_member(u, "u", len(made), model.n_input)
-    stack = stacked([make_problem(family, span, one) for family, one in zip(made, inputs, strict=True)])
+    stack = Stack([make_problem(family, span, one) for family, one in zip(made, inputs, strict=True)])
     xs = None if x0 is None else np.stack(_per_member(x0, "x0", len(made), model.n_state)).astype(dtype_of(model))
     starts = _starts(stack, xs)
     usable = [start for start in starts if isinstance(start, Start)]
@@ -131,21 +132,20 @@ def continuation_ensemble(
 def make_problem(family: Family, span: Any, u: Any) -> Problem:
     """The checked problem of a family over a span."""
     as_instance(family, "family", Family)
-    ends = as_array(span, "span", (2,)).astype(dtype_of(family.model))
+    ends = np.asarray(as_array(span, "span", (2,))).astype(dtype_of(family.model))
     if float(ends[0]) == float(ends[1]):
         raise ValueError(f"span must not be empty, got ({float(ends[0]):g}, {float(ends[1]):g})")
-    return Problem(family, constant_input(family.model, u), ends[0], ends[1])
+    return Problem(family, constant_input(family.model, u), jnp.asarray(ends[0]), jnp.asarray(ends[1]))
 
 
-def as_branches(stack: Problem, tracks: Sequence[Track]) -> list[Branch]:
+def as_branches(stack: Stack, tracks: Sequence[Track]) -> list[Branch]:
     """The tracks with their events, as a user reads them."""
     branches = []
     for track, events in zip(tracks, find_events(stack, tracks), strict=True):
         located = [(step, event) for step, event in events if event.converged]
-        p0, p1 = float(stack.p0[track.member]), float(stack.p1[track.member])
         branches.append(
             Branch(
-                parameter=p0 + track.z[:, -1] * (p1 - p0),
+                parameter=stack.parameter(track.member, track.z[:, -1]),
                 x=track.z[:, :-1],
                 eigenvalues=reported(track.exponents, stack.dt),
                 stable=track.exponents.real.max(axis=1) < 0,
@@ -164,11 +164,11 @@ def as_start(number: int, found: Corrected, at: int, way: float = 1.0) -> Start:
     return Start(number, found.z[at], way * found.tangent[at], found.jacobian[at], way * float(found.turn[at]))
 
 
-def _starts(stack: Problem, x0: np.ndarray | None) -> list[Start | str]:
+def _starts(stack: Stack, x0: np.ndarray | None) -> list[Start | str]:
     """For each problem the start at p0, or why there is none. The tangent points towards p1: the border is the parameter."""
-    n, count = stack.family.model.n_state, stack.p0.shape[0]
+    count = len(stack.p0)
     members = np.arange(count)
-    guesses = np.zeros((count, n), dtype_of(stack.family.model)) if x0 is None else x0
+    guesses = np.zeros((count, stack.n), stack.p0.dtype) if x0 is None else x0
     found = corrected_at(stack, members, guesses, np.zeros(count))
     starts: list[Start | str] = []
     for i in range(count):
@@ -182,9 +182,9 @@ def _starts(stack: Problem, x0: np.ndarray | None) -> list[Start | str]:
     return starts
 
 
-def _search(stack: Problem, number: int) -> Start | str:
+def _search(stack: Stack, number: int) -> Start | str:
     """The start at p0 of one problem from all fixed points that can be found there."""
-    problem = member(stack, number)
+    problem = stack.problems[number]
     points = find_fixed_points(problem.family(problem.p0), problem.u).x
     if len(points):
         found = corrected_at(stack, np.full(len(points), number), points, np.zeros(len(points)))

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ssntk.bifurcation.bordered import Problem, corrected, inner, interpolate, length
+from ssntk.bifurcation.bordered import Stack, corrected, inner, interpolate, length
 from ssntk.bifurcation.extended import BRANCH_POINT, PAIR
 from ssntk.bifurcation.follow import Track
 from ssntk.bifurcation.locate import Bifurcation, solve
@@ -72,21 +72,19 @@ class Interval:
             return "flip"
         return "unknown"
 
-    def hides(self) -> bool:
-        """Whether events may lie inside though nothing is seen at the ends."""
-        return self.depth < LOOK and bool(_hides([self.before], [self.a], [self.b], [self.after])[0])
 
-
-def find_events(stack: Problem, tracks: Sequence[Track]) -> list[list[tuple[int, Bifurcation]]]:
+def find_events(stack: Stack, tracks: Sequence[Track]) -> list[list[tuple[int, Bifurcation]]]:
     """For each branch its events in order, each with the index of the point before it; `converged` where located."""
     todo = [interval for number, track in enumerate(tracks) for interval in _suspects(number, track)]
     found: list[tuple[tuple[int, int, float], Bifurcation]] = []
     while todo:
+        # Where nothing is seen at the ends, something may hide between them.
+        may = _hides(*([getattr(at, name) for at in todo] for name in ("before", "a", "b", "after")))
         seen = [interval.kind(stack.dt) for interval in todo]
         located = _locate(stack, todo, seen)
         halve = []
-        for interval, kind, event in zip(todo, seen, located, strict=True):
-            if kind is None and not interval.hides():
+        for interval, kind, event, hidden in zip(todo, seen, located, may, strict=True):
+            if kind is None and not (hidden and interval.depth < LOOK):
                 continue
             if event is not None and event.converged:
                 found.append((interval.place, event))
@@ -118,7 +116,7 @@ def _suspects(number: int, track: Track) -> list[Interval]:
     return [Interval((number, j, 0.0), track.member, *ends[j : j + 4]) for j in np.flatnonzero(changed).tolist()]
 
 
-def _halves(stack: Problem, intervals: list[Interval]) -> tuple[list[Interval], list[Interval]]:
+def _halves(stack: Stack, intervals: list[Interval]) -> tuple[list[Interval], list[Interval]]:
     """Both halves of each interval, by the point of the branch half way; and those where there is none."""
     if not intervals:
         return [], []
@@ -139,7 +137,7 @@ def _halves(stack: Problem, intervals: list[Interval]) -> tuple[list[Interval], 
     return halves, failed
 
 
-def _locate(stack: Problem, intervals: list[Interval], kinds: list[str | None]) -> list[Bifurcation | None]:
+def _locate(stack: Stack, intervals: list[Interval], kinds: list[str | None]) -> list[Bifurcation | None]:
     """The one event in each interval where its ends speak for one, refused where Newton's iteration leaves for another."""
     found: list[Bifurcation | None] = [None] * len(intervals)
     for kind in sorted({kind for kind in kinds if kind is not None} - {"unknown"}):
@@ -169,11 +167,10 @@ def _guess(interval: Interval, kind: str) -> np.ndarray:
     return interpolate(a.z, a.tangent, b.z, b.tangent, float(part))[0]
 
 
-def _refused(stack: Problem, interval: Interval, kind: str, point: Bifurcation, values: np.ndarray) -> str:
+def _refused(stack: Stack, interval: Interval, kind: str, point: Bifurcation, values: np.ndarray) -> str:
     """Why a located point is not the event of this interval; empty where it is. `values`: its exponents."""
     a, b = interval.a, interval.b
-    p0, p1 = float(stack.p0[interval.member]), float(stack.p1[interval.member])
-    z = np.append(point.x, (point.parameter - p0) / (p1 - p0))
+    z = np.append(point.x, stack.fraction(interval.member, point.parameter))
     gap = length(b.z - a.z)
     # Between the two ends along the branch, and no further from them than they are from each other.
     inside = min(inner(z - a.z, a.tangent), inner(b.z - z, b.tangent)) >= -1e-6 * gap
@@ -236,10 +233,9 @@ def _crosses_twice(before: np.ndarray, a: np.ndarray, b: np.ndarray, after: np.n
     return (kept & (near & heads & returns | (path[2] < 0))).any(axis=1)
 
 
-def _unresolved(stack: Problem, interval: Interval, kind: str, reason: str) -> Bifurcation:
-    p0, p1 = float(stack.p0[interval.member]), float(stack.p1[interval.member])
+def _unresolved(stack: Stack, interval: Interval, kind: str, reason: str) -> Bifurcation:
     middle = (interval.a.z + interval.b.z) / 2
-    ends = [p0 + point.z[-1] * (p1 - p0) for point in (interval.a, interval.b)]
-    p, nothing = float(p0 + middle[-1] * (p1 - p0)), np.full(middle.size - 1, np.nan)
+    ends = [stack.parameter(interval.member, point.z[-1]) for point in (interval.a, interval.b)]
+    p, nothing = float(stack.parameter(interval.member, middle[-1])), np.full(middle.size - 1, np.nan)
     limits = (float(min(ends)), float(max(ends)))
     return Bifurcation(kind, p, middle[:-1], np.nan, nothing, nothing, np.nan, None, np.nan, limits, False, reason)

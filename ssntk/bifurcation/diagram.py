@@ -8,7 +8,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from ssntk.bifurcation.bordered import Problem, corrected, corrected_at, inner, interpolate, length, stacked
+from ssntk.bifurcation.bordered import Stack, corrected, corrected_at, inner, interpolate, length
 from ssntk.bifurcation.continuation import Branch, as_branches, as_start, make_problem
 from ssntk.bifurcation.family import Family
 from ssntk.bifurcation.follow import CLOSED, Start, Track, follow
@@ -66,7 +66,7 @@ def bifurcation_diagram(
     problem = make_problem(family, span, u)
     n_slices, max_steps = as_count(n_slices, "n_slices", least=2), as_count(max_steps, "max_steps")
     n_starts, max_branches = as_count(n_starts, "n_starts", least=2), as_count(max_branches, "max_branches")
-    search = _Search(stacked([problem]), float(as_scalar(step, "step", positive=True)), max_steps, max_branches)
+    search = _Search(Stack([problem]), float(as_scalar(step, "step", positive=True)), max_steps, max_branches)
     # The ends first: what starts there needs to be followed one way only.
     slices = np.linspace(0.0, 1.0, n_slices)[[0, -1, *range(1, n_slices - 1)]]
     for q, one in zip(slices.tolist(), jr.split(jr.key(0) if key is None else key, n_slices), strict=True):
@@ -89,7 +89,7 @@ def bifurcation_diagram(
 class _Search:
     """The branches found so far, and how further ones are followed."""
 
-    def __init__(self, stack: Problem, longest: float, max_steps: int, max_branches: int):
+    def __init__(self, stack: Stack, longest: float, max_steps: int, max_branches: int):
         self.stack, self.longest, self.max_steps, self.max_branches = stack, longest, max_steps, max_branches
         self.tracks: list[Track] = []
         self.branches: list[Branch] = []
@@ -144,14 +144,12 @@ class _Search:
         return near
 
     def _z(self, event: Bifurcation) -> np.ndarray:
-        p0, p1 = float(self.stack.p0[0]), float(self.stack.p1[0])
-        return np.append(event.x, (event.parameter - p0) / (p1 - p0))
+        return np.append(event.x, self.stack.fraction(0, event.parameter))
 
     def _leaving(self, event: Bifurcation, travel: np.ndarray) -> list[list[Start]]:
         """The starts on the branch that crosses the one travelled, on both sides of the crossing."""
         assert event.tangents is not None
-        p0, p1 = float(self.stack.p0[0]), float(self.stack.p1[0])
-        tangents = event.tangents / np.append(np.ones(event.x.size), p1 - p0)
+        tangents = event.tangents / np.append(np.ones(event.x.size), self.stack.p1[0] - self.stack.p0[0])
         tangents = [tangent / length(tangent) for tangent in tangents]
         other = min(tangents, key=lambda tangent: abs(inner(tangent, travel)))
         z, sides = self._z(event), np.array([other, -other])

@@ -6,7 +6,8 @@ compiled code. A lane whose branch has ended takes the next one; eigenvalues are
 
 import concurrent.futures
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -15,11 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from ssntk.bifurcation.bordered import Problem, correct, corrected_at, member, metric
+from ssntk.bifurcation.bordered import Stack, compiled, correct, corrected_at, metric
 from ssntk.dynamics.stability import exponents
 
 # Points that the compiled loop records in a lane before it returns to the host, and the numbers in all their Jacobians.
 BLOCK, NUMBERS = 128, 2**23
+# Units from which on eigenvalues are worth a thread.
+SMALL = 16
 # The turn of the tangent, in radians, that one step may make, and the one that the step size aims at.
 MOST_TURN, AIM_TURN = 0.3, 0.12
 # Likewise for the distance between the prediction and the point, relative to the step.
@@ -72,9 +75,14 @@ class _Lanes(eqx.Module):
     count: Any
 
 
-@eqx.filter_jit
+@functools.cache
+def _advancing(block: int) -> Callable[..., tuple[_Lanes, Any]]:
+    """The compiled loop that fills blocks of this length."""
+    return compiled(functools.partial(_advance, block))
+
+
 def _advance(
-    stack: Problem, members: Array, lanes: _Lanes, room: Array, longest: Array, patience: Array, block: int
+    block: int, pick: Any, members: Array, lanes: _Lanes, room: Array, longest: Array, patience: Array
 ) -> tuple[_Lanes, Any]:
     """Up to `room` (w,) further points in each lane, until `patience` lanes have nothing to do.
 
@@ -84,7 +92,7 @@ def _advance(
     dtype = lanes.z.dtype
     weight = metric(n1 - 1, dtype)
     shortest = longest * 1e-8
-    problems = member(stack, members)
+    problems = pick(members)
     number = jnp.arange(width)
 
     def norm(steps: Array) -> Array:
@@ -152,7 +160,7 @@ class _Run:
     def __init__(self, start: Start, left: int):
         self.start, self.left, self.status = start, left, ""
         self.blocks = [(start.z[None], start.tangent[None], np.array([start.turn]))]
-        self.values: list[concurrent.futures.Future[np.ndarray]] = []
+        self.values: list[Callable[[], np.ndarray]] = []
 
     def closes(self) -> int | None:
         """The index of the point after which the branch passes its start again, along the same direction."""
@@ -168,25 +176,33 @@ class _Run:
     def track(self) -> Track:
         """What was followed; of a closed branch one round, its start again at the end."""
         z, tangent, turn = (np.concatenate(parts) for parts in zip(*self.blocks, strict=True))
-        values = np.concatenate([future.result() for future in self.values])
+        values = np.concatenate([values() for values in self.values])
         last = self.closes() if self.status == CLOSED else None
         if last is not None:
             z, tangent, values, turn = (np.concatenate([part[: last + 1], part[:1]]) for part in (z, tangent, values, turn))
         return Track(self.start.member, z, tangent, values, turn, self.status)
 
 
-def follow(stack: Problem, starts: Sequence[Start], longest: float, max_steps: int, lanes: int = 1) -> list[Track]:
+def follow(stack: Stack, starts: Sequence[Start], longest: float, max_steps: int, lanes: int = 1) -> list[Track]:
     """The branches from `starts`, each until it leaves the span, fails, comes back to its start or has `max_steps` points."""
     n1, dtype = starts[0].z.size, starts[0].z.dtype
     dt = stack.dt
     block = int(np.clip(NUMBERS // (lanes * n1**2), 8, BLOCK))
+    advance = _advancing(block)
     queue = [_Run(start, max_steps - 1) for start in starts]
     waiting, at = list(range(len(queue)))[::-1], [-1] * lanes
     shapes = [(lanes, n1), (lanes, n1), lanes, (lanes, n1), (lanes, n1), lanes, lanes]
     state = _Lanes(*(np.zeros(shape, dtype) for shape in shapes), np.zeros(lanes, int))
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
+
+        def spectra(jacobians: np.ndarray) -> Callable[[], np.ndarray]:
+            if n1 < SMALL:
+                return functools.partial(np.asarray, exponents(jacobians[..., :-1], dt))
+            # A copy, so that the block's memory is free when its eigenvalues are.
+            return pool.submit(exponents, jacobians[..., :-1].copy(), dt).result
+
         for run in queue:
-            run.values.append(pool.submit(exponents, run.start.jacobian[None, :, :-1], dt))
+            run.values.append(spectra(run.start.jacobian[None]))
         while True:
             for lane in range(lanes):
                 if at[lane] < 0 and waiting:
@@ -202,9 +218,7 @@ def follow(stack: Problem, starts: Sequence[Start], longest: float, max_steps: i
             idle = sum(number < 0 for number in at)
             patience = min(lanes, idle + max(1, lanes // 4)) if waiting else lanes
             state = eqx.tree_at(lambda state: state.count, state, np.zeros(lanes, int))
-            state, recorded = _advance(
-                stack, members, state, room, np.asarray(longest, dtype), np.asarray(patience), block
-            )
+            state, recorded = advance(stack, members, state, room, np.asarray(longest, dtype), np.asarray(patience))
             # Copies that can be written to, since lanes are given new branches.
             state = jax.tree.map(lambda leaf: np.array(leaf), state)
             points, tangents, jacobians, turns = (np.asarray(part) for part in recorded)
@@ -214,9 +228,7 @@ def follow(stack: Problem, starts: Sequence[Start], longest: float, max_steps: i
                 run, count = queue[number], int(state.count[lane])
                 run.left -= count
                 run.blocks.append(tuple(part[:count, lane].copy() for part in (points, tangents, turns)))
-                # A copy, so that the block's memory is free when its eigenvalues are.
-                for part in np.array_split(jacobians[:count, lane, :, :-1].copy(), 2 if lanes == 1 and n1 < 64 else 1):
-                    run.values.append(pool.submit(exponents, part, dt))
+                run.values += [spectra(part) for part in np.array_split(jacobians[:count, lane], 2 if lanes == 1 else 1)]
                 run.status = _ended(stack, run, state, lane, count, longest, max_steps)
                 if run.status:
                     at[lane] = -1
@@ -224,30 +236,25 @@ def follow(stack: Problem, starts: Sequence[Start], longest: float, max_steps: i
     return _land(stack, tracks)
 
 
-def _parameter(stack: Problem, number: int, q: Any) -> Any:
-    p0, p1 = float(np.asarray(stack.p0)[number]), float(np.asarray(stack.p1)[number])
-    return p0 + q * (p1 - p0)
-
-
-def _ended(stack: Problem, run: _Run, state: _Lanes, lane: int, count: int, longest: float, max_steps: int) -> str:
+def _ended(stack: Stack, run: _Run, state: _Lanes, lane: int, count: int, longest: float, max_steps: int) -> str:
     """Why the branch in this lane has ended; empty where it goes on."""
     number, q = run.start.member, float(state.z[lane, -1])
     if count > 0 and not 0 <= q <= 1:
-        return f"left the span at p = {_parameter(stack, number, 1.0 if q > 1 else 0.0):g}"
+        return f"left the span at p = {stack.parameter(number, 1.0 if q > 1 else 0.0):g}"
     if float(state.step[lane]) <= longest * 1e-8:
         beyond = state.z[lane] + 1e-6 * state.tangent[lane]
-        p = _parameter(stack, number, q)
-        if not np.isfinite(np.asarray(member(stack, number).field(jnp.asarray(beyond)))).all():
+        p = stack.parameter(number, q)
+        if not np.isfinite(np.asarray(stack.problems[number].field(jnp.asarray(beyond)))).all():
             return f"left the domain at p = {p:.6g}: the vector field is not finite beyond"
         return f"step underflow at p = {p:.6g}: the corrector fails for every step length"
     if run.closes() is not None:
         return CLOSED
     if run.left <= 0:
-        return f"stopped at p = {_parameter(stack, number, q):.6g}: max_steps = {max_steps} points"
+        return f"stopped at p = {stack.parameter(number, q):.6g}: max_steps = {max_steps} points"
     return ""
 
 
-def _land(stack: Problem, tracks: list[Track]) -> list[Track]:
+def _land(stack: Stack, tracks: list[Track]) -> list[Track]:
     """Bring the last points that lie beyond the span back to its end."""
     out = [i for i, track in enumerate(tracks) if track.status.startswith("left the span")]
     if not out:

@@ -11,11 +11,11 @@ import numpy as np
 from jaxtyping import Array
 
 from ssntk.bifurcation import extended, normal_form
-from ssntk.bifurcation.bordered import Problem, each, stacked
+from ssntk.bifurcation.bordered import Problem, Stack, each
 from ssntk.bifurcation.extended import BRANCH_POINT, PAIR, Solved
 from ssntk.bifurcation.family import Family
 from ssntk.dynamics.fixed_points import constant_input
-from ssntk.dynamics.stability import edge, eigenpair, exponents
+from ssntk.dynamics.stability import edge, eigenpair, growth, sorted_eigenvalues
 from ssntk.errors import NumericalError, as_array, as_choice, as_instance, as_scalar, is_traced
 from ssntk.models.base import dtype_of
 
@@ -81,7 +81,7 @@ def locate(family: Family, kind: str, *, parameter: Any, x: Any, u: Any = None) 
             raise ValueError(f"kind {kind!r} has no derivative: a generic change of the model breaks the crossing")
         return _differentiable(problem, kind, parameter, guess)
     search = BRANCH_POINT if kind in CROSSINGS else kind
-    ((point, _),) = solve(stacked([problem]), search, [0], np.append(guess, parameter)[None])
+    ((point, _),) = solve(Stack([problem]), search, [0], np.append(guess, parameter)[None])
     if point.converged and point.kind != kind:
         point = dataclasses.replace(point, converged=False, reason=f"it is a {point.kind}")
     if not point.converged:
@@ -90,14 +90,14 @@ def locate(family: Family, kind: str, *, parameter: Any, x: Any, u: Any = None) 
 
 
 def solve(
-    stack: Problem, kind: str, members: Sequence[int], guesses: np.ndarray
+    stack: Stack, kind: str, members: Sequence[int], guesses: np.ndarray
 ) -> list[tuple[Bifurcation, np.ndarray]]:
     """Points of one kind, or branch points, from guesses z (k, n + 1), each with its growth exponents.
 
     Failure is told by `converged` and `reason`, and there the exponents are empty.
     """
     guesses, numbers = np.asarray(guesses), np.asarray(members)
-    p0, p1 = np.asarray(stack.p0)[numbers], np.asarray(stack.p1)[numbers]
+    p0, p1 = stack.p0[numbers], stack.p1[numbers]
     parameters = p0 + guesses[:, -1] * (p1 - p0)
     jacobians = state_jacobians(stack, numbers, guesses)
     found: list[tuple[Bifurcation, np.ndarray] | None] = [None] * len(numbers)
@@ -145,7 +145,8 @@ def _coefficients(kind: str) -> Any:
 
 def _start(kind: str, x: np.ndarray, parameter: float, jacobian: np.ndarray, dt: float | None) -> tuple[np.ndarray, np.ndarray]:
     """The unknowns of the extended system at a guess, and its border."""
-    values = np.linalg.eigvals(jacobian)
+    every = sorted_eigenvalues(jacobian)
+    values = every
     if kind in PAIR:
         values = values[values.imag > 0]
         if values.size == 0:
@@ -154,7 +155,7 @@ def _start(kind: str, x: np.ndarray, parameter: float, jacobian: np.ndarray, dt:
     else:
         values = values[values.imag == 0] if (values.imag == 0).any() else values.real
         off = values.real if kind != "flip" else values.real + 2 / (dt or 1.0)
-    pair = eigenpair(jacobian, complex(values[np.argmin(np.abs(off))]))
+    pair = eigenpair(jacobian, complex(values[np.argmin(np.abs(off))]), every)
     start, border = extended.pack(kind, x, parameter, pair)
     if kind in PAIR:
         start[-2] = pair.value.imag if dt is None else np.angle(1 + dt * pair.value) / dt
@@ -197,8 +198,9 @@ def _judge(kind: str, solved: Solved, dt: float | None) -> _Read | str:
     elif kind == "flip":
         frequency = np.pi / (dt or 1.0)
     critical = complex(*edge(frequency, dt)) if kind in PAIR else complex(-2 / (dt or 1.0)) if kind == "flip" else 0j
+    values = sorted_eigenvalues(jacobian)
     try:
-        pair = eigenpair(jacobian, critical)
+        pair = eigenpair(jacobian, critical, values)
     except NumericalError as error:
         return str(error)
     if abs(pair.value - critical) > eps**0.4 * size:
@@ -220,8 +222,7 @@ def _judge(kind: str, solved: Solved, dt: float | None) -> _Read | str:
         other = np.append(np.linalg.lstsq(jacobian, -slope, rcond=eps**0.6)[0], 1.0)
         arguments = (x, scalar, right, left, (other / np.linalg.norm(other)).astype(x.dtype))
     width = float(solved.correction) + 4 * eps * (1 + abs(p))
-    values = exponents(jacobian, dt)
-    return _Read(p, x, frequency, right, left, arguments, values, size, float(solved.residual), width)
+    return _Read(p, x, frequency, right, left, arguments, growth(values, dt), size, float(solved.residual), width)
 
 
 def _finish(kind: str, read: _Read, values: Any) -> Bifurcation:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ssntk.bifurcation.bordered import Problem, corrected, corrected_at, inner, interpolate, length, stacked
+from ssntk.bifurcation.bordered import Stack, corrected, corrected_at, inner, interpolate, length
 from ssntk.bifurcation.continuation import Branch, make_problem
 from ssntk.bifurcation.family import Family
 from ssntk.bifurcation.locate import Bifurcation, state_jacobians
@@ -20,7 +20,7 @@ class Side:
     `z` (k, n + 1) and `tangent` (k, n + 1): points (x, q) and unit tangents, the bifurcation first; `stack`: the problem.
     """
 
-    stack: Problem
+    stack: Stack
     bifurcation: Bifurcation
     z: np.ndarray
     tangent: np.ndarray
@@ -30,8 +30,7 @@ class Side:
 
         Raises `NumericalError` where the side does not reach so far, or no stable equilibrium is found there.
         """
-        p0, p1 = float(self.stack.p0[0]), float(self.stack.p1[0])
-        span = p1 - p0
+        span = float(self.stack.p1[0]) - float(self.stack.p0[0])
         away = np.abs(self.z[:, -1] - self.z[0, -1]) * abs(span)
         if distance > away[-1]:
             raise NumericalError(f"the stable side reaches only to a distance of {away[-1]:.6g}")
@@ -45,7 +44,7 @@ class Side:
         gap = length(guess - self.z[0])
         if not bool(found.converged) or not stable or length(z - guess) > 0.5 * gap:
             raise NumericalError("no stable equilibrium was found at this distance")
-        return float(np.asarray(p0 + q * span, z.dtype)), z[:-1]
+        return float(np.asarray(self.stack.parameter(0, q), z.dtype)), z[:-1]
 
     def _between(self, step: int, q: float) -> np.ndarray:
         """The interpolant between points `step` and `step + 1` where it passes `q`, by bisection."""
@@ -61,7 +60,7 @@ class Side:
 
 def stable_side(family: Family, span: Any, u: Any, branch: Branch, number: int) -> Side:
     """The stable side of `branch.bifurcations[number]`; `NumericalError` where both sides are unstable."""
-    stack = stacked([make_problem(family, span, u)])
+    stack = Stack([make_problem(family, span, u)])
     bifurcation = branch.bifurcations[number]
     centre, tangent = _point(stack, branch, number)
     values = exponents(state_jacobians(stack, [0], centre[None])[0], stack.dt)
@@ -84,7 +83,7 @@ def stable_side(family: Family, span: Any, u: Any, branch: Branch, number: int) 
     )
 
 
-def _walk(stack: Problem, branch: Branch, number: int, way: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _walk(stack: Stack, branch: Branch, number: int, way: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The points from a bifurcation to the next one, backwards or forwards: (k, n + 1), their tangents and stability."""
     before = branch.steps[number]
     if 0 <= number + way < len(branch.steps) and branch.steps[number + way] == before:
@@ -102,21 +101,19 @@ def _walk(stack: Problem, branch: Branch, number: int, way: int) -> tuple[np.nda
     else:
         stop = min((at for at in branch.steps if at > before), default=len(branch.x) - 1)
         indices = np.arange(before + 1, stop + 1)
-    p0, p1 = float(stack.p0[0]), float(stack.p1[0])
-    q = (branch.parameter[indices] - p0) / (p1 - p0)
+    q = stack.fraction(0, branch.parameter[indices])
     return np.concatenate([branch.x[indices], q[:, None]], axis=1), branch.tangent[indices], branch.stable[indices]
 
 
-def _point(stack: Problem, branch: Branch, number: int) -> tuple[np.ndarray, np.ndarray]:
+def _point(stack: Stack, branch: Branch, number: int) -> tuple[np.ndarray, np.ndarray]:
     """(z, tangent) of a located bifurcation, the unit tangent along the direction of travel.
 
     It is the critical eigenvector at a saddle-node, the branch's own where two cross, and -A^-1 f_q elsewhere.
     """
     event = branch.bifurcations[number]
-    p0, p1 = float(stack.p0[0]), float(stack.p1[0])
-    z = np.append(event.x, (event.parameter - p0) / (p1 - p0))
+    z = np.append(event.x, stack.fraction(0, event.parameter))
     if event.tangents is not None:
-        tangents = event.tangents / np.append(np.ones(z.size - 1), p1 - p0)
+        tangents = event.tangents / np.append(np.ones(z.size - 1), stack.p1[0] - stack.p0[0])
     elif event.kind == "saddle-node":
         tangents = np.append(event.right.real, 0.0)[None]
     else:

@@ -33,12 +33,16 @@ def sorted_eigenvalues(matrices: Any) -> np.ndarray:
 
 
 def exponents(matrices: Any, dt: float | None) -> np.ndarray:
-    """The growth exponents (..., n) where df/dx is `matrices` (..., n, n), the fastest growing first.
+    """The growth exponents (..., n) where df/dx is `matrices` (..., n, n), as [`growth`][] orders them."""
+    return growth(sorted_eigenvalues(matrices), dt)
+
+
+def growth(values: np.ndarray, dt: float | None) -> np.ndarray:
+    """The growth exponents (..., n) for eigenvalues (..., n) of df/dx, the fastest growing first.
 
     Of a flow (`dt=None`) they are the eigenvalues; of the Euler map with step `dt` they are `log(m) / dt` of its multipliers
     m. Either way a mode is unstable where the real part is positive, and turns by the imaginary part, in rad per unit time.
     """
-    values = sorted_eigenvalues(matrices)
     if dt is None:
         return values
     factors = 1 + dt * values
@@ -77,13 +81,15 @@ class Eigenpair(NamedTuple):
     left: np.ndarray
 
 
-def eigenpair(matrix: Any, near: complex | float) -> Eigenpair:
+def eigenpair(matrix: Any, near: complex | float, values: np.ndarray | None = None) -> Eigenpair:
     """The eigenpair of `matrix` (n, n) whose eigenvalue lies nearest to `near`; real vectors for a real eigenvalue.
+
+    `values`: all its eigenvalues, where they are known.
 
     Raises `NumericalError` where the eigenvalue is defective, so that `left^T right` vanishes.
     """
     matrix = np.asarray(matrix)
-    values = np.linalg.eigvals(matrix)
+    values = np.linalg.eigvals(matrix) if values is None else values
     value = complex(values[np.argmin(np.abs(values - near))])
     # The null vectors of A - value, from one singular value decomposition: a tenth of the cost of all eigenvectors.
     shifted = matrix - (value.real if value.imag == 0 else value) * np.eye(len(matrix), dtype=matrix.dtype)
