@@ -1,7 +1,7 @@
 """Where the network rests: every fixed point that a batched search from many random starts can reach."""
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -15,22 +15,57 @@ from ssntk.errors import NumericalError, as_array, as_count, is_traced
 from ssntk.models.base import AbstractStateSpaceModel, check_model, dtype_of
 from ssntk.models.euler_map import step_of
 
+# Starts that are followed side by side, times the square of the units.
+TOGETHER = 2**13
+
+
+@dataclasses.dataclass(frozen=True)
+class SlowPoints:
+    """j states at which the network almost rests: minima of the speed |f| that are no fixed points (Sussillo and Barak, 2013).
+
+    `x` (j, n), the slowest first; `speed` (j,), |f| in units of state over time; `eigenvalues` (j, n) of df/dx, or of a map
+    its multipliers; `hits` (j,), how many starts ended there. df/dx is singular at each: a fold is near.
+    """
+
+    x: np.ndarray
+    speed: np.ndarray
+    eigenvalues: np.ndarray
+    hits: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.x)
+
 
 @dataclasses.dataclass(frozen=True)
 class FixedPoints:
     """k fixed points, the stable ones first, then by the number of unstable directions and by norm.
 
     `x` (k, n); `eigenvalues` (k, n) of df/dx, rightmost first, or of a map its multipliers, largest first; `residual` (k,),
-    the largest |f_i|; `stable` (k,).
+    the largest |f_i|; `stable` (k,); `hits` (k,), how many starts ended there; `slow`: minima of the speed that are none.
     """
 
     x: np.ndarray
     eigenvalues: np.ndarray
     residual: np.ndarray
     stable: np.ndarray
+    hits: np.ndarray
+    slow: SlowPoints
 
     def __len__(self) -> int:
         return len(self.x)
+
+    @property
+    def coverage(self) -> float:
+        """The estimated chance that one more start would end at a point that is known: `1 - f1 / N` of N starts, f1 of
+        which were alone at their point (Good, 1953). NaN where no start ended at a fixed point."""
+        return float(1 - (self.hits == 1).sum() / self.hits.sum()) if self.hits.sum() else float("nan")
+
+    @property
+    def unseen(self) -> float:
+        """A lower estimate of how many fixed points were not seen: `f1 (f1 - 1) / (2 (f2 + 1))` with f1 points hit once and
+        f2 hit twice (Chao, 1984). Points whose basins the starts hardly meet escape any such estimate."""
+        once, twice = ((self.hits == times).sum() for times in (1, 2))
+        return float(once * (once - 1) / (2 * (twice + 1)))
 
 
 def find_fixed_points(
@@ -40,12 +75,14 @@ def find_fixed_points(
 
     Half of the starts are random at scales from 0.03 to 10, half of those relaxed along the flow first; the other half
     lie between the points that these found, where saddles are. Each is followed by a Levenberg-Marquardt iteration
-    (Nocedal and Wright, *Numerical Optimization*, chapter 10) and polished by Newton's.
+    (Nocedal and Wright, *Numerical Optimization*, chapter 10) and polished by Newton's. Where that iteration settles without
+    coming to rest, the minimum of the speed is solved for and returned apart, in `slow`.
 
     **Arguments:**
 
     - `u`: (d,) constant input; default zero.
-    - `n_starts`: how many starts, at least 2. More find more: nothing proves that all were found.
+    - `n_starts`: how many starts, at least 2. More find more: nothing proves that all were found, but `hits`, `coverage` and
+      `unseen` of the result say how likely it is.
     - `key`: a `jax.random.key`; default `jax.random.key(0)`.
 
     Raises `ValueError` for arguments that do not fit. The result may hold no point.
@@ -58,7 +95,8 @@ def find_fixed_points(
     scales = 10 ** jr.uniform(scale_key, (half, 1), dtype, -1.5, 1.0)
     starts = scales * jr.normal(start_key, (half, n), dtype)
     relaxed = jnp.arange(half) % 2 == 0
-    found = _collect(model, u, _search(model, u, starts, relaxed))
+    first = _Reached(*(np.asarray(part) for part in _search(model, u, starts, relaxed)))
+    found = _collect(model, u, first)
     if len(found) == 0:
         return found
     # On the host: the number of points that were found must compile nothing.
@@ -70,7 +108,8 @@ def find_fixed_points(
     # Where only one point is known, look around it.
     spread = jnp.where(spread == 0, scales, 0.3 * spread)
     between = between + spread * jr.normal(noise_key, (half, n), dtype)
-    return _collect(model, u, _search(model, u, between, jnp.zeros(half, bool)), found.x)
+    second = _search(model, u, between, jnp.zeros(half, bool))
+    return _collect(model, u, _Reached(*(np.concatenate(parts) for parts in zip(first, map(np.asarray, second), strict=True))))
 
 
 def constant_input(model: AbstractStateSpaceModel, u: Any) -> Float[Array, " d"]:
@@ -134,87 +173,161 @@ def _linearise(model: AbstractStateSpaceModel, x: Array, u: Array) -> tuple[Arra
     return jax.vmap(lambda x: field_at(model, x, u))(x), jax.vmap(lambda x: state_jacobian(model, x, u))(x)
 
 
+class _Reached(NamedTuple):
+    """Where k starts ended: the point after Newton's steps, its velocity and the last of them; the state before these, and
+    how small the gradient of the speed was there, (k,)."""
+
+    x: Any
+    velocity: Any
+    move: Any
+    settled: Any
+    slope: Any
+
+
 @eqx.filter_jit
-def _search(model: AbstractStateSpaceModel, u: Array, starts: Array, relaxed: Array) -> tuple[Array, Array, Array]:
-    """From each start (k, n) the point reached, its velocity there and the last Newton correction, each (k, n)."""
+def _search(model: AbstractStateSpaceModel, u: Array, starts: Array, relaxed: Array) -> _Reached:
+    """Where each start (k, n) leads."""
     n, dtype = starts.shape[1], starts.dtype
-    identity = jnp.eye(n, dtype=dtype)
+    identity, tiny = jnp.eye(n, dtype=dtype), jnp.finfo(dtype).tiny
 
     def relax(x: Array) -> Array:
         # Linearly implicit Euler with growing steps, from a tenth of the fastest time on: stable whatever the stiffness.
-        first = 0.1 / jnp.maximum(jnp.abs(state_jacobian(model, x, u)).sum(1).max(), jnp.finfo(dtype).tiny)
+        first = 0.1 / jnp.maximum(jnp.abs(state_jacobian(model, x, u)).sum(1).max(), tiny)
 
         def move(x: Array, step: Array) -> tuple[Array, None]:
             return x + jnp.linalg.solve(identity / step - state_jacobian(model, x, u), field_at(model, x, u)), None
 
         return jax.lax.scan(move, x, first * 1.25 ** jnp.arange(40, dtype=dtype))[0]
 
-    def one(x: Array, relaxed: Array) -> tuple[Array, Array, Array]:
-        x = jnp.where(relaxed, relax(x), x)
+    def one(start: tuple[Array, Array]) -> _Reached:
+        x = jax.lax.cond(start[1], relax, lambda x: x, start[0])
 
-        def improve(state: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
-            x, damping, _, count = state
+        def improve(state: tuple[Array, Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array, Array]:
+            x, damping, _, count, _ = state
             velocity, jacobian = field_at(model, x, u), state_jacobian(model, x, u)
-            normal = jacobian.T @ jacobian
-            lift = damping * jnp.trace(normal) / n + jnp.finfo(dtype).tiny
-            move = -jnp.linalg.solve(normal + lift * identity, jacobian.T @ velocity)
-            better = jnp.linalg.norm(field_at(model, x + move, u)) < jnp.linalg.norm(velocity)
+            normal, gradient = jacobian.T @ jacobian, jacobian.T @ velocity
+            speed = jnp.linalg.norm(velocity)
+            lift = damping * jnp.trace(normal) / n + tiny
+            move = -jax.scipy.linalg.solve(normal + lift * identity, gradient, assume_a="pos")
+            better = jnp.linalg.norm(field_at(model, x + move, u)) < speed
             size = jnp.linalg.norm(move) / (1 + jnp.linalg.norm(x))
+            slope = jnp.linalg.norm(gradient) / jnp.maximum(jnp.linalg.norm(jacobian) * speed, tiny)
             x = jnp.where(better, x + move, x)
-            return x, jnp.where(better, damping / 10, damping * 4), jnp.where(better, size, jnp.inf), count + 1
+            return x, jnp.where(better, damping / 10, damping * 4), jnp.where(better, size, jnp.inf), count + 1, slope
 
-        def unfinished(state: tuple[Array, Array, Array, Array]) -> Array:
-            _, damping, size, count = state
+        def unfinished(state: tuple[Array, Array, Array, Array, Array]) -> Array:
+            _, damping, size, count, _ = state
             return (size > jnp.finfo(dtype).eps ** 0.5) & (damping < 1e8) & (count < 150)
 
-        start = (x, jnp.asarray(1e-2, dtype), jnp.asarray(jnp.inf, dtype), jnp.asarray(0))
-        x = jax.lax.while_loop(unfinished, improve, start)[0]
+        infinite = jnp.asarray(jnp.inf, dtype)
+        settled, _, _, _, slope = jax.lax.while_loop(
+            unfinished, improve, (x, jnp.asarray(1e-2, dtype), infinite, jnp.asarray(0), infinite)
+        )
 
         def newton(x: Array, _: None) -> tuple[Array, Array]:
             move = -jnp.linalg.solve(state_jacobian(model, x, u), field_at(model, x, u))
             return x + move, move
 
-        x, moves = jax.lax.scan(newton, x, length=4)
-        return x, field_at(model, x, u), moves[-1]
+        x, moves = jax.lax.scan(newton, settled, length=4)
+        return _Reached(x, field_at(model, x, u), moves[-1], settled, slope)
 
-    return jax.vmap(one)(starts, relaxed)
+    # Side by side while that fills the processor; one by one where each would wait for the slowest.
+    together = min(TOGETHER // n**2, starts.shape[0])
+    return jax.lax.map(one, (starts, relaxed), batch_size=together if together > 1 else None)
 
 
-def _collect(
-    model: AbstractStateSpaceModel, u: Array, reached: tuple[Array, Array, Array], known: np.ndarray | None = None
-) -> FixedPoints:
-    """The distinct points among those that converged, after those `known`."""
-    x, velocity, move = (np.asarray(part) for part in reached)
+@eqx.filter_jit
+def _slowest(model: AbstractStateSpaceModel, u: Array, starts: Array) -> tuple[Array, Array, Array]:
+    """From near minima of |f|^2 / 2 (k, n) Newton's iteration on its gradient: the points, the last corrections (k, n), and
+    whether the second derivative is positive (k,)."""
+
+    def speed(x: Array) -> Array:
+        return jnp.sum(field_at(model, x, u) ** 2) / 2
+
+    def one(x: Array) -> tuple[Array, Array, Array]:
+        def newton(x: Array, _: None) -> tuple[Array, Array]:
+            move = -jnp.linalg.solve(jax.hessian(speed)(x), jax.grad(speed)(x))
+            return x + move, move
+
+        x, moves = jax.lax.scan(newton, x, length=6)
+        return x, moves[-1], jnp.linalg.eigvalsh(jax.hessian(speed)(x)).min() > 0
+
+    return jax.lax.map(one, starts)
+
+
+def _distinct(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct states (k, n) among states (m, n) in the order in which they come, and how often each did (k,)."""
     eps = np.finfo(x.dtype).eps
-    scale = 1 + np.abs(x).max(axis=1)
+    points, hits = np.zeros((0, x.shape[1]), x.dtype), np.zeros(0, int)
+    for candidate in x:
+        near = np.abs(candidate - points).max(axis=1) <= eps**0.4 * (1 + np.abs(points).max(axis=1))
+        if near.any():
+            hits[int(near.argmax())] += 1
+        else:
+            points, hits = np.concatenate([points, candidate[None]]), np.append(hits, 1)
+    return points, hits
+
+
+def _padded(x: np.ndarray) -> Array:
+    """States (k, n) and repetitions of the first: one batch size for any number of them, so that another compiles nothing."""
+    return jnp.asarray(np.concatenate([x, np.repeat(x[:1], -len(x) % 32, axis=0)]))
+
+
+def _at_rest(x: np.ndarray, velocity: np.ndarray, jacobian: np.ndarray) -> np.ndarray:
+    """Whether what is left of f at states (k, n) is small beside its terms."""
+    rates = np.maximum(np.abs(jacobian).max(axis=(1, 2)), np.finfo(x.dtype).tiny)[:, None]
+    sizes = 1 + np.abs(x).max(axis=1, keepdims=True)
+    terms = ((np.abs(jacobian) / rates[:, :, None]) @ ((1 + np.abs(x)) / sizes)[:, :, None])[:, :, 0]
+    return (np.abs(velocity) / rates / sizes <= np.finfo(x.dtype).eps ** 0.5 * terms).all(axis=1)
+
+
+def _collect(model: AbstractStateSpaceModel, u: Array, reached: _Reached) -> FixedPoints:
+    """The distinct fixed points among those that converged, and the slow points among the others."""
+    x, dt = reached.x, step_of(model)
+    eps, n = np.finfo(x.dtype).eps, model.n_state
     # A last correction at rounding level: an iteration stuck at a small but non-zero |f| still makes large ones.
     with np.errstate(invalid="ignore"):
-        good = np.isfinite(velocity).all(axis=1) & np.isfinite(x).all(axis=1)
-        good &= np.abs(move).max(axis=1) <= eps**0.6 * scale
-    points: list[np.ndarray] = [] if known is None else list(known)
-    for candidate in x[good]:
-        if all(np.abs(candidate - other).max() > eps**0.4 * (1 + np.abs(other).max()) for other in points):
-            points.append(candidate)
-    n = model.n_state
-    nothing = FixedPoints(np.zeros((0, n), x.dtype), np.zeros((0, n), complex), np.zeros(0, x.dtype), np.zeros(0, bool))
-    if not points:
-        return nothing
-    unique = np.stack(points)
-    # One batch size for any number of points, so that another number compiles nothing.
-    padded = np.concatenate([unique, np.repeat(unique[:1], -len(unique) % 32, axis=0)])
-    velocity, jacobian = (np.asarray(part)[: len(unique)] for part in _linearise(model, jnp.asarray(padded), u))
-    # A small correction is no proof where numbers overflow: what is left of f must be small too, beside its terms.
-    rates = np.maximum(np.abs(jacobian).max(axis=(1, 2)), np.finfo(x.dtype).tiny)[:, None]
-    sizes = 1 + np.abs(unique).max(axis=1, keepdims=True)
-    terms = ((np.abs(jacobian) / rates[:, :, None]) @ ((1 + np.abs(unique)) / sizes)[:, :, None])[:, :, 0]
-    solved = (np.abs(velocity) / rates / sizes <= eps**0.5 * terms).all(axis=1)
+        good = np.isfinite(reached.velocity).all(axis=1) & np.isfinite(x).all(axis=1)
+        good &= np.abs(reached.move).max(axis=1) <= eps**0.6 * (1 + np.abs(x).max(axis=1))
+    slow = _collect_slow(model, u, reached.settled[~good & (reached.slope <= eps**0.25)])
+    nothing = np.zeros(0, x.dtype)
+    empty = FixedPoints(x[:0], np.zeros((0, n), complex), nothing, np.zeros(0, bool), np.zeros(0, int), slow)
+    if not good.any():
+        return empty
+    unique, hits = _distinct(x[good])
+    velocity, jacobian = (np.asarray(part)[: len(unique)] for part in _linearise(model, _padded(unique), u))
+    # A small correction is no proof where numbers overflow: what is left of f must be small too.
+    solved = _at_rest(unique, velocity, jacobian)
     if not solved.any():
-        return nothing
-    unique, velocity, jacobian = unique[solved], velocity[solved], jacobian[solved]
-    values = exponents(jacobian, step_of(model))
+        return empty
+    unique, velocity, jacobian, hits = unique[solved], velocity[solved], jacobian[solved], hits[solved]
+    values = exponents(jacobian, dt)
     unstable = (values.real >= 0).sum(axis=1)
-    eigenvalues = reported(values, step_of(model))
     # Scaled, since the square of a large state is no number.
     order = np.lexsort((np.linalg.norm(unique / (np.abs(unique).max() or 1.0), axis=1), unstable))
     residual = np.abs(velocity).max(axis=1)
-    return FixedPoints(unique[order], eigenvalues[order], residual[order], unstable[order] == 0)
+    eigenvalues = reported(values, dt)
+    return FixedPoints(unique[order], eigenvalues[order], residual[order], unstable[order] == 0, hits[order], slow)
+
+
+def _collect_slow(model: AbstractStateSpaceModel, u: Array, near: np.ndarray) -> SlowPoints:
+    """The distinct minima of the speed near states (m, n) that are no fixed points."""
+    n, dt, eps = model.n_state, step_of(model), np.finfo(near.dtype).eps
+    nothing = np.zeros(0, near.dtype)
+    empty = SlowPoints(near[:0], nothing, np.zeros((0, n), complex), np.zeros(0, int))
+    near = near[np.isfinite(near).all(axis=1)]
+    if len(near) == 0:
+        return empty
+    x, move, curved = (np.asarray(part)[: len(near)] for part in _slowest(model, u, _padded(near)))
+    with np.errstate(invalid="ignore"):
+        good = np.isfinite(x).all(axis=1) & curved & (np.abs(move).max(axis=1) <= eps**0.5 * (1 + np.abs(x).max(axis=1)))
+    if not good.any():
+        return empty
+    x, hits = _distinct(x[good])
+    velocity, jacobian = (np.asarray(part)[: len(x)] for part in _linearise(model, _padded(x), u))
+    moving = ~_at_rest(x, velocity, jacobian)
+    x, velocity, jacobian, hits = x[moving], velocity[moving], jacobian[moving], hits[moving]
+    speed = np.linalg.norm(velocity, axis=1)
+    order = np.argsort(speed)
+    eigenvalues = reported(exponents(jacobian, dt), dt)
+    return SlowPoints(x[order], speed[order], eigenvalues[order], hits[order])
