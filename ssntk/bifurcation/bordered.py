@@ -83,7 +83,7 @@ class Stack:
         self.arrays = jax.tree.unflatten(structures[0], jax.device_put(stacks))
         self.problems, self.rest = tuple(problems), rest[0]
         self.n, self.dt = problems[0].family.model.n_state, problems[0].dt
-        self.p0, self.p1 = (np.array([end for end in ends]) for ends in zip(*[(p.p0, p.p1) for p in problems], strict=True))
+        self.p0, self.p1 = (np.array(list(ends)) for ends in zip(*[(p.p0, p.p1) for p in problems], strict=True))
 
     def parameter(self, number: int, q: Any) -> Any:
         """p of one problem at this q."""
@@ -151,15 +151,15 @@ def each(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Corrected(NamedTuple):
-    """A point on the branch and what was learned on the way."""
+    """A point on the branch and what was learned on the way, traced or as numpy arrays with a leading axis."""
 
-    z: Array  # (n + 1,)
-    tangent: Array  # (n + 1,), unit in the metric, along the border it was given
-    jacobian: Array  # (n, n + 1), of f at z: A beside df/dq
-    turn: Array  # sign of the bordered determinant, oriented by the tangent: flips at a branch point, not at a fold
-    correction: Array  # size of the last Newton correction, in the metric
-    iterations: Array
-    converged: Array
+    z: Any  # (n + 1,)
+    tangent: Any  # (n + 1,), unit in the metric, along the border it was given
+    jacobian: Any  # (n, n + 1), of f at z: A beside df/dq
+    turn: Any  # sign of the bordered determinant, oriented by the tangent: flips at a branch point, not at a fold
+    correction: Any  # size of the last Newton correction, in the metric
+    iterations: Any
+    converged: Any
 
 
 def metric(n: int, dtype: Any) -> Array:

@@ -83,7 +83,7 @@ def continuation(
 
 
 def continuation_ensemble(
-    families: Family | Sequence[Family],
+    families: Any,
     span: Any,
     *,
     x0: Any = None,
@@ -109,11 +109,16 @@ def continuation_ensemble(
     lanes = as_count(lanes, "lanes")
     if isinstance(families, Family):
         arrays = jax.tree.leaves(eqx.filter(families, eqx.is_array))
-        lengths = {leaf.shape[0] if leaf.ndim else None for leaf in arrays}
-        if len(lengths) != 1 or lengths == {None}:
+        lengths = {leaf.shape[0] if leaf.ndim else 0 for leaf in arrays}
+        if len(lengths) != 1 or lengths == {0}:
             raise ValueError("families must be a sequence, or one family whose arrays all have one leading axis")
         (count,) = lengths
-        made = [jax.tree.map(lambda leaf, i=i: leaf[i] if eqx.is_array(leaf) else leaf, families) for i in range(count)]
+        # Cut on the host, where that compiles nothing.
+        cut = jax.tree.map(lambda leaf: np.asarray(leaf) if eqx.is_array(leaf) else leaf, families)
+        made = [
+            jax.tree.map(lambda leaf, i=i: jnp.asarray(leaf[i]) if isinstance(leaf, np.ndarray) else leaf, cut)
+            for i in range(count)
+        ]
     else:
         made = [as_instance(family, f"families[{i}]", Family) for i, family in enumerate(families)]
     if not made:

@@ -3,7 +3,8 @@
 - A saddle-node: the parameter turns, and one real eigenvalue crosses.
 - A Hopf: nothing turns, and one complex pair crosses. A neutral saddle changes no count of unstable eigenvalues. Of a map
   this is a Neimark-Sacker point; where one multiplier alone crosses, and nothing turns, it is a flip.
-- A branch point: the bordered determinant changes sign; the parameter turns too where a pitchfork is passed along its parabola.
+- A branch point: the bordered determinant changes sign; where a pitchfork is passed along its parabola, the parameter turns
+  as well.
 
 All branches are worked on together, round by round, so that each round is a few compiled calls.
 """
@@ -113,7 +114,8 @@ def _suspects(number: int, track: Track) -> list[Interval]:
     points = [Point(*parts) for parts in zip(track.z, track.tangent, track.exponents, track.turn.tolist(), strict=True)]
     ends = [points[0], *points, points[-1]]
     changed |= _hides(ends[:-3], ends[1:-2], ends[2:-1], ends[3:])
-    return [Interval((number, j, 0.0), track.member, *ends[j : j + 4]) for j in np.flatnonzero(changed).tolist()]
+    steps = np.flatnonzero(changed).tolist()
+    return [Interval((number, j, 0.0), track.member, ends[j], ends[j + 1], ends[j + 2], ends[j + 3]) for j in steps]
 
 
 def _halves(stack: Stack, intervals: list[Interval]) -> tuple[list[Interval], list[Interval]]:

@@ -1,7 +1,7 @@
 """The extended systems: equations that are regular at a bifurcation point, where those of the equilibrium are not.
 
-- A real critical eigenvalue: f = 0, A v = s v, c.v = 1, with s = 0 at a saddle-node (Moore and Spence, 1980) and -2 / dt at a
-  flip. Unknowns (x, v, p).
+- A real critical eigenvalue: f = 0, A v = s v, c.v = 1, with s = 0 at a saddle-node (Moore and Spence, 1980) and -2 / dt at
+  a flip. Unknowns (x, v, p).
 - A pair: f = 0, A (v + i w) = s(omega) (v + i w), c.v = 1, c.w = 0, with s = i omega at a Hopf point (Griewank and Reddien,
   1983) and (exp(i omega dt) - 1) / dt at a Neimark-Sacker point. Unknowns (x, v, w, omega, p).
 - A branch point: f + b psi = 0, psi.A = 0, psi.df/dp = 0, psi.psi = 1 (Beyn et al., *Handbook of Dynamical Systems* 2,
@@ -26,11 +26,11 @@ REAL, PAIR = ("saddle-node", "flip"), ("hopf", "neimark-sacker")
 class Solved(NamedTuple):
     """Where Newton's iteration ended."""
 
-    y: Array  # the unknowns
-    correction: Array  # the last correction of (x, p)
-    residual: Array  # before it
-    jacobian: Array  # (n, n + 1): A beside df/dp
-    curvature: Array  # how much A changes over a change of the state by its own size
+    y: Any  # the unknowns
+    correction: Any  # the last correction of (x, p)
+    residual: Any  # before it
+    jacobian: Any  # (n, n + 1): A beside df/dp
+    curvature: Any  # how much A changes over a change of the state by its own size
 
 
 def pack(kind: str, x: np.ndarray, parameter: float, pair: Eigenpair) -> tuple[np.ndarray, np.ndarray]:
@@ -101,7 +101,9 @@ def solve(problem: Problem, start: Array, border: Array, kind: str) -> Solved:
     x, p = y[: border.shape[0]], y[-1]
 
     def jacobian(x: Array) -> Array:
-        return jnp.concatenate([jax.jacfwd(lambda x: problem.at(x, p))(x), jax.jacfwd(lambda p: problem.at(x, p))(p)[:, None]], 1)
+        return jnp.concatenate(
+            [jax.jacfwd(lambda x: problem.at(x, p))(x), jax.jacfwd(lambda p: problem.at(x, p))(p)[:, None]], 1
+        )
 
     direction = jnp.full_like(x, jnp.maximum(jnp.abs(x).max(), 1e-3))
     here, changed = jax.jvp(jacobian, (x,), (direction,))

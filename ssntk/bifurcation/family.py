@@ -105,7 +105,7 @@ class Family(eqx.Module):
             assert self.offset is not None
             added = self.offset + p * self.direction[0]
             if isinstance(self.model, EulerMap):
-                return EulerMap(WithInput(self.model.model, added), self.model.dt)
+                return eqx.tree_at(lambda m: m.model, self.model, WithInput(self.model.model, added))
             return WithInput(self.model, added)
         here = get(self.model, self.at)
         if self.moves == "attribute":

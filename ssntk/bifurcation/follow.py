@@ -184,15 +184,15 @@ class _Run:
 
 
 def follow(stack: Stack, starts: Sequence[Start], longest: float, max_steps: int, lanes: int = 1) -> list[Track]:
-    """The branches from `starts`, each until it leaves the span, fails, comes back to its start or has `max_steps` points."""
+    """The branches from `starts`, each until it leaves the span, fails, is back at its start or has `max_steps` points."""
     n1, dtype = starts[0].z.size, starts[0].z.dtype
     dt = stack.dt
     block = int(np.clip(NUMBERS // (lanes * n1**2), 8, BLOCK))
     advance = _advancing(block)
     queue = [_Run(start, max_steps - 1) for start in starts]
     waiting, at = list(range(len(queue)))[::-1], [-1] * lanes
-    shapes = [(lanes, n1), (lanes, n1), lanes, (lanes, n1), (lanes, n1), lanes, lanes]
-    state = _Lanes(*(np.zeros(shape, dtype) for shape in shapes), np.zeros(lanes, int))
+    points, numbers = np.zeros((4, lanes, n1), dtype), np.zeros((3, lanes), dtype)
+    state = _Lanes(points[0], points[1], numbers[0], points[2], points[3], numbers[1], numbers[2], np.zeros(lanes, int))
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
 
         def spectra(jacobians: np.ndarray) -> Callable[[], np.ndarray]:
@@ -227,7 +227,7 @@ def follow(stack: Stack, starts: Sequence[Start], longest: float, max_steps: int
                     continue
                 run, count = queue[number], int(state.count[lane])
                 run.left -= count
-                run.blocks.append(tuple(part[:count, lane].copy() for part in (points, tangents, turns)))
+                run.blocks.append((points[:count, lane].copy(), tangents[:count, lane].copy(), turns[:count, lane].copy()))
                 run.values += [spectra(part) for part in np.array_split(jacobians[:count, lane], 2 if lanes == 1 else 1)]
                 run.status = _ended(stack, run, state, lane, count, longest, max_steps)
                 if run.status:
@@ -274,8 +274,12 @@ def _land(stack: Stack, tracks: list[Track]) -> list[Track]:
         # The border was the parameter, which may run against the direction of travel.
         along = 1.0 if float(np.sum(landed.tangent[at] * track.tangent[-1])) >= 0 else -1.0
         values = exponents(landed.jacobian[at, :, :-1], stack.dt)
-        changed = {"z": landed.z[at], "tangent": along * landed.tangent[at], "turn": along * landed.turn[at]}
-        changed["exponents"] = values
-        replaced = {name: np.concatenate([getattr(track, name)[:-1], np.asarray(new)[None]]) for name, new in changed.items()}
-        tracks[i] = dataclasses.replace(track, **replaced)
+        changed = {
+            "z": landed.z[at],
+            "tangent": along * landed.tangent[at],
+            "turn": along * landed.turn[at],
+            "exponents": values,
+        }
+        last = {name: np.concatenate([getattr(track, name)[:-1], np.asarray(new)[None]]) for name, new in changed.items()}
+        tracks[i] = dataclasses.replace(track, **last)
     return tracks

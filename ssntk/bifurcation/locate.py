@@ -43,15 +43,15 @@ class Bifurcation:
     """
 
     kind: str
-    parameter: float
-    x: np.ndarray
-    frequency: float
-    right: np.ndarray
-    left: np.ndarray
-    coefficient: float
+    parameter: Any
+    x: Any
+    frequency: Any
+    right: Any
+    left: Any
+    coefficient: Any
     criticality: str | None
-    residual: float
-    interval: tuple[float, float]
+    residual: Any
+    interval: tuple[Any, Any]
     converged: bool
     reason: str = ""
     tangents: np.ndarray | None = None
@@ -61,8 +61,8 @@ def locate(family: Family, kind: str, *, parameter: Any, x: Any, u: Any = None) 
     """Refine a guess of a bifurcation point to rounding error.
 
     Under `jax.grad`, `jvp`, `jit` or `vmap`, where the family's arrays or `u` are traced, `parameter`, `x`, `frequency` and
-    `coefficient` are traced too and differentiable, forward and reverse, by the implicit function theorem. There a failure is
-    NaN, since it cannot be raised, and only generic points can be located: a crossing of branches is none.
+    `coefficient` are traced too, and differentiable, forward and reverse, by the implicit function theorem. A failure is NaN
+    there, since it cannot be raised, and only generic points can be located: a crossing of branches is none.
 
     **Arguments:** `kind`: `"saddle-node"`, `"hopf"`, `"transcritical"` or `"pitchfork"`; for a map `"flip"` and
     `"neimark-sacker"` instead of `"hopf"`. `parameter`, `x` (n,): the guess. `u`: (d,) constant input.
@@ -89,9 +89,7 @@ def locate(family: Family, kind: str, *, parameter: Any, x: Any, u: Any = None) 
     return point
 
 
-def solve(
-    stack: Stack, kind: str, members: Sequence[int], guesses: np.ndarray
-) -> list[tuple[Bifurcation, np.ndarray]]:
+def solve(stack: Stack, kind: str, members: Sequence[int], guesses: np.ndarray) -> list[tuple[Bifurcation, np.ndarray]]:
     """Points of one kind, or branch points, from guesses z (k, n + 1), each with its growth exponents.
 
     Failure is told by `converged` and `reason`, and there the exponents are empty.
@@ -121,7 +119,9 @@ def solve(
                 read.append((i, judged))
     if read:
         at = numbers[[i for i, _ in read]]
-        numbers_of = _coefficients(kind)(stack, at, *(np.stack(part) for part in zip(*[r.arguments for _, r in read], strict=True)))
+        numbers_of = _coefficients(kind)(
+            stack, at, *(np.stack(part) for part in zip(*[r.arguments for _, r in read], strict=True))
+        )
         for (i, judged), values in zip(read, numbers_of, strict=True):
             found[i] = _finish(kind, judged, values), judged.exponents
     return [point for point in found if point is not None]
@@ -143,7 +143,9 @@ def _coefficients(kind: str) -> Any:
     return each(normal_form.crossing if kind == BRANCH_POINT else functools.partial(normal_form.coefficient, kind=kind))
 
 
-def _start(kind: str, x: np.ndarray, parameter: float, jacobian: np.ndarray, dt: float | None) -> tuple[np.ndarray, np.ndarray]:
+def _start(
+    kind: str, x: np.ndarray, parameter: float, jacobian: np.ndarray, dt: float | None
+) -> tuple[np.ndarray, np.ndarray]:
     """The unknowns of the extended system at a guess, and its border."""
     every = sorted_eigenvalues(jacobian)
     values = every
@@ -212,12 +214,13 @@ def _judge(kind: str, solved: Solved, dt: float | None) -> _Read | str:
         # The parameter does not push along the critical direction.
         return "the branch does not turn there: it is a branch point"
     scalar = np.asarray(p, x.dtype)
-    arguments = (x, scalar, np.asarray(frequency, x.dtype), right + 0j, left + 0j)
+    arguments: tuple[Any, ...] = (x, scalar, np.asarray(frequency, x.dtype), right + 0j, left + 0j)
     if kind == BRANCH_POINT:
         scale = size * (1 + float(np.abs(x).max())) + float(np.abs(slope).max()) * (1 + abs(p))
         if abs(float(y[n])) > eps**0.6 * scale:
             return "the branches pass close by each other and do not cross"
-        if pushed or pair.value.imag != 0 or n > 1 and np.linalg.svd(jacobian, compute_uv=False)[-2] <= eps**0.6 * size:
+        second = np.linalg.svd(jacobian, compute_uv=False)[-2] if n > 1 else np.inf
+        if pushed or pair.value.imag != 0 or second <= eps**0.6 * size:
             return "more than one eigenvalue vanishes there"
         other = np.append(np.linalg.lstsq(jacobian, -slope, rcond=eps**0.6)[0], 1.0)
         arguments = (x, scalar, right, left, (other / np.linalg.norm(other)).astype(x.dtype))
@@ -231,7 +234,8 @@ def _finish(kind: str, read: _Read, values: Any) -> Bifurcation:
     criticality, tangents = None, None
     if kind == BRANCH_POINT:
         a, mixed, beside, cubic = (float(value) for value in values)
-        if not np.isfinite(values[:3]).all() or abs(mixed) <= eps**0.5 * read.size and abs(a) <= eps**0.6 * read.size:
+        flat = abs(mixed) <= eps**0.5 * read.size and abs(a) <= eps**0.6 * read.size
+        if flat or not np.isfinite(values[:3]).all():
             return _failed(kind, read.parameter, read.x, "its quadratic terms vanish: more than two branches meet")
         along, other = np.append(read.right, 0.0), read.arguments[-1]
         if abs(a) <= eps**0.6 * read.size:
@@ -286,10 +290,10 @@ def _differentiable(problem: Problem, kind: str, parameter: Array, x: Array) -> 
         try:
             return _start(kind, np.asarray(x), float(p), np.asarray(jacobian), dt)
         except NumericalError:
-            return np.full(size, np.nan, dtype), np.full(n, np.nan, dtype)
+            return np.full(count, np.nan, dtype), np.full(n, np.nan, dtype)
 
-    size = extended.unknowns(kind, n)
-    shapes = (jax.ShapeDtypeStruct((size,), dtype), jax.ShapeDtypeStruct((n,), dtype))
+    count = extended.unknowns(kind, n)
+    shapes = (jax.ShapeDtypeStruct((count,), dtype), jax.ShapeDtypeStruct((n,), dtype))
     jacobian = jax.jacfwd(lambda x: still[0].at(x, still[1]))(still[2])
     # Nonsymmetric eigenvalues are computed on the host.
     guess, border = jax.pure_callback(start, shapes, still[2], still[1], jacobian, vmap_method="sequential")
@@ -297,8 +301,9 @@ def _differentiable(problem: Problem, kind: str, parameter: Array, x: Array) -> 
     x, p = y[:n], y[-1]
     zero = jnp.zeros_like(p)
     frequency = jnp.abs(y[-2]) if kind in PAIR else zero + (np.pi / dt if kind == "flip" and dt else 0.0)
-    right = jax.lax.complex(y[n : 2 * n], y[2 * n : 3 * n] * jnp.sign(y[-2]) if kind in PAIR else jnp.zeros(n, dtype))
-    right = right / jnp.sqrt(jnp.sum(right.real**2 + right.imag**2))
+    v, w = y[n : 2 * n], y[2 * n : 3 * n] * jnp.sign(y[-2]) if kind in PAIR else jnp.zeros(n, dtype)
+    size = jnp.sqrt(jnp.sum(v**2 + w**2))
+    right = jax.lax.complex(v / size, w / size)
     grow, turn = edge(frequency, dt, jnp) if kind in PAIR else (zero - (2 / dt if kind == "flip" and dt else 0.0), zero)
     jacobian = jax.jacfwd(lambda x: problem.at(x, p))(x)
     identity = jnp.eye(n, dtype=dtype)
@@ -308,5 +313,4 @@ def _differentiable(problem: Problem, kind: str, parameter: Array, x: Array) -> 
     left = jnp.linalg.solve(matrix, jnp.zeros(n + 1, right.dtype).at[-1].set(1))[:n]
     value = normal_form.coefficient(problem, x, p, frequency, right, left, kind)
     residual = jnp.abs(extended.equations(problem, kind, y, border)).max()
-    traced: Any = (p, x, frequency, right, left, value)
-    return Bifurcation(kind, *traced, None, residual, (p, p), True)  # type: ignore[arg-type]
+    return Bifurcation(kind, p, x, frequency, right, left, value, None, residual, (p, p), True)

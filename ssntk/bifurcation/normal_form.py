@@ -1,7 +1,6 @@
 """Normal-form coefficients, by directional derivatives: no tensor of second or third derivatives is formed.
 
-Normalisation: |r| = 1 and l^T r = 1, l not conjugated (Kuznetsov, *Elements of Applied Bifurcation Theory*, chapters 5.4, 8.7
-and 9). With B and C the second and third derivative of f and y the coordinate along r:
+Normalisation: |r| = 1 and l^T r = 1, l not conjugated (Kuznetsov, *Elements of Applied Bifurcation Theory*, section 5.4). With B and C the second and third derivative of f and y the coordinate along r:
 
 | kind | coefficient | on the centre manifold |
 |---|---|---|
@@ -39,7 +38,13 @@ def _third(field: Callable[[Array], Array], x: Array, a: Array, b: Array, c: Arr
 
 
 def coefficient(
-    problem: Problem, x: Array, p: Array, frequency: Array, right: Complex[Array, " n"], left: Complex[Array, " n"], kind: str
+    problem: Problem,
+    x: Array,
+    p: Array,
+    frequency: Array,
+    right: Complex[Array, " n"],
+    left: Complex[Array, " n"],
+    kind: str,
 ) -> Float[Array, ""]:
     """The coefficient of a saddle-node, a Hopf, a flip or a Neimark-Sacker point."""
     dt = problem.dt
@@ -61,7 +66,7 @@ def coefficient(
 
 
 def crossing(problem: Problem, x: Array, p: Array, right: Array, left: Array, other: Array) -> Array:
-    """At a branch point (a, l.D2f(r, t), l.D2f(t, t), b3), where `other` t (n + 1,) spans the kernel of (A, f_p) beside r."""
+    """(a, l.D2f(r, t), l.D2f(t, t), b3) at a branch point; `other`, t (n + 1,), spans the kernel of (A, f_p) beside r."""
     z = jnp.append(x, p)
 
     def field(z: Array) -> Array:
@@ -99,5 +104,3 @@ def _pair_terms(
     aaa, aab, abb, bbb = (_third(field, x, *three) for three in ((a, a, a), (a, a, b), (a, b, b), (b, b, b)))
     cubic = jax.lax.complex(aaa + abb, aab + bbb)
     return cubic + 2 * mixed(right, mean.astype(right.dtype)) + mixed(right.conj(), double)
-
-

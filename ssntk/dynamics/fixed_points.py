@@ -21,7 +21,7 @@ TOGETHER = 2**13
 
 @dataclasses.dataclass(frozen=True)
 class SlowPoints:
-    """j states at which the network almost rests: minima of the speed |f| that are no fixed points (Sussillo and Barak, 2013).
+    """j states at which the network almost rests: minima of the speed |f| above zero (Sussillo and Barak, 2013).
 
     `x` (j, n), the slowest first; `speed` (j,), |f| in units of state over time; `eigenvalues` (j, n) of df/dx, or of a map
     its multipliers; `hits` (j,), how many starts ended there. df/dx is singular at each: a fold is near.
@@ -109,7 +109,9 @@ def find_fixed_points(
     spread = jnp.where(spread == 0, scales, 0.3 * spread)
     between = between + spread * jr.normal(noise_key, (half, n), dtype)
     second = _search(model, u, between, jnp.zeros(half, bool))
-    return _collect(model, u, _Reached(*(np.concatenate(parts) for parts in zip(first, map(np.asarray, second), strict=True))))
+    return _collect(
+        model, u, _Reached(*(np.concatenate(parts) for parts in zip(first, map(np.asarray, second), strict=True)))
+    )
 
 
 def constant_input(model: AbstractStateSpaceModel, u: Any) -> Float[Array, " d"]:
@@ -269,7 +271,7 @@ def _distinct(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _padded(x: np.ndarray) -> Array:
-    """States (k, n) and repetitions of the first: one batch size for any number of them, so that another compiles nothing."""
+    """States (k, n) and repetitions of the first: one batch size for any number, so that another compiles nothing."""
     return jnp.asarray(np.concatenate([x, np.repeat(x[:1], -len(x) % 32, axis=0)]))
 
 

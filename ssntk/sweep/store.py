@@ -274,7 +274,8 @@ def _event(held: dict[str, np.ndarray], prefix: str) -> Bifurcation:
     values = {name: value if value.ndim else value.item() for name, value in values.items()}
     nothing = {name: value for name in ("criticality", "tangents") if isinstance(value := values.get(name, ""), str)}
     values |= {name: value or None for name, value in nothing.items()}
-    return Bifurcation(**values | {"interval": tuple(values["interval"].tolist())})
+    values["interval"] = tuple(values["interval"].tolist())
+    return Bifurcation(**values)
 
 
 def _write_npz(file: pathlib.Path, arrays: dict[str, Any]) -> None:
