@@ -116,7 +116,7 @@ def continuation_ensemble(
         # Cut on the host, where that compiles nothing.
         cut = jax.tree.map(lambda leaf: np.asarray(leaf) if eqx.is_array(leaf) else leaf, families)
         made = [
-            jax.tree.map(lambda leaf, i=i: jnp.asarray(leaf[i]) if isinstance(leaf, np.ndarray) else leaf, cut)
+            jax.tree.map(lambda leaf, i=i: jax.device_put(leaf[i]) if isinstance(leaf, np.ndarray) else leaf, cut)
             for i in range(count)
         ]
     else:
@@ -140,7 +140,7 @@ def make_problem(family: Family, span: Any, u: Any) -> Problem:
     ends = np.asarray(as_array(span, "span", (2,))).astype(dtype_of(family.model))
     if float(ends[0]) == float(ends[1]):
         raise ValueError(f"span must not be empty, got ({float(ends[0]):g}, {float(ends[1]):g})")
-    return Problem(family, constant_input(family.model, u), jnp.asarray(ends[0]), jnp.asarray(ends[1]))
+    return Problem(family, constant_input(family.model, u), *jax.device_put((ends[0], ends[1])))
 
 
 def as_branches(stack: Stack, tracks: Sequence[Track]) -> list[Branch]:
@@ -181,7 +181,13 @@ def _starts(stack: Stack, x0: np.ndarray | None) -> list[Start | str]:
             starts.append(as_start(i, found, i))
         elif x0 is not None:
             p = float(stack.p0[i])
-            starts.append(f"no equilibrium near x0 at p = {p:g}: Newton's iteration did not converge; try x0=None")
+            velocity = np.asarray(stack.problems[i].at(jnp.asarray(x0[i]), stack.problems[i].p0))
+            why = (
+                "Newton's iteration did not converge"
+                if np.isfinite(velocity).all()
+                else "the vector field is not finite there"
+            )
+            starts.append(f"no equilibrium near x0 at p = {p:g}: {why}; try x0=None")
         else:
             starts.append(_search(stack, i))
     return starts
@@ -196,7 +202,10 @@ def _search(stack: Stack, number: int) -> Start | str:
         good = np.flatnonzero(found.converged)
         if good.size:
             return as_start(number, found, int(good[0]))
-    return f"no equilibrium was found at p = {float(problem.p0):g}: start elsewhere, or pass x0"
+    p = float(problem.p0)
+    if not np.isfinite(np.asarray(problem.at(jnp.zeros(stack.n, stack.p0.dtype), problem.p0))).all():
+        return f"the vector field is not finite at p = {p:g} and x = 0: start elsewhere, or pass x0"
+    return f"no equilibrium was found at p = {p:g}: start elsewhere, or pass x0"
 
 
 def _per_member(value: Any, name: str, count: int, size: int) -> list[Any]:

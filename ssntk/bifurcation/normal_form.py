@@ -1,11 +1,12 @@
 """Normal-form coefficients, by directional derivatives: no tensor of second or third derivatives is formed.
 
-Normalisation: |r| = 1 and l^T r = 1, l not conjugated (Kuznetsov, *Elements of Applied Bifurcation Theory*, section 5.4). With B and C the second and third derivative of f and y the coordinate along r:
+Normalisation: |r| = 1 and l^T r = 1, l not conjugated (Kuznetsov, *Elements of Applied Bifurcation Theory*, section 5.4).
+With B and C the second and third derivative of f, and y the coordinate along r from the branch that is followed:
 
 | kind | coefficient | on the centre manifold |
 |---|---|---|
 | saddle-node | a = l.B(r, r) / 2 | dy/dt = l.f_p (p - p_c) + a y^2 |
-| transcritical | a, the same | dy/dt = c (p - p_c) y + a y^2 along the branch that is followed |
+| transcritical | a, the same | dy/dt = c (p - p_c) y + a y^2 |
 | pitchfork | b3 = l.(C(r, r, r) - 3 B(r, A^-1 B(r, r))) / 6 | dy/dt = c (p - p_c) y + b3 y^3 |
 | Hopf | l1 = Re l.G / (2 omega) | dr/dt = c (p - p_c) r + omega l1 r^3 |
 | flip | c3 = l.(C(r, r, r) - 3 B(r, A^-1 B(r, r))) dt / 6 | y -> -(1 + ...) y + c3 y^3 |

@@ -1,6 +1,7 @@
 """Where the network rests: every fixed point that a batched search from many random starts can reach."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -17,6 +18,8 @@ from ssntk.models.euler_map import step_of
 
 # Starts that are followed side by side, times the square of the units.
 TOGETHER = 2**13
+# States that are linearised in one call.
+BATCH = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,20 +173,18 @@ def _polish(model: AbstractStateSpaceModel, x: Array, u: Array) -> tuple[Array, 
 
 
 @eqx.filter_jit
-def _linearise(model: AbstractStateSpaceModel, x: Array, u: Array) -> tuple[Array, Array]:
+def _linearise(model: AbstractStateSpaceModel, x: Any, u: Array) -> tuple[Array, Array]:
     """f (k, n) and A (k, n, n) at states (k, n)."""
     return jax.vmap(lambda x: field_at(model, x, u))(x), jax.vmap(lambda x: state_jacobian(model, x, u))(x)
 
 
 class _Reached(NamedTuple):
-    """Where k starts ended: the point after Newton's steps, its velocity and the last of them; the state before these, and
-    how small the gradient of the speed was there, (k,)."""
+    """Where k starts ended: the point after Newton's steps, its velocity and the last of them; the state before these."""
 
     x: Any
     velocity: Any
     move: Any
     settled: Any
-    slope: Any
 
 
 @eqx.filter_jit
@@ -204,34 +205,30 @@ def _search(model: AbstractStateSpaceModel, u: Array, starts: Array, relaxed: Ar
     def one(start: tuple[Array, Array]) -> _Reached:
         x = jax.lax.cond(start[1], relax, lambda x: x, start[0])
 
-        def improve(state: tuple[Array, Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array, Array]:
-            x, damping, _, count, _ = state
+        def improve(state: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
+            x, damping, _, count = state
             velocity, jacobian = field_at(model, x, u), state_jacobian(model, x, u)
             normal, gradient = jacobian.T @ jacobian, jacobian.T @ velocity
-            speed = jnp.linalg.norm(velocity)
             lift = damping * jnp.trace(normal) / n + tiny
             move = -jax.scipy.linalg.solve(normal + lift * identity, gradient, assume_a="pos")
-            better = jnp.linalg.norm(field_at(model, x + move, u)) < speed
+            better = jnp.linalg.norm(field_at(model, x + move, u)) < jnp.linalg.norm(velocity)
             size = jnp.linalg.norm(move) / (1 + jnp.linalg.norm(x))
-            slope = jnp.linalg.norm(gradient) / jnp.maximum(jnp.linalg.norm(jacobian) * speed, tiny)
             x = jnp.where(better, x + move, x)
-            return x, jnp.where(better, damping / 10, damping * 4), jnp.where(better, size, jnp.inf), count + 1, slope
+            return x, jnp.where(better, damping / 10, damping * 4), jnp.where(better, size, jnp.inf), count + 1
 
-        def unfinished(state: tuple[Array, Array, Array, Array, Array]) -> Array:
-            _, damping, size, count, _ = state
+        def unfinished(state: tuple[Array, Array, Array, Array]) -> Array:
+            _, damping, size, count = state
             return (size > jnp.finfo(dtype).eps ** 0.5) & (damping < 1e8) & (count < 150)
 
-        infinite = jnp.asarray(jnp.inf, dtype)
-        settled, _, _, _, slope = jax.lax.while_loop(
-            unfinished, improve, (x, jnp.asarray(1e-2, dtype), infinite, jnp.asarray(0), infinite)
-        )
+        first = (x, jnp.asarray(1e-2, dtype), jnp.asarray(jnp.inf, dtype), jnp.asarray(0))
+        settled = jax.lax.while_loop(unfinished, improve, first)[0]
 
         def newton(x: Array, _: None) -> tuple[Array, Array]:
             move = -jnp.linalg.solve(state_jacobian(model, x, u), field_at(model, x, u))
             return x + move, move
 
         x, moves = jax.lax.scan(newton, settled, length=4)
-        return _Reached(x, field_at(model, x, u), moves[-1], settled, slope)
+        return _Reached(x, field_at(model, x, u), moves[-1], settled)
 
     # Side by side while that fills the processor; one by one where each would wait for the slowest.
     together = min(TOGETHER // n**2, starts.shape[0])
@@ -239,7 +236,7 @@ def _search(model: AbstractStateSpaceModel, u: Array, starts: Array, relaxed: Ar
 
 
 @eqx.filter_jit
-def _slowest(model: AbstractStateSpaceModel, u: Array, starts: Array) -> tuple[Array, Array, Array]:
+def _slowest(model: AbstractStateSpaceModel, starts: Any, u: Array) -> tuple[Array, Array, Array]:
     """From near minima of |f|^2 / 2 (k, n) Newton's iteration on its gradient: the points, the last corrections (k, n), and
     whether the second derivative is positive (k,)."""
 
@@ -257,22 +254,28 @@ def _slowest(model: AbstractStateSpaceModel, u: Array, starts: Array) -> tuple[A
     return jax.lax.map(one, starts)
 
 
-def _distinct(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct states (k, n) among states (m, n) in the order in which they come, and how often each did (k,)."""
-    eps = np.finfo(x.dtype).eps
-    points, hits = np.zeros((0, x.shape[1]), x.dtype), np.zeros(0, int)
-    for candidate in x:
-        near = np.abs(candidate - points).max(axis=1) <= eps**0.4 * (1 + np.abs(points).max(axis=1))
-        if near.any():
-            hits[int(near.argmax())] += 1
-        else:
-            points, hits = np.concatenate([points, candidate[None]]), np.append(hits, 1)
-    return points, hits
+def _distinct(x: np.ndarray, exponent: float = 0.4) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct states (k, n) among states (m, n) in the order in which they come, and which of them each is (m,).
+
+    States are one where they differ by less than the precision to the power of `exponent`.
+    """
+    tolerance, which = np.finfo(x.dtype).eps ** exponent, np.zeros(len(x), int)
+    points = np.zeros((0, x.shape[1]), x.dtype)
+    for i, candidate in enumerate(x):
+        near = np.abs(candidate - points).max(axis=1) <= tolerance * (1 + np.abs(points).max(axis=1))
+        which[i] = near.argmax() if near.any() else len(points)
+        if not near.any():
+            points = np.concatenate([points, candidate[None]])
+    return points, which
 
 
-def _padded(x: np.ndarray) -> Array:
-    """States (k, n) and repetitions of the first: one batch size for any number, so that another compiles nothing."""
-    return jnp.asarray(np.concatenate([x, np.repeat(x[:1], -len(x) % 32, axis=0)]))
+def _batched(
+    function: Callable[..., Any], model: AbstractStateSpaceModel, x: np.ndarray, u: Array
+) -> tuple[np.ndarray, ...]:
+    """`function` at states (k, n), in batches of one size, so that another number of states compiles nothing."""
+    padded = np.concatenate([x, np.repeat(x[:1], -len(x) % BATCH, axis=0)])
+    parts = [function(model, padded[first : first + BATCH], u) for first in range(0, len(padded), BATCH)]
+    return tuple(np.concatenate([np.asarray(piece) for piece in pieces])[: len(x)] for pieces in zip(*parts, strict=True))
 
 
 def _at_rest(x: np.ndarray, velocity: np.ndarray, jacobian: np.ndarray) -> np.ndarray:
@@ -291,13 +294,14 @@ def _collect(model: AbstractStateSpaceModel, u: Array, reached: _Reached) -> Fix
     with np.errstate(invalid="ignore"):
         good = np.isfinite(reached.velocity).all(axis=1) & np.isfinite(x).all(axis=1)
         good &= np.abs(reached.move).max(axis=1) <= eps**0.6 * (1 + np.abs(x).max(axis=1))
-    slow = _collect_slow(model, u, reached.settled[~good & (reached.slope <= eps**0.25)])
+    slow = _collect_slow(model, u, reached.settled[~good])
     nothing = np.zeros(0, x.dtype)
     empty = FixedPoints(x[:0], np.zeros((0, n), complex), nothing, np.zeros(0, bool), np.zeros(0, int), slow)
     if not good.any():
         return empty
-    unique, hits = _distinct(x[good])
-    velocity, jacobian = (np.asarray(part)[: len(unique)] for part in _linearise(model, _padded(unique), u))
+    unique, which = _distinct(x[good])
+    hits = np.bincount(which)
+    velocity, jacobian = _batched(_linearise, model, unique, u)
     # A small correction is no proof where numbers overflow: what is left of f must be small too.
     solved = _at_rest(unique, velocity, jacobian)
     if not solved.any():
@@ -320,13 +324,19 @@ def _collect_slow(model: AbstractStateSpaceModel, u: Array, near: np.ndarray) ->
     near = near[np.isfinite(near).all(axis=1)]
     if len(near) == 0:
         return empty
-    x, move, curved = (np.asarray(part)[: len(near)] for part in _slowest(model, u, _padded(near)))
+    # The iteration gets near a minimum only: what may be one is solved for once.
+    starts, which = _distinct(near, 0.2)
+    x, move, curved = _batched(_slowest, model, starts, u)
     with np.errstate(invalid="ignore"):
-        good = np.isfinite(x).all(axis=1) & curved & (np.abs(move).max(axis=1) <= eps**0.5 * (1 + np.abs(x).max(axis=1)))
+        size = 1 + np.abs(starts).max(axis=1)
+        good = np.isfinite(x).all(axis=1) & curved & (np.abs(move).max(axis=1) <= eps**0.5 * size)
+        good &= np.abs(x - starts).max(axis=1) <= 10 * eps**0.2 * size
     if not good.any():
         return empty
-    x, hits = _distinct(x[good])
-    velocity, jacobian = (np.asarray(part)[: len(x)] for part in _linearise(model, _padded(x), u))
+    hits = np.bincount(which)[good]
+    x, which = _distinct(x[good])
+    hits = np.bincount(which, hits).astype(int)
+    velocity, jacobian = _batched(_linearise, model, x, u)
     moving = ~_at_rest(x, velocity, jacobian)
     x, velocity, jacobian, hits = x[moving], velocity[moving], jacobian[moving], hits[moving]
     speed = np.linalg.norm(velocity, axis=1)

@@ -98,9 +98,9 @@ def eigenpair(matrix: Any, near: complex | float, values: np.ndarray | None = No
     if abs(left @ right) < 1e-6:
         # Nearly repeated eigenvalues share a null space, in which the singular vectors are no pair.
         parts: Any = scipy.linalg.eig(matrix, left=True, right=True)
-        values, left_vectors, right_vectors = parts
-        at = int(np.argmin(np.abs(values - near)))
-        value, right, left = complex(values[at]), right_vectors[:, at], left_vectors[:, at].conj()
+        every, left_vectors, right_vectors = parts
+        at = int(np.argmin(np.abs(every - near)))
+        value, right, left = complex(every[at]), right_vectors[:, at], left_vectors[:, at].conj()
         if value.imag == 0:
             right, left = right.real, left.real
     # Fix the phase: the largest component is real and positive.

@@ -111,13 +111,45 @@ def test_neutral_saddle_is_no_hopf():
     assert ssntk.continuation(family, (-0.5, 0.5)).bifurcations == ()
 
 
-def test_branch_point_is_reported_and_not_called_anything_else():
-    branch = ssntk.continuation(ssntk.Family(nf.pitchfork(0.0), "mu"), (-1.0, 1.0))
+def test_two_modes_that_cross_together_are_unresolved_and_not_called_anything_else():
+    # x' = mu x - x^3 twice: the kernel has two dimensions, and four branches meet.
+    model = ssntk.VectorField(lambda t, x, u, mu: mu * x - x**3, jnp.asarray(0.0), 2)
+    branch = ssntk.continuation(ssntk.Family(model, lambda m: m.params), (-1.0, 1.1))
     assert branch.bifurcations == ()
     (event,) = branch.unresolved
-    assert (event.kind, event.converged) == ("branch-point", False)
+    assert not event.converged
     assert event.interval[0] <= 0.0 <= event.interval[1]
     assert event.interval[1] - event.interval[0] < 1e-6
+
+
+def test_branches_with_over_twenty_points_at_a_tenth_of_the_step_and_by_brute_force():
+    # Seeds that nobody picked: those of ten whose branch has more than twenty special points.
+    shown = 0
+    for seed in range(3000, 3010):
+        family = ssntk.Family.input(ssntk.CTRNN(16, 1, 1, gain=2.5, key=jr.key(seed)), [1.0])
+        branch = ssntk.continuation(family, (-3.0, 3.0))
+        if len(branch.bifurcations) <= 20:
+            continue
+        shown += 1
+        fine = ssntk.continuation(family, (-3.0, 3.0), step=0.005)
+        assert branch.unresolved == fine.unresolved == ()
+        assert kinds(branch) == kinds(fine)
+        here, finer = ([event.parameter for event in b.bifurcations] for b in (branch, fine))
+        # Each located to rounding; a close pair of folds is conditioned worse.
+        np.testing.assert_allclose(here, finer, atol=1e-10)
+        # The branch turns at each fold and nowhere else: between them it is passed as often as the folds say, and every
+        # state in which it is passed is among the fixed points that are found there.
+        folds = [event.parameter for event in branch.bifurcations if event.kind == "saddle-node"]
+        for p in (-0.61, 0.23, 1.07):
+            sides = branch.parameter < p
+            passed = np.flatnonzero(sides[1:] != sides[:-1])
+            turns = np.array([-3.0, *folds, 3.0]) < p
+            assert len(passed) == (turns[1:] != turns[:-1]).sum()
+            found = ssntk.find_fixed_points(family(p), n_starts=1024, key=jr.key(1)).x
+            for j in passed:
+                near = np.linalg.norm(found - branch.x[j], axis=1).min()
+                assert near <= 2 * np.linalg.norm(branch.x[j + 1] - branch.x[j])
+    assert shown >= 2
 
 
 def test_critical_vectors_are_eigenvectors_of_the_located_point():
@@ -276,8 +308,15 @@ def test_bad_continuations(span, arguments, match):
 
 def test_no_equilibrium_at_the_start_and_other_ends():
     fold = ssntk.Family(nf.saddle_node(0.0), "mu")
-    with pytest.raises(ssntk.NumericalError, match="no equilibrium was found at p = -1"):
+    with pytest.raises(ssntk.NumericalError, match="no equilibrium was found at p = -1: start elsewhere, or pass x0"):
         ssntk.continuation(fold, (-1.0, 1.0))
+    nowhere = ssntk.Family(
+        ssntk.VectorField(lambda t, x, u, p: jnp.log(-1 - x**2) * p, jnp.asarray(1.0), 1), lambda m: m.params
+    )
+    with pytest.raises(ssntk.NumericalError, match="the vector field is not finite at p = 1 and x = 0"):
+        ssntk.continuation(nowhere, (1.0, 2.0))
+    with pytest.raises(ssntk.NumericalError, match="no equilibrium near x0 at p = 1: the vector field is not finite there"):
+        ssntk.continuation(nowhere, (1.0, 2.0), x0=[0.5])
     short = ssntk.continuation(fold, (1.0, -1.0), x0=[1.0], max_steps=7)
     assert len(short.x) == 7
     assert "max_steps" in short.status
@@ -297,7 +336,8 @@ def test_new_weights_starts_and_spans_compile_nothing(compilations):
         family = ssntk.Family.input(ssntk.CTRNN(12, 1, 1, gain=2.0, key=jr.key(seed)), [1.0])
         return ssntk.continuation(family, span)
 
-    # Folds and Hopf points, so that both locators are compiled.
+    # Folds and Hopf points, so that both locators are compiled; and slow points, which are polished where there are any.
+    assert any(len(ssntk.find_fixed_points(ssntk.CTRNN(12, 1, 1, gain=2.0, key=jr.key(seed))).slow) for seed in range(6))
     met = {kind for seed in range(6) for kind in kinds(follow(seed, (-3.0, 3.0)))}
     assert met == {"saddle-node", "hopf"}
     before = len(compilations)

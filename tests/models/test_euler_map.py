@@ -114,9 +114,7 @@ def test_errors_and_delegation(network):
     with pytest.raises(ValueError, match="u must have shape"):
         euler.step(np.zeros(4), np.zeros(3))
     np.testing.assert_array_equal(euler.step([0] * 4), euler.step(np.zeros(4), np.zeros(2)))
-    # Its bifurcations are those of a map, which nothing here knows yet.
-    with pytest.raises(ValueError, match="continuous time"):
-        ssntk.Family(euler, "gain")
+    # Sweeps of maps, and their measurements, are not there yet.
     with pytest.raises(ValueError, match="continuous time"):
         ssntk.measure(euler, ssntk.Probe([0.0, 0.1]), np.zeros(4))
     cube = ssntk.EulerMap(ssntk.VectorField(lambda t, x, u, p: p * x**3, 1.0, 1), 1.0)
