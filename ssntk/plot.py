@@ -1,5 +1,6 @@
 """Pictures of results. Every function takes results and returns the axes it drew into; nothing is computed here."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -8,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, NullLocator
 
 from ssntk.bifurcation.continuation import Branch
+from ssntk.bifurcation.diagram import Diagram
 from ssntk.collapse.laws import CHANNEL_MODES, STEADY_STATE_EXPONENT, fitted_decades, measured_exponent
 from ssntk.errors import as_array
 from ssntk.kernel.spectrum import Spectrum
@@ -17,6 +19,10 @@ from ssntk.sweep.store import DONE, Store, StoreError
 _MARKS = {
     "saddle-node": ("Saddle-node", "s", "#D55E00"),
     "hopf": ("Hopf", "o", "#0072B2"),
+    "transcritical": ("Transcritical", "^", "#009E73"),
+    "pitchfork": ("Pitchfork", "v", "#E69F00"),
+    "flip": ("Flip", "P", "#56B4E9"),
+    "neimark-sacker": ("Neimark-Sacker", "o", "#0072B2"),
     "branch-point": ("Branch point", "D", "#CC79A7"),
     "unknown": ("Unresolved", "X", "#F0E442"),
 }
@@ -24,14 +30,43 @@ _PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#
 _INK, _ACCENT = "#222222", "#D55E00"
 
 
-def bifurcation_diagram(branch: Branch, ax: Axes | None = None, *, label: str = "parameter $p$") -> Axes:
-    """The branch over its parameter: stable parts solid, unstable dashed, bifurcations marked and named.
+def bifurcation_diagram(diagram: Diagram | Branch, ax: Axes | None = None, *, label: str = "parameter $p$") -> Axes:
+    """Branches over their parameter: stable parts solid, unstable dashed, bifurcations marked and named.
 
-    States of more than one dimension are shown along the direction in which the branch varies most, apart from its linear
+    States of more than one dimension are shown along the direction in which they vary most, apart from their linear
     answer to the parameter.
     """
     ax = _axes(ax)
-    centre, direction, name = _direction(branch)
+    branches = diagram.branches if isinstance(diagram, Diagram) else (diagram,)
+    centre, direction, name = _direction(branches)
+    for branch in branches:
+        _draw_branch(ax, branch, centre, direction)
+    events = (*diagram.bifurcations, *diagram.unresolved)
+    for kind, (kind_name, marker, colour) in _MARKS.items():
+        found = [event for event in events if event.kind == kind]
+        if found:
+            ax.plot(
+                [event.parameter for event in found],
+                [(event.x - centre) @ direction for event in found],
+                marker,
+                color=colour,
+                markersize=7,
+                label=kind_name,
+                zorder=3,
+                markeredgecolor="white",
+                markeredgewidth=0.6,
+            )
+    ax.set_xlabel(label)
+    ax.set_ylabel(name)
+    # Each name once, however many branches there are, and "stable" before "unstable".
+    handles = {text: handle for handle, text in reversed(list(zip(*ax.get_legend_handles_labels(), strict=True)))}
+    order = [text for text in ("stable", "unstable", *(mark[0] for mark in _MARKS.values())) if text in handles]
+    ax.legend([handles[text] for text in order], order, frameon=False, fontsize="small")
+    return ax
+
+
+def _draw_branch(ax: Axes, branch: Branch, centre: np.ndarray, direction: np.ndarray) -> None:
+    """Its stable parts as a solid line, its unstable ones dashed, where there are any."""
     # Located points are put in where they lie, so that solid and dashed join there.
     at = np.array(branch.steps, int) + 1
     parameter = np.insert(branch.parameter, at, [event.parameter for event in branch.bifurcations])
@@ -42,10 +77,12 @@ def bifurcation_diagram(branch: Branch, ax: Axes | None = None, *, label: str = 
     stable = np.insert(branch.stable.astype(float), at, np.nan)
     for solid, style, colour in ((1.0, "-", _INK), (0.0, "--", "#888888")):
         shown = stable == solid
+        if not shown.any():
+            continue
         located = np.isnan(stable)
         beside = np.append(shown[1:], False) | np.insert(shown[:-1], 0, False)
         drawn = shown | (located & beside)
-        # Without a located point between them, as at a branch point, the dashed part takes the step.
+        # Without a located point between them, as where something is unresolved, the dashed part takes the step.
         drawn |= (solid == 0.0) & (stable == 1.0) & beside
         ax.plot(
             np.where(drawn, parameter, np.nan),
@@ -55,26 +92,6 @@ def bifurcation_diagram(branch: Branch, ax: Axes | None = None, *, label: str = 
             linewidth=1.6,
             label="stable" if solid else "unstable",
         )
-    for kind, (kind_name, marker, colour) in _MARKS.items():
-        found = [event for event in (*branch.bifurcations, *branch.unresolved) if event.kind == kind]
-        if found:
-            heights = [(event.x - centre) @ direction for event in found]
-            parameters = [event.parameter for event in found]
-            ax.plot(
-                parameters,
-                heights,
-                marker,
-                color=colour,
-                markersize=6,
-                label=kind_name,
-                zorder=3,
-                markeredgecolor="white",
-                markeredgewidth=0.6,
-            )
-    ax.set_xlabel(label)
-    ax.set_ylabel(name)
-    ax.legend(frameon=False, fontsize="small")
-    return ax
 
 
 def eigenvalues(values: Any, ax: Axes | None = None, *, color_by: Any = None, label: str = "") -> Axes:
@@ -149,7 +166,7 @@ def collapse(store: Store) -> np.ndarray:
     lower, ranks = figure.add_subplot(grid[2, 0]), figure.add_subplot(grid[2, 1])
 
     bifurcation_diagram(branch, top)
-    centre, direction, _ = _direction(branch)
+    centre, direction, _ = _direction((branch,))
     heights = (data["x_star"] - centre) @ direction
     top.plot(data["parameter"], heights, ".", color="#009E73", markersize=5, label="measured", zorder=4)
     top.legend(frameon=False, fontsize="small", ncols=6, loc="lower center")
@@ -253,17 +270,17 @@ def _axes(ax: Axes | None) -> Axes:
     return plt.figure(layout="constrained").add_subplot() if ax is None else ax
 
 
-def _direction(branch: Branch) -> tuple[np.ndarray, np.ndarray, str]:
+def _direction(branches: Sequence[Branch]) -> tuple[np.ndarray, np.ndarray, str]:
     """The centre and the unit direction along which states are drawn, and its name.
 
     The first principal direction once the linear answer to the parameter is taken out, which would hide every fold.
     """
-    n = branch.x.shape[1]
-    if n == 1:
+    x, parameter = (np.concatenate([getattr(branch, name) for branch in branches]) for name in ("x", "parameter"))
+    if x.shape[1] == 1:
         return np.zeros(1), np.ones(1), "state $x$"
-    centre, offset = branch.x.mean(axis=0), branch.parameter - branch.parameter.mean()
-    trend = np.outer(offset, offset @ (branch.x - centre)) / (offset @ offset)
-    axis = np.linalg.svd(branch.x - centre - trend, full_matrices=False)[2][0]
+    centre, offset = x.mean(axis=0), parameter - parameter.mean()
+    trend = np.outer(offset, offset @ (x - centre)) / (offset @ offset)
+    axis = np.linalg.svd(x - centre - trend, full_matrices=False)[2][0]
     return (
         centre,
         axis * np.sign(axis[np.abs(axis).argmax()]),

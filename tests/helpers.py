@@ -2,8 +2,11 @@
 
 import json
 import pathlib
+import statistics
+import time
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -86,3 +89,16 @@ def network_sweep(seed, gain=1.3, distances=(1e-4, 1e-5, 1e-6, 1e-7), **changes)
     family = ssntk.Family.input(ssntk.CTRNN(32, 1, 1, gain=gain, key=jr.key(seed)), [1.0])
     plan = {"towards": "saddle-node", "span": (-4.0, 4.0), "distances": distances, "probe": ssntk.Probe([0.0, 1.0])}
     return ssntk.Sweep(family, **plan | changes)
+
+
+def timed(*calls, rounds):
+    """The median seconds of each call, warm."""
+    for call in calls:
+        jax.block_until_ready(call())
+    seconds = [[] for _ in calls]
+    for _ in range(rounds):
+        for call, taken in zip(calls, seconds, strict=True):
+            began = time.perf_counter()
+            jax.block_until_ready(call())
+            taken.append(time.perf_counter() - began)
+    return [statistics.median(taken) for taken in seconds]

@@ -35,11 +35,22 @@ def test_bifurcation_diagram_of_a_fold_is_the_parabola():
     np.testing.assert_allclose(drawn["Saddle-node"].get_data(), [[0.0], [0.0]], atol=1e-12)
 
 
-def test_diagram_marks_hopf_and_branch_points():
+def test_a_whole_diagram_names_each_thing_once():
     hopf = ssntk.continuation(ssntk.Family(nf.hopf(0.0, 1.0), "mu"), (-1.0, 1.0))
     assert "Hopf" in lines(ssntk.plot.bifurcation_diagram(hopf))
-    pitchfork = ssntk.continuation(ssntk.Family(nf.pitchfork(0.0), "mu"), (-1.0, 1.0))
-    assert "Branch point" in lines(ssntk.plot.bifurcation_diagram(pitchfork))
+    family = ssntk.Family(nf.pitchfork(0.0), "mu")
+    diagram = ssntk.bifurcation_diagram(family, (-1.0, 1.0), n_slices=2, n_starts=16)
+    ax = ssntk.plot.bifurcation_diagram(diagram)
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["stable", "unstable", "Pitchfork"]
+    np.testing.assert_allclose(lines(ax)["Pitchfork"].get_data(), [[0.0], [0.0]], atol=1e-12)
+    # x = 0 up to 0 and x^2 = mu beyond are stable, x = 0 beyond is not; all meet in the pitchfork.
+    drawn = [np.array(line.get_data()) for line in ax.get_lines() if line.get_label() in ("stable", "unstable")]
+    assert len(drawn) == 3
+    for mu, x in drawn:
+        shown = np.isfinite(x)
+        off = np.minimum(np.abs(x[shown]), np.abs(x[shown] ** 2 - mu[shown]))
+        np.testing.assert_allclose(off, 0.0, atol=1e-12)
+        assert np.hypot(mu[shown], x[shown]).min() < 1e-12
 
 
 def test_spectrum_eigenvalues_and_kernel():

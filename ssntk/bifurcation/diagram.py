@@ -12,11 +12,11 @@ from ssntk.bifurcation.bordered import Stack, corrected, corrected_at, inner, in
 from ssntk.bifurcation.continuation import Branch, as_branches, as_start, make_problem
 from ssntk.bifurcation.family import Family
 from ssntk.bifurcation.follow import CLOSED, Start, Track, follow
-from ssntk.bifurcation.locate import CROSSINGS, Bifurcation
+from ssntk.bifurcation.locate import CROSSINGS, Bifurcation, solve
 from ssntk.dynamics.fixed_points import find_fixed_points
 from ssntk.errors import NumericalError, as_count, as_scalar
 
-# How far from a crossing the first point of the other branch is looked for, beside the longest step.
+# How far from a crossing or a fold the first point of a branch is looked for, beside the longest step.
 AWAY = (0.1, 0.02, 0.5)
 
 
@@ -50,8 +50,9 @@ def bifurcation_diagram(
     """All branches of equilibria over a span that can be reached.
 
     Fixed points are searched at `n_slices` parameters, the ends among them; those that lie on no branch yet are followed in
-    both directions, so that disconnected pieces and closed loops are found. Where branches cross, the other one is followed
-    too, along the second root of the bifurcation equation (Keller, 1977).
+    both directions, so that disconnected pieces and closed loops are found. So are the saddle-nodes near the slow points of
+    these searches, which lead to pieces between two slices. Where branches cross, the other one is followed too, along the
+    second root of the bifurcation equation (Keller, 1977).
 
     **Arguments:**
 
@@ -71,7 +72,9 @@ def bifurcation_diagram(
     slices = np.linspace(0.0, 1.0, n_slices)[[0, -1, *range(1, n_slices - 1)]]
     for q, one in zip(slices.tolist(), jr.split(jr.key(0) if key is None else key, n_slices), strict=True):
         model = family(problem.parameter(np.asarray(q, problem.p0.dtype)))
-        search.through(find_fixed_points(model, problem.u, n_starts=n_starts, key=one).x, q)
+        found = find_fixed_points(model, problem.u, n_starts=n_starts, key=one)
+        search.through(found.x, q)
+        search.near(found.slow.x, q)
     if not search.tracks:
         shown = ", ".join(f"{float(problem.parameter(q)):g}" for q in sorted(slices))
         raise NumericalError(f"no equilibrium was found at p = {shown}: try another span, more n_slices or more n_starts")
@@ -106,6 +109,17 @@ class _Search:
             ways = (1.0,) if q == 0 else (-1.0,) if q == 1 else (1.0, -1.0)
             self._take([as_start(0, found, int(i), way) for way in ways], shared=True)
 
+    def near(self, x: np.ndarray, q: float) -> None:
+        """Follow what passes through the saddle-nodes near the slow points x (k, n) at q: where a state almost rests, one
+        that rests may have begun or ended."""
+        if len(x) == 0:
+            return
+        guesses = np.concatenate([x, np.full((len(x), 1), q, x.dtype)], axis=1)
+        for fold, _ in solve(self.stack, "saddle-node", [0] * len(x), guesses):
+            z = self._z(fold)
+            if fold.converged and 0 <= z[-1] <= 1:
+                self._take(self._beside(z, np.append(fold.right, 0.0)), shared=False)
+
     def _take(self, starts: list[Start], shared: bool) -> None:
         """Follow from one start, or from two that lead opposite ways, what is on no branch yet; then what crosses it.
 
@@ -134,7 +148,8 @@ class _Search:
             self.branches.append(branch)
             for event, at in zip(branch.bifurcations, branch.steps, strict=True):
                 if event.kind in CROSSINGS and not self._passed(event):
-                    todo += [(pair, False) for pair in self._leaving(event, branch.tangent[at] + branch.tangent[at + 1])]
+                    other = self._other(event, branch.tangent[at] + branch.tangent[at + 1])
+                    todo.append((self._beside(self._z(event), other), False))
 
     def _passed(self, event: Bifurcation) -> bool:
         """Whether the branches through this crossing were followed already; from now on they count so."""
@@ -146,20 +161,22 @@ class _Search:
     def _z(self, event: Bifurcation) -> np.ndarray:
         return np.append(event.x, self.stack.fraction(0, event.parameter))
 
-    def _leaving(self, event: Bifurcation, travel: np.ndarray) -> list[list[Start]]:
-        """The starts on the branch that crosses the one travelled, on both sides of the crossing."""
+    def _other(self, event: Bifurcation, travel: np.ndarray) -> np.ndarray:
+        """The direction of the branch that crosses the one travelled."""
         assert event.tangents is not None
         tangents = event.tangents / np.append(np.ones(event.x.size), self.stack.p1[0] - self.stack.p0[0])
-        tangents = [tangent / length(tangent) for tangent in tangents]
-        other = min(tangents, key=lambda tangent: abs(inner(tangent, travel)))
-        z, sides = self._z(event), np.array([other, -other])
+        return min((tangent / length(tangent) for tangent in tangents), key=lambda tangent: abs(inner(tangent, travel)))
+
+    def _beside(self, z: np.ndarray, tangent: np.ndarray) -> list[Start]:
+        """The starts on both sides of a point of a branch, leading away from it."""
+        sides = np.array([tangent, -tangent]) / length(tangent)
         for away in AWAY:
             guesses = z + away * self.longest * sides
             found = corrected(self.stack, [0, 0], guesses, sides)
             moved = [length(found.z[i] - guesses[i]) <= 0.5 * away * self.longest for i in range(2)]
             starts = [as_start(0, found, i) for i in range(2) if found.converged[i] and moved[i]]
             if starts:
-                return [[start for start in starts if 0 <= start.z[-1] <= 1]]
+                return [start for start in starts if 0 <= start.z[-1] <= 1]
         return []
 
     def _on(self, track: Track, start: Start) -> bool:

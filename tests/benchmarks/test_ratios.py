@@ -3,7 +3,6 @@
 Alternatives take turns, so that a machine whose speed drifts treats them alike; the median of each is compared.
 """
 
-import statistics
 import subprocess
 import sys
 import time
@@ -14,7 +13,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
-from helpers import reference_family
+from helpers import timed
 
 import ssntk
 
@@ -23,19 +22,6 @@ pytestmark = pytest.mark.slow
 HORIZON = 19.0
 # Twenty steps of a twentieth of the leak time in each of 19 save intervals.
 FIXED = ssntk.Integrator(dt=0.05)
-
-
-def timed(*calls, rounds):
-    """The median seconds of each call, warm."""
-    for call in calls:
-        jax.block_until_ready(call())
-    seconds = [[] for _ in calls]
-    for _ in range(rounds):
-        for call, taken in zip(calls, seconds, strict=True):
-            began = time.perf_counter()
-            jax.block_until_ready(call())
-            taken.append(time.perf_counter() - began)
-    return [statistics.median(taken) for taken in seconds]
 
 
 # Five, for kernels whose steps are not to be the bill.
@@ -240,14 +226,3 @@ def test_growth_in_the_horizon():
     exponent = np.polyfit(np.log(counts), np.log(taken), 1)[0]
     print(f"\nJ, n = 64, one save time a leak time, T = {counts}: {[round(t, 4) for t in taken]} s, exponent {exponent:.2f}")
     assert exponent <= 1.2
-
-
-@pytest.mark.parametrize("name", ["wc2", "rnn32", "rnn100"])
-def test_continuation_warm_against_cold(name):
-    family, x0, span, _ = reference_family(name)
-    began = time.perf_counter()
-    ssntk.continuation(family, span, x0=x0)
-    cold = time.perf_counter() - began
-    (warm,) = timed(lambda: ssntk.continuation(family, span, x0=x0).parameter, rounds=5)
-    print(f"\ncontinuation with located events, {name}: warm {warm:.4f} s, the first call {cold:.2f} s")
-    assert warm < cold

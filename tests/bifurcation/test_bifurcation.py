@@ -337,7 +337,8 @@ def test_new_weights_starts_and_spans_compile_nothing(compilations):
         return ssntk.continuation(family, span)
 
     # Folds and Hopf points, so that both locators are compiled; and slow points, which are polished where there are any.
-    assert any(len(ssntk.find_fixed_points(ssntk.CTRNN(12, 1, 1, gain=2.0, key=jr.key(seed))).slow) for seed in range(6))
+    networks = [ssntk.Family.input(ssntk.CTRNN(12, 1, 1, gain=2.0, key=jr.key(seed)), [1.0]) for seed in range(6)]
+    assert any(len(ssntk.find_fixed_points(family(1.0)).slow) for family in networks)
     met = {kind for seed in range(6) for kind in kinds(follow(seed, (-3.0, 3.0)))}
     assert met == {"saddle-node", "hopf"}
     before = len(compilations)
