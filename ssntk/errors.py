@@ -62,6 +62,17 @@ def as_instance(value: Any, name: str, kind: type[T]) -> T:
     return value
 
 
+def as_key(value: Any) -> jax.Array:
+    """`value` as a random key, `jax.random.key(0)` where it is `None`."""
+    if value is None:
+        return jax.random.key(0)
+    dtype = getattr(value, "dtype", None)
+    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key) and value.shape == ()
+    if not typed and not (dtype == np.uint32 and value.shape == (2,)):
+        raise ValueError(f"key must be a jax.random.key, got {value!r}")
+    return value
+
+
 def as_count(value: Any, name: str, *, least: int = 1) -> int:
     """`value` as an int that is at least `least`."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
@@ -73,6 +84,6 @@ def as_count(value: Any, name: str, *, least: int = 1) -> int:
 
 def as_choice(value: Any, name: str, choices: tuple[str, ...]) -> str:
     """`value` if it is one of `choices`."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
     return value

@@ -119,6 +119,8 @@ def continuation_ensemble(
             jax.tree.map(lambda leaf, i=i: jax.device_put(leaf[i]) if isinstance(leaf, np.ndarray) else leaf, cut)
             for i in range(count)
         ]
+    elif not isinstance(families, Sequence):
+        raise ValueError(f"families must be a sequence of ssntk.Family, got {type(families).__name__}")
     else:
         made = [as_instance(family, f"families[{i}]", Family) for i, family in enumerate(families)]
     if not made:
@@ -182,6 +184,11 @@ def _starts(stack: Stack, x0: np.ndarray | None) -> list[Start | str]:
         elif x0 is not None:
             p = float(stack.p0[i])
             velocity = np.asarray(stack.problems[i].at(jnp.asarray(x0[i]), stack.problems[i].p0))
+            if np.abs(velocity).max() <= np.finfo(velocity.dtype).eps ** 0.5:
+                starts.append(
+                    f"x0 is at rest at p = {p:g} and the Jacobian is singular there: start beside that bifurcation"
+                )
+                continue
             why = (
                 "Newton's iteration did not converge"
                 if np.isfinite(velocity).all()

@@ -22,8 +22,8 @@ from ssntk.dynamics.stability import exponents
 
 # Halvings of one step before an event counts as unresolved: from the longest step this reaches a length of about 1e-9.
 DEPTH = 26
-# Halvings of one step in search of events that leave no count changed.
-LOOK = 6
+# Halvings of one step in search of events that may be there though no sign or count is changed: down to a length of 1e-6.
+LOOK = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,14 +78,16 @@ def find_events(stack: Stack, tracks: Sequence[Track]) -> list[list[tuple[int, B
     """For each branch its events in order, each with the index of the point before it; `converged` where located."""
     todo = [interval for number, track in enumerate(tracks) for interval in _suspects(number, track)]
     found: list[tuple[tuple[int, int, float], Bifurcation]] = []
+    # Where more and more may hide, the shorter the intervals get, it is rounding that is looked at.
+    crowd = 64 + 8 * len(todo)
     while todo:
         # Where nothing is seen at the ends, something may hide between them.
-        may = _hides(*([getattr(at, name) for at in todo] for name in ("before", "a", "b", "after")))
+        may, must = _hides(*([getattr(at, name) for at in todo] for name in ("before", "a", "b", "after")))
         seen = [interval.kind(stack.dt) for interval in todo]
         located = _locate(stack, todo, seen)
         halve = []
-        for interval, kind, event, hidden in zip(todo, seen, located, may, strict=True):
-            if kind is None and not (hidden and interval.depth < LOOK):
+        for interval, kind, event, maybe, surely in zip(todo, seen, located, may, must, strict=True):
+            if kind is None and not surely and not (maybe and interval.depth < LOOK and len(todo) < crowd):
                 continue
             if event is not None and event.converged:
                 found.append((interval.place, event))
@@ -95,12 +97,22 @@ def find_events(stack: Stack, tracks: Sequence[Track]) -> list[list[tuple[int, B
                 reason = "the events in this interval could not be told apart" if event is None else event.reason
                 found.append((interval.place, _unresolved(stack, interval, kind or "unknown", reason)))
         todo, failed = _halves(stack, halve)
-        reason = "the branch could not be corrected between these points"
+        reason = "no branch leads from one side to the other: one that passes close by was taken for it; try a smaller step"
         found += [(interval.place, _unresolved(stack, interval, "unknown", reason)) for interval in failed]
     events: list[list[tuple[int, Bifurcation]]] = [[] for _ in tracks]
     for (number, step, _), event in sorted(found, key=lambda pair: pair[0]):
+        before = events[number][-1] if events[number] else None
+        if before is not None and before[0] == step and not before[1].converged and not event.converged:
+            event = _merged(events[number].pop()[1], event)
         events[number].append((step, event))
     return events
+
+
+def _merged(first: Bifurcation, second: Bifurcation) -> Bifurcation:
+    """Two neighbours that are unresolved as one: bisection around a degenerate point leaves several."""
+    interval = (min(first.interval[0], second.interval[0]), max(first.interval[1], second.interval[1]))
+    kind = first.kind if first.kind == second.kind else "unknown"
+    return dataclasses.replace(first, kind=kind, interval=interval)
 
 
 def _suspects(number: int, track: Track) -> list[Interval]:
@@ -113,7 +125,7 @@ def _suspects(number: int, track: Track) -> list[Interval]:
     changed |= unstable[1:] != unstable[:-1]
     points = [Point(*parts) for parts in zip(track.z, track.tangent, track.exponents, track.turn.tolist(), strict=True)]
     ends = [points[0], *points, points[-1]]
-    changed |= _hides(ends[:-3], ends[1:-2], ends[2:-1], ends[3:])
+    changed |= np.logical_or(*_hides(ends[:-3], ends[1:-2], ends[2:-1], ends[3:]))
     steps = np.flatnonzero(changed).tolist()
     return [Interval((number, j, 0.0), track.member, ends[j], ends[j + 1], ends[j + 2], ends[j + 3]) for j in steps]
 
@@ -188,11 +200,12 @@ def _refused(stack: Stack, interval: Interval, kind: str, point: Bifurcation, va
     return ""
 
 
-def _hides(before: list[Point], a: list[Point], b: list[Point], after: list[Point]) -> np.ndarray:
-    """Of k intervals those (k,) in which events may hide that leave all signs and counts at the ends unchanged."""
+def _hides(before: list[Point], a: list[Point], b: list[Point], after: list[Point]) -> tuple[np.ndarray, np.ndarray]:
+    """Of k intervals those (k,) in which events may hide, and those in which they must, though counts at the ends agree."""
     z, slope = ([np.stack([getattr(point, name) for point in points]) for points in (a, b)] for name in ("z", "tangent"))
     values = [np.stack([point.exponents for point in points]) for points in (before, a, b, after)]
-    return _turns_twice(z[0], slope[0], z[1], slope[1]) | _crosses_twice(*values)
+    may, must = _crosses_twice(*values)
+    return may | _turns_twice(z[0], slope[0], z[1], slope[1]), must
 
 
 def _turns_twice(z0: np.ndarray, tangent0: np.ndarray, z1: np.ndarray, tangent1: np.ndarray) -> np.ndarray:
@@ -201,16 +214,19 @@ def _turns_twice(z0: np.ndarray, tangent0: np.ndarray, z1: np.ndarray, tangent1:
     chord, start, end = z1[:, -1] - z0[:, -1], tangent0[:, -1] * gap, tangent1[:, -1] * gap
     # The slope is start (1 - s)^2 + 2 middle s (1 - s) + end s^2: of one sign at the ends, it has its extremum between.
     middle = 3 * chord - start - end
-    inside = (start * end > 0) & (np.sign(middle) == -np.sign(start))
+    # Below rounding of the parameter nothing turns.
+    inside = (start * end > 0) & (np.sign(middle) == -np.sign(start)) & (np.abs(middle) > 1e-13)
     return inside & (middle**2 >= start * end)
 
 
-def _crosses_twice(before: np.ndarray, a: np.ndarray, b: np.ndarray, after: np.ndarray) -> np.ndarray:
+def _crosses_twice(before: np.ndarray, a: np.ndarray, b: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Whether modes may cross the axis between `a` and `b` (each (k, n) exponents) though as many grow at both.
 
     They may where a real part heads for the axis on one side of the interval and away from it on the other, and lies no
-    further off than it moves from point to point.
+    further off than it moves from point to point; they must, both ways, where one changes sides and the count does not.
     """
+    # What is rounding moves without a reason.
+    noise = 1e-13 * np.abs(np.where(np.isfinite(a), a, 0)).max(axis=1, keepdims=True)
 
     def upper(values: np.ndarray) -> np.ndarray:
         # Of a pair one is enough: the other is put out of reach.
@@ -229,10 +245,11 @@ def _crosses_twice(before: np.ndarray, a: np.ndarray, b: np.ndarray, after: np.n
     path = path * np.sign(path[1])
     moves = np.diff(path, axis=0)
     near = path[1:3].min(axis=0) < np.abs(moves).max(axis=0)
+    sides = (path[2] < -noise) & (path[1] > noise)
     heads = (moves[0] < 0) | (moves[1] < 0)
     returns = (moves[2] > 0) | (moves[1] > 0)
-    # A path that changes sides, though the count is the same, has another crossing the other way.
-    return (kept & (near & heads & returns | (path[2] < 0))).any(axis=1)
+    may = near & heads & returns & (np.abs(moves).max(axis=0) > noise)
+    return (kept & (may | sides)).any(axis=1), (kept & sides).any(axis=1)
 
 
 def _unresolved(stack: Stack, interval: Interval, kind: str, reason: str) -> Bifurcation:

@@ -6,7 +6,6 @@ from typing import Any
 
 import jax.random as jr
 import numpy as np
-from jaxtyping import PRNGKeyArray
 
 from ssntk.bifurcation.bordered import Stack, corrected, corrected_at, inner, interpolate, length
 from ssntk.bifurcation.continuation import Branch, as_branches, as_start, make_problem
@@ -14,7 +13,7 @@ from ssntk.bifurcation.family import Family
 from ssntk.bifurcation.follow import CLOSED, Start, Track, follow
 from ssntk.bifurcation.locate import CROSSINGS, Bifurcation, solve
 from ssntk.dynamics.fixed_points import find_fixed_points
-from ssntk.errors import NumericalError, as_count, as_scalar
+from ssntk.errors import NumericalError, as_count, as_key, as_scalar
 
 # How far from a crossing or a fold the first point of a branch is looked for, beside the longest step.
 AWAY = (0.1, 0.02, 0.5)
@@ -40,7 +39,7 @@ def bifurcation_diagram(
     span: Any,
     *,
     u: Any = None,
-    key: PRNGKeyArray | None = None,
+    key: Any = None,
     n_slices: int = 11,
     n_starts: int = 256,
     step: Any = 0.05,
@@ -70,7 +69,7 @@ def bifurcation_diagram(
     search = _Search(Stack([problem]), float(as_scalar(step, "step", positive=True)), max_steps, max_branches)
     # The ends first: what starts there needs to be followed one way only.
     slices = np.linspace(0.0, 1.0, n_slices)[[0, -1, *range(1, n_slices - 1)]]
-    for q, one in zip(slices.tolist(), jr.split(jr.key(0) if key is None else key, n_slices), strict=True):
+    for q, one in zip(slices.tolist(), jr.split(as_key(key), n_slices), strict=True):
         model = family(problem.parameter(np.asarray(q, problem.p0.dtype)))
         found = find_fixed_points(model, problem.u, n_starts=n_starts, key=one)
         search.through(found.x, q)
@@ -78,13 +77,16 @@ def bifurcation_diagram(
     if not search.tracks:
         shown = ", ".join(f"{float(problem.parameter(q)):g}" for q in sorted(slices))
         raise NumericalError(f"no equilibrium was found at p = {shown}: try another span, more n_slices or more n_starts")
+    unresolved = _distinct(event for branch in search.branches for event in branch.unresolved)
     status = "everything that was seen was followed"
     if search.full:
         status = f"stopped at max_branches = {max_branches}: more was seen"
+    elif unresolved:
+        status = f"{len(unresolved)} events are unresolved: what crosses or ends there was not followed"
     return Diagram(
         branches=tuple(search.branches),
         bifurcations=_distinct(event for branch in search.branches for event in branch.bifurcations),
-        unresolved=_distinct(event for branch in search.branches for event in branch.unresolved),
+        unresolved=unresolved,
         status=status,
     )
 

@@ -28,7 +28,7 @@ MOST_TURN, AIM_TURN = 0.3, 0.12
 # Likewise for the distance between the prediction and the point, relative to the step.
 MOST_MISS, AIM_MISS = 0.1, 0.01
 # The longest step across a branch point, beside the longest of all.
-CROSS = 0.01
+CROSS = 1e-3
 CLOSED = "came back to its start"
 
 

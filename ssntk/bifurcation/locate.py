@@ -147,6 +147,8 @@ def _start(
     kind: str, x: np.ndarray, parameter: float, jacobian: np.ndarray, dt: float | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """The unknowns of the extended system at a guess, and its border."""
+    if not np.isfinite(jacobian).all():
+        raise NumericalError("the Jacobian is not finite there")
     every = sorted_eigenvalues(jacobian)
     values = every
     if kind in PAIR:
@@ -186,7 +188,8 @@ def _judge(kind: str, solved: Solved, dt: float | None) -> _Read | str:
     n = len(slope)
     x, p = y[:n], float(y[-1])
     eps = float(np.finfo(y.dtype).eps)
-    if not np.isfinite(y).all() or not float(solved.correction) <= eps**0.6 * (1 + float(np.abs(y).max())):
+    finite = np.isfinite(y).all() and np.isfinite(solved.jacobian).all()
+    if not finite or not float(solved.correction) <= eps**0.6 * (1 + float(np.abs(y).max())):
         return "Newton's iteration on the extended system did not converge"
     # How large the Jacobian is over states of the size at hand: at the fold of a scalar model it vanishes itself.
     size = float(np.abs(jacobian).sum(axis=1).max()) + float(solved.curvature)
@@ -214,13 +217,15 @@ def _judge(kind: str, solved: Solved, dt: float | None) -> _Read | str:
         # The parameter does not push along the critical direction.
         return "the branch does not turn there: it is a branch point"
     scalar = np.asarray(p, x.dtype)
+    double = n > 1 and np.linalg.svd(jacobian, compute_uv=False)[-2] <= eps**0.4 * size
+    if kind in ("saddle-node", BRANCH_POINT) and double:
+        return "more than one eigenvalue vanishes there"
     arguments: tuple[Any, ...] = (x, scalar, np.asarray(frequency, x.dtype), right + 0j, left + 0j)
     if kind == BRANCH_POINT:
         scale = size * (1 + float(np.abs(x).max())) + float(np.abs(slope).max()) * (1 + abs(p))
         if abs(float(y[n])) > eps**0.6 * scale:
             return "the branches pass close by each other and do not cross"
-        second = np.linalg.svd(jacobian, compute_uv=False)[-2] if n > 1 else np.inf
-        if pushed or pair.value.imag != 0 or second <= eps**0.6 * size:
+        if pushed or pair.value.imag != 0:
             return "more than one eigenvalue vanishes there"
         other = np.append(np.linalg.lstsq(jacobian, -slope, rcond=eps**0.6)[0], 1.0)
         arguments = (x, scalar, right, left, (other / np.linalg.norm(other)).astype(x.dtype))
@@ -298,6 +303,10 @@ def _differentiable(problem: Problem, kind: str, parameter: Array, x: Array) -> 
     # Nonsymmetric eigenvalues are computed on the host.
     guess, border = jax.pure_callback(start, shapes, still[2], still[1], jacobian, vmap_method="sequential")
     y = extended.implicit(problem, kind, guess, border)
+    if kind in PAIR:
+        # A fold solves the system of a pair, too, with the frequency zero; so does a flip, with pi / dt.
+        turn = jnp.abs(edge(y[-2], dt, jnp)[1])
+        y = jnp.where(turn > jnp.finfo(dtype).eps ** 0.4 * jnp.abs(jacobian).sum(axis=1).max(), y, jnp.nan)
     x, p = y[:n], y[-1]
     zero = jnp.zeros_like(p)
     frequency = jnp.abs(y[-2]) if kind in PAIR else zero + (np.pi / dt if kind == "flip" and dt else 0.0)

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float
 
 from ssntk.dynamics.stability import exponents, field_at, reported, state_jacobian
-from ssntk.errors import NumericalError, as_array, as_count, is_traced
+from ssntk.errors import NumericalError, as_array, as_count, as_key, is_traced
 from ssntk.models.base import AbstractStateSpaceModel, check_model, dtype_of
 from ssntk.models.euler_map import step_of
 
@@ -71,9 +71,7 @@ class FixedPoints:
         return float(once * (once - 1) / (2 * (twice + 1)))
 
 
-def find_fixed_points(
-    model: AbstractStateSpaceModel, u: Any = None, *, n_starts: int = 256, key: PRNGKeyArray | None = None
-) -> FixedPoints:
+def find_fixed_points(model: AbstractStateSpaceModel, u: Any = None, *, n_starts: int = 256, key: Any = None) -> FixedPoints:
     """All distinct fixed points that the search reaches, stable and unstable, for a constant input.
 
     Half of the starts are random at scales from 0.03 to 10, half of those relaxed along the flow first; the other half
@@ -94,7 +92,7 @@ def find_fixed_points(
     u = constant_input(model, u)
     half = as_count(n_starts, "n_starts", least=2) // 2
     n, dtype = model.n_state, dtype_of(model)
-    scale_key, start_key, pair_key, between_key, noise_key = jr.split(jr.key(0) if key is None else key, 5)
+    scale_key, start_key, pair_key, between_key, noise_key = jr.split(as_key(key), 5)
     scales = 10 ** jr.uniform(scale_key, (half, 1), dtype, -1.5, 1.0)
     starts = scales * jr.normal(start_key, (half, n), dtype)
     relaxed = jnp.arange(half) % 2 == 0
@@ -106,7 +104,7 @@ def find_fixed_points(
     pairs = np.floor(np.asarray(jr.uniform(pair_key, (2, half))) * len(found)).astype(int)
     ends = jnp.asarray(found.x[pairs])
     gap = ends[1] - ends[0]
-    spread = jnp.linalg.norm(gap, axis=1, keepdims=True) / np.sqrt(n)
+    spread = jnp.linalg.norm(gap, axis=1, keepdims=True) / n**0.5
     between = ends[0] + jr.uniform(between_key, (half, 1), dtype) * gap
     # Where only one point is known, look around it.
     spread = jnp.where(spread == 0, scales, 0.3 * spread)

@@ -1,12 +1,12 @@
 """Continuation against jaxcont 0.4.0 (`pip install 'ssntk[oracle]'`): `pytest -m slow tests/benchmarks -s -n 0`.
 
 Both follow the reference branches over their whole span. ssntk takes its default step, 0.05 in the length
-`sqrt(mean(dx^2) + (dp / span)^2)`: 139, 126 and 121 points. jaxcont measures plain arc length; its longest step is chosen for
-about as many points: 0.1, 0.3 and 0.5 (125, 128 and 117). AUTO-07p needed 0.024, 0.141 and 2.24 s for the whole jobs on another
-machine.
+`sqrt(mean(dx^2) + (dp / span)^2)`: 139, 126 and 121 points. jaxcont measures plain arc length; its longest step is chosen
+for about as many points: 0.1, 0.3 and 0.5 (125, 128 and 117). AUTO-07p needed 0.024, 0.141 and 2.24 s for the whole jobs
+on another machine.
 
-jaxcont's public call compiles where the right-hand side is a new function, as it is for every new set of weights ("new weights"
-below), and in part where it is the same one again ("again").
+jaxcont's public call compiles where the right-hand side is a new function, as it is for every new set of weights ("new
+weights" below), and in part where it is the same one again ("again").
 """
 
 import time
@@ -82,8 +82,9 @@ def test_whole_job_with_located_events(name):
 
     ours, loop = timed(lambda: ssntk.continuation(family, span, x0=x0).parameter, lambda: inner(jnp.asarray(x0)), rounds=9)
     print(
-        f"\n{name}: ssntk {ours:.4f} s, first call {cold:.2f} s; jaxcont's call, new weights {new:.2f} s (ratio {new / ours:.0f}), "
-        f"again {again:.2f} s (ratio {again / ours:.0f}), first call {fresh[0]:.2f} s (ours {cold / fresh[0]:.2f} of it); "
+        f"\n{name}: ssntk {ours:.4f} s, first call {cold:.2f} s; jaxcont's call, new weights {new:.2f} s "
+        f"(ratio {new / ours:.0f}), again {again:.2f} s (ratio {again / ours:.0f}), "
+        f"first call {fresh[0]:.2f} s (ours {cold / fresh[0]:.2f} of it); "
         f"its inner loop and eigenvalues, no events, {points} points {loop:.4f} s (ours {ours / loop:.2f} of it)"
     )
     assert new / ours >= {"wc2": 250, "rnn32": 60, "rnn100": 6}[name]
@@ -113,7 +114,7 @@ def test_ensemble_of_64_random_networks():
     )
     print(
         f"\n64 networks, n = 32: ssntk {ours:.2f} s for {sum(len(branch.x) for branch in branches)} points and "
-        f"{sum(len(branch.bifurcations) for branch in branches)} located events; jaxcont's jit(vmap) with all eigenvalues, no "
-        f"events {loop:.2f} s for {counts.sum()} points (the longest cut at {counts.max()}); ratio {loop / ours:.1f}"
+        f"{sum(len(branch.bifurcations) for branch in branches)} located events; jaxcont's jit(vmap), all eigenvalues, no "
+        f"events, {loop:.2f} s for {counts.sum()} points (the longest cut at {counts.max()}); ratio {loop / ours:.1f}"
     )
     assert loop / ours >= 1.8

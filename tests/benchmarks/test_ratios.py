@@ -22,8 +22,6 @@ pytestmark = pytest.mark.slow
 HORIZON = 19.0
 # Twenty steps of a twentieth of the leak time in each of 19 save intervals.
 FIXED = ssntk.Integrator(dt=0.05)
-
-
 # Five, for kernels whose steps are not to be the bill.
 COARSE = ssntk.Integrator(dt=0.2)
 

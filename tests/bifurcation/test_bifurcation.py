@@ -48,7 +48,7 @@ def test_branch_points_are_equilibria_with_their_eigenvalues():
         assert stable == (np.linalg.eigvals(jacobian).real.max() < 0)
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", [*range(3), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(3, 10))])
 @pytest.mark.parametrize("gain", [1.4, 2.0])
 def test_random_networks_the_other_way_and_at_a_fifth_of_the_step(gain, seed):
     family = ssntk.Family.input(ssntk.CTRNN(32, 1, 1, gain=gain, key=jr.key(100 + seed)), [1.0])
@@ -122,6 +122,7 @@ def test_two_modes_that_cross_together_are_unresolved_and_not_called_anything_el
     assert event.interval[1] - event.interval[0] < 1e-6
 
 
+@pytest.mark.slow
 def test_branches_with_over_twenty_points_at_a_tenth_of_the_step_and_by_brute_force():
     # Seeds that nobody picked: those of ten whose branch has more than twenty special points.
     shown = 0

@@ -205,7 +205,7 @@ def test_maps_by_the_textbook():
     np.testing.assert_allclose([event.parameter, event.frequency, event.coefficient], [2.0, np.pi / 3, -1.0], rtol=1e-12)
 
 
-def test_euler_steps_shift_the_hopf_point_and_keep_the_folds():
+def test_euler_steps_shift_the_hopf_point():
     # mu_c = (-1 + sqrt(1 - (dt w)^2)) / dt: |1 + dt (mu + i w)| = 1.
     dt, w = 0.1, 2.0
     family = ssntk.Family(ssntk.EulerMap(ssntk.normal_forms.hopf(0.0, w), dt), "mu")
@@ -213,6 +213,10 @@ def test_euler_steps_shift_the_hopf_point_and_keep_the_folds():
     assert event.kind == "neimark-sacker"
     np.testing.assert_allclose(event.parameter, (-1 + np.sqrt(1 - (dt * w) ** 2)) / dt, rtol=1e-12)
     np.testing.assert_allclose(event.frequency, np.arcsin(dt * w) / dt, rtol=1e-12)
+
+
+@pytest.mark.slow
+def test_maps_of_networks_have_the_flows_folds_and_tend_to_its_hopf_points():
     # A network's map has its folds where the flow has them; Neimark-Sacker points tend to its Hopf points with the step.
     model = ssntk.CTRNN(8, 1, 1, gain=2.5, key=jr.key(20))
     flow = ssntk.continuation(ssntk.Family.input(model, [1.0]), (-2.0, 2.0)).bifurcations
@@ -231,3 +235,81 @@ def test_euler_steps_shift_the_hopf_point_and_keep_the_folds():
                 # d of the map per step is omega l1 of the flow, to first order in the step.
                 np.testing.assert_allclose(a.coefficient / dt, b.coefficient * b.frequency, rtol=50 * dt)
     np.testing.assert_allclose(distances[1] / distances[0], 0.1, rtol=0.1)
+
+
+def polynomial(terms):
+    """The scalar family whose field is the sum of v p^i x^j over terms {(i, j): v}."""
+    c = np.zeros((4, 4))
+    for at, value in terms.items():
+        c[at] = value
+    return ssntk.Family(ssntk.VectorField(power_series, {"c": jnp.asarray(c), "p": 0.0}, 1), lambda m: m.params["p"])
+
+
+def power_series(t, x, u, params):
+    powers = [jnp.stack([jnp.ones_like(v), v, v**2, v**3]) for v in (params["p"], x[0])]
+    return (powers[0] @ params["c"] @ powers[1])[None]
+
+
+@pytest.mark.parametrize("a", [0.0371, 0.4])
+@pytest.mark.parametrize("d", [1e-5, 1e-7, 1e-9])
+def test_two_crossings_close_together_are_both_found(a, d):
+    # x ((p - a)^2 - d - x) and x (d - (p - a)^2 - x^2): crossings at a +- sqrt(d), where counts agree on either side.
+    gap = np.sqrt(d)
+    for terms, kind in (
+        ({(2, 1): 1, (1, 1): -2 * a, (0, 1): a * a - d, (0, 2): -1}, "transcritical"),
+        ({(2, 1): -1, (1, 1): 2 * a, (0, 1): d - a * a, (0, 3): -1}, "pitchfork"),
+    ):
+        branch = ssntk.continuation(polynomial(terms), (-1.0, 1.0), x0=[0.0])
+        assert [event.kind for event in branch.bifurcations] == [kind] * 2
+        # The crossings are roots of a quadratic: their own condition is 1 / gap.
+        found = [event.parameter for event in branch.bifurcations]
+        np.testing.assert_allclose(found, [a - gap, a + gap], atol=1e-15 / gap)
+
+
+def test_two_folds_near_a_cusp_are_both_found():
+    # p + e y - y^3 / 3 at y = x - a: folds at y = +- sqrt(e), p = -+ 2/3 e^(3/2).
+    a, e = 0.0371, 1e-7
+    family = polynomial({(1, 0): 1, (0, 3): -1 / 3, (0, 2): a, (0, 1): -a * a + e, (0, 0): a**3 / 3 - e * a})
+    branch = ssntk.continuation(family, (-1.0, 1.0))
+    assert [event.kind for event in branch.bifurcations] == ["saddle-node"] * 2
+    np.testing.assert_allclose([event.x[0] - a for event in branch.bifurcations], [-np.sqrt(e), np.sqrt(e)], rtol=1e-6)
+
+
+@pytest.mark.parametrize("s", [3e-3, 1e-3, 1e-4, 1e-6])
+def test_two_pairs_that_cross_against_each_other_are_both_found(s):
+    # One rotor loses its stability at s, another gains it at 0: two pairs change sides, and the count does not.
+    def field(t, x, u, params):
+        q, z, y = params["p"], x[:2], x[2:]
+        turned = [w * jnp.stack([-v[1], v[0]]) for w, v in ((1.0, z), (2.0, y))]
+        return jnp.concatenate([(q - params["s"]) * z + turned[0] - (z @ z) * z, -q * y + turned[1] - (y @ y) * y])
+
+    family = ssntk.Family(ssntk.VectorField(field, {"s": s, "p": 0.0}, 4), lambda m: m.params["p"])
+    first, second = ssntk.continuation(family, (-1.0, 1.1)).bifurcations
+    np.testing.assert_allclose([first.parameter, second.parameter], [0.0, s], atol=1e-13)
+    np.testing.assert_allclose([first.frequency, second.frequency], [2.0, 1.0], rtol=1e-12)
+
+
+def test_branches_that_nearly_touch_are_not_exchanged():
+    pitchfork = ssntk.continuation(polynomial({(1, 1): 1, (0, 3): -1, (0, 0): 1e-9}), (-1.0, 1.0), x0=[0.0])
+    assert pitchfork.bifurcations == pitchfork.unresolved == ()
+    assert pitchfork.stable.all()
+    transcritical = ssntk.continuation(polynomial({(1, 1): 1, (0, 2): -1, (0, 0): -1e-8}), (-1.0, 1.0), x0=[0.0])
+    (fold,) = transcritical.bifurcations
+    np.testing.assert_allclose(fold.parameter, -2e-4, rtol=1e-9)
+    assert transcritical.status == "left the span at p = -1"
+
+
+def test_what_cannot_be_located_says_why():
+    twins = ssntk.CTRNN.from_weights(np.eye(2) * 2.0, input_weight=np.ones((2, 1)))
+    branch = ssntk.continuation(ssntk.Family.input(twins, [1.0]), (-2.0, 2.0))
+    # Both units pass their fold together: the kernel has two dimensions.
+    assert branch.bifurcations == ()
+    # x - 2 tanh(x) turns where tanh(x)^2 = 1 / 2.
+    x = np.arctanh(0.5**0.5)
+    fold = x - 2 * np.tanh(x)
+    np.testing.assert_allclose(np.abs([event.parameter for event in branch.unresolved]), abs(fold), atol=1e-6)
+    assert {np.sign(event.parameter) for event in branch.unresolved} == {-1.0, 1.0}
+    with pytest.raises(ssntk.NumericalError, match="the Jacobian is not finite there"):
+        ssntk.locate(polynomial({(1, 1): 1, (0, 3): -1}), "pitchfork", parameter=0.0, x=[1e300])
+    with pytest.raises(ssntk.NumericalError, match="x0 is at rest at p = 0 and the Jacobian is singular there"):
+        ssntk.continuation(polynomial({(1, 1): 1, (0, 3): -1}), (0.0, 1.0), x0=[0.0])
