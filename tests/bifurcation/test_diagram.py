@@ -78,10 +78,11 @@ def test_closed_loops_are_found_and_end_where_they_began(n_slices):
     np.testing.assert_allclose(line.x, 3.0, rtol=1e-12)
 
 
-def test_networks_against_brute_force_on_a_grid():
-    # Six seeds that nobody picked. Fixed points from other starts at parameters between the slices: none may lie off the
+@pytest.mark.parametrize("seeds", [range(2), pytest.param(range(2, 10), marks=pytest.mark.slow)])
+def test_networks_against_brute_force_on_a_grid(seeds):
+    # Seeds that nobody picked. Fixed points from other starts at parameters between the slices: none may lie off the
     # branches, and the number of branches through each parameter is theirs.
-    for seed in range(6):
+    for seed in seeds:
         family = ssntk.Family.input(ssntk.CTRNN(6, 1, 1, gain=2.5, key=jr.key(2000 + seed)), [1.0])
         diagram = ssntk.bifurcation_diagram(family, (-2.0, 2.0))
         assert diagram.unresolved == ()

@@ -42,6 +42,7 @@ def test_an_ensemble_is_its_members(compilations):
     np.testing.assert_allclose(again[5].x, alone.x, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_a_family_made_by_filter_vmap():
     keys = jr.split(jr.key(3), 5)
     families = eqx.filter_vmap(network)(keys)
@@ -75,6 +76,8 @@ def test_members_without_an_equilibrium_do_not_stop_the_others():
         (lambda f: ([f, ssntk.Family.input(ssntk.CTRNN(9, 1, 1, key=jr.key(0)), [1.0])], {}), r"families\[1\] must be like"),
         (lambda f: ([f, ssntk.Family(f.model, "gain")], {}), r"families\[1\] must be like"),
         (lambda f: (f, {}), "one leading axis"),
+        (lambda f: (f.model, {}), "families must be a sequence"),
+        (lambda f: (5, {}), "families must be a sequence"),
         (lambda f: ([f], {"x0": np.zeros((2, 8))}), "x0"),
         (lambda f: ([f], {"u": np.zeros(3)}), "u must"),
         (lambda f: ([f], {"lanes": 0}), "lanes"),
@@ -147,3 +150,21 @@ def test_where_there_is_none_the_traced_location_is_nan():
 
 def _monotone(t, x, u, c):
     return c["mu"] + c["one"] * (x + x**3)
+
+
+def test_a_traced_fold_does_not_pose_as_a_hopf_point():
+    # x' = y, y' = p + b y + x^2 + x y: near its Bogdanov-Takens point the fold at p = 0 solves the system of a pair, with
+    # the frequency zero. The Hopf point is at x = -b, p = -b^2.
+    def field(t, x, u, params):
+        return jnp.stack([x[1], params["p"] + params["b"] * x[1] + x[0] ** 2 + x[0] * x[1]])
+
+    def where(b, p, x):
+        family = ssntk.Family(ssntk.VectorField(field, {"b": b, "p": jnp.asarray(0.0)}, 2), lambda m: m.params["p"])
+        return ssntk.locate(family, "hopf", parameter=p, x=[x, 0.0]).parameter
+
+    assert np.isnan(jax.jit(lambda b: where(b, -0.001, -0.03))(0.3))
+    value, slope = jax.jit(jax.value_and_grad(lambda b: where(b, -0.08, -0.28)))(0.3)
+    np.testing.assert_allclose([value, slope], [-0.09, -0.6], rtol=1e-11)
+    # One member of a batch that cannot be looked at does not stop the others.
+    values = jax.vmap(lambda b: where(b, -0.08, -0.28))(jnp.array([0.3, jnp.nan]))
+    np.testing.assert_allclose(values, [-0.09, np.nan], rtol=1e-11)

@@ -74,7 +74,7 @@ def test_hits_estimate_what_was_not_seen():
     assert (few.coverage, few.unseen) == (1.0, 0.0)
 
 
-@pytest.mark.parametrize("hidden", [False, True])
+@pytest.mark.parametrize("hidden", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_network_of_128_units_by_the_closed_form(hidden):
     # Two units excite themselves, x = 2 tanh(x), and drive 126 others, which only follow: nine fixed points. Hidden: in
     # coordinates turned at random.
@@ -97,3 +97,18 @@ def test_a_network_of_128_units_by_the_closed_form(hidden):
     assert found.stable.sum() == 4
     distances = np.linalg.norm(found.x[:, None] - expected @ turn.T, axis=2)
     np.testing.assert_allclose(distances.min(axis=0), 0.0, atol=1e-10)
+
+
+def test_single_precision_weights_lose_no_point():
+    # x = 2 tanh(x) - 2 has one root, whatever the precision that JAX would take for other numbers.
+    model = ssntk.CTRNN.from_weights(jnp.array([[2.0]], jnp.float32), jnp.ones((1, 1), jnp.float32))
+    found = ssntk.find_fixed_points(model, jnp.array([-2.0], jnp.float32))
+    root = scipy.optimize.brentq(lambda x: -x + 2 * np.tanh(x) - 2, -5, 0)
+    assert found.x.dtype == np.float32
+    np.testing.assert_allclose(found.x, [[root]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("key", [5, "a", np.zeros(3)])
+def test_bad_keys_are_named(key):
+    with pytest.raises(ValueError, match="key must be a jax"):
+        ssntk.find_fixed_points(ssntk.normal_forms.saddle_node(1.0), key=key)
