@@ -224,14 +224,14 @@ def corrected_at(stack: Stack, members: Any, x: Any, q: Any) -> Corrected:
     return corrected(stack, members, guess, border)
 
 
-def inner(a: np.ndarray, b: np.ndarray) -> float:
-    """The inner product of two steps (n + 1,)."""
-    return float(np.mean(a[:-1] * b[:-1]) + a[-1] * b[-1])
+def inner(a: np.ndarray, b: np.ndarray) -> Any:
+    """The inner products (...) of steps (..., n + 1)."""
+    return np.mean(a[..., :-1] * b[..., :-1], axis=-1) + a[..., -1] * b[..., -1]
 
 
-def length(step: np.ndarray) -> float:
-    """The length of a step (n + 1,) in the metric."""
-    return float(np.sqrt(inner(step, step)))
+def length(step: np.ndarray) -> Any:
+    """The lengths (...) of steps (..., n + 1) in the metric."""
+    return np.sqrt(inner(step, step))
 
 
 def interpolate(

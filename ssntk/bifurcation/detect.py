@@ -210,7 +210,7 @@ def _hides(before: list[Point], a: list[Point], b: list[Point], after: list[Poin
 
 def _turns_twice(z0: np.ndarray, tangent0: np.ndarray, z1: np.ndarray, tangent1: np.ndarray) -> np.ndarray:
     """Whether the Hermite interpolants of the parameter have two turning points inside their intervals."""
-    gap = np.sqrt(np.mean((z1 - z0)[:, :-1] ** 2, axis=1) + (z1 - z0)[:, -1] ** 2)
+    gap = length(z1 - z0)
     chord, start, end = z1[:, -1] - z0[:, -1], tangent0[:, -1] * gap, tangent1[:, -1] * gap
     # The slope is start (1 - s)^2 + 2 middle s (1 - s) + end s^2: of one sign at the ends, it has its extremum between.
     middle = 3 * chord - start - end

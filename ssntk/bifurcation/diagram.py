@@ -184,9 +184,7 @@ class _Search:
     def _on(self, track: Track, start: Start) -> bool:
         """Whether the start lies on a branch: whether that branch passes the plane across it at the same point."""
         z = start.z
-        weight = np.append(np.full(z.size - 1, 1 / (z.size - 1)), 1.0)
-        size = np.sqrt((track.z - z) ** 2 @ weight)
-        gap = np.sqrt(np.diff(track.z, axis=0) ** 2 @ weight)
+        size, gap = length(track.z - z), length(np.diff(track.z, axis=0))
         for j in np.flatnonzero(np.minimum(size[:-1], size[1:]) <= 1.5 * gap):
             chord = track.z[j + 1] - track.z[j]
             part = inner(chord, z - track.z[j]) / inner(chord, chord)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from ssntk.bifurcation.bordered import Stack, compiled, correct, corrected_at, metric
+from ssntk.bifurcation.bordered import Stack, compiled, correct, corrected_at, inner, length, metric
 from ssntk.dynamics.stability import exponents
 
 # Points that the compiled loop records in a lane before it returns to the host, and the numbers in all their Jacobians.
@@ -166,9 +166,7 @@ class _Run:
         """The index of the point after which the branch passes its start again, along the same direction."""
         z = np.concatenate([part[0] for part in self.blocks])
         start, along = self.start.z, self.start.tangent
-        weight = np.append(np.full(start.size - 1, 1 / (start.size - 1)), 1.0)
-        ahead, size = (z - start) @ (weight * along), np.sqrt((z - start) ** 2 @ weight)
-        gap = np.sqrt(np.diff(z, axis=0) ** 2 @ weight)
+        ahead, size, gap = inner(z - start, along), length(z - start), length(np.diff(z, axis=0))
         passes = (ahead[:-1] < 0) & (ahead[1:] >= 0) & (np.maximum(size[:-1], size[1:]) <= 1.01 * gap)
         found = np.flatnonzero(passes)
         return int(found[0]) if found.size else None

@@ -47,8 +47,12 @@ def engine(scan, f, x0, span, step, points):
     )
 
 
-@pytest.mark.parametrize("name", list(STEPS))
-def test_whole_job_with_located_events(name):
+# What was asked for at n = 2 is not reached: 125 was measured, most of it calls and Python.
+@pytest.mark.parametrize(
+    ("name", "least"),
+    [pytest.param("wc2", 500, marks=pytest.mark.xfail(reason="not reached")), ("rnn32", 60), ("rnn100", 6)],
+)
+def test_whole_job_with_located_events(name, least):
     jaxcont = pytest.importorskip("jaxcont")
     scan = pytest.importorskip("jaxcont.core.scan_continuation")
     family, x0, span, _ = reference_family(name)
@@ -87,7 +91,7 @@ def test_whole_job_with_located_events(name):
         f"first call {fresh[0]:.2f} s (ours {cold / fresh[0]:.2f} of it); "
         f"its inner loop and eigenvalues, no events, {points} points {loop:.4f} s (ours {ours / loop:.2f} of it)"
     )
-    assert new / ours >= {"wc2": 100, "rnn32": 50, "rnn100": 6}[name]
+    assert new / ours >= least
 
 
 def test_ensemble_of_64_random_networks():
@@ -117,5 +121,4 @@ def test_ensemble_of_64_random_networks():
         f"{sum(len(branch.bifurcations) for branch in branches)} located events; jaxcont's jit(vmap), all eigenvalues, no "
         f"events, {loop:.2f} s for {counts.sum()} points (the longest cut at {counts.max()}); ratio {loop / ours:.1f}"
     )
-    # 1.7 to 1.9 were seen, over what else the machine did.
-    assert loop / ours >= 1.5
+    assert loop / ours >= 1.8
