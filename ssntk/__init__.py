@@ -16,6 +16,13 @@ from ssntk.bifurcation.diagram import bifurcation_diagram as bifurcation_diagram
 from ssntk.bifurcation.family import Family as Family
 from ssntk.bifurcation.locate import Bifurcation as Bifurcation
 from ssntk.bifurcation.locate import locate as locate
+from ssntk.collapse import laws as laws
+from ssntk.collapse.channel import Channel as Channel
+from ssntk.collapse.channel import bifurcation_channel as bifurcation_channel
+from ssntk.collapse.detect import Detection as Detection
+from ssntk.collapse.detect import detect_from_ntk as detect_from_ntk
+from ssntk.collapse.signature import Signature as Signature
+from ssntk.collapse.signature import frequency_signature as frequency_signature
 from ssntk.dynamics.fixed_points import FixedPoints as FixedPoints
 from ssntk.dynamics.fixed_points import find_fixed_points as find_fixed_points
 from ssntk.dynamics.integrate import Integrator as Integrator

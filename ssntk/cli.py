@@ -114,7 +114,7 @@ def _print_summary(store: Any) -> None:
     import rich.console
     import rich.table
 
-    from ssntk.collapse.laws import NEXT_ORDER, STEADY_STATE_EXPONENT, fitted_decades, measured_exponent
+    from ssntk.collapse.exponent import NEXT_ORDER, STEADY_STATE_EXPONENT, fitted_decades, measured_exponent
 
     data, state = store.arrays(), store.status()
     good = np.flatnonzero(data["status"] == "done")[::-1]

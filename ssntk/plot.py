@@ -10,7 +10,7 @@ from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, NullLocat
 
 from ssntk.bifurcation.continuation import Branch
 from ssntk.bifurcation.diagram import Diagram
-from ssntk.collapse.laws import CHANNEL_MODES, STEADY_STATE_EXPONENT, fitted_decades, measured_exponent
+from ssntk.collapse.exponent import CHANNEL_MODES, STEADY_STATE_EXPONENT, fitted_decades, measured_exponent
 from ssntk.errors import as_array
 from ssntk.kernel.spectrum import Spectrum
 from ssntk.sweep.store import DONE, Store, StoreError

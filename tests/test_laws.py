@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import ssntk
-from ssntk.collapse.laws import measured_exponent
+from ssntk.collapse.exponent import measured_exponent
 
 nf = ssntk.normal_forms
 LAWS = {row["name"]: row for row in json.loads((pathlib.Path(__file__).parent / "reference" / "laws.json").read_text())}

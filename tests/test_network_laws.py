@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import ssntk
-from ssntk.collapse.laws import measured_exponent
+from ssntk.collapse.exponent import measured_exponent
 from ssntk.kernel.steady_state import steady_state_jacobian
 
 LAWS = {row["name"]: row for row in json.loads((pathlib.Path(__file__).parent / "reference" / "laws.json").read_text())}

@@ -10,7 +10,7 @@ import pytest
 from helpers import ROOT
 
 import ssntk
-from ssntk.collapse.laws import measured_exponent
+from ssntk.collapse.exponent import measured_exponent
 
 DISTANCES = [1e-4, 1e-5, 1e-6, 1e-7]
 

@@ -68,6 +68,24 @@ def critical_drive(
     return seen[:, None] * (drive + 1j * (moved(left.real, *by_imag) + moved(left.imag, *by_real)))
 
 
+def channel_participation_ratio(drive: np.ndarray) -> float:
+    """The participation ratio of the amplified part of the kernel alone, from what drives the critical mode.
+
+    The parameter-space kernel of that part is proportional to `sum_b Re(q_b) Re(q_b)^T + Im(q_b) Im(q_b)^T`, since the phase
+    of a pair runs through all values. For one input it is 2 / (1 + rho^2) with rho = |q^T q| / |q|^2 (not conjugated): 1 for
+    a real mode, at most 2 for a pair. Every input is taken to have been amplified for as long.
+
+    **Arguments:** `drive`: q (B, p), complex, as from `critical_drive`.
+
+    Returns 0 where nothing drives the mode.
+    """
+    scale = np.abs(drive).max(initial=0.0)
+    if scale == 0:
+        return 0.0
+    squares = np.square(np.linalg.svd(np.concatenate([drive.real, drive.imag]) / scale, compute_uv=False))
+    return float(squares.sum() ** 2 / np.square(squares).sum())
+
+
 @eqx.filter_jit
 def _jacobian(model: AbstractStateSpaceModel, x: Array) -> Array:
     return state_jacobian(model, x, jnp.zeros(model.n_input, x.dtype))

@@ -9,9 +9,11 @@ import scipy.linalg
 from jaxtyping import Array, Complex, PyTree
 
 from ssntk.dynamics.fixed_points import check_fixed_point
+from ssntk.dynamics.stability import edge
 from ssntk.errors import NumericalError, as_array
 from ssntk.kernel.steady_state import forcing
 from ssntk.models.base import AbstractStateSpaceModel, check_model
+from ssntk.models.euler_map import step_of
 from ssntk.models.theta import theta_positions
 
 
@@ -27,15 +29,24 @@ def frequency_ntk(
 
     A = df/dx and F = df/dtheta. K(0) is [`steady_state_ntk`][]; the peak of its largest eigenvalue tells a real critical
     eigenvalue (at zero) from a pair (at its frequency). A is brought to Schur form once (Laub, 1981): each frequency costs
-    triangular solves only.
+    triangular solves only. Of a map with step dt, i w is `(exp(i w dt) - 1) / dt`.
 
     **Arguments:** `omegas`: (W,) angular frequencies, in radians per unit time. The others as of [`steady_state_ntk`][].
 
     Raises `ValueError`, and `NumericalError` where `x_star` is not a fixed point or i w is an eigenvalue of A to rounding.
     """
-    check_model(model)
-    at = theta_positions(model, "state", wrt)
     frequencies = np.asarray(as_array(omegas, "omegas", ("W",)))
+    response, jacobian, _ = frequency_response(model, x_star, u=u, wrt=wrt)
+    kernels = [(part := response(float(omega))) @ part.conj().T for omega in frequencies]
+    return jnp.asarray(np.stack(kernels).astype(np.result_type(jacobian.dtype, np.complex64)))
+
+
+def frequency_response(
+    model: AbstractStateSpaceModel, x_star: Any, *, u: Any = None, wrt: Callable[[Any], PyTree] | None = None
+) -> tuple[Callable[[float], np.ndarray], np.ndarray, np.ndarray]:
+    """(w -> R (n, min(n, p)) with R R^H = K(w), A, G (n, min(n, p)) with G G^T = F F^T). Arguments and errors as above."""
+    check_model(model)
+    at, dt = theta_positions(model, "state", wrt), step_of(model)
     x, u = check_fixed_point(model, x_star, u)
     by_theta, jacobian = (np.asarray(part) for part in forcing(model, at, x, u))
     # F F^T = R^T R with R from F^T, (p, n): n columns answer for the p parameters, and nothing is squared yet.
@@ -44,11 +55,12 @@ def frequency_ntk(
     triangular, basis = schur
     driven = basis.conj().T @ columns
     eps, size = np.finfo(jacobian.dtype).eps, np.abs(triangular).max()
-    kernels = []
-    for omega in frequencies:
-        shifted = 1j * omega * np.eye(len(jacobian)) - triangular
-        if np.abs(np.diag(shifted)).min() <= len(jacobian) * eps * max(size, abs(omega)):
+
+    def response(omega: float) -> np.ndarray:
+        at = complex(*edge(omega, dt))
+        shifted = at * np.eye(len(jacobian)) - triangular
+        if np.abs(np.diag(shifted)).min() <= len(jacobian) * eps * max(size, abs(at)):
             raise NumericalError(f"i omega is an eigenvalue of the Jacobian at x_star to rounding, at omega = {omega:g}")
-        response = basis @ scipy.linalg.solve_triangular(shifted, driven)
-        kernels.append(response @ response.conj().T)
-    return jnp.asarray(np.stack(kernels).astype(np.result_type(jacobian.dtype, np.complex64)))
+        return basis @ scipy.linalg.solve_triangular(shifted, driven)
+
+    return response, jacobian, columns

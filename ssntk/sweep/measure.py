@@ -9,8 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from ssntk.collapse.drive import critical_drive
-from ssntk.collapse.laws import channel_participation_ratio
+from ssntk.collapse.drive import channel_participation_ratio, critical_drive
 from ssntk.dynamics.fixed_points import refine_fixed_point
 from ssntk.dynamics.integrate import Integrator
 from ssntk.dynamics.probe import Probe

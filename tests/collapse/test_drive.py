@@ -9,8 +9,8 @@ import pytest
 from helpers import Leaky
 
 import ssntk
-from ssntk.collapse.drive import critical_drive
-from ssntk.collapse.laws import channel_participation_ratio
+from ssntk.collapse.drive import channel_participation_ratio, critical_drive
+
 from ssntk.models.theta import theta_positions
 
 

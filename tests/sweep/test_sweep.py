@@ -4,7 +4,7 @@ import pytest
 from helpers import ROOT, flip_flop, fold_sweep, network_sweep
 
 import ssntk
-from ssntk.collapse.laws import measured_exponent
+from ssntk.collapse.exponent import measured_exponent
 
 nf = ssntk.normal_forms
 

@@ -1,0 +1,360 @@
+"""The part of the kernel that belongs to a bifurcation: the critical mode's channel, measured and predicted."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.linalg
+from jaxtyping import Array, PyTree
+
+from ssntk.dynamics.fixed_points import check_fixed_point
+from ssntk.dynamics.integrate import Integrator
+from ssntk.dynamics.probe import Probe
+from ssntk.dynamics.stability import eigenpair, state_jacobian
+from ssntk.errors import NumericalError, as_instance
+from ssntk.kernel.replay import Replay
+from ssntk.kernel.rows import Rows, rows_of, time_weights
+from ssntk.models.base import AbstractStateSpaceModel, check_model
+from ssntk.models.euler_map import step_of
+from ssntk.models.theta import get, put, theta_positions
+
+# How far, relatively, a predicted channel may lie from the measured one and still be called its prediction.
+AGREES = 0.1
+# How well the top state direction must lie along the critical one where nothing is predicted.
+ALIGNED = 0.9
+
+
+class Mode(NamedTuple):
+    """A critical mode: its eigenvalue of df/dx, its vectors (n,), complex, and its angular frequency."""
+
+    value: Any
+    right: Any
+    left: Any
+    frequency: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Channel:
+    """What of a trajectory kernel K_int (trapezoid weights) belongs to the critical mode of a fixed point.
+
+    With `A r = lambda r`, `l^T A = lambda l^T`, |r| = 1 and l^T r = 1, the Jacobian splits into `J_c = Pi J`, Pi = r l^T (a
+    pair: 2 Re(r l^T)), and the rest, and the kernel into `K = cc + cr + rc + rr`. The mode obeys the master law `J_c(t) = r
+    int exp(lambda (t - s)) l^T F(s) ds`, F = df/dtheta (Hazelden and Shea-Brown, arXiv:2605.12763).
+
+    - `kind`: `"real"` or `"pair"`. `critical_eigenvalue`: of df/dx, in 1/time, of a pair the one above the axis; of a map
+      the multiplier. `frequency`: angular, 0 for a real one. `right`, `left` (n,): r and l (not conjugated).
+    - `share`: of the trace, what lies in span(Re r, Im r): the orthogonal split, between 0 and 1.
+    - `oblique_share`, `cross_share`: tr K_cc / tr K, which can exceed one where A is not normal, and what the cross terms
+      add, which can be negative. With the rest they make up one.
+    - `nonnormality`: |l| |r|, at least one.
+    - `drive`: |l^T F| at the critical frequency, in state units per unit time and parameter: the amplitude of exp(i w t) in
+      l^T F(t) (under a Hann window), as the root of its squares' sum over parameters and inputs. A mode that is not driven
+      at its frequency is not amplified, however close the bifurcation.
+    - `top_eigenvalue`: of K_int. `predicted_top_eigenvalue`: of its critical part by the master law, NaN where `method` is
+      `"singular pair"`.
+    - `method`: what stands behind the prediction. `"fixed point"`: lambda as it is at x*. `"averaged"`: in its place the
+      average of `l^T A(x(t)) r` between s and t. `"singular pair"`: neither fits, and all that is known is the top singular
+      pair of J, which lies along r. `"none"`: not even that. `reason`: why it was taken, a sentence.
+    - `mismatch`: how far the predicted critical part lies from the measured one, relative to that, in the norm of J; where
+      nothing is predicted, the smaller of those that were refused. `departure`: max |l^T (A(x(t)) - A(x*)) r| min(T, 1 /
+      |Re lambda|), 0 at x*.
+    - `alignment`: |cos| between the state direction of the top singular vector of J and r, or the span of a pair's.
+    - `parameter_alignment`: the same between the top parameter direction and the drive's, `l^T F`; for recurrent weights
+      that is `l phi^T` with phi the presynaptic activity, `l r^T` where the mode itself is all the activity there is.
+    """
+
+    kind: str
+    critical_eigenvalue: complex
+    frequency: float
+    right: np.ndarray
+    left: np.ndarray
+    share: float
+    oblique_share: float
+    cross_share: float
+    nonnormality: float
+    drive: float
+    top_eigenvalue: float
+    predicted_top_eigenvalue: float
+    method: str
+    reason: str
+    mismatch: float
+    departure: float
+    alignment: float
+    parameter_alignment: float
+
+
+def bifurcation_channel(
+    model: AbstractStateSpaceModel,
+    probe: Probe,
+    x_star: Any,
+    *,
+    eigenvalues: Any = None,
+    u: Any = None,
+    wrt: Callable[[Any], PyTree] | None = None,
+    integrator: Integrator | None = None,
+    throw: bool = True,
+) -> Channel:
+    """The critical mode's part of the kernel of the states, measured and predicted.
+
+    **Arguments:**
+
+    - `probe`: where its `x0` is `None`, trajectories start at x*. What is masked counts for nothing; a mask must not tell
+      coordinates apart.
+    - `x_star`: (n,), a fixed point under the constant input `u` (d,); default: the probe's own where that is one constant
+      input, else zero.
+    - `eigenvalues`: the critical eigenvalue of df/dx (a map: the multiplier), or a pair of them; the nearest is taken.
+      Default: the fastest growing.
+    - `wrt`, `integrator`: as in [`parameter_jacobian`][].
+    - `throw`: whether to raise where no method holds, or to return what was measured with `method="none"`.
+
+    Raises `ValueError` for arguments that do not fit; `NumericalError` where `x_star` is no fixed point, where the
+    eigenvalue is defective, where nothing answers to theta, and where no method holds: the critical part is not as
+    predicted and the top singular pair does not lie along it.
+    """
+    check_model(model)
+    theta_positions(model, "state", wrt)
+    probe = as_instance(probe, "probe", Probe)
+    x, u = check_fixed_point(model, x_star, _own_input(probe) if u is None else u)
+    if probe.x0 is None:
+        probe = eqx.tree_at(lambda p: p.x0, probe, x, is_leaf=lambda leaf: leaf is None)
+    if probe.mask is not None and probe.mask.ndim == 3:
+        raise ValueError("probe.mask must be (T,) or (B, T): a channel is not split by coordinates")
+    rows = rows_of(model, probe, wrt=wrt, weights="trapezoid", integrator=integrator)
+    channel = channel_of(rows, np.asarray(rows.matrix()), critical_mode(model, x, u, eigenvalues))
+    if throw and channel.method == "none":
+        raise NumericalError(channel.reason)
+    return channel
+
+
+def channel_of(recorded: Rows, rows: np.ndarray, mode: Mode) -> Channel:
+    """The channel of a mode in the kernel of the states, given as a recorded solve and its weighted rows (B T n, p)."""
+    right, left, value = mode.right, mode.left, complex(mode.value)
+    dt, ts, n = step_of(recorded.replay.model), np.asarray(recorded.replay.probe.ts), len(right)
+    scale = float(np.abs(rows).max(initial=0.0))
+    if not 0 < scale < np.inf:
+        raise NumericalError("nothing answers to theta along these trajectories: their kernel is zero")
+    rows = rows.reshape(-1, n, rows.shape[-1])
+    drives, predicted, shift = _predict(mode, recorded)
+
+    # What spans the critical directions, and the parts of J in their coordinates: (B T, k, p) with k = 1, of a pair 2.
+    span = right.real[:, None] if value.imag == 0 else np.stack([right.real, -right.imag], axis=1)
+    basis, to_basis = np.linalg.qr(span)
+    to_basis = to_basis if value.imag == 0 else 2 * to_basis
+
+    def part(coordinate: np.ndarray) -> np.ndarray:
+        """r c (of a pair 2 Re) in the basis, for the mode's coordinate c (B T, p)."""
+        both = [coordinate.real] if value.imag == 0 else [coordinate.real, coordinate.imag]
+        return np.einsum("kl,lbp->bkp", to_basis, np.stack(both))
+
+    inside = np.einsum("nk,bnp->bkp", basis, rows)
+    critical = part(np.einsum("n,bnp->bp", left, rows))
+    total, size = _square(rows), _square(critical) ** 0.5
+    # A mode that does not answer at all is predicted by zero.
+    nothing = 1e-9 * total**0.5
+    parts = {name: part(coordinate) for name, coordinate in predicted.items()}
+    off = {
+        name: _square(guess - critical) ** 0.5 / size if size > nothing else float(_square(guess) ** 0.5 > nothing)
+        for name, guess in parts.items()
+    }
+    values, lefts, rights = _top(rows.reshape(-1, rows.shape[-1]))
+    state = np.linalg.svd(lefts.reshape(-1, n), full_matrices=False)[2][0]
+    alignment = float(np.linalg.norm(basis.T @ state))
+    method, reason = _method(off, alignment)
+    drive_basis = np.linalg.svd(np.concatenate([drives.real, drives.imag]), full_matrices=False)[2]
+    return Channel(
+        kind="real" if value.imag == 0 else "pair",
+        critical_eigenvalue=value if dt is None else 1 + dt * value,
+        frequency=float(mode.frequency),
+        right=right.real if value.imag == 0 else right,
+        left=left.real if value.imag == 0 else left,
+        share=_square(inside) / total,
+        oblique_share=size**2 / total,
+        cross_share=2 * (float(np.sum(inside * critical)) - size**2) / total,
+        nonnormality=float(np.linalg.norm(left)),
+        drive=float(np.linalg.norm(drives)),
+        top_eigenvalue=values,
+        predicted_top_eigenvalue=_top(parts[method].reshape(-1, rows.shape[-1]))[0] if method in parts else np.nan,
+        method=method,
+        reason=reason,
+        mismatch=off[method] if method in off else min(off.values()),
+        departure=shift * min(float(ts[-1] - ts[0]), 1 / abs(value.real) if value.real else np.inf),
+        alignment=alignment,
+        parameter_alignment=float(np.linalg.norm(drive_basis[: span.shape[1]] @ rights)) if drives.any() else np.nan,
+    )
+
+
+def _method(off: dict[str, float], alignment: float) -> tuple[str, str]:
+    """The first method whose prediction fits, and why."""
+    for name, mismatch in off.items():
+        if mismatch <= AGREES:
+            refused = [
+                f"the {other} prediction is {off[other]:.2g} off" for other in off if other != name and off[other] > AGREES
+            ]
+            return name, f"the critical part of J is within {mismatch:.2g} of its {name} prediction" + (
+                f"; {refused[0]}" if refused else ""
+            )
+    missed = " and ".join(f"{mismatch:.2g} ({name})" for name, mismatch in off.items())
+    if alignment >= ALIGNED:
+        return "singular pair", (
+            f"the critical part of J is not as predicted, by {missed} of its size, but the top state direction lies along "
+            f"the critical one (cosine {alignment:.3f})"
+        )
+    return "none", (
+        f"these trajectories have no channel of this mode: the critical part of J is not as predicted, by {missed} of its "
+        f"size, and the top state direction has a cosine of only {alignment:.3f} with the critical one; start nearer to x*, "
+        "or with smaller inputs"
+    )
+
+
+def _predict(mode: Mode, rows: Rows) -> tuple[np.ndarray, dict[str, np.ndarray], float]:
+    """(drive at the critical frequency (B, p), weighted predictions of l^T J (B T, p), max |l^T (A - A*) r|)."""
+    replay = rows.replay
+    carried, drive, shifts = (np.asarray(part) for part in _carried(replay, mode))
+    seen = replay.probe.observed(jnp.ones((*carried.shape[:2], 1, 1), replay.probe.ts.dtype))
+    weighted = (
+        carried
+        * np.sqrt(np.asarray(time_weights(replay.probe.ts, "trapezoid")) * np.asarray(seen)[..., 0, 0])[..., None, None]
+    )
+    p = carried.shape[-1]
+    predicted = {name: weighted[:, :, i].reshape(-1, p) for i, name in enumerate(("fixed point", "averaged"))}
+    return drive, predicted, float(np.abs(shifts).max())
+
+
+# Gauss-Legendre nodes and weights on (0, 1): what is integrated over a step is smooth on its scale.
+_NODES, _WEIGHTS = (0.5 + np.array([-1, 0, 1]) * 0.15**0.5), np.array([5, 8, 5]) / 18
+
+
+@eqx.filter_jit
+def _carried(replay: Replay, mode: Mode) -> tuple[Array, Array, Array]:
+    """What the master law makes of `l^T F` along the recorded steps of every input.
+
+    The mode's coordinate `c' = lambda c + l^T F` at the save times, with lambda at x* and with `l^T A(x(t)) r`, (B, T, 2,
+    p); the amplitude of exp(i w t) in `l^T F` (B, p), under a Hann window; and `l^T (A(x(t)) - A*) r` at the save times (B,
+    T). A step's states are those of its cubic interpolant, and a map is summed over its own steps.
+    """
+    theta, ts, dt = get(replay.model, replay.at), replay.probe.ts, step_of(replay.model)
+    horizon = ts[-1] - ts[0]
+
+    def one(b: Array) -> tuple[Array, Array, Array]:
+        track, drive = jax.tree.map(lambda leaf: leaf[b], replay.tracks), replay.probe.input(b)
+
+        def velocity(t: Array, x: Array) -> Array:
+            return replay.model.vector_field(t, x, drive(t))
+
+        def forced(t: Array, x: Array) -> Array:
+            """l^T F (p,)."""
+            _, pull = jax.vjp(lambda theta: put(replay.model, replay.at, theta).vector_field(t, x, drive(t)), theta)
+            real, imag = (
+                jnp.concatenate([leaf.ravel() for leaf in pull(part)[0]]) for part in (mode.left.real, mode.left.imag)
+            )
+            return real + 1j * imag
+
+        def local(t: Array, x: Array) -> Array:
+            """l^T A r."""
+            real, imag = (jax.jvp(lambda x: velocity(t, x), (x,), (part,))[1] for part in (mode.right.real, mode.right.imag))
+            return mode.left @ (real + 1j * imag)
+
+        def turning(t: Array) -> Array:
+            since = t - ts[0]
+            return (1 - jnp.cos(2 * jnp.pi * since / horizon)) / horizon * jnp.exp(-1j * mode.frequency * since)
+
+        def step(i: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+            coordinates, total = carry
+            t, h, x = track.times[i], track.times[i + 1] - track.times[i], track.states[i]
+            if dt is not None:
+                rates, pushed = jnp.stack([mode.value, local(t, x)]), forced(t, x)
+                return coordinates + h * (rates[:, None] * coordinates + pushed), total + h * turning(t) * pushed
+            y = track.states[i + 1]
+            ends = velocity(t, x), velocity(t + h, y)
+            at = jnp.asarray(_NODES, t.dtype)
+            s = at[:, None]
+            # Cubic Hermite.
+            states = x + s**2 * (3 - 2 * s) * (y - x) + h * (s * (1 - s) ** 2 * ends[0] - s**2 * (1 - s) * ends[1])
+            times = t + h * at
+            pushed = jax.vmap(forced)(times, states)
+            rates = jnp.stack([jnp.full(3, mode.value), jax.vmap(local)(times, states)])
+            weights = h * jnp.asarray(_WEIGHTS, t.dtype)
+            # int lambda from a node to the end of the step, lambda being the parabola through the nodes.
+            left = h * rates @ jnp.asarray(_LEFT.T, t.dtype)
+            gained = (weights * jnp.exp(left)) @ pushed
+            turned = weights * jax.vmap(turning)(times)
+            return jnp.exp(rates @ weights)[:, None] * coordinates + gained, total + turned @ pushed
+
+        def interval(carry: tuple[Array, Array], ends: Array) -> tuple[tuple[Array, Array], Array]:
+            carry = jax.lax.fori_loop(ends[0], ends[1], step, carry)
+            return carry, carry[0]
+
+        p = sum(leaf.size for leaf in theta)
+        zero = jnp.zeros((2, p), mode.left.dtype)
+        (_, total), coordinates = jax.lax.scan(
+            interval, (zero, zero[0]), jnp.stack([track.saved[:-1], track.saved[1:]], axis=1)
+        )
+        shifts = jax.vmap(local)(ts, track.states[track.saved]) - mode.value
+        return jnp.concatenate([zero[None], coordinates]), total, shifts
+
+    return jax.lax.map(one, jnp.arange(replay.probe.n_batch))
+
+
+def _remaining() -> np.ndarray:
+    """Row j: the weights with which values at the nodes integrate from node j to one."""
+    powers = np.arange(3)
+    moments = (1 - _NODES[:, None] ** (powers + 1)) / (powers + 1)
+    return moments @ np.linalg.inv(_NODES[:, None] ** powers)
+
+
+_LEFT = _remaining()
+
+
+def critical_mode(model: AbstractStateSpaceModel, x: Array, u: Array, eigenvalues: Any = None) -> Mode:
+    """The mode of df/dx at x whose eigenvalue (a map: multiplier) is nearest to the given one, or grows fastest."""
+    dt, matrix = step_of(model), np.asarray(_jacobian(model, x, u))
+    values = np.linalg.eigvals(matrix)
+    if eigenvalues is None:
+        size = values.real if dt is None else np.abs(1 + dt * values)
+        near = complex(values[np.argmax(size)])
+    else:
+        wanted = np.atleast_1d(np.asarray(eigenvalues, complex))
+        if wanted.ndim != 1 or wanted.size not in (1, 2) or not np.isfinite(wanted).all():
+            raise ValueError(f"eigenvalues must be one number or a pair of conjugates, got {eigenvalues!r}")
+        if wanted.size == 2 and abs(wanted[0] - wanted[1].conj()) > 1e-6 * (1e-3 + abs(wanted[0])):
+            raise ValueError(f"eigenvalues must be one number or a pair of conjugates, got {eigenvalues!r}")
+        near = complex(wanted[0]) if dt is None else complex((wanted[0] - 1) / dt)
+    pair = eigenpair(matrix, complex(near.real, abs(near.imag)), values)
+    turned = abs(pair.value.imag) if dt is None else abs(np.angle(1 + dt * pair.value)) / dt
+    dtype = np.result_type(np.asarray(x).dtype, np.complex64)
+    right, left = pair.right.astype(dtype), pair.left.astype(dtype)
+    return Mode(dtype.type(pair.value), right, left, np.asarray(turned, np.asarray(x).dtype))
+
+
+def _own_input(probe: Probe) -> Array | None:
+    """The probe's input where it is one constant, the same for every trajectory."""
+    us = probe.us
+    if us is None or callable(us) or us.ndim != 2 or bool((np.asarray(us) != np.asarray(us)[:1]).any()):
+        return None
+    return us[0]
+
+
+@eqx.filter_jit
+def _jacobian(model: AbstractStateSpaceModel, x: Array, u: Array) -> Array:
+    return state_jacobian(model, x, u)
+
+
+def _square(array: np.ndarray) -> float:
+    return float(np.sum(np.square(array)))
+
+
+def _top(rows: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+    """The largest eigenvalue of rows rows^T, and the top singular vectors on either side, from the smaller Gram matrix."""
+    scale = float(np.abs(rows).max()) or 1.0
+    small = rows / scale
+    few = len(small) <= small.shape[1]
+    gram: Any = small @ small.T if few else small.T @ small
+    values, vectors = scipy.linalg.eigh(gram, subset_by_index=[len(gram) - 1, len(gram) - 1])
+    top, vector = float(values[0]) * scale**2, vectors[:, 0]
+    other = (small.T if few else small) @ vector
+    other = other / (np.linalg.norm(other) or 1.0)
+    return top, *((vector, other) if few else (other, vector))
