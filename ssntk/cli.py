@@ -143,6 +143,15 @@ def _print_summary(store: Any) -> None:
             f"Slope of the largest steady-state eigenvalue over the last {decades:.2g} decades: {slope:.4f}; "
             f"{exponent:.4f} with the next term, distance^{order:g}; predicted {STEADY_STATE_EXPONENT[event.kind]:g}."
         )
+        last = {name: data[name][good[-1]] for name in data if name.startswith("channel_")}
+        if last["channel_method"]:
+            found, law = (float(last[f"channel_{name}"]) for name in ("top_eigenvalue", "predicted_top_eigenvalue"))
+            print(
+                f"Trajectory NTK at the last point: largest eigenvalue {found:.4g}; of the critical mode alone "
+                + (f"{law:.4g} by the master law ({last['channel_method']})" if np.isfinite(law) else "nothing is predicted")
+                + f"; its share of the trace {float(last['channel_share']):.4f}, |l||r| = "
+                f"{float(last['channel_nonnormality']):.3g}."
+            )
         blocks = store.plan()["blocks"]
         if blocks:
             last = {name: data[name][good[-1]] for name in data if name.startswith("block_")}

@@ -94,13 +94,23 @@ def _draw_branch(ax: Axes, branch: Branch, centre: np.ndarray, direction: np.nda
         )
 
 
-def eigenvalues(values: Any, ax: Axes | None = None, *, color_by: Any = None, label: str = "") -> Axes:
-    """Eigenvalues in the complex plane: (n,), or (k, n) with one colour per row, by `color_by` (k,) on a log scale."""
+def eigenvalues(
+    values: Any, ax: Axes | None = None, *, color_by: Any = None, label: str = "", multipliers: bool = False
+) -> Axes:
+    """Eigenvalues in the complex plane: (n,), or (k, n) with one colour per row, by `color_by` (k,) on a log scale.
+
+    `multipliers`: whether they are a map's, whose border of stability is the unit circle.
+    """
     ax = _axes(ax)
     values = np.asarray(values)
     if values.ndim not in (1, 2):
         raise ValueError(f"values must have shape (n,) or (k, n), got {values.shape}")
-    ax.axvline(0, color="#AAAAAA", linewidth=0.8)
+    if multipliers:
+        turn = np.linspace(0, 2 * np.pi, 361)
+        ax.plot(np.cos(turn), np.sin(turn), color="#AAAAAA", linewidth=0.8)
+        ax.set_aspect("equal")
+    else:
+        ax.axvline(0, color="#AAAAAA", linewidth=0.8)
     if color_by is None:
         ax.plot(values.real.ravel(), values.imag.ravel(), ".", color=_INK)
     else:
@@ -108,8 +118,8 @@ def eigenvalues(values: Any, ax: Axes | None = None, *, color_by: Any = None, la
         dots = ax.scatter(values.real, values.imag, c=colours, s=9, cmap="viridis", norm="log", linewidths=0)
         bar = ax.figure.colorbar(dots, ax=ax, pad=0.02)
         bar.set_label(label)
-    ax.set_xlabel(r"Re $\lambda$ (1/time)")
-    ax.set_ylabel(r"Im $\lambda$ (rad/time)")
+    ax.set_xlabel("Re m" if multipliers else r"Re $\lambda$ (1/time)")
+    ax.set_ylabel("Im m" if multipliers else r"Im $\lambda$ (rad/time)")
     return ax
 
 
@@ -130,12 +140,31 @@ def spectrum(values: Spectrum | Any, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def kernel(matrix: Any, ax: Axes | None = None) -> Axes:
-    """A kernel (rows, rows) as a picture, on a symmetric colour scale."""
-    ax = _axes(ax)
+def kernel(matrix: Any, ax: Axes | None = None, *, ts: Any = None, n_batch: int = 1) -> Axes:
+    """A kernel (rows, rows) as a picture, on a symmetric colour scale.
+
+    With the save times `ts` (T,) over time: `K(t, t')` summed over coordinates, and averaged over `n_batch` inputs.
+    """
     shown = np.asarray(as_array(matrix, "matrix", ("rows", "others")))
+    if ts is not None:
+        times = np.asarray(as_array(ts, "ts", ("T",)))
+        if shown.shape[0] != shown.shape[1] or shown.shape[0] % (n_batch * times.size):
+            raise ValueError(
+                f"matrix must be square, with n_batch T = {n_batch * times.size} times n rows, got {shown.shape}"
+            )
+        shown = np.einsum("btibsi->ts", shown.reshape(2 * (n_batch, times.size, shown.shape[0] // (n_batch * times.size))))
+        shown = shown / n_batch
+    ax = _axes(ax)
     limit = float(np.abs(shown).max()) or 1.0
-    image = ax.imshow(shown, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
+    how: dict[str, Any] = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
+    if ts is not None:
+        image = ax.pcolormesh(times, times, shown, shading="nearest", rasterized=True, **how)
+        ax.set_aspect("equal")
+        ax.figure.colorbar(image, ax=ax, label="K(t, t')")
+        ax.set_xlabel("time t'")
+        ax.set_ylabel("time t")
+        return ax
+    image = ax.imshow(shown, interpolation="nearest", **how)
     ax.figure.colorbar(image, ax=ax, label="K")
     ax.set_xlabel("row (input, time, coordinate)")
     ax.set_ylabel("row (input, time, coordinate)")
@@ -143,13 +172,14 @@ def kernel(matrix: Any, ax: Axes | None = None) -> Axes:
 
 
 def collapse(store: Store) -> np.ndarray:
-    """The whole story of a sweep, five panels: the bifurcation diagram; the Jacobian's eigenvalues, towards the axis and in
-    the complex plane; the steady-state kernel's spectrum with measured and predicted slope; the trajectory kernel's
-    effective rank and participation ratio beside the steady-state condition number. Where blocks of theta were measured,
-    two more: the largest eigenvalue of each block's part of the trajectory kernel, and its participation ratio beside what
-    the drive of the critical mode predicts.
+    """The whole story of a sweep, seven panels: the bifurcation diagram; the Jacobian's eigenvalues, towards the axis and in
+    the complex plane (a map: growth exponents, and multipliers); the steady-state kernel's spectrum with measured and
+    predicted slope; the trajectory kernel's effective rank and participation ratio beside the steady-state condition
+    number; its largest eigenvalue, measured and as the master law predicts it from the critical mode alone; and what of
+    it belongs to that mode. Where blocks of theta were measured, two more: the largest eigenvalue of each block's part of
+    the trajectory kernel, and its participation ratio beside what the drive of the critical mode predicts.
 
-    Returns the axes, (5,) or (7,). Raises `StoreError` where nothing was measured yet.
+    Returns the axes, (7,) or (9,). Raises `StoreError` where nothing was measured yet.
     """
     data, branch = store.arrays(), store.branch()
     if branch is None or not (data["status"] == DONE).any():
@@ -158,9 +188,9 @@ def collapse(store: Store) -> np.ndarray:
     data = {name: values[kept] for name, values in data.items()}
     distance = data["distance"]
     event = store.bifurcation()
-    blocks = store.plan()["blocks"]
-    figure = plt.figure(figsize=(10, 14 if blocks else 10.5), layout="constrained")
-    grid = figure.add_gridspec(3 + bool(blocks), 2, height_ratios=(1, 1, 1.1, 1.1)[: 3 + bool(blocks)])
+    blocks, dt = store.plan()["blocks"], store.plan()["dt"]
+    figure = plt.figure(figsize=(10, 17.5 if blocks else 14), layout="constrained")
+    grid = figure.add_gridspec(4 + bool(blocks), 2, height_ratios=(1, 1, 1.1, 1.1, 1.1)[: 4 + bool(blocks)])
     top = figure.add_subplot(grid[0, :])
     left, plane = figure.add_subplot(grid[1, 0]), figure.add_subplot(grid[1, 1])
     lower, ranks = figure.add_subplot(grid[2, 0]), figure.add_subplot(grid[2, 1])
@@ -178,14 +208,15 @@ def collapse(store: Store) -> np.ndarray:
     top.set_ylim(*(inside.min() - 0.3 * extent, inside.max() + 0.1 * extent) if extent > 0 else (-1, 1))
     top.set_title(f"{_MARKS[event.kind][0]} at $p_c$ = {event.parameter:.8g}", fontsize="medium")
 
-    decay = -data["jacobian_eigenvalues"].real
+    values = data["jacobian_eigenvalues"]
+    decay = -values.real if dt is None else -np.log(np.abs(values)) / dt
     left.loglog(distance, np.where(decay[:, 1:] > 0, decay[:, 1:], np.nan), color="#BBBBBB", linewidth=0.7)
-    left.loglog(distance, decay[:, 0], ".-", color=_ACCENT, label="rightmost")
+    left.loglog(distance, decay[:, 0], ".-", color=_ACCENT, label="rightmost" if dt is None else "largest multiplier m")
     if decay.shape[1] > 1:
         left.plot([], [], color="#BBBBBB", label="others")
-    left.set_ylabel(r"$-$Re $\lambda$ (1/time)")
+    left.set_ylabel(r"$-$Re $\lambda$ (1/time)" if dt is None else r"$-\log |m| / dt$ (1/time)")
     left.legend(frameon=False, fontsize="small")
-    eigenvalues(data["jacobian_eigenvalues"], plane, color_by=distance, label=r"distance $|p - p_c|$")
+    eigenvalues(values, plane, color_by=distance, label=r"distance $|p - p_c|$", multipliers=dt is not None)
 
     steady = data["steady_state_eigenvalues"]
     lower.loglog(distance, np.where(steady[:, 1:] > 0, steady[:, 1:], np.nan), color="#BBBBBB", linewidth=0.7)
@@ -222,9 +253,11 @@ def collapse(store: Store) -> np.ndarray:
     condition.spines["top"].set_visible(False)
     handles = [*ranks.get_lines(), *condition.get_lines()]
     ranks.legend(handles, [str(line.get_label()) for line in handles], frameon=False, fontsize="small", loc="upper center")
-    panels = [top, left, plane, lower, ranks]
+    channel, parts = figure.add_subplot(grid[3, 0]), figure.add_subplot(grid[3, 1])
+    _channel(data, channel, parts)
+    panels = [top, left, plane, lower, ranks, channel, parts]
     if blocks:
-        growth, modes = figure.add_subplot(grid[3, 0]), figure.add_subplot(grid[3, 1])
+        growth, modes = figure.add_subplot(grid[4, 0]), figure.add_subplot(grid[4, 1])
         _blocks(data, blocks, CHANNEL_MODES[event.kind], growth, modes)
         panels += [growth, modes]
     for ax in (left, *panels[3:]):
@@ -235,6 +268,31 @@ def collapse(store: Store) -> np.ndarray:
     for ax in panels:
         ax.spines[["top", "right"]].set_visible(False)
     return np.array(panels)
+
+
+def _channel(data: dict[str, np.ndarray], growth: Axes, parts: Axes) -> None:
+    """The trajectory kernel's largest eigenvalue beside the critical mode's, and what of the kernel belongs to that mode."""
+    distance = data["distance"]
+    growth.loglog(distance, data["channel_top_eigenvalue"], ".-", color=_INK, label="measured, the whole kernel")
+    for name, style in (("fixed point", ":"), ("averaged", "--")):
+        shown = np.where(data["channel_method"] == name, data["channel_predicted_top_eigenvalue"], np.nan)
+        if np.isfinite(shown).any():
+            label = "critical mode alone, master law" + (", rate averaged" if name == "averaged" else "")
+            growth.loglog(distance, shown, style, color=_ACCENT, linewidth=2, label=label)
+    growth.set_ylabel("largest eigenvalue of the trajectory NTK")
+    growth.legend(frameon=False, fontsize="small")
+    lines = (
+        ("share", "share along the critical direction", "-", "#0072B2"),
+        ("oblique_share", "share by the spectral projector", "--", "#E69F00"),
+        ("cross_share", "cross terms", ":", "#CC79A7"),
+        ("alignment", "alignment in state space", "-.", "#009E73"),
+        ("parameter_alignment", "alignment in parameter space", (0, (1, 1)), "#222222"),
+    )
+    for name, label, style, colour in lines:
+        parts.semilogx(distance, data[f"channel_{name}"], linestyle=style, color=colour, label=label)
+    parts.axhline(1, color="#DDDDDD", linewidth=0.8, zorder=0)
+    parts.set_ylabel("part of the kernel's trace, |cos|")
+    parts.legend(frameon=False, fontsize="small")
 
 
 def _blocks(data: dict[str, np.ndarray], names: list[str], channel: int, growth: Axes, modes: Axes) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import ssntk
+from ssntk import laws
 from ssntk.collapse.exponent import measured_exponent
 
 nf = ssntk.normal_forms
@@ -50,6 +51,19 @@ STEADY = {
 }
 
 
+# What `laws.steady_state` is asked: the kind, the parameter and the sign of mu.
+SIDES = {
+    "sn_ss_mu": ("saddle-node", "mu", 1),
+    "tc_ss_mu_nontrivial": ("transcritical", "mu", 1),
+    "tc_ss_bias_pos": ("transcritical", "h", 1),
+    "tc_ss_bias_neg": ("transcritical", "h", -1),
+    "pf_ss_mu_broken": ("pitchfork", "mu", 1),
+    "pf_ss_h_broken": ("pitchfork", "h", 1),
+    "pf_ss_h_sym": ("pitchfork", "h", -1),
+    "hopf_ss_bias": ("hopf", "h", -1),
+}
+
+
 @pytest.mark.parametrize("law", STEADY)
 def test_steady_states(law):
     make, lens, prefactor = STEADY[law]
@@ -57,6 +71,8 @@ def test_steady_states(law):
     top = np.array([np.linalg.eigvalsh(ssntk.steady_state_ntk(*make(value), wrt=lens))[-1] for value in mu])
     assert abs(slope(mu, top) - exponent(law)) < 0.01
     np.testing.assert_allclose(top[0] / mu[0] ** exponent(law), prefactor, rtol=0.01)
+    name, parameter, sign = SIDES[law]
+    np.testing.assert_allclose(top, laws.steady_state(name, sign * mu, parameter, omega=2.0), rtol=1e-9)
     if law == "sn_ss_mu":
         rate = 2 * np.sqrt(mu)
         assert abs(slope(rate, top) - exponent("sn_ss_lambda")) < 0.01
@@ -66,11 +82,7 @@ def test_steady_states(law):
 def test_steady_states_that_do_not_answer_at_all(law):
     model = {"tc": nf.transcritical, "pf": nf.pitchfork}[law[:2]](-0.1)
     assert float(ssntk.steady_state_ntk(model, [0.0], wrt=lambda m: m.mu)[0, 0]) == 0.0
-
-
-def g(a):
-    """The master law's function; small arguments by its series."""
-    return (a - 2 * (1 - np.exp(-a)) + (1 - np.exp(-2 * a)) / 2) / a**3 if abs(a) > 1e-2 else 1 / 3 - a / 4 + 7 * a**2 / 60
+    assert laws.steady_state({"tc": "transcritical", "pf": "pitchfork"}[law[:2]], -0.1, "mu") == 0.0
 
 
 @pytest.mark.parametrize("scaled", [1e-3, 0.3, 1.0, 5.0, 30.0])
@@ -78,9 +90,9 @@ def test_horizon_scaling(scaled):
     horizon = 20.0
     mu = (scaled / horizon / 2) ** 2
     node = integral(nf.saddle_node(mu), lambda m: m.mu, mu**0.5, horizon)
-    np.testing.assert_allclose(node[0], horizon**3 * g(scaled), rtol=1e-3)
+    np.testing.assert_allclose(node[0], laws.channel(1.0, -2 * mu**0.5, horizon), rtol=1e-3)
     focus = integral(nf.pitchfork(-scaled / horizon), lambda m: (m.mu, m.h), 0.0, horizon)
-    np.testing.assert_allclose(focus[0], horizon**3 * g(scaled), rtol=1e-3)
+    np.testing.assert_allclose(focus[0], laws.channel(1.0, -scaled / horizon, horizon), rtol=1e-3)
     # Of (mu, h) only h is answered at x = 0.
     assert focus[1] < 1e-12 * focus[0]
 
@@ -88,7 +100,7 @@ def test_horizon_scaling(scaled):
 def test_horizon_scaling_on_the_unstable_side():
     for scaled in (2.0, 6.0):
         top = integral(nf.pitchfork(scaled / 20.0), lambda m: m.h, 0.0, 20.0)[0]
-        np.testing.assert_allclose(top, 20.0**3 * g(-scaled), rtol=1e-3)
+        np.testing.assert_allclose(top, laws.channel(1.0, scaled / 20.0, 20.0), rtol=1e-3)
     # e^(2 mu T) / (2 mu^3), up to e^(-mu T).
     np.testing.assert_allclose(top, np.exp(2 * 6.0) / (2 * 0.3**3), rtol=0.02)
 
@@ -113,6 +125,9 @@ def test_landing_on_the_critical_point(law):
     # The next term is of relative order 1 / T, times a logarithm at most: 1 % of the exponent at T = 1000.
     assert abs(slope(horizons, values) - exponent(law)) < 0.01
     np.testing.assert_allclose(values[-1] / horizons[-1] ** exponent(law), prefactor, rtol=0.01)
+    kind = {"sn": "saddle-node", "tc": "transcritical", "pf": "pitchfork", "hopf": "hopf"}[law.split("_")[0]]
+    parameter = "mu" if kind == "saddle-node" else law.split("_")[-1]
+    np.testing.assert_allclose(values, laws.landing(kind, parameter, horizons), rtol=0.02)
 
 
 def test_pitchfork_transients():
@@ -120,6 +135,7 @@ def test_pitchfork_transients():
     weak = np.array([integral(nf.pitchfork(-m), lambda m: m.mu, 1e-4, 25 / m)[0] for m in mu])
     assert abs(slope(mu, weak) - exponent("pf_transient_mu_linear")) < 0.01
     np.testing.assert_allclose(weak * mu**3, 1e-8 / 4, rtol=0.01)
+    np.testing.assert_allclose(weak, laws.transient(1e-4, -mu), rtol=0.01)
     mu = np.array([1e-4, 2e-4])
     strong = np.array([integral(nf.pitchfork(-m), lambda m: m.mu, 1.0, 25 / m, dense_start=True)[0] for m in mu])
     assert abs(slope(mu, strong) - exponent("pf_transient_mu_nonlinear")) < 0.01
@@ -137,6 +153,7 @@ def test_escape_from_a_pitchfork_peaks():
     assert abs(slope(x0, np.array(peaks)) - exponent("pf_escape_peak")) < 0.01
     # To O(x0), and the 800 times miss the peak by less than 1e-3 of it.
     np.testing.assert_allclose(peaks * x0**2, 4 / 27 / mu, rtol=0.01)
+    np.testing.assert_allclose(peaks, laws.escape_peak(mu, x0), rtol=0.01)
 
 
 def test_ghost_of_a_saddle_node():
@@ -145,12 +162,17 @@ def test_ghost_of_a_saddle_node():
     times = 2 / np.sqrt(e) * np.arctan(1 / np.sqrt(e))
     middles = []
     for value, time in zip(e, times, strict=True):
-        probe = ssntk.Probe([0.0, time / 2, time], x0=[1.0])
+        # The middle, three quarters of the way to the exit by phase, and x = -1.
+        phase = np.arctan(np.sqrt(value))
+        probe = ssntk.Probe([0.0, time / 2, (3 * np.pi / 4 - phase) / np.sqrt(value), time], x0=[1.0])
         states = ssntk.simulate(nf.saddle_node(-value), probe, integrator=FINE)[0, :, 0]
         # At the exit the velocity is one, and time is known to 1e-6 by then.
-        np.testing.assert_allclose(states, [1.0, 0.0, -1.0], atol=1e-5)
+        np.testing.assert_allclose(states, [1.0, 0.0, -np.sqrt(value), -1.0], atol=1e-5)
         rows = ssntk.parameter_jacobian(nf.saddle_node(-value), probe, integrator=FINE)
         middles.append(float(rows[0, 1, 0, 0]) ** 2)
+        # What entered before the bottleneck is of relative order sqrt(e).
+        np.testing.assert_allclose(rows[0, 1:3, 0, 0] ** 2, laws.ghost(-value, [np.pi / 2, 3 * np.pi / 4]), rtol=0.01)
+        np.testing.assert_allclose(laws.ghost_time(-value), time, rtol=0.01)
     assert abs(slope(e, times) - exponent("sn_ghost_time")) < 0.01
     assert abs(slope(e, middles) - exponent("sn_ghost_mid")) < 0.01
     np.testing.assert_allclose(middles * e, np.pi**2 / 16, rtol=0.01)
@@ -163,11 +185,13 @@ def test_hopf_focus():
     for top in pairs.T:
         assert abs(slope(mu, top) - exponent("hopf_focus_transient")) < 0.01
         np.testing.assert_allclose(top * mu**3, size**2 / 4, rtol=0.01)
+        np.testing.assert_allclose(top, laws.transient(size, -mu, 20 / mu), rtol=1e-3)
     horizons = np.array([20.0, 40.0])
     pairs = np.array([integral(nf.hopf(0.0, 1.0), lambda m: (m.mu, m.omega), [size, 0.0], T)[:2] for T in horizons])
     for top in pairs.T:
         assert abs(slope(horizons, top) - exponent("hopf_focus_saturation")) < 0.01
         np.testing.assert_allclose(top / horizons**3, size**2 / 3, rtol=0.01)
+        np.testing.assert_allclose(top, laws.transient(size, 0.0, horizons), rtol=1e-3)
 
 
 def test_hopf_limit_cycle():
@@ -177,10 +201,11 @@ def test_hopf_limit_cycle():
         for lens, b in ((lambda m: m.omega, 0.0), (lambda m: m.mu, 0.0), (lambda m: m.mu, 2.0))
     )
     assert abs(slope(mu, phase) - exponent("hopf_lc_phase")) < 0.01
-    np.testing.assert_allclose(phase, mu * horizon**3 / 3, rtol=1e-3)
-    a = 2 * mu * horizon
-    exact = horizon / (4 * mu) * (1 - 2 * (1 - np.exp(-a)) / a + (1 - np.exp(-2 * a)) / (2 * a))
-    np.testing.assert_allclose(amplitude, exact, rtol=1e-3)
+    np.testing.assert_allclose(phase, laws.limit_cycle("omega", mu, horizon), rtol=1e-3)
+    np.testing.assert_allclose(amplitude, laws.limit_cycle("mu", mu, horizon), rtol=1e-3)
+    # T / (4 mu), b^2 mu T^3 / 3: to O(1 / (mu T)).
+    np.testing.assert_allclose(amplitude, horizon / (4 * mu), rtol=0.1)
+    np.testing.assert_allclose(shear, laws.limit_cycle("mu", mu, horizon, shear=2.0), rtol=1e-3)
     # b^2 mu T^3 / 3 up to O(1 / (mu T)): the phase answers to mu only after the amplitude has, 1 / (2 mu) later, so that
     # (T - 1 / (2 mu))^3 is nearer; what is left is of second order, and below 1 %.
     np.testing.assert_allclose(shear, 4 * mu * (horizon - 1 / (2 * mu)) ** 3 / 3, rtol=0.01)

@@ -3,10 +3,12 @@
 import json
 import pathlib
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 import ssntk
+from ssntk import laws
 
 LAWS = {row["name"]: row for row in json.loads((pathlib.Path(__file__).parent / "reference" / "laws.json").read_text())}
 
@@ -55,10 +57,12 @@ def test_flip_sees_what_alternates_and_not_what_is_constant():
     distance = np.array([0.002, 0.004])
     constant = [float(ssntk.steady_state_ntk(flipping(d - 1), [0.0], wrt=lambda m: m.params["h"])[0, 0]) for d in distance]
     check("flip_ss_bias", distance, np.array(constant), 1 / 4)
+    np.testing.assert_allclose(constant, laws.flip_steady_state(distance - 1, "constant"), rtol=1e-9)
     # 10_000 steps at the slower rate leave exp(-20) of the transient.
     us = (-1.0) ** np.arange(10_001)[None, :, None]
     last = [sensitivity(flipping(d - 1), 10_000, lambda m: m.params["a"], 0.0, us)[0][-1, 0, 0] ** 2 for d in distance]
     check("flip_ss_alt", distance, np.array(last), 1.0)
+    np.testing.assert_allclose(last, laws.flip_steady_state(distance - 1), rtol=1e-6)
 
 
 def test_flip_transient():
@@ -66,7 +70,7 @@ def test_flip_transient():
     totals = [sensitivity(flipping(d - 1), 10_000, lambda m: m.params["m"], x0)[1][0] for d in distance]
     check("flip_transient_m", distance, np.array(totals), x0**2 / 4)
     m = 1 - distance
-    np.testing.assert_allclose(totals, x0**2 * (1 + m**2) / (1 - m**2) ** 3, rtol=1e-4)
+    np.testing.assert_allclose(totals, laws.map_transient(x0, m), rtol=1e-4)
 
 
 def test_flip_cycle():
@@ -96,7 +100,7 @@ def test_neimark_sacker_transient():
     for top in np.array(pairs).T:
         check("ns_transient", distance, top, size**2 / 4)
         r = 1 - distance
-        np.testing.assert_allclose(top, size**2 * r**2 * (1 + r**2) / (1 - r**2) ** 3, rtol=1e-6)
+        np.testing.assert_allclose(top, r**2 * laws.map_transient(size, r), rtol=1e-6)
 
 
 def polar(t, x, u, p):
@@ -110,5 +114,13 @@ def test_neimark_sacker_phase_on_the_circle():
     steps, model = np.array([1000, 2000]), as_map(polar, {"mu": 0.04, "w": 1.0}, 2)
     totals = np.array([sensitivity(model, n, lambda m: m.params["w"], [0.2, 0.0])[1][0] for n in steps])
     assert abs(slope(steps, totals) - LAWS["ns_circle_phase"]["exponent"]) < 0.01
-    # sum_k (k r)^2 = r^2 N (N + 1) (2 N + 1) / 6.
-    np.testing.assert_allclose(totals, 0.04 * steps * (steps + 1) * (2 * steps + 1) / 6, rtol=1e-9)
+    np.testing.assert_allclose(totals, laws.circle_phase(0.2, steps), rtol=1e-9)
+
+
+def test_euler_steps_move_a_hopf_point():
+    for omega, dt in ((1.0, 0.1), (2.0, 0.3)):
+        model = ssntk.EulerMap(ssntk.normal_forms.hopf(laws.euler_hopf(omega, dt), omega), dt)
+        multipliers = np.linalg.eigvals(jax.jacfwd(model.step)(jnp.zeros(2)))
+        np.testing.assert_allclose(np.abs(multipliers), 1.0, rtol=1e-12)
+        np.testing.assert_allclose(laws.euler_hopf(omega, 1e-4), -1e-4 * omega**2 / 2, rtol=1e-6)
+    assert np.isnan(laws.euler_hopf(2.0, 0.6))

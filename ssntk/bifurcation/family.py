@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from ssntk.errors import as_array, is_traced
-from ssntk.models.base import AbstractStateSpaceModel, WithInput, check_model, dtype_of
-from ssntk.models.euler_map import EulerMap, step_of
+from ssntk.models.base import AbstractStateSpaceModel, check_model, dtype_of
+from ssntk.models.euler_map import step_of, with_input
 from ssntk.models.theta import Positions, get, positions, put
 
 
@@ -104,9 +104,7 @@ class Family(eqx.Module):
         if self.moves == "input":
             assert self.offset is not None
             added = self.offset + p * self.direction[0]
-            if isinstance(self.model, EulerMap):
-                return eqx.tree_at(lambda m: m.model, self.model, WithInput(self.model.model, added))
-            return WithInput(self.model, added)
+            return with_input(self.model, added)
         here = get(self.model, self.at)
         if self.moves == "attribute":
             return put(self.model, self.at, [jnp.broadcast_to(p, here[0].shape).astype(here[0].dtype)])

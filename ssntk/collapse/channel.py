@@ -117,6 +117,7 @@ def bifurcation_channel(
     """
     check_model(model)
     theta_positions(model, "state", wrt)
+    near = _wanted(eigenvalues, step_of(model))
     probe = as_instance(probe, "probe", Probe)
     x, u = check_fixed_point(model, x_star, _own_input(probe) if u is None else u)
     if probe.x0 is None:
@@ -124,7 +125,7 @@ def bifurcation_channel(
     if probe.mask is not None and probe.mask.ndim == 3:
         raise ValueError("probe.mask must be (T,) or (B, T): a channel is not split by coordinates")
     rows = rows_of(model, probe, wrt=wrt, weights="trapezoid", integrator=integrator)
-    channel = channel_of(rows, np.asarray(rows.matrix()), critical_mode(model, x, u, eigenvalues))
+    channel = channel_of(rows, np.asarray(rows.matrix()), critical_mode(model, x, u, near))
     if throw and channel.method == "none":
         raise NumericalError(channel.reason)
     return channel
@@ -251,36 +252,37 @@ def _carried(replay: Replay, mode: Mode) -> tuple[Array, Array, Array]:
             real, imag = (
                 jnp.concatenate([leaf.ravel() for leaf in pull(part)[0]]) for part in (mode.left.real, mode.left.imag)
             )
-            return real + 1j * imag
+            return jax.lax.complex(real, imag)
 
         def local(t: Array, x: Array) -> Array:
             """l^T A r."""
             real, imag = (jax.jvp(lambda x: velocity(t, x), (x,), (part,))[1] for part in (mode.right.real, mode.right.imag))
-            return mode.left @ (real + 1j * imag)
+            return mode.left @ jax.lax.complex(real, imag)
 
         def turning(t: Array) -> Array:
             since = t - ts[0]
-            return (1 - jnp.cos(2 * jnp.pi * since / horizon)) / horizon * jnp.exp(-1j * mode.frequency * since)
+            window = (1 - jnp.cos(2 * jnp.pi * since / horizon)) / horizon
+            return jax.lax.complex(window * jnp.cos(mode.frequency * since), -window * jnp.sin(mode.frequency * since))
 
         def step(i: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
             coordinates, total = carry
             t, h, x = track.times[i], track.times[i + 1] - track.times[i], track.states[i]
             if dt is not None:
-                rates, pushed = jnp.stack([mode.value, local(t, x)]), forced(t, x)
-                return coordinates + h * (rates[:, None] * coordinates + pushed), total + h * turning(t) * pushed
-            y = track.states[i + 1]
-            ends = velocity(t, x), velocity(t + h, y)
-            at = jnp.asarray(_NODES, t.dtype)
-            s = at[:, None]
+                rates, pushed, length = jnp.stack([mode.value, local(t, x)]), forced(t, x), h.astype(mode.left.dtype)
+                moved = coordinates + length * (rates[:, None] * coordinates + pushed[None])
+                return moved, total + length * turning(t) * pushed
+            y, s = track.states[i + 1], jnp.asarray(_NODES, t.dtype)[:, None]
+            begin, end = velocity(t, x)[None], velocity(t + h, y)[None]
             # Cubic Hermite.
-            states = x + s**2 * (3 - 2 * s) * (y - x) + h * (s * (1 - s) ** 2 * ends[0] - s**2 * (1 - s) * ends[1])
-            times = t + h * at
+            across = s**2 * (3 - 2 * s) * (y - x)[None]
+            states = x[None] + across + h * (s * (1 - s) ** 2 * begin - s**2 * (1 - s) * end)
+            times = t + h * s[:, 0]
             pushed = jax.vmap(forced)(times, states)
             rates = jnp.stack([jnp.full(3, mode.value), jax.vmap(local)(times, states)])
-            weights = h * jnp.asarray(_WEIGHTS, t.dtype)
+            weights = (h * jnp.asarray(_WEIGHTS, t.dtype)).astype(mode.left.dtype)
             # int lambda from a node to the end of the step, lambda being the parabola through the nodes.
-            left = h * rates @ jnp.asarray(_LEFT.T, t.dtype)
-            gained = (weights * jnp.exp(left)) @ pushed
+            left = rates @ (h * jnp.asarray(_LEFT.T, t.dtype)).astype(mode.left.dtype)
+            gained = (weights[None] * jnp.exp(left)) @ pushed
             turned = weights * jax.vmap(turning)(times)
             return jnp.exp(rates @ weights)[:, None] * coordinates + gained, total + turned @ pushed
 
@@ -309,25 +311,33 @@ def _remaining() -> np.ndarray:
 _LEFT = _remaining()
 
 
-def critical_mode(model: AbstractStateSpaceModel, x: Array, u: Array, eigenvalues: Any = None) -> Mode:
-    """The mode of df/dx at x whose eigenvalue (a map: multiplier) is nearest to the given one, or grows fastest."""
+def critical_mode(model: AbstractStateSpaceModel, x: Array, u: Array, near: complex | None = None) -> Mode:
+    """The mode of df/dx at x whose eigenvalue is nearest to the given one, or grows fastest."""
     dt, matrix = step_of(model), np.asarray(_jacobian(model, x, u))
     values = np.linalg.eigvals(matrix)
-    if eigenvalues is None:
-        size = values.real if dt is None else np.abs(1 + dt * values)
-        near = complex(values[np.argmax(size)])
-    else:
-        wanted = np.atleast_1d(np.asarray(eigenvalues, complex))
-        if wanted.ndim != 1 or wanted.size not in (1, 2) or not np.isfinite(wanted).all():
-            raise ValueError(f"eigenvalues must be one number or a pair of conjugates, got {eigenvalues!r}")
-        if wanted.size == 2 and abs(wanted[0] - wanted[1].conj()) > 1e-6 * (1e-3 + abs(wanted[0])):
-            raise ValueError(f"eigenvalues must be one number or a pair of conjugates, got {eigenvalues!r}")
-        near = complex(wanted[0]) if dt is None else complex((wanted[0] - 1) / dt)
+    if near is None:
+        near = complex(values[np.argmax(values.real if dt is None else np.abs(1 + dt * values))])
     pair = eigenpair(matrix, complex(near.real, abs(near.imag)), values)
     turned = abs(pair.value.imag) if dt is None else abs(np.angle(1 + dt * pair.value)) / dt
     dtype = np.result_type(np.asarray(x).dtype, np.complex64)
     right, left = pair.right.astype(dtype), pair.left.astype(dtype)
     return Mode(dtype.type(pair.value), right, left, np.asarray(turned, np.asarray(x).dtype))
+
+
+def _wanted(eigenvalues: Any, dt: float | None) -> complex | None:
+    """The eigenvalue of df/dx that is asked for: a map's are given by their multipliers."""
+    if eigenvalues is None:
+        return None
+    try:
+        wanted = np.atleast_1d(np.asarray(eigenvalues, complex))
+    except (TypeError, ValueError):
+        wanted = np.zeros(0, complex)
+    conjugate = wanted.size == 1 or (
+        wanted.size == 2 and abs(wanted[0] - wanted[1].conj()) <= 1e-6 * (1e-3 + abs(wanted[0]))
+    )
+    if wanted.ndim != 1 or not conjugate or not np.isfinite(wanted).all():
+        raise ValueError(f"eigenvalues must be one number or a pair of conjugates, got {eigenvalues!r}")
+    return complex(wanted[0] if dt is None else (wanted[0] - 1) / dt)
 
 
 def _own_input(probe: Probe) -> Array | None:

@@ -13,18 +13,20 @@ from ssntk.collapse.rates import oscillates, rates_of
 from ssntk.errors import NumericalError, as_array, as_count
 
 # The distance from the bifurcation as a power series of the critical rate, by its powers; at a fold it has no linear term.
-POWERS = {"saddle-node": tuple(range(2, 9)), "pitchfork": tuple(range(1, 9)), "hopf": tuple(range(1, 9))}
-# Of the trace, how much the channel must hold for a point to count; averaged over, as nothing tells which is best.
-SHARES = (0.6, 0.75, 0.9)
-# The first term alone would reach over the window; how far it may be from that, relatively.
-LEAD = 0.5
+POWERS = {"saddle-node": tuple(range(2, 10)), "pitchfork": tuple(range(1, 9)), "hopf": tuple(range(1, 9))}
+# Of the trace, how much the channel must hold for a point to count, and which part of those points, the nearer ones;
+# averaged over, as nothing tells which is best.
+WINDOWS = ((0.6, 1.0), (0.9, 1.0), (0.75, 0.5))
+# The first term alone would reach over the window; how far it may be from that, and the least it may be, relatively. Without
+# a least term a series would pass for any that begins later.
+LEAD, LEAST = 0.5, 0.25
 # Relative noise of a rate, and sizes of a series' higher terms relative to the window: averaged over by their evidence.
 NOISE, SIZES = np.geomspace(1e-6, 0.1, 12), (0.1, 0.3, 1.0, 3.0)
 # A saddle-node is told only where so many points lie within this part of the sweep's length from it.
 NEAR_POINTS, NEAR = 4, 0.03
 # What a rate's model leaves out, found on random networks: of the extrapolated gap, and of the change of the parameter over
 # which |Re lambda| T changes by one. The horizon's laws know one mode and one drive; courses in time know several.
-LEFT_OUT = {"steady": (0.0, 0.0), "spectra": (0.25, 0.7), "kernels": (0.05, 0.3)}
+LEFT_OUT = {"steady": (0.015, 0.0), "spectra": (0.25, 0.7), "kernels": (0.1, 0.5)}
 # |Re lambda| T over which the laws of a finite horizon are tabled.
 _RATES = np.geomspace(1e-4, 1e4, 1200)
 # Two kinds are told apart where one is so much likelier, in log odds.
@@ -157,8 +159,9 @@ def _detect(p: np.ndarray, values: np.ndarray, ts: np.ndarray | None, kernels: A
     pair = _two_grow(values, size) if oscillating is None else oscillating
     kinds = ("hopf",) if pair else ("saddle-node", "pitchfork")
     estimates: dict[str, list[list[_Estimate]]] = {kind: [] for kind in kinds}
-    for share in SHARES:
+    for share, part in WINDOWS:
         first = _window(values, size, 2 if pair else 1, share)
+        first = max(first, min(len(p) - 6, int(len(p) - part * (len(p) - first))))
         inside = slice(first, None)
         for kind in kinds:
             coordinates = (
@@ -172,8 +175,8 @@ def _detect(p: np.ndarray, values: np.ndarray, ts: np.ndarray | None, kernels: A
         weight = scipy.special.softmax([one.evidence for found in estimates.values() for each in found for one in each])
         if weight @ last < 1:
             raise NumericalError(
-                "the horizon hides how near the bifurcation is: |Re lambda| T falls below one; take a longer horizon, or the "
-                "steady-state kernels"
+                "the horizon hides how near the bifurcation is: |Re lambda| T falls below one; take a longer horizon, or "
+                "the steady-state kernels"
             )
     # Windows hold different points, so that their evidences cannot be compared: each counts the same.
     evidence = {kind: float(np.mean([_summed(one) for one in found])) for kind, found in estimates.items()}
@@ -193,7 +196,7 @@ def _detect(p: np.ndarray, values: np.ndarray, ts: np.ndarray | None, kernels: A
             f"a saddle-node near p = {centre:.6g} would need {NEAR_POINTS} points within {NEAR:.0%} of the sweep's length "
             f"from it, there are {near}: go nearer"
         )
-    half = np.abs(p - centre) <= np.median(np.abs(p[_window(values, size, 1 + pair, SHARES[0]) :] - centre))
+    half = np.abs(p - centre) <= np.median(np.abs(p[_window(values, size, 1 + pair, WINDOWS[0][0]) :] - centre))
     slope = np.polyfit(np.log(np.abs(p[half] - centre)), np.log(values[half, 0]), 1)[0] if half.sum() > 1 else np.nan
     if pair:
         reason = "the kernels oscillate" if rates is not None else "two modes grow together"
@@ -208,7 +211,7 @@ def _two_grow(values: np.ndarray, size: np.ndarray) -> bool:
     nearer[-3:] = True
     x = np.log(values[nearer, 0])
     slopes = [np.polyfit(x, np.log(np.maximum(values[nearer, i], 1e-300)), 1)[0] for i in (1, 2)]
-    return slopes[0] > 0.5 and slopes[0] - slopes[1] > 0.25
+    return bool(slopes[0] > 0.5 and slopes[0] - slopes[1] > 0.25)
 
 
 def _window(values: np.ndarray, size: np.ndarray, modes: int, share: float) -> int:
@@ -299,8 +302,11 @@ def _regressions(
                 moved = design[:, 1:] * powers @ mean[1:]
                 # A series that turns back within the data says nothing of their noise there.
                 slope = np.where(moved * moved[-1] > 0, moved, slope)
-            outside = 1 - np.sum(right[:, 0] ** 2)
-            variance = prior[0] ** 2 * (np.sum(right[:, 0] ** 2 / (1 + values**2)) + max(outside, 0.0))
+            # A direction that the data do not reach keeps its prior.
+            narrowed = np.sum(right**2 / (1 + values**2)[:, None], axis=0) + np.maximum(1 - np.sum(right**2, axis=0), 0.0)
+            variance = prior[0] ** 2 * narrowed[0]
+            above = (mean[1] / lead - LEAST) * abs(lead) / (prior[1] * narrowed[1] ** 0.5)
+            evidence += scipy.stats.norm.logcdf(above) - scipy.stats.norm.logcdf((1 - LEAST) / LEAD)
             # The change of the parameter over a unit of the rate, from the bifurcation to the last point.
             steep = mean[0] / max(float(y[-1]), 1.0)
             variance += (left_out[0] * mean[0]) ** 2 + (left_out[1] * steep) ** 2

@@ -9,9 +9,10 @@ import numpy as np
 from jaxtyping import Array, Complex, Float
 
 from ssntk.dynamics.probe import Probe, Sinusoid
-from ssntk.dynamics.stability import eigenpair, state_jacobian
+from ssntk.dynamics.stability import edge, eigenpair, growth, state_jacobian
 from ssntk.errors import NumericalError
 from ssntk.models.base import AbstractStateSpaceModel
+from ssntk.models.euler_map import step_of
 from ssntk.models.theta import Positions, get, put
 
 
@@ -21,7 +22,8 @@ def critical_drive(
     """l^T F at the critical frequency, for each input: what of theta the critical mode is driven along, and how strongly.
 
     F = df/dtheta, and l belongs to the eigenvalue of df/dx nearest to `near` at `x_star`, a fixed point for zero input where
-    trajectories start. A real one is driven by what is constant: `l^T F(x*, u_b)`. A pair is driven by a [`Sinusoid`][] in
+    trajectories start. A real one is driven by what is constant: `l^T F(x*, u_b)`. A pair, or a map's
+    flip, is driven by a [`Sinusoid`][] in
     resonance with it, to first order in the amplitude: by the amplitude of `l^T F` along the response
     `(i w - A)^-1 (df/du) u`. Source: the master law, `J_c(t) = r int exp(lambda (t - s)) l^T F(s) ds` (Hazelden and
     Shea-Brown, arXiv:2605.12763).
@@ -30,7 +32,7 @@ def critical_drive(
     drives the mode; `None` where that is not known: for other inputs, other starts, a sinusoid out of resonance, or a
     defective eigenvalue.
     """
-    probe = probe.fit(model)
+    probe, dt = probe.fit(model), step_of(model)
     assert probe.x0 is not None
     jacobian = np.asarray(_jacobian(model, x_star))
     try:
@@ -45,7 +47,8 @@ def critical_drive(
     if constant.ndim == 3 or (callable(us) and not isinstance(us, Sinusoid)):
         return None
     seen = np.sqrt(np.asarray(probe.observed(jnp.ones((b, probe.ts.shape[0], 1, 1), dtype))).mean(axis=(1, 2, 3)))
-    if value.imag == 0:
+    rate = complex(growth(np.array([value]), dt)[0])
+    if rate.imag == 0:
         drive = np.asarray(_forcing(model, at, x_star, jnp.asarray(left, dtype), jnp.asarray(constant, dtype)), complex)
         return seen[:, None] * drive
     size = np.zeros((b, model.n_input), complex)
@@ -53,19 +56,22 @@ def critical_drive(
     if isinstance(us, Sinusoid):
         assert us.frequency is not None
         frequency, horizon = float(us.frequency), float(probe.ts[-1] - probe.ts[0])
-        if abs(frequency - abs(value.imag)) > max(abs(value.real), 2 * np.pi / horizon):
+        if abs(frequency - abs(rate.imag)) > max(abs(rate.real), 2 * np.pi / horizon):
             return None
         size = -1j * np.exp(1j * float(us.phase)) * np.asarray(us.amplitude)
-        response = np.linalg.solve(1j * frequency * np.eye(n) - jacobian, np.asarray(_by_input(model, x_star)) @ size.T).T
+        turning = complex(*edge(frequency, dt))
+        response = np.linalg.solve(turning * np.eye(n) - jacobian, np.asarray(_by_input(model, x_star)) @ size.T).T
 
     def moved(left: np.ndarray, dx: np.ndarray, du: np.ndarray) -> np.ndarray:
         return np.asarray(_moved_forcing(model, at, x_star, *(jnp.asarray(part, dtype) for part in (left, dx, du))))
 
     # The pair's member above the axis turns as the input does.
-    left = left if value.imag > 0 else left.conj()
+    left = left if value.imag >= 0 else left.conj()
     by_real, by_imag = ((response.real, size.real), (response.imag, size.imag))
     drive = moved(left.real, *by_real) - moved(left.imag, *by_imag)
-    return seen[:, None] * (drive + 1j * (moved(left.real, *by_imag) + moved(left.imag, *by_real)))
+    drive = drive + 1j * (moved(left.real, *by_imag) + moved(left.imag, *by_real))
+    # At half the steps' frequency, that of a flip, cosines are all that there is.
+    return seen[:, None] * (drive.real + 0j if value.imag == 0 else drive)
 
 
 def channel_participation_ratio(drive: np.ndarray) -> float:

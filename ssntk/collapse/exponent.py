@@ -4,17 +4,25 @@ import numpy as np
 
 # d log(top steady-state eigenvalue) / d log|p - p_c| on the stable side, for generic parameters. At a fold
 # lambda ~ |p - p_c|^(1/2) and K* ~ |r|^2 |l^T F|^2 / lambda^2; at a Hopf the steady state does not diverge, since its
-# critical frequency is not zero (Hazelden and Shea-Brown, arXiv:2605.12763).
-STEADY_STATE_EXPONENT = {"saddle-node": -1.0, "hopf": 0.0}
+# critical frequency is not zero (Hazelden and Shea-Brown, arXiv:2605.12763), nor at a flip or a Neimark-Sacker point. Where
+# branches cross lambda ~ |p - p_c|; a parameter that respects the crossing is not amplified there (`ssntk.laws`).
+STEADY_STATE_EXPONENT = {
+    "saddle-node": -1.0,
+    "transcritical": -2.0,
+    "pitchfork": -2.0,
+    "hopf": 0.0,
+    "flip": 0.0,
+    "neimark-sacker": 0.0,
+}
 
 
 # The next term of log K near the bifurcation is of order |p - p_c| to this power: at a fold everything is smooth in the
 # coordinate along the critical direction, which goes as the square root of the distance.
-NEXT_ORDER = {"saddle-node": 0.5, "hopf": 1.0}
+NEXT_ORDER = {kind: 0.5 if kind == "saddle-node" else 1.0 for kind in STEADY_STATE_EXPONENT}
 
 
 # How many modes the channel has: one for a real eigenvalue, two for a pair.
-CHANNEL_MODES = {"saddle-node": 1, "hopf": 2}
+CHANNEL_MODES = {kind: 2 if kind in ("hopf", "neimark-sacker") else 1 for kind in STEADY_STATE_EXPONENT}
 
 
 def fitted_decades(distance: np.ndarray) -> float:

@@ -15,7 +15,7 @@ import scipy.optimize
 _SERIES = 0.05
 
 
-def g(a: Any) -> np.ndarray:
+def g(a: Any) -> np.ndarray | np.floating:
     """`g(a) = [a - 2 (1 - e^-a) + (1 - e^-2a) / 2] / a^3`: the finite-horizon kernel `int_0^T s^2 dt / T^3` under F = 1.
 
     From `s = (1 - e^(lambda t)) / -lambda` with a = -lambda T, squared and integrated. g(0) = 1/3; `1 / a^2` for a >> 1;
@@ -34,7 +34,7 @@ def g(a: Any) -> np.ndarray:
     return np.where(np.abs(a) > _SERIES, closed, series)
 
 
-def channel(drive: Any, rate: Any, horizon: Any) -> np.ndarray:
+def channel(drive: Any, rate: Any, horizon: Any) -> np.ndarray | np.floating:
     """`K_int = drive^2 T^3 g(-rate T)`: a mode that decays at `rate` = Re lambda, under a constant drive |r| |l^T F|.
 
     The master law with F constant. It goes as `drive^2 T / rate^2` until |rate| T is about 1, and saturates at `drive^2 T^3
@@ -44,7 +44,7 @@ def channel(drive: Any, rate: Any, horizon: Any) -> np.ndarray:
     return np.asarray(drive, float) ** 2 * np.asarray(horizon, float) ** 3 * g(-np.asarray(rate) * np.asarray(horizon))
 
 
-def fold_rate(distance: Any, curvature: Any, push: Any) -> np.ndarray:
+def fold_rate(distance: Any, curvature: Any, push: Any) -> np.ndarray | np.floating:
     """`lambda = -sqrt(4 |a| |push| distance)` beside a generic fold.
 
     From `y' = push e + a y^2` along the critical direction: a is the normal form's coefficient `l.B(r, r) / 2` and
@@ -53,7 +53,7 @@ def fold_rate(distance: Any, curvature: Any, push: Any) -> np.ndarray:
     return -np.sqrt(4 * np.abs(np.asarray(curvature, float) * np.asarray(push)) * np.asarray(distance))
 
 
-def steady_state(kind: str, mu: Any, parameter: str = "h", *, omega: Any = 1.0) -> np.ndarray:
+def steady_state(kind: str, mu: Any, parameter: str = "h", *, omega: Any = 1.0) -> np.ndarray | np.floating:
     """K* = (dx*/dtheta)^2 = (F / lambda)^2 on the stable branch of a normal form, by the implicit function theorem.
 
     | `kind` | branch | `"mu"` | `"h"` |
@@ -100,7 +100,7 @@ _LANDING = {
 }
 
 
-def landing(kind: str, parameter: str, horizon: Any) -> np.ndarray:
+def landing(kind: str, parameter: str, horizon: Any) -> np.ndarray | np.floating:
     """K_int of a trajectory that starts at O(1) and decays, as a power of time, onto the critical point mu = 0.
 
     `x' = -x^p` gives `x = ((p - 1) t)^(-1/(p-1))`, so that `s' = -p s / ((p - 1) t) + F(x)`, a power of t in each case:
@@ -116,7 +116,7 @@ def landing(kind: str, parameter: str, horizon: Any) -> np.ndarray:
     return prefactor * np.asarray(horizon, float) ** power
 
 
-def ghost_time(mu: Any) -> np.ndarray:
+def ghost_time(mu: Any) -> np.ndarray | np.floating:
     """The time `pi / sqrt(-mu)` that the ghost of a saddle-node, mu < 0, holds a trajectory: `int dx / (x^2 - mu)`.
 
     For -mu << the square of where it comes from. Verified.
@@ -124,7 +124,7 @@ def ghost_time(mu: Any) -> np.ndarray:
     return np.pi / np.sqrt(-np.asarray(mu, float))
 
 
-def ghost(mu: Any, phase: Any = np.pi / 2) -> np.ndarray:
+def ghost(mu: Any, phase: Any = np.pi / 2) -> np.ndarray | np.floating:
     """K = s^2 in the ghost of a saddle-node, mu < 0, at `phase` = sqrt(-mu) t: 0 at the entrance, pi at the exit.
 
     `x = sqrt(-mu) cot(phase)` and `s' = -2 x s + 1` give `s = (phase / 2 - sin(2 phase) / 4) / (sqrt(-mu) sin^2(phase))`:
@@ -135,7 +135,7 @@ def ghost(mu: Any, phase: Any = np.pi / 2) -> np.ndarray:
     return ((phase / 2 - np.sin(2 * phase) / 4) / np.sin(phase) ** 2) ** 2 / -np.asarray(mu, float)
 
 
-def transient(size: Any, rate: Any, horizon: Any = np.inf) -> np.ndarray:
+def transient(size: Any, rate: Any, horizon: Any = np.inf) -> np.ndarray | np.floating:
     """`K_int = size^2 int_0^T t^2 e^(2 rate t) dt`: the decay of a small initial state answers to its own rate, rate < 0.
 
     `s = t x` with `x = size e^(rate t)`: `size^2 / (4 |rate|^3)` for T >> 1 / |rate|, `size^2 T^3 / 3` before. For a
@@ -153,7 +153,7 @@ def transient(size: Any, rate: Any, horizon: Any = np.inf) -> np.ndarray:
     return np.where(np.asarray(rate) == 0, short, long)
 
 
-def limit_cycle(parameter: str, mu: Any, horizon: Any, *, shear: Any = 0.0) -> np.ndarray:
+def limit_cycle(parameter: str, mu: Any, horizon: Any, *, shear: Any = 0.0) -> np.ndarray | np.floating:
     """K_int on the limit cycle of the Hopf normal form, mu > 0, from a start on it. Verified.
 
     - `"omega"`: the phase drifts, `s = t sqrt(mu)`: `mu T^3 / 3`, the isochron channel.
@@ -180,7 +180,7 @@ def limit_cycle(parameter: str, mu: Any, horizon: Any, *, shear: Any = 0.0) -> n
     return radius * horizon / (4 * mu) + np.asarray(shear, float) ** 2 * mu * horizon**3 * drift
 
 
-def escape_peak(mu: Any, x0: Any) -> np.ndarray:
+def escape_peak(mu: Any, x0: Any) -> np.ndarray | np.floating:
     """max of K for the bias h of a pitchfork, mu > 0, on the way from x0 to sqrt(mu): `(4 / 27) / (mu x0^2)`.
 
     h acts as a shift of x0 by h / mu, so that `s = (1 - y) sqrt(y) / (sqrt(mu) x0)` with y = x^2 / mu, which is largest at
@@ -189,7 +189,7 @@ def escape_peak(mu: Any, x0: Any) -> np.ndarray:
     return 4 / 27 / (np.asarray(mu, float) * np.asarray(x0, float) ** 2)
 
 
-def pair_participation_ratio(rho: Any) -> np.ndarray:
+def pair_participation_ratio(rho: Any) -> np.ndarray | np.floating:
     """`2 / (1 + rho^2)`: the participation ratio of a pair's channel, driven along q, where rho = |q^T q| / |q|^2.
 
     The phase runs through all values, so that the channel is `Re q Re q^T + Im q Im q^T`, of eigenvalues `(1 +- rho) |q|^2
@@ -199,7 +199,7 @@ def pair_participation_ratio(rho: Any) -> np.ndarray:
     return 2 / (1 + np.asarray(rho, float) ** 2)
 
 
-def resonance(drive: Any, rate: Any, detuning: Any = 0.0) -> np.ndarray:
+def resonance(drive: Any, rate: Any, detuning: Any = 0.0) -> np.ndarray | np.floating:
     """`K(w) = drive^2 / (rate^2 + (w - w_c)^2)`: a mode's answer to a parameter that oscillates, drive = |r| |l^T F(w)|.
 
     From `i w s = lambda s + F` with Im lambda = w_c, the critical frequency; `detuning` = w - w_c. At a stable fixed point,
@@ -208,7 +208,7 @@ def resonance(drive: Any, rate: Any, detuning: Any = 0.0) -> np.ndarray:
     return np.asarray(drive, float) ** 2 / (np.asarray(rate, float) ** 2 + np.asarray(detuning, float) ** 2)
 
 
-def free_forcing(rate: Any, horizon: Any) -> np.ndarray:
+def free_forcing(rate: Any, horizon: Any) -> np.ndarray | np.floating:
     """The largest eigenvalue of `V V^T`, `V f = int_0^t e^(rate (t - s)) f(s) ds`: a mode under any forcing, from rest.
 
     `1 / (rate^2 + w^2)` with `tan(w T) = w / rate`, pi / 2 < w T < pi; `4 T^2 / pi^2` at rate = 0. From `v'' = (rate^2 - 1 /
@@ -225,7 +225,7 @@ def free_forcing(rate: Any, horizon: Any) -> np.ndarray:
     return np.vectorize(one, otypes=[float])(rate, horizon)
 
 
-def flip_steady_state(multiplier: Any, parameter: str = "alternating") -> np.ndarray:
+def flip_steady_state(multiplier: Any, parameter: str = "alternating") -> np.ndarray | np.floating:
     """K* of the map `x -> m x + x^3 + h`, -1 < m < 0, for a bias: `"constant"`, or `"alternating"` as (-1)^k.
 
     The sum of `m^j (+-1)^j`: `1 / (1 - m)^2`, which tends to 1/4, or `1 / (1 - |m|)^2`. Verified.
@@ -236,7 +236,7 @@ def flip_steady_state(multiplier: Any, parameter: str = "alternating") -> np.nda
     return 1 / (1 - (m if parameter == "constant" else np.abs(m))) ** 2
 
 
-def map_transient(size: Any, modulus: Any) -> np.ndarray:
+def map_transient(size: Any, modulus: Any) -> np.ndarray | np.floating:
     """`sum_k s_k^2 = size^2 (1 + m^2) / (1 - m^2)^3`, m = |multiplier| < 1: a map's small initial state and its multiplier.
 
     `s_k = k m^(k-1) size`; `size^2 / (4 (1 - m)^3)` near one. For a flip's m; of a Neimark-Sacker point's (log m, angle) it
@@ -246,13 +246,13 @@ def map_transient(size: Any, modulus: Any) -> np.ndarray:
     return np.asarray(size, float) ** 2 * (1 + m**2) / (1 - m**2) ** 3
 
 
-def circle_phase(radius: Any, steps: Any) -> np.ndarray:
+def circle_phase(radius: Any, steps: Any) -> np.ndarray | np.floating:
     """`sum_k (k r)^2 = r^2 N (N + 1) (2 N + 1) / 6`: a Neimark-Sacker circle and its angle, over N steps. Verified."""
     n = np.asarray(steps, float)
     return np.asarray(radius, float) ** 2 * n * (n + 1) * (2 * n + 1) / 6
 
 
-def euler_hopf(omega: Any, dt: Any) -> np.ndarray:
+def euler_hopf(omega: Any, dt: Any) -> np.ndarray | np.floating:
     """mu at which `z' = (mu + i omega) z` is neutral under Euler steps: `(-1 + sqrt(1 - (omega dt)^2)) / dt`.
 
     From `|1 + dt (mu + i omega)| = 1`; about `-dt omega^2 / 2`, so that a map loses stability before its flow does, and NaN

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from ssntk.errors import as_array, as_scalar, is_traced
-from ssntk.models.base import AbstractStateSpaceModel, check_model, dtype_of
+from ssntk.models.base import AbstractStateSpaceModel, WithInput, check_model, dtype_of
 
 
 class EulerMap(AbstractStateSpaceModel):
@@ -72,6 +72,13 @@ class EulerMap(AbstractStateSpaceModel):
 def step_of(model: Any) -> float | None:
     """The step of a map, `None` for a model in continuous time."""
     return model.dt if isinstance(model, EulerMap) else None
+
+
+def with_input(model: AbstractStateSpaceModel, added: Float[Array, " d"]) -> Any:
+    """`model` with `added` (d,) added to whatever input it is given; a map stays one."""
+    if isinstance(model, EulerMap):
+        return eqx.tree_at(lambda m: m.model, model, WithInput(model.model, added))
+    return WithInput(model, added)
 
 
 def check_flow(model: Any, name: str = "model") -> None:

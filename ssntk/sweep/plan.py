@@ -14,15 +14,16 @@ from jaxtyping import Array, PyTree
 
 from ssntk.bifurcation.continuation import Branch, continuation, make_problem
 from ssntk.bifurcation.family import Family
-from ssntk.bifurcation.locate import KINDS
+from ssntk.bifurcation.locate import KINDS, MAP_KINDS
 from ssntk.bifurcation.side import Side, stable_side
+from ssntk.collapse.exponent import STEADY_STATE_EXPONENT
 from ssntk.dynamics.fixed_points import constant_input
-from ssntk.dynamics.integrate import Integrator
+from ssntk.dynamics.integrate import Integrator, steps_of
 from ssntk.dynamics.probe import Probe
 from ssntk.errors import NumericalError, as_array, as_choice, as_count, as_instance, as_scalar
-from ssntk.models.base import AbstractStateSpaceModel, WithInput
+from ssntk.models.base import AbstractStateSpaceModel
 from ssntk.models.ctrnn import CTRNN
-from ssntk.models.euler_map import check_flow
+from ssntk.models.euler_map import step_of, with_input
 from ssntk.models.theta import block_positions, check_blocks, theta_positions
 from ssntk.sweep.measure import Measurement, measure
 
@@ -31,7 +32,7 @@ from ssntk.sweep.measure import Measurement, measure
 class Sweep:
     """A sweep towards a bifurcation: its branch is followed, and measured at distances from it on its stable side.
 
-    - `family`: the model and its parameter. `towards`: `"saddle-node"` or `"hopf"`.
+    - `family`: the model and its parameter. `towards`: a kind of bifurcation, as `Bifurcation.kind` has it.
     - `span`: (p0, p1); the branch is followed from p0 towards p1.
     - `distances` (k,): |p - p_c|, positive, in units of the parameter. Kept in descending order.
     - `probe`: inputs and save times; an `x0` of `None` is the point's x*.
@@ -57,27 +58,34 @@ class Sweep:
     wrt: Callable[[Any], PyTree] | None = None
     of: str = "state"
     blocks: Any = None
-    integrator: Integrator = dataclasses.field(default_factory=Integrator)
+    integrator: Integrator | None = None
     step: Any = 0.05
 
     def __post_init__(self):
         as_instance(self.family, "family", Family)
         as_instance(self.probe, "probe", Probe)
-        as_instance(self.integrator, "integrator", Integrator)
-        as_choice(self.towards, "towards", KINDS)
         as_choice(self.of, "of", ("state", "readout"))
         object.__setattr__(self, "index", as_count(self.index, "index", least=0))
         model = self.family.model
-        check_flow(model, "family.model")
+        dt = step_of(model)
+        as_choice(self.towards, "towards", KINDS if dt is None else MAP_KINDS)
+        if self.integrator is not None:
+            as_instance(self.integrator, "integrator", Integrator)
+        elif dt is None:
+            object.__setattr__(self, "integrator", Integrator())
         make_problem(self.family, self.span, self.u)
         theta_positions(model, self.of, self.wrt)
         blocks = check_blocks(self.blocks)
         block_positions(model, self.of, self.wrt, blocks)
         object.__setattr__(self, "blocks", blocks or None)
-        if self.towards != "hopf" and self.probe.at_frequency(1.0) is not self.probe:
+        if STEADY_STATE_EXPONENT[self.towards] != 0 and self.probe.at_frequency(1.0) is not self.probe:
             raise ValueError(f"probe.us must have a frequency: a {self.towards} has none to give")
         rows = model.n_output if self.of == "readout" else model.n_state
-        self.probe.at_frequency(1.0).fit(model).check_mask(rows)
+        probe = self.probe.at_frequency(1.0).fit(model)
+        probe.check_mask(rows)
+        if dt is not None:
+            # A map must land on the save times.
+            steps_of(model, self.integrator, probe.ts)
         # Equal plans must be equal however they were written, so that they find their records again.
         object.__setattr__(self, "span", tuple(float(end) for end in self.span))
         object.__setattr__(self, "step", float(as_scalar(self.step, "step", positive=True)))
@@ -129,7 +137,7 @@ class Sweep:
 
     def model_at(self, parameter: float) -> AbstractStateSpaceModel:
         """The model that is measured at this parameter, its constant input included."""
-        return WithInput(self.family(parameter), self.constant())
+        return with_input(self.family(parameter), self.constant())
 
     def measure(self, side: Side, index: int) -> tuple[float, Measurement]:
         """(parameter, measurement) of the point number `index`. It depends on the plan alone, not on other points."""
@@ -152,7 +160,7 @@ class Sweep:
 
         def field(arrays: PyTree, p: Any, t: Any, x: Any, u: Any) -> Any:
             family, constant = eqx.combine(arrays, static)
-            moved = WithInput(family(p), constant)
+            moved = with_input(family(p), constant)
             return moved.vector_field(t, x, u), moved.readout(x)
 
         parts = [
@@ -166,6 +174,8 @@ class Sweep:
         ]
         if self.probe.at_frequency(1.0) is not self.probe:
             parts.append("at the frequency of the bifurcation")
+        if family.dt is not None:
+            parts.append(("map", family.dt))
         if self.blocks:
             parts.append(block_positions(model, self.of, self.wrt, self.blocks))
         digest = hashlib.sha256()

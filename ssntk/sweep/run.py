@@ -8,10 +8,11 @@ import rich.console
 import rich.progress
 
 from ssntk.bifurcation.side import Side
+from ssntk.collapse.channel import Channel
 from ssntk.errors import NumericalError, as_instance
 from ssntk.sweep.measure import Measurement
 from ssntk.sweep.plan import Sweep
-from ssntk.sweep.store import DONE, Store
+from ssntk.sweep.store import DONE, VARIABLES, Store
 
 
 def run(sweep: Sweep, store: Store, executor: Any = None, progress: bool = True) -> Store:
@@ -35,7 +36,7 @@ def run(sweep: Sweep, store: Store, executor: Any = None, progress: bool = True)
     side = sweep.side(followed)
     # Only now: a plan that leads to no bifurcation must not keep the folder from the corrected one.
     title = f"{type(model).__name__} towards a {sweep.towards}"
-    store.claim(identity, sweep.distances, model.n_state, title, tuple(sweep.blocks or ()))
+    store.claim(identity, sweep.distances, model.n_state, title, tuple(sweep.blocks or ()), sweep.family.dt)
     if branch is None:
         store.write_branch(followed, sweep.number(followed))
     missing = store.status().missing
@@ -92,7 +93,13 @@ def _record(parameter: float, measured: Measurement) -> dict[str, Any]:
         "participation_ratio": np.asarray(trajectory.participation_ratio),
         "top_share": np.asarray(trajectory.top_share),
         "trace": np.asarray(trajectory.trace),
+        **_channel_record(measured.channel),
     } | (_block_record(measured) if measured.blocks else {})
+
+
+def _channel_record(channel: Channel | None) -> dict[str, Any]:
+    names = [name.removeprefix("channel_") for name in VARIABLES if name.startswith("channel_")]
+    return {} if channel is None else {f"channel_{name}": np.asarray(getattr(channel, name)) for name in names}
 
 
 def _block_record(measured: Measurement) -> dict[str, Any]:

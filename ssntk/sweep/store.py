@@ -29,7 +29,7 @@ VARIABLES = {
     "parameter": "swept parameter",
     "distance": "|p - p_c|",
     "x_star": "fixed point, state units",
-    "jacobian_eigenvalues": "eigenvalues of df/dx, 1/time",
+    "jacobian_eigenvalues": "eigenvalues of df/dx, 1/time; of a map the multipliers",
     "ntk_eigenvalues": "eigenvalues of the trajectory kernel K_int",
     "steady_state_eigenvalues": "eigenvalues of the steady-state kernel",
     "condition_number": "of the steady-state kernel",
@@ -39,6 +39,19 @@ VARIABLES = {
     "participation_ratio": "of the trajectory kernel",
     "top_share": "of the trajectory kernel",
     "trace": "of the trajectory kernel",
+    "channel_critical_eigenvalue": "of df/dx, 1/time; of a map the multiplier",
+    "channel_share": "of the trace of the states' trajectory kernel, what lies along the critical directions",
+    "channel_oblique_share": "tr K_cc / tr K by the spectral projector; above 1 where non-normal",
+    "channel_cross_share": "what the cross terms add to the trace",
+    "channel_nonnormality": "|l| |r|",
+    "channel_drive": "|l^T F| at the critical frequency",
+    "channel_top_eigenvalue": "of the states' trajectory kernel",
+    "channel_predicted_top_eigenvalue": "of its critical part, by the master law; NaN where no method predicts it",
+    "channel_mismatch": "how far the critical part lies from its prediction, relatively",
+    "channel_departure": "how far the trajectories change the critical eigenvalue, times min(T, 1 / |Re lambda|)",
+    "channel_alignment": "|cos| of the top state direction with the critical one",
+    "channel_parameter_alignment": "|cos| of the top parameter direction with the drive's",
+    "channel_method": "what stands behind the prediction",
     "block_eigenvalues": "eigenvalues of each block's part of the trajectory kernel",
     "block_participation_ratio": "of each block's part",
     "block_channel_participation_ratio": "what the drive of the critical mode predicts of that; 0: not driven, NaN: unknown",
@@ -102,7 +115,7 @@ class Store:
             if plan["format"] != FORMAT:
                 raise StoreError(f"{self.path} has format {plan['format']}; this version reads format {FORMAT}")
             names = ("format", "hash", "title", "distances", "n_state", "versions")
-            return {name: plan[name] for name in names} | {"blocks": plan.get("blocks", [])}
+            return {name: plan[name] for name in names} | {"blocks": plan.get("blocks", []), "dt": plan.get("dt")}
         except FileNotFoundError as error:
             raise StoreError(f"{self.path} holds no sweep") from error
         except (ValueError, KeyError, TypeError) as error:
@@ -121,14 +134,25 @@ class Store:
             )
         return False
 
-    def claim(self, plan_hash: str, distances: np.ndarray, n_state: int, title: str, blocks: tuple[str, ...] = ()) -> None:
-        """Make this the store of a plan, or check that it is; `StoreError` where it holds another plan."""
+    def claim(
+        self,
+        plan_hash: str,
+        distances: np.ndarray,
+        n_state: int,
+        title: str,
+        blocks: tuple[str, ...] = (),
+        dt: float | None = None,
+    ) -> None:
+        """Make this the store of a plan, or check that it is; `StoreError` where it holds another plan.
+
+        `dt`: the step of a map, `None` for a flow.
+        """
         (self.path / "points").mkdir(parents=True, exist_ok=True)
         if self.check(plan_hash):
             return
         versions = {name: importlib.metadata.version(name) for name in ("ssntk", "jax", "diffrax", "equinox", "numpy")}
         plan = {"format": FORMAT, "hash": plan_hash, "title": title, "distances": distances.tolist(), "n_state": n_state}
-        _write(self._plan_file, json.dumps(plan | {"blocks": blocks, "versions": versions}, indent=1).encode())
+        _write(self._plan_file, json.dumps(plan | {"blocks": blocks, "dt": dt, "versions": versions}, indent=1).encode())
 
     def write_branch(self, branch: Branch, number: int) -> None:
         """Keep the branch, and which of its bifurcations is swept towards, atomically."""
@@ -213,9 +237,11 @@ class Store:
                 continue
             if name == "status":
                 out[name] = np.asarray([str(record["status"]) for record in records])
+            elif name == "channel_method":
+                out[name] = np.asarray([str(record.get(name, "")) for record in records])
             elif name not in out:
                 # A flag is a number here, so that a failed point can be NaN.
-                dtype = complex if name == "jacobian_eigenvalues" else float
+                dtype = complex if name in ("jacobian_eigenvalues", "channel_critical_eigenvalue") else float
                 nothing = np.full(shapes.get(name, ()), np.nan)
                 out[name] = np.stack([np.asarray(record.get(name, nothing), dtype) for record in records])
         return out

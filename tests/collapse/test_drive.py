@@ -10,7 +10,6 @@ from helpers import Leaky
 
 import ssntk
 from ssntk.collapse.drive import channel_participation_ratio, critical_drive
-
 from ssntk.models.theta import theta_positions
 
 
