@@ -62,6 +62,14 @@ def test_spectrum_eigenvalues_and_kernel():
     np.testing.assert_allclose(drawn.get_data(), [[-1.0, -1.0], [2.0, -2.0]])
     image = ssntk.plot.kernel(jnp.eye(3)).get_images()[0]
     np.testing.assert_array_equal(image.get_array(), np.eye(3))
+    # Over time: two inputs, three times, two coordinates.
+    rows = np.random.default_rng(0).normal(size=(2, 3, 2, 5))
+    flat = rows.reshape(12, 5)
+    ax = ssntk.plot.kernel(flat @ flat.T, ts=[0.0, 1.0, 3.0], n_batch=2)
+    expected = np.einsum("btip,bsip->ts", rows, rows) / 2
+    np.testing.assert_allclose(np.asarray(ax.collections[0].get_array()).reshape(3, 3), expected)
+    with pytest.raises(ValueError, match="n_batch T"):
+        ssntk.plot.kernel(np.eye(7), ts=[0.0, 1.0, 3.0])
     with pytest.raises(ValueError, match="values must have shape"):
         ssntk.plot.eigenvalues(np.zeros((2, 2, 2)))
 
@@ -79,8 +87,15 @@ def test_collapse_draws_what_the_store_holds(tmp_path):
     with pytest.raises(ssntk.StoreError, match="holds no"):
         ssntk.plot.collapse(store)
     axes = ssntk.plot.collapse(ssntk.run(sweep, store, progress=False))
-    assert axes.shape == (5,)
+    assert axes.shape == (7,)
     top = next(line for line in axes[3].get_lines() if str(line.get_label()).startswith("largest"))
     distance, values = top.get_data()
     np.testing.assert_allclose(values, 1 / (4 * np.asarray(distance)), rtol=1e-6)
     assert "slope -1.000" in str(top.get_label())
+    # At rest at x*, the critical mode is all there is: measured and predicted are one: T^3 g(|lambda| T), by the trapezoid rule.
+    drawn = lines(axes[5])
+    predicted = ssntk.laws.channel(1.0, -2 * np.sqrt(np.asarray(distance)), 5.0)
+    for label in ("measured, the whole kernel", "critical mode alone, master law"):
+        np.testing.assert_allclose(drawn[label].get_ydata(), predicted, rtol=0.02)
+    for label in ("share along the critical direction", "alignment in state space"):
+        np.testing.assert_allclose(lines(axes[6])[label].get_ydata(), 1.0, rtol=1e-9)

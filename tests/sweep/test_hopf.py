@@ -82,8 +82,8 @@ def test_the_shown_network_in_record_and_figure(tmp_path):
     assert data.block_eigenvalues.dims == ("point", "block", "row")
 
     axes = ssntk.plot.collapse(store)
-    assert len(axes) == 7
-    drawn = {line.get_label(): line.get_ydata() for line in axes[6].get_lines()}
+    assert len(axes) == 9
+    drawn = {line.get_label(): line.get_ydata() for line in axes[8].get_lines()}
     (label,) = (label for label in drawn if label.startswith("weight; its top two modes"))
     np.testing.assert_allclose(drawn[label], data.block_participation_ratio.sel(block="weight"))
     assert f"{float(weight.block_top_two_share):.4f}" in label
