@@ -146,28 +146,24 @@ def kernel(matrix: Any, ax: Axes | None = None, *, ts: Any = None, n_batch: int 
     With the save times `ts` (T,) over time: `K(t, t')` summed over coordinates, and averaged over `n_batch` inputs.
     """
     shown = np.asarray(as_array(matrix, "matrix", ("rows", "others")))
-    if ts is not None:
-        times = np.asarray(as_array(ts, "ts", ("T",)))
-        if shown.shape[0] != shown.shape[1] or shown.shape[0] % (n_batch * times.size):
-            raise ValueError(
-                f"matrix must be square, with n_batch T = {n_batch * times.size} times n rows, got {shown.shape}"
-            )
-        shown = np.einsum("btibsi->ts", shown.reshape(2 * (n_batch, times.size, shown.shape[0] // (n_batch * times.size))))
-        shown = shown / n_batch
+    times = None if ts is None else np.asarray(as_array(ts, "ts", ("T",)))
+    if times is not None:
+        count = n_batch * times.size
+        if shown.shape[0] != shown.shape[1] or shown.shape[0] % count:
+            raise ValueError(f"matrix must be square, with n_batch T = {count} times n rows, got {shown.shape}")
+        split = shown.reshape(2 * (n_batch, times.size, shown.shape[0] // count))
+        shown = np.einsum("btibsi->ts", split) / n_batch
     ax = _axes(ax)
     limit = float(np.abs(shown).max()) or 1.0
     how: dict[str, Any] = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
-    if ts is not None:
+    if times is None:
+        image = ax.imshow(shown, interpolation="nearest", **how)
+    else:
         image = ax.pcolormesh(times, times, shown, shading="nearest", rasterized=True, **how)
         ax.set_aspect("equal")
-        ax.figure.colorbar(image, ax=ax, label="K(t, t')")
-        ax.set_xlabel("time t'")
-        ax.set_ylabel("time t")
-        return ax
-    image = ax.imshow(shown, interpolation="nearest", **how)
-    ax.figure.colorbar(image, ax=ax, label="K")
-    ax.set_xlabel("row (input, time, coordinate)")
-    ax.set_ylabel("row (input, time, coordinate)")
+    ax.figure.colorbar(image, ax=ax, label="K" if times is None else "K(t, t')")
+    ax.set_xlabel("row (input, time, coordinate)" if times is None else "time t'")
+    ax.set_ylabel("row (input, time, coordinate)" if times is None else "time t")
     return ax
 
 

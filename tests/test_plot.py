@@ -92,7 +92,7 @@ def test_collapse_draws_what_the_store_holds(tmp_path):
     distance, values = top.get_data()
     np.testing.assert_allclose(values, 1 / (4 * np.asarray(distance)), rtol=1e-6)
     assert "slope -1.000" in str(top.get_label())
-    # At rest at x*, the critical mode is all there is: measured and predicted are one: T^3 g(|lambda| T), by the trapezoid rule.
+    # At rest at x* the critical mode is all there is: measured and predicted are T^3 g(|lambda| T), by the trapezoid rule.
     drawn = lines(axes[5])
     predicted = ssntk.laws.channel(1.0, -2 * np.sqrt(np.asarray(distance)), 5.0)
     for label in ("measured, the whole kernel", "critical mode alone, master law"):

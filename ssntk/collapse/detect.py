@@ -266,7 +266,7 @@ def _resonance(a: np.ndarray) -> np.ndarray:
 
 def _transient(a: np.ndarray) -> np.ndarray:
     """int_0^1 x^2 e^(-2 a x) dx: a mode that decays freely."""
-    return laws.transient(1.0, -a, 1.0)
+    return np.asarray(laws.transient(1.0, -a, 1.0))
 
 
 def _regressions(
@@ -277,50 +277,59 @@ def _regressions(
     The noise is relative and in y. Data are log y, so that densities of different powers and coordinates can be compared.
     """
     u, length = y / y.max(), float(np.ptp(p))
-    design = np.stack([np.ones_like(u), *(u**power for power in powers)], axis=1)
-    out = []
-    first = np.polyfit(u ** powers[0], p, 1)[0]
+    terms = np.stack([u**power for power in powers], axis=1)
     # The first term alone would reach over the window, from the bifurcation to its first point.
-    lead = p[0] - p[-1]
+    lead = float(p[0] - p[-1])
+    start = powers[0] * np.polyfit(terms[:, 0], p, 1)[0] * terms[:, 0]
+    out = []
     for size in SIZES[1::2] if quick else SIZES:
         prior = np.array([10 * length, LEAD * length, *(size * length for _ in powers[1:])])
         for noise in NOISE[1::3] if quick else NOISE:
-            slope = powers[0] * first * u ** powers[0]
+            slope, found, changed = start, None, 0.0
+            # The noise of p follows from the series' own slope, dp / d log y, whose logarithms make it a density of log y.
             for _ in range(4):
                 spread = np.maximum(noise * np.abs(slope), 1e-13 * np.abs(p).max())
-                left, values, right = np.linalg.svd(design * prior / spread[:, None], full_matrices=False)
-                residual = (p - p[-1] - design[:, 1] * lead) / spread
-                seen = left.T @ residual
-                evidence = (
-                    -0.5 * (residual @ residual - seen @ seen + np.sum(seen**2 / (1 + values**2)))
-                    - np.log(spread).sum()
-                    - 0.5 * np.log1p(values**2).sum()
-                    + np.log(np.abs(slope)).sum()
-                )
-                mean = prior * (right.T @ (values / (1 + values**2) * seen))
-                mean[1] += lead
-                moved = design[:, 1:] * powers @ mean[1:]
+                changed = float(np.log(np.abs(slope)).sum())
+                found = _posterior(terms, prior, lead, p - p[-1], spread)
+                moved = terms * powers @ found.mean[1:]
                 # A series that turns back within the data says nothing of their noise there.
                 slope = np.where(moved * moved[-1] > 0, moved, slope)
-            # A direction that the data do not reach keeps its prior.
-            narrowed = np.sum(right**2 / (1 + values**2)[:, None], axis=0) + np.maximum(1 - np.sum(right**2, axis=0), 0.0)
-            variance = prior[0] ** 2 * narrowed[0]
-            above = (mean[1] / lead - LEAST) * abs(lead) / (prior[1] * narrowed[1] ** 0.5)
-            evidence += scipy.stats.norm.logcdf(above) - scipy.stats.norm.logcdf((1 - LEAST) / LEAD)
-            # The change of the parameter over a unit of the rate, from the bifurcation to the last point.
-            steep = mean[0] / max(float(y[-1]), 1.0)
-            variance += (left_out[0] * mean[0]) ** 2 + (left_out[1] * steep) ** 2
+            assert found is not None
+            gap = found.mean[0]
+            above = (found.mean[1] / lead - LEAST) * abs(lead) / found.deviation[1]
+            evidence = (
+                changed + found.evidence + scipy.stats.norm.logcdf(above) - scipy.stats.norm.logcdf((1 - LEAST) / LEAD)
+            )
+            # Over a unit of the rate the parameter changes by this much, from the bifurcation to the last point.
+            steep = gap / max(float(y[-1]), 1.0)
+            deviation = np.linalg.norm([found.deviation[0], left_out[0] * gap, left_out[1] * steep])
             out.append(
-                _Estimate(
-                    float(evidence),
-                    float(mean[0] + p[-1]),
-                    float(variance**0.5),
-                    float(noise),
-                    max(len(p) - 3, 1),
-                    float(y[-1]),
-                )
+                _Estimate(float(evidence), float(gap + p[-1]), float(deviation), noise, max(len(p) - 3, 1), float(y[-1]))
             )
     return out
+
+
+class _Posterior(NamedTuple):
+    """Mean and standard deviation of the coefficients, the constant's first, and the log evidence of the data."""
+
+    mean: np.ndarray
+    deviation: np.ndarray
+    evidence: float
+
+
+def _posterior(terms: np.ndarray, prior: np.ndarray, lead: float, data: np.ndarray, spread: np.ndarray) -> _Posterior:
+    """Of a linear model: coefficients are independent, of deviations `prior` about zero, the first term's about `lead`."""
+    design = np.concatenate([np.ones((len(data), 1)), terms], axis=1)
+    left, values, right = np.linalg.svd(design * prior / spread[:, None], full_matrices=False)
+    residual = (data - terms[:, 0] * lead) / spread
+    seen = left.T @ residual
+    missed = residual @ residual - seen @ seen + np.sum(seen**2 / (1 + values**2))
+    mean = prior * (right.T @ (values / (1 + values**2) * seen))
+    mean[1] += lead
+    # A direction that the data do not reach keeps its prior.
+    narrowed = np.sum(right**2 / (1 + values**2)[:, None], axis=0) + np.maximum(1 - np.sum(right**2, axis=0), 0.0)
+    evidence = -0.5 * missed - np.log(spread).sum() - 0.5 * np.log1p(values**2).sum()
+    return _Posterior(mean, prior * narrowed**0.5, float(evidence))
 
 
 def _mixture(windows: list[list[_Estimate]], p: np.ndarray) -> tuple[float, tuple[float, float], float]:
@@ -352,7 +361,9 @@ def _mixture(windows: list[list[_Estimate]], p: np.ndarray) -> tuple[float, tupl
             inside = scipy.stats.t.cdf(x, freedom, beyond, deviation) - before
             return float(np.sum(truncated * inside / (1 - before))) - q
 
-        return scipy.optimize.brentq(short, 0.0, float((np.maximum(beyond, 0) + 1e3 * deviation).max()), xtol=1e-14)
+        most = float((np.maximum(beyond, 0) + 1e3 * deviation).max())
+        root: Any = scipy.optimize.brentq(short, 0.0, most, xtol=1e-12 * most)
+        return float(root)
 
     low, middle, high = (float(p[-1] + way * quantile(q)) for q in (0.025, 0.5, 0.975))
     return middle, (min(low, high), max(low, high)), float(np.exp(weight @ np.log(noise)))

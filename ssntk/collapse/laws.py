@@ -219,8 +219,8 @@ def free_forcing(rate: Any, horizon: Any) -> np.ndarray | np.floating:
         if not rate <= 0 < horizon:
             raise ValueError("rate must not be positive, and horizon must be")
         # sin(w T) rate = w cos(w T), in units of T.
-        w = scipy.optimize.brentq(lambda w: rate * horizon * np.sin(w) - w * np.cos(w), np.pi / 2, np.pi) / horizon
-        return 1 / (rate**2 + w**2)
+        root: Any = scipy.optimize.brentq(lambda w: rate * horizon * np.sin(w) - w * np.cos(w), np.pi / 2, np.pi)
+        return 1 / (rate**2 + (root / horizon) ** 2)
 
     return np.vectorize(one, otypes=[float])(rate, horizon)
 

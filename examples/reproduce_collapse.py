@@ -1,0 +1,159 @@
+# %% [markdown]
+# # Does the kernel collapse at every bifurcation, and to how many modes?
+#
+# The claims of Hazelden and Shea-Brown (arXiv:2605.12763), tried on random recurrent networks that nobody picked: rank one
+# at folds, transcriticals, pitchforks and flips, rank two at Hopf and Neimark-Sacker points. Each network is put at two
+# distances from its bifurcation, and measured beside what the critical mode alone predicts. The seeds are 0, 1, 2 and so on,
+# those whose state loses its stability in the way that is asked about.
+
+# %%
+import argparse
+import pathlib
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import matplotlib.pyplot as plt
+import numpy as np
+
+import ssntk
+
+jax.config.update("jax_enable_x64", True)
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--out", default="results", help="the folder of the figure")
+parser.add_argument("--units", type=int, default=32, help="n")
+parser.add_argument("--seeds", type=int, default=10, help="networks of each kind")
+arguments = parser.parse_args()
+N, DT = arguments.units, 1.0
+DISTANCES = (1e-1, 1e-2, 1e-3)
+
+
+# %% At rest at x = 0 the Jacobian is gain W - 1: which network, and the gain at which it loses its stability
+def linear(kind, seed):
+    """(W, critical gain, critical frequency) of a random network that loses its stability as asked, or None."""
+    weight = np.asarray(jr.normal(jr.key(seed), (N, N))) / N**0.5
+    if kind in ("transcritical", "pitchfork", "hopf"):
+        values = np.linalg.eigvals(weight)
+        top = values[np.argmax(values.real)]
+        right = (top.imag != 0) == (kind == "hopf")
+        return (weight, 1 / top.real, abs(top.imag) / top.real) if right and top.real > 0 else None
+    # The map x -> gain W tanh(x): the multipliers are those of gain W. A flip needs a negative one outermost.
+    values = np.linalg.eigvals(weight if kind == "neimark-sacker" else weight - 0.6 * np.eye(N))
+    top = values[np.argmax(np.abs(values))]
+    if kind == "flip":
+        weight = weight - 0.6 * np.eye(N)
+    right = (top.imag != 0 and abs(np.angle(top)) < 3) if kind == "neimark-sacker" else (top.imag == 0 and top.real < 0)
+    return (weight, 1 / abs(top), abs(np.angle(top))) if right else None
+
+
+def tilted(x):
+    """tanh with a curvature at zero, which makes a transcritical of what symmetry would make a pitchfork."""
+    return jnp.tanh(x) + 0.3 * jnp.tanh(x) ** 2
+
+
+def at_rest(kind, seed):
+    """A function from distance to (model, probe, wrt) for a network at x = 0, or None."""
+    found = linear(kind, seed)
+    if found is None:
+        return None
+    weight, critical, frequency = found
+    activation = tilted if kind == "transcritical" else jnp.tanh
+    discrete = kind in ("flip", "neimark-sacker")
+    # Inputs at the critical frequency, weak enough for the network to answer in proportion; none where it is zero.
+    direction = np.asarray(jr.normal(jr.key(seed + 10_000), (N, 1)))
+    us = None if frequency == 0 else ssntk.Sinusoid([[1e-6]], frequency, np.pi / 2)
+    ts = np.arange(0.0, 601.0, 3.0) if discrete else np.linspace(0.0, 600.0, 151)
+
+    def at(distance):
+        model = ssntk.CTRNN.from_weights(weight, direction, gain=critical * (1 - distance), activation=activation)
+        # What is driven: recurrent weights by an oscillation, biases by a constant.
+        wrt = (lambda m: m.bias) if frequency == 0 else (lambda m: m.weight)
+        return ssntk.EulerMap(model, DT) if discrete else model, ssntk.Probe(ts, us, jnp.zeros(N)), jnp.zeros(N), wrt
+
+    return at
+
+
+def at_a_fold(seed):
+    """The same towards the fold of a network under a constant input, whose biases and weights are all driven."""
+    family = ssntk.Family.input(ssntk.CTRNN(N, 1, 1, gain=1.5, key=jr.key(seed)), [1.0])
+    probe = ssntk.Probe(np.linspace(0.0, 600.0, 61))
+    sweep = ssntk.Sweep(family, towards="saddle-node", span=(-4.0, 4.0), distances=DISTANCES, probe=probe)
+    try:
+        side = sweep.side(sweep.follow())
+        side.at_distance(max(DISTANCES))
+    except ssntk.NumericalError:
+        return None
+
+    def at(distance):
+        parameter, x = side.at_distance(distance)
+        placed = eqx.tree_at(lambda p: p.x0, probe, jnp.asarray(x), is_leaf=lambda leaf: leaf is None)
+        return sweep.model_at(parameter), placed, x, None
+
+    return at
+
+
+# %% Measured and predicted, side by side
+KINDS = ("saddle-node", "transcritical", "pitchfork", "flip", "hopf", "neimark-sacker")
+RANK = dict.fromkeys(KINDS[:4], 1) | dict.fromkeys(KINDS[4:], 2)
+table = {}
+for kind in KINDS:
+    rows, seed = [], 0
+    while len(rows) < arguments.seeds and seed < 1000:
+        at = at_a_fold(seed) if kind == "saddle-node" else at_rest(kind, seed)
+        seed += 1
+        if at is None:
+            continue
+        row = []
+        for distance in DISTANCES:
+            model, probe, x, wrt = at(distance)
+            integrator = None if isinstance(model, ssntk.EulerMap) else ssntk.Integrator(dt=0.5)
+            how = {"wrt": wrt, "integrator": integrator}
+            u = [0.0] if model.n_input else None
+            # At a fold the mode that is meant is the one whose eigenvalue goes to zero, not the fastest growing one.
+            near = 0.0 if kind == "saddle-node" else None
+            channel = ssntk.bifurcation_channel(model, probe, x, u=u, eigenvalues=near, throw=False, **how)
+            spectrum = ssntk.ntk_spectrum(model, probe, weights="trapezoid", k=4, memory=4e9, exact=True, **how)
+            row.append(
+                (
+                    float(spectrum.share(RANK[kind])),
+                    float(spectrum.participation_ratio),
+                    channel.share,
+                    channel.predicted_top_eigenvalue / channel.top_eigenvalue,
+                    channel.alignment,
+                )
+            )
+        rows.append(row)
+    table[kind] = np.array(rows)
+    share, ratio, part, law, alignment = np.median(table[kind][:, -1], axis=0)
+    worst = table[kind][:, -1, 0].min()
+    print(
+        f"{kind:<15} {len(rows)} networks: top {RANK[kind]} hold {share:.4f} (worst {worst:.4f}) of the trace, PR {ratio:.3f}, "
+        f"critical mode {part:.4f}, predicted / measured {law:.4f}, alignment {alignment:.5f}"
+    )
+
+# %%
+figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained", sharex=True)
+for i, kind in enumerate(KINDS):
+    style = {"marker": "os^vDP"[i], "label": f"{kind} (rank {RANK[kind]})", "capsize": 2, "linewidth": 1}
+    for ax, column in zip(axes, (0, 1), strict=True):
+        values = table[kind][:, :, column]
+        values = 1 - values if column == 0 else values
+        low, middle, high = np.percentile(values, [10, 50, 90], axis=0)
+        offset = np.asarray(DISTANCES) * 1.06 ** (i - 2.5)
+        ax.errorbar(offset, middle, np.maximum([middle - low, high - middle], 0), **style)
+axes[0].set_yscale("log")
+axes[0].set_ylabel("1 $-$ share of the top one or two modes")
+axes[1].axhline(1, color="#BBBBBB", linewidth=0.8, zorder=0)
+axes[1].axhline(2, color="#BBBBBB", linewidth=0.8, zorder=0)
+axes[1].set_ylabel("participation ratio")
+axes[0].legend(frameon=False, fontsize="small")
+for ax in axes:
+    ax.set_xscale("log")
+    ax.invert_xaxis()
+    ax.set_xlabel("relative distance from the bifurcation")
+    ax.spines[["top", "right"]].set_visible(False)
+out = pathlib.Path(arguments.out) / "reproduce_collapse.png"
+out.parent.mkdir(parents=True, exist_ok=True)
+figure.savefig(out, dpi=110)
+print(out)
