@@ -128,7 +128,7 @@ for kind in KINDS:
     share, ratio, part, law, alignment = np.median(table[kind][:, -1], axis=0)
     worst = table[kind][:, -1, 0].min()
     print(
-        f"{kind:<15} {len(rows)} networks: top {RANK[kind]} hold {share:.4f} (worst {worst:.4f}) of the trace, PR {ratio:.3f}, "
+        f"{kind:<15} {len(rows)} networks: top {RANK[kind]} hold {share:.4f} (worst {worst:.4f}) of the trace, PR {ratio:.2f}, "
         f"critical mode {part:.4f}, predicted / measured {law:.4f}, alignment {alignment:.5f}"
     )
 

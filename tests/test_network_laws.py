@@ -31,7 +31,7 @@ def first_fold(n):
     raise AssertionError("no network with a fold")
 
 
-@pytest.mark.parametrize("n", [20, 50, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n", [20, *(pytest.param(n, marks=pytest.mark.slow) for n in (50, 100))])
 def test_random_networks_near_a_fold(n):
     sweep, side = first_fold(n)
     rows = []

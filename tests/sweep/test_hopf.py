@@ -93,6 +93,7 @@ def test_the_shown_network_in_record_and_figure(tmp_path):
     ssntk.plot.plt.close(axes[0].figure)
 
 
+@pytest.mark.slow
 def test_ten_networks_that_nobody_picked():
     measured = 0
     for seed in range(1000, 1100):

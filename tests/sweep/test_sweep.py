@@ -38,6 +38,7 @@ def asymptotic_exponents(sweep):
     return [measured_exponent(sweep.distances, np.array(tops), next_order=order) for order in (None, 0.5)]
 
 
+@pytest.mark.slow
 def test_slope_law_on_ten_seeds_that_nobody_picked():
     distances, measured = np.geomspace(1e-4, 1e-7, 5), {}
     for seed in range(1000, 1100):
@@ -69,6 +70,7 @@ def test_the_shown_network(tmp_path):
     assert abs(slope + 1) < 0.01
 
 
+@pytest.mark.slow
 def test_the_trained_network_slope_law():
     model = flip_flop()
     for x in ssntk.find_fixed_points(model).x[:4]:
