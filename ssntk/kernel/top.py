@@ -97,6 +97,8 @@ def _lanczos(block: Any, total: int, k: int, dtype: np.dtype) -> tuple[np.ndarra
     try:
         values, vectors = scipy.sparse.linalg.eigsh(operator, k=k, which="LA", v0=start)
     except scipy.sparse.linalg.ArpackError as error:
+        if not block(start.reshape(1, -1)).any():
+            raise NumericalError("the kernel is zero to rounding: it has no top eigenvalues") from error
         raise NumericalError(f"the top eigenvalues did not converge: {error}") from error
     return np.maximum(values[::-1], 0.0), vectors[:, ::-1]
 
