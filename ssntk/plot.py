@@ -11,7 +11,7 @@ from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, NullLocat
 from ssntk.bifurcation.continuation import Branch
 from ssntk.bifurcation.diagram import Diagram
 from ssntk.collapse.exponent import CHANNEL_MODES, STEADY_STATE_EXPONENT, fitted_decades, measured_exponent
-from ssntk.errors import as_array
+from ssntk.errors import as_array, as_count
 from ssntk.kernel.spectrum import Spectrum
 from ssntk.sweep.store import DONE, Store, StoreError
 
@@ -148,6 +148,7 @@ def kernel(matrix: Any, ax: Axes | None = None, *, ts: Any = None, n_batch: int 
     shown = np.asarray(as_array(matrix, "matrix", ("rows", "others")))
     times = None if ts is None else np.asarray(as_array(ts, "ts", ("T",)))
     if times is not None:
+        n_batch = as_count(n_batch, "n_batch")
         count = n_batch * times.size
         if shown.shape[0] != shown.shape[1] or shown.shape[0] % count:
             raise ValueError(f"matrix must be square, with n_batch T = {count} times n rows, got {shown.shape}")

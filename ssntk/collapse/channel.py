@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Complex, PyTree
 
 from ssntk.dynamics.fixed_points import check_fixed_point
 from ssntk.dynamics.integrate import Integrator
@@ -107,7 +107,7 @@ def bifurcation_channel(
     - `x_star`: (n,), a fixed point under the constant input `u` (d,); default: the probe's own where that is one constant
       input, else zero.
     - `eigenvalues`: the critical eigenvalue of df/dx (a map: the multiplier), or a pair of them; the nearest is taken.
-      Default: the fastest growing.
+      Default: the fastest growing. Of a repeated one a single direction is taken.
     - `wrt`, `integrator`: as in [`parameter_jacobian`][].
     - `throw`: whether to raise where no method holds, or to return what was measured with `method="none"`.
 
@@ -136,10 +136,18 @@ def channel_of(recorded: Rows, rows: np.ndarray, mode: Mode) -> Channel:
     right, left, value = mode.right, mode.left, complex(mode.value)
     dt, ts, n = step_of(recorded.replay.model), np.asarray(recorded.replay.probe.ts), len(right)
     scale = float(np.abs(rows).max(initial=0.0))
-    if not 0 < scale < np.inf:
+    if scale == 0:
         raise NumericalError("nothing answers to theta along these trajectories: their kernel is zero")
-    rows = rows.reshape(-1, n, rows.shape[-1])
+    nonnormality = float(np.linalg.norm(left.astype(complex)))
+    if nonnormality > np.finfo(rows.dtype).eps ** (-1 / 3):
+        raise NumericalError(f"the eigenvalue {value:.6g} is nearly defective: |l||r| = {nonnormality:.3g}")
+    # In double precision and in units of the largest entry, so that squares neither vanish nor overflow.
+    rows = np.asarray(rows, float).reshape(-1, n, rows.shape[-1]) / scale
     drives, predicted, shift = _predict(mode, recorded)
+    predicted = {name: coordinate.astype(complex) / scale for name, coordinate in predicted.items()}
+    drives = drives.astype(complex)
+    if not all(np.isfinite(part).all() for part in (rows, drives, *predicted.values())):
+        raise NumericalError("the answer to theta along these trajectories, or its prediction, is not finite")
 
     # What spans the critical directions, and the parts of J in their coordinates: (B T, k, p) with k = 1, of a pair 2.
     span = right.real[:, None] if value.imag == 0 else np.stack([right.real, -right.imag], axis=1)
@@ -161,10 +169,14 @@ def channel_of(recorded: Rows, rows: np.ndarray, mode: Mode) -> Channel:
         name: _square(guess - critical) ** 0.5 / size if size > nothing else float(_square(guess) ** 0.5 > nothing)
         for name, guess in parts.items()
     }
-    values, lefts, rights = _top(rows.reshape(-1, rows.shape[-1]))
+    top, lefts, rights = _top(rows.reshape(-1, rows.shape[-1]))
     state = np.linalg.svd(lefts.reshape(-1, n), full_matrices=False)[2][0]
     alignment = float(np.linalg.norm(basis.T @ state))
     method, reason = _method(off, alignment)
+    law = _top(parts[method].reshape(-1, rows.shape[-1]))[0] if method in parts else np.nan
+    unit = scale * scale
+    if not 0 < unit * top < np.inf:
+        raise NumericalError(f"the kernel's largest eigenvalue, about {scale:.3g} squared, is beyond the range of numbers")
     drive_basis = np.linalg.svd(np.concatenate([drives.real, drives.imag]), full_matrices=False)[2]
     return Channel(
         kind="real" if value.imag == 0 else "pair",
@@ -175,10 +187,10 @@ def channel_of(recorded: Rows, rows: np.ndarray, mode: Mode) -> Channel:
         share=_square(inside) / total,
         oblique_share=size**2 / total,
         cross_share=2 * (float(np.sum(inside * critical)) - size**2) / total,
-        nonnormality=float(np.linalg.norm(left)),
+        nonnormality=nonnormality,
         drive=float(np.linalg.norm(drives)),
-        top_eigenvalue=values,
-        predicted_top_eigenvalue=_top(parts[method].reshape(-1, rows.shape[-1]))[0] if method in parts else np.nan,
+        top_eigenvalue=top * unit,
+        predicted_top_eigenvalue=law * unit,
         method=method,
         reason=reason,
         mismatch=off[method] if method in off else min(off.values()),
@@ -259,10 +271,12 @@ def _carried(replay: Replay, mode: Mode) -> tuple[Array, Array, Array]:
             real, imag = (jax.jvp(lambda x: velocity(t, x), (x,), (part,))[1] for part in (mode.right.real, mode.right.imag))
             return mode.left @ jax.lax.complex(real, imag)
 
+        def window(t: Array) -> Array:
+            return (1 - jnp.cos(2 * jnp.pi * (t - ts[0]) / horizon)) / horizon
+
         def turning(t: Array) -> Array:
-            since = t - ts[0]
-            window = (1 - jnp.cos(2 * jnp.pi * since / horizon)) / horizon
-            return jax.lax.complex(window * jnp.cos(mode.frequency * since), -window * jnp.sin(mode.frequency * since))
+            phase = mode.frequency * (t - ts[0])
+            return jax.lax.complex(jnp.cos(phase), -jnp.sin(phase))
 
         def step(i: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
             coordinates, total = carry
@@ -270,7 +284,7 @@ def _carried(replay: Replay, mode: Mode) -> tuple[Array, Array, Array]:
             if dt is not None:
                 rates, pushed, length = jnp.stack([mode.value, local(t, x)]), forced(t, x), h.astype(mode.left.dtype)
                 moved = coordinates + length * (rates[:, None] * coordinates + pushed[None])
-                return moved, total + length * turning(t) * pushed
+                return moved, total + length * window(t).astype(length.dtype) * turning(t) * pushed
             y, s = track.states[i + 1], jnp.asarray(_NODES, t.dtype)[:, None]
             begin, end = velocity(t, x)[None], velocity(t + h, y)[None]
             # Cubic Hermite.
@@ -279,12 +293,16 @@ def _carried(replay: Replay, mode: Mode) -> tuple[Array, Array, Array]:
             times = t + h * s[:, 0]
             pushed = jax.vmap(forced)(times, states)
             rates = jnp.stack([jnp.full(3, mode.value), jax.vmap(local)(times, states)])
-            weights = (h * jnp.asarray(_WEIGHTS, t.dtype)).astype(mode.left.dtype)
-            # int lambda from a node to the end of the step, lambda being the parabola through the nodes.
-            left = rates @ (h * jnp.asarray(_LEFT.T, t.dtype)).astype(mode.left.dtype)
-            gained = (weights[None] * jnp.exp(left)) @ pushed
-            turned = weights * jax.vmap(turning)(times)
-            return jnp.exp(rates @ weights)[:, None] * coordinates + gained, total + turned @ pushed
+            # int lambda over the step, and from a node to its end, lambda being the parabola through the nodes.
+            whole = rates @ (h * jnp.asarray(_WEIGHTS, t.dtype)).astype(rates.dtype)
+            left = rates @ (h * jnp.asarray(_LEFT.T, t.dtype)).astype(rates.dtype)
+            # What a rate that is not constant adds to the exponential of its average.
+            uneven = jnp.exp(left - whole[:, None] * (1 - s[None, :, 0]).astype(rates.dtype))
+            gained = (h.astype(rates.dtype) * _exponential_weights(whole) * uneven) @ pushed
+            # exp(-i w t) as what turns back from the end of the step.
+            swept = jax.lax.complex(jnp.zeros_like(h), mode.frequency * h)
+            turned = (h * window(times)).astype(rates.dtype) * turning(t + h) * _exponential_weights(swept[None])[0]
+            return jnp.exp(whole)[:, None] * coordinates + gained, total + turned @ pushed
 
         def interval(carry: tuple[Array, Array], ends: Array) -> tuple[tuple[Array, Array], Array]:
             carry = jax.lax.fori_loop(ends[0], ends[1], step, carry)
@@ -301,6 +319,21 @@ def _carried(replay: Replay, mode: Mode) -> tuple[Array, Array, Array]:
     return jax.lax.map(one, jnp.arange(replay.probe.n_batch))
 
 
+def _exponential_weights(z: Complex[Array, " k"]) -> Complex[Array, "k 3"]:
+    """int_0^1 e^(z (1 - s)) P(s) ds as weights of a parabola P's values at the nodes: exact, however large z is."""
+    nodes = jnp.asarray(_NODES, z.real.dtype).astype(z.dtype)
+    small = jnp.abs(z) < 0.5
+    safe = jnp.where(small, jnp.ones_like(z), z)
+    # The moments of 1, s and s^2, by parts.
+    moments = [jnp.expm1(safe) / safe]
+    for power in (1, 2):
+        moments.append((power * moments[-1] - 1) / safe)
+    exact = jnp.stack(moments, axis=1) @ jnp.asarray(_TO_PARABOLA, z.real.dtype).astype(z.dtype)
+    # Of Gauss' rule the error is of order z^6 / 2e6.
+    gauss = jnp.asarray(_WEIGHTS, z.real.dtype).astype(z.dtype)[None] * jnp.exp(z[:, None] * (1 - nodes)[None])
+    return jnp.where(small[:, None], gauss, exact)
+
+
 def _remaining() -> np.ndarray:
     """Row j: the weights with which values at the nodes integrate from node j to one."""
     powers = np.arange(3)
@@ -309,6 +342,8 @@ def _remaining() -> np.ndarray:
 
 
 _LEFT = _remaining()
+# From moments to weights: the inverse of the nodes' powers.
+_TO_PARABOLA = np.linalg.inv(_NODES[:, None] ** np.arange(3))
 
 
 def critical_mode(model: AbstractStateSpaceModel, x: Array, u: Array, near: complex | None = None) -> Mode:

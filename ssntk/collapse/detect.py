@@ -10,7 +10,7 @@ import scipy.stats
 
 from ssntk.collapse import laws
 from ssntk.collapse.rates import oscillates, rates_of
-from ssntk.errors import NumericalError, as_array, as_count
+from ssntk.errors import NumericalError, as_count
 
 # The distance from the bifurcation as a power series of the critical rate, by its powers; at a fold it has no linear term.
 POWERS = {"saddle-node": tuple(range(2, 10)), "pitchfork": tuple(range(1, 9)), "hopf": tuple(range(1, 9))}
@@ -29,6 +29,9 @@ NEAR_POINTS, NEAR = 4, 0.03
 LEFT_OUT = {"steady": (0.015, 0.0), "spectra": (0.25, 0.7), "kernels": (0.1, 0.5)}
 # |Re lambda| T over which the laws of a finite horizon are tabled.
 _RATES = np.geomspace(1e-4, 1e4, 1200)
+# Of steady-state kernels: the least part of the trace that a channel must hold at the last point, and how far, relatively,
+# the exponent may be from the law's.
+HELD, OFF = 0.9, 0.3
 # Two kinds are told apart where one is so much likelier, in log odds.
 TOLD = 1.0
 
@@ -41,7 +44,8 @@ class Detection:
       kernels of pitchforks, and are called that.
     - `critical_parameter`, `interval`: the median and the 95 % interval of where it lies, NaN where nothing is told.
     - `exponent`: s in `lambda_1 ~ |p - p_c|^s`, over the nearer half of the points that were used.
-    - `odds`: the log odds of the kind against the next likely one; infinite where oscillations decide.
+    - `odds`: the log odds of the kind against the next likely one; infinite where it was decided otherwise, by oscillations
+      or by two modes that grow together.
     - `rates` (k,): the critical eigenvalue at each parameter, read from the kernels' course in time; `None` without kernels.
     - `converged`, `reason`: whether anything is told, and why, or why not.
     """
@@ -63,10 +67,12 @@ def detect_from_ntk(
 
     No fixed point, Jacobian or model is consulted. The critical rate |Re lambda| is read from the kernels, up to a factor,
     and the parameter is regressed on it as a power series, which has no linear term at a fold; noise, the size of higher
-    terms and the part of the sweep that counts are averaged over by their evidence (Bayesian linear regression).
+    terms and the part of the sweep that counts are averaged over by their evidence (Bayesian linear regression). It is taken
+    for granted that a bifurcation lies ahead: what grows otherwise, as past an avoided crossing, can pass for one.
 
     - Spectra alone: of steady-state kernels, whose channel is `|r|^2 |l^T F|^2 / lambda^2`. The rate is `(sum
-      lambda_i^2)^(-1/4)`, which follows the first eigenvalue, and stays smooth where that meets others.
+      lambda_i^2)^(-1/4)`, which follows the first eigenvalue, and stays smooth where that meets others. A Hopf point does
+      not show in these.
     - With `ts`: spectra of trajectory kernels, whose growth the horizon limits: the master law's `g`, and for two modes that
       grow together those of a pair in resonance, under a constant drive, and in free decay, whichever is likelier.
     - With `kernels` too: the rate is fitted to the dominant courses in time, as sums of exponentials that oscillate or not.
@@ -81,15 +87,15 @@ def detect_from_ntk(
     - `throw`: whether to raise where nothing can be told, or to return `converged=False` with the reason.
 
     Raises `ValueError` for arguments that do not fit; `NumericalError` where the first eigenvalue does not grow towards one
-    end, where no series fits, where the end is too far from the bifurcation to tell, and, of a saddle-node, where fewer
-    than four points lie within 3 % of the sweep's length from it.
+    end, where no series or law fits, where the end is too far from the bifurcation to tell, and, of a saddle-node, where
+    fewer than four points lie within 3 % of the sweep's length from it.
     """
     p, values, times, given, n_batch = _checked(parameters, spectra, ts, kernels, n_batch)
     try:
         return _detect(p, values, times, given, n_batch)
-    except NumericalError as error:
+    except (NumericalError, np.linalg.LinAlgError) as error:
         if throw:
-            raise
+            raise NumericalError(str(error)) from error
         nan = float("nan")
         return Detection(None, nan, (nan, nan), nan, nan, None, False, str(error))
 
@@ -98,8 +104,7 @@ def _checked(
     parameters: Any, spectra: Any, ts: Any, kernels: Any, n_batch: Any
 ) -> tuple[np.ndarray, np.ndarray, Any, Any, int]:
     """The arguments as numpy arrays, points in ascending order of the parameter."""
-    p = np.asarray(as_array(parameters, "parameters", ("k",)), float)
-    values = np.asarray(as_array(spectra, "spectra", ("k", "N")), float)
+    p, values = _doubles(parameters, "parameters", 1), _doubles(spectra, "spectra", 2)
     n_batch = as_count(n_batch, "n_batch")
     if p.size < 5 or np.unique(p).size < p.size:
         raise ValueError("parameters must be distinct, and at least five")
@@ -110,7 +115,7 @@ def _checked(
     order = np.argsort(p)
     times = given = None
     if ts is not None:
-        times = np.asarray(as_array(ts, "ts", ("T",)), float)
+        times = _doubles(ts, "ts", 1)
         if times.size < 2 or (np.diff(times) <= 0).any():
             raise ValueError("ts must be strictly increasing, and hold at least two times")
     if kernels is not None:
@@ -118,7 +123,9 @@ def _checked(
             raise ValueError("ts must be given with kernels")
         if times.size < 16:
             raise ValueError(f"ts must hold at least 16 times for a course in time, got {times.size}")
-        given = [np.asarray(as_array(kernel, "kernels", ("R", "R")), float) for kernel in kernels]
+        if not hasattr(kernels, "__iter__"):
+            raise ValueError(f"kernels must hold {p.size} matrices (R, R), got {type(kernels).__name__}")
+        given = [_doubles(kernel, "kernels", 2) for kernel in kernels]
         sizes = {kernel.shape for kernel in given}
         if len(given) != p.size or len(sizes) != 1 or any(a != b or a % (n_batch * times.size) for a, b in sizes):
             raise ValueError(
@@ -126,7 +133,19 @@ def _checked(
                 f"{sorted(sizes)}"
             )
         given = [given[i] for i in order]
-    return p[order], values[order], times, given, n_batch
+    # In units of the largest, so that squares neither vanish nor overflow.
+    return p[order], values[order] / values.max(), times, given, n_batch
+
+
+def _doubles(value: Any, name: str, ndim: int) -> np.ndarray:
+    """`value` in double precision, whatever JAX is set to: what is extrapolated are small differences."""
+    try:
+        array = np.asarray(value, float)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be an array of real numbers, got {type(value).__name__}") from error
+    if array.ndim != ndim or not np.isfinite(array).all():
+        raise ValueError(f"{name} must be finite, of {ndim} dimension{'s' * (ndim > 1)}, got shape {array.shape}")
+    return array
 
 
 class _Estimate(NamedTuple):
@@ -156,7 +175,14 @@ def _detect(p: np.ndarray, values: np.ndarray, ts: np.ndarray | None, kernels: A
         oscillating = oscillates(both, horizon)
         chosen = [pair[oscillating] for pair in both]
         rates = np.array([complex(-rate.decay, rate.frequency) for rate in chosen])
-    pair = _two_grow(values, size) if oscillating is None else oscillating
+    # A steady state knows no oscillation.
+    pair = oscillating if oscillating is not None else ts is not None and _two_grow(values, size)
+    held = float(values[-1, : 1 + pair].sum() / values[-1].sum())
+    if ts is None and held < HELD:
+        raise NumericalError(
+            f"no mode stands out at the end of the sweep: the first eigenvalue holds {held:.2f} of the trace there; go "
+            "nearer. A Hopf point does not show in steady-state kernels: it takes those of trajectories, ts and kernels"
+        )
     kinds = ("hopf",) if pair else ("saddle-node", "pitchfork")
     estimates: dict[str, list[list[_Estimate]]] = {kind: [] for kind in kinds}
     for share, part in WINDOWS:
@@ -168,6 +194,9 @@ def _detect(p: np.ndarray, values: np.ndarray, ts: np.ndarray | None, kernels: A
                 [-rates.real[inside] * horizon] if rates is not None else _coordinates(p[inside], size[inside], ts, kind)
             )
             left_out = LEFT_OUT["steady" if ts is None else "spectra" if rates is None else "kernels"]
+            if ts is None:
+                # What other modes hold moves the rate.
+                left_out = (left_out[0] + 2 * (1 - held), left_out[1])
             found = [each for y in coordinates for each in _regressions(p[inside], y, POWERS[kind], left_out)]
             estimates[kind].append(found)
     if ts is not None and kinds[0] != "hopf":
@@ -197,7 +226,12 @@ def _detect(p: np.ndarray, values: np.ndarray, ts: np.ndarray | None, kernels: A
             f"from it, there are {near}: go nearer"
         )
     half = np.abs(p - centre) <= np.median(np.abs(p[_window(values, size, 1 + pair, WINDOWS[0][0]) :] - centre))
-    slope = np.polyfit(np.log(np.abs(p[half] - centre)), np.log(values[half, 0]), 1)[0] if half.sum() > 1 else np.nan
+    slope = _slope(np.log(np.abs(p[half] - centre)), np.log(values[half, 0]))
+    law = {"saddle-node": -1.0, "pitchfork": -2.0}
+    if ts is None and min(abs(slope / law[one] - 1) for one in ([kind] if kind else ranked)) > OFF:
+        raise NumericalError(
+            f"the first eigenvalue goes as distance^{slope:.2f} towards p = {centre:.6g}, which is no bifurcation's law"
+        )
     if pair:
         reason = "the kernels oscillate" if rates is not None else "two modes grow together"
     else:
@@ -205,12 +239,18 @@ def _detect(p: np.ndarray, values: np.ndarray, ts: np.ndarray | None, kernels: A
     return Detection(kind, centre, interval, float(slope), float(odds), rates, True, reason)
 
 
+def _slope(x: np.ndarray, y: np.ndarray) -> float:
+    """By least squares; NaN of a single point."""
+    off = x - x.mean()
+    return float(off @ y / (off @ off)) if off.any() else np.nan
+
+
 def _two_grow(values: np.ndarray, size: np.ndarray) -> bool:
     """Whether the second eigenvalue grows with the first, and the third does not, over the last doublings."""
     nearer = size >= size[-1] / 8
     nearer[-3:] = True
     x = np.log(values[nearer, 0])
-    slopes = [np.polyfit(x, np.log(np.maximum(values[nearer, i], 1e-300)), 1)[0] for i in (1, 2)]
+    slopes = [_slope(x, np.log(np.maximum(values[nearer, i], 1e-300))) for i in (1, 2)]
     return bool(slopes[0] > 0.5 and slopes[0] - slopes[1] > 0.25)
 
 
@@ -280,7 +320,7 @@ def _regressions(
     terms = np.stack([u**power for power in powers], axis=1)
     # The first term alone would reach over the window, from the bifurcation to its first point.
     lead = float(p[0] - p[-1])
-    start = powers[0] * np.polyfit(terms[:, 0], p, 1)[0] * terms[:, 0]
+    start = powers[0] * _slope(terms[:, 0], p) * terms[:, 0]
     out = []
     for size in SIZES[1::2] if quick else SIZES:
         prior = np.array([10 * length, LEAD * length, *(size * length for _ in powers[1:])])

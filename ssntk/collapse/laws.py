@@ -1,8 +1,8 @@
 """What theory says of the kernel near a bifurcation, in closed form: functions of numbers and numpy arrays, no network.
 
 K is the squared sensitivity of the state, `K_int` its integral over the horizon T from a start at which it is zero (maps:
-the sum over steps). "Verified" means that the kernel engine reproduces it on the normal form (tests); "derived", on paper
-only. The sensitivity s = dx/dtheta obeys `s' = lambda s + F`, with F = df/dtheta. Sources: Hazelden and Shea-Brown,
+the sum over steps). The sensitivity s = dx/dtheta obeys `s' = lambda s + F`, with F = df/dtheta. "Verified" means that the
+kernel engine reproduces it on the normal form (tests); outside its range a law is NaN. Sources: Hazelden and Shea-Brown,
 arXiv:2605.12763, for the collapse; Kuznetsov, *Elements of Applied Bifurcation Theory*, for the normal forms.
 """
 
@@ -22,16 +22,17 @@ def g(a: Any) -> np.ndarray | np.floating:
     `e^(-2 a) / (2 |a|^3)` for a << -1, an unstable mode. For all a. Verified.
     """
     a = np.asarray(a, float)
-    safe = np.where(np.abs(a) > _SERIES, a, 1.0)
+    safe = np.where(np.abs(a) > _SERIES, np.minimum(a, 1e9), 1.0)
     closed = (safe + 2 * np.expm1(-safe) - np.expm1(-2 * safe) / 2) / safe**3
     # int_0^1 ((1 - e^(-a t)) / a)^2 dt, term by term: the sum of (-a)^k (2^(k+2) - 2) / (k + 3)!
-    term, series = np.ones_like(a), np.zeros_like(a)
+    term, series, small = np.ones_like(a), np.zeros_like(a), np.where(np.abs(a) > _SERIES, 0.0, a)
     factorial = 2.0
     for k in range(8):
         factorial *= k + 3
         series = series + term * (2 ** (k + 2) - 2) / factorial
-        term = term * -a
-    return np.where(np.abs(a) > _SERIES, closed, series)
+        term = term * -small
+    # Beyond, 1 - 1.5 / a is one to rounding.
+    return np.where(a > 1e9, 1 / np.maximum(a, 1.0) ** 2, np.where(np.abs(a) > _SERIES, closed, series))
 
 
 def channel(drive: Any, rate: Any, horizon: Any) -> np.ndarray | np.floating:
@@ -113,7 +114,8 @@ def landing(kind: str, parameter: str, horizon: Any) -> np.ndarray | np.floating
         known = ", ".join(f"{kind} {parameter}" for kind, parameter in _LANDING)
         raise ValueError(f"kind and parameter must be one of {known}; got {kind!r} and {parameter!r}")
     prefactor, power = _LANDING[kind, parameter]
-    return prefactor * np.asarray(horizon, float) ** power
+    horizon = np.asarray(horizon, float)
+    return np.where(horizon > 0, prefactor * horizon**power, np.nan)
 
 
 def ghost_time(mu: Any) -> np.ndarray | np.floating:
@@ -150,7 +152,7 @@ def transient(size: Any, rate: Any, horizon: Any = np.inf) -> np.ndarray | np.fl
     with np.errstate(divide="ignore", invalid="ignore"):
         long = size**2 * left / (4 * np.abs(np.asarray(rate, float)) ** 3)
     short = size**2 * np.asarray(horizon, float) ** 3 / 3
-    return np.where(np.asarray(rate) == 0, short, long)
+    return np.where(np.asarray(rate) == 0, short, np.where(np.asarray(rate) < 0, long, np.nan))
 
 
 def limit_cycle(parameter: str, mu: Any, horizon: Any, *, shear: Any = 0.0) -> np.ndarray | np.floating:
@@ -163,6 +165,7 @@ def limit_cycle(parameter: str, mu: Any, horizon: Any, *, shear: Any = 0.0) -> n
     Two modes for mu T << 1; one, the phase, for mu T >> 1. A constant bias is not amplified.
     """
     mu, horizon = np.asarray(mu, float), np.asarray(horizon, float)
+    mu = np.where(mu > 0, mu, np.nan)
     if parameter == "omega":
         return mu * horizon**3 / 3
     if parameter != "mu":
@@ -186,7 +189,8 @@ def escape_peak(mu: Any, x0: Any) -> np.ndarray | np.floating:
     h acts as a shift of x0 by h / mu, so that `s = (1 - y) sqrt(y) / (sqrt(mu) x0)` with y = x^2 / mu, which is largest at
     y = 1/3. For x0 << sqrt(mu). Verified.
     """
-    return 4 / 27 / (np.asarray(mu, float) * np.asarray(x0, float) ** 2)
+    mu = np.asarray(mu, float)
+    return np.where(mu > 0, 4 / 27, np.nan) / (mu * np.asarray(x0, float) ** 2)
 
 
 def pair_participation_ratio(rho: Any) -> np.ndarray | np.floating:
@@ -196,7 +200,8 @@ def pair_participation_ratio(rho: Any) -> np.ndarray | np.floating:
     / 2`. For recurrent weights `rho = |l^T l| |phi^T phi| / (|l|^2 |phi|^2)`. For T |Re lambda| >> 1 or T omega >> 1.
     Verified.
     """
-    return 2 / (1 + np.asarray(rho, float) ** 2)
+    rho = np.asarray(rho, float)
+    return np.where((rho >= 0) & (rho <= 1), 2 / (1 + rho**2), np.nan)
 
 
 def resonance(drive: Any, rate: Any, detuning: Any = 0.0) -> np.ndarray | np.floating:
@@ -216,8 +221,8 @@ def free_forcing(rate: Any, horizon: Any) -> np.ndarray | np.floating:
     """
 
     def one(rate: float, horizon: float) -> float:
-        if not rate <= 0 < horizon:
-            raise ValueError("rate must not be positive, and horizon must be")
+        if not -np.inf < rate <= 0 < horizon < np.inf:
+            raise ValueError("rate must not be positive, and horizon must be; both finite")
         # sin(w T) rate = w cos(w T), in units of T.
         root: Any = scipy.optimize.brentq(lambda w: rate * horizon * np.sin(w) - w * np.cos(w), np.pi / 2, np.pi)
         return 1 / (rate**2 + (root / horizon) ** 2)
@@ -233,6 +238,7 @@ def flip_steady_state(multiplier: Any, parameter: str = "alternating") -> np.nda
     if parameter not in ("constant", "alternating"):
         raise ValueError(f"parameter must be 'constant' or 'alternating', got {parameter!r}")
     m = np.asarray(multiplier, float)
+    m = np.where((m > -1) & (m < 0), m, np.nan)
     return 1 / (1 - (m if parameter == "constant" else np.abs(m))) ** 2
 
 
@@ -260,4 +266,5 @@ def euler_hopf(omega: Any, dt: Any) -> np.ndarray | np.floating:
     """
     turned = np.asarray(omega, float) * np.asarray(dt, float)
     with np.errstate(invalid="ignore"):
-        return (-1 + np.sqrt(1 - turned**2)) / np.asarray(dt, float)
+        # (-1 + sqrt(1 - y)) / dt without its cancellation.
+        return -turned * np.asarray(omega, float) / (1 + np.sqrt(1 - turned**2))

@@ -1,5 +1,6 @@
 """One point: what the network is and how it learns at one fixed point."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from typing import Any
@@ -35,8 +36,8 @@ class Measurement:
     - `blocks`: for each block of theta that was asked for, the spectrum of its part of the trajectory kernel.
     - `channel_participation_ratio`: for each block, what the drive of the critical mode predicts of its participation ratio
       close to the bifurcation: 0 where the inputs do not drive that mode through this block, NaN where nothing is known.
-    - `channel`: the critical mode's part of the trajectory kernel of the states ([`Channel`][]), or `None` where it is not
-      defined: of a defective eigenvalue, of a zero kernel, and where a mask tells coordinates apart.
+    - `channel`: the critical mode's part of the trajectory kernel of the states ([`Channel`][]), or `None` where there is
+      none: of a defective eigenvalue, of a kernel that is zero or overflows, and where a mask tells coordinates apart.
     """
 
     x_star: np.ndarray
@@ -77,16 +78,15 @@ def measure(
     near = None if critical_frequency is None else complex(*edge(critical_frequency, dt))
     recorded = rows_of(model, probe, of=of, wrt=wrt, weights="trapezoid", integrator=integrator)
     rows = np.asarray(recorded.matrix())
-    mode, channel = None, None
-    try:
+    states, of_states = recorded, rows
+    if of != "state":
+        states = rows_of(model, probe, wrt=wrt, weights="trapezoid", integrator=integrator)
+        of_states = np.asarray(states.matrix())
+    mode, channel, mask = None, None, recorded.replay.probe.mask
+    # What has no channel still has spectra.
+    with contextlib.suppress(NumericalError):
         mode = critical_mode(model, jnp.asarray(x), constant_input(model, None), near)
-        if recorded.replay.probe.mask is None or recorded.replay.probe.mask.ndim < 3:
-            states = recorded
-            if of != "state":
-                states = rows_of(model, probe, wrt=wrt, weights="trapezoid", integrator=integrator)
-            channel = channel_of(states, rows if of == "state" else np.asarray(states.matrix()), mode)
-    except NumericalError:
-        pass
+        channel = channel_of(states, of_states, mode) if mask is None or mask.ndim < 3 else None
     spectra, predicted = {}, {}
     if parts:
         drive = None if mode is None else critical_drive(model, at, probe, jnp.asarray(x), complex(mode.value))

@@ -70,7 +70,7 @@ def _point(sweep: Sweep, store: Store, side: Side, index: int) -> bool:
     try:
         parameter, measured = sweep.measure(side, index)
         record, status = _record(parameter, measured), DONE
-    except (NumericalError, ValueError, np.linalg.LinAlgError) as error:
+    except (NumericalError, ValueError, ArithmeticError, np.linalg.LinAlgError) as error:
         record, status = {}, f"failed: {error}"
     record |= {"distance": sweep.distances[index], "seconds": time.perf_counter() - began, "status": status}
     store.write_point(index, record)

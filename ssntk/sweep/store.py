@@ -39,6 +39,8 @@ VARIABLES = {
     "participation_ratio": "of the trajectory kernel",
     "top_share": "of the trajectory kernel",
     "trace": "of the trajectory kernel",
+    "channel_kind": "of the critical eigenvalue, 'real' or 'pair'",
+    "channel_frequency": "its angular frequency, rad per unit time",
     "channel_critical_eigenvalue": "of df/dx, 1/time; of a map the multiplier",
     "channel_share": "of the trace of the states' trajectory kernel, what lies along the critical directions",
     "channel_oblique_share": "tr K_cc / tr K by the spectral projector; above 1 where non-normal",
@@ -52,6 +54,7 @@ VARIABLES = {
     "channel_alignment": "|cos| of the top state direction with the critical one",
     "channel_parameter_alignment": "|cos| of the top parameter direction with the drive's",
     "channel_method": "what stands behind the prediction",
+    "channel_reason": "and why",
     "block_eigenvalues": "eigenvalues of each block's part of the trajectory kernel",
     "block_participation_ratio": "of each block's part",
     "block_channel_participation_ratio": "what the drive of the critical mode predicts of that; 0: not driven, NaN: unknown",
@@ -237,7 +240,7 @@ class Store:
                 continue
             if name == "status":
                 out[name] = np.asarray([str(record["status"]) for record in records])
-            elif name == "channel_method":
+            elif name in ("channel_kind", "channel_method", "channel_reason"):
                 out[name] = np.asarray([str(record.get(name, "")) for record in records])
             elif name not in out:
                 # A flag is a number here, so that a failed point can be NaN.

@@ -1,5 +1,7 @@
 """The critical mode's channel against numpy: the kernel of a network at rest in closed form, and explicit projectors."""
 
+import diffrax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.linalg
@@ -226,3 +228,36 @@ def test_other_weights_compile_nothing(compilations):
     before = len(compilations)
     channel(2)
     assert len(compilations) == before
+
+
+def linear(matrix, strength=1.0):
+    """dx/dt = A x + strength * b, b in theta."""
+    matrix = jnp.asarray(matrix)
+    n = len(matrix)
+    return ssntk.VectorField(lambda t, x, u, p: matrix @ x + strength * p["b"], {"b": np.zeros(n)}, n)
+
+
+def test_steps_far_longer_than_the_mode_lives():
+    # At rest an implicit solver takes steps of hundreds of time constants; the law is integrated exactly over each.
+    model, ts = linear([[-0.5, 1.0], [0.0, -1.0]]), np.linspace(0.0, 4000.0, 41)
+    how = {"integrator": ssntk.Integrator(solver=diffrax.Kvaerno5())}
+    channel = ssntk.bifurcation_channel(model, ssntk.Probe(ts), np.zeros(2), **how)
+    assert channel.method == "fixed point"
+    assert channel.mismatch < 1e-6
+    # 1 / lambda^2 |l|^2 over the horizon, but for the first steps of 2 in 4000, weighed as half of an interval.
+    left = np.array([1.0, 2.0])
+    np.testing.assert_allclose(channel.predicted_top_eigenvalue, (left @ left) / 0.25 * 3950.0, rtol=1e-3)
+    np.testing.assert_allclose(channel.drive, np.linalg.norm(left), rtol=1e-6)
+
+
+def test_scales_and_defects():
+    probe = ssntk.Probe(np.linspace(0.0, 10.0, 11))
+    plain = ssntk.bifurcation_channel(linear([[-0.1]]), probe, [0.0])
+    small = ssntk.bifurcation_channel(linear([[-0.1]], 1e-120), probe, [0.0])
+    np.testing.assert_allclose(small.top_eigenvalue, plain.top_eigenvalue * 1e-240, rtol=1e-9)
+    np.testing.assert_allclose([small.share, small.oblique_share], 1.0)
+    for strength in (1e-200, 1e200):
+        with pytest.raises(ssntk.NumericalError, match="beyond the range"):
+            ssntk.bifurcation_channel(linear([[-0.1]], strength), probe, [0.0])
+    with pytest.raises(ssntk.NumericalError, match="defective"):
+        ssntk.bifurcation_channel(linear([[-0.05, 1.0], [1e-14, -0.05]]), probe, np.zeros(2))

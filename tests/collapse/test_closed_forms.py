@@ -87,6 +87,22 @@ def test_what_is_not_known_is_named(call, names):
         call()
 
 
+def test_outside_their_range_laws_are_nan():
+    outside = (
+        laws.transient(1.0, 0.5, 3.0),
+        laws.flip_steady_state(-2.0),
+        laws.limit_cycle("mu", -0.1, 5.0),
+        laws.landing("pitchfork", "h", -1.0),
+        laws.escape_peak(-1.0, 0.1),
+        laws.pair_participation_ratio(2.0),
+        laws.euler_hopf(2.0, 0.6),
+    )
+    assert np.isnan(outside).all()
+    # Without cancellation, and beyond where a^3 overflows.
+    np.testing.assert_allclose(laws.euler_hopf(1e-6, 1e-3), -5e-16, rtol=1e-12)
+    np.testing.assert_allclose(laws.g(1e150), 1e-300, rtol=1e-12)
+
+
 def test_no_fixed_point_has_no_kernel():
     assert np.isnan(laws.steady_state("saddle-node", -0.1, "mu"))
     assert np.isnan(laws.steady_state("hopf", 0.1, "h"))

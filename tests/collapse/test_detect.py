@@ -169,7 +169,7 @@ def test_units_order_and_direction_do_not_matter():
     parameters, spectra, _ = pitchfork_sweep(3, DISTANCES)
     plain = ssntk.detect_from_ntk(parameters, spectra)
     shuffled = np.random.default_rng(0).permutation(20)
-    for scale, shift, strength in ((1.0, 0.0, 1e8), (-250.0, 30.0, 1e-3)):
+    for scale, shift, strength in ((1.0, 0.0, 1e200), (-250.0, 30.0, 1e-180)):
         moved = ssntk.detect_from_ntk((scale * parameters + shift)[shuffled], strength * spectra[shuffled])
         assert moved.kind == plain.kind
         # Rounding of p - p_c in other units.
@@ -222,6 +222,30 @@ def test_hopf_points_by_how_their_kernels_oscillate():
         assert ssntk.detect_from_ntk(parameters, spectra, ts=ts).kind == "hopf"
 
 
+def test_a_hopf_point_does_not_show_in_steady_states():
+    # The first eigenvalue grows, by another mode or by none; what it says of a real one must at least be refused mostly.
+    refused = 0
+    for seed in range(10):
+        weight, top = rightmost(seed, True)
+        parameters = (1 - DISTANCES) / top.real
+        spectra = np.array([eigenvalues_of(p * weight - np.eye(N)) for p in parameters])
+        found = ssntk.detect_from_ntk(parameters, spectra, throw=False)
+        assert found.kind != "hopf"
+        refused += not found.converged
+    assert refused >= 8
+
+
+def test_sweeps_that_end_far_off_are_refused_or_covered():
+    for end in (0.4, 0.1, 0.05):
+        covered = []
+        for seed in range(20):
+            parameters, spectra, critical = pitchfork_sweep(seed, np.linspace(1.0, end, 15))
+            found = ssntk.detect_from_ntk(parameters, spectra, throw=False)
+            if found.converged:
+                covered.append(found.interval[0] <= critical <= found.interval[1])
+        assert (np.mean(covered) >= 0.8) if covered else end > 0.05
+
+
 def test_what_is_not_told():
     random = np.random.default_rng(0)
     flat = np.sort(random.uniform(1, 1.2, (12, 5)), axis=1)[:, ::-1]
@@ -245,6 +269,14 @@ def test_what_is_not_told():
         ssntk.detect_from_ntk(parameters, spectra, kernels=np.ones((20, 4, 4)))
     with pytest.raises(ValueError, match="ts must be strictly"):
         ssntk.detect_from_ntk(parameters, spectra, ts=[1.0, 0.0])
+    with pytest.raises(ValueError, match="kernels must hold"):
+        ssntk.detect_from_ntk(parameters, spectra, ts=np.arange(20.0), kernels=5)
+    with pytest.raises(ValueError, match="spectra must be"):
+        ssntk.detect_from_ntk(parameters, "flat")
+    # What saturates well before the last point has no bifurcation's exponent.
+    off = np.geomspace(1, 1e-3, 20)
+    saturated = np.stack([1 / (off**2 + 0.1), *np.full((3, 20), 0.1)], axis=1)
+    assert not ssntk.detect_from_ntk(1 - off, saturated, throw=False).converged
     with pytest.raises(ValueError, match="kernels must hold"):
         ssntk.detect_from_ntk(parameters, spectra, ts=np.arange(20.0), kernels=np.ones((20, 30, 30)))
 

@@ -169,3 +169,22 @@ def test_measure(tmp_path):
     np.testing.assert_allclose(measured.trajectory.eigenvalues[0], expected, rtol=1e-4)
     with pytest.raises(ssntk.NumericalError, match="no fixed point"):
         ssntk.measure(nf.saddle_node(-1.0), ssntk.Probe([0.0, 1.0]), [0.1])
+
+
+def test_a_kernel_without_a_channel_keeps_its_spectra(tmp_path):
+    # Towards a pitchfork, of a parameter that is all but absent: its squares are below the smallest number.
+    field = ssntk.VectorField(lambda t, x, u, p: p["mu"] * x - x**3 + 1e-120 * p["h"], {"mu": -1.0, "h": 0.0}, 1)
+    sweep = ssntk.Sweep(
+        ssntk.Family(field, lambda m: m.params["mu"]),
+        towards="pitchfork",
+        span=(-1.0, 0.5),
+        distances=[0.1, 0.01],
+        probe=ssntk.Probe([0.0, 1.0, 2.0]),
+        wrt=lambda m: m.params["h"],
+    )
+    data = ssntk.run(sweep, ssntk.Store(tmp_path), progress=False).arrays()
+    assert (data["status"] == "done").all()
+    np.testing.assert_allclose(data["steady_state_eigenvalues"][:, 0], 1e-240 / data["distance"] ** 2, rtol=1e-6)
+    assert (data["channel_method"] == "fixed point").all()
+    assert (data["channel_kind"] == "real").all()
+    assert all("fixed point" in reason for reason in data["channel_reason"])
