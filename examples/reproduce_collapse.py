@@ -170,9 +170,10 @@ axes[1].axhline(1, color="#BBBBBB", linewidth=0.8, zorder=0)
 axes[1].axhline(2, color="#BBBBBB", linewidth=0.8, zorder=0)
 axes[1].set_ylabel("participation ratio")
 axes[0].legend(frameon=False, fontsize="small")
+# The axis is shared: towards the bifurcation, to the right.
+axes[0].invert_xaxis()
 for ax in axes:
     ax.set_xscale("log")
-    ax.invert_xaxis()
     ax.set_xlabel("relative distance from the bifurcation")
     ax.spines[["top", "right"]].set_visible(False)
 out = pathlib.Path(arguments.out) / "reproduce_collapse.png"
