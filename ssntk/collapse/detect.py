@@ -25,8 +25,9 @@ NOISE, SIZES = np.geomspace(1e-6, 0.1, 12), (0.1, 0.3, 1.0, 3.0)
 # A saddle-node is told only where so many points lie within this part of the sweep's length from it.
 NEAR_POINTS, NEAR = 4, 0.03
 # What a rate's model leaves out, found on random networks: of the extrapolated gap, and of the change of the parameter over
-# which |Re lambda| T changes by one. The horizon's laws know one mode and one drive; courses in time know several.
-LEFT_OUT = {"steady": (0.015, 0.0), "spectra": (0.25, 0.7), "kernels": (0.1, 0.5)}
+# which |Re lambda| T changes by one. The horizon's laws know one mode and one drive; courses in time know several. Folds lie
+# next to cusps, where their series begins late.
+LEFT_OUT = {"saddle-node": (0.1, 0.0), "pitchfork": (0.015, 0.0), "spectra": (0.25, 0.7), "kernels": (0.1, 0.5)}
 # |Re lambda| T over which the laws of a finite horizon are tabled.
 _RATES = np.geomspace(1e-4, 1e4, 1200)
 # Of steady-state kernels: the least part of the trace that a channel must hold at the last point, and how far, relatively,
@@ -193,7 +194,7 @@ def _detect(p: np.ndarray, values: np.ndarray, ts: np.ndarray | None, kernels: A
             coordinates = (
                 [-rates.real[inside] * horizon] if rates is not None else _coordinates(p[inside], size[inside], ts, kind)
             )
-            left_out = LEFT_OUT["steady" if ts is None else "spectra" if rates is None else "kernels"]
+            left_out = LEFT_OUT[kind if ts is None else "spectra" if rates is None else "kernels"]
             if ts is None:
                 # What other modes hold moves the rate.
                 left_out = (left_out[0] + 2 * (1 - held), left_out[1])
