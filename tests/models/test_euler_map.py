@@ -114,8 +114,8 @@ def test_errors_and_delegation(network):
     with pytest.raises(ValueError, match="u must have shape"):
         euler.step(np.zeros(4), np.zeros(3))
     np.testing.assert_array_equal(euler.step([0] * 4), euler.step(np.zeros(4), np.zeros(2)))
+    rest = ssntk.EulerMap(ssntk.normal_forms.pitchfork(-0.5), 0.1)
     with pytest.raises(ValueError, match="integrator must be None"):
-        rest = ssntk.EulerMap(ssntk.normal_forms.pitchfork(-0.5), 0.1)
         ssntk.measure(rest, ssntk.Probe([0.0, 0.1]), [0.0], integrator=ssntk.Integrator())
     cube = ssntk.EulerMap(ssntk.VectorField(lambda t, x, u, p: p * x**3, 1.0, 1), 1.0)
     with pytest.raises(ssntk.NumericalError, match="diverged"):
