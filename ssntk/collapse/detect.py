@@ -91,9 +91,12 @@ def detect_from_ntk(
     end, where no series or law fits, where the end is too far from the bifurcation to tell, and, of a saddle-node, where
     fewer than four points lie within 3 % of the sweep's length from it.
     """
-    p, values, times, given, n_batch = _checked(parameters, spectra, ts, kernels, n_batch)
+    p, values, times, given, n_batch, order = _checked(parameters, spectra, ts, kernels, n_batch)
     try:
-        return _detect(p, values, times, given, n_batch)
+        found = _detect(p, values, times, given, n_batch)
+        # Rates in the order in which the parameters came.
+        rates = None if found.rates is None else found.rates[np.argsort(order)]
+        return dataclasses.replace(found, rates=rates)
     except (NumericalError, np.linalg.LinAlgError) as error:
         if throw:
             raise NumericalError(str(error)) from error
@@ -103,8 +106,8 @@ def detect_from_ntk(
 
 def _checked(
     parameters: Any, spectra: Any, ts: Any, kernels: Any, n_batch: Any
-) -> tuple[np.ndarray, np.ndarray, Any, Any, int]:
-    """The arguments as numpy arrays, points in ascending order of the parameter."""
+) -> tuple[np.ndarray, np.ndarray, Any, Any, int, np.ndarray]:
+    """The arguments as numpy arrays, points in ascending order of the parameter, and that order."""
     p, values = _doubles(parameters, "parameters", 1), _doubles(spectra, "spectra", 2)
     n_batch = as_count(n_batch, "n_batch")
     if p.size < 5 or np.unique(p).size < p.size:
@@ -135,7 +138,7 @@ def _checked(
             )
         given = [given[i] for i in order]
     # In units of the largest, so that squares neither vanish nor overflow.
-    return p[order], values[order] / values.max(), times, given, n_batch
+    return p[order], values[order] / values.max(), times, given, n_batch, order
 
 
 def _doubles(value: Any, name: str, ndim: int) -> np.ndarray:
@@ -163,7 +166,8 @@ class _Estimate(NamedTuple):
 def _detect(p: np.ndarray, values: np.ndarray, ts: np.ndarray | None, kernels: Any, n_batch: int) -> Detection:
     # Farthest first, so that the bifurcation lies beyond the last point.
     size = np.sum(values**2, axis=1) ** 0.5
-    if size[0] > size[-1]:
+    flipped = bool(size[0] > size[-1])
+    if flipped:
         p, values, size, kernels = p[::-1], values[::-1], size[::-1], None if kernels is None else kernels[::-1]
     if size[-1] < 2 * size[0] or size[-1] < size.max():
         raise NumericalError(
@@ -229,7 +233,7 @@ def _detect(p: np.ndarray, values: np.ndarray, ts: np.ndarray | None, kernels: A
     half = np.abs(p - centre) <= np.median(np.abs(p[_window(values, size, 1 + pair, WINDOWS[0][0]) :] - centre))
     slope = _slope(np.log(np.abs(p[half] - centre)), np.log(values[half, 0]))
     law = {"saddle-node": -1.0, "pitchfork": -2.0}
-    if ts is None and min(abs(slope / law[one] - 1) for one in ([kind] if kind else ranked)) > OFF:
+    if ts is None and not min(abs(slope / law[one] - 1) for one in ([kind] if kind else ranked)) <= OFF:
         raise NumericalError(
             f"the first eigenvalue goes as distance^{slope:.2f} towards p = {centre:.6g}, which is no bifurcation's law"
         )
@@ -237,6 +241,8 @@ def _detect(p: np.ndarray, values: np.ndarray, ts: np.ndarray | None, kernels: A
         reason = "the kernels oscillate" if rates is not None else "two modes grow together"
     else:
         reason = f"{' or '.join([kind] if kind else ranked)}, by log odds of {odds:.3g}"
+    if rates is not None and flipped:
+        rates = rates[::-1]
     return Detection(kind, centre, interval, float(slope), float(odds), rates, True, reason)
 
 

@@ -218,6 +218,11 @@ def test_hopf_points_by_how_their_kernels_oscillate():
             value = parameters[-1] * top - 1
             np.testing.assert_allclose(-found.rates[-1].real, -value.real, rtol=0.5)
             np.testing.assert_allclose(found.rates[-1].imag, abs(value.imag), rtol=0.1)
+        # In whatever order the points come, each has its own rate.
+        order = np.random.default_rng(seed).permutation(len(parameters))
+        mixed = ssntk.detect_from_ntk(parameters[order], spectra[order], ts=ts, kernels=[kernels[i] for i in order])
+        straight = ssntk.detect_from_ntk(parameters, spectra, ts=ts, kernels=kernels)
+        np.testing.assert_allclose(mixed.rates, straight.rates[order])
         # Spectra alone: two modes that grow together.
         assert ssntk.detect_from_ntk(parameters, spectra, ts=ts).kind == "hopf"
 
