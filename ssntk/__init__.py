@@ -29,6 +29,7 @@ from ssntk.dynamics.integrate import Integrator as Integrator
 from ssntk.dynamics.integrate import simulate as simulate
 from ssntk.dynamics.probe import Probe as Probe
 from ssntk.dynamics.probe import Sinusoid as Sinusoid
+from ssntk.dynamics.radius import stability_radius as stability_radius
 from ssntk.errors import NumericalError as NumericalError
 from ssntk.kernel.choice import kernel_plan as kernel_plan
 from ssntk.kernel.frequency import frequency_ntk as frequency_ntk

@@ -1,0 +1,211 @@
+"""The stability radius: how large a change of the Jacobian makes it unstable, and at which frequency."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.linalg
+from jaxtyping import Array, Float
+
+from ssntk.dynamics.stability import edge, growth, sorted_eigenvalues
+from ssntk.errors import as_array, as_scalar, is_traced
+
+# Eigenvalues of the level set this near to the edge, relative to its size, are looked at. Each is verified, so that this
+# generosity costs time alone, and what rounding moved off the edge is not missed.
+NEAR_EDGE = 1e-5
+# The level that proves a minimum to be the global one lies below it by this share.
+MARGIN = 1e-11
+
+
+def stability_radius(A: Any, *, dt: Any = None) -> tuple[Float[Array, "*batch"], Float[Array, "*batch"]]:  # noqa: N803
+    """The distance of a matrix from those with an eigenvalue on the edge of stability, in the spectral norm.
+
+    `min_w sigma_min(i w - A)`: no complex change of A that is smaller moves an eigenvalue onto the imaginary axis, and one
+    of this size does (Van Loan, *Contemporary Mathematics* 47, 1985). For normal A it is the |spectral abscissa|, for others
+    less. It is the global minimum, to 11 digits: proved by the level set of a Hamiltonian matrix (Boyd and Balakrishnan,
+    *Systems and Control Letters* 15, 1990; Bruinsma and Steinbuch, ibid. 14, 1990), for maps of a symplectic pencil.
+
+    It is computed on the host, under `jit`, `vmap` and `grad` too. Both results have first derivatives where the smallest
+    singular value is simple: `dr = -Re(u^H dA v)` with its singular vectors.
+
+    **Arguments:**
+
+    - `A`: (..., n, n) real matrices, in units of 1 / time.
+    - `dt`: the step where A belongs to the map x -> x + dt f: the edge is then |1 + dt s| = 1, and `i w` becomes
+      `(exp(i w dt) - 1) / dt`. Default: continuous time.
+
+    **Returns:** `(r, omega)`, each (...): r in units of A, **negative** where A is unstable, minus the distance from the
+    edge then; omega >= 0 in rad per unit time, a frequency at which it is attained.
+
+    Raises `ValueError` where A holds no square matrices of finite real numbers or `dt` is not positive. NaN where A is traced
+    and not finite.
+    """
+    matrices = as_array(A, "A")
+    if matrices.ndim < 2 or matrices.shape[-1] != matrices.shape[-2] or matrices.shape[-1] == 0:
+        raise ValueError(f"A must have shape (..., n, n), got {matrices.shape}")
+    if dt is not None:
+        if is_traced(dt):
+            raise ValueError("dt must be concrete")
+        dt = float(as_scalar(dt, "dt", positive=True))
+    if is_traced(matrices):
+        radius, frequency, _, _ = _touched(matrices, dt)
+        return radius, frequency
+    found = [nearest_edge(matrix, dt) for matrix in np.asarray(matrices).reshape(-1, *matrices.shape[-2:])]
+    shape, dtype = matrices.shape[:-2], matrices.dtype
+    radius, frequency = (np.reshape([getattr(one, name) for one in found], shape) for name in ("radius", "frequency"))
+    return jnp.asarray(radius, dtype), jnp.asarray(frequency, dtype)
+
+
+class Edge(NamedTuple):
+    """Where a matrix comes nearest to the edge of stability: `(s(frequency) - A) right = |radius| left`, unit vectors (n,).
+
+    `curvature`: of the smallest singular value over the frequency.
+    """
+
+    radius: float
+    frequency: float
+    left: np.ndarray
+    right: np.ndarray
+    curvature: float
+    # sum_j q_j (q_j^H E' q) / (sigma - sigma_j) over the other eigenvectors of the Hermitian dilation: how left and right turn.
+    turning: tuple[np.ndarray, np.ndarray]
+
+
+def nearest_edge(matrix: np.ndarray, dt: float | None = None, values: np.ndarray | None = None) -> Edge:
+    """The stability radius of one finite matrix (n, n), and where it is attained. `values`: its eigenvalues, where known."""
+    matrix = np.asarray(matrix, float)
+    rates = growth(sorted_eigenvalues(matrix) if values is None else values, dt)
+    ends = [0.0] if dt is None else [0.0, np.pi / dt]
+    # Usually the minimum lies next to one of the slowest modes, or at an end.
+    slowest = rates[np.argsort(np.abs(rates.real), kind="stable")[:6]]
+    starts = {*ends, *np.abs(slowest.imag).tolist()}
+    best = _descend(matrix, dt, min((_smallest(matrix, dt, w), w) for w in starts)[1])
+    scale = float(np.abs(matrix).sum(axis=1).max())
+    while abs(best.radius) > 8 * np.finfo(float).eps * scale:
+        crossings = _crossings(matrix, dt, (1 - MARGIN) * best.radius, scale)
+        at = np.unique(np.concatenate([crossings, ends]))
+        lowest, w = min((_smallest(matrix, dt, w), w) for w in (*at, *(at[1:] + at[:-1]) / 2))
+        if lowest >= (1 - MARGIN / 2) * best.radius:
+            break
+        best = _descend(matrix, dt, w)
+    return best._replace(radius=-best.radius) if rates[0].real > 0 else best
+
+
+def local_minima(matrix: np.ndarray, dt: float | None, below: float) -> list[Edge]:
+    """Every local minimum of sigma_min over the frequency that lies below a level, the lowest first."""
+    ends = [0.0] if dt is None else [0.0, np.pi / dt]
+    at = np.unique(np.concatenate([_crossings(matrix, dt, below, float(np.abs(matrix).sum(axis=1).max())), ends]))
+    found: list[Edge] = []
+    for w in (*at, *(at[1:] + at[:-1]) / 2):
+        if _smallest(matrix, dt, w) < below:
+            one = _descend(matrix, dt, w)
+            if all(abs(one.frequency - other.frequency) > 1e-6 * (1 + one.frequency) for other in found):
+                found.append(one)
+    return sorted(found, key=lambda one: one.radius)
+
+
+def _smallest(matrix: np.ndarray, dt: float | None, frequency: float) -> float:
+    """sigma_min(s(frequency) - A)."""
+    real, imag = edge(frequency, dt)
+    shifted = (real if imag == 0 else complex(real, imag)) * np.eye(len(matrix)) - matrix
+    return float(np.linalg.svd(shifted, compute_uv=False)[-1])
+
+
+def _crossings(matrix: np.ndarray, dt: float | None, level: float, scale: float) -> np.ndarray:
+    """Every frequency >= 0 at which a singular value of s(frequency) - A equals `level`, and perhaps some more."""
+    n = len(matrix)
+    identity = level * np.eye(n)
+    if dt is None:
+        values = np.linalg.eigvals(np.block([[matrix, identity], [-identity, -matrix.T]]))
+        return np.abs(values.imag[np.abs(values.real) <= NEAR_EDGE * (scale + level)])
+    step, zero = np.eye(n) + dt * matrix, np.zeros((n, n))
+    left = np.block([[step, dt * identity], [zero, np.eye(n)]])
+    right = np.block([[np.eye(n), zero], [dt * identity, step.T]])
+    values = np.asarray(scipy.linalg.eigvals(left, right))
+    near = np.abs(np.abs(values) - 1) <= NEAR_EDGE * (1 + dt * (scale + level))
+    return np.abs(np.angle(values[near])) / dt
+
+
+def _descend(matrix: np.ndarray, dt: float | None, frequency: float) -> Edge:
+    """Newton's iteration for the minimum of sigma_min over the frequency, from nearby."""
+    best, slope = _at(matrix, dt, frequency)
+    top = np.inf if dt is None else np.pi / dt
+    for _ in range(20):
+        if best.curvature <= 0 or slope == 0:
+            break
+        step = -slope / best.curvature
+        # sigma_min is even in the frequency, and on a map even about its end too.
+        at = abs(best.frequency + step)
+        at = float(2 * top - at if at > top else at)
+        if at == best.frequency:
+            break
+        other, there = _at(matrix, dt, at)
+        # Of two points whose levels agree to rounding the one with the smaller slope is nearer.
+        level = other.radius - best.radius
+        if level > 0 and not (level < 1e-14 * best.radius and abs(there) < abs(slope)):
+            break
+        best, slope = other, there
+        if abs(step) <= 1e-15 * (1 + best.frequency):
+            break
+    return best
+
+
+def _at(matrix: np.ndarray, dt: float | None, frequency: float) -> tuple[Edge, float]:
+    """The smallest singular triple of s(frequency) - A with its derivatives over the frequency, and the slope."""
+    n = len(matrix)
+    real, imag = edge(frequency, dt)
+    lefts, sizes, rights = np.linalg.svd(complex(real, imag) * np.eye(n) - matrix)
+    rights = rights.conj().T
+    left, right, size = lefts[:, -1], rights[:, -1], sizes[-1]
+    # ds/dw and its derivative.
+    turn = 1j * (1 + (dt or 0.0) * complex(real, imag))
+    first, second = turn * right, np.conj(turn) * left
+    bend = (turn * 1j * dt if dt is not None else 0j) * (left.conj() @ right)
+    # Eigenpairs (u_j, v_j), sigma_j and (u_j, -v_j), -sigma_j of the Hermitian dilation.
+    across, along = lefts.conj().T @ first, rights.conj().T @ second
+    with np.errstate(divide="ignore", invalid="ignore"):
+        plus = np.where(np.arange(n) == n - 1, 0, (across + along) / 2 / (size - sizes))
+        minus = (across - along) / 2 / (size + sizes)
+    turning = lefts @ (plus + minus) / 2, rights @ (plus - minus) / 2
+    curvature = bend.real + 2 * float((first.conj() @ turning[0] + second.conj() @ turning[1]).real)
+    return Edge(float(size), float(frequency), left, right, curvature, turning), float((left.conj() @ first).real)
+
+
+def _host(matrices: np.ndarray, dt: float | None) -> tuple[np.ndarray, ...]:
+    """Radii and frequencies (...) of matrices (..., n, n), and their gradients (..., n, n)."""
+    matrices = np.asarray(matrices)
+    shape, n = matrices.shape[:-2], matrices.shape[-1]
+    parts = []
+    for matrix in matrices.reshape(-1, n, n):
+        if not np.isfinite(matrix).all():
+            parts.append((np.nan, np.nan, np.full((n, n), np.nan), np.full((n, n), np.nan)))
+            continue
+        one = nearest_edge(matrix, dt)
+        sign = -1.0 if one.radius < 0 else 1.0
+        by_radius = -sign * (one.left.conj()[:, None] * one.right).real
+        moved = one.turning[0].conj()[:, None] * one.right + (one.left.conj()[:, None] * one.turning[1])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            by_frequency = 2 * moved.real / one.curvature
+        parts.append((one.radius, one.frequency, by_radius, by_frequency))
+    radius, frequency, *gradients = (np.stack(part).astype(matrices.dtype) for part in zip(*parts, strict=True))
+    return (radius.reshape(shape), frequency.reshape(shape), *(one.reshape(matrices.shape) for one in gradients))
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _touched(matrices: Array, dt: float | None) -> tuple[Array, Array, Array, Array]:
+    """[`_host`][] where values cannot be looked at."""
+    scalars = jax.ShapeDtypeStruct(matrices.shape[:-2], matrices.dtype)
+    whole = jax.ShapeDtypeStruct(matrices.shape, matrices.dtype)
+    shapes = (scalars, scalars, whole, whole)
+    return jax.pure_callback(functools.partial(_host, dt=dt), shapes, matrices, vmap_method="broadcast_all")
+
+
+@_touched.defjvp
+def _(dt: float | None, primals: tuple[Array], tangents: tuple[Array]) -> Any:
+    radius, frequency, by_radius, by_frequency = _touched(primals[0], dt)
+    moved = [jnp.sum(gradient * tangents[0], (-2, -1)) for gradient in (by_radius, by_frequency)]
+    # There are no second derivatives.
+    unknown = jnp.full_like(by_radius, jnp.nan)
+    return (radius, frequency, by_radius, by_frequency), (*moved, unknown, unknown)
