@@ -23,6 +23,11 @@ from ssntk.collapse.detect import Detection as Detection
 from ssntk.collapse.detect import detect_from_ntk as detect_from_ntk
 from ssntk.collapse.signature import Signature as Signature
 from ssntk.collapse.signature import frequency_signature as frequency_signature
+from ssntk.criticality.flag import Criticality as Criticality
+from ssntk.criticality.flag import NearCriticalWarning as NearCriticalWarning
+from ssntk.criticality.flag import criticality as criticality
+from ssntk.criticality.flag import criticality_ensemble as criticality_ensemble
+from ssntk.criticality.flag import warn_if_near_critical as warn_if_near_critical
 from ssntk.dynamics.fixed_points import FixedPoints as FixedPoints
 from ssntk.dynamics.fixed_points import find_fixed_points as find_fixed_points
 from ssntk.dynamics.integrate import Integrator as Integrator

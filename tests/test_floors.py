@@ -12,6 +12,7 @@ FLOORS = [
     {"dynamics"},
     {"kernel", "bifurcation"},
     {"collapse"},
+    {"criticality"},
     {"sweep"},
     {"plot"},
     {"cli"},

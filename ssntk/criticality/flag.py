@@ -1,0 +1,345 @@
+"""Is this network near a bifurcation? A verdict in one sentence, for an initialisation or for a whole ensemble of them."""
+
+import dataclasses
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PyTree
+
+from ssntk.collapse import laws
+from ssntk.collapse.drive import critical_drive
+from ssntk.dynamics.fixed_points import FixedPoints, constant_input, find_fixed_points
+from ssntk.dynamics.probe import Probe, Sinusoid
+from ssntk.dynamics.radius import Edge, nearest_edge
+from ssntk.dynamics.stability import edge, eigenpair, exponents, growth, state_jacobian
+from ssntk.errors import NumericalError, as_array, as_count, as_scalar
+from ssntk.models.base import AbstractStateSpaceModel, check_model, dtype_of
+from ssntk.models.euler_map import step_of, with_input
+from ssntk.models.theta import theta_positions
+
+# Relative distances below which a network is near a bifurcation, and critical (docs/criticality.md has the study).
+NEAR, CRITICAL = 0.35, 0.1
+# A mode counts as not driven where l^T F is this much smaller than |l| |F|.
+DRIVEN = 1e-6
+
+
+class NearCriticalWarning(UserWarning):
+    """A network lies near a bifurcation."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Criticality:
+    """How near a network is to a bifurcation, judged at one of its fixed points.
+
+    - `verdict`: `"regular"`, `"near-critical"` or `"critical"`; `"unknown"` (only in an ensemble) where no fixed point was
+      found. `near`: whether it is one of the middle two; `None` where unknown.
+    - `kind`: `"real"` (saddle-node, transcritical, pitchfork; of a map also flip) or `"pair"` (Hopf, Neimark-Sacker): what
+      the smallest change that makes it critical leads to. `critical_frequency`: angular, 0 for a real eigenvalue.
+    - `stability_radius`: of df/dx there, in 1 / time, negative at an unstable point ([`stability_radius`][]).
+    - `relative_distance`: what the verdict rests on. Without a horizon `|stability_radius| time_scale`; with a horizon T the
+      same where T is long, and nearer to 1 where T is too short for a slow mode to matter:
+      `sqrt(g(T / time_scale) / g(T |stability_radius|))`, the ratio of two modes' amplification under the master law
+      (`ssntk.laws.g`).
+    - `spectral_abscissa`: the largest growth rate, in 1 / time; `sigma_min`: the smallest singular value of df/dx, the
+      distance from a zero eigenvalue alone; `nonnormality`: |l||r| of the eigenvalue next to the critical frequency, 1 for a
+      normal matrix, infinite where it is defective.
+    - `drive`: |l^T F| of that eigenvalue, F = df/dtheta at the fixed point: how strongly changes of theta push the mode, at
+      its own frequency. Of a pair by a sinusoidal input of amplitude 1 at that frequency in the direction that drives it
+      most; 0 without inputs. The verdict is about distance alone.
+    - `x_star` (n,) the fixed point; `u` (d,) its input; `stable`; `residual`, the largest |f_i|; `n_fixed_points`, of all
+      inputs together; `time_scale`, `horizon`.
+    - `reason`: the verdict in one sentence, with its remedy.
+    """
+
+    verdict: str
+    near: bool | None
+    kind: str
+    stability_radius: float
+    critical_frequency: float
+    relative_distance: float
+    spectral_abscissa: float
+    sigma_min: float
+    nonnormality: float
+    drive: float
+    x_star: np.ndarray
+    u: np.ndarray
+    stable: bool
+    residual: float
+    n_fixed_points: int
+    time_scale: float
+    horizon: float | None
+    reason: str
+
+
+def criticality(
+    model: AbstractStateSpaceModel,
+    u: Any = None,
+    *,
+    horizon: Any = None,
+    time_scale: Any = None,
+    wrt: Callable[[Any], PyTree] | None = None,
+    n_starts: int = 32,
+    key: Any = None,
+) -> Criticality:
+    """Whether a network is near a bifurcation, which kind, how near, and what to do.
+
+    Its fixed points are searched for. Of the stable ones the one with the smallest stability radius is judged; where none is
+    stable, the one with the smallest |radius|, and the reason says so. Works for every model: flows and maps.
+
+    **Arguments:**
+
+    - `u`: constant input, (d,), or several, (B, d): the nearest to a bifurcation is judged. Default zero.
+    - `horizon`: how long trajectories last in training, in units of time. Default: as long as it takes.
+    - `time_scale`: in units of time, what "near" is relative to. Default: the largest `tau` of the model, else 1 / median
+      |Re eigenvalue|, which says nothing where n = 1.
+    - `wrt`: which parameters may drive the mode, for `drive`. Default: `model.trainable("state")`.
+    - `n_starts`, `key`: of [`find_fixed_points`][].
+
+    Raises `ValueError` for arguments that do not fit, `NumericalError` where no fixed point was found.
+    """
+    check_model(model)
+    inputs = _inputs(model, u)
+    time = None if time_scale is None else float(as_scalar(time_scale, "time_scale", positive=True))
+    span = None if horizon is None else float(as_scalar(horizon, "horizon", positive=True))
+    theta_positions(model, "state", wrt)
+    found = [find_fixed_points(model, row, n_starts=n_starts, key=key) for row in inputs]
+    if not sum(map(len, found)):
+        raise NumericalError(
+            f"no fixed point was found from {n_starts} starts, so that there is none to judge: try more n_starts; "
+            + ("the slowest state moves with speed " + f"{slow:.3g}" if np.isfinite(slow := _slowest(found)) else "")
+        )
+    return _judge(model, inputs, found, span, time, wrt)
+
+
+def criticality_ensemble(
+    models: Any,
+    u: Any = None,
+    *,
+    horizon: Any = None,
+    time_scale: Any = None,
+    wrt: Callable[[Any], PyTree] | None = None,
+    n_starts: int = 32,
+    key: Any = None,
+) -> tuple[Criticality, ...]:
+    """The verdict on each of a batch of networks, by the same compiled code.
+
+    **Arguments:** `models`: one model whose arrays have a leading axis, as from `eqx.filter_vmap(make)(keys)`, or a sequence
+    of models. The others as of [`criticality`][].
+
+    **Returns:** one [`Criticality`][] a network, in order; where no fixed point was found its verdict is `"unknown"`.
+
+    Raises `ValueError` for arguments that do not fit.
+    """
+    results = []
+    for model in _unstack(models):
+        try:
+            how = {"horizon": horizon, "time_scale": time_scale, "wrt": wrt, "n_starts": n_starts, "key": key}
+            results.append(criticality(model, u, **how))
+        except NumericalError as error:
+            results.append(_unknown(model, str(error), horizon))
+    return tuple(results)
+
+
+def warn_if_near_critical(model: AbstractStateSpaceModel, u: Any = None, **how: Any) -> Criticality:
+    """[`criticality`][], with a `NearCriticalWarning` where the network is near a bifurcation.
+
+    It warns once for each line that calls it and each verdict. Arguments, result and errors as of `criticality`.
+    """
+    found = criticality(model, u, **how)
+    caller = sys._getframe(1)
+    line = caller.f_code.co_filename, caller.f_lineno, found.verdict, found.kind
+    if found.near and line not in _warned:
+        _warned.add(line)
+        warnings.warn(found.reason, NearCriticalWarning, stacklevel=2)
+    return found
+
+
+_warned: set[tuple[str, int, str, str]] = set()
+
+
+def verdict(relative_distance: float) -> str:
+    """`"regular"`, `"near-critical"` or `"critical"`."""
+    return "critical" if relative_distance < CRITICAL else "near-critical" if relative_distance < NEAR else "regular"
+
+
+def relative_distance(radius: float, time_scale: float, horizon: float | None) -> float:
+    """|radius| beside 1 / time_scale, for trajectories of length `horizon`: see [`Criticality`][]."""
+    if horizon is None:
+        return abs(radius) * time_scale
+    return float(np.sqrt(laws.g(horizon / time_scale) / laws.g(horizon * abs(radius))))
+
+
+def natural_time_scale(model: AbstractStateSpaceModel, rates: np.ndarray) -> float:
+    """The largest `tau` of a model, else 1 / median |Re| of its growth rates (n,)."""
+    tau = getattr(model, "tau", None)
+    if tau is not None and np.size(tau) and np.issubdtype(np.asarray(tau).dtype, np.floating) and np.min(tau) > 0:
+        return float(np.max(tau))
+    median = float(np.median(np.abs(rates.real)))
+    return 1 / median if median > 0 else 1.0
+
+
+def _inputs(model: AbstractStateSpaceModel, u: Any) -> list[Array]:
+    """Each constant input, (d,)."""
+    if u is None or np.ndim(u) < 2:
+        return [constant_input(model, u)]
+    rows = as_array(u, "u", ("B", model.n_input)).astype(dtype_of(model))
+    if rows.shape[0] == 0:
+        raise ValueError("u must hold at least one input")
+    return list(rows)
+
+
+def _unstack(models: Any) -> list[AbstractStateSpaceModel]:
+    """The networks of a batch."""
+    if isinstance(models, (list, tuple)):
+        if not models:
+            raise ValueError("models must hold at least one model")
+        return list(models)
+    if not isinstance(models, AbstractStateSpaceModel):
+        raise ValueError(f"models must be a model with stacked arrays, or a sequence of models, got {type(models).__name__}")
+    arrays, static = eqx.partition(models, eqx.is_array)
+    leaves = jax.tree.leaves(arrays)
+    lengths = {leaf.shape[0] if leaf.ndim else None for leaf in leaves}
+    if len(lengths) != 1 or None in lengths or 0 in lengths:
+        raise ValueError("models must have arrays that share their leading axis, as eqx.filter_vmap makes them")
+    host = jax.tree.map(np.asarray, arrays)
+    return [
+        eqx.combine(jax.tree.map(lambda leaf, i=i: jnp.asarray(leaf[i]), host), static) for i in range(lengths.pop() or 0)
+    ]
+
+
+def _slowest(found: list[FixedPoints]) -> float:
+    return min((float(one.slow.speed[0]) for one in found if len(one.slow)), default=np.nan)
+
+
+def _judge(
+    model: AbstractStateSpaceModel,
+    inputs: list[Array],
+    found: list[FixedPoints],
+    horizon: float | None,
+    time_scale: float | None,
+    wrt: Callable[[Any], PyTree] | None,
+) -> Criticality:
+    dt = step_of(model)
+    points = [(u, one.x[i], bool(one.stable[i])) for u, one in zip(inputs, found, strict=True) for i in range(len(one))]
+    stable = [point for point in points if point[2]]
+    judged = [(u, x, matrix := _jacobian(model, x, u), nearest_edge(matrix, dt)) for u, x, _ in stable or points]
+    u, x, matrix, touch = min(judged, key=lambda one: abs(one[3].radius))
+    rates = exponents(matrix, dt)
+    time = natural_time_scale(model, rates) if time_scale is None else time_scale
+    scale = float(np.abs(matrix).sum(axis=1).max()) + 1 / time
+    eps = np.finfo(dtype_of(model)).eps
+    at_end = dt is not None and np.pi / dt - touch.frequency <= eps**0.5 * scale
+    real = touch.frequency <= eps**0.5 * scale
+    far = relative_distance(touch.radius, time, horizon)
+    sort = verdict(far)
+    size, drive, driven = _mode(model, u, x, matrix, touch, wrt)
+    frequency = 0.0 if real else np.pi / (dt or 1.0) if at_end else touch.frequency
+    what = {
+        (True, False): "a zero eigenvalue (saddle-node, transcritical or pitchfork)",
+        (False, True): "a multiplier at -1 (flip)",
+        (False, False): f"a pair at frequency {frequency:.3g} ({'Hopf' if dt is None else 'Neimark-Sacker'})",
+    }[real, at_end]
+    result = Criticality(
+        verdict=sort,
+        near=sort != "regular",
+        kind="real" if real or at_end else "pair",
+        stability_radius=touch.radius,
+        critical_frequency=frequency,
+        relative_distance=far,
+        spectral_abscissa=float(rates[0].real),
+        sigma_min=float(np.linalg.svd(matrix, compute_uv=False)[-1]),
+        nonnormality=size,
+        drive=drive,
+        x_star=x,
+        u=np.asarray(u),
+        stable=bool(stable),
+        residual=float(np.abs(np.asarray(_velocity(model, x, u))).max()),
+        n_fixed_points=len(points),
+        time_scale=time,
+        horizon=horizon,
+        reason="",
+    )
+    return dataclasses.replace(result, reason=_reason(result, what, driven))
+
+
+def _reason(found: Criticality, what: str, driven: bool) -> str:
+    """The verdict in one sentence, with its remedy."""
+    radius = abs(found.stability_radius)
+    span = "" if found.horizon is None else f", {found.relative_distance:.2g} over a horizon of {found.horizon:g}"
+    where = "its most fragile stable fixed point" if found.stable else "the fixed point nearest to stability (none is stable)"
+    distance = f"a change of the Jacobian by {radius * found.time_scale:.2g} / tau{span} at {where} gives {what}"
+    if found.verdict == "regular":
+        return f"Regular: no bifurcation is near, {distance}; nothing needs to be done."
+    text = f"{found.verdict.capitalize()}: {distance}, so that one slow mode is going to dominate the kernel and the largest "
+    text += "stable learning rate to shrink"
+    if found.stable and abs(found.spectral_abscissa) > 3 * radius:
+        text += f", though no eigenvalue lies right of {found.spectral_abscissa:.2g} (the Jacobian is non-normal)"
+    if not driven:
+        text += ", once something drives that mode: what is given does not"
+    margin = NEAR / found.time_scale
+    if found.stable:
+        return text + f"; move away with ssntk.retreat(model, margin={margin:.2g}), or lower the gain or the weights' scale."
+    return text + "; lower the gain or the scale of the weights until a fixed point is stable."
+
+
+def _mode(
+    model: AbstractStateSpaceModel,
+    u: Array,
+    x: np.ndarray,
+    matrix: np.ndarray,
+    touch: Edge,
+    wrt: Callable[[Any], PyTree] | None,
+) -> tuple[float, float, bool]:
+    """|l||r|, |l^T F| and whether that is more than rounding, of the eigenvalue next to the critical frequency."""
+    dt, d = step_of(model), model.n_input
+    here = complex(*edge(touch.frequency, dt))
+    try:
+        value, right, left = eigenpair(matrix, here)
+    except NumericalError:
+        return np.inf, np.nan, True
+    size = float(np.linalg.norm(left) * np.linalg.norm(right))
+    moved = with_input(model, u)
+    at, start = theta_positions(moved, "state", wrt), jnp.asarray(x)
+    rate = complex(growth(np.array([value]), dt)[0])
+    horizon = 1.0 if dt is None else dt
+    if rate.imag == 0:
+        probe = Probe([0.0, horizon], np.zeros((1, d)), start)
+    elif d == 0:
+        return size, 0.0, False
+    else:
+        probe = Probe([0.0, horizon], Sinusoid(np.eye(d), abs(rate.imag)), start)
+    drive = critical_drive(moved, at, probe, start, value)
+    if drive is None:
+        return size, np.nan, True
+    strength = float(np.linalg.norm(drive, 2))
+    return size, strength, strength > DRIVEN * float(np.linalg.norm(left))
+
+
+def _unknown(model: AbstractStateSpaceModel, reason: str, horizon: Any) -> Criticality:
+    nan, n, d = float("nan"), model.n_state, model.n_input
+    span = None if horizon is None else float(horizon)
+    nothing = np.full(n, nan), np.full(d, nan)
+    reason = f"Unknown: {reason}"
+    return Criticality(
+        "unknown", None, "unknown", nan, nan, nan, nan, nan, nan, nan, *nothing, False, nan, 0, nan, span, reason
+    )
+
+
+def _jacobian(model: AbstractStateSpaceModel, x: np.ndarray, u: Array) -> np.ndarray:
+    return np.asarray(_linearised(model, x, u)[1], float)
+
+
+def _velocity(model: AbstractStateSpaceModel, x: np.ndarray, u: Array) -> Array:
+    return _linearised(model, x, u)[0]
+
+
+@eqx.filter_jit
+def _linearised(model: AbstractStateSpaceModel, x: Any, u: Array) -> tuple[Array, Array]:
+    time = jnp.zeros((), u.dtype)
+    return model.vector_field(time, x, u), state_jacobian(model, x, u)
