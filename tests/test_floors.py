@@ -12,7 +12,7 @@ FLOORS = [
     {"dynamics"},
     {"kernel", "bifurcation"},
     {"collapse"},
-    {"criticality"},
+    {"critical"},
     {"sweep"},
     {"plot"},
     {"cli"},

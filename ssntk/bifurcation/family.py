@@ -1,6 +1,6 @@
 """A model with one scalar parameter."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -71,6 +71,12 @@ class Family(eqx.Module):
         ]
         arrays = tuple(as_array(step, "direction", leaf.shape).astype(leaf.dtype) for _, leaf, step in chosen)
         return cls._make(model, arrays, None, tuple(at for at, _, _ in chosen), "line")
+
+    @classmethod
+    def leaves(cls, model: AbstractStateSpaceModel, at: Positions, direction: Sequence[Array]) -> "Family":
+        """`model` with the leaves at these positions moved by `p * direction`, one array for each."""
+        check_model(model)
+        return cls._make(model, tuple(direction), None, at, "line")
 
     @classmethod
     def input(cls, model: AbstractStateSpaceModel, direction: Any, offset: Any = None) -> "Family":

@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +21,12 @@ def field_at(model: AbstractStateSpaceModel, x: Array, u: Array) -> Float[Array,
 def state_jacobian(model: AbstractStateSpaceModel, x: Array, u: Array) -> Float[Array, "n n"]:
     """A = df/dx."""
     return jax.jacfwd(lambda x: field_at(model, x, u))(x)
+
+
+@eqx.filter_jit
+def linearised(model: AbstractStateSpaceModel, x: Any, u: Array) -> tuple[Float[Array, " n"], Float[Array, "n n"]]:
+    """f and A at a state, compiled."""
+    return field_at(model, x, u), state_jacobian(model, x, u)
 
 
 def sorted_eigenvalues(matrices: Any) -> np.ndarray:

@@ -17,7 +17,7 @@ from ssntk.collapse.drive import critical_drive
 from ssntk.dynamics.fixed_points import FixedPoints, constant_input, find_fixed_points
 from ssntk.dynamics.probe import Probe, Sinusoid
 from ssntk.dynamics.radius import Edge, nearest_edge
-from ssntk.dynamics.stability import edge, eigenpair, exponents, growth, state_jacobian
+from ssntk.dynamics.stability import edge, eigenpair, exponents, growth, linearised
 from ssntk.errors import NumericalError, as_array, as_count, as_scalar
 from ssntk.models.base import AbstractStateSpaceModel, check_model, dtype_of
 from ssntk.models.euler_map import step_of, with_input
@@ -228,7 +228,7 @@ def _judge(
     dt = step_of(model)
     points = [(u, one.x[i], bool(one.stable[i])) for u, one in zip(inputs, found, strict=True) for i in range(len(one))]
     stable = [point for point in points if point[2]]
-    judged = [(u, x, matrix := _jacobian(model, x, u), nearest_edge(matrix, dt)) for u, x, _ in stable or points]
+    judged = [(u, x, matrix := np.asarray(linearised(model, x, u)[1], float), nearest_edge(matrix, dt)) for u, x, _ in stable or points]
     u, x, matrix, touch = min(judged, key=lambda one: abs(one[3].radius))
     rates = exponents(matrix, dt)
     time = natural_time_scale(model, rates) if time_scale is None else time_scale
@@ -259,7 +259,7 @@ def _judge(
         x_star=x,
         u=np.asarray(u),
         stable=bool(stable),
-        residual=float(np.abs(np.asarray(_velocity(model, x, u))).max()),
+        residual=float(np.abs(np.asarray(linearised(model, x, u)[0])).max()),
         n_fixed_points=len(points),
         time_scale=time,
         horizon=horizon,
@@ -330,16 +330,3 @@ def _unknown(model: AbstractStateSpaceModel, reason: str, horizon: Any) -> Criti
         "unknown", None, "unknown", nan, nan, nan, nan, nan, nan, nan, *nothing, False, nan, 0, nan, span, reason
     )
 
-
-def _jacobian(model: AbstractStateSpaceModel, x: np.ndarray, u: Array) -> np.ndarray:
-    return np.asarray(_linearised(model, x, u)[1], float)
-
-
-def _velocity(model: AbstractStateSpaceModel, x: np.ndarray, u: Array) -> Array:
-    return _linearised(model, x, u)[0]
-
-
-@eqx.filter_jit
-def _linearised(model: AbstractStateSpaceModel, x: Any, u: Array) -> tuple[Array, Array]:
-    time = jnp.zeros((), u.dtype)
-    return model.vector_field(time, x, u), state_jacobian(model, x, u)

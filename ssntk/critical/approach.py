@@ -1,0 +1,381 @@
+"""The nearest bifurcation when every parameter may move."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, PyTree
+
+from ssntk.bifurcation.continuation import continuation
+from ssntk.bifurcation.family import Family
+from ssntk.critical.flag import criticality, natural_time_scale
+from ssntk.critical.freedom import Freedom
+from ssntk.critical.least_change import PAIRS, Conditions, Stationary, least_change
+from ssntk.dynamics.fixed_points import check_fixed_point, constant_input
+from ssntk.dynamics.radius import local_minima, nearest_edge
+from ssntk.dynamics.stability import edge, eigenpair, exponents, field_at, linearised
+from ssntk.errors import NumericalError, as_choice, as_count, as_key, as_scalar
+from ssntk.models.base import AbstractStateSpaceModel, check_model
+from ssntk.models.euler_map import step_of
+
+KINDS = ("singular", "saddle-node", "hopf")
+MAP_KINDS = ("singular", "saddle-node", "flip", "neimark-sacker")
+BOUNDARY = "Bogdanov-Takens boundary"
+# What a converged point leaves of its conditions and of the gradient of the Lagrangian.
+TOLERANCE = 1e-10
+
+
+@dataclasses.dataclass(frozen=True)
+class Approach:
+    """The way from a network to a bifurcation, along a straight line in the space of its parameters.
+
+    - `kind`: what is met: `"saddle-node"`, `"cusp"`, `"transcritical"`, `"pitchfork"`, `"hopf"`, `"flip"`,
+      `"neimark-sacker"`, or `"Bogdanov-Takens boundary"`, where the nearest pair would have a frequency below `omega_min`:
+      then the point is the nearest with that frequency.
+    - `distance`: sqrt(sum metric (theta - start)^2), an upper bound of the distance from all points of this kind: a local
+      minimum, the least that the starts found.
+    - `family`: the line, `family(0)` the network and `family(distance)`, also `model`, at the point; `None` where the
+      distance is 0. `x` (n,) the equilibrium there, `x_start` (n,) that of the network, `u` (d,) their input.
+    - `frequency`: angular, 0 for a real eigenvalue. `right`, `left` (n,): critical eigenvectors as of a [`Bifurcation`][].
+      `coefficient`: l.f_xx(r, r) / 2 of a real eigenvalue, the quadratic term of the normal form; NaN of a pair.
+    - `residual`: the largest entry of the conditions; `kkt_residual`: of the gradient of the Lagrangian, relative;
+      `minimum`: whether it is a minimum to second order; `converged`: whether both residuals are at most 1e-10.
+    - `starts`: the distance that each start led to, NaN where it did not converge; `agreeing`: how many led here.
+    - `reached`: whether the equilibrium of the network, followed along the line, comes to this point; else another one does.
+    - `others`: the other points that were found, the nearest first; where an equilibrium comes from is not known of these.
+    - `reason`: all this in one sentence.
+    """
+
+    kind: str
+    distance: float
+    family: Family | None
+    model: Any
+    x: np.ndarray
+    x_start: np.ndarray
+    u: np.ndarray
+    frequency: float
+    right: np.ndarray
+    left: np.ndarray
+    coefficient: float
+    residual: float
+    kkt_residual: float
+    minimum: bool
+    starts: np.ndarray
+    agreeing: int
+    reached: bool | None
+    others: tuple["Approach", ...]
+    reason: str
+
+    @property
+    def converged(self) -> bool:
+        return max(self.residual, self.kkt_residual) <= TOLERANCE
+
+
+def approach(
+    model: AbstractStateSpaceModel,
+    kind: str,
+    *,
+    x: Any = None,
+    u: Any = None,
+    wrt: Callable[[Any], PyTree] | None = None,
+    metric: Any = None,
+    signs: Any = None,
+    min_coefficient: Any = None,
+    omega_min: Any = None,
+    n_starts: int = 8,
+    key: Any = None,
+) -> Approach:
+    """The least change of all parameters together that brings a network to a bifurcation.
+
+    A local minimum of the distance under the conditions of the bifurcation, to rounding error, and the best of several
+    starts: no proof that it is the nearest. The nearest zero eigenvalue of a *monostable* network is no generic fold but
+    the edge of the bistable wedge, where the fold's coefficient vanishes: a cusp, or a pitchfork where the vector field is
+    odd. Only where that is not nearer is it a true saddle-node.
+
+    **Arguments:**
+
+    - `kind`: `"singular"`, the nearest zero eigenvalue of whatever kind; `"saddle-node"`, the nearest generic fold, with a
+      coefficient of at least `min_coefficient`, which may be farther; `"hopf"`. Of maps also `"flip"`, and
+      `"neimark-sacker"` instead of `"hopf"`.
+    - `x`: (n,) the equilibrium to start from. Default: the one that [`criticality`][] judges.
+    - `u`: (d,) constant input. Default zero.
+    - `wrt`: a lens of what may change, all else stays. Default: `model.trainable("state")`.
+    - `metric`: what a change costs, positive: a dict of attributes (or lenses) and scalars or arrays, 1 where not given.
+    - `signs`: what must keep its sign (Dale's law): the same with 1 where an entry stays >= 0, -1 where <= 0, 0 where free.
+    - `min_coefficient`: in 1 / (state time). Default 0.05 / time scale, as `criticality` has it.
+    - `omega_min`: in rad per unit time. Default 0.05 / time scale.
+    - `n_starts`: how many starts: singular vectors or eigenvectors at x, then states around it drawn with `key`.
+
+    Raises `ValueError` for arguments that do not fit, `NumericalError` where no start converges.
+    """
+    check_model(model)
+    dt = step_of(model)
+    as_choice(kind, "kind", KINDS if dt is None else MAP_KINDS)
+    u = constant_input(model, u)
+    count, key = as_count(n_starts, "n_starts"), as_key(key)
+    freedom = Freedom(model, wrt, metric, signs)
+    x_start = criticality(model, u, wrt=wrt).x_star if x is None else np.asarray(check_fixed_point(model, x, u)[0])
+    matrix = np.asarray(linearised(model, x_start, u)[1])
+    time = natural_time_scale(model, exponents(matrix, dt))
+    bound = _positive(min_coefficient, "min_coefficient", 0.05 / time)
+    slowest = _positive(omega_min, "omega_min", 0.05 / time)
+    task = _Task(freedom, u, x_start, slowest)
+    spread = 0.3 * (0.5 + np.sqrt(np.mean(x_start**2)))
+    noise = spread * np.asarray(jr.normal(key, (count, len(x_start))))
+    # Half of the starts are the modes at x, moved a little so that no symmetry holds them; half lie around.
+    modes = task.guesses(kind, x_start)[: (count + 1) // 2]
+    guesses = [task.shifted(mode, 1e-3 * part if i else 0 * part) for i, (mode, part) in enumerate(zip(modes, noise))]
+    guesses += [task.guesses(kind, x_start + part)[0] for part in noise[len(modes) :]]
+    found = [task.solve(*guess) for guess in guesses]
+    if kind == "saddle-node":
+        found = task.generic(found, bound)
+    points = sorted((task.describe(one) for one in found if one is not None), key=lambda point: point.distance)
+    if not points:
+        raise NumericalError(f"none of {count} starts led to a {kind} point: try more n_starts, or more of theta in wrt")
+    starts = np.array([np.nan if one is None else freedom.length(task.change(one)) for one in found])
+    others: list[Approach] = []
+    for point in points[1:]:
+        if not any(_same(point, other) for other in (points[0], *others)):
+            others.append(point)
+    agreeing = sum(_same(points[0], point) for point in points)
+    result = dataclasses.replace(points[0], starts=starts, agreeing=agreeing, others=tuple(others))
+    result = dataclasses.replace(result, reached=_reaches(result))
+    return dataclasses.replace(result, reason=_reason(result))
+
+
+def _positive(value: Any, name: str, default: float) -> float:
+    return default if value is None else float(as_scalar(value, name, positive=True))
+
+
+def _same(one: Approach, other: Approach) -> bool:
+    return abs(one.distance - other.distance) <= 1e-6 * (one.distance + other.distance) + 1e-12
+
+
+class _Found(NamedTuple):
+    """A stationary point, and the conditions that it fulfils."""
+
+    conditions: Conditions
+    point: Stationary
+
+
+@dataclasses.dataclass(frozen=True)
+class _Task:
+    """What is searched for, and from where."""
+
+    freedom: Freedom
+    u: Array
+    x_start: np.ndarray
+    slowest: float
+
+    @property
+    def dt(self) -> float | None:
+        return step_of(self.freedom.model)
+
+    def conditions(self, kind: str, gauge: np.ndarray, given: float = 0.0) -> Conditions:
+        dtype = self.freedom.start.dtype
+        border, level = jnp.asarray(gauge, dtype), jnp.asarray(given, dtype)
+        return Conditions(self.freedom, self.u, border, level, self.freedom.start, 0 * level, kind, exact=False)
+
+    def change(self, found: _Found) -> np.ndarray:
+        return found.point.theta - np.asarray(self.freedom.start)
+
+    def guesses(self, kind: str, x: np.ndarray) -> list[tuple[Conditions, np.ndarray]]:
+        """Where to start from at a state, the most likely first."""
+        matrix, n, dt = np.asarray(linearised(self.freedom.model, x, self.u)[1], float), len(x), self.dt
+        if kind not in ("hopf", "neimark-sacker"):
+            shift = 2 / dt if kind == "flip" and dt is not None else 0.0
+            directions = np.linalg.svd(matrix + shift * np.eye(n))[2][::-1]
+            name = "flip" if kind == "flip" else "singular"
+            return [(self.conditions(name, v), np.concatenate([x, v])) for v in directions]
+        modes = []
+        top = np.inf if dt is None else np.pi / dt
+        touch = nearest_edge(matrix, dt)
+        for low in local_minima(matrix, dt, 2 * abs(touch.radius) + 1e-12):
+            if self.slowest < low.frequency < top - self.slowest:
+                modes.append((low.frequency, low.right))
+        rates = exponents(matrix, dt)
+        for rate in sorted(rates[rates.imag > 0], key=lambda rate: abs(rate.real)):
+            value = complex(rate) if dt is None else (np.exp(complex(rate) * dt) - 1) / dt
+            modes.append((min(max(rate.imag, self.slowest), top - self.slowest), eigenpair(matrix, value).right))
+        # Without a pair, the two directions in which the state moves least, turning slowly.
+        _, _, rights = np.linalg.svd(matrix)
+        modes.append((min(20 * self.slowest, top / 2), rights[-1] + 1j * rights[-min(2, n)]))
+        return [self._turning(x, frequency, vector) for frequency, vector in modes]
+
+    def shifted(self, guess: tuple[Conditions, np.ndarray], by: np.ndarray) -> tuple[Conditions, np.ndarray]:
+        """A guess at another state."""
+        conditions, z = guess
+        return conditions, np.concatenate([z[: len(by)] + by, z[len(by) :]])
+
+    def _turning(self, x: np.ndarray, frequency: float, vector: np.ndarray) -> tuple[Conditions, np.ndarray]:
+        # Turned so that the real part is as long as can be.
+        vector = vector * np.exp(-0.5j * np.angle(vector @ vector))
+        gauge = vector.real / np.linalg.norm(vector.real)
+        vector = vector / (gauge @ vector)
+        last = frequency**2 if self.dt is None else np.cos(frequency * self.dt)
+        turn = frequency if self.dt is None else np.sin(frequency * self.dt) / self.dt
+        return self.conditions("pair", gauge), np.concatenate([x, vector.real, vector.imag / turn, [last]])
+
+    def frequency(self, last: float) -> float:
+        """The angular frequency from the last unknown of a pair, 0 where there is none."""
+        if self.dt is None:
+            return float(np.sqrt(max(last, 0.0)))
+        return float(np.arccos(np.clip(last, -1, 1)) / self.dt)
+
+    def solve(self, conditions: Conditions, z: np.ndarray) -> _Found | None:
+        """The minimum that a start leads to, `None` where it leads to none."""
+        low, high = self.slowest, np.inf if self.dt is None else np.pi / self.dt - self.slowest
+        beyond: list[float] = []
+
+        def leaves(z: np.ndarray) -> bool:
+            if conditions.kind == "pair" and not low <= self.frequency(z[-1]) <= high:
+                beyond.append(low if self.frequency(z[-1]) < low else high)
+            return bool(beyond)
+
+        point = least_change(conditions, z, leaves)
+        if beyond:
+            # The nearest pair turns too slowly, or as a flip does: the nearest at that edge instead.
+            given = beyond[0] ** 2 if self.dt is None else np.cos(beyond[0] * self.dt)
+            return self.solve(self.conditions("turning", np.asarray(conditions.gauge), given), z[:-1])
+        if point is None or not point.minimum or not max(point.violation, point.kkt) <= TOLERANCE:
+            return None
+        # Eigenvectors of no length satisfy everything.
+        if float(conditions.loose(jnp.asarray(point.z))) > TOLERANCE:
+            return None
+        return _Found(conditions, point)
+
+    def generic(self, found: list[_Found | None], bound: float) -> list[_Found | None]:
+        """For each point the fold itself where it is generic, else the nearest beside it with a coefficient of `bound`."""
+        known: dict[float, _Found | None] = {}
+        results = []
+        for one in found:
+            if one is None:
+                results.append(None)
+                continue
+            distance = self.freedom.length(self.change(one))
+            near = next((at for at in known if abs(at - distance) <= 1e-6 * distance), None)
+            if near is None:
+                near, known[distance] = distance, self._folded(one, bound)
+            results.append(known[near])
+        return results
+
+    def _folded(self, found: _Found, bound: float) -> _Found | None:
+        if abs(self.describe(found).coefficient) >= bound:
+            return found
+        model, n = self.freedom.at_theta(jnp.asarray(found.point.theta)), len(self.x_start)
+        x, v = found.point.z[:n], found.point.z[n:]
+        left = np.linalg.svd(np.asarray(linearised(model, x, self.u)[1]))[0][:, -1]
+        start, gauge = np.concatenate([x, v, left]), np.asarray(found.conditions.gauge)
+        sides = [self.solve(self.conditions("saddle-node", gauge, side), start) for side in (bound, -bound)]
+        return min((one for one in sides if one), key=lambda one: self.freedom.length(self.change(one)), default=None)
+
+    def describe(self, found: _Found) -> Approach:
+        """The point with its eigenvectors and its name."""
+        conditions, point = found
+        n, theta = len(self.x_start), jnp.asarray(point.theta)
+        model, x = self.freedom.at_theta(theta), point.z[:n]
+        matrix = np.asarray(linearised(model, x, self.u)[1], float)
+        change = self.change(found)
+        distance = self.freedom.length(change)
+        pair = conditions.kind in PAIRS
+        last = point.z[-1] if conditions.kind == "pair" else float(conditions.given)
+        frequency = self.frequency(last) if pair else np.pi / (self.dt or 1.0) if conditions.kind == "flip" else 0.0
+        mode = eigenpair(matrix, complex(*edge(frequency, self.dt)))
+        along = change / distance if distance > 0 else 0 * change
+        coefficient = np.nan
+        if pair:
+            kind = BOUNDARY if conditions.kind == "turning" and frequency <= 1.001 * self.slowest else "hopf"
+            if self.dt is not None and kind == "hopf":
+                kind = "1:2 resonance boundary" if conditions.kind == "turning" else "neimark-sacker"
+        elif conditions.kind == "flip":
+            kind = "flip"
+        else:
+            right, left = mode.right.real, mode.left.real
+            terms = _terms(self.freedom, theta, jnp.asarray(along), jnp.asarray(x), self.u, jnp.asarray(right))
+            bent, third, pushed, turned = (np.asarray(term) for term in terms)
+            coefficient = float(left @ bent) / 2
+            size = np.linalg.norm(left)
+            flat = abs(coefficient) <= 1e-6 * size * (np.linalg.norm(bent) + np.linalg.norm(third))
+            still = abs(left @ pushed) <= 1e-6 * size * (np.linalg.norm(pushed) + np.linalg.norm(turned))
+            kind = {(True, True): "pitchfork", (True, False): "cusp", (False, True): "transcritical"}.get((flat, still))
+            kind = kind or "saddle-node"
+        family = None
+        if distance > 0:
+            leaves = self.freedom.leaves(jnp.asarray(along))
+            family = Family.leaves(self.freedom.model, self.freedom.at, leaves)
+        return Approach(
+            kind=kind,
+            distance=distance,
+            family=family,
+            model=model,
+            x=x,
+            x_start=self.x_start,
+            u=np.asarray(self.u),
+            frequency=frequency,
+            right=mode.right,
+            left=mode.left,
+            coefficient=coefficient,
+            residual=point.violation,
+            kkt_residual=point.kkt,
+            minimum=point.minimum,
+            starts=np.array([distance]),
+            agreeing=1,
+            reached=None,
+            others=(),
+            reason="",
+        )
+
+
+@eqx.filter_jit
+def _terms(freedom: Freedom, theta: Array, along: Array, x: Array, u: Array, right: Array) -> tuple[Array, ...]:
+    """f_xx(r, r), f_xxx(r, r, r), df/dp and dA/dp r along the line."""
+
+    def field(x: Array) -> Array:
+        return field_at(freedom.at_theta(theta), x, u)
+
+    def second(x: Array) -> Array:
+        return jax.jvp(lambda x: jax.jvp(field, (x,), (right,))[1], (x,), (right,))[1]
+
+    def moved(x: Array) -> Array:
+        return jax.jvp(lambda theta: field_at(freedom.at_theta(theta), x, u), (theta,), (along,))[1]
+
+    return second(x), jax.jvp(second, (x,), (right,))[1], *jax.jvp(moved, (x,), (right,))
+
+
+def _reaches(found: Approach) -> bool:
+    """Whether the branch from the network's own equilibrium passes through the point."""
+    if found.family is None:
+        return True
+    try:
+        branch = continuation(found.family, (0.0, 1.05 * found.distance), x0=found.x_start, u=found.u)
+    except NumericalError:
+        return False
+    # Distance from the point to each segment of the branch, in the lengths that its steps have.
+    nodes = np.column_stack([branch.x, branch.parameter / found.distance])
+    aim = np.append(found.x, 1.0)
+    starts, steps = nodes[:-1], np.diff(nodes, axis=0)
+    lengths = np.maximum((steps**2).sum(axis=1), np.finfo(float).tiny)
+    part = np.clip(((aim - starts) * steps).sum(axis=1) / lengths, 0, 1)
+    gaps = np.linalg.norm(starts + part[:, None] * steps - aim, axis=1)
+    return bool((gaps <= 1e-6 + 0.1 * np.sqrt(lengths)).any())
+
+
+def _reason(found: Approach) -> str:
+    """The result in one sentence."""
+    rad = f" with frequency {found.frequency:.3g}" if found.frequency and found.kind != "flip" else ""
+    text = f"A change of theta by {found.distance:.4g} gives a {found.kind}{rad}"
+    if found.distance == 0:
+        text = f"The network is at a {found.kind}{rad} already"
+    if found.kind in ("cusp", "pitchfork"):
+        text += ", the edge of bistability and no generic fold (ask for 'saddle-node' to get one)"
+    if found.kind == BOUNDARY:
+        text += ": nearer pairs turn more slowly than omega_min, towards a double zero eigenvalue"
+    valid = int(np.isfinite(found.starts).sum())
+    text += f"; {found.agreeing} of {len(found.starts)} starts agree"
+    text += "" if valid == len(found.starts) else f", {len(found.starts) - valid} did not converge"
+    return text + ("." if found.reached else "; the network's own equilibrium does not come there along the line.")

@@ -1,0 +1,88 @@
+"""What of a network may change, what a change costs, and which signs it must keep."""
+
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PyTree
+
+from ssntk.errors import as_array, is_traced
+from ssntk.models.base import AbstractStateSpaceModel, dtype_of
+from ssntk.models.theta import Positions, get, positions, put, theta_positions
+
+
+class Freedom(eqx.Module):
+    """theta as one vector (p,): its `start`, the `metric` of a change, `sum_i metric_i (theta_i - start_i)^2`, and `signs`.
+
+    Where `signs` is 1 an entry stays >= 0, where -1 <= 0, where 0 it is free.
+    """
+
+    model: AbstractStateSpaceModel
+    at: Positions = eqx.field(static=True)
+    start: Float[Array, " p"]
+    metric: Float[Array, " p"]
+    signs: Float[Array, " p"]
+
+    def __init__(self, model: Any, wrt: Callable[[Any], PyTree] | None, metric: Any, signs: Any):
+        """Raises `ValueError` naming the argument that does not fit."""
+        at = theta_positions(model, "state", wrt)
+        self.model, self.at = model, at
+        self.start = self.vector(get(model, at))
+        self.metric = self.vector(_leaves(model, at, metric, "metric", 1.0))
+        self.signs = self.vector(_leaves(model, at, signs, "signs", 0.0))
+        if bool((np.asarray(self.metric) <= 0).any()):
+            raise ValueError("metric must be positive")
+        kept = np.asarray(self.signs)
+        if not np.isin(kept, (-1, 0, 1)).all():
+            raise ValueError("signs must hold -1, 0 and 1 only")
+        if bool((kept * np.asarray(self.start) < 0).any()):
+            raise ValueError("signs contradicts the model: an entry has the other sign from the start")
+
+    def vector(self, leaves: list[Any]) -> Float[Array, " p"]:
+        """Leaves of theta, each raveled in C order."""
+        return jnp.concatenate([jnp.ravel(leaf) for leaf in leaves]).astype(dtype_of(self.model))
+
+    def leaves(self, theta: Float[Array, " p"]) -> list[Array]:
+        """The leaves of a vector."""
+        here = get(self.model, self.at)
+        ends = np.cumsum([leaf.size for leaf in here])
+        parts = zip(here, np.split(np.arange(theta.shape[0]), ends[:-1]), strict=True)
+        return [theta[part[0] : part[-1] + 1].reshape(leaf.shape) for leaf, part in parts if part.size]
+
+    def at_theta(self, theta: Float[Array, " p"]) -> Any:
+        """The model with theta."""
+        return put(self.model, self.at, self.leaves(theta))
+
+    def allowed(self, theta: Float[Array, " p"]) -> Float[Array, " p"]:
+        """The nearest theta that keeps the signs."""
+        return jnp.where(self.signs * theta < 0, 0.0, theta).astype(theta.dtype)
+
+    def length(self, change: Any) -> float:
+        """sqrt(sum_i metric_i change_i^2)."""
+        return float(np.sqrt(np.sum(np.asarray(self.metric) * np.asarray(change) ** 2)))
+
+
+def _leaves(model: Any, at: Positions, given: Any, name: str, default: float) -> list[Array]:
+    """Arrays like the leaves of theta from `{attribute or lens: array or scalar}`; the others are `default`."""
+    leaves = {i: jnp.full(leaf.shape, default) for i, leaf in zip(at, get(model, at), strict=True)}
+    if given is not None and not isinstance(given, Mapping):
+        raise ValueError(f"{name} must be a dict of attributes or lenses, as {{'weight': 1.0}}, got {type(given).__name__}")
+    for key, value in (given or {}).items():
+        lens = operator.attrgetter(key) if isinstance(key, str) else key
+        if not callable(lens):
+            raise ValueError(f"{name} must have names of attributes or lenses as keys, got {key!r}")
+        where = f"{name}[{key!r}]" if isinstance(key, str) else name
+        for i in positions(model, lens, where):
+            if i not in leaves:
+                raise ValueError(f"{where} is no part of theta; name it in wrt too")
+            array = as_array(value, where)
+            if is_traced(array):
+                raise ValueError(f"{where} must be concrete")
+            try:
+                leaves[i] = jnp.broadcast_to(array, leaves[i].shape)
+            except ValueError as error:
+                raise ValueError(f"{where} must have shape {leaves[i].shape}, got {array.shape}") from error
+    return [leaves[i] for i in at]
