@@ -30,6 +30,8 @@ from ssntk.critical.flag import NearCriticalWarning as NearCriticalWarning
 from ssntk.critical.flag import criticality as criticality
 from ssntk.critical.flag import criticality_ensemble as criticality_ensemble
 from ssntk.critical.flag import warn_if_near_critical as warn_if_near_critical
+from ssntk.critical.retreat import Retreat as Retreat
+from ssntk.critical.retreat import retreat as retreat
 from ssntk.dynamics.fixed_points import FixedPoints as FixedPoints
 from ssntk.dynamics.fixed_points import find_fixed_points as find_fixed_points
 from ssntk.dynamics.integrate import Integrator as Integrator

@@ -129,7 +129,9 @@ def approach(
     noise = spread * np.asarray(jr.normal(key, (count, len(x_start))))
     # Half of the starts are the modes at x, moved a little so that no symmetry holds them; half lie around.
     modes = task.guesses(kind, x_start)[: (count + 1) // 2]
-    guesses = [task.shifted(mode, 1e-3 * part if i else 0 * part) for i, (mode, part) in enumerate(zip(modes, noise))]
+    guesses = [
+        task.shifted(mode, 1e-3 * part if i else 0 * part) for i, (mode, part) in enumerate(zip(modes, noise, strict=False))
+    ]
     guesses += [task.guesses(kind, x_start + part)[0] for part in noise[len(modes) :]]
     found = [task.solve(*guess) for guess in guesses]
     if kind == "saddle-node":
@@ -300,8 +302,8 @@ class _Task:
             bent, third, pushed, turned = (np.asarray(term) for term in terms)
             coefficient = float(left @ bent) / 2
             size = np.linalg.norm(left)
-            flat = abs(coefficient) <= 1e-6 * size * (np.linalg.norm(bent) + np.linalg.norm(third))
-            still = abs(left @ pushed) <= 1e-6 * size * (np.linalg.norm(pushed) + np.linalg.norm(turned))
+            flat = bool(abs(coefficient) <= 1e-6 * size * (np.linalg.norm(bent) + np.linalg.norm(third)))
+            still = bool(abs(left @ pushed) <= 1e-6 * size * (np.linalg.norm(pushed) + np.linalg.norm(turned)))
             kind = {(True, True): "pitchfork", (True, False): "cusp", (False, True): "transcritical"}.get((flat, still))
             kind = kind or "saddle-node"
         family = None

@@ -18,7 +18,7 @@ from ssntk.dynamics.fixed_points import FixedPoints, constant_input, find_fixed_
 from ssntk.dynamics.probe import Probe, Sinusoid
 from ssntk.dynamics.radius import Edge, nearest_edge
 from ssntk.dynamics.stability import edge, eigenpair, exponents, growth, linearised
-from ssntk.errors import NumericalError, as_array, as_count, as_scalar
+from ssntk.errors import NumericalError, as_array, as_scalar
 from ssntk.models.base import AbstractStateSpaceModel, check_model, dtype_of
 from ssntk.models.euler_map import step_of, with_input
 from ssntk.models.theta import theta_positions
@@ -228,7 +228,10 @@ def _judge(
     dt = step_of(model)
     points = [(u, one.x[i], bool(one.stable[i])) for u, one in zip(inputs, found, strict=True) for i in range(len(one))]
     stable = [point for point in points if point[2]]
-    judged = [(u, x, matrix := np.asarray(linearised(model, x, u)[1], float), nearest_edge(matrix, dt)) for u, x, _ in stable or points]
+    judged = []
+    for u, x, _ in stable or points:
+        matrix = np.asarray(linearised(model, x, u)[1], float)
+        judged.append((u, x, matrix, nearest_edge(matrix, dt)))
     u, x, matrix, touch = min(judged, key=lambda one: abs(one[3].radius))
     rates = exponents(matrix, dt)
     time = natural_time_scale(model, rates) if time_scale is None else time_scale
@@ -272,12 +275,14 @@ def _reason(found: Criticality, what: str, driven: bool) -> str:
     """The verdict in one sentence, with its remedy."""
     radius = abs(found.stability_radius)
     span = "" if found.horizon is None else f", {found.relative_distance:.2g} over a horizon of {found.horizon:g}"
-    where = "its most fragile stable fixed point" if found.stable else "the fixed point nearest to stability (none is stable)"
+    where = (
+        "its most fragile stable fixed point" if found.stable else "the fixed point nearest to stability, none being stable,"
+    )
     distance = f"a change of the Jacobian by {radius * found.time_scale:.2g} / tau{span} at {where} gives {what}"
     if found.verdict == "regular":
         return f"Regular: no bifurcation is near, {distance}; nothing needs to be done."
-    text = f"{found.verdict.capitalize()}: {distance}, so that one slow mode is going to dominate the kernel and the largest "
-    text += "stable learning rate to shrink"
+    text = f"{found.verdict.capitalize()}: {distance}, so that one slow mode is going to dominate the kernel "
+    text += "and the largest stable learning rate to shrink"
     if found.stable and abs(found.spectral_abscissa) > 3 * radius:
         text += f", though no eigenvalue lies right of {found.spectral_abscissa:.2g} (the Jacobian is non-normal)"
     if not driven:
@@ -329,4 +334,3 @@ def _unknown(model: AbstractStateSpaceModel, reason: str, horizon: Any) -> Criti
     return Criticality(
         "unknown", None, "unknown", nan, nan, nan, nan, nan, nan, nan, *nothing, False, nan, 0, nan, span, reason
     )
-

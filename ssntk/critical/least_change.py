@@ -107,11 +107,12 @@ class Conditions(eqx.Module):
         mirror = v / jnp.linalg.norm(v) + jnp.sign(self.gauge[axis]) * jnp.eye(self.n, dtype=v.dtype)[axis]
         across = jnp.roll(back - 2 * mirror * (mirror @ back) / (mirror @ mirror), -axis)[1:]
         bent = jax.jvp(lambda x: jax.jvp(field, (x,), (v,))[1], (x,), (v,))[1]
-        return jnp.concatenate([velocity, along, across, (left @ bent - 2 * self.given * (left @ v) * jnp.linalg.norm(v))[None]])
+        bend = left @ bent - 2 * self.given * (left @ v) * jnp.linalg.norm(v)
+        return jnp.concatenate([velocity, along, across, bend[None]])
 
     def loose(self, z: Array) -> Array:
         """What no condition fixes, the eigenvectors' scale and phase, as a penalty that vanishes where they are fixed."""
-        x, v, *rest = self.parts(z)
+        _, v, *rest = self.parts(z)
         penalty = (self.gauge @ v - 1) ** 2
         if self.kind in PAIRS:
             penalty += (self.gauge @ rest[0]) ** 2

@@ -143,7 +143,7 @@ def refine_fixed_point(model: AbstractStateSpaceModel, x: Any, u: Any = None) ->
     """
     check_model(model)
     x = as_array(x, "x_star", (model.n_state,)).astype(dtype_of(model))
-    settled, move, velocity, jacobian = (np.asarray(part) for part in _polish(model, x, constant_input(model, u)))
+    settled, move, velocity, jacobian = (np.asarray(part) for part in polish(model, x, constant_input(model, u)))
     if not np.isfinite(settled).all() or not move <= np.finfo(settled.dtype).eps ** 0.5 * (1 + np.abs(settled).max()):
         raise NumericalError(
             f"no fixed point near x_star: the last Newton correction was {float(move):.3g}, "
@@ -153,7 +153,7 @@ def refine_fixed_point(model: AbstractStateSpaceModel, x: Any, u: Any = None) ->
 
 
 @eqx.filter_jit
-def _polish(model: AbstractStateSpaceModel, x: Array, u: Array) -> tuple[Array, Array, Array, Array]:
+def polish(model: AbstractStateSpaceModel, x: Array, u: Array) -> tuple[Array, Array, Array, Array]:
     """Newton's iteration until the corrections stop falling: the point, the last correction, f and A there."""
 
     def improve(state: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:

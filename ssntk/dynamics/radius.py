@@ -19,7 +19,7 @@ NEAR_EDGE = 1e-5
 MARGIN = 1e-11
 
 
-def stability_radius(A: Any, *, dt: Any = None) -> tuple[Float[Array, "*batch"], Float[Array, "*batch"]]:  # noqa: N803
+def stability_radius(A: Any, *, dt: Any = None) -> tuple[Float[Array, "*batch"], Float[Array, "*batch"]]:
     """The distance of a matrix from those with an eigenvalue on the edge of stability, in the spectral norm.
 
     `min_w sigma_min(i w - A)`: no complex change of A that is smaller moves an eigenvalue onto the imaginary axis, and one
@@ -39,8 +39,8 @@ def stability_radius(A: Any, *, dt: Any = None) -> tuple[Float[Array, "*batch"],
     **Returns:** `(r, omega)`, each (...): r in units of A, **negative** where A is unstable, minus the distance from the
     edge then; omega >= 0 in rad per unit time, a frequency at which it is attained.
 
-    Raises `ValueError` where A holds no square matrices of finite real numbers or `dt` is not positive. NaN where A is traced
-    and not finite.
+    Raises `ValueError` where A holds no square matrices of finite real numbers or `dt` is not positive. NaN where A is
+    traced and not finite.
     """
     matrices = as_array(A, "A")
     if matrices.ndim < 2 or matrices.shape[-1] != matrices.shape[-2] or matrices.shape[-1] == 0:
@@ -69,7 +69,7 @@ class Edge(NamedTuple):
     left: np.ndarray
     right: np.ndarray
     curvature: float
-    # sum_j q_j (q_j^H E' q) / (sigma - sigma_j) over the other eigenvectors of the Hermitian dilation: how left and right turn.
+    # How left and right turn: sum_j q_j (q_j^H E' q) / (sigma - sigma_j) over the Hermitian dilation's other eigenvectors.
     turning: tuple[np.ndarray, np.ndarray]
 
 
@@ -170,7 +170,7 @@ def _at(matrix: np.ndarray, dt: float | None, frequency: float) -> tuple[Edge, f
         minus = (across - along) / 2 / (size + sizes)
     turning = lefts @ (plus + minus) / 2, rights @ (plus - minus) / 2
     curvature = bend.real + 2 * float((first.conj() @ turning[0] + second.conj() @ turning[1]).real)
-    return Edge(float(size), float(frequency), left, right, curvature, turning), float((left.conj() @ first).real)
+    return Edge(float(size), float(frequency), left, right, float(curvature), turning), float((left.conj() @ first).real)
 
 
 def _host(matrices: np.ndarray, dt: float | None) -> tuple[np.ndarray, ...]:

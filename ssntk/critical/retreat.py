@@ -1,0 +1,259 @@
+"""The nearest network that is far enough from every bifurcation."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.optimize
+from jaxtyping import Array, PyTree
+
+from ssntk.critical.flag import criticality
+from ssntk.critical.freedom import Freedom
+from ssntk.dynamics.fixed_points import check_fixed_point, constant_input, polish
+from ssntk.dynamics.radius import local_minima, nearest_edge
+from ssntk.dynamics.stability import edge, exponents, field_at, linearised, state_jacobian
+from ssntk.errors import NumericalError, as_scalar
+from ssntk.models.base import AbstractStateSpaceModel, check_model
+from ssntk.models.euler_map import step_of
+
+# Singular values up to this many margins are kept from falling below one.
+WATCHED = 1.6
+# Iterations of the outer and of the inner problem.
+OUTER, INNER = 150, 80
+# A solution: relative to the margin, and to the change.
+FEASIBLE, STATIONARY = 1e-9, 1e-8
+
+
+@dataclasses.dataclass(frozen=True)
+class Retreat:
+    """The nearest network whose equilibrium has a stability radius of at least a margin.
+
+    - `model`; `x` (n,) its equilibrium, `x_start` (n,) that of the network it was made from.
+    - `stability_radius`, of the equilibrium; `frequencies` (k,) at which it is attained: the active constraints, with
+      `multipliers` (k,) > 0 such that metric (theta - start) = sum_j multipliers_j d sigma_j / d theta.
+    - `distance`: sqrt(sum metric (theta - start)^2), that of a local minimum; 0 where nothing had to change.
+    - `kkt_residual`: how far theta is from that equation, relative to the change.
+    """
+
+    model: Any
+    x: np.ndarray
+    x_start: np.ndarray
+    stability_radius: float
+    frequencies: np.ndarray
+    multipliers: np.ndarray
+    distance: float
+    kkt_residual: float
+
+
+def retreat(
+    model: AbstractStateSpaceModel,
+    margin: Any,
+    *,
+    x: Any = None,
+    u: Any = None,
+    wrt: Callable[[Any], PyTree] | None = None,
+    metric: Any = None,
+    signs: Any = None,
+    full: bool = False,
+) -> Any:
+    """The nearest model whose given stable equilibrium has a stability radius of at least `margin`.
+
+    Sequential semidefinite programming: the equilibrium moves along, every frequency at which sigma_min(i w - A) has a
+    minimum near the margin is a constraint, and so is every singular value near it there, since the nearest network has
+    several that are equal. A local minimum of the distance. Other equilibria are not looked at.
+
+    **Arguments:**
+
+    - `margin`: in 1 / time; of a [`criticality`][] verdict's threshold, `0.35 / time_scale` is regular.
+    - `x`: (n,) a stable equilibrium. Default: the one that `criticality` judges. `u`: (d,) constant input, default zero.
+    - `wrt`, `metric`, `signs`: what may change, at what cost, keeping which signs, as of [`approach`][].
+    - `full`: return the [`Retreat`][] with the distance and the active constraints instead of its model alone.
+
+    Raises `ValueError` for arguments that do not fit, `NumericalError` where the equilibrium is unstable or no such model
+    was found.
+    """
+    check_model(model)
+    target = float(as_scalar(margin, "margin", positive=True))
+    u = constant_input(model, u)
+    freedom, dt = Freedom(model, wrt, metric, signs), step_of(model)
+    if x is None:
+        judged = criticality(model, u, wrt=wrt)
+        start = judged.x_star
+    else:
+        start = np.asarray(check_fixed_point(model, x, u)[0])
+    if exponents(np.asarray(linearised(model, start, u)[1]), dt)[0].real >= 0:
+        raise NumericalError("the equilibrium is unstable: there is no margin of stability to widen; try another x")
+    found = _Search(freedom, u, dt, target).from_start(start)
+    return found if full else found.model
+
+
+class _Face(NamedTuple):
+    """The smallest singular values (k,) of s(frequency) - A and their vectors, (n, k) each."""
+
+    frequency: float
+    sizes: np.ndarray
+    left: np.ndarray
+    right: np.ndarray
+
+
+class _Cut(NamedTuple):
+    """`slope @ theta >= level`: one direction of a face keeps its distance, to first order in theta."""
+
+    frequency: float
+    slope: np.ndarray
+    level: float
+
+
+@dataclasses.dataclass(frozen=True)
+class _Search:
+    """Sequential semidefinite programming for one margin."""
+
+    freedom: Freedom
+    u: Array
+    dt: float | None
+    target: float
+
+    def from_start(self, x_start: np.ndarray) -> Retreat:
+        """The nearest network with the margin."""
+        freedom, target = self.freedom, self.target
+        begin = np.asarray(freedom.start)
+        theta, x, active = begin, x_start, np.zeros(0)
+        part, last, step, radius = 1.0, np.inf, np.inf, np.nan
+        for _ in range(OUTER):
+            x, matrix = self.equilibrium(theta, x)
+            touch = nearest_edge(matrix, self.dt)
+            radius = touch.radius
+            if theta is begin and radius >= target:
+                nothing = np.zeros(0)
+                return Retreat(freedom.model, x, x_start, radius, nothing, nothing, 0.0, 0.0)
+            # Far from the margin it is approached in steps, over which singular values are nearly linear.
+            goal = min(target, max(1.5 * abs(radius), 0.1 * target))
+            minima = [low.frequency for low in local_minima(matrix, self.dt, WATCHED * goal)]
+            faces = [self.face(matrix, w, WATCHED * goal) for w in _distinct([touch.frequency, *minima, *active])]
+            wanted, cuts, multipliers = self.projected(theta, x, [face for face in faces if len(face.sizes)], goal)
+            active = np.array(_distinct([cut.frequency for cut in cuts]))
+            step, change = np.abs(wanted - theta).max(), np.abs(wanted - begin).max()
+            if goal == target and radius >= target * (1 - FEASIBLE) and step <= STATIONARY * change:
+                sums = [multipliers[[cut.frequency == w for cut in cuts]].sum() for w in active]
+                distance = freedom.length(theta - begin)
+                model = freedom.at_theta(jnp.asarray(theta))
+                return Retreat(model, x, x_start, radius, active, np.array(sums), distance, float(step / change))
+            part = max(part / 2, 0.1) if step > 0.9 * last else min(1.0, 1.3 * part)
+            theta, last = theta + part * (wanted - theta), step
+        raise NumericalError(
+            f"no network with margin {target:g} was found in {OUTER} iterations; the last has stability radius "
+            f"{radius:.6g}, with corrections of {step:.1e} left: try a smaller margin, or more of theta in wrt"
+        )
+
+    def equilibrium(self, theta: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The equilibrium near x, and A there."""
+        model = self.freedom.at_theta(jnp.asarray(theta))
+        x, move, _, jacobian = (np.asarray(part) for part in polish(model, jnp.asarray(x), self.u))
+        if not np.isfinite(jacobian).all() or not move <= np.finfo(x.dtype).eps ** 0.5 * (1 + np.abs(x).max()):
+            raise NumericalError("the equilibrium was lost on the way: try a smaller margin")
+        return x, np.asarray(jacobian, float)
+
+    def face(self, matrix: np.ndarray, frequency: float, below: float) -> _Face:
+        real, imag = edge(frequency, self.dt)
+        lefts, sizes, rights = np.linalg.svd(complex(real, imag) * np.eye(len(matrix)) - matrix)
+        low = sizes < below
+        return _Face(frequency, sizes[low], lefts[:, low], rights[low].conj().T)
+
+    def projected(
+        self, theta: np.ndarray, x: np.ndarray, faces: list[_Face], goal: float
+    ) -> tuple[np.ndarray, list[_Cut], np.ndarray]:
+        """The theta nearest to the start at which no singular value of a face falls below `goal`, to first order at `theta`.
+
+        Singular values that meet move as the eigenvalues of a Hermitian form, which is kept above `goal` by cutting planes:
+        each for the direction in which it is violated most (Kelley, 1960). The cuts that bind, and their multipliers.
+        """
+        freedom = self.freedom
+
+        def cut(face: _Face, w: np.ndarray) -> _Cut:
+            slope = np.asarray(_slope(freedom, theta, x, self.u, face.left @ w, face.right @ w))
+            return _Cut(face.frequency, slope, goal - float(np.abs(w) ** 2 @ face.sizes) + float(slope @ theta))
+
+        cuts = [cut(face, w) for face in faces for w in np.eye(len(face.sizes))[face.sizes < goal]]
+        wanted, multipliers = _nearest(freedom, cuts)
+        for _ in range(INNER):
+            moved, new = np.asarray(_moved(freedom, theta, x, self.u, wanted - theta)), []
+            for face in faces:
+                across = face.left.conj().T @ moved @ face.right
+                values, vectors = np.linalg.eigh(np.diag(face.sizes) - (across + across.conj().T) / 2)
+                new += [cut(face, vectors[:, k]) for k in np.flatnonzero(values < goal * (1 - FEASIBLE / 100))[:2]]
+            binding = multipliers > 0
+            cuts = [one for one, binds in zip(cuts, binding, strict=True) if binds]
+            multipliers = multipliers[binding]
+            if not new:
+                break
+            cuts += new
+            wanted, multipliers = _nearest(freedom, cuts)
+        return wanted, cuts, multipliers
+
+
+def _distinct(frequencies: Any) -> list[float]:
+    """Frequencies without those that come after a near one."""
+    kept: list[float] = []
+    for w in frequencies:
+        if all(abs(w - other) > 1e-3 * (1 + abs(w)) for other in kept):
+            kept.append(float(w))
+    return kept
+
+
+def _nearest(freedom: Freedom, cuts: list[_Cut]) -> tuple[np.ndarray, np.ndarray]:
+    """theta (p,) nearest to the start that fulfils every cut and keeps its signs, and the multipliers (k,) of the cuts."""
+    start, weights, signs = (np.asarray(part) for part in (freedom.start, freedom.metric, freedom.signs))
+    if not cuts:
+        return start, np.zeros(0)
+    slopes, levels = np.stack([one.slope for one in cuts]), np.array([one.level for one in cuts])
+    held = np.zeros(len(start), bool)
+    while True:
+        rest, free = np.where(held, 0.0, start), np.where(held, 0.0, 1 / weights)
+        # The least change d with G d >= h, by non-negative least squares (Lawson and Hanson, 1974, section 23).
+        system = np.vstack([(slopes * np.sqrt(free)).T, levels - slopes @ rest])
+        q, r = np.linalg.qr(system)
+        dual, _ = scipy.optimize.nnls(r, q[-1], maxiter=100 * len(cuts))
+        scale = 1 - float(system[-1] @ dual)
+        if scale <= 1e-13:
+            raise NumericalError("no change gives the margin: allow more in wrt or signs, or ask for less")
+        theta = rest + free * (slopes.T @ dual) / scale
+        crossed = (signs * theta < 0) & ~held
+        if not crossed.any():
+            return theta, dual / scale
+        held |= crossed
+
+
+@eqx.filter_jit
+def _slope(freedom: Freedom, theta: Any, x: Any, u: Array, left: Any, right: Any) -> Array:
+    """d sigma / d theta, (p,), of a singular value of i w - A with its vectors; the equilibrium moves along."""
+    u1, u2, v1, v2 = (jnp.asarray(part, jnp.asarray(x).dtype) for part in (left.real, left.imag, right.real, right.imag))
+
+    def level(theta: Array, x: Array) -> Array:
+        def field(x: Array) -> Array:
+            return field_at(freedom.at_theta(theta), x, u)
+
+        _, push = jax.linearize(field, x)
+        return -(u1 @ push(v1) + u2 @ push(v2))
+
+    theta, x = jnp.asarray(theta), jnp.asarray(x)
+    by_theta, by_x = jax.grad(level, (0, 1))(theta, x)
+    _, pull = jax.vjp(lambda theta, x: field_at(freedom.at_theta(theta), x, u), theta, x)
+    jacobian = state_jacobian(freedom.at_theta(theta), x, u)
+    return by_theta - pull(jnp.linalg.solve(jacobian.T, by_x))[0]
+
+
+@eqx.filter_jit
+def _moved(freedom: Freedom, theta: Any, x: Any, u: Array, change: Any) -> Array:
+    """dA along a change of theta, (n, n); the equilibrium moves along."""
+    theta, x, change = jnp.asarray(theta), jnp.asarray(x), jnp.asarray(change)
+
+    def jacobian(theta: Array, x: Array) -> Array:
+        return state_jacobian(freedom.at_theta(theta), x, u)
+
+    _, pushed = jax.jvp(lambda theta: field_at(freedom.at_theta(theta), x, u), (theta,), (change,))
+    moved = -jnp.linalg.solve(jacobian(theta, x), pushed)
+    return jax.jvp(jacobian, (theta, x), (change, moved))[1]
