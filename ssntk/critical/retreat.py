@@ -23,9 +23,9 @@ from ssntk.models.euler_map import step_of
 # Singular values up to this many margins are kept from falling below one.
 WATCHED = 1.6
 # Iterations of the outer and of the inner problem.
-OUTER, INNER = 150, 80
-# A solution: relative to the margin, and to the change.
-FEASIBLE, STATIONARY = 1e-9, 1e-8
+OUTER, INNER = 100, 80
+# A solution: how nearly it has the margin before the last digits, how much nearer another may be, and the last digits.
+NEARLY, GAP, TIGHT = 1e-6, 1e-7, 1e-9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,10 +33,10 @@ class Retreat:
     """The nearest network whose equilibrium has a stability radius of at least a margin.
 
     - `model`; `x` (n,) its equilibrium, `x_start` (n,) that of the network it was made from.
-    - `stability_radius`, of the equilibrium; `frequencies` (k,) at which it is attained: the active constraints, with
+    - `stability_radius`, of the equilibrium, at least the margin; `frequencies` (k,) at which it is attained: the active constraints, with
       `multipliers` (k,) > 0 such that metric (theta - start) = sum_j multipliers_j d sigma_j / d theta.
     - `distance`: sqrt(sum metric (theta - start)^2), that of a local minimum; 0 where nothing had to change.
-    - `kkt_residual`: how far theta is from that equation, relative to the change.
+    - `gap`: by how much of `distance` a network nearby could be nearer, to first order.
     """
 
     model: Any
@@ -46,7 +46,7 @@ class Retreat:
     frequencies: np.ndarray
     multipliers: np.ndarray
     distance: float
-    kkt_residual: float
+    gap: float
 
 
 def retreat(
@@ -120,34 +120,56 @@ class _Search:
     def from_start(self, x_start: np.ndarray) -> Retreat:
         """The nearest network with the margin."""
         freedom, target = self.freedom, self.target
-        begin = np.asarray(freedom.start)
-        theta, x, active = begin, x_start, np.zeros(0)
-        part, last, step, radius = 1.0, np.inf, np.inf, np.nan
+        begin = theta = np.asarray(freedom.start)
+        x, matrix = self.equilibrium(theta, x_start)
+        touch, active = nearest_edge(matrix, self.dt), np.zeros(0)
+        if touch.radius >= target:
+            return Retreat(freedom.model, x, x_start, touch.radius, active, active, 0.0, 0.0)
+        part, goal, last, off = 1.0, 0.0, np.inf, 1.0
         for _ in range(OUTER):
-            x, matrix = self.equilibrium(theta, x)
-            touch = nearest_edge(matrix, self.dt)
-            radius = touch.radius
-            if theta is begin and radius >= target:
-                nothing = np.zeros(0)
-                return Retreat(freedom.model, x, x_start, radius, nothing, nothing, 0.0, 0.0)
             # Far from the margin it is approached in steps, over which singular values are nearly linear.
-            goal = min(target, max(1.5 * abs(radius), 0.1 * target))
+            before, goal = goal, min(target, max(1.5 * abs(touch.radius), 0.1 * target, goal))
             minima = [low.frequency for low in local_minima(matrix, self.dt, WATCHED * goal)]
             faces = [self.face(matrix, w, WATCHED * goal) for w in _distinct([touch.frequency, *minima, *active])]
-            wanted, cuts, multipliers = self.projected(theta, x, [face for face in faces if len(face.sizes)], goal)
+            # The subproblem is solved as exactly as its linearisation is: the error is of second order in the step.
+            loose = float(np.clip(0.03 * off**2, TIGHT, 1e-3)) if goal == target else 1e-3
+            wanted, cuts, multipliers = self.projected(theta, x, [face for face in faces if len(face.sizes)], goal, loose)
             active = np.array(_distinct([cut.frequency for cut in cuts]))
-            step, change = np.abs(wanted - theta).max(), np.abs(wanted - begin).max()
-            if goal == target and radius >= target * (1 - FEASIBLE) and step <= STATIONARY * change:
+            far, nearest = freedom.length(theta - begin), freedom.length(wanted - begin)
+            if goal == target and touch.radius >= target * (1 - NEARLY) and far <= nearest * (1 + GAP):
+                theta, x, radius = self.restored(theta, x)
                 sums = [multipliers[[cut.frequency == w for cut in cuts]].sum() for w in active]
-                distance = freedom.length(theta - begin)
-                model = freedom.at_theta(jnp.asarray(theta))
-                return Retreat(model, x, x_start, radius, active, np.array(sums), distance, float(step / change))
-            part = max(part / 2, 0.1) if step > 0.9 * last else min(1.0, 1.3 * part)
+                gap, model = abs(far / nearest - 1), freedom.at_theta(jnp.asarray(theta))
+                return Retreat(model, x, x_start, radius, active, np.array(sums), freedom.length(theta - begin), gap)
+            step = freedom.length(wanted - theta)
+            off = step / nearest
+            part = max(part / 2, 0.1) if step > 0.9 * last and goal == before else min(1.0, 1.5 * part)
             theta, last = theta + part * (wanted - theta), step
+            x, matrix = self.equilibrium(theta, x)
+            touch = nearest_edge(matrix, self.dt)
         raise NumericalError(
             f"no network with margin {target:g} was found in {OUTER} iterations; the last has stability radius "
-            f"{radius:.6g}, with corrections of {step:.1e} left: try a smaller margin, or more of theta in wrt"
+            f"{touch.radius:.6g}: try a smaller margin, or more of theta in wrt"
         )
+
+    def restored(self, theta: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+        """The last digits: a little further along the whole change, or back, until the radius is the margin and no less."""
+        begin, points = np.asarray(self.freedom.start), []
+        factor = 1.0
+        for _ in range(8):
+            at = begin + factor * (theta - begin)
+            x, matrix = self.equilibrium(at, x)
+            radius = nearest_edge(matrix, self.dt).radius
+            missing = self.target * (1 + TIGHT / 2) - radius
+            if abs(missing) <= self.target * TIGHT / 2:
+                return at, x, radius
+            points.append((factor, missing))
+            if len(points) == 1:
+                factor = 1 + missing / self.target
+            else:
+                (a, before), (b, now) = points[-2:]
+                factor = b - now * (b - a) / (now - before)
+        raise NumericalError(f"the margin was approached to {missing:.1e} but not met: try another margin")
 
     def equilibrium(self, theta: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The equilibrium near x, and A there."""
@@ -164,9 +186,9 @@ class _Search:
         return _Face(frequency, sizes[low], lefts[:, low], rights[low].conj().T)
 
     def projected(
-        self, theta: np.ndarray, x: np.ndarray, faces: list[_Face], goal: float
+        self, theta: np.ndarray, x: np.ndarray, faces: list[_Face], goal: float, loose: float
     ) -> tuple[np.ndarray, list[_Cut], np.ndarray]:
-        """The theta nearest to the start at which no singular value of a face falls below `goal`, to first order at `theta`.
+        """The theta nearest to the start at which no singular value of a face falls below `goal (1 - loose)`, to first order.
 
         Singular values that meet move as the eigenvalues of a Hermitian form, which is kept above `goal` by cutting planes:
         each for the direction in which it is violated most (Kelley, 1960). The cuts that bind, and their multipliers.
@@ -184,7 +206,7 @@ class _Search:
             for face in faces:
                 across = face.left.conj().T @ moved @ face.right
                 values, vectors = np.linalg.eigh(np.diag(face.sizes) - (across + across.conj().T) / 2)
-                new += [cut(face, vectors[:, k]) for k in np.flatnonzero(values < goal * (1 - FEASIBLE / 100))[:2]]
+                new += [cut(face, vectors[:, k]) for k in np.flatnonzero(values < goal * (1 - loose))[:2]]
             binding = multipliers > 0
             cuts = [one for one, binds in zip(cuts, binding, strict=True) if binds]
             multipliers = multipliers[binding]

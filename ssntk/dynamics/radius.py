@@ -1,12 +1,14 @@
 """The stability radius: how large a change of the Jacobian makes it unstable, and at which frequency."""
 
 import functools
+import itertools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
+import scipy.optimize
 from jaxtyping import Array, Float
 
 from ssntk.dynamics.stability import edge, growth, sorted_eigenvalues
@@ -48,7 +50,9 @@ def stability_radius(A: Any, *, dt: Any = None) -> tuple[Float[Array, "*batch"],
     if dt is not None:
         if is_traced(dt):
             raise ValueError("dt must be concrete")
-        dt = float(as_scalar(dt, "dt", positive=True))
+        # Under jit an array made here would be traced.
+        with jax.ensure_compile_time_eval():
+            dt = float(as_scalar(dt, "dt", positive=True))
     if is_traced(matrices):
         radius, frequency, _, _ = _touched(matrices, dt)
         return radius, frequency
@@ -94,16 +98,33 @@ def nearest_edge(matrix: np.ndarray, dt: float | None = None, values: np.ndarray
 
 
 def local_minima(matrix: np.ndarray, dt: float | None, below: float) -> list[Edge]:
-    """Every local minimum of sigma_min over the frequency that lies below a level, the lowest first."""
+    """The local minima of sigma_min over the frequency that lie below a level, the lowest first.
+
+    Complete for minima that lie between different crossings of the level; of several between two of them those that five
+    points tell apart.
+    """
     ends = [0.0] if dt is None else [0.0, np.pi / dt]
     at = np.unique(np.concatenate([_crossings(matrix, dt, below, float(np.abs(matrix).sum(axis=1).max())), ends]))
+    grid = np.unique(np.concatenate([at, *(np.linspace(low, high, 7) for low, high in itertools.pairwise(at))]))
+    sizes = np.array([_smallest(matrix, dt, w) for w in grid])
+    padded = np.concatenate([[np.inf], sizes, [np.inf]])
     found: list[Edge] = []
-    for w in (*at, *(at[1:] + at[:-1]) / 2):
-        if _smallest(matrix, dt, w) < below:
-            one = _descend(matrix, dt, w)
-            if all(abs(one.frequency - other.frequency) > 1e-6 * (1 + one.frequency) for other in found):
-                found.append(one)
+    for i in np.flatnonzero((sizes < below) & (sizes <= padded[:-2]) & (sizes <= padded[2:])):
+        one = _descend(matrix, dt, _between(matrix, dt, grid[max(i - 1, 0)], grid[i], grid[min(i + 1, len(grid) - 1)]))
+        if all(abs(one.frequency - other.frequency) > 1e-6 * (1 + one.frequency) for other in found):
+            found.append(one)
     return sorted(found, key=lambda one: one.radius)
+
+
+def _between(matrix: np.ndarray, dt: float | None, low: float, middle: float, high: float) -> float:
+    """Near a minimum that lies between two frequencies, the middle one being the lowest: where Newton's iteration takes over."""
+    if low == middle or middle == high:
+        return middle
+    options = {"xatol": 1e-3 * (high - low)}
+    found: Any = scipy.optimize.minimize_scalar(
+        lambda w: _smallest(matrix, dt, w), bounds=(low, high), method="bounded", options=options
+    )
+    return float(found.x)
 
 
 def _smallest(matrix: np.ndarray, dt: float | None, frequency: float) -> float:
@@ -132,6 +153,7 @@ def _descend(matrix: np.ndarray, dt: float | None, frequency: float) -> Edge:
     """Newton's iteration for the minimum of sigma_min over the frequency, from nearby."""
     best, slope = _at(matrix, dt, frequency)
     top = np.inf if dt is None else np.pi / dt
+    rounding = 4 * np.finfo(float).eps * float(np.linalg.norm(matrix))
     for _ in range(20):
         if best.curvature <= 0 or slope == 0:
             break
@@ -144,7 +166,7 @@ def _descend(matrix: np.ndarray, dt: float | None, frequency: float) -> Edge:
         other, there = _at(matrix, dt, at)
         # Of two points whose levels agree to rounding the one with the smaller slope is nearer.
         level = other.radius - best.radius
-        if level > 0 and not (level < 1e-14 * best.radius and abs(there) < abs(slope)):
+        if level > 0 and not (level < rounding and abs(there) < abs(slope)):
             break
         best, slope = other, there
         if abs(step) <= 1e-15 * (1 + best.frequency):
@@ -165,15 +187,15 @@ def _at(matrix: np.ndarray, dt: float | None, frequency: float) -> tuple[Edge, f
     bend = (turn * 1j * dt if dt is not None else 0j) * (left.conj() @ right)
     # Eigenpairs (u_j, v_j), sigma_j and (u_j, -v_j), -sigma_j of the Hermitian dilation.
     across, along = lefts.conj().T @ first, rights.conj().T @ second
-    with np.errstate(divide="ignore", invalid="ignore"):
-        plus = np.where(np.arange(n) == n - 1, 0, (across + along) / 2 / (size - sizes))
-        minus = (across - along) / 2 / (size + sizes)
+    # Where singular values coincide there is no derivative.
+    apart = [np.where(gap == 0, np.inf, gap) for gap in (size - sizes, size + sizes)]
+    plus, minus = (across + along) / 2 / apart[0], (across - along) / 2 / apart[1]
     turning = lefts @ (plus + minus) / 2, rights @ (plus - minus) / 2
     curvature = bend.real + 2 * float((first.conj() @ turning[0] + second.conj() @ turning[1]).real)
     return Edge(float(size), float(frequency), left, right, float(curvature), turning), float((left.conj() @ first).real)
 
 
-def _host(matrices: np.ndarray, dt: float | None) -> tuple[np.ndarray, ...]:
+def _host(matrices: Any, dt: float | None) -> tuple[np.ndarray, ...]:
     """Radii and frequencies (...) of matrices (..., n, n), and their gradients (..., n, n)."""
     matrices = np.asarray(matrices)
     shape, n = matrices.shape[:-2], matrices.shape[-1]
