@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jaxtyping import Array, PyTree
+from threadpoolctl import threadpool_limits
 
 from ssntk.bifurcation.continuation import continuation
 from ssntk.bifurcation.family import Family
@@ -19,7 +20,7 @@ from ssntk.critical.least_change import PAIRS, Conditions, Stationary, least_cha
 from ssntk.dynamics.fixed_points import check_fixed_point, constant_input
 from ssntk.dynamics.radius import local_minima, nearest_edge
 from ssntk.dynamics.stability import edge, eigenpair, exponents, field_at, linearised
-from ssntk.errors import NumericalError, as_choice, as_count, as_key, as_scalar
+from ssntk.errors import NumericalError, as_array, as_choice, as_count, as_key, as_scalar
 from ssntk.models.base import AbstractStateSpaceModel, check_model
 from ssntk.models.euler_map import step_of
 
@@ -76,6 +77,7 @@ class Approach:
         return max(self.residual, self.kkt_residual) <= TOLERANCE
 
 
+@threadpool_limits.wrap(limits=1)
 def approach(
     model: AbstractStateSpaceModel,
     kind: str,
@@ -119,7 +121,10 @@ def approach(
     u = constant_input(model, u)
     count, key = as_count(n_starts, "n_starts"), as_key(key)
     freedom = Freedom(model, wrt, metric, signs)
-    x_start = criticality(model, u, wrt=wrt).x_star if x is None else np.asarray(check_fixed_point(model, x, u)[0])
+    if x is None:
+        x_start = criticality(model, u, wrt=wrt).x_star
+    else:
+        x_start = np.asarray(check_fixed_point(model, as_array(x, "x", (model.n_state,)), u)[0])
     matrix = np.asarray(linearised(model, x_start, u)[1])
     time = natural_time_scale(model, exponents(matrix, dt))
     bound = _positive(min_coefficient, "min_coefficient", 0.05 / time)
@@ -298,6 +303,10 @@ class _Task:
             kind = "flip"
         else:
             right, left = mode.right.real, mode.left.real
+            if distance == 0:
+                # No line leads here: what pushes the mode most stands for it.
+                _, pull = jax.vjp(lambda theta: field_at(self.freedom.at_theta(theta), jnp.asarray(x), self.u), theta)
+                along = np.asarray(pull(jnp.asarray(left, theta.dtype))[0])
             terms = _terms(self.freedom, theta, jnp.asarray(along), jnp.asarray(x), self.u, jnp.asarray(right))
             bent, third, pushed, turned = (np.asarray(term) for term in terms)
             coefficient = float(left @ bent) / 2

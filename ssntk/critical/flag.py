@@ -1,6 +1,8 @@
 """Is this network near a bifurcation? A verdict in one sentence, for an initialisation or for a whole ensemble of them."""
 
+import concurrent.futures
 import dataclasses
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -11,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
+from threadpoolctl import threadpool_limits
 
 from ssntk.collapse import laws
 from ssntk.collapse.drive import critical_drive
@@ -77,6 +80,7 @@ class Criticality:
     reason: str
 
 
+@threadpool_limits.wrap(limits=1)
 def criticality(
     model: AbstractStateSpaceModel,
     u: Any = None,
@@ -117,6 +121,7 @@ def criticality(
     return _judge(model, inputs, found, span, time, wrt)
 
 
+@threadpool_limits.wrap(limits=1)
 def criticality_ensemble(
     models: Any,
     u: Any = None,
@@ -136,14 +141,19 @@ def criticality_ensemble(
 
     Raises `ValueError` for arguments that do not fit.
     """
-    results = []
-    for model in _unstack(models):
+    how = {"horizon": horizon, "time_scale": time_scale, "wrt": wrt, "n_starts": n_starts, "key": key}
+
+    def one(model: AbstractStateSpaceModel) -> Criticality:
         try:
-            how = {"horizon": horizon, "time_scale": time_scale, "wrt": wrt, "n_starts": n_starts, "key": key}
-            results.append(criticality(model, u, **how))
+            return criticality(model, u, **how)
         except NumericalError as error:
-            results.append(_unknown(model, str(error), horizon))
-    return tuple(results)
+            return _unknown(model, str(error), horizon)
+
+    first, *rest = _unstack(models)
+    # The first compiles for all. The others spend their time in LAPACK and in compiled code, outside Python's lock.
+    found = one(first)
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        return (found, *pool.map(one, rest))
 
 
 def warn_if_near_critical(model: AbstractStateSpaceModel, u: Any = None, **how: Any) -> Criticality:

@@ -49,8 +49,7 @@ class Freedom(eqx.Module):
         """The leaves of a vector."""
         here = get(self.model, self.at)
         ends = np.cumsum([leaf.size for leaf in here])
-        parts = zip(here, np.split(np.arange(theta.shape[0]), ends[:-1]), strict=True)
-        return [theta[part[0] : part[-1] + 1].reshape(leaf.shape) for leaf, part in parts if part.size]
+        return [theta[end - leaf.size : end].reshape(leaf.shape) for leaf, end in zip(here, ends, strict=True)]
 
     def at_theta(self, theta: Float[Array, " p"]) -> Any:
         """The model with theta."""

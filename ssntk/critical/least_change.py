@@ -244,12 +244,12 @@ def least_change(conditions: Conditions, z: np.ndarray, leaves: Callable[[np.nda
     """A stationary point from a start z; `None` where the search for one breaks down, or a step `leaves` what is sought."""
     count = jax.eval_shape(conditions.equations, jnp.asarray(z), conditions.freedom.start).shape[0]
     start, multipliers = np.asarray(conditions.freedom.start), np.zeros(count)
-    iterations, last, part = 0, np.inf, 1.0
+    iterations, last, part, free = 0, np.inf, 1.0, None
     for _ in range(OUTER):
-        found = _minimise(conditions, z, multipliers)
+        found = _minimise(conditions, z, multipliers, free)
         if found is None or leaves(found[0]):
             return None
-        z, multipliers, theta, used = found
+        z, multipliers, theta, used, free = found
         iterations += used
         if iterations > ITERATIONS:
             return None
@@ -275,20 +275,24 @@ def _recentred(conditions: Conditions, theta: np.ndarray) -> Conditions:
 
 
 def _minimise(
-    conditions: Conditions, z: np.ndarray, multipliers: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, int] | None:
-    """(z, multipliers, theta, iterations) at a minimum over z with c linearised in theta."""
-    size, iterations, first = len(z), 0, not multipliers.any()
+    conditions: Conditions, z: np.ndarray, multipliers: np.ndarray, was_free: bool | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, int, bool] | None:
+    """(z, multipliers, theta, iterations, free) at a minimum over z with c linearised in theta.
+
+    `free`: whether theta enters every condition; `was_free`: whether it did before, `None` at the first call.
+    """
+    size, iterations = len(z), 0
     _, jacobian, theta = _solved(conditions, z, multipliers)
     if not np.isfinite(jacobian).all():
         return None
     # Conditions that theta does not enter are met by z alone: as a penalty, stiffer and stiffer.
     strength = np.linalg.svd(jacobian[size:, size:], compute_uv=False)
-    free = strength[-1] > 1e-12 * strength[0]
-    if not (free or first):
+    free = bool(strength[-1] > 1e-12 * strength[0])
+    if was_free and not free:
         # The search has run away to where nothing moves.
         return None
-    for slack in (0.0,) if free else (1e-2 * strength[0], 1e-4 * strength[0], 1e-6 * strength[0]):
+    stiffer = (1e-2, 1e-4, 1e-6) if was_free is None else (1e-6,)
+    for slack in (0.0,) if free else tuple(part * strength[0] for part in stiffer):
         eased = eqx.tree_at(lambda c: c.slack, conditions, jnp.asarray(slack, conditions.slack.dtype))
         outer = _Outer(eased, multipliers)
         if not np.isfinite(outer.solve(z)[0]):
@@ -307,7 +311,7 @@ def _minimise(
             return None
         outer.solve(found.x)
         z, multipliers, theta, iterations = found.x, outer.multipliers, outer.theta, iterations + int(found.nit)
-    return z, multipliers, theta, iterations
+    return z, multipliers, theta, iterations, free
 
 
 def _residuals(

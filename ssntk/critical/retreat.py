@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.optimize
 from jaxtyping import Array, PyTree
+from threadpoolctl import threadpool_limits
 
 from ssntk.critical.flag import criticality
 from ssntk.critical.freedom import Freedom
@@ -33,8 +34,8 @@ class Retreat:
     """The nearest network whose equilibrium has a stability radius of at least a margin.
 
     - `model`; `x` (n,) its equilibrium, `x_start` (n,) that of the network it was made from.
-    - `stability_radius`, of the equilibrium, at least the margin; `frequencies` (k,) at which it is attained: the active constraints, with
-      `multipliers` (k,) > 0 such that metric (theta - start) = sum_j multipliers_j d sigma_j / d theta.
+    - `stability_radius`, of the equilibrium, at least the margin; `frequencies` (k,) at which it is attained: the active
+      constraints, with `multipliers` (k,) > 0 such that metric (theta - start) = sum_j multipliers_j d sigma_j / d theta.
     - `distance`: sqrt(sum metric (theta - start)^2), that of a local minimum; 0 where nothing had to change.
     - `gap`: by how much of `distance` a network nearby could be nearer, to first order.
     """
@@ -49,6 +50,7 @@ class Retreat:
     gap: float
 
 
+@threadpool_limits.wrap(limits=1)
 def retreat(
     model: AbstractStateSpaceModel,
     margin: Any,
@@ -155,7 +157,7 @@ class _Search:
     def restored(self, theta: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
         """The last digits: a little further along the whole change, or back, until the radius is the margin and no less."""
         begin, points = np.asarray(self.freedom.start), []
-        factor = 1.0
+        factor, missing = 1.0, np.inf
         for _ in range(8):
             at = begin + factor * (theta - begin)
             x, matrix = self.equilibrium(at, x)
@@ -188,7 +190,7 @@ class _Search:
     def projected(
         self, theta: np.ndarray, x: np.ndarray, faces: list[_Face], goal: float, loose: float
     ) -> tuple[np.ndarray, list[_Cut], np.ndarray]:
-        """The theta nearest to the start at which no singular value of a face falls below `goal (1 - loose)`, to first order.
+        """The theta nearest to the start with no singular value of a face below `goal (1 - loose)`, to first order.
 
         Singular values that meet move as the eigenvalues of a Hermitian form, which is kept above `goal` by cutting planes:
         each for the direction in which it is violated most (Kelley, 1960). The cuts that bind, and their multipliers.

@@ -117,7 +117,7 @@ def local_minima(matrix: np.ndarray, dt: float | None, below: float) -> list[Edg
 
 
 def _between(matrix: np.ndarray, dt: float | None, low: float, middle: float, high: float) -> float:
-    """Near a minimum that lies between two frequencies, the middle one being the lowest: where Newton's iteration takes over."""
+    """Near a minimum between two frequencies, the middle one being the lowest: where Newton's iteration takes over."""
     if low == middle or middle == high:
         return middle
     options = {"xatol": 1e-3 * (high - low)}

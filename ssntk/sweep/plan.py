@@ -17,6 +17,7 @@ from ssntk.bifurcation.family import Family
 from ssntk.bifurcation.locate import KINDS, MAP_KINDS
 from ssntk.bifurcation.side import Side, stable_side
 from ssntk.collapse.exponent import STEADY_STATE_EXPONENT
+from ssntk.critical.approach import Approach
 from ssntk.dynamics.fixed_points import constant_input
 from ssntk.dynamics.integrate import Integrator, steps_of
 from ssntk.dynamics.probe import Probe
@@ -32,29 +33,32 @@ from ssntk.sweep.measure import Measurement, measure
 class Sweep:
     """A sweep towards a bifurcation: its branch is followed, and measured at distances from it on its stable side.
 
-    - `family`: the model and its parameter. `towards`: a kind of bifurcation, as `Bifurcation.kind` has it.
-    - `span`: (p0, p1); the branch is followed from p0 towards p1.
+    - `family`: the model and its parameter, or an [`Approach`][]: the line of all parameters to the bifurcation nearest to
+      a network. `towards`, `span`, `x0`, `u` and `index` then follow from it, and p is the change of theta by its metric.
+    - `towards`: a kind of bifurcation, as `Bifurcation.kind` has it.
+    - `span`: (p0, p1); the branch is followed from p0 towards p1. Of an approach: 0, the network, to twice its distance.
     - `distances` (k,): |p - p_c|, positive, in units of the parameter. Kept in descending order.
     - `probe`: inputs and save times; an `x0` of `None` is the point's x*.
     - `x0` (n,): near the equilibrium at p0 where the branch starts. `u` (d,): a constant input, added to the probe's.
-    - `index`: which point of that kind, in branch order.
+    - `index`: which point of that kind, in branch order. Default the first; of an approach its own.
     - `wrt`, `of`, `integrator`: as in `parameter_jacobian`. `step`: as in `continuation`.
     - `blocks`: parts of theta to be measured by themselves too, as in `measure`.
 
     A `Sinusoid` without a frequency, as the probe's `us`, gets that of the bifurcation.
 
-    Raises `ValueError` naming the field that is wrong.
+    Raises `ValueError` naming the field that is wrong, or that contradicts the approach; and where a sweep cannot follow
+    that: to a cusp, say, or where the network's own equilibrium does not come to the point.
     """
 
-    family: Family
+    family: Any
     _: dataclasses.KW_ONLY
-    towards: Any
-    span: Any
+    towards: Any = None
+    span: Any = None
     distances: Any
     probe: Probe
     x0: Any = None
     u: Any = None
-    index: Any = 0
+    index: Any = None
     wrt: Callable[[Any], PyTree] | None = None
     of: str = "state"
     blocks: Any = None
@@ -62,10 +66,11 @@ class Sweep:
     step: Any = 0.05
 
     def __post_init__(self):
+        path = self._take()
         as_instance(self.family, "family", Family)
         as_instance(self.probe, "probe", Probe)
         as_choice(self.of, "of", ("state", "readout"))
-        object.__setattr__(self, "index", as_count(self.index, "index", least=0))
+        index = None if self.index is None else as_count(self.index, "index", least=0)
         model = self.family.model
         dt = step_of(model)
         as_choice(self.towards, "towards", KINDS if dt is None else MAP_KINDS)
@@ -95,6 +100,49 @@ class Sweep:
         if distances.size == 0 or distances.min() <= 0 or np.unique(distances).size < distances.size:
             raise ValueError("distances must be positive and distinct, and hold at least one")
         object.__setattr__(self, "distances", np.sort(distances)[::-1])
+        own = 0 if path is None else self._number_of(path)
+        if path is not None and index not in (None, own):
+            raise ValueError(f"index must be {own}, that of the point that the approach leads to, got {index}")
+        object.__setattr__(self, "index", own if index is None else index)
+
+    def _take(self) -> Approach | None:
+        """The approach, if there is one, once its family is set and what follows from it."""
+        path = self.family
+        if not isinstance(path, Approach):
+            return None
+        if path.family is None:
+            raise ValueError(f"family has no length, the network is at a {path.kind} already: approach from another network")
+        kinds = KINDS if path.family.dt is None else MAP_KINDS
+        if path.kind not in kinds:
+            hint = "ask for a 'saddle-node'" if path.kind == "cusp" else "try another omega_min, or one of its others"
+            raise ValueError(f"family leads to a {path.kind}, which no sweep can go towards: of approach, {hint}")
+        if self.towards not in (None, path.kind):
+            raise ValueError(f"towards must be {path.kind!r}, as the approach has it, got {self.towards!r}")
+        u = path.u if self.u is None else np.asarray(constant_input(path.family.model, self.u))
+        if not np.array_equal(u, path.u):
+            raise ValueError(f"u must be {path.u}, as the approach has it, got {u}")
+        span = (0.0, 2 * path.distance) if self.span is None else self.span
+        ends = np.asarray(as_array(span, "span", (2,)))
+        if not ends.min() < path.distance < ends.max():
+            raise ValueError(f"span must hold {path.distance:g}, where the approach ends, got ({ends[0]:g}, {ends[1]:g})")
+        if self.span is None and path.reached is False:
+            raise ValueError(_missed(path))
+        x0 = path.x_start if self.x0 is None else self.x0
+        for name, value in (("family", path.family), ("towards", path.kind), ("span", span), ("x0", x0), ("u", u)):
+            object.__setattr__(self, name, value)
+        return path
+
+    def _number_of(self, path: Approach) -> int:
+        """Which point of its kind on the branch the end of an approach is: others may come before, and close by."""
+        branch = continuation(self.family, self.span, x0=self.x0, u=self.u, step=self.step)
+        sizes = np.append(np.full(path.x.shape, 1 + np.abs(path.x).max()), path.distance)
+        aim = np.append(path.x, path.distance)
+        points = [np.append(event.x, event.parameter) for event in branch.bifurcations if event.kind == self.towards]
+        gaps = [np.abs((point - aim) / sizes).max() for point in points]
+        # Both are located to rounding error.
+        if min(gaps, default=np.inf) > 1e-6:
+            raise ValueError(_missed(path))
+        return int(np.argmin(gaps))
 
     @classmethod
     def from_toml(cls, path: str | pathlib.Path) -> "Sweep":
@@ -186,6 +234,13 @@ class Sweep:
             else:
                 digest.update(repr(part).encode())
         return digest.hexdigest()[:16]
+
+
+def _missed(path: Approach) -> str:
+    return (
+        f"family is the way to a {path.kind} that the network's own equilibrium does not come to: of approach, try another "
+        "x, more n_starts, or one of its others; or give the span and x0 of a branch that comes there"
+    )
 
 
 def _traced(function: Any, *arguments: Any) -> list[Any]:

@@ -5,6 +5,7 @@ import inspect
 import operator
 import pathlib
 import tomllib
+from collections.abc import Callable
 from typing import Any
 
 import diffrax
@@ -15,6 +16,8 @@ import jax.random as jr
 import numpy as np
 
 from ssntk.bifurcation.family import Family
+from ssntk.critical.approach import Approach, approach
+from ssntk.dynamics.fixed_points import refine_fixed_point
 from ssntk.dynamics.integrate import Integrator
 from ssntk.dynamics.probe import Probe, Sinusoid
 from ssntk.errors import as_array, as_count, as_scalar
@@ -51,6 +54,17 @@ input = { direction = [1.0] }   # u = offset + p * direction, also with offset =
 # attribute = "gain"            # a scalar attribute set to p
 # line = { bias = [1.0, 0.0] }  # attributes moved by p * direction; { seed = 1 } draws a direction from N(0, 1)
 
+# [approach]                    # instead of [family]: all parameters move, along the line to the nearest bifurcation that
+#                               # ssntk.approach finds; p is the change of theta, towards and span follow, x0 is its x
+# kind = "saddle-node"          # or "hopf"
+# wrt = ["weight", "bias"]      # attributes that move; default: all that the model trains
+# metric = { weight = 1.0 }     # what a change costs, positive: for each attribute a number or an array; default 1
+# signs = { weight = 1 }        # 1, -1 or 0: entries that stay >= 0, stay <= 0, are free; default 0
+# min_coefficient = 0.05        # of the quadratic term, 1 / (state time); default 0.05 / time scale
+# omega_min = 0.05              # of a pair, rad per unit time; default 0.05 / time scale
+# n_starts = 8
+# seed = 0                      # jax.random.key(seed) draws the starts
+
 [probe]
 ts = { start = 0.0, stop = 200.0, num = 21 }            # evenly spaced, or a list
 # us = [[0.0]]                  # (B, d) or (B, T, d); default: no input
@@ -65,8 +79,9 @@ ts = { start = 0.0, stop = 200.0, num = 21 }            # evenly spaced, or a li
 # max_steps = 16384
 """
 
-_PLAIN = ("index", "x0", "u", "of", "blocks", "step")
-_TOP = ("towards", "span", "distances", "wrt", *_PLAIN, "model", "family", "probe", "integrator")
+_PLAIN = ("towards", "span", "index", "x0", "u", "of", "blocks", "step")
+_TOP = ("distances", "wrt", *_PLAIN, "model", "family", "approach", "probe", "integrator")
+_APPROACH = ("kind", "wrt", "metric", "signs", "min_coefficient", "omega_min", "n_starts", "seed")
 _MODEL = ("n_state", "n_input", "n_output", "seed", "gain", "tau", "activation", "form", "weights")
 _WEIGHTS = ("weight", "input_weight", "bias", "readout_weight", "readout_bias", "gain", "tau")
 
@@ -87,10 +102,13 @@ def read(path: pathlib.Path) -> Sweep:
 
 def _sweep(table: dict[str, Any], folder: pathlib.Path) -> Sweep:
     _known(table, _TOP, "")
-    for name in ("model", "family", "probe", "integrator"):
+    if ("family" in table) == ("approach" in table):
+        raise ValueError("there must be exactly one of the tables [family] and [approach]")
+    moves = "family" if "family" in table else "approach"
+    for name in ("model", moves, "probe", "integrator"):
         if not isinstance(table.get(name, {} if name == "integrator" else None), dict):
             raise ValueError(f"the table [{name}] is missing")
-    for name in ("towards", "span", "distances"):
+    for name in ("towards", "span", "distances") if moves == "family" else ("distances",):
         if name not in table:
             raise ValueError(f"the key {name} is missing")
     model = _model(table["model"], folder)
@@ -100,17 +118,14 @@ def _sweep(table: dict[str, Any], folder: pathlib.Path) -> Sweep:
         raise ValueError("the key probe.ts is missing")
     rest = {name: table[name] for name in _PLAIN if name in table}
     if "wrt" in table:
-        names = [table["wrt"]] if isinstance(table["wrt"], str) else table["wrt"]
-        if not isinstance(names, list) or not names:
-            raise ValueError(f"wrt must name attributes of {type(model).__name__}, got {names!r}")
-        for name in names:
-            if not hasattr(model, str(name)):
-                raise ValueError(f"wrt names {name!r}, which is no attribute of {type(model).__name__}")
-        rest["wrt"] = operator.attrgetter(*names)
+        rest["wrt"] = _lens(table["wrt"], model, "wrt")
+    if moves == "family":
+        family = _family(table["family"], model)
+    else:
+        # x0 is the network's own equilibrium there; the sweep takes it over, and the input, from the approach.
+        family = _approach(table["approach"], model, rest.pop("x0", None), rest.pop("u", None))
     return Sweep(
-        _family(table["family"], model),
-        towards=table["towards"],
-        span=table["span"],
+        family,
         distances=_spaced(table["distances"], "distances", positive=True),
         probe=Probe(_spaced(probe["ts"], "probe.ts"), _input(probe.get("us")), probe.get("x0")),
         integrator=_integrator(table.get("integrator", {})),
@@ -172,6 +187,30 @@ def _family(table: dict[str, Any], model: CTRNN) -> Family:
         step = as_array(step, f"family.line.{name}", leaf.shape)
         direction = eqx.tree_at(operator.attrgetter(name), direction, step, is_leaf=lambda leaf: leaf is None)
     return Family.line(model, direction)
+
+
+def _approach(table: dict[str, Any], model: CTRNN, x0: Any, u: Any) -> Approach:
+    _known(table, _APPROACH, "approach.")
+    if "kind" not in table:
+        raise ValueError("the key approach.kind is missing")
+    rest = {name: value for name, value in table.items() if name != "seed"}
+    if "wrt" in rest:
+        rest["wrt"] = _lens(rest["wrt"], model, "approach.wrt")
+    if "seed" in table:
+        rest["key"] = jr.key(_seed(table["seed"], "approach.seed"))
+    if x0 is not None:
+        x0 = refine_fixed_point(model, as_array(x0, "x0", (model.n_state,)), u)[0]
+    return approach(model, x=x0, u=u, **rest)
+
+
+def _lens(names: Any, model: CTRNN, where: str) -> Callable[[Any], Any]:
+    names = [names] if isinstance(names, str) else names
+    if not isinstance(names, list) or not names:
+        raise ValueError(f"{where} must name attributes of {type(model).__name__}, got {names!r}")
+    for name in names:
+        if not hasattr(model, str(name)):
+            raise ValueError(f"{where} names {name!r}, which is no attribute of {type(model).__name__}")
+    return operator.attrgetter(*names)
 
 
 def _input(value: Any) -> Any:

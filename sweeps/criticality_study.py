@@ -1,0 +1,254 @@
+# %% [markdown]
+# # How well do cheap numbers foretell a slow, fragile training?
+#
+# The thresholds of `ssntk.criticality` come from this study. For random networks of seven families, three sizes and three
+# horizons it measures two truths, and then asks which number, known before training, foretells them best:
+#
+# - *amplification*: the largest eigenvalue of the trajectory kernel under a constant input and one at the critical
+#   frequency, over that of the same drives filtered by leaks alone (dy/dt = -y / tau + F theta);
+# - *learning rate*: the largest stable one, found by bisection on training steps, over the one that those leaks would allow.
+#
+# `python sweeps/criticality_study.py` resumes where it stopped: one record a network. `--summary` only draws.
+
+# %%
+import argparse
+import json
+import math
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import scipy.stats
+from jax.lax import stop_gradient
+
+import ssntk
+from ssntk.critical.flag import relative_distance
+
+HORIZONS = (5.0, 20.0, 100.0)
+SIZES = {16: 20, 64: 10, 256: 3}  # units: networks a family
+TIMES, AMPLITUDE, INPUTS = 11, 0.3, 2
+INTEGRATOR = ssntk.Integrator(diffrax.Heun(), dt=0.25)
+# A network is fragile where its kernel is this much larger, or its stable learning rate this much smaller, than by leaks alone.
+FACTOR = 10.0
+
+
+# %%
+def ctrnn(weight: jax.Array, key: jax.Array) -> ssntk.CTRNN:
+    n = len(weight)
+    inputs, bias = jr.normal(key, (INPUTS + 1, n))[:INPUTS].T / INPUTS**0.5, 0.3 * jr.normal(jr.fold_in(key, 1), (n,))
+    return ssntk.CTRNN.from_weights(weight, inputs, bias)
+
+
+def gaussian(n: int, key: jax.Array, u: float) -> Any:
+    return ctrnn((0.2 + 0.9 * u) * jr.normal(key, (n, n)) / n**0.5, key)
+
+
+def orthogonal(n: int, key: jax.Array, u: float) -> Any:
+    return ctrnn((0.3 + 0.75 * u) * jr.orthogonal(key, n), key)
+
+
+def low_rank(n: int, key: jax.Array, u: float) -> Any:
+    noise, left, across, angle = jr.split(key, 4)
+    m, other = jr.normal(left, (n, 2)), jr.normal(across, (n, 2))
+    alpha = 1.2 * jr.uniform(angle, (2,))
+    vectors = jnp.cos(alpha)[None] * m + jnp.sin(alpha)[None] * other
+    return ctrnn(0.4 * jr.normal(noise, (n, n)) / n**0.5 + (0.3 + 1.3 * u) * m @ vectors.T / n, key)
+
+
+def chain(n: int, key: jax.Array, u: float) -> Any:
+    return ctrnn((0.3 + 0.9 * u) * jnp.eye(n, k=-1) + 0.1 * jr.normal(key, (n, n)) / n**0.5, key)
+
+
+def excitatory_inhibitory(n: int, key: jax.Array, u: float) -> Any:
+    """Four excitatory units to one inhibitory; rows in balance on average."""
+    signs = jnp.where(jnp.arange(n) % 5 == 4, -4.0, 1.0)
+    return ctrnn((0.1 + 0.5 * u) * jnp.abs(jr.normal(key, (n, n))) * signs[None] / n**0.5, key)
+
+
+def gru(n: int, key: jax.Array, u: float) -> Any:
+    model = ssntk.GRUODE(n, INPUTS, 1, key=key)
+    bias = 0.3 * jr.normal(jr.fold_in(key, 1), (3 * n,))
+    return eqx.tree_at(lambda m: (m.weight, m.bias), model, ((0.2 + 2.3 * u) * model.weight, bias))
+
+
+def diagonal(n: int, key: jax.Array, u: float) -> Any:
+    """Decays spread over a range that widens downwards with u."""
+    model, keys = ssntk.LinearSSM(n, INPUTS, 1, form="diagonal", key=key), jr.split(key, 2)
+    decay = -jr.uniform(keys[0], (n // 2,)) * (0.5 + 4.5 * u)
+    return eqx.tree_at(lambda m: (m.log_decay, m.frequency), model, (decay, jnp.pi * jr.uniform(keys[1], (n // 2,))))
+
+
+FAMILIES: dict[str, Callable[[int, jax.Array, float], Any]] = {
+    "gaussian": gaussian,
+    "orthogonal": orthogonal,
+    "low-rank": low_rank,
+    "chain": chain,
+    "excitatory-inhibitory": excitatory_inhibitory,
+    "GRU": gru,
+    "diagonal": diagonal,
+}
+
+
+# %%
+class Leaks(ssntk.AbstractStateSpaceModel):
+    """What drives the sensitivities of `model`, filtered by leaks alone: beside its state x, dy/dt = -y / tau + df/dtheta."""
+
+    model: Any
+    tau: jax.Array
+
+    @property
+    def n_state(self) -> int:
+        return 2 * self.model.n_state
+
+    @property
+    def n_input(self) -> int:
+        return self.model.n_input
+
+    @property
+    def n_output(self) -> int:
+        return 2 * self.model.n_state
+
+    def vector_field(self, t, x, u):
+        state, filtered = jnp.split(x, 2)
+        still = jax.tree.map(lambda leaf: stop_gradient(leaf) if eqx.is_array(leaf) else leaf, self.model)
+        velocity = still.vector_field(t, state, u)
+        drive = self.model.vector_field(t, stop_gradient(state), u) - stop_gradient(velocity)
+        return jnp.concatenate([velocity, drive - filtered / stop_gradient(self.tau)])
+
+    def trainable(self, of: str) -> Any:
+        return self.model.trainable("state")
+
+
+class Drive(eqx.Module):
+    """A constant input and one at `frequency`, each into a channel of its own."""
+
+    frequency: jax.Array
+
+    def __call__(self, t: Any) -> jax.Array:
+        return AMPLITUDE * jnp.diag(jnp.stack([jnp.ones_like(t), jnp.cos(self.frequency * t)]))
+
+
+def probe_of(horizon: float, frequency: Any, x: Any, *, half: bool = False) -> ssntk.Probe:
+    """From the fixed point under both inputs; with `half` only the second half of the state is observed."""
+    rows = len(x)
+    mask = np.broadcast_to(np.arange(rows) >= rows // 2, (INPUTS, TIMES, rows)) if half else None
+    return ssntk.Probe(np.linspace(0.0, horizon, TIMES), Drive(jnp.asarray(frequency)), x, mask=mask)
+
+
+def top_eigenvalue(model: Any, probe: ssntk.Probe) -> float:
+    return float(ssntk.ntk_spectrum(model, probe, k=1, integrator=INTEGRATOR, eigenvectors=False).eigenvalues[0])
+
+
+def parted(model: Any) -> tuple[Any, Any]:
+    """theta, and the rest of a model."""
+    chosen = {id(leaf) for leaf in jax.tree.leaves(model.trainable("state"))}
+    return eqx.partition(model, jax.tree.map(lambda leaf: id(leaf) in chosen, model))
+
+
+@eqx.filter_jit
+def states(model: Any, horizon: float, frequency: jax.Array, x: jax.Array) -> jax.Array:
+    return ssntk.simulate(model, probe_of(horizon, frequency, x), integrator=INTEGRATOR)
+
+
+@eqx.filter_jit
+def losses(model: Any, horizon: float, frequency: jax.Array, x: jax.Array, targets: jax.Array, rate: jax.Array) -> jax.Array:
+    """The loss before each of seven steps of gradient descent on theta."""
+    theta, rest = parted(model)
+
+    def loss(theta):
+        return jnp.mean((states(eqx.combine(theta, rest), horizon, frequency, x) - targets) ** 2) / 2
+
+    def step(theta, _):
+        value, gradient = jax.value_and_grad(loss)(theta)
+        return jax.tree.map(lambda p, g: p - rate * g, theta, gradient), value
+
+    return jax.lax.scan(step, theta, length=7)[1]
+
+
+def stable_rate(model: Any, horizon: float, frequency: jax.Array, x: jax.Array, key: jax.Array) -> float:
+    """The largest learning rate with which the loss falls, by bisection of its logarithm to 5 %."""
+    theta, rest = parted(model)
+    leaves, structure = jax.tree.flatten(theta)
+    keys = jr.split(key, len(leaves))
+    moved = [p + 1e-3 * jr.normal(k, p.shape) / p.shape[-1] ** 0.5 for p, k in zip(leaves, keys, strict=True)]
+    targets = states(eqx.combine(jax.tree.unflatten(structure, moved), rest), horizon, frequency, x)
+    low, high = math.log(1e-6), math.log(1e5)
+    while high - low > 0.05:
+        middle = (low + high) / 2
+        found = np.asarray(losses(model, horizon, frequency, x, targets, jnp.asarray(math.exp(middle))))
+        low, high = (middle, high) if np.isfinite(found[-1]) and found[-1] < found[0] else (low, middle)
+    return math.exp(low)
+
+
+def numbers(model: Any, judged: ssntk.Criticality) -> dict[str, float]:
+    """What is known before training, larger where further from a bifurcation."""
+    time, x = judged.time_scale, jnp.asarray(judged.x_star)
+    matrix = np.asarray(jax.jacfwd(lambda x: model.vector_field(jnp.zeros(()), x, jnp.zeros(model.n_input)))(x))
+    steady = ssntk.Spectrum.from_kernel(ssntk.steady_state_ntk(model, x))
+    weight = getattr(model, "weight", None)
+    gain = math.nan if weight is None else float(jnp.linalg.norm(weight) / weight.shape[0] ** 0.5)
+    return {
+        "stability radius": judged.stability_radius * time,
+        "spectral abscissa": -judged.spectral_abscissa * time,
+        "smallest singular value": judged.sigma_min * time,
+        "spectral radius": -float(np.abs(1 + time * np.linalg.eigvals(matrix)).max()),
+        "gain": -gain,
+        "condition number": -math.log10(float(steady.condition_number)),
+        "participation ratio": float(steady.participation_ratio),
+    }
+
+
+def measure(family: str, n: int, seed: int) -> dict[str, Any]:
+    key = jr.fold_in(jr.key(seed), n)
+    model = FAMILIES[family](n, key, float(jr.uniform(jr.fold_in(key, 7))))
+    record: dict[str, Any] = {"family": family, "n": n, "seed": seed}
+    try:
+        judged = ssntk.criticality(model, n_starts=16)
+    except ssntk.NumericalError as error:
+        return record | {"reason": str(error)}
+    record |= {"kind": judged.kind, "time_scale": judged.time_scale, "frequency": judged.critical_frequency}
+    if not judged.stable:
+        return record | {"reason": "no stable fixed point"}
+    record |= {"numbers": numbers(model, judged), "horizons": []}
+    x, tau, frequency = (jnp.asarray(part) for part in (judged.x_star, judged.time_scale, judged.critical_frequency))
+    for horizon in HORIZONS:
+        both = probe_of(horizon, frequency, jnp.concatenate([x, 0 * x]), half=True)
+        try:
+            top, leaks = top_eigenvalue(model, probe_of(horizon, frequency, x)), top_eigenvalue(Leaks(model, tau), both)
+            rate = stable_rate(model, horizon, frequency, x, key)
+        except ssntk.NumericalError as error:
+            record["horizons"].append({"horizon": horizon, "reason": str(error)})
+            continue
+        allowed = 2 * INPUTS * TIMES * n / leaks
+        far = relative_distance(judged.stability_radius, judged.time_scale, horizon)
+        record["horizons"].append(
+            {"horizon": horizon, "amplification": top / leaks, "slowing": allowed / rate, "relative distance": far}
+        )
+    return record
+
+
+def study(folder: pathlib.Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    asked = [(f, n, s) for n, count in SIZES.items() for s in range(count) for f in FAMILIES]
+    for i, (family, n, seed) in enumerate(asked):
+        file = folder / f"{family}_{n}_{seed}.json"
+        if file.exists():
+            continue
+        record = measure(family, n, seed)
+        whole = file.with_suffix(".part")
+        whole.write_text(json.dumps(record))
+        os.replace(whole, file)
+        print(f"{i + 1} of {len(asked)}: {family}, n = {n}, seed {seed}", flush=True)
+
+
+if __name__ == "__main__":
+    import sys
+    jax.config.update("jax_enable_x64", True)
+    study(pathlib.Path("results/criticality_study"))
