@@ -1,5 +1,8 @@
-"""The command line: `ssntk sweep`, `ssntk plot`."""
+"""The command line: `ssntk sweep`, `ssntk check`, `ssntk plot`."""
 
+import dataclasses
+import json
+import math
 import os
 import pathlib
 import sys
@@ -66,6 +69,91 @@ def sweep(
     except StoreError as error:
         raise RuntimeError(f"every point failed: {next(iter(store.status().failed.values()), error)}") from error
     print(f"Figure   {figure}\nRecords  {folder / 'points'}\nBranch   {folder / 'branch.npz'}")
+
+
+@app.command
+def check(
+    factory: Annotated[str, cyclopts.Parameter(help="package.module:function, called as function(key) -> model.")],
+    *,
+    seeds: Annotated[int, cyclopts.Parameter(help="How many: seed s is jax.random.key(s), s = 0, 1, ...")] = 16,
+    horizon: Annotated[
+        float | None,
+        cyclopts.Parameter(help="How long trajectories last in training, in units of time; default: as long as it takes."),
+    ] = None,
+    as_json: Annotated[bool, cyclopts.Parameter(name="--json", negative=(), help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Are a model's initialisations near a bifurcation? Exit status 1 where one is, or where it could not be told."""
+    import jax
+
+    from ssntk.critical.flag import criticality_ensemble
+
+    if seeds < 1:
+        raise UsageError(f"--seeds must be at least 1, got {seeds}")
+    make = _factory(factory)
+    try:
+        results = criticality_ensemble([make(jax.random.key(seed)) for seed in range(seeds)], horizon=horizon)
+    except ValueError as error:
+        raise UsageError(f"{factory}: {error}") from error
+    if as_json:
+        print(json.dumps([{"seed": seed} | _plain(found) for seed, found in enumerate(results)], indent=1))
+    else:
+        _print_verdicts(results)
+    if any(found.near is not False for found in results):
+        raise SystemExit(1)
+
+
+def _factory(name: str) -> Callable[[Any], Any]:
+    """The function that `package.module:function` names, looked for in the current folder too."""
+    import importlib
+
+    module, _, attribute = name.partition(":")
+    if not module or not attribute:
+        raise UsageError(f"{name!r} must be package.module:function")
+    sys.path.insert(0, os.getcwd())
+    try:
+        make = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UsageError(f"{name!r} cannot be imported: {error}") from error
+    if not callable(make):
+        raise UsageError(f"{name!r} is not a function of a key")
+    return make
+
+
+def _plain(found: Any) -> dict[str, Any]:
+    """A verdict as JSON has it; what is not a finite number is null."""
+    plain: dict[str, Any] = {}
+    for name, value in dataclasses.asdict(found).items():
+        value = value.tolist() if hasattr(value, "tolist") else value
+        plain[name] = None if isinstance(value, float) and not math.isfinite(value) else value
+    return plain
+
+
+def _print_verdicts(results: Any) -> None:
+    import rich.console
+    import rich.table
+
+    table = rich.table.Table(title="Distances are relative: below 1 a slow mode stands out", title_justify="left")
+    for head in ("seed", "verdict", "kind", "distance", "radius", "frequency", "abscissa", "drive"):
+        table.add_column(head, justify="left" if head in ("verdict", "kind") else "right")
+    for seed, found in enumerate(results):
+        sizes = (
+            found.relative_distance,
+            found.stability_radius,
+            found.critical_frequency,
+            found.spectral_abscissa,
+            found.drive,
+        )
+        table.add_row(str(seed), found.verdict, found.kind, *(f"{size:.3g}" for size in sizes))
+    console = rich.console.Console(width=None if sys.stdout.isatty() else 100)
+    console.print(table)
+    known = [found for found in results if found.near is not None]
+    print(f"{sum(found.near for found in known)} of {len(results)} near-critical, {len(results) - len(known)} unknown.")
+    for found in results:
+        if found.near is None:
+            print(found.reason)
+            break
+    if known:
+        print(min(known, key=lambda found: found.relative_distance).reason)
 
 
 @app.command

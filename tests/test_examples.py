@@ -12,6 +12,7 @@ from helpers import ROOT
 QUICK = {
     "train_flip_flop": (["--steps", "5"], "flip_flop.png"),
     "width_and_control": (["--quick"], "width_and_control.png"),
+    "repair_initialisation": (["--quick"], "repair_initialisation.png"),
     "reproduce_collapse": (["--units", "6", "--seeds", "1"], "reproduce_collapse.png"),
     **{kind: ([], f"{kind}.png") for kind in ("saddle_node", "transcritical", "pitchfork", "hopf")},
 }

@@ -34,8 +34,8 @@ class Retreat:
     """The nearest network whose equilibrium has a stability radius of at least a margin.
 
     - `model`; `x` (n,) its equilibrium, `x_start` (n,) that of the network it was made from.
-    - `stability_radius`, of the equilibrium, at least the margin; `frequencies` (k,) at which it is attained: the active
-      constraints, with `multipliers` (k,) > 0 such that metric (theta - start) = sum_j multipliers_j d sigma_j / d theta.
+    - `stability_radius`, of the equilibrium, at least the margin; `frequencies` (k,), angular, at which it is
+      attained: the active constraints.
     - `distance`: sqrt(sum metric (theta - start)^2), that of a local minimum; 0 where nothing had to change.
     - `gap`: by how much of `distance` a network nearby could be nearer, to first order.
     """
@@ -45,7 +45,6 @@ class Retreat:
     x_start: np.ndarray
     stability_radius: float
     frequencies: np.ndarray
-    multipliers: np.ndarray
     distance: float
     gap: float
 
@@ -126,7 +125,7 @@ class _Search:
         x, matrix = self.equilibrium(theta, x_start)
         touch, active = nearest_edge(matrix, self.dt), np.zeros(0)
         if touch.radius >= target:
-            return Retreat(freedom.model, x, x_start, touch.radius, active, active, 0.0, 0.0)
+            return Retreat(freedom.model, x, x_start, touch.radius, active, 0.0, 0.0)
         part, goal, last, off = 1.0, 0.0, np.inf, 1.0
         for _ in range(OUTER):
             # Far from the margin it is approached in steps, over which singular values are nearly linear.
@@ -135,14 +134,13 @@ class _Search:
             faces = [self.face(matrix, w, WATCHED * goal) for w in _distinct([touch.frequency, *minima, *active])]
             # The subproblem is solved as exactly as its linearisation is: the error is of second order in the step.
             loose = float(np.clip(0.03 * off**2, TIGHT, 1e-3)) if goal == target else 1e-3
-            wanted, cuts, multipliers = self.projected(theta, x, [face for face in faces if len(face.sizes)], goal, loose)
+            wanted, cuts = self.projected(theta, x, [face for face in faces if len(face.sizes)], goal, loose)
             active = np.array(_distinct([cut.frequency for cut in cuts]))
             far, nearest = freedom.length(theta - begin), freedom.length(wanted - begin)
-            if goal == target and touch.radius >= target * (1 - NEARLY) and far <= nearest * (1 + GAP):
+            if goal == target and touch.radius >= target * (1 - NEARLY) and abs(far - nearest) <= GAP * nearest:
                 theta, x, radius = self.restored(theta, x)
-                sums = [multipliers[[cut.frequency == w for cut in cuts]].sum() for w in active]
                 gap, model = abs(far / nearest - 1), freedom.at_theta(jnp.asarray(theta))
-                return Retreat(model, x, x_start, radius, active, np.array(sums), freedom.length(theta - begin), gap)
+                return Retreat(model, x, x_start, radius, active, freedom.length(theta - begin), gap)
             step = freedom.length(wanted - theta)
             off = step / nearest
             part = max(part / 2, 0.1) if step > 0.9 * last and goal == before else min(1.0, 1.5 * part)
@@ -159,7 +157,7 @@ class _Search:
         begin, points = np.asarray(self.freedom.start), []
         factor, missing = 1.0, np.inf
         for _ in range(8):
-            at = begin + factor * (theta - begin)
+            at = np.asarray(self.freedom.allowed(jnp.asarray(begin + factor * (theta - begin))))
             x, matrix = self.equilibrium(at, x)
             radius = nearest_edge(matrix, self.dt).radius
             missing = self.target * (1 + TIGHT / 2) - radius
@@ -189,11 +187,11 @@ class _Search:
 
     def projected(
         self, theta: np.ndarray, x: np.ndarray, faces: list[_Face], goal: float, loose: float
-    ) -> tuple[np.ndarray, list[_Cut], np.ndarray]:
+    ) -> tuple[np.ndarray, list[_Cut]]:
         """The theta nearest to the start with no singular value of a face below `goal (1 - loose)`, to first order.
 
         Singular values that meet move as the eigenvalues of a Hermitian form, which is kept above `goal` by cutting planes:
-        each for the direction in which it is violated most (Kelley, 1960). The cuts that bind, and their multipliers.
+        each for the direction in which it is violated most (Kelley, 1960). And the cuts that bind.
         """
         freedom = self.freedom
 
@@ -211,12 +209,11 @@ class _Search:
                 new += [cut(face, vectors[:, k]) for k in np.flatnonzero(values < goal * (1 - loose))[:2]]
             binding = multipliers > 0
             cuts = [one for one, binds in zip(cuts, binding, strict=True) if binds]
-            multipliers = multipliers[binding]
             if not new:
                 break
             cuts += new
             wanted, multipliers = _nearest(freedom, cuts)
-        return wanted, cuts, multipliers
+        return wanted, cuts
 
 
 def _distinct(frequencies: Any) -> list[float]:
