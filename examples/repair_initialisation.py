@@ -100,12 +100,16 @@ def top_hessian(model, us):
 
 
 # %% Training
+def trained(model):
+    return model.weight, model.input_weight, model.bias, model.readout_weight, model.readout_bias
+
+
 @eqx.filter_jit
 def train(models, us, targets, rates, steps):
     """Loss curves (models, rates, steps + 1) of gradient descent on state and readout parameters, from stacked models."""
 
     def loss(theta, model):
-        model = eqx.tree_at(lambda m: m.trainable("readout"), model, theta)
+        model = eqx.tree_at(trained, model, theta)
         given = jax.vmap(jax.vmap(model.readout))(ssntk.simulate(model, ssntk.Probe(TIMES, us), integrator=HEUN))
         return 0.5 * jnp.mean((given[..., 0] - targets) ** 2)
 
@@ -118,7 +122,7 @@ def train(models, us, targets, rates, steps):
             theta = jax.tree.map(lambda leaf, g: jnp.where(stopped, leaf, leaf - rate * g), theta, gradient)
             return (theta, first, stopped), now
 
-        begin = list(model.trainable("readout")), jnp.asarray(jnp.nan), jnp.asarray(False)
+        begin = trained(model), jnp.asarray(jnp.nan), jnp.asarray(False)
         return jax.lax.scan(step, begin, length=steps + 1)[1]
 
     return eqx.filter_vmap(lambda model: jax.vmap(lambda rate: curve(model, rate))(rates))(models)
@@ -170,7 +174,9 @@ def draw(results, path):
         for k, kind in enumerate(list(KINDS)[:2]):
             lines = (curves[:, k, shown] / curves[:, k, shown, :1]).T
             ax.semilogy(lines, color=KINDS[kind], linewidth=0.6, alpha=0.35)
-            ax.semilogy(np.median(lines, axis=1), color=KINDS[kind], linewidth=2, label=f"{kind}: networks, and median")
+            ax.semilogy(
+                np.median(lines, axis=1), color=KINDS[kind], linewidth=2, label=f"{kind}: each network, and the median"
+            )
         ax.axhline(2.0, color="k", linestyle=":", linewidth=1, label="a spike is above")
         ax.set_ylim(3e-3, 2e1)
         ax.set_xlabel("gradient step")
@@ -187,10 +193,11 @@ def draw(results, path):
         left.plot([], [], markers[name], color="k", markersize=5, fillstyle="none", label=name)
     for fraction, shade in zip(FRACTIONS, shades, strict=True):
         left.plot([], [], "-", color=shade, linewidth=3, label=f"rate {fraction:g} of the limit")
-    left.set_title(f"final loss, targets of mean square 1 ({lost:g} diverged, not shown)", fontsize="medium")
+    left.set_title(f"final loss; a pair with a diverged run is not shown: {lost}", fontsize="medium")
     right.set_title(r"largest Hessian eigenvalue $\lambda$ at the start", fontsize="medium")
-    for ax, ticks in ((left, [1e-3, 1e-2, 1e-1, 1]), (right, [1, 2, 5, 10, 20, 50])):
-        ax.set(xlabel="repaired", ylabel="as it is", aspect="equal")
+    scatters = (left, "final loss", [1e-3, 1e-2, 1e-1, 1]), (right, r"$\lambda$", [1, 2, 5, 10, 20, 50])
+    for ax, what, ticks in scatters:
+        ax.set(xlabel=f"{what}, repaired", ylabel=f"{what}, as it is", aspect="equal")
         low, high = np.array([ax.get_xlim(), ax.get_ylim()]).T
         ends = [min(low), max(high)]
         ax.plot(ends, ends, "k-", linewidth=0.8)
@@ -208,10 +215,10 @@ def draw(results, path):
 
 def main():
     parser = argparse.ArgumentParser(description="Do networks that are flagged train worse than their repaired versions?")
-    parser.add_argument("--quick", action="store_true", help="three networks, few steps")
+    parser.add_argument("--quick", action="store_true", help="two networks, few steps")
     parser.add_argument("--out", default="results", help="the folder of the figure")
     chosen = parser.parse_args()
-    seeds = range(3) if chosen.quick else SEEDS
+    seeds = SEEDS[:2] if chosen.quick else SEEDS
     pairs = flagged_pairs(seeds)
     print(f"{len(pairs)} of {len(seeds)} networks are flagged:")
     for seed, found, _, safe in pairs:
@@ -221,7 +228,7 @@ def main():
         print(f", changed by {safe.distance:.2f}, gap {safe.gap:.0e}")
     results = {}
     for name, asked in TASKS.items():
-        how = {"steps": 4, "regular": REGULAR[:3]} if chosen.quick else {}
+        how = {"steps": 4, "regular": REGULAR[:2]} if chosen.quick else {}
         rates, curves, tops = results[name] = experiment(pairs, *asked, **how)
         a, b, p = count(tops[:, 0] > tops[:, 1], tops[:, 0] < tops[:, 1])
         print(f"{name}: the larger Hessian eigenvalue: as it is {a}, repaired {b} (p = {p:.2g})", end="")

@@ -132,7 +132,10 @@ def _print_verdicts(results: Any) -> None:
     import rich.console
     import rich.table
 
-    table = rich.table.Table(title="Distances are relative: below 1 a slow mode stands out", title_justify="left")
+    from ssntk.critical.flag import CRITICAL, NEAR
+
+    title = f"Relative distance: near-critical below {NEAR:g}, critical below {CRITICAL:g}"
+    table = rich.table.Table(title=title, title_justify="left")
     for head in ("seed", "verdict", "kind", "distance", "radius", "frequency", "abscissa", "drive"):
         table.add_column(head, justify="left" if head in ("verdict", "kind") else "right")
     for seed, found in enumerate(results):

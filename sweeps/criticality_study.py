@@ -29,13 +29,13 @@ import scipy.stats
 from jax.lax import stop_gradient
 
 import ssntk
-from ssntk.critical.flag import relative_distance
+from ssntk.critical.flag import CRITICAL, NEAR, relative_distance
 
 HORIZONS = (5.0, 20.0, 100.0)
 SIZES = {16: 20, 64: 10, 256: 3}  # units: networks a family
 TIMES, AMPLITUDE, INPUTS = 11, 0.3, 2
 INTEGRATOR = ssntk.Integrator(diffrax.Heun(), dt=0.25)
-# A network is fragile where its kernel is this much larger, or its stable learning rate this much smaller, than by leaks alone.
+# Fragile: a kernel this much larger, or a stable learning rate this much smaller, than by leaks alone.
 FACTOR = 10.0
 
 
@@ -98,7 +98,7 @@ FAMILIES: dict[str, Callable[[int, jax.Array, float], Any]] = {
 
 # %%
 class Leaks(ssntk.AbstractStateSpaceModel):
-    """What drives the sensitivities of `model`, filtered by leaks alone: beside its state x, dy/dt = -y / tau + df/dtheta."""
+    """What drives the sensitivities of `model`, filtered by leaks alone: beside x, dy/dt = -y / tau + df/dtheta."""
 
     model: Any
     tau: jax.Array
@@ -248,7 +248,103 @@ def study(folder: pathlib.Path) -> None:
         print(f"{i + 1} of {len(asked)}: {family}, n = {n}, seed {seed}", flush=True)
 
 
+# %%
+def table(folder: pathlib.Path) -> list[dict[str, Any]]:
+    """A row for each network and horizon that was measured."""
+    rows = []
+    for file in sorted(folder.glob("*.json")):
+        record = json.loads(file.read_text())
+        for at in record.get("horizons", []):
+            if "slowing" in at:
+                known = record["numbers"] | {"relative distance": at["relative distance"]}
+                rows.append({name: record[name] for name in ("family", "n", "seed")} | at | {"numbers": known})
+    return rows
+
+
+def area(score: np.ndarray, fragile: np.ndarray) -> float:
+    """The area under the ROC curve of "fragile where the score is small": Mann and Whitney's U. NaN with one class alone."""
+    known = np.isfinite(score)
+    bad, good = score[known & fragile], score[known & ~fragile]
+    if not len(bad) or not len(good):
+        return math.nan
+    return float(scipy.stats.mannwhitneyu(good, bad).statistic / (len(bad) * len(good)))
+
+
+def best_threshold(score: np.ndarray, fragile: np.ndarray) -> float:
+    """The threshold with the largest sensitivity + specificity (Youden, 1950)."""
+    at = np.unique(score[np.isfinite(score)])
+    middles = (at[1:] + at[:-1]) / 2
+    return float(max(middles, key=lambda t: (score < t)[fragile].mean() + (score >= t)[~fragile].mean()))
+
+
+def summary(rows: list[dict[str, Any]], figure: pathlib.Path, truth: str = "slowing") -> None:
+    names = list(rows[0]["numbers"])
+    scores = {name: np.array([np.nan if (v := row["numbers"][name]) is None else v for row in rows]) for name in names}
+    size, family = np.array([row[truth] for row in rows]), np.array([row["family"] for row in rows])
+    network = np.unique([f"{row['family']} {row['n']} {row['seed']}" for row in rows], return_inverse=True)[1]
+    fragile, rng = size >= FACTOR, np.random.default_rng(0)
+    picks = [rng.integers(network.max() + 1, size=network.max() + 1) for _ in range(400)]
+    members = [np.flatnonzero(network == i) for i in range(network.max() + 1)]
+    print(f"{len(members)} networks, {len(rows)} rows, {fragile.mean():.2f} fragile by {truth}")
+    print("number | AUC, 95 % interval over networks | AUC within each family, ascending | held-out balanced accuracy")
+    areas = {}
+    for name, score in sorted(scores.items(), key=lambda item: -area(item[1], fragile)):
+        drawn = [area(score[at], fragile[at]) for pick in picks for at in [np.concatenate([members[i] for i in pick])]]
+        within = sorted(x for f in FAMILIES if not math.isnan(x := area(score[family == f], fragile[family == f])))
+        right = []
+        for held in FAMILIES:
+            mine, known = family == held, np.isfinite(score)
+            if len(set(fragile[mine & known])) == 2:
+                flagged = score < best_threshold(score[~mine], fragile[~mine])
+                right.append((flagged[mine & fragile].mean() + (~flagged)[mine & ~fragile].mean()) / 2)
+        areas[name] = area(score, fragile)
+        low, high = np.nanpercentile(drawn, [2.5, 97.5])
+        spread = " ".join(f"{x:.2f}" for x in within)
+        print(f"{name} | {areas[name]:.3f} ({low:.3f} to {high:.3f}) | {spread} | {np.mean(right):.2f}")
+    distance = scores["relative distance"]
+    for factor in (3.0, FACTOR, 100.0):
+        kept = {held: best_threshold(distance[family != held], (size >= factor)[family != held]) for held in FAMILIES}
+        every, listed = best_threshold(distance, size >= factor), " ".join(f"{t:.2f}" for t in kept.values())
+        print(f"{factor:g} times: threshold {every:.3f}; each family left out: {listed}")
+    draw(rows, scores, areas, fragile, figure)
+
+
+def draw(rows: Any, scores: Any, areas: Any, fragile: np.ndarray, figure: pathlib.Path) -> None:
+    import matplotlib.pyplot as plt
+
+    drawing, (left, right) = plt.subplots(1, 2, figsize=(10, 4.4), layout="constrained")
+    for name, value in sorted(areas.items(), key=lambda item: -item[1]):
+        known = np.isfinite(scores[name])
+        order = np.argsort(scores[name][known])
+        hits = fragile[known][order]
+        found, false = np.cumsum(hits) / hits.sum(), np.cumsum(~hits) / (~hits).sum()
+        left.plot([0, *false], [0, *found], label=f"{name} ({value:.2f})", lw=2 if name == "relative distance" else 1)
+    left.plot([0, 1], [0, 1], color="0.7", lw=0.8, ls=":")
+    left.set(xlabel="share of sound networks flagged", ylabel="share of fragile networks flagged")
+    left.legend(title="area under the curve", fontsize="small", loc="lower right")
+    for name in FAMILIES:
+        at = [(row["numbers"]["relative distance"], row["slowing"]) for row in rows if row["family"] == name]
+        right.plot(*zip(*at, strict=True), ".", ms=4, label=name)
+    right.axhline(FACTOR, color="0.5", lw=0.8, ls="--")
+    for level in (NEAR, CRITICAL):
+        right.axvline(level, color="0.5", lw=0.8, ls=":")
+    right.set(xscale="log", yscale="log", xlabel="relative distance (dotted: near-critical, critical)")
+    right.set_ylabel("stable learning rate through leaks alone / measured")
+    right.legend(fontsize="small")
+    drawing.savefig(figure, dpi=110)
+    plt.close(drawing)
+
+
 if __name__ == "__main__":
-    import sys
     jax.config.update("jax_enable_x64", True)
-    study(pathlib.Path("results/criticality_study"))
+    parser = argparse.ArgumentParser(description="Measure what foretells a fragile network; a second run resumes.")
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("results/criticality_study"))
+    parser.add_argument("--summary", action="store_true", help="only the table and the figure of what was measured")
+    asked = parser.parse_args()
+    if not asked.summary:
+        study(asked.out)
+    found = table(asked.out)
+    if not found:
+        raise SystemExit(f"{asked.out} holds no record yet")
+    for truth in ("slowing", "amplification"):
+        summary(found, asked.out / "study.png", truth)

@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import subprocess
@@ -144,3 +145,39 @@ def test_importing_changes_no_configuration_and_no_pyplot():
         "assert dict(jax.config.values) == before; assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ)
+
+
+FACTORY = """
+import numpy as np, ssntk
+
+def near(key):
+    return ssntk.CTRNN.from_weights(np.diag([0.95, 0.2]))
+
+def far(key):
+    return ssntk.CTRNN.from_weights(np.diag([0.3, 0.2]))
+
+def none(key):
+    return ssntk.VectorField(lambda t, x, u, p: p["b"] + x**2, {"b": np.ones(1)}, 1)
+"""
+
+
+def test_check_tells_near_critical_initialisations(tmp_path):
+    tmp_path.joinpath("networks.py").write_text(FACTORY)
+    found = ssntk("check", "networks:near", "--seeds", 2, "--horizon", 1000, "--json", cwd=tmp_path, check=1)
+    verdicts = json.loads(found.stdout)
+    assert [one["seed"] for one in verdicts] == [0, 1]
+    # At rest at zero the Jacobian is diag(0.95, 0.2) - 1.
+    assert verdicts[0]["stability_radius"] == pytest.approx(0.05, rel=1e-10)
+    assert verdicts[0]["verdict"] == "critical"
+    far = ssntk("check", "networks:far", "--seeds", 2, cwd=tmp_path, check=0)
+    assert far.stdout.count("regular") == 2
+    assert "0 of 2 near-critical, 0 unknown" in far.stdout
+    unknown = ssntk("check", "networks:none", "--seeds", 1, cwd=tmp_path, check=1)
+    assert "1 unknown" in unknown.stdout
+    assert "no fixed point was found" in unknown.stdout
+
+
+@pytest.mark.parametrize("arguments", [["networks:absent"], ["nowhere:near"], ["networks"], ["networks:near", "--seeds", 0]])
+def test_check_refuses_what_it_cannot_call(tmp_path, arguments):
+    tmp_path.joinpath("networks.py").write_text(FACTORY)
+    assert "ssntk: " in ssntk("check", *arguments, cwd=tmp_path, check=2).stderr

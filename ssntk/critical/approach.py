@@ -47,7 +47,8 @@ class Approach:
     - `residual`: the largest entry of the conditions; `kkt_residual`: of the gradient of the Lagrangian, relative;
       `minimum`: whether it is a minimum to second order; `converged`: whether both residuals are at most 1e-10.
     - `starts`: the distance that each start led to, NaN where it did not converge; `agreeing`: how many led here.
-    - `reached`: whether the equilibrium of the network, followed along the line, comes to this point; else another one does.
+    - `reached`: whether the equilibrium of the network, followed along the line (through earlier folds, if any), comes to
+      this point; else another one does.
     - `others`: the other points that were found, the nearest first; where an equilibrium comes from is not known of these.
     - `reason`: all this in one sentence.
     """

@@ -26,8 +26,9 @@ from ssntk.models.base import AbstractStateSpaceModel, check_model, dtype_of
 from ssntk.models.euler_map import step_of, with_input
 from ssntk.models.theta import theta_positions
 
-# Relative distances below which a network is near a bifurcation, and critical (docs/criticality.md has the study).
-NEAR, CRITICAL = 0.35, 0.1
+# Relative distances below which a network is near a bifurcation, and critical: where the kernel is 10 times as large as
+# through leaks alone, as measured (sweeps/criticality_study.py, docs/criticality.md), and 100 times by the master law.
+NEAR, CRITICAL = 0.33, 0.1
 # A mode counts as not driven where l^T F is this much smaller than |l| |F|.
 DRIVEN = 1e-6
 

@@ -69,7 +69,7 @@ def retreat(
 
     **Arguments:**
 
-    - `margin`: in 1 / time; of a [`criticality`][] verdict's threshold, `0.35 / time_scale` is regular.
+    - `margin`: in 1 / time; of a [`criticality`][] verdict's threshold, `0.33 / time_scale` is regular.
     - `x`: (n,) a stable equilibrium. Default: the one that `criticality` judges. `u`: (d,) constant input, default zero.
     - `wrt`, `metric`, `signs`: what may change, at what cost, keeping which signs, as of [`approach`][].
     - `full`: return the [`Retreat`][] with the distance and the active constraints instead of its model alone.
