@@ -30,9 +30,11 @@ from jax.lax import stop_gradient
 
 import ssntk
 from ssntk.critical.flag import CRITICAL, NEAR, relative_distance
+from ssntk.kernel.steady_state import forcing
+from ssntk.models.theta import theta_positions
 
 HORIZONS = (5.0, 20.0, 100.0)
-SIZES = {16: 20, 64: 10, 256: 3}  # units: networks a family
+SIZES = {16: 20, 64: 10, 256: 2}  # units: networks a family
 TIMES, AMPLITUDE, INPUTS = 11, 0.3, 2
 INTEGRATOR = ssntk.Integrator(diffrax.Heun(), dt=0.25)
 # Fragile: a kernel this much larger, or a stable learning rate this much smaller, than by leaks alone.
@@ -190,8 +192,10 @@ def stable_rate(model: Any, horizon: float, frequency: jax.Array, x: jax.Array, 
 def numbers(model: Any, judged: ssntk.Criticality) -> dict[str, float]:
     """What is known before training, larger where further from a bifurcation."""
     time, x = judged.time_scale, jnp.asarray(judged.x_star)
-    matrix = np.asarray(jax.jacfwd(lambda x: model.vector_field(jnp.zeros(()), x, jnp.zeros(model.n_input)))(x))
-    steady = ssntk.Spectrum.from_kernel(ssntk.steady_state_ntk(model, x))
+    forces = forcing(model, theta_positions(model, "state", None), x, jnp.zeros(model.n_input))
+    by_theta, matrix = (np.asarray(part) for part in forces)
+    # On the host: XLA is slow at solving for so many right-hand sides.
+    steady = ssntk.Spectrum.from_jacobian(jnp.asarray(np.linalg.solve(matrix, by_theta)), eigenvectors=False)
     weight = getattr(model, "weight", None)
     gain = math.nan if weight is None else float(jnp.linalg.norm(weight) / weight.shape[0] ** 0.5)
     return {

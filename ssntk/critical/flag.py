@@ -293,7 +293,7 @@ def _reason(found: Criticality, what: str, driven: bool) -> str:
     if found.verdict == "regular":
         return f"Regular: no bifurcation is near, {distance}; nothing needs to be done."
     text = f"{found.verdict.capitalize()}: {distance}, so that one slow mode is going to dominate the kernel "
-    text += "and the largest stable learning rate to shrink"
+    text += "of the states and to limit the learning rate"
     if found.stable and abs(found.spectral_abscissa) > 3 * radius:
         text += f", though no eigenvalue lies right of {found.spectral_abscissa:.2g} (the Jacobian is non-normal)"
     if not driven:

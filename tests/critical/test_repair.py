@@ -42,21 +42,31 @@ def test_every_repaired_network_is_regular_at_its_equilibrium(example, pairs):
     assert same >= 10
 
 
-@pytest.mark.parametrize("name", ["fast, strong inputs", "held, weak inputs"])
+@pytest.mark.parametrize("name", ["output, held and weak inputs", "states, held and weak inputs"])
 def test_repair_lowers_the_largest_hessian_eigenvalue(example, pairs, name):
-    us, _ = example.task(*example.TASKS[name])
-    tops = np.array([[example.top_hessian(model, us) for model in three[:2]] for _, _, three, _ in pairs])
+    held, memory, strength = example.TASKS[name]
+    us, _ = example.task(held, memory, strength)
+    of = "state" if memory is None else "readout"
+    tops = np.array([[example.top_hessian(model, us, of) for model in three[:2]] for _, _, three, _ in pairs])
     lower, higher, p = example.count(tops[:, 0] > tops[:, 1], tops[:, 0] < tops[:, 1])
-    # The level of a sign test: of 12 pairs, at least 10 one way.
+    # At this level of a sign test at least 10 of 12 pairs.
     assert lower > higher
     assert p < 0.05
 
 
 @pytest.mark.slow
-def test_flagged_networks_do_not_train_worse_at_a_rate_that_ordinary_ones_stand(example, pairs):
-    """What was expected and was not found: if it is found one day, the documentation is wrong."""
-    for asked in example.TASKS.values():
+def test_flagged_networks_train_worse_where_states_are_fitted(example, pairs):
+    # For each of nine counts; documented for the states at half of the limit, and not found for one output.
+    level = 0.05 / (len(example.TASKS) * len(example.FRACTIONS))
+    for name, asked in example.TASKS.items():
         _, curves, _ = example.experiment(pairs, *asked)
-        for j in range(curves.shape[2]):
-            for worse, better, p in example.compare(curves[:, :, j]):
-                assert not (worse > better and p < 0.05)
+        assert np.isfinite(example.finals(curves[:, 1])).all()
+        counts = [example.compare(curves[:, :, j]) for j in range(len(example.FRACTIONS))]
+        if name.startswith("states"):
+            (worse, better, _), (spiked, other, p) = counts[-1]
+            assert worse > better
+            assert spiked > other
+            assert p < level
+        else:
+            # Where this fails the documentation says too little of the repair.
+            assert not any(a > b and p < level for both in counts for a, b, p in both)
