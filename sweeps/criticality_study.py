@@ -34,7 +34,7 @@ from ssntk.kernel.steady_state import forcing
 from ssntk.models.theta import theta_positions
 
 HORIZONS = (5.0, 20.0, 100.0)
-SIZES = {16: 20, 64: 10, 256: 2}  # units: networks a family
+SIZES = {16: 20, 64: 10, 256: 1}  # units: networks a family
 TIMES, AMPLITUDE, INPUTS = 11, 0.3, 2
 INTEGRATOR = ssntk.Integrator(diffrax.Heun(), dt=0.25)
 # Fragile: a kernel this much larger, or a stable learning rate this much smaller, than by leaks alone.
@@ -316,7 +316,7 @@ def summary(rows: list[dict[str, Any]], figure: pathlib.Path, truth: str = "slow
 def draw(rows: Any, scores: Any, areas: Any, fragile: np.ndarray, figure: pathlib.Path) -> None:
     import matplotlib.pyplot as plt
 
-    drawing, (left, right) = plt.subplots(1, 2, figsize=(10, 4.4), layout="constrained")
+    drawing, (left, right) = plt.subplots(1, 2, figsize=(10, 4.6), layout="constrained")
     for name, value in sorted(areas.items(), key=lambda item: -item[1]):
         known = np.isfinite(scores[name])
         order = np.argsort(scores[name][known])
@@ -328,14 +328,15 @@ def draw(rows: Any, scores: Any, areas: Any, fragile: np.ndarray, figure: pathli
     left.legend(title="area under the curve", fontsize="small", loc="lower right")
     for name in FAMILIES:
         at = [(row["numbers"]["relative distance"], row["slowing"]) for row in rows if row["family"] == name]
-        right.plot(*zip(*at, strict=True), ".", ms=4, label=name)
+        if at:
+            right.plot(*zip(*at, strict=True), ".", ms=4, label=name)
     right.axhline(FACTOR, color="0.5", lw=0.8, ls="--")
     for level in (NEAR, CRITICAL):
         right.axvline(level, color="0.5", lw=0.8, ls=":")
     right.set(xscale="log", yscale="log", xlabel="relative distance (dotted: near-critical, critical)")
     right.set_ylabel("stable learning rate through leaks alone / measured")
     right.legend(fontsize="small")
-    drawing.savefig(figure, dpi=110)
+    drawing.savefig(figure, dpi=90)
     plt.close(drawing)
 
 
@@ -350,5 +351,5 @@ if __name__ == "__main__":
     found = table(asked.out)
     if not found:
         raise SystemExit(f"{asked.out} holds no record yet")
-    for truth in ("slowing", "amplification"):
+    for truth in ("amplification", "slowing"):
         summary(found, asked.out / "study.png", truth)
