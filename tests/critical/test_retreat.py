@@ -23,10 +23,10 @@ def weights(model):
     return model.weight
 
 
-def radius(weight):
+def radius(weight, points=3001):
     """By a dense grid of frequencies, at rest at zero."""
     n = len(weight)
-    grid = np.linspace(0, 3, 3001)[:, None, None]
+    grid = np.linspace(0, 3, points)[:, None, None]
     sizes = np.linalg.svd(1j * grid * np.eye(n) + np.eye(n) - weight, compute_uv=False)[:, -1]
     return sizes.min()
 
@@ -100,7 +100,8 @@ def test_no_feasible_network_is_nearer(repaired):
             for _ in range(40):
                 other = change + size * found.distance * rng.normal(size=change.shape) / 8
                 other *= (1 - 1e-4) * found.distance / np.linalg.norm(other)
-                assert radius((start + other) * float(model.gain)) < WIDE
+                weight = (start + other) * float(model.gain)
+                assert radius(weight, 301) < WIDE or radius(weight) < WIDE
 
 
 def test_the_change_is_what_its_constraints_push(repaired):
