@@ -183,6 +183,8 @@ def relative_distance(radius: float, time_scale: float, horizon: float | None) -
     """|radius| beside 1 / time_scale, for trajectories of length `horizon`: see [`Criticality`][]."""
     if horizon is None:
         return abs(radius) * time_scale
+    # So long that longer is the same, and squares stay finite.
+    horizon = min(horizon, 1e12 * time_scale)
     return float(np.sqrt(laws.g(horizon / time_scale) / laws.g(horizon * abs(radius))))
 
 

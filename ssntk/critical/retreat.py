@@ -74,8 +74,8 @@ def retreat(
     - `wrt`, `metric`, `signs`: what may change, at what cost, keeping which signs, as of [`approach`][].
     - `full`: return the [`Retreat`][] with the distance and the active constraints instead of its model alone.
 
-    Raises `ValueError` for arguments that do not fit, `NumericalError` where the equilibrium is unstable or no such model
-    was found.
+    Raises `ValueError` for arguments that do not fit, `NumericalError` where the equilibrium is unstable, or on the edge
+    of stability itself, or no such model was found.
     """
     check_model(model)
     target = float(as_scalar(margin, "margin", positive=True))
@@ -87,7 +87,7 @@ def retreat(
     else:
         start = np.asarray(check_fixed_point(model, x, u)[0])
     if exponents(np.asarray(linearised(model, start, u)[1]), dt)[0].real >= 0:
-        raise NumericalError("the equilibrium is unstable: there is no margin of stability to widen; try another x")
+        raise NumericalError("the equilibrium is not stable: there is no margin of stability to widen; try another x")
     found = _Search(freedom, u, dt, target).from_start(start)
     return found if full else found.model
 

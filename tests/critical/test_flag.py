@@ -56,6 +56,12 @@ def test_a_short_horizon_hides_a_slow_mode(horizon):
     assert f"over a horizon of {horizon:g}" in found.reason
 
 
+def test_any_horizon_gives_a_verdict():
+    endless, short = (ssntk.criticality(real(0.05), horizon=horizon) for horizon in (1e300, 1e-300))
+    np.testing.assert_allclose([endless.relative_distance, short.relative_distance], [0.05, 1], rtol=1e-9)
+    assert (endless.verdict, short.verdict) == ("critical", "regular")
+
+
 def test_slower_units_change_rates_and_no_verdict():
     matrix = np.diag([-1.0, -0.2, -0.9])
     slow, fast = ssntk.criticality(at_zero(matrix / 10, tau=10.0)), ssntk.criticality(at_zero(matrix))
