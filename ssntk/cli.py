@@ -1,12 +1,13 @@
-"""The command line: `ssntk sweep`, `ssntk check`, `ssntk plot`."""
+"""The command line: `ssntk sweep`, `merge`, `export`, `plot`, `report` and `check`."""
 
+import contextlib
 import dataclasses
 import json
 import math
 import os
 import pathlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 import cyclopts
@@ -25,11 +26,21 @@ def sweep(
     out: Annotated[
         pathlib.Path | None, cyclopts.Parameter(help="The store's folder; default results/<name of the file>.")
     ] = None,
+    workers: Annotated[
+        int | None, cyclopts.Parameter(help="Measure in so many single-threaded processes of this machine.")
+    ] = None,
+    scheduler: Annotated[str | None, cyclopts.Parameter(help="Measure on a running Dask cluster: tcp://host:8786.")] = None,
+    part: Annotated[
+        str | None, cyclopts.Parameter(help="Measure only the i-th of k parts: 1/4; see merge for putting them together.")
+    ] = None,
+    retry_failed: Annotated[bool, cyclopts.Parameter(negative=(), help="Measure points that failed again.")] = False,
     status: Annotated[bool, cyclopts.Parameter(negative=(), help="Only say what is done and what is missing.")] = False,
-    dry_run: Annotated[bool, cyclopts.Parameter(negative=(), help="Check the file and say what would be done.")] = False,
+    dry_run: Annotated[
+        bool, cyclopts.Parameter(negative=(), help="Only say what would be done, how long it takes, and the memory.")
+    ] = False,
     schema: Annotated[bool, cyclopts.Parameter(negative=(), help="Print every key of a sweep file, with defaults.")] = False,
 ) -> None:
-    """Drive a network to a bifurcation and measure its kernel on the way. A second run resumes."""
+    """Drive a network to a bifurcation, or over a grid, and measure its kernel on the way. A second run resumes."""
     from ssntk.sweep.toml import SCHEMA
 
     if schema:
@@ -37,9 +48,14 @@ def sweep(
         return
     if file is None:
         raise UsageError("name a sweep file, such as sweeps/saddle_node.toml, or ask for --schema")
+    if workers is not None and scheduler is not None:
+        raise UsageError("--workers and --scheduler exclude each other")
+    if workers is not None and workers < 1:
+        raise UsageError(f"--workers must be at least 1, got {workers}")
+    chosen = None if part is None else _part(part)
     from ssntk.sweep.plan import Sweep
     from ssntk.sweep.run import run
-    from ssntk.sweep.store import Store, StoreError
+    from ssntk.sweep.store import Store
 
     try:
         plan = Sweep.from_toml(file)
@@ -47,28 +63,85 @@ def sweep(
         raise UsageError(str(error)) from error
     folder = pathlib.Path("results") / file.stem if out is None else out
     store = Store(folder)
-    if status or dry_run:
-        held = store.check(plan.hash())
-        if dry_run:
-            done, model = len(store.status().done) if held else 0, plan.family.model
-            print(f"{file}: {len(plan.distances)} points towards a {plan.towards}, {done} of them done in {folder}.")
-            print(f"{type(model).__name__}, n = {model.n_state}; plan {plan.hash()}.")
-        elif held:
+    if status:
+        if store.check(plan.hash()):
             _print_status(store)
         else:
-            print(f"{folder}: 0 of {len(plan.distances)} done, nothing was run yet")
+            print(f"{folder}: 0 of {plan.size} done, nothing was run yet")
+        return
+    if dry_run:
+        _print_estimate(file, plan, store, workers or 1)
         return
     try:
-        run(plan, store)
+        with _executor(workers, scheduler) as executor:
+            run(plan, store, executor=executor, part=chosen, retry_failed=retry_failed)
     except KeyboardInterrupt:
         print(f"Stopped. What was measured is kept in {folder}; run the same command to go on.", file=sys.stderr)
         raise SystemExit(130) from None
     _print_summary(store)
+
+
+def _part(text: str) -> tuple[int, int]:
     try:
-        figure = _draw(store, folder / "collapse.png")
-    except StoreError as error:
-        raise RuntimeError(f"every point failed: {next(iter(store.status().failed.values()), error)}") from error
-    print(f"Figure   {figure}\nRecords  {folder / 'points'}\nBranch   {folder / 'branch.npz'}")
+        i, k = (int(number) for number in text.split("/"))
+    except ValueError:
+        i, k = 0, 0
+    if not 1 <= i <= k:
+        raise UsageError(f"--part must be i/k with i from 1 to k, such as 1/4, got {text!r}")
+    return i, k
+
+
+@contextlib.contextmanager
+def _executor(workers: int | None, scheduler: str | None) -> Iterator[Any]:
+    """What measures: this process, other processes, or a Dask cluster."""
+    if scheduler is not None:
+        try:
+            from distributed import Client
+        except ImportError as error:
+            raise ImportError("--scheduler needs Dask: install ssntk[cluster]") from error
+        try:
+            client = Client(scheduler, timeout="10s")
+        except (OSError, TimeoutError, ValueError) as error:
+            raise UsageError(f"no Dask scheduler answers at {scheduler}: {error}") from error
+        with client:
+            yield client.get_executor()
+    elif workers is not None:
+        from ssntk.sweep.workers import Workers
+
+        with Workers(workers) as executor:
+            yield executor
+    else:
+        yield None
+
+
+@app.command
+def merge(
+    folders: Annotated[list[pathlib.Path], cyclopts.Parameter(help="Stores of one plan, such as those of its parts.")],
+    *,
+    out: Annotated[pathlib.Path, cyclopts.Parameter(help="The store that takes over their records.")],
+) -> None:
+    """Put the stores of several machines together. What is there already stays as it is."""
+    from ssntk.sweep.store import Store
+
+    for folder in folders:
+        if not folder.is_dir():
+            raise UsageError(f"{folder} is not a folder")
+    store = Store(out)
+    store.merge(*map(Store, folders))
+    _print_status(store)
+
+
+@app.command
+def export(
+    folder: Annotated[pathlib.Path, cyclopts.Parameter(help="The folder of a sweep's results.")],
+    *,
+    out: Annotated[pathlib.Path, cyclopts.Parameter(help="The netCDF file, .nc.")],
+) -> None:
+    """Write a sweep's results as netCDF 4, for other programs. A complex variable becomes two, _real and _imag."""
+    if out.suffix != ".nc":
+        raise UsageError(f"{out}: a netCDF file must end in .nc")
+    _opened(folder).to_netcdf(out)
+    print(out)
 
 
 @app.command
@@ -164,18 +237,36 @@ def plot(
     folder: Annotated[pathlib.Path, cyclopts.Parameter(help="The folder of a sweep's results.")],
     *,
     out: Annotated[
-        pathlib.Path | None, cyclopts.Parameter(help="The figure: .png, .svg or .pdf; default collapse.png there.")
+        pathlib.Path | None, cyclopts.Parameter(help="The figure: .png, .svg or .pdf; default as sweep draws it, there.")
     ] = None,
 ) -> None:
     """Draw the figure of a sweep's results again."""
+    print(_draw(_opened(folder), out))
+
+
+@app.command
+def report(
+    folder: Annotated[pathlib.Path, cyclopts.Parameter(help="The folder of a sweep's results.")],
+    *,
+    out: Annotated[pathlib.Path | None, cyclopts.Parameter(help="The page; default report.html there.")] = None,
+) -> None:
+    """Write one self-contained HTML page of a sweep's results: to look through, to print, to send."""
+    from ssntk.report.page import write_page
+
+    print(write_page(_opened(folder), folder / "report.html" if out is None else out))
+
+
+def _opened(folder: pathlib.Path) -> Any:
     from ssntk.sweep.store import Store
 
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder")
-    print(_draw(Store(folder), folder / "collapse.png" if out is None else out))
+    return Store(folder)
 
 
-def _draw(store: Any, file: pathlib.Path) -> pathlib.Path:
+def _draw(store: Any, file: pathlib.Path | None = None) -> pathlib.Path:
+    grid = store.plan()["kind"] == "grid"
+    file = store.path / ("phase_diagram.png" if grid else "collapse.png") if file is None else file
     if file.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise UsageError(f"{file}: a figure must end in .png, .svg or .pdf")
     import matplotlib
@@ -183,11 +274,52 @@ def _draw(store: Any, file: pathlib.Path) -> pathlib.Path:
     matplotlib.use("agg")
     from ssntk import plot
 
-    axes = plot.collapse(store)
+    axes = plot.phase_diagram(store) if grid else plot.collapse(store)
     figure = axes[0].figure
     figure.savefig(file, dpi=150)
     plot.plt.close(figure)
     return file
+
+
+def _print_estimate(file: pathlib.Path, plan: Any, store: Any, workers: int) -> None:
+    """What is done, and what the rest will take: one batch is measured, and not recorded."""
+    import time
+
+    from ssntk.sweep.progress import duration
+
+    held = store.check(plan.hash())
+    states = store.status() if held else None
+    done, failed = (len(states.done), len(states.failed)) if states else (0, 0)
+    header = plan.header()
+    shape = " x ".join(f"{len(values)} {name}" for name, values in header.get("axes", {}).items())
+    print(f"{file}: {header['title']}, {plan.size} points" + (f" ({shape})" if shape else ""))
+    print(
+        f"plan {plan.hash()}, in batches of up to {max(map(len, plan.batches))}; {store.path}: {done} done, {failed} failed"
+    )
+    left = plan.size - done - failed
+    if left == 0:
+        return
+    context = plan.side(plan.follow()) if header["kind"] == "towards" else None
+    took, reasons = [], []
+    # The second time everything is compiled.
+    for _ in range(2):
+        began = time.perf_counter()
+        measured = plan.measure_batch(context, plan.batches[-1])
+        took.append(time.perf_counter() - began)
+        reasons = [str(found) for _, found in measured if isinstance(found, Exception)]
+    each = took[1] / len(plan.batches[-1])
+    total = took[0] - took[1] + left * each / workers
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    print(
+        f"{left} to go: about {duration(total)} ({each:.3g} s a point after {took[0] - took[1]:.2g} s of compiling"
+        + (f", {workers} workers" if workers > 1 else "")
+        + f"); memory {peak / 1e9:.2g} GB"
+        + (" each" if workers > 1 else "")
+    )
+    if reasons:
+        print(f"Of the {len(measured)} points that were tried {len(reasons)} failed: {reasons[0]}")
 
 
 def _print_status(store: Any) -> None:
@@ -200,6 +332,70 @@ def _print_status(store: Any) -> None:
 
 
 def _print_summary(store: Any) -> None:
+    """How a sweep ended: a table, the figure, and where everything lies."""
+    from ssntk.sweep.store import StoreError
+
+    state = store.status()
+    grid = store.plan()["kind"] == "grid"
+    if grid:
+        _print_grid(store)
+    else:
+        _print_points(store)
+    for index, reason in list(state.failed.items())[:10]:
+        print(f"Point {index} failed: {reason}")
+    if len(state.failed) > 10:
+        print(f"... and {len(state.failed) - 10} more; --status lists them all")
+    for name in state.set_aside:
+        print(f"Set aside, no record of this plan: {name}")
+    if state.missing:
+        print(f"{len(state.missing)} of {state.total} points are still missing")
+    if not state.done:
+        raise RuntimeError(f"every point failed: {next(iter(state.failed.values()), 'none was measured')}")
+    try:
+        print(f"Figure   {_draw(store)}")
+    except StoreError as error:
+        print(f"No figure: {error}")
+    print(f"Records  {store.path / 'points'}")
+    if not grid:
+        print(f"Branch   {store.path / 'branch.npz'}")
+    print(f"A page to look through: ssntk report {store.path}")
+
+
+def _print_grid(store: Any) -> None:
+    """Of each quantity its quartiles over the grid, and where it is largest."""
+    import numpy as np
+    import rich.console
+    import rich.table
+
+    data, axes = store.arrays(), store.axes()
+    good = np.flatnonzero(data["status"] == "done")
+    if good.size == 0:
+        return
+    table = rich.table.Table(title=f"{store.plan()['title']}: {good.size} points", title_justify="left")
+    for head in ("", "least", "quartile", "median", "quartile", "most", "most at"):
+        table.add_column(head, justify="right" if head not in ("", "most at") else "left")
+    quantities = {
+        "Re lambda_1": data["jacobian_eigenvalues"][:, 0].real,
+        "steady-state NTK": data["steady_state_eigenvalues"][:, 0],
+        "its condition": data["condition_number"],
+        "trajectory NTK": data["ntk_eigenvalues"][:, 0],
+        "effective rank": data["effective_rank"],
+        "participation": data["participation_ratio"],
+    }
+    for name, values in quantities.items():
+        values = values[good]
+        if np.isnan(values).all():
+            continue
+        at = np.unravel_index(good[np.nanargmax(values)], store.shape())
+        where = ", ".join(
+            f"{axis} = {axes[axis][i]:.4g}" if axes[axis].dtype.kind != "U" else f"{axis} = {axes[axis][i]}"
+            for axis, i in zip(axes, at, strict=True)
+        )
+        table.add_row(name, *(f"{value:.4g}" for value in np.nanquantile(values, [0, 0.25, 0.5, 0.75, 1])), where)
+    rich.console.Console(width=None if sys.stdout.isatty() else 120).print(table)
+
+
+def _print_points(store: Any) -> None:
     """The table of a finished sweep, at most a dozen of its points."""
     import numpy as np
     import rich.console
@@ -207,7 +403,7 @@ def _print_summary(store: Any) -> None:
 
     from ssntk.collapse.exponent import NEXT_ORDER, STEADY_STATE_EXPONENT, fitted_decades, measured_exponent
 
-    data, state = store.arrays(), store.status()
+    data = store.arrays()
     good = np.flatnonzero(data["status"] == "done")[::-1]
     if good.size:
         event = store.bifurcation()
@@ -263,14 +459,26 @@ def _print_summary(store: Any) -> None:
                     "not driven" if predicted == 0 else f"{predicted:.4f}" if np.isfinite(predicted) else "unknown",
                 )
             console.print(table)
-    for index, reason in state.failed.items():
-        print(f"Point {index} failed: {reason}")
+
+
+def _keep_compiled() -> None:
+    """Keep compiled code between runs: in the user's cache folder, in `SSNTK_CACHE`, or not where that is "off"."""
+    where = os.environ.get("SSNTK_CACHE", "")
+    if where.lower() == "off" or os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        return
+    import platformdirs
+
+    # For the processes that are started from here too.
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = where or platformdirs.user_cache_dir("ssntk")
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(2**30))
 
 
 def main(tokens: list[str] | None = None) -> None:
     """Run the command line: exit status 0, 1 for a failure, 2 for a usage error, 130 when stopped by the keyboard."""
     # Set before JAX starts. Solves are checked on the host, and the compiled checks of equinox cannot be cached.
     os.environ.setdefault("EQX_ON_ERROR", "off")
+    _keep_compiled()
     import jax
 
     jax.config.update("jax_enable_x64", True)

@@ -1,6 +1,5 @@
 """Pictures of results. Every function takes results and returns the axes it drew into; nothing is computed here."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -10,6 +9,7 @@ from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, NullLocat
 
 from ssntk.bifurcation.continuation import Branch
 from ssntk.bifurcation.diagram import Diagram
+from ssntk.bifurcation.projection import curves, direction_of
 from ssntk.collapse.exponent import CHANNEL_MODES, STEADY_STATE_EXPONENT, fitted_decades, measured_exponent
 from ssntk.errors import as_array, as_count
 from ssntk.kernel.spectrum import Spectrum
@@ -38,7 +38,7 @@ def bifurcation_diagram(diagram: Diagram | Branch, ax: Axes | None = None, *, la
     """
     ax = _axes(ax)
     branches = diagram.branches if isinstance(diagram, Diagram) else (diagram,)
-    centre, direction, name = _direction(branches)
+    centre, direction = direction_of(branches)
     for branch in branches:
         _draw_branch(ax, branch, centre, direction)
     events = (*diagram.bifurcations, *diagram.unresolved)
@@ -57,7 +57,9 @@ def bifurcation_diagram(diagram: Diagram | Branch, ax: Axes | None = None, *, la
                 markeredgewidth=0.6,
             )
     ax.set_xlabel(label)
-    ax.set_ylabel(name)
+    ax.set_ylabel(
+        "state $x$" if direction.size == 1 else "state, first principal direction\nbeyond the linear answer to $p$"
+    )
     # Each name once, however many branches there are, and "stable" before "unstable".
     handles = {text: handle for handle, text in reversed(list(zip(*ax.get_legend_handles_labels(), strict=True)))}
     order = [text for text in ("stable", "unstable", *(mark[0] for mark in _MARKS.values())) if text in handles]
@@ -67,30 +69,17 @@ def bifurcation_diagram(diagram: Diagram | Branch, ax: Axes | None = None, *, la
 
 def _draw_branch(ax: Axes, branch: Branch, centre: np.ndarray, direction: np.ndarray) -> None:
     """Its stable parts as a solid line, its unstable ones dashed, where there are any."""
-    # Located points are put in where they lie, so that solid and dashed join there.
-    at = np.array(branch.steps, int) + 1
-    parameter = np.insert(branch.parameter, at, [event.parameter for event in branch.bifurcations])
-    states = np.insert(
-        branch.x, at, np.array([event.x for event in branch.bifurcations]).reshape(-1, branch.x.shape[1]), axis=0
-    )
-    height = (states - centre) @ direction
-    stable = np.insert(branch.stable.astype(float), at, np.nan)
-    for solid, style, colour in ((1.0, "-", _INK), (0.0, "--", "#888888")):
-        shown = stable == solid
-        if not shown.any():
+    parameter, height, *lines = curves(branch, centre, direction)
+    for drawn, style, colour, name in zip(lines, ("-", "--"), (_INK, "#888888"), ("stable", "unstable"), strict=True):
+        if not drawn.any():
             continue
-        located = np.isnan(stable)
-        beside = np.append(shown[1:], False) | np.insert(shown[:-1], 0, False)
-        drawn = shown | (located & beside)
-        # Without a located point between them, as where something is unresolved, the dashed part takes the step.
-        drawn |= (solid == 0.0) & (stable == 1.0) & beside
         ax.plot(
             np.where(drawn, parameter, np.nan),
             np.where(drawn, height, np.nan),
             style,
             color=colour,
             linewidth=1.6,
-            label="stable" if solid else "unstable",
+            label=name,
         )
 
 
@@ -193,7 +182,7 @@ def collapse(store: Store) -> np.ndarray:
     lower, ranks = figure.add_subplot(grid[2, 0]), figure.add_subplot(grid[2, 1])
 
     bifurcation_diagram(branch, top)
-    centre, direction, _ = _direction((branch,))
+    centre, direction = direction_of((branch,))
     heights = (data["x_star"] - centre) @ direction
     top.plot(data["parameter"], heights, ".", color="#009E73", markersize=5, label="measured", zorder=4)
     top.legend(frameon=False, fontsize="small", ncols=6, loc="lower center")
@@ -323,21 +312,3 @@ def _blocks(data: dict[str, np.ndarray], names: list[str], channel: int, growth:
 
 def _axes(ax: Axes | None) -> Axes:
     return plt.figure(layout="constrained").add_subplot() if ax is None else ax
-
-
-def _direction(branches: Sequence[Branch]) -> tuple[np.ndarray, np.ndarray, str]:
-    """The centre and the unit direction along which states are drawn, and its name.
-
-    The first principal direction once the linear answer to the parameter is taken out, which would hide every fold.
-    """
-    x, parameter = (np.concatenate([getattr(branch, name) for branch in branches]) for name in ("x", "parameter"))
-    if x.shape[1] == 1:
-        return np.zeros(1), np.ones(1), "state $x$"
-    centre, offset = x.mean(axis=0), parameter - parameter.mean()
-    trend = np.outer(offset, offset @ (x - centre)) / (offset @ offset)
-    axis = np.linalg.svd(x - centre - trend, full_matrices=False)[2][0]
-    return (
-        centre,
-        axis * np.sign(axis[np.abs(axis).argmax()]),
-        "state, first principal direction\nbeyond the linear answer to $p$",
-    )

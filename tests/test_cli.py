@@ -97,7 +97,7 @@ def test_kill_in_the_middle_loses_no_finished_point(finished, tmp_path):
 def test_status_dry_run_schema_and_plot(finished, tmp_path):
     folder, _ = finished
     assert "24 of 24 done" in ssntk("sweep", "small.toml", "--status", cwd=folder, check=0).stdout
-    assert "24 of them done" in ssntk("sweep", "small.toml", "--dry-run", cwd=folder, check=0).stdout
+    assert "24 done, 0 failed" in ssntk("sweep", "small.toml", "--dry-run", cwd=folder, check=0).stdout
     new = ssntk("sweep", folder / "small.toml", "--status", "--out", tmp_path / "new", check=0)
     assert "0 of 24 done" in new.stdout
     assert not (tmp_path / "new").exists()

@@ -14,7 +14,7 @@ FLOORS = [
     {"collapse"},
     {"critical"},
     {"sweep"},
-    {"plot"},
+    {"plot", "report"},
     {"cli"},
     {"__main__"},
 ]

@@ -1,0 +1,1 @@
+from ssntk.collapse import laws as laws

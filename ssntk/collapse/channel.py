@@ -17,7 +17,7 @@ from ssntk.dynamics.probe import Probe
 from ssntk.dynamics.stability import eigenpair, state_jacobian
 from ssntk.errors import NumericalError, as_instance
 from ssntk.kernel.replay import Replay
-from ssntk.kernel.rows import Rows, rows_of, time_weights
+from ssntk.kernel.rows import rows_of, time_weights
 from ssntk.models.base import AbstractStateSpaceModel, check_model
 from ssntk.models.euler_map import step_of
 from ssntk.models.theta import get, put, theta_positions
@@ -125,16 +125,29 @@ def bifurcation_channel(
     if probe.mask is not None and probe.mask.ndim == 3:
         raise ValueError("probe.mask must be (T,) or (B, T): a channel is not split by coordinates")
     rows = rows_of(model, probe, wrt=wrt, weights="trapezoid", integrator=integrator)
-    channel = channel_of(rows, np.asarray(rows.matrix()), critical_mode(model, x, u, near))
+    mode = critical_mode(model, x, u, near)
+    channel = channel_of(rows.replay.probe, step_of(model), np.asarray(rows.matrix()), mode, carried(rows.replay, mode))
     if throw and channel.method == "none":
         raise NumericalError(channel.reason)
     return channel
 
 
-def channel_of(recorded: Rows, rows: np.ndarray, mode: Mode) -> Channel:
-    """The channel of a mode in the kernel of the states, given as a recorded solve and its weighted rows (B T n, p)."""
+class Carried(NamedTuple):
+    """What the master law makes of `l^T F` along recorded solves.
+
+    `coordinates` (B, T, 2, p): the mode's, at the save times, with lambda at x* and along the trajectory; `drive` (B, p):
+    the amplitude of exp(i w t) in `l^T F`, under a Hann window; `shifts` (B, T): `l^T (A(x(t)) - A*) r`.
+    """
+
+    coordinates: Any
+    drive: Any
+    shifts: Any
+
+
+def channel_of(probe: Probe, dt: float | None, rows: np.ndarray, mode: Mode, carried: Carried) -> Channel:
+    """The channel of a mode in the kernel of the states, given the weighted rows (B T n, p) of a fitted probe."""
     right, left, value = mode.right, mode.left, complex(mode.value)
-    dt, ts, n = step_of(recorded.replay.model), np.asarray(recorded.replay.probe.ts), len(right)
+    ts, n = np.asarray(probe.ts), len(right)
     scale = float(np.abs(rows).max(initial=0.0))
     if scale == 0:
         raise NumericalError("nothing answers to theta along these trajectories: their kernel is zero")
@@ -143,7 +156,8 @@ def channel_of(recorded: Rows, rows: np.ndarray, mode: Mode) -> Channel:
         raise NumericalError(f"the eigenvalue {value:.6g} is nearly defective: |l||r| = {nonnormality:.3g}")
     # In double precision and in units of the largest entry, so that squares neither vanish nor overflow.
     rows = np.asarray(rows, float).reshape(-1, n, rows.shape[-1]) / scale
-    drives, predicted, shift = _predict(mode, recorded)
+    drives, shift = np.asarray(carried.drive), float(np.abs(np.asarray(carried.shifts)).max())
+    predicted = _predicted(probe, np.asarray(carried.coordinates))
     predicted = {name: coordinate.astype(complex) / scale for name, coordinate in predicted.items()}
     drives = drives.astype(complex)
     if not all(np.isfinite(part).all() for part in (rows, drives, *predicted.values())):
@@ -223,18 +237,13 @@ def _method(off: dict[str, float], alignment: float) -> tuple[str, str]:
     )
 
 
-def _predict(mode: Mode, rows: Rows) -> tuple[np.ndarray, dict[str, np.ndarray], float]:
-    """(drive at the critical frequency (B, p), weighted predictions of l^T J (B T, p), max |l^T (A - A*) r|)."""
-    replay = rows.replay
-    carried, drive, shifts = (np.asarray(part) for part in _carried(replay, mode))
-    seen = replay.probe.observed(jnp.ones((*carried.shape[:2], 1, 1), replay.probe.ts.dtype))
-    weighted = (
-        carried
-        * np.sqrt(np.asarray(time_weights(replay.probe.ts, "trapezoid")) * np.asarray(seen)[..., 0, 0])[..., None, None]
-    )
-    p = carried.shape[-1]
-    predicted = {name: weighted[:, :, i].reshape(-1, p) for i, name in enumerate(("fixed point", "averaged"))}
-    return drive, predicted, float(np.abs(shifts).max())
+def _predicted(probe: Probe, coordinates: np.ndarray) -> dict[str, np.ndarray]:
+    """Weighted predictions of l^T J, (B T, p)."""
+    ones = jnp.ones((*coordinates.shape[:2], 1, 1), probe.ts.dtype)
+    seen = np.asarray(probe.observed(ones))[..., 0, 0] * np.asarray(time_weights(probe.ts, "trapezoid"))
+    weighted = coordinates * np.sqrt(seen)[..., None, None]
+    p = coordinates.shape[-1]
+    return {name: weighted[:, :, i].reshape(-1, p) for i, name in enumerate(("fixed point", "averaged"))}
 
 
 # Gauss-Legendre nodes and weights on (0, 1): what is integrated over a step is smooth on its scale.
@@ -242,12 +251,10 @@ _NODES, _WEIGHTS = (0.5 + np.array([-1, 0, 1]) * 0.15**0.5), np.array([5, 8, 5])
 
 
 @eqx.filter_jit
-def _carried(replay: Replay, mode: Mode) -> tuple[Array, Array, Array]:
-    """What the master law makes of `l^T F` along the recorded steps of every input.
+def carried(replay: Replay, mode: Mode) -> Carried:
+    """The mode's coordinate, `c' = lambda c + l^T F`, and its drive along the recorded steps of every input.
 
-    The mode's coordinate `c' = lambda c + l^T F` at the save times, with lambda at x* and with `l^T A(x(t)) r`, (B, T, 2,
-    p); the amplitude of exp(i w t) in `l^T F` (B, p), under a Hann window; and `l^T (A(x(t)) - A*) r` at the save times (B,
-    T). A step's states are those of its cubic interpolant, and a map is summed over its own steps.
+    A step's states are those of its cubic interpolant, and a map is summed over its own steps.
     """
     theta, ts, dt = get(replay.model, replay.at), replay.probe.ts, step_of(replay.model)
     horizon = ts[-1] - ts[0]
@@ -316,7 +323,7 @@ def _carried(replay: Replay, mode: Mode) -> tuple[Array, Array, Array]:
         shifts = jax.vmap(local)(ts, track.states[track.saved]) - mode.value
         return jnp.concatenate([zero[None], coordinates]), total, shifts
 
-    return jax.lax.map(one, jnp.arange(replay.probe.n_batch))
+    return Carried(*jax.lax.map(one, jnp.arange(replay.probe.n_batch)))
 
 
 def _exponential_weights(z: Complex[Array, " k"]) -> Complex[Array, "k 3"]:
@@ -348,15 +355,19 @@ _TO_PARABOLA = np.linalg.inv(_NODES[:, None] ** np.arange(3))
 
 def critical_mode(model: AbstractStateSpaceModel, x: Array, u: Array, near: complex | None = None) -> Mode:
     """The mode of df/dx at x whose eigenvalue is nearest to the given one, or grows fastest."""
-    dt, matrix = step_of(model), np.asarray(_jacobian(model, x, u))
+    return mode_of(np.asarray(_jacobian(model, x, u)), step_of(model), near)
+
+
+def mode_of(matrix: np.ndarray, dt: float | None, near: complex | None = None) -> Mode:
+    """The mode of `matrix` whose eigenvalue is nearest to the given one, or grows fastest."""
     values = np.linalg.eigvals(matrix)
     if near is None:
         near = complex(values[np.argmax(values.real if dt is None else np.abs(1 + dt * values))])
     pair = eigenpair(matrix, complex(near.real, abs(near.imag)), values)
     turned = abs(pair.value.imag) if dt is None else abs(np.angle(1 + dt * pair.value)) / dt
-    dtype = np.result_type(np.asarray(x).dtype, np.complex64)
+    dtype = np.result_type(matrix.dtype, np.complex64)
     right, left = pair.right.astype(dtype), pair.left.astype(dtype)
-    return Mode(dtype.type(pair.value), right, left, np.asarray(turned, np.asarray(x).dtype))
+    return Mode(dtype.type(pair.value), right, left, np.asarray(turned, matrix.dtype))
 
 
 def _wanted(eigenvalues: Any, dt: float | None) -> complex | None:

@@ -144,12 +144,17 @@ def refine_fixed_point(model: AbstractStateSpaceModel, x: Any, u: Any = None) ->
     check_model(model)
     x = as_array(x, "x_star", (model.n_state,)).astype(dtype_of(model))
     settled, move, velocity, jacobian = (np.asarray(part) for part in polish(model, x, constant_input(model, u)))
+    check_settled(settled, move, velocity)
+    return settled, jacobian, float(np.abs(velocity).max())
+
+
+def check_settled(settled: np.ndarray, move: Any, velocity: np.ndarray) -> None:
+    """`NumericalError` unless the iteration of [`polish`][] came to rest."""
     if not np.isfinite(settled).all() or not move <= np.finfo(settled.dtype).eps ** 0.5 * (1 + np.abs(settled).max()):
         raise NumericalError(
             f"no fixed point near x_star: the last Newton correction was {float(move):.3g}, "
             f"with |f| = {np.abs(velocity).max():.3g}"
         )
-    return settled, jacobian, float(np.abs(velocity).max())
 
 
 @eqx.filter_jit

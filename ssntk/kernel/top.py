@@ -67,6 +67,25 @@ def top_spectrum(rows: Rows, k: Any, method: str, memory: Any, exact: bool = Fal
     return Spectrum(jnp.asarray(values, dtype), floor, jnp.asarray(vectors, dtype), 0, rest)
 
 
+def top_of(jacobian: np.ndarray, k: int) -> Spectrum:
+    """The first k eigenvalues of K = J J^T without their vectors, from J (rows, p), with the exact trace and tr K^2."""
+    scale = float(np.abs(jacobian).max(initial=0.0))
+    if scale == 0:
+        raise NumericalError("the kernel is zero to rounding: it has no top eigenvalues")
+    small, dtype = jacobian / scale, jacobian.dtype
+    gram = small @ small.T if len(small) <= small.shape[1] else small.T @ small
+    if k < len(gram) // 4:
+        values, _ = _lanczos(lambda vectors: vectors @ gram, len(gram), k, dtype)
+    else:
+        values = np.zeros(k, dtype)
+        found = np.maximum(np.linalg.eigvalsh(gram)[::-1], 0.0)[:k]
+        values[: found.size] = found
+    unit = scale * scale
+    rest = Rest(*(jnp.asarray(value, dtype) for value in (np.trace(gram) * unit, np.square(gram).sum() * unit**2, 0.0, 0.0)))
+    floor = float(max(small.shape) * np.finfo(dtype).eps)
+    return Spectrum(jnp.asarray(values * unit, dtype), floor, None, 0, rest)
+
+
 def _square(matrix: np.ndarray) -> float:
     """tr K^2 of K = J J^T, a block of the smaller of K and J^T J at a time."""
     short = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T

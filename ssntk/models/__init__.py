@@ -1,0 +1,1 @@
+from ssntk.models import normal_forms as normal_forms

@@ -1,28 +1,36 @@
-"""One point: what the network is and how it learns at one fixed point."""
+"""Points: what networks are and how they learn at one fixed point each, measured in compiled batches."""
 
 import contextlib
 import dataclasses
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 
-from ssntk.collapse.channel import Channel, channel_of, critical_mode
+from ssntk.collapse.channel import Carried, Channel, Mode, carried, channel_of, mode_of
 from ssntk.collapse.drive import channel_participation_ratio, critical_drive
-from ssntk.dynamics.fixed_points import constant_input, refine_fixed_point
-from ssntk.dynamics.integrate import Integrator
+from ssntk.dynamics.fixed_points import check_settled, polish
+from ssntk.dynamics.integrate import Integrator, Trajectory, check_solved, steps_of
 from ssntk.dynamics.probe import Probe
 from ssntk.dynamics.stability import edge, exponents, reported
-from ssntk.errors import NumericalError, as_instance
-from ssntk.kernel.rows import rows_of
+from ssntk.errors import NumericalError, as_array, as_choice, as_count, as_instance
+from ssntk.kernel.replay import Replay, recorded, saved_states
+from ssntk.kernel.rows import Rows, time_weights
 from ssntk.kernel.spectrum import Spectrum
-from ssntk.kernel.steady_state import steady_state_jacobian
-from ssntk.models.base import AbstractStateSpaceModel
+from ssntk.kernel.steady_state import forcing, response_of
+from ssntk.kernel.top import top_of
+from ssntk.models.base import AbstractStateSpaceModel, check_model, dtype_of
 from ssntk.models.euler_map import step_of
-from ssntk.models.theta import block_positions, columns, theta_positions
+from ssntk.models.theta import Positions, block_positions, columns, size, theta_positions
+
+# The most save times over which a kernel over time is kept: more than a picture shows.
+MOST_TIMES = 64
+# A batch holds at most this many points, so that little is lost with one, and as many as this many bytes take.
+MOST_TOGETHER, BATCH_BYTES = 8, 2**28
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +41,8 @@ class Measurement:
     - `jacobian_eigenvalues` (n,): of df/dx, the rightmost first; of a map the multipliers, the largest first.
     - `trajectory`: the spectrum of the trajectory kernel K_int (trapezoid weights).
     - `steady_state`: the spectrum of the steady-state kernel.
+    - `kernel_over_time` (t, t): the trajectory kernel summed over inputs and coordinates, without weights, at all save
+      times, or at 64 of them, evenly chosen ([`times_shown`][]).
     - `blocks`: for each block of theta that was asked for, the spectrum of its part of the trajectory kernel.
     - `channel_participation_ratio`: for each block, what the drive of the critical mode predicts of its participation ratio
       close to the bifurcation: 0 where the inputs do not drive that mode through this block, NaN where nothing is known.
@@ -45,6 +55,7 @@ class Measurement:
     jacobian_eigenvalues: np.ndarray
     trajectory: Spectrum
     steady_state: Spectrum
+    kernel_over_time: np.ndarray
     blocks: dict[str, Spectrum]
     channel_participation_ratio: dict[str, float]
     channel: Channel | None
@@ -60,47 +71,241 @@ def measure(
     blocks: Any = None,
     critical_frequency: float | None = None,
     integrator: Integrator | None = None,
+    modes: int | None = None,
 ) -> Measurement:
     """Measure `model` at the fixed point near `x_star` (n,), for zero input beyond what the model holds.
 
     **Arguments:** `probe`: where its `x0` is `None`, trajectories start at x*. `wrt`, `of`, `integrator`: as in
     [`parameter_jacobian`][]; the steady-state kernel is always that of the state. `blocks`: parts of theta to be measured by
     themselves too, a list of the model's attributes, or a dict of names and lenses. `critical_frequency`: of the eigenvalue
-    that is critical, 0 for a real one; default: of the fastest growing.
+    that is critical, 0 for a real one; default: of the fastest growing. `modes`: only so many of the trajectory kernel's
+    largest eigenvalues, with its exact trace and participation ratio; default all.
 
     Raises `ValueError` for arguments that do not fit, `NumericalError` where there is no fixed point or a solve fails.
     """
+    asked = Asked.checked(model, probe, wrt=wrt, of=of, blocks=blocks, integrator=integrator, modes=modes)
+    x = as_array(x_star, "x_star", (model.n_state,)).astype(dtype_of(model))
+    (found,) = measure_together(asked, [model], [x], critical_frequency=critical_frequency, room=1)
+    if not isinstance(found, Measurement):
+        raise found
+    return found
+
+
+class Asked(NamedTuple):
+    """What is measured at every point, checked against a model that stands for all."""
+
+    probe: Probe
+    at_rest: bool
+    of: str
+    theta: Positions
+    of_states: Positions
+    blocks: dict[str, Positions]
+    integrator: Integrator
+    grid: Array | None
+    modes: int | None
+
+    @classmethod
+    def checked(
+        cls,
+        model: Any,
+        probe: Any,
+        *,
+        wrt: Callable[[Any], PyTree] | None,
+        of: str,
+        blocks: Any,
+        integrator: Integrator | None,
+        modes: int | None,
+    ) -> "Asked":
+        """Raises `ValueError` naming the argument that does not fit."""
+        as_choice(of, "of", ("state", "readout"))
+        check_model(model)
+        theta, of_states = theta_positions(model, of, wrt), theta_positions(model, "state", wrt)
+        parts = block_positions(model, of, wrt, blocks)
+        at_rest = as_instance(probe, "probe", Probe).x0 is None
+        probe = probe.fit(model)
+        probe.check_mask(model.n_output if of == "readout" else model.n_state)
+        integrator, grid = steps_of(model, integrator, probe.ts)
+        if modes is not None:
+            rows = probe.n_batch * probe.ts.shape[0] * (model.n_output if of == "readout" else model.n_state)
+            if as_count(modes, "modes") > rows:
+                raise ValueError(f"modes must be at most {rows}, the number of rows, got {modes}")
+        return cls(probe, at_rest, of, theta, of_states, parts, integrator, grid, modes)
+
+    def bytes(self, model: AbstractStateSpaceModel) -> int:
+        """What one point of this model's sizes takes: its Jacobian, the channel's prediction, and the recorded steps."""
+        times, batch, n = self.probe.ts.shape[0], self.probe.n_batch, model.n_state
+        each = (n if self.of == "state" else n + model.n_output) + 4
+        steps = self.integrator.max_steps if self.grid is None else self.grid.shape[0]
+        return 8 * batch * (times * each * size(model, self.theta) + (n + 1) * steps)
+
+    def together(self, model: AbstractStateSpaceModel) -> int:
+        """How many points of this model's sizes are measured in one batch."""
+        return int(np.clip(BATCH_BYTES // self.bytes(model), 1, MOST_TOGETHER))
+
+
+def times_shown(ts: Any) -> np.ndarray:
+    """The save times, or 64 of them, evenly chosen, over which a kernel over time is kept."""
+    return np.asarray(ts)[_shown(len(ts))]
+
+
+def _shown(count: int) -> np.ndarray:
+    return np.unique(np.linspace(0, count - 1, min(count, MOST_TIMES)).round().astype(int))
+
+
+def measure_together(
+    asked: Asked, models: Sequence[Any], xs: Sequence[Any], *, critical_frequency: float | None = None, room: int
+) -> list[Measurement | Exception]:
+    """Measure models of one shape near one state each, in a batch with `room` for that many points.
+
+    What is left of the room is filled up with the last point, so that batches of any size share one compilation. What a
+    point becomes does not depend on the others. One that fails is returned as its error.
+    """
+    assert len(models) <= room
+    filled = [*models, *[models[-1]] * (room - len(models))]
+    starts = jnp.asarray(np.stack([np.asarray(xs[min(i, len(xs) - 1)]) for i in range(room)]))
+    static = eqx.partition(models[0], eqx.is_array)[1]
+    arrays = jax.tree.map(
+        lambda *leaves: jnp.asarray(np.stack(leaves)), *(eqx.filter(model, eqx.is_array) for model in filled)
+    )
+    # On an accelerator points go side by side. On a CPU that gains nothing, and all would wait for the slowest.
+    lanes = None if jax.default_backend() == "cpu" else room
+    points = _record(arrays, static, starts, asked, lanes)
+    near = None if critical_frequency is None else complex(*edge(critical_frequency, step_of(models[0])))
+    modes: list[Mode | None] = [None] * room
+    for i, matrix in enumerate(np.asarray(points.jacobian)[: len(models)]):
+        # What has no channel still has spectra.
+        with contextlib.suppress(NumericalError, np.linalg.LinAlgError):
+            modes[i] = mode_of(matrix, step_of(models[0]), near)
+    known = next((mode for mode in modes if mode is not None), None)
+    answers = None
+    if known is not None and (asked.probe.mask is None or asked.probe.mask.ndim < 3):
+        stacked = jax.tree.map(lambda *parts: np.stack(parts), *(known if mode is None else mode for mode in modes))
+        answers = _carry(arrays, static, points.start, points.tracks[0], stacked, asked, lanes)
+    found: list[Measurement | Exception] = []
+    host = jax.tree.map(np.asarray, (points, answers))
+    for i, model in enumerate(models):
+        point, answer = jax.tree.map(lambda leaf, i=i: leaf[i], host)
+        try:
+            found.append(_measured(asked, model, point, modes[i], answer))
+        except FAILURES as error:
+            found.append(error)
+    return found
+
+
+# What a point fails with; anything else is a mistake in the program.
+FAILURES = (NumericalError, ValueError, ArithmeticError, np.linalg.LinAlgError)
+
+
+class _Point(NamedTuple):
+    """What is computed of a point on the device: the fixed point, A and F there, where its trajectories start, and for the
+    states, and the readouts where these are measured, the recorded steps and the weighted rows of J."""
+
+    x: Any
+    move: Any
+    velocity: Any
+    jacobian: Any
+    by_theta: Any
+    start: Any
+    tracks: tuple[Trajectory, ...]
+    rows: tuple[Any, ...] | None
+
+
+def _replays(asked: Asked, model: Any, start: Any, tracks: Sequence[Trajectory | None]) -> list[Replay]:
+    """The recorded solves, of the states and of what else is observed; where there are no tracks yet they are solved."""
+    probe = eqx.tree_at(lambda p: p.x0, asked.probe, start)
+    out = []
+    for observed, track in zip(_observations(asked), tracks, strict=True):
+        at = asked.of_states if observed == "state" else asked.theta
+        if track is None:
+            out.append(recorded(model, at, probe, asked.integrator, asked.grid, observed))
+        else:
+            out.append(Replay(model, at, probe, asked.integrator, track, observed))
+    return out
+
+
+def _observations(asked: Asked) -> tuple[str, ...]:
+    return ("state",) if asked.of == "state" else ("state", asked.of)
+
+
+@eqx.filter_jit
+def _record(arrays: Any, static: Any, starts: Array, asked: Asked, lanes: int | None) -> _Point:
+    """Solve every point's network from its fixed point, and differentiate where steps can be replayed."""
+
+    def one(point: tuple[Any, Array]) -> _Point:
+        model, near = eqx.combine(point[0], static), point[1]
+        still = jnp.zeros(model.n_input, near.dtype)
+        x, move, velocity, _ = polish(model, near, still)
+        # From where there is no fixed point the solve goes on from something finite; what comes of it is not used.
+        rest = jnp.where(jnp.isfinite(x).all(), x, near)
+        by_theta, jacobian = forcing(model, asked.of_states, rest, still)
+        start = jnp.broadcast_to(rest, (asked.probe.n_batch, rest.size)) if asked.at_rest else asked.probe.x0
+        replays = _replays(asked, model, start, [None for _ in _observations(asked)])
+        rows = tuple(_rows(replay) for replay in replays) if replays[0].replayable else None
+        return _Point(x, move, velocity, jacobian, by_theta, start, tuple(replay.tracks for replay in replays), rows)
+
+    return jax.lax.map(one, (arrays, starts), batch_size=lanes)
+
+
+def _rows(replay: Replay) -> Array:
+    """The rows of J by trapezoid weights, (B T m, p)."""
+    weights = time_weights(replay.probe.ts, "trapezoid")
+    assert weights is not None
+    return Rows(replay, jnp.sqrt(weights).astype(replay.probe.ts.dtype), None).matrix()
+
+
+@eqx.filter_jit
+def _carry(arrays: Any, static: Any, starts: Array, tracks: Any, modes: Mode, asked: Asked, lanes: int | None) -> Carried:
+    """What the master law makes of every point's critical mode along its recorded steps."""
+
+    def one(point: tuple[Any, Array, Any, Mode]) -> Carried:
+        model = eqx.combine(point[0], static)
+        probe = eqx.tree_at(lambda p: p.x0, asked.probe, point[1])
+        return carried(Replay(model, asked.of_states, probe, asked.integrator, point[2], "state"), point[3])
+
+    return jax.lax.map(one, (arrays, starts, tracks, modes), batch_size=lanes)
+
+
+def _measured(asked: Asked, model: Any, point: _Point, mode: Mode | None, answer: Carried | None) -> Measurement:
+    """What is left to be done on the host. Raises one of `FAILURES`."""
     dt = step_of(model)
-    at, parts = theta_positions(model, of, wrt), block_positions(model, of, wrt, blocks)
-    x, jacobian, residual = refine_fixed_point(model, x_star)
-    if as_instance(probe, "probe", Probe).x0 is None:
-        probe = eqx.tree_at(lambda p: p.x0, probe, jnp.asarray(x), is_leaf=lambda leaf: leaf is None)
-    near = None if critical_frequency is None else complex(*edge(critical_frequency, dt))
-    recorded = rows_of(model, probe, of=of, wrt=wrt, weights="trapezoid", integrator=integrator)
-    rows = np.asarray(recorded.matrix())
-    states, of_states = recorded, rows
-    if of != "state":
-        states = rows_of(model, probe, wrt=wrt, weights="trapezoid", integrator=integrator)
-        of_states = np.asarray(states.matrix())
-    mode, channel, mask = None, None, recorded.replay.probe.mask
-    # What has no channel still has spectra.
-    with contextlib.suppress(NumericalError):
-        mode = critical_mode(model, jnp.asarray(x), constant_input(model, None), near)
-        channel = channel_of(states, of_states, mode) if mask is None or mask.ndim < 3 else None
+    check_settled(point.x, point.move, point.velocity)
+    replays = _replays(asked, model, jnp.asarray(point.start), point.tracks)
+    for replay in replays:
+        check_solved(replay.tracks.result, asked.integrator, saved_states(replay.tracks))
+    weighted = [np.asarray(_rows(replay)) for replay in replays] if point.rows is None else point.rows
+    rows, probe, channel = weighted[-1], replays[0].probe, None
+    if answer is not None and mode is not None:
+        with contextlib.suppress(NumericalError):
+            channel = channel_of(probe, dt, weighted[0], mode, answer)
     spectra, predicted = {}, {}
-    if parts:
-        drive = None if mode is None else critical_drive(model, at, probe, jnp.asarray(x), complex(mode.value))
-        for name, block in parts.items():
-            chosen = columns(model, at, block)
+    if asked.blocks:
+        drive = None
+        if mode is not None:
+            unfit = eqx.tree_at(lambda p: p.x0, probe, jnp.asarray(point.start))
+            drive = critical_drive(model, asked.theta, unfit, jnp.asarray(point.x), complex(mode.value))
+        for name, block in asked.blocks.items():
+            chosen = columns(model, asked.theta, block)
             spectra[name] = Spectrum.from_jacobian(rows[:, chosen], eigenvectors=False)
             predicted[name] = np.nan if drive is None else channel_participation_ratio(drive[:, chosen])
+    every = asked.modes is None
+    trajectory = Spectrum.from_jacobian(rows, eigenvectors=False) if every else top_of(rows, asked.modes)
     return Measurement(
-        x,
-        residual,
-        reported(exponents(jacobian, dt), dt),
-        Spectrum.from_jacobian(rows, eigenvectors=False),
-        Spectrum.from_jacobian(steady_state_jacobian(model, x, wrt=wrt), eigenvectors=False),
+        point.x,
+        float(np.abs(point.velocity).max()),
+        reported(exponents(point.jacobian, dt), dt),
+        trajectory,
+        Spectrum.from_jacobian(response_of(point.jacobian, point.by_theta), eigenvectors=False),
+        _over_time(asked, rows),
         spectra,
         predicted,
         channel,
     )
+
+
+def _over_time(asked: Asked, rows: np.ndarray) -> np.ndarray:
+    """The kernel over (some of) the save times, summed over inputs and coordinates, from the weighted rows (B T m, p)."""
+    probe, shown = asked.probe, _shown(asked.probe.ts.shape[0])
+    split = rows.reshape(probe.n_batch, probe.ts.shape[0], -1, rows.shape[-1])[:, shown]
+    kernel = sum(flat @ flat.T for flat in split.reshape(probe.n_batch, shown.size, -1))
+    weights = np.sqrt(np.asarray(time_weights(probe.ts, "trapezoid")))[shown]
+    return kernel / np.outer(weights, weights)

@@ -1,10 +1,9 @@
-"""What a sweep computes. A plan is identified by the hash of everything that its results depend on."""
+"""A sweep towards a bifurcation. A plan is identified by the hash of everything that its results depend on."""
 
 import dataclasses
-import hashlib
+import functools
 import pathlib
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -19,14 +18,15 @@ from ssntk.bifurcation.side import Side, stable_side
 from ssntk.collapse.exponent import STEADY_STATE_EXPONENT
 from ssntk.critical.approach import Approach
 from ssntk.dynamics.fixed_points import constant_input
-from ssntk.dynamics.integrate import Integrator, steps_of
+from ssntk.dynamics.integrate import Integrator
 from ssntk.dynamics.probe import Probe
 from ssntk.errors import NumericalError, as_array, as_choice, as_count, as_instance, as_scalar
 from ssntk.models.base import AbstractStateSpaceModel
 from ssntk.models.ctrnn import CTRNN
 from ssntk.models.euler_map import step_of, with_input
 from ssntk.models.theta import block_positions, check_blocks, theta_positions
-from ssntk.sweep.measure import Measurement, measure
+from ssntk.sweep.identity import digest, traced
+from ssntk.sweep.measure import FAILURES, Asked, Measurement, measure_together, times_shown
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -42,7 +42,8 @@ class Sweep:
     - `x0` (n,): near the equilibrium at p0 where the branch starts. `u` (d,): a constant input, added to the probe's.
     - `index`: which point of that kind, in branch order. Default the first; of an approach its own.
     - `wrt`, `of`, `integrator`: as in `parameter_jacobian`. `step`: as in `continuation`.
-    - `blocks`: parts of theta to be measured by themselves too, as in `measure`.
+    - `blocks`: parts of theta to be measured by themselves too, and `modes`: how many eigenvalues of the trajectory
+      kernel, as in `measure`.
 
     A `Sinusoid` without a frequency, as the probe's `us`, gets that of the bifurcation.
 
@@ -64,6 +65,7 @@ class Sweep:
     blocks: Any = None
     integrator: Integrator | None = None
     step: Any = 0.05
+    modes: int | None = None
 
     def __post_init__(self):
         path = self._take()
@@ -79,18 +81,10 @@ class Sweep:
         elif dt is None:
             object.__setattr__(self, "integrator", Integrator())
         make_problem(self.family, self.span, self.u)
-        theta_positions(model, self.of, self.wrt)
-        blocks = check_blocks(self.blocks)
-        block_positions(model, self.of, self.wrt, blocks)
-        object.__setattr__(self, "blocks", blocks or None)
+        object.__setattr__(self, "blocks", check_blocks(self.blocks) or None)
         if STEADY_STATE_EXPONENT[self.towards] != 0 and self.probe.at_frequency(1.0) is not self.probe:
             raise ValueError(f"probe.us must have a frequency: a {self.towards} has none to give")
-        rows = model.n_output if self.of == "readout" else model.n_state
-        probe = self.probe.at_frequency(1.0).fit(model)
-        probe.check_mask(rows)
-        if dt is not None:
-            # A map must land on the save times.
-            steps_of(model, self.integrator, probe.ts)
+        self._asked(self.probe.at_frequency(1.0))
         # Equal plans must be equal however they were written, so that they find their records again.
         object.__setattr__(self, "span", tuple(float(end) for end in self.span))
         object.__setattr__(self, "step", float(as_scalar(self.step, "step", positive=True)))
@@ -145,8 +139,11 @@ class Sweep:
         return int(np.argmin(gaps))
 
     @classmethod
-    def from_toml(cls, path: str | pathlib.Path) -> "Sweep":
-        """The sweep that a TOML file describes; its keys are the Python arguments' names (`ssntk sweep --schema`)."""
+    def from_toml(cls, path: str | pathlib.Path) -> Any:
+        """The sweep, or the [`Grid`][], that a TOML file describes; its keys are the Python arguments' names.
+
+        `ssntk sweep --schema` prints them all. Raises `ValueError` naming the file and the key that is wrong.
+        """
         from ssntk.sweep.toml import read
 
         return read(pathlib.Path(path))
@@ -187,13 +184,71 @@ class Sweep:
         """The model that is measured at this parameter, its constant input included."""
         return with_input(self.family(parameter), self.constant())
 
+    def _asked(self, probe: Probe) -> Asked:
+        how: dict[str, Any] = {name: getattr(self, name) for name in ("wrt", "of", "blocks", "integrator", "modes")}
+        return Asked.checked(self.model_at(float(self.span[0])), probe, **how)
+
+    @functools.cached_property
+    def room(self) -> int:
+        """How many points are measured in one batch."""
+        return self._asked(self.probe.at_frequency(1.0)).together(self.family.model)
+
+    @property
+    def size(self) -> int:
+        """How many points there are."""
+        return len(self.distances)
+
+    @functools.cached_property
+    def batches(self) -> tuple[tuple[int, ...], ...]:
+        """The points that are measured together. They are cut by the plan, not by what is left to do."""
+        return tuple(tuple(range(at, min(at + self.room, self.size))) for at in range(0, self.size, self.room))
+
+    def header(self) -> dict[str, Any]:
+        """What a store says of the plan, as JSON has it."""
+        model = self.family.model
+        return {
+            "kind": "towards",
+            "title": f"{type(model).__name__} towards a {self.towards}",
+            "distances": self.distances.tolist(),
+            "n_state": model.n_state,
+            "ts": times_shown(self.probe.ts).tolist(),
+            "blocks": list(self.blocks or ()),
+            "dt": self.family.dt,
+        }
+
     def measure(self, side: Side, index: int) -> tuple[float, Measurement]:
-        """(parameter, measurement) of the point number `index`. It depends on the plan alone, not on other points."""
-        parameter, x = side.at_distance(float(self.distances[index]))
-        how: dict[str, Any] = {name: getattr(self, name) for name in ("wrt", "of", "blocks", "integrator")}
-        frequency = side.bifurcation.frequency
-        probe = self.probe.at_frequency(frequency)
-        return parameter, measure(self.model_at(parameter), probe, x, critical_frequency=frequency, **how)
+        """(parameter, measurement) of the point number `index`. It depends on the plan alone, not on other points.
+
+        Raises what the point fails with.
+        """
+        ((values, found),) = self.measure_batch(side, (index,))
+        if isinstance(found, Exception):
+            raise found
+        return values["parameter"], found
+
+    def measure_batch(self, side: Side, indices: Sequence[int]) -> list[tuple[dict[str, Any], Measurement | Exception]]:
+        """For each of at most `room` points the values that it is measured at, and what was measured or why not."""
+        at: list[Any] = []
+        for index in indices:
+            try:
+                at.append(side.at_distance(float(self.distances[index])))
+            except FAILURES as error:
+                at.append(error)
+        reached = [place for place in at if not isinstance(place, Exception)]
+        found: Iterator[Measurement | Exception] = iter(())
+        if reached:
+            frequency = side.bifurcation.frequency
+            asked = self._asked(self.probe.at_frequency(frequency))
+            models, xs = [self.model_at(parameter) for parameter, _ in reached], [x for _, x in reached]
+            found = iter(measure_together(asked, models, xs, critical_frequency=frequency, room=self.room))
+        out = []
+        for index, place in zip(indices, at, strict=True):
+            values = {"distance": self.distances[index]}
+            if isinstance(place, Exception):
+                out.append((values, place))
+            else:
+                out.append((values | {"parameter": place[0]}, next(found)))
+        return out
 
     def hash(self) -> str:
         """The identity of the plan, 16 hexadecimal digits: a SHA-256 of all that its results depend on.
@@ -212,9 +267,9 @@ class Sweep:
             return moved.vector_field(t, x, u), moved.readout(x)
 
         parts = [
-            *_traced(field, arrays, *sizes),
+            *traced(field, arrays, *sizes),
             *jax.tree.leaves((arrays, probe.ts, probe.x0, probe.mask, self.x0, self.distances)),
-            *(_traced(probe.us, sizes[0]) if callable(probe.us) else [probe.us]),
+            *(traced(probe.us, sizes[0]) if callable(probe.us) else [probe.us]),
             self.probe.x0 is None,
             theta_positions(model, self.of, self.wrt),
             (self.towards, self.span, self.index, self.of, self.step),
@@ -226,14 +281,9 @@ class Sweep:
             parts.append(("map", family.dt))
         if self.blocks:
             parts.append(block_positions(model, self.of, self.wrt, self.blocks))
-        digest = hashlib.sha256()
-        for part in parts:
-            if eqx.is_array(part) or isinstance(part, np.ndarray):
-                array = np.asarray(part)
-                digest.update(f"{array.dtype}{array.shape}".encode() + array.tobytes())
-            else:
-                digest.update(repr(part).encode())
-        return digest.hexdigest()[:16]
+        if self.modes is not None:
+            parts.append(("modes", self.modes))
+        return digest(parts)
 
 
 def _missed(path: Approach) -> str:
@@ -241,32 +291,3 @@ def _missed(path: Approach) -> str:
         f"family is the way to a {path.kind} that the network's own equilibrium does not come to: of approach, try another "
         "x, more n_starts, or one of its others; or give the span and x0 of a branch that comes there"
     )
-
-
-def _traced(function: Any, *arguments: Any) -> list[Any]:
-    """What a function computes: the text of its jaxpr without memory addresses, and the arrays that it closes over.
-
-    A rule of differentiation that was written by hand is not in that text: where there is one, so is what it computes.
-    """
-    traced = jax.make_jaxpr(function)(*arguments)
-    parts = [re.sub(r"0x[0-9a-f]+", "", str(traced.jaxpr)), *traced.consts, *_held(traced.jaxpr)]
-    if "custom_jvp" in parts[0] or "custom_vjp" in parts[0]:
-        moving, still = eqx.partition(arguments, lambda leaf: eqx.is_inexact_array(leaf) or hasattr(leaf, "dtype"))
-
-        def derivative(moving: Any, tangents: Any) -> Any:
-            return jax.jvp(lambda moving: function(*eqx.combine(moving, still)), (moving,), (tangents,))
-
-        again = jax.make_jaxpr(derivative)(moving, moving)
-        parts += [re.sub(r"0x[0-9a-f]+", "", str(again.jaxpr)), *again.consts, *_held(again.jaxpr)]
-    return parts
-
-
-def _held(jaxpr: Any) -> list[Any]:
-    """The arrays that functions inside a jaxpr close over, which its text does not show."""
-    found: list[Any] = []
-    for equation in jaxpr.eqns:
-        found += [value for var in equation.invars if np.ndim(value := getattr(var, "val", 0.0)) > 0]
-        for part in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda part: hasattr(part, "eqns")):
-            if hasattr(part, "eqns"):
-                found += [*getattr(part, "consts", []), *_held(part)]
-    return found

@@ -1,113 +1,166 @@
-"""Who runs a sweep: follows the branch, measures each missing point, records it at once."""
+"""Who runs a sweep: measures each missing batch of points, and records every point at once."""
 
+import concurrent.futures
+import hashlib
+import pickle
 import time
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import cloudpickle
+import jax
 import numpy as np
-import rich.console
-import rich.progress
 
-from ssntk.bifurcation.side import Side
-from ssntk.collapse.channel import Channel
-from ssntk.errors import NumericalError, as_instance
-from ssntk.sweep.measure import Measurement
+from ssntk.errors import as_count
+from ssntk.sweep.grid import Grid
 from ssntk.sweep.plan import Sweep
-from ssntk.sweep.store import DONE, VARIABLES, Store
+from ssntk.sweep.progress import reporting
+from ssntk.sweep.record import record_of
+from ssntk.sweep.store import DONE, Store, StoreError
+
+# Batches that wait in an executor at a time: enough for any cluster, without a plan of a million points in memory.
+WAITING = 1024
 
 
-def run(sweep: Sweep, store: Store, executor: Any = None, progress: bool = True) -> Store:
+def run(
+    sweep: Sweep | Grid,
+    store: Store,
+    executor: Any = None,
+    progress: bool = True,
+    *,
+    part: tuple[int, int] | None = None,
+    retry_failed: bool = False,
+) -> Store:
     """Measure every point of `sweep` that `store` does not hold yet, and return the store.
 
-    A point that fails is recorded as failed with its reason, and the sweep goes on.
+    Points are measured in batches that the plan cuts, and recorded as soon as their batch is measured. A point that fails is
+    recorded as failed with its reason, and the sweep goes on; so is one whose process dies twice, the second time alone.
 
     **Arguments:**
 
-    - `executor`: `None` measures one point after another in this process; otherwise anything shaped like a
-      `concurrent.futures.Executor`, to which points are submitted. One of processes must be able to pickle the sweep.
+    - `executor`: `None` measures one batch after another in this process; [`Workers`][] in processes of this machine;
+      otherwise anything shaped like a `concurrent.futures.Executor`, such as `client.get_executor()` of Dask. Other
+      processes must be able to write into the store's folder.
     - `progress`: whether to show progress on standard error.
+    - `part`: (i, k) measures only the i-th of k parts, i = 1 to k, so that k machines share a plan without seeing each
+      other; their stores are put together by `Store.merge`.
+    - `retry_failed`: whether points that failed are measured again.
 
-    Raises `StoreError` where the store holds another plan, `NumericalError` where the branch holds no such bifurcation.
+    Raises `StoreError` where the store holds another plan, is in use, or cannot be written to; `NumericalError` where the
+    branch holds no such bifurcation.
     """
-    identity, model = as_instance(sweep, "sweep", Sweep).hash(), sweep.family.model
+    if not isinstance(sweep, (Sweep, Grid)):
+        raise ValueError(f"sweep must be an ssntk.Sweep or an ssntk.Grid, got {type(sweep).__name__}")
+    if not isinstance(store, Store):
+        raise ValueError(f"store must be an ssntk.Store, got {type(store).__name__}")
     if executor is not None and not hasattr(executor, "submit"):
         raise ValueError(f"executor must have a method submit, got {type(executor).__name__}")
-    branch = store.branch() if as_instance(store, "store", Store).check(identity) else None
-    followed = sweep.follow() if branch is None else branch
-    side = sweep.side(followed)
+    batches = _part(sweep.batches, part)
+    identity = sweep.hash()
+    held = store.check(identity)
+    context, branch, followed = None, None, None
+    if isinstance(sweep, Sweep):
+        branch = store.branch() if held else None
+        followed = sweep.follow() if branch is None else None
+        context = sweep.side(followed if branch is None else branch)
     # Only now: a plan that leads to no bifurcation must not keep the folder from the corrected one.
-    title = f"{type(model).__name__} towards a {sweep.towards}"
-    store.claim(identity, sweep.distances, model.n_state, title, tuple(sweep.blocks or ()), sweep.family.dt)
-    if branch is None:
-        store.write_branch(followed, sweep.number(followed))
-    missing = store.status().missing
-    columns = (
-        rich.progress.TextColumn("{task.description}"),
-        rich.progress.BarColumn(),
-        rich.progress.MofNCompleteColumn(),
-        rich.progress.TextColumn("{task.fields[failures]} failed"),
-        rich.progress.TimeElapsedColumn(),
-        rich.progress.TextColumn("left"),
-        rich.progress.TimeRemainingColumn(),
-    )
-    console = rich.console.Console(stderr=True)
-    with rich.progress.Progress(*columns, console=console, disable=not progress) as bar:
-        total, failures = len(sweep.distances), len(store.status().failed)
-        task = bar.add_task(f"towards the {sweep.towards}", total=total, completed=total - len(missing), failures=failures)
-        if executor is None:
-            finished = (_point(sweep, store, side, index) for index in missing)
-        else:
-            futures = [executor.submit(_point, sweep, store, side, index) for index in missing]
-            finished = (future.result() for future in futures)
-        for succeeded in finished:
-            failures += not succeeded
-            bar.update(task, advance=1, failures=failures)
+    with store.locked():
+        store.claim(identity, sweep.header())
+        status = store.status()
+        store.set_aside(status.set_aside)
+        if isinstance(sweep, Sweep) and followed is not None:
+            store.write_branch(followed, sweep.number(followed))
+        wanted = {*status.missing, *(status.failed if retry_failed else ())}
+        todo = [kept for batch in batches if (kept := tuple(index for index in batch if index in wanted))]
+        chosen = {index for batch in batches for index in batch}
+        failed = sum(index in chosen and index not in wanted for index in status.failed)
+        done = len(chosen) - sum(map(len, todo))
+        with reporting(sweep.header()["title"], len(chosen), done, failed, progress) as tell:
+            finished = (
+                _serial(sweep, store, context, todo) if executor is None else _spread(sweep, store, context, todo, executor)
+            )
+            for states in finished:
+                tell(len(states), sum(state != DONE for state in states))
     return store
 
 
-def _point(sweep: Sweep, store: Store, side: Side, index: int) -> bool:
-    """Measure and record one point; whether it succeeded."""
-    began = time.perf_counter()
+def _part(batches: Sequence[tuple[int, ...]], part: Any) -> Sequence[tuple[int, ...]]:
+    if part is None:
+        return batches
+    if not isinstance(part, tuple) or len(part) != 2:
+        raise ValueError(f"part must be (i, k), got {part!r}")
+    k = as_count(part[1], "part[1]")
+    i = as_count(part[0], "part[0]")
+    if i > k:
+        raise ValueError(f"part must be (i, k) with i from 1 to k, got ({i}, {k})")
+    return batches[i - 1 :: k]
+
+
+def _serial(sweep: Any, store: Store, context: Any, todo: Sequence[tuple[int, ...]]) -> Iterator[list[str]]:
+    for indices in todo:
+        yield measure_batch(sweep, store, context, indices)
+
+
+def _spread(sweep: Any, store: Store, context: Any, todo: Sequence[tuple[int, ...]], executor: Any) -> Iterator[list[str]]:
+    """What became of each batch, in whatever order. One whose process died is taken apart, to find the point that did it."""
+    # By value where a function has no name to import it by, as in a script.
+    plan = cloudpickle.dumps((sweep, context, str(store.path.absolute())))
+    key, double = hashlib.sha256(plan).hexdigest(), bool(jax.config.read("jax_enable_x64"))
+    waiting: dict[Any, tuple[int, ...]] = {}
+    rest = iter(todo)
+
+    def submit(indices: tuple[int, ...]) -> None:
+        waiting[executor.submit(_task, plan, key, double, indices)] = indices
+
     try:
-        parameter, measured = sweep.measure(side, index)
-        record, status = _record(parameter, measured), DONE
-    except (NumericalError, ValueError, ArithmeticError, np.linalg.LinAlgError) as error:
-        record, status = {}, f"failed: {error}"
-    record |= {"distance": sweep.distances[index], "seconds": time.perf_counter() - began, "status": status}
-    store.write_point(index, record)
-    return status == DONE
+        while True:
+            while len(waiting) < WAITING and (indices := next(rest, None)) is not None:
+                submit(indices)
+            if not waiting:
+                return
+            ready, _ = concurrent.futures.wait(waiting, return_when=concurrent.futures.FIRST_COMPLETED)
+            for future in ready:
+                indices = waiting.pop(future)
+                try:
+                    yield future.result()
+                except (StoreError, pickle.PicklingError, ImportError, concurrent.futures.CancelledError):
+                    raise
+                except Exception as error:
+                    if len(indices) > 1:
+                        for index in indices:
+                            submit((index,))
+                    else:
+                        reason = f"failed: {type(error).__name__}: {error}"
+                        store.write_point(indices[0], {"seconds": np.nan, "status": reason})
+                        yield [reason]
+    finally:
+        for future in waiting:
+            future.cancel()
 
 
-def _record(parameter: float, measured: Measurement) -> dict[str, Any]:
-    trajectory, steady = measured.trajectory, measured.steady_state
-    return {
-        "parameter": parameter,
-        "x_star": measured.x_star,
-        "residual": measured.residual,
-        "jacobian_eigenvalues": measured.jacobian_eigenvalues,
-        "ntk_eigenvalues": np.asarray(trajectory.eigenvalues),
-        "steady_state_eigenvalues": np.asarray(steady.eigenvalues),
-        "condition_number": np.asarray(steady.condition_number),
-        "trajectory_condition_number": np.asarray(trajectory.condition_number),
-        "trajectory_condition_number_is_bound": trajectory.condition_number_is_bound,
-        "effective_rank": np.asarray(trajectory.effective_rank),
-        "participation_ratio": np.asarray(trajectory.participation_ratio),
-        "top_share": np.asarray(trajectory.top_share),
-        "trace": np.asarray(trajectory.trace),
-        **_channel_record(measured.channel),
-    } | (_block_record(measured) if measured.blocks else {})
+# The plan that this process works on, by its key: one that arrived anew would be traced and compiled anew.
+_plans: dict[str, Any] = {}
 
 
-def _channel_record(channel: Channel | None) -> dict[str, Any]:
-    names = [name.removeprefix("channel_") for name in VARIABLES if name.startswith("channel_")]
-    return {} if channel is None else {f"channel_{name}": np.asarray(getattr(channel, name)) for name in names}
+def _task(plan: bytes, key: str, double: bool, indices: tuple[int, ...]) -> list[str]:
+    """Measure and record a batch in another process."""
+    jax.config.update("jax_enable_x64", double)
+    if key not in _plans:
+        _plans.clear()
+        _plans[key] = pickle.loads(plan)
+    sweep, context, path = _plans[key]
+    return measure_batch(sweep, Store(path), context, indices)
 
 
-def _block_record(measured: Measurement) -> dict[str, Any]:
-    blocks = measured.blocks.values()
-    return {
-        "block_eigenvalues": np.stack([np.asarray(block.eigenvalues) for block in blocks]),
-        "block_participation_ratio": np.stack([np.asarray(block.participation_ratio) for block in blocks]),
-        "block_channel_participation_ratio": np.array(list(measured.channel_participation_ratio.values())),
-        "block_top_share": np.stack([np.asarray(block.top_share) for block in blocks]),
-        "block_top_two_share": np.stack([np.asarray(block.share(2)) for block in blocks]),
-    }
+def measure_batch(sweep: Any, store: Store, context: Any, indices: tuple[int, ...]) -> list[str]:
+    """Measure and record (a part of) a batch; the status of each of its points."""
+    began = time.perf_counter()
+    measured = sweep.measure_batch(context, indices)
+    seconds = (time.perf_counter() - began) / len(indices)
+    states = []
+    for index, (values, found) in zip(indices, measured, strict=True):
+        failed = isinstance(found, Exception)
+        states.append(f"failed: {found}" if failed else DONE)
+        record = values | ({} if failed else record_of(found)) | {"seconds": seconds, "status": states[-1]}
+        store.write_point(index, record)
+    return states

@@ -1,69 +1,34 @@
 """Where a sweep's results lie: a folder with one atomic, self-describing record a point.
 
-plan.json         the plan's hash, the format, the versions that wrote it
-branch.npz        the branch and its bifurcation
+plan.json         the plan's hash, what it covers, the format, the versions that wrote it
+branch.npz        of a sweep towards a bifurcation, the branch and its bifurcation
 points/00007.npz  one measured or failed point
 """
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import io
 import json
+import math
 import os
 import pathlib
 import tempfile
 import zipfile
 import zlib
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+import filelock
 import numpy as np
 
 from ssntk.bifurcation.continuation import Branch
 from ssntk.bifurcation.locate import Bifurcation
+from ssntk.sweep.record import VARIABLES
 
-FORMAT = 1
+# 1: sweeps towards a bifurcation only, without what the kernel is over time and the channel's directions.
+FORMAT, READABLE = 2, (1, 2)
 DONE = "done"
-
-# What a record holds.
-VARIABLES = {
-    "parameter": "swept parameter",
-    "distance": "|p - p_c|",
-    "x_star": "fixed point, state units",
-    "jacobian_eigenvalues": "eigenvalues of df/dx, 1/time; of a map the multipliers",
-    "ntk_eigenvalues": "eigenvalues of the trajectory kernel K_int",
-    "steady_state_eigenvalues": "eigenvalues of the steady-state kernel",
-    "condition_number": "of the steady-state kernel",
-    "trajectory_condition_number": "of the trajectory kernel",
-    "trajectory_condition_number_is_bound": "1 where that is only a lower bound, else 0",
-    "effective_rank": "exp(entropy) of the trajectory kernel's spectrum",
-    "participation_ratio": "of the trajectory kernel",
-    "top_share": "of the trajectory kernel",
-    "trace": "of the trajectory kernel",
-    "channel_kind": "of the critical eigenvalue, 'real' or 'pair'",
-    "channel_frequency": "its angular frequency, rad per unit time",
-    "channel_critical_eigenvalue": "of df/dx, 1/time; of a map the multiplier",
-    "channel_share": "of the trace of the states' trajectory kernel, what lies along the critical directions",
-    "channel_oblique_share": "tr K_cc / tr K by the spectral projector; above 1 where non-normal",
-    "channel_cross_share": "what the cross terms add to the trace",
-    "channel_nonnormality": "|l| |r|",
-    "channel_drive": "|l^T F| at the critical frequency",
-    "channel_top_eigenvalue": "of the states' trajectory kernel",
-    "channel_predicted_top_eigenvalue": "of its critical part, by the master law; NaN where no method predicts it",
-    "channel_mismatch": "how far the critical part lies from its prediction, relatively",
-    "channel_departure": "how far the trajectories change the critical eigenvalue, times min(T, 1 / |Re lambda|)",
-    "channel_alignment": "|cos| of the top state direction with the critical one",
-    "channel_parameter_alignment": "|cos| of the top parameter direction with the drive's",
-    "channel_method": "what stands behind the prediction",
-    "channel_reason": "and why",
-    "block_eigenvalues": "eigenvalues of each block's part of the trajectory kernel",
-    "block_participation_ratio": "of each block's part",
-    "block_channel_participation_ratio": "what the drive of the critical mode predicts of that; 0: not driven, NaN: unknown",
-    "block_top_share": "of each block's part, lambda_1 / trace",
-    "block_top_two_share": "of each block's part, (lambda_1 + lambda_2) / trace",
-    "seconds": "wall time of the point",
-    "status": "'done', or 'failed: ' and the reason",
-}
-_PER_MODE = ("jacobian_eigenvalues", "ntk_eigenvalues", "steady_state_eigenvalues")
 
 
 class StoreError(RuntimeError):
@@ -74,7 +39,7 @@ class StoreError(RuntimeError):
 class Status:
     """How far a sweep is: point numbers `done`, `failed` (with reasons) and `missing`.
 
-    `set_aside`: files that are no record of this plan; they are kept under another name when their point is measured.
+    `set_aside`: files that are no record of this plan; they are kept under another name once the sweep goes on.
     """
 
     total: int
@@ -94,9 +59,8 @@ class Store:
             raise StoreError(f"{self.path} is a file, not a folder")
         if self.path.is_dir() and not self._plan_file.exists():
             # A run that was killed before it had written its plan may have left these.
-            left = [
-                file for file in self.path.iterdir() if file.suffix != ".part" and file.name not in ("points", "branch.npz")
-            ]
+            own = (".lock", "points", "branch.npz")
+            left = [file for file in self.path.iterdir() if file.suffix != ".part" and file.name not in own]
             if left:
                 raise StoreError(f"{self.path} is not empty and holds no sweep: name another folder")
 
@@ -111,18 +75,53 @@ class Store:
     def _point_file(self, index: int) -> pathlib.Path:
         return self.path / "points" / f"{index:05d}.npz"
 
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other runs out while this lasts; the system lifts the lock of a process that dies.
+
+        Raises `StoreError` where another run works in this folder, or it cannot be written to.
+        """
+        try:
+            (self.path / "points").mkdir(parents=True, exist_ok=True)
+            lock = filelock.FileLock(self.path / ".lock", timeout=0)
+            lock.acquire()
+        except filelock.Timeout as error:
+            raise StoreError(
+                f"{self.path} is in use: another run is working there; wait for it, or name another folder"
+            ) from error
+        except (OSError, NotImplementedError) as error:
+            raise StoreError(f"{self.path} cannot be written to: {error}") from error
+        try:
+            yield
+        finally:
+            lock.release()
+
     def plan(self) -> dict[str, Any]:
         """The contents of plan.json; `StoreError` where there is none or it cannot be read."""
         try:
             plan = json.loads(self._plan_file.read_text())
-            if plan["format"] != FORMAT:
-                raise StoreError(f"{self.path} has format {plan['format']}; this version reads format {FORMAT}")
-            names = ("format", "hash", "title", "distances", "n_state", "versions")
-            return {name: plan[name] for name in names} | {"blocks": plan.get("blocks", []), "dt": plan.get("dt")}
+            if plan["format"] not in READABLE:
+                raise StoreError(
+                    f"{self.path} has format {plan['format']}; this version reads {' and '.join(map(str, READABLE))}: "
+                    "it was written by a newer ssntk"
+                )
+            plan = {"kind": "towards", "blocks": [], "dt": None, "ts": None} | plan
+            needed = ("hash", "title", "n_state", "versions", "distances" if plan["kind"] == "towards" else "axes")
+            return plan | {name: plan[name] for name in needed}
         except FileNotFoundError as error:
             raise StoreError(f"{self.path} holds no sweep") from error
         except (ValueError, KeyError, TypeError) as error:
             raise StoreError(f"{self._plan_file} cannot be read: {error}") from error
+
+    def total(self) -> int:
+        """How many points the plan has."""
+        plan = self.plan()
+        return len(plan["distances"]) if plan["kind"] == "towards" else math.prod(self.shape())
+
+    def shape(self) -> tuple[int, ...]:
+        """How many values each axis of a grid has; of a sweep towards a bifurcation, how many distances."""
+        plan = self.plan()
+        return (len(plan["distances"]),) if plan["kind"] == "towards" else tuple(map(len, plan["axes"].values()))
 
     def check(self, plan_hash: str) -> bool:
         """Whether this store holds the plan; `StoreError` where it holds another, unless nothing was measured of that."""
@@ -137,25 +136,20 @@ class Store:
             )
         return False
 
-    def claim(
-        self,
-        plan_hash: str,
-        distances: np.ndarray,
-        n_state: int,
-        title: str,
-        blocks: tuple[str, ...] = (),
-        dt: float | None = None,
-    ) -> None:
+    def claim(self, plan_hash: str, header: dict[str, Any]) -> None:
         """Make this the store of a plan, or check that it is; `StoreError` where it holds another plan.
 
-        `dt`: the step of a map, `None` for a flow.
+        `header`: what is said of the plan, as the plan's own `header` makes it.
         """
-        (self.path / "points").mkdir(parents=True, exist_ok=True)
+        try:
+            (self.path / "points").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"{self.path} cannot be written to: {error}") from error
         if self.check(plan_hash):
             return
         versions = {name: importlib.metadata.version(name) for name in ("ssntk", "jax", "diffrax", "equinox", "numpy")}
-        plan = {"format": FORMAT, "hash": plan_hash, "title": title, "distances": distances.tolist(), "n_state": n_state}
-        _write(self._plan_file, json.dumps(plan | {"blocks": blocks, "dt": dt, "versions": versions}, indent=1).encode())
+        plan = {"format": FORMAT, "hash": plan_hash, **header, "versions": versions}
+        _write(self._plan_file, json.dumps(plan, indent=1).encode())
 
     def write_branch(self, branch: Branch, number: int) -> None:
         """Keep the branch, and which of its bifurcations is swept towards, atomically."""
@@ -192,97 +186,138 @@ class Store:
         return branch.bifurcations[int(held["number"])]
 
     def write_point(self, index: int, record: dict[str, Any]) -> None:
-        """Keep one point, atomically."""
-        _write_npz(self._point_file(index), {"plan": np.asarray(self.plan()["hash"]), "index": np.asarray(index), **record})
+        """Keep one point, atomically. One that is measured already is kept as it is."""
+        held = self.point(index)
+        if held is not None and str(held["status"]) == DONE:
+            return
+        if held is None and self._point_file(index).exists():
+            _set_aside(self._point_file(index))
+        named = {"format": np.asarray(FORMAT), "plan": np.asarray(self.plan()["hash"]), "index": np.asarray(index)}
+        _write_npz(self._point_file(index), named | record)
 
     def point(self, index: int) -> dict[str, np.ndarray] | None:
         """The record of one point, or `None` where there is none of this plan and number."""
-        record = self._read(self._point_file(index))
+        return self._record(self._point_file(index), index, self.plan()["hash"])
+
+    def _record(self, file: pathlib.Path, index: int, plan_hash: str) -> dict[str, np.ndarray] | None:
+        record = self._read(file, plan_hash)
         return record if record is not None and record.get("index") == index and "status" in record else None
+
+    def records(self, total: int | None = None) -> Iterator[tuple[int, dict[str, np.ndarray] | None]]:
+        """Every point's number and record, or `None` where there is none, one after another."""
+        plan_hash = self.plan()["hash"]
+        for index in range(self.total() if total is None else total):
+            yield index, self._record(self._point_file(index), index, plan_hash)
 
     def status(self) -> Status:
         """What is done, failed and missing."""
-        total = len(self.plan()["distances"])
-        records = [self.point(index) for index in range(total)]
-        failed = {
-            i: str(record["status"]).removeprefix("failed: ")
-            for i, record in enumerate(records)
-            if record is not None and str(record["status"]) != DONE
-        }
+        total = self.total()
+        states = {index: None if record is None else str(record["status"]) for index, record in self.records(total)}
+        there = {self._point_file(index).name for index, state in states.items() if state is not None}
+        foreign = [file for file in self.path.glob("points/*.npz") if file.name not in there]
+        if self._branch_file.exists() and self._read(self._branch_file) is None:
+            foreign.append(self._branch_file)
         return Status(
             total=total,
-            done=tuple(i for i, record in enumerate(records) if record is not None and i not in failed),
-            failed=failed,
-            missing=tuple(i for i, record in enumerate(records) if record is None),
+            done=tuple(index for index, state in states.items() if state == DONE),
+            failed={i: state.removeprefix("failed: ") for i, state in states.items() if state not in (DONE, None)},
+            missing=tuple(index for index, state in states.items() if state is None),
             set_aside=tuple(
-                str(file.relative_to(self.path))
-                for file in sorted([*self.path.rglob("*.set-aside*"), *self.path.glob("points/*.npz")])
-                if not (file.suffix == ".npz" and file.stem.isdigit() and int(file.stem) < total and records[int(file.stem)])
+                str(file.relative_to(self.path)) for file in sorted([*self.path.rglob("*.set-aside*"), *foreign])
             ),
         )
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Every variable, points by ascending distance: (k,), (k, modes), (k, blocks) or (k, blocks, rows).
+    def set_aside(self, names: Iterable[str]) -> None:
+        """Rename files that are no records of this plan, so that they are kept and never written over."""
+        for name in names:
+            if ".set-aside" not in name:
+                _set_aside(self.path / name)
 
-        What a point lacks is NaN. Those of blocks are there where the plan asked for blocks.
+    def merge(self, *others: "Store") -> Status:
+        """Take over the records of stores of the same plan, such as the parts that several machines measured.
+
+        A store that is empty becomes one of that plan. What is measured here already stays as it is; a failed point gives
+        way to a measured one. Records are copied byte for byte. Raises `StoreError` where a store holds another plan.
+        """
+        if not others:
+            raise ValueError("others must hold at least one store")
+        first = others[0].plan()
+        for other in others:
+            if other.plan()["hash"] != first["hash"]:
+                raise StoreError(f"{other.path} holds another plan ({other.plan()['hash']}, not {first['hash']})")
+        with self.locked():
+            if not self.check(first["hash"]):
+                _write(self._plan_file, others[0]._plan_file.read_bytes())
+            status = self.status()
+            self.set_aside(status.set_aside)
+            done, failed = set(status.done), set(status.failed)
+            for other in others:
+                if self._read(self._branch_file) is None and other._read(other._branch_file) is not None:
+                    _write(self._branch_file, other._branch_file.read_bytes())
+                for index, record in other.records(status.total):
+                    measured = record is not None and str(record["status"]) == DONE
+                    if record is None or index in done or (index in failed and not measured):
+                        continue
+                    _write(self._point_file(index), other._point_file(index).read_bytes())
+                    (done if measured else failed).add(index)
+            return self.status()
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Every variable over the points: by ascending distance, or of a grid in C order of its axes.
+
+        The shapes are (k,) and the dimensions that `ssntk.sweep.record.VARIABLES` names. What a point lacks is NaN.
+        Variables that not every plan has, such as those of blocks, are left out where no record holds them.
         """
         plan = self.plan()
-        distances, n = np.asarray(plan["distances"]), plan["n_state"]
-        order = np.argsort(distances)
-        records = [self.point(int(index)) or {"status": np.asarray("missing")} for index in order]
+        n, towards = plan["n_state"], plan["kind"] == "towards"
+        order = np.argsort(plan["distances"]) if towards else np.arange(self.total())
+        missing = {"status": np.asarray("missing")}
+        kept = {index: record or missing for index, record in self.records(len(order))}
+        records = [kept[int(index)] for index in order]
         rows = max((record["ntk_eigenvalues"].size for record in records if "ntk_eigenvalues" in record), default=n)
-        shapes = {"x_star": (n,), "jacobian_eigenvalues": (n,), "steady_state_eigenvalues": (n,), "ntk_eigenvalues": (rows,)}
-        shapes |= {name: (len(plan["blocks"]),) for name in VARIABLES if name.startswith("block_")}
-        shapes["block_eigenvalues"] += (rows,)
-        out: dict[str, np.ndarray] = {"distance": distances[order]}
-        for name in VARIABLES:
-            if name.startswith("block_") and not plan["blocks"]:
+        times = max((len(record["kernel_over_time"]) for record in records if "kernel_over_time" in record), default=0)
+        sizes = {"mode": n, "row": rows, "block": len(plan["blocks"]), "time": times, "time_2": times}
+        out: dict[str, np.ndarray] = {}
+        if towards:
+            out["distance"] = np.asarray(plan["distances"])[order]
+        for name, variable in VARIABLES.items():
+            held = any(name in record for record in records)
+            if name in out or not (held or (variable.always and (towards or name not in ("parameter", "distance")))):
                 continue
-            if name == "status":
-                out[name] = np.asarray([str(record["status"]) for record in records])
-            elif name in ("channel_kind", "channel_method", "channel_reason"):
+            if variable.dtype is str:
                 out[name] = np.asarray([str(record.get(name, "")) for record in records])
-            elif name not in out:
-                # A flag is a number here, so that a failed point can be NaN.
-                dtype = complex if name in ("jacobian_eigenvalues", "channel_critical_eigenvalue") else float
-                nothing = np.full(shapes.get(name, ()), np.nan)
-                out[name] = np.stack([np.asarray(record.get(name, nothing), dtype) for record in records])
+                continue
+            # A flag is a number here, so that a failed point can be NaN.
+            array = np.full((len(records), *(sizes[dim] for dim in variable.dims)), np.nan, variable.dtype)
+            for at, record in enumerate(records):
+                if name in record:
+                    value = np.asarray(record[name])
+                    array[(at, *(slice(size) for size in value.shape))] = value
+            out[name] = array
         return out
 
+    def axes(self) -> dict[str, np.ndarray]:
+        """The values of each axis of a grid; empty for a sweep towards a bifurcation."""
+        return {name: np.asarray(values) for name, values in self.plan().get("axes", {}).items()}
+
     def to_xarray(self) -> Any:
-        """An `xarray.Dataset` over (point, mode), points by ascending distance, a failed point NaN. Needs `ssntk[sweep]`.
+        """An `xarray.Dataset`, a failed point NaN. Needs `ssntk[sweep]`.
 
-        `mode` runs over the n state dimensions; `ntk_eigenvalues` are the first n of the trajectory kernel, and all that
-        were computed are `ntk_eigenvalues_all` over (point, row).
+        Dimensions are `point`, by ascending distance, or of a grid its axes; and `mode`, the n state dimensions.
+        `ntk_eigenvalues` are the first n of the trajectory kernel, and all that were computed are `ntk_eigenvalues_all` over
+        `row`. Every variable has the attributes `long_name` and `units`; "state" and "time" are the model's own units.
         """
-        try:
-            import xarray
-        except ImportError as error:
-            raise ImportError("Store.to_xarray needs xarray: install ssntk[sweep]") from error
-        arrays = self.arrays()
-        modes = self.plan()["n_state"]
-        variables = {}
-        for name, values in arrays.items():
-            if name in _PER_MODE:
-                variables[name] = (("point", "mode"), values[:, :modes], {"description": VARIABLES[name]})
-                if name == "ntk_eigenvalues" and values.shape[1] > modes:
-                    variables[f"{name}_all"] = (("point", "row"), values, {"description": f"all {VARIABLES[name]}"})
-            else:
-                dims = ("point", "block", "row") if name.startswith("block_") else ("point", "mode")
-                dims = dims[: values.ndim]
-                variables[name] = (dims, values, {"description": VARIABLES[name]})
-        branch = self.branch()
-        plan = self.plan()
-        attributes = {
-            "plan": plan["hash"],
-            "title": plan["title"],
-            **{f"version_{k}": v for k, v in plan["versions"].items()},
-        }
-        if branch is not None:
-            attributes["branch"] = branch.status
-        return xarray.Dataset(variables, {"block": plan["blocks"]} if plan["blocks"] else None, attributes)
+        from ssntk.sweep.dataset import as_dataset
 
-    def _read(self, file: pathlib.Path) -> dict[str, np.ndarray] | None:
+        return as_dataset(self)
+
+    def to_netcdf(self, path: str | os.PathLike[str]) -> None:
+        """Write `to_xarray()` as netCDF 4. A complex variable becomes two, `_real` and `_imag`. Needs `ssntk[sweep]`."""
+        from ssntk.sweep.dataset import write_netcdf
+
+        write_netcdf(self, pathlib.Path(path))
+
+    def _read(self, file: pathlib.Path, plan_hash: str | None = None) -> dict[str, np.ndarray] | None:
         """The arrays in a file of this plan; `None` where there is none, or where it is torn or foreign."""
         try:
             # Opened here: numpy leaves a file open where it finds it torn.
@@ -290,12 +325,21 @@ class Store:
                 held = {name: archive[name] for name in archive.files}
         except FileNotFoundError:
             return None
-        except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, KeyError, AttributeError):
+        except (
+            zipfile.BadZipFile,
+            zlib.error,
+            ValueError,
+            EOFError,
+            KeyError,
+            AttributeError,
+            NotImplementedError,
+            SyntaxError,
+        ):
             return None
         except OSError as error:
             # No word about what the file holds: it must not count as missing, and be measured again over it.
             raise StoreError(f"{file} cannot be read: {error}") from error
-        return held if str(held.get("plan")) == self.plan()["hash"] else None
+        return held if str(held.get("plan")) == (self.plan()["hash"] if plan_hash is None else plan_hash) else None
 
 
 def _event(held: dict[str, np.ndarray], prefix: str) -> Bifurcation:
@@ -314,13 +358,26 @@ def _write_npz(file: pathlib.Path, arrays: dict[str, Any]) -> None:
 
 
 def _write(file: pathlib.Path, data: bytes) -> None:
-    """Write under another name, flush to the disk, then rename: a reader sees all of it or nothing."""
-    with tempfile.NamedTemporaryFile(dir=file.parent, prefix=".", suffix=".part", delete=False) as part:
-        part.write(data)
-        part.flush()
-        os.fsync(part.fileno())
-    if file.exists() and file.suffix == ".npz":
-        # Only what is no record of this plan is ever written over: it is kept.
-        number = sum(1 for _ in file.parent.glob(f"{file.name}.set-aside*"))
+    """Write under another name, flush to the disk, then rename: a reader sees all of it or nothing.
+
+    Raises `StoreError` where that cannot be done, as on a full disk; nothing is left behind then.
+    """
+    part: Any = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=file.parent, prefix=".", suffix=".part", delete=False) as part:
+            part.write(data)
+            part.flush()
+            os.fsync(part.fileno())
+        os.replace(part.name, file)
+    except OSError as error:
+        if part is not None:
+            pathlib.Path(part.name).unlink(missing_ok=True)
+        raise StoreError(f"{file} cannot be written: {error}; what was measured before is kept") from error
+
+
+def _set_aside(file: pathlib.Path) -> None:
+    number = sum(1 for _ in file.parent.glob(f"{file.name}.set-aside*"))
+    try:
         os.replace(file, file.with_name(f"{file.name}.set-aside{number}"))
-    os.replace(part.name, file)
+    except OSError as error:
+        raise StoreError(f"{file} cannot be set aside: {error}") from error

@@ -1,5 +1,6 @@
 """Sweeps as TOML files: the keys are the Python arguments' names, and an unknown one is an error."""
 
+import dataclasses
 import difflib
 import inspect
 import operator
@@ -20,8 +21,9 @@ from ssntk.critical.approach import Approach, approach
 from ssntk.dynamics.fixed_points import refine_fixed_point
 from ssntk.dynamics.integrate import Integrator
 from ssntk.dynamics.probe import Probe, Sinusoid
-from ssntk.errors import as_array, as_count, as_scalar
+from ssntk.errors import as_array, as_count, as_scalar, is_traced
 from ssntk.models.ctrnn import CTRNN
+from ssntk.sweep.grid import Grid
 from ssntk.sweep.plan import Sweep
 
 SCHEMA = """\
@@ -35,6 +37,7 @@ distances = { start = 1e-1, stop = 1e-7, num = 32 }     # log-spaced |p - p_c|, 
 # of = "state"                  # or "readout"
 # wrt = ["weight", "bias"]      # attributes of the model; default: all that it trains
 # blocks = ["weight", "bias"]   # attributes to be measured by themselves too
+# modes = 10                    # only so many eigenvalues of the trajectory kernel; default all
 # step = 0.05                   # longest continuation step
 
 [model]                         # a CTRNN: random, with its seed
@@ -53,6 +56,11 @@ gain = 1.3                      # default 1.0
 input = { direction = [1.0] }   # u = offset + p * direction, also with offset = [0.0]
 # attribute = "gain"            # a scalar attribute set to p
 # line = { bias = [1.0, 0.0] }  # attributes moved by p * direction; { seed = 1 } draws a direction from N(0, 1)
+
+# [grid]                        # instead of towards, span, distances, index and step: every combination of these values
+# gain = { start = 0.2, stop = 2.0, num = 19 }          # keys of [model]: evenly spaced, or a list
+# seed = [0, 1, 2]
+# p = [0.0, 1.0]                # the parameter of [family], which a grid needs for p alone
 
 # [approach]                    # instead of [family]: all parameters move, along the line to the nearest bifurcation that
 #                               # ssntk.approach finds; p is the change of theta, towards and span follow, x0 is its x
@@ -79,15 +87,16 @@ ts = { start = 0.0, stop = 200.0, num = 21 }            # evenly spaced, or a li
 # max_steps = 16384
 """
 
-_PLAIN = ("towards", "span", "index", "x0", "u", "of", "blocks", "step")
-_TOP = ("distances", "wrt", *_PLAIN, "model", "family", "approach", "probe", "integrator")
+_PLAIN = ("towards", "span", "index", "x0", "u", "of", "blocks", "modes", "step")
+_TOP = ("distances", "wrt", *_PLAIN, "model", "family", "approach", "grid", "probe", "integrator")
+_NO_GRID = ("towards", "span", "distances", "index", "step", "approach")
 _APPROACH = ("kind", "wrt", "metric", "signs", "min_coefficient", "omega_min", "n_starts", "seed")
 _MODEL = ("n_state", "n_input", "n_output", "seed", "gain", "tau", "activation", "form", "weights")
 _WEIGHTS = ("weight", "input_weight", "bias", "readout_weight", "readout_bias", "gain", "tau")
 
 
-def read(path: pathlib.Path) -> Sweep:
-    """The sweep in the file `path`. Raises `ValueError` naming the file and the key that is wrong."""
+def read(path: pathlib.Path) -> Sweep | Grid:
+    """The sweep or grid in the file `path`. Raises `ValueError` naming the file and the key that is wrong."""
     try:
         table = tomllib.loads(path.read_text())
     except OSError as error:
@@ -95,13 +104,13 @@ def read(path: pathlib.Path) -> Sweep:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not a TOML file: {error}") from error
     try:
-        return _sweep(table, path.parent)
+        _known(table, _TOP, "")
+        return _grid(table, path.parent) if "grid" in table else _sweep(table, path.parent)
     except (ValueError, TypeError, OverflowError, AttributeError) as error:
         raise ValueError(f"{path}: {error}") from error
 
 
 def _sweep(table: dict[str, Any], folder: pathlib.Path) -> Sweep:
-    _known(table, _TOP, "")
     if ("family" in table) == ("approach" in table):
         raise ValueError("there must be exactly one of the tables [family] and [approach]")
     moves = "family" if "family" in table else "approach"
@@ -112,10 +121,6 @@ def _sweep(table: dict[str, Any], folder: pathlib.Path) -> Sweep:
         if name not in table:
             raise ValueError(f"the key {name} is missing")
     model = _model(table["model"], folder)
-    probe = dict(table["probe"])
-    _known(probe, ("ts", "us", "x0"), "probe.")
-    if "ts" not in probe:
-        raise ValueError("the key probe.ts is missing")
     rest = {name: table[name] for name in _PLAIN if name in table}
     if "wrt" in table:
         rest["wrt"] = _lens(table["wrt"], model, "wrt")
@@ -127,10 +132,67 @@ def _sweep(table: dict[str, Any], folder: pathlib.Path) -> Sweep:
     return Sweep(
         family,
         distances=_spaced(table["distances"], "distances", positive=True),
-        probe=Probe(_spaced(probe["ts"], "probe.ts"), _input(probe.get("us")), probe.get("x0")),
+        probe=_probe(table["probe"]),
         integrator=_integrator(table.get("integrator", {})),
         **rest,
     )
+
+
+def _grid(table: dict[str, Any], folder: pathlib.Path) -> Grid:
+    for name in _NO_GRID:
+        if name in table:
+            raise ValueError(f"{name} does not go with [grid]")
+    for name in ("model", "probe", "grid"):
+        if not isinstance(table.get(name), dict):
+            raise ValueError(f"the table [{name}] is missing")
+    if ("family" in table) != ("p" in table["grid"]):
+        raise ValueError("grid.p must hold values of the parameter of [family], and there must be a [family] for p alone")
+    _known(table["grid"], (*_MODEL, "p"), "grid.")
+    for name in table["grid"]:
+        if name in table["model"]:
+            raise ValueError(f"{name} must be a key of [model] or of [grid], not of both")
+    axes = {name: _axis(values, f"grid.{name}") for name, values in table["grid"].items()}
+    make = _Make(dict(table["model"]), table.get("family"), folder)
+    first = make.model({name: values[0] for name, values in axes.items() if name != "p"})
+    rest = {name: table[name] for name in ("x0", "u", "of", "blocks", "modes") if name in table}
+    if "wrt" in table:
+        rest["wrt"] = _lens(table["wrt"], first, "wrt")
+    return Grid(make, axes, probe=_probe(table["probe"]), integrator=_integrator(table.get("integrator", {})), **rest)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Make:
+    """The function that a grid calls with its axes' values: those keys of [model] that it goes over, and p."""
+
+    table: dict[str, Any]
+    family: dict[str, Any] | None
+    folder: pathlib.Path
+
+    def __call__(self, **values: Any) -> Any:
+        p = values.pop("p", None)
+        model = self.model(values)
+        return model if self.family is None else _family(self.family, model)(p)
+
+    def model(self, values: dict[str, Any]) -> CTRNN:
+        return _model(self.table | values, self.folder)
+
+
+def _axis(values: Any, name: str) -> Any:
+    """An axis of a grid: a list, or {start, stop, num}, in whole numbers where all three are."""
+    if not isinstance(values, dict):
+        if not isinstance(values, list) or not values:
+            raise ValueError(f"{name} must be a list of values, or a table of start, stop and num")
+        return values
+    spaced = _spaced(values, name)
+    whole = all(isinstance(values[end], int) for end in ("start", "stop")) and (spaced == spaced.round()).all()
+    return spaced.round().astype(int).tolist() if whole else spaced.tolist()
+
+
+def _probe(table: dict[str, Any]) -> Probe:
+    _known(table, ("ts", "us", "x0"), "probe.")
+    if "ts" not in table:
+        raise ValueError("the key probe.ts is missing")
+    return Probe(_spaced(table["ts"], "probe.ts"), _input(table.get("us")), table.get("x0"))
 
 
 def _model(table: dict[str, Any], folder: pathlib.Path) -> CTRNN:
@@ -248,7 +310,10 @@ def _spaced(value: Any, name: str, *, positive: bool = False) -> Any:
     return np.geomspace(start, stop, number) if positive else np.linspace(start, stop, number)
 
 
-def _seed(value: Any, name: str) -> int:
+def _seed(value: Any, name: str) -> Any:
+    # A grid makes many networks at once, with a traced seed.
+    if is_traced(value):
+        return value
     if as_count(value, name, least=0) >= 2**32:
         raise ValueError(f"{name} must be below 2^32, got {value}")
     return value

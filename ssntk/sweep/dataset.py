@@ -1,0 +1,71 @@
+"""A store as an `xarray.Dataset`, and as netCDF."""
+
+import os
+import pathlib
+import tempfile
+from typing import Any
+
+import numpy as np
+
+from ssntk.sweep.record import VARIABLES
+from ssntk.sweep.store import Store
+
+_PER_MODE = ("jacobian_eigenvalues", "ntk_eigenvalues", "steady_state_eigenvalues")
+
+
+def as_dataset(store: Store) -> Any:
+    """The dataset that `Store.to_xarray` describes."""
+    try:
+        import xarray
+    except ImportError as error:
+        raise ImportError("Store.to_xarray needs xarray: install ssntk[sweep]") from error
+    arrays, plan, axes = store.arrays(), store.plan(), store.axes()
+    over, shape = (tuple(axes), store.shape()) if axes else (("point",), (store.total(),))
+    modes = plan["n_state"]
+    variables: dict[str, Any] = {}
+    for name, values in arrays.items():
+        variable = VARIABLES[name]
+        about = {"long_name": variable.meaning, "units": variable.units}
+        if variable.dtype is str:
+            about.pop("units")
+        folded = values.reshape(*shape, *values.shape[1:])
+        if name in _PER_MODE:
+            variables[name] = ((*over, "mode"), folded[..., :modes], about)
+            if name == "ntk_eigenvalues" and values.shape[1] > modes:
+                variables[f"{name}_all"] = ((*over, "row"), folded, about)
+        else:
+            variables[name] = ((*over, *variable.dims), folded, about)
+    coordinates: dict[str, Any] = dict(axes)
+    if plan["blocks"]:
+        coordinates["block"] = plan["blocks"]
+    if plan["ts"] is not None and "kernel_over_time" in variables:
+        coordinates |= {dim: (dim, plan["ts"], {"units": "time"}) for dim in ("time", "time_2")}
+    attributes = {"plan": plan["hash"], "title": plan["title"], "format": plan["format"]}
+    attributes |= {f"version_{name}": version for name, version in plan["versions"].items()}
+    if plan["dt"] is not None:
+        attributes["dt"] = plan["dt"]
+    branch = store.branch()
+    if branch is not None:
+        event = store.bifurcation()
+        attributes |= {"branch": branch.status, "bifurcation": event.kind, "critical_parameter": event.parameter}
+    return xarray.Dataset(variables, coordinates, attributes)
+
+
+def write_netcdf(store: Store, path: pathlib.Path) -> None:
+    """What `Store.to_netcdf` does: written under another name and renamed, so that there is a whole file or none."""
+    data = as_dataset(store)
+    try:
+        import h5netcdf
+    except ImportError as error:
+        raise ImportError("Store.to_netcdf needs h5netcdf: install ssntk[sweep]") from error
+    assert h5netcdf
+    for name in [name for name, values in data.data_vars.items() if np.iscomplexobj(values)]:
+        for part in ("real", "imag"):
+            values = getattr(data[name], part)
+            # Both parts of NaN + 0j are unknown.
+            data[f"{name}_{part}"] = values.where(~np.isnan(data[name])).assign_attrs(data[name].attrs)
+        data = data.drop_vars(name)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as folder:
+        whole = pathlib.Path(folder) / "store.nc"
+        data.to_netcdf(whole, engine="h5netcdf")
+        os.replace(whole, path)

@@ -1,0 +1,277 @@
+"""A grid: networks at every combination of some values, such as gain x input x seed, each measured where it rests."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from ssntk.dynamics.fixed_points import constant_input, find_fixed_points
+from ssntk.dynamics.integrate import Integrator
+from ssntk.dynamics.probe import Probe, Sinusoid
+from ssntk.errors import NumericalError, as_array, as_choice, as_instance
+from ssntk.models.base import dtype_of
+from ssntk.models.euler_map import step_of, with_input
+from ssntk.models.theta import check_blocks
+from ssntk.sweep.identity import digest, traced
+from ssntk.sweep.measure import Asked, Measurement, measure_together, times_shown
+
+
+class _Group(eqx.Module):
+    """Points whose models have the same shapes: their numbers, and the values that are the same for all of them."""
+
+    indices: tuple[int, ...]
+    fixed: dict[str, Any]
+    asked: Asked
+    model: Any
+    room: int
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Grid:
+    """Networks at every combination of the values of some axes, each measured at a fixed point.
+
+    - `make`: called with a value of every axis by its name, `make(gain=1.2, seed=3)`; returns the model. Where JAX can trace
+      it in an axis, as in `CTRNN(16, 1, 1, gain=gain, key=jax.random.key(seed))`, all models are made by one compiled call;
+      otherwise, as with sizes and names, it is called with each of that axis's values.
+    - `axes`: for each name its values, a list of numbers or strings, distinct.
+    - `probe`: inputs and save times; an `x0` of `None` is the point's x*.
+    - `x0` (n,): where Newton's iteration for x* starts; default zero. Where it does not settle, x* is the first point of
+      `find_fixed_points`; where there is none, the point is recorded as failed.
+    - `u` (d,): a constant input, added to the probe's.
+    - `wrt`, `of`, `integrator`: as in `parameter_jacobian`. `blocks`, `modes`: as in `measure`.
+
+    Points are numbered in C order, the last axis first. Raises `ValueError` naming the field that is wrong.
+    """
+
+    make: Callable[..., Any]
+    axes: Any
+    _: dataclasses.KW_ONLY
+    probe: Probe
+    x0: Any = None
+    u: Any = None
+    wrt: Callable[[Any], PyTree] | None = None
+    of: str = "state"
+    blocks: Any = None
+    integrator: Integrator | None = None
+    modes: int | None = None
+
+    def __post_init__(self):
+        if not callable(self.make):
+            raise ValueError(f"make must be a function that returns a model, got {type(self.make).__name__}")
+        as_instance(self.probe, "probe", Probe)
+        as_choice(self.of, "of", ("state", "readout"))
+        if isinstance(self.probe.us, Sinusoid) and self.probe.us.frequency is None:
+            raise ValueError("probe.us must have a frequency: a grid has no bifurcation to take it from")
+        object.__setattr__(self, "blocks", check_blocks(self.blocks) or None)
+        object.__setattr__(self, "axes", _axes(self.axes))
+        assert self.groups
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """How many values each axis has."""
+        return tuple(len(values) for values in self.axes.values())
+
+    @property
+    def size(self) -> int:
+        """How many points there are."""
+        return math.prod(self.shape)
+
+    def values(self, index: int) -> dict[str, Any]:
+        """The value of every axis at the point number `index`."""
+        at = np.unravel_index(index, self.shape)
+        return {name: values[i].item() for i, (name, values) in zip(at, self.axes.items(), strict=True)}
+
+    @functools.cached_property
+    def groups(self) -> tuple[_Group, ...]:
+        """The points by the shapes of their models."""
+        fixed = [name for name in self.axes if not self._traces((name,))]
+        if not self._traces(tuple(name for name in self.axes if name not in fixed)):
+            fixed = list(self.axes)
+        numbers = np.arange(self.size).reshape(self.shape)
+        moving = tuple(i for i, name in enumerate(self.axes) if name not in fixed)
+        still = [len(self.axes[name]) for name in fixed]
+        by_shape: dict[Any, list[tuple[dict[str, Any], Any, list[int]]]] = {}
+        for at in np.ndindex(*still):
+            chosen = dict(zip(fixed, at, strict=True))
+            each = tuple(chosen.get(name, slice(None)) for name in self.axes)
+            values = {name: self.axes[name][i].item() for name, i in chosen.items()}
+            indices = numbers[each].ravel().tolist()
+            model = self._model(self.values(indices[0]))
+            by_shape.setdefault(_signature(model), []).append((values, model, indices))
+        out = []
+        for parts in by_shape.values():
+            asked, model = self._asked(parts[0][1]), parts[0][1]
+            if moving or len(parts) == 1:
+                out += [_Group(tuple(part[2]), part[0], asked, model, asked.together(model)) for part in parts]
+            else:
+                # No axis can be traced: models are made one by one, and those of one shape measured together.
+                indices = tuple(index for part in parts for index in part[2])
+                out.append(_Group(indices, dict.fromkeys(self.axes), asked, model, asked.together(model)))
+        return tuple(out)
+
+    @functools.cached_property
+    def batches(self) -> tuple[tuple[int, ...], ...]:
+        """The points that are measured together. They are cut by the plan, not by what is left to do."""
+        cut = ((group.indices, at, group.room) for group in self.groups for at in range(0, len(group.indices), group.room))
+        return tuple(indices[at : at + room] for indices, at, room in cut)
+
+    def header(self) -> dict[str, Any]:
+        """What a store says of the plan, as JSON has it."""
+        names = sorted({type(group.model).__name__ for group in self.groups})
+        return {
+            "kind": "grid",
+            "title": f"{' and '.join(names)} over {' x '.join(self.axes)}",
+            "axes": {name: values.tolist() for name, values in self.axes.items()},
+            "n_state": max(group.model.n_state for group in self.groups),
+            "ts": times_shown(self.probe.ts).tolist(),
+            "blocks": list(self.blocks or ()),
+            "dt": step_of(self.groups[0].model),
+        }
+
+    def hash(self) -> str:
+        """The identity of the plan, 16 hexadecimal digits: a SHA-256 of all that its results depend on, as of a sweep.
+
+        Of `make` that is what JAX traces of it, or the models that it makes where it cannot be traced.
+        """
+        probe = self.probe
+        parts: list[Any] = ["grid", *self.axes, *self.axes.values(), self.of, self.modes, self.x0, self.u]
+        parts += [probe.ts, probe.x0, probe.mask]
+        parts += traced(probe.us, jax.ShapeDtypeStruct((), probe.ts.dtype)) if callable(probe.us) else [probe.us]
+        for group in self.groups:
+            arrays, static = eqx.partition(group.model, eqx.is_array)
+            dtype, model = dtype_of(group.model), group.model
+            sizes = [jax.ShapeDtypeStruct(shape, dtype) for shape in ((), (model.n_state,), (model.n_input,))]
+
+            def field(arrays: PyTree, t: Any, x: Any, u: Any, static: PyTree = static) -> Any:
+                model = eqx.combine(arrays, static)
+                return model.vector_field(t, x, u), model.readout(x)
+
+            parts += [*traced(field, arrays, *sizes), group.indices, step_of(model), repr(group.asked.integrator)]
+            parts += [group.asked.theta, group.asked.of_states, sorted(group.asked.blocks.items())]
+            if set(group.fixed) == set(self.axes):
+                for index in group.indices:
+                    parts += jax.tree.leaves(eqx.filter(self._model(self.values(index)), eqx.is_array))
+            else:
+                parts += traced(self._maker(group.fixed), self._abstract(group.fixed))
+        return digest(parts)
+
+    def measure_batch(self, _: Any, indices: Sequence[int]) -> list[tuple[dict[str, Any], Measurement | Exception]]:
+        """For each of the points of (a part of) a batch its axes' values, and what was measured or why not."""
+        group = next(group for group in self.groups if indices[0] in group.indices)
+        places = [self.values(index) for index in indices]
+        if set(group.fixed) == set(self.axes):
+            models = [self._model(values) for values in places]
+        else:
+            filled = [places[min(i, len(places) - 1)] for i in range(group.room)]
+            moving = {name: np.array([values[name] for values in filled]) for name in self.axes if name not in group.fixed}
+            arrays = jax.tree.map(np.asarray, self._compiled(tuple(sorted(group.fixed.items())))(moving))
+            static = eqx.partition(group.model, eqx.is_array)[1]
+            models = [
+                eqx.combine(jax.tree.map(lambda leaf, i=i: jnp.asarray(leaf[i]), arrays), static) for i in range(len(places))
+            ]
+        start = np.zeros(group.model.n_state) if self.x0 is None else np.asarray(self.x0)
+        starts: list[Any] = [start.astype(dtype_of(group.model))] * len(models)
+        found = measure_together(group.asked, models, starts, room=group.room)
+        lost = []
+        for i, (model, result) in enumerate(zip(models, found, strict=True)):
+            bad = [leaf for leaf in jax.tree.leaves(model) if eqx.is_inexact_array(leaf) and not np.isfinite(leaf).all()]
+            if bad:
+                found[i] = ValueError("the model that make returns holds NaN or infinity")
+            elif isinstance(result, NumericalError) and str(result).startswith("no fixed point"):
+                points = find_fixed_points(model).x
+                if len(points) == 0:
+                    found[i] = NumericalError("no fixed point was found, neither from x0 nor from random starts")
+                else:
+                    starts[i] = points[0].astype(starts[i].dtype)
+                    lost.append(i)
+        if lost:
+            again = measure_together(group.asked, [models[i] for i in lost], [starts[i] for i in lost], room=group.room)
+            for i, result in zip(lost, again, strict=True):
+                found[i] = result
+        axes = [{f"axis_{name}": value for name, value in values.items()} for values in places]
+        return list(zip(axes, found, strict=True))
+
+    def _asked(self, model: Any) -> Asked:
+        how: dict[str, Any] = {name: getattr(self, name) for name in ("wrt", "of", "blocks", "integrator", "modes")}
+        if self.x0 is not None:
+            as_array(self.x0, "x0", (model.n_state,))
+        return Asked.checked(model, self.probe, **how)
+
+    def _model(self, values: dict[str, Any]) -> Any:
+        try:
+            model = self.make(**values)
+        except TypeError as error:
+            raise ValueError(f"make cannot be called with {', '.join(values)}: {error}") from error
+        model = jax.tree.map(lambda leaf: jnp.asarray(leaf) if isinstance(leaf, (float, np.ndarray)) else leaf, model)
+        return model if self.u is None else with_input(model, constant_input(model, self.u))
+
+    def _maker(self, fixed: dict[str, Any]) -> Callable[[dict[str, Any]], Any]:
+        """From the values of the other axes to the arrays of the model."""
+        return lambda values: eqx.filter(self._model(fixed | values), eqx.is_array)
+
+    @functools.cache  # noqa: B019
+    def _compiled(self, fixed: tuple[tuple[str, Any], ...]) -> Callable[[dict[str, Any]], Any]:
+        return jax.jit(lambda values: jax.lax.map(self._maker(dict(fixed)), values))
+
+    def _abstract(self, fixed: dict[str, Any]) -> dict[str, Any]:
+        return {
+            name: jax.ShapeDtypeStruct((), jax.dtypes.canonicalize_dtype(values.dtype))
+            for name, values in self.axes.items()
+            if name not in fixed
+        }
+
+    def _traces(self, names: tuple[str, ...]) -> bool:
+        """Whether models can be made by tracing in these axes, and are the same but for their arrays' values."""
+        if any(self.axes[name].dtype.kind not in "if" for name in names):
+            return False
+        fixed = {name: value for name, value in self.values(0).items() if name not in names}
+        made: list[Any] = []
+
+        def build(values: dict[str, Any]) -> Any:
+            made.append(eqx.partition(self._model(fixed | values), eqx.is_array))
+            return made[-1][0]
+
+        expected = _signature(self._model(self.values(0)))
+        try:
+            jax.eval_shape(build, self._abstract(fixed))
+        # Whatever a function raises that cannot work with tracers.
+        except Exception:
+            return False
+        return expected == _signature(eqx.combine(*made[-1]))
+
+
+def _axes(axes: Any) -> dict[str, np.ndarray]:
+    if not isinstance(axes, Mapping) or not axes:
+        raise ValueError(f"axes must be a dict of names and values, got {type(axes).__name__}")
+    out = {}
+    for name, values in axes.items():
+        if not isinstance(name, str) or not name.isidentifier():
+            raise ValueError(f"axes must be named as arguments are, got {name!r}")
+        array = np.asarray(list(values) if isinstance(values, range) else values)
+        if array.dtype.kind == "f":
+            array = array.astype(float)
+        elif array.dtype.kind in "iu":
+            array = array.astype(int)
+        elif array.dtype.kind != "U":
+            raise ValueError(f"axes[{name!r}] must be a list of numbers or of strings, got {array.dtype}")
+        if array.ndim != 1 or array.size == 0 or np.unique(array).size < array.size:
+            raise ValueError(f"axes[{name!r}] must be a list of at least one value, all distinct")
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise ValueError(f"axes[{name!r}] must be finite")
+        out[name] = array
+    return out
+
+
+def _signature(model: Any) -> Any:
+    """What two models share that are the same but for their arrays' values."""
+    arrays, static = eqx.partition(model, eqx.is_array)
+    leaves, treedef = jax.tree.flatten(arrays)
+    shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
+    return shapes, treedef, tuple(repr(leaf) for leaf in jax.tree.leaves(static))

@@ -1,0 +1,111 @@
+"""Processes of this machine that measure points side by side, and outlive the death of one of them."""
+
+import concurrent.futures
+import concurrent.futures.process
+import contextlib
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ssntk.errors import as_count
+
+# Each process has one thread: more get in each other's way, and sums over several threads depend on their number.
+ONE_THREAD = {
+    **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"),
+    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
+}
+# How often a task whose process died is given to another one.
+TRIES = 2
+_environment = threading.Lock()
+
+
+class WorkerDied(RuntimeError):
+    """A task whose process died every time that it was tried."""
+
+
+class Workers(concurrent.futures.Executor):
+    """`count` single-threaded processes, for `run(sweep, store, executor=Workers(2))`; use it as a context.
+
+    They are spawned, not forked, which would hang JAX: a script that makes them needs `if __name__ == "__main__":`.
+    A process that dies is replaced, and its task given to the new one; a task that kills two raises [`WorkerDied`][].
+    """
+
+    def __init__(self, count: int):
+        """Raises `ValueError` where `count` is no positive integer."""
+        self.count = as_count(count, "count")
+        self._threads = concurrent.futures.ThreadPoolExecutor(self.count)
+        self._own = threading.local()
+        self._pools: list[concurrent.futures.ProcessPoolExecutor] = []
+        self._closed = False
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> concurrent.futures.Future:
+        """`fn(*args, **kwargs)` in one of the processes."""
+        return self._threads.submit(self._run, fn, args, kwargs)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the processes; with `cancel_futures` at once, whatever they are doing."""
+        self._closed = self._closed or cancel_futures
+        if cancel_futures:
+            for pool in self._pools:
+                for process in list((pool._processes or {}).values()):
+                    process.kill()
+        self._threads.shutdown(wait, cancel_futures=cancel_futures)
+        for pool in self._pools:
+            pool.shutdown(wait, cancel_futures=True)
+
+    def __exit__(self, kind: Any, value: Any, traceback: Any) -> None:
+        # Stopped by the keyboard, or by an error: nobody waits for what is under way.
+        self.shutdown(cancel_futures=kind is not None)
+
+    def _run(self, fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        for _ in range(TRIES):
+            if self._closed:
+                raise concurrent.futures.CancelledError
+            pool = self._pool()
+            try:
+                return pool.submit(fn, *args, **kwargs).result()
+            except concurrent.futures.process.BrokenProcessPool:
+                self._own.pool = None
+        raise WorkerDied(f"the process that measured it died, {TRIES} times (killed, out of memory, or crashed)")
+
+    def _pool(self) -> concurrent.futures.ProcessPoolExecutor:
+        """This thread's own process, so that it is known whose task a death belongs to."""
+        pool = getattr(self._own, "pool", None)
+        if pool is None:
+            spawn = multiprocessing.get_context("spawn")
+            pool = concurrent.futures.ProcessPoolExecutor(1, spawn, _outlive_nobody, (os.getpid(),))
+            # A process has the environment of the moment in which it starts.
+            with _environment, environment(ONE_THREAD):
+                pool.submit(os.getpid)
+            self._own.pool = pool
+            self._pools.append(pool)
+        return pool
+
+
+@contextlib.contextmanager
+def environment(values: dict[str, str]) -> Iterator[None]:
+    """These variables for new processes, while it lasts."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _outlive_nobody(parent: int) -> None:
+    """End this process when the one that started it has died, without waiting for more work from it."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
