@@ -266,7 +266,8 @@ def _opened(folder: pathlib.Path) -> Any:
 
 def _draw(store: Any, file: pathlib.Path | None = None) -> pathlib.Path:
     grid = store.plan()["kind"] == "grid"
-    file = store.path / ("phase_diagram.png" if grid else "collapse.png") if file is None else file
+    usual = store.path / ("phase_diagram.png" if grid else "collapse.png")
+    file = usual if file is None else file
     if file.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise UsageError(f"{file}: a figure must end in .png, .svg or .pdf")
     import matplotlib
@@ -300,7 +301,8 @@ def _print_estimate(file: pathlib.Path, plan: Any, store: Any, workers: int) -> 
     if left == 0:
         return
     context = plan.side(plan.follow()) if header["kind"] == "towards" else None
-    took, reasons = [], []
+    took: list[float] = []
+    reasons: list[str] = []
     # The second time everything is compiled.
     for _ in range(2):
         began = time.perf_counter()
@@ -319,7 +321,7 @@ def _print_estimate(file: pathlib.Path, plan: Any, store: Any, workers: int) -> 
         + (" each" if workers > 1 else "")
     )
     if reasons:
-        print(f"Of the {len(measured)} points that were tried {len(reasons)} failed: {reasons[0]}")
+        print(f"Of the {len(plan.batches[-1])} points that were tried {len(reasons)} failed: {reasons[0]}")
 
 
 def _print_status(store: Any) -> None:

@@ -50,7 +50,7 @@ class Grid:
     Points are numbered in C order, the last axis first. Raises `ValueError` naming the field that is wrong.
     """
 
-    make: Callable[..., Any]
+    make: Any
     axes: Any
     _: dataclasses.KW_ONLY
     probe: Probe

@@ -287,8 +287,8 @@ def _measured(asked: Asked, model: Any, point: _Point, mode: Mode | None, answer
             chosen = columns(model, asked.theta, block)
             spectra[name] = Spectrum.from_jacobian(rows[:, chosen], eigenvectors=False)
             predicted[name] = np.nan if drive is None else channel_participation_ratio(drive[:, chosen])
-    every = asked.modes is None
-    trajectory = Spectrum.from_jacobian(rows, eigenvectors=False) if every else top_of(rows, asked.modes)
+    k = asked.modes
+    trajectory = Spectrum.from_jacobian(rows, eigenvectors=False) if k is None else top_of(rows, k)
     return Measurement(
         point.x,
         float(np.abs(point.velocity).max()),

@@ -38,6 +38,7 @@ VARIABLES = {
         "trajectory kernel at times t and t', summed over inputs and coordinates, not weighted",
         "state^2",
         ("time", "time_2"),
+        always=False,
     ),
     "channel_kind": Variable("of the critical eigenvalue, 'real' or 'pair'", dtype=str),
     "channel_frequency": Variable("its angular frequency", "rad / time"),
@@ -60,7 +61,7 @@ VARIABLES = {
     "channel_method": Variable("what stands behind the prediction", dtype=str),
     "channel_reason": Variable("and why", dtype=str),
     "block_eigenvalues": Variable(
-        "eigenvalues of each block's part of the trajectory kernel", "state^2 time", ("block", "row")
+        "eigenvalues of each block's part of the trajectory kernel", "state^2 time", ("block", "row"), always=False
     ),
     "block_participation_ratio": Variable("of each block's part", dims=("block",), always=False),
     "block_channel_participation_ratio": Variable(

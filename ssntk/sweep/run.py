@@ -28,7 +28,7 @@ def run(
     executor: Any = None,
     progress: bool = True,
     *,
-    part: tuple[int, int] | None = None,
+    part: Any = None,
     retry_failed: bool = False,
 ) -> Store:
     """Measure every point of `sweep` that `store` does not hold yet, and return the store.
@@ -58,11 +58,12 @@ def run(
     batches = _part(sweep.batches, part)
     identity = sweep.hash()
     held = store.check(identity)
-    context, branch, followed = None, None, None
+    context, followed = None, None
     if isinstance(sweep, Sweep):
         branch = store.branch() if held else None
-        followed = sweep.follow() if branch is None else None
-        context = sweep.side(followed if branch is None else branch)
+        if branch is None:
+            branch = followed = sweep.follow()
+        context = sweep.side(branch)
     # Only now: a plan that leads to no bifurcation must not keep the folder from the corrected one.
     with store.locked():
         store.claim(identity, sweep.header())
@@ -131,7 +132,8 @@ def _spread(sweep: Any, store: Store, context: Any, todo: Sequence[tuple[int, ..
                             submit((index,))
                     else:
                         reason = f"failed: {type(error).__name__}: {error}"
-                        store.write_point(indices[0], {"seconds": np.nan, "status": reason})
+                        (index,) = indices
+                        store.write_point(index, {"seconds": np.nan, "status": reason})
                         yield [reason]
     finally:
         for future in waiting:

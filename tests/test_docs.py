@@ -1,0 +1,174 @@
+"""The documentation: its code runs, its figures and messages are what it says, and its site builds without network."""
+
+import ast
+import concurrent.futures
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from helpers import ROOT
+
+import ssntk
+
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+FIGURE = re.compile(r"!\[[^\]]*\]\(([^)]+)\)")
+
+
+def name(path):
+    return str(path.relative_to(DOCS))
+
+
+def blocks(path, language):
+    return re.findall(rf"^```{language}\n(.*?)^```", path.read_text(), re.M | re.S)
+
+
+def run(page, folder, cache):
+    """All blocks of a page, in one namespace, where the files are that it says to write."""
+    folder.mkdir(parents=True)
+    for block in blocks(page, "toml"):
+        file = re.match(r"# (\w+\.toml)\n", block)
+        if file:
+            (folder / file.group(1)).write_text(block)
+    environment = os.environ | {
+        "MPLBACKEND": "agg",
+        "OPENBLAS_NUM_THREADS": "1",
+        # Without most optimisations, which compiles in half the time; what one page compiles, the others find.
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        "EQX_ON_ERROR": "off",
+    }
+    return subprocess.run(
+        [sys.executable, "-c", "\n".join(blocks(page, "python"))],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+        env=environment,
+    )
+
+
+RUNNABLE = [page for page in PAGES if blocks(page, "python")]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Pages that run, two at a time, and what each said."""
+    folder = tmp_path_factory.mktemp("docs")
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        yield {page: pool.submit(run, page, folder / name(page), folder / "cache") for page in RUNNABLE}
+
+
+@pytest.mark.parametrize("page", RUNNABLE, ids=name)
+def test_the_python_of_a_page_runs(page, runs):
+    done = runs[page].result()
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_first_sweep_says_what_the_tutorial_says(runs):
+    page = DOCS / "tutorials" / "sweep.md"
+    printed, text = runs[page].result().stdout, page.read_text()
+    slope, far, near = re.search(r"slope (-[\d.]+)\nparticipation ratio ([\d.]+) far, ([\d.]+) near", printed).groups()
+    assert f"slope is {slope}," in text
+    assert f"from {far} at distance 1 to {near} at 1e-5" in text
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_a_fragment_says_why_it_does_not_run(page):
+    for block in blocks(page, "py"):
+        assert block.startswith("# A fragment: "), block
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if FIGURE.search(page.read_text())], ids=name)
+def test_a_figure_exists_and_the_line_under_it_says_what_draws_it(page):
+    lines = page.read_text().splitlines()
+    for number, line in enumerate(lines):
+        for figure in FIGURE.findall(line):
+            assert (page.parent / figure).resolve().is_file()
+            caption = next(below for below in lines[number + 1 :] if below)
+            script, sweep = (
+                re.search(pattern, caption) for pattern in (r"`python (\w+/\w+\.py)", r"`ssntk sweep (sweeps/\w+\.toml)")
+            )
+            assert (ROOT / (script or sweep).group(1)).is_file()
+
+
+def test_no_figure_is_left_over():
+    shown = "".join(page.read_text() for page in (*PAGES, ROOT / "README.md"))
+    assert [figure.name for figure in DOCS.rglob("*.png") if figure.name not in shown] == []
+
+
+def said(node):
+    """What a string in the sources says, with an ellipsis for what is put into it; `None` for anything else."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.JoinedStr):
+        return "".join(part.value if isinstance(part, ast.Constant) else "…" for part in node.values)
+    if isinstance(node, ast.BinOp):
+        sides = said(node.left), said(node.right)
+        return None if sides == (None, None) else "".join(side or "…" for side in sides)
+    return None
+
+
+def test_every_message_that_the_page_of_failures_quotes_is_in_the_sources():
+    nodes = (node for path in (ROOT / "ssntk").rglob("*.py") for node in ast.walk(ast.parse(path.read_text())))
+    # Two things in a row that are put in look like one.
+    sources = "\n".join(re.sub("…+", "…", text) for text in map(said, nodes) if text)
+    quoted = re.findall(r"^### `(.*)`$", (DOCS / "faq.md").read_text(), re.M)
+    assert len(quoted) > 20
+    assert [message for message in quoted if message not in sources] == []
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    for module in ("mkdocs", "material", "mkdocstrings", "latex2mathml"):
+        if importlib.util.find_spec(module) is None:
+            pytest.skip(f"{module} is not installed: install ssntk[docs]")
+    folder = tmp_path_factory.mktemp("site")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-f", ".ci/mkdocs.yml", "--site-dir", str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        # The theme's announcement of another generator is no warning of this build.
+        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return folder
+
+
+def test_the_site_builds_and_asks_nothing_of_the_network(site):
+    for page in site.rglob("*.html"):
+        fetched = re.findall(r"<(?:script|img|iframe|source)\b[^>]*\bsrc=\"?(?:https?:)?//[^\s>]*", page.read_text())
+        fetched += [
+            link
+            for link in re.findall(r"<link\b[^>]*>", page.read_text())
+            if re.search(r"href=\"?(?:https?:)?//", link) and "canonical" not in link
+        ]
+        assert fetched == [], page
+    for sheet in site.rglob("*.css"):
+        assert not re.search(r"url\(\"?(?:https?:)?//|@import", sheet.read_text()), sheet
+
+
+def test_formulas_became_mathml(site):
+    page = (site / "concepts" / "index.html").read_text()
+    assert page.count("<math") > 80
+    assert "$" not in re.sub(r"<(script|code)\b.*?</\1>", "", page, flags=re.S)
+
+
+def test_every_public_name_is_in_the_reference(site):
+    pages = "".join(page.read_text() for page in (site / "api").rglob("*.html"))
+    assert [one for one in ssntk.__all__ if f'id="ssntk.{one}"' not in pages] == []
+
+
+def test_the_links_of_the_readme_lead_somewhere(site):
+    for page, anchor in re.findall(r"\]\(docs/(\w+)\.md(?:#([\w-]+))?\)", (ROOT / "README.md").read_text()):
+        built = site / ("index.html" if page == "index" else f"{page}/index.html")
+        assert built.is_file()
+        assert not anchor or f'id="{anchor}"' in built.read_text(), f"{page}#{anchor}"
