@@ -1,0 +1,323 @@
+"""One self-contained page of a sweep's results: what it shows is gathered here, and drawn by `page.js`."""
+
+import base64
+import hashlib
+import html
+import importlib.resources
+import json
+import os
+import pathlib
+import shlex
+import string
+from typing import Any
+
+import numpy as np
+from scipy.interpolate import CubicSpline
+
+from ssntk.bifurcation.continuation import Branch
+from ssntk.bifurcation.projection import curves, direction_of
+from ssntk.collapse.exponent import STEADY_STATE_EXPONENT, fitted_decades, measured_exponent
+from ssntk.sweep.record import VARIABLES
+from ssntk.sweep.store import DONE, Status, Store
+
+# What a screen can show: eigenvalues of a spectrum, units of a vector, save times of a kernel, points of a branch.
+MOST_MODES, MOST_UNITS, MOST_TIMES, MOST_STEPS = 128, 128, 64, 2000
+# Of a kernel over time, how many shades either side of zero.
+SHADES = 127
+
+# Of every quantity its label, the variable of the record whose units it has, and whether a phase diagram can show it.
+QUANTITIES = {
+    "growth": ("Re λ₁ of the Jacobian", "jacobian_eigenvalues", True),
+    "steady": ("Largest steady-state NTK eigenvalue", "steady_state_eigenvalues", True),
+    "condition_number": ("Condition number of the steady-state NTK", "condition_number", True),
+    "top": ("Largest trajectory NTK eigenvalue", "ntk_eigenvalues", True),
+    "trace": ("Trace of the trajectory NTK", "trace", True),
+    "top_share": ("Share of its largest eigenvalue in that trace", "top_share", False),
+    "effective_rank": ("Effective rank of the trajectory NTK", "effective_rank", True),
+    "participation_ratio": ("Participation ratio of the trajectory NTK", "participation_ratio", True),
+    "trajectory_condition_number": ("Condition number of the trajectory NTK", "trajectory_condition_number", False),
+    "residual": ("Largest |fᵢ| at the fixed point", "residual", False),
+    "seconds": ("Wall time", "seconds", False),
+}
+CHANNEL = {
+    "frequency": "Angular frequency",
+    "share": "Share of the trace along the critical directions",
+    "oblique_share": "Share by the spectral projector",
+    "cross_share": "Share of the cross terms",
+    "nonnormality": "Non-normality |l| |r|",
+    "drive": "Drive |lᵀF| at the critical frequency",
+    "top_eigenvalue": "Largest eigenvalue, measured",
+    "predicted_top_eigenvalue": "Largest eigenvalue of the critical part, by the master law",
+    "mismatch": "Relative mismatch of the critical part",
+    "departure": "Departure of the critical eigenvalue along trajectories",
+    "alignment": "Alignment |cos| of the top state direction",
+    "parameter_alignment": "Alignment |cos| of the top parameter direction",
+}
+
+
+def write_page(store: Store, path: str | os.PathLike[str]) -> pathlib.Path:
+    """Write the page of a store's results, and return where it lies.
+
+    The page needs no network and no other file. Raises `StoreError` where the folder holds no sweep.
+    """
+    parts = importlib.resources.files("ssntk.report")
+    style, script, template = (parts.joinpath(f"page.{kind}").read_text(encoding="utf-8") for kind in ("css", "js", "html"))
+    held = payload(store)
+    page = string.Template(template).substitute(
+        title=html.escape(held["title"]),
+        folder=html.escape(held["folder"]),
+        style=style,
+        script=script,
+        style_hash=_sha256(style),
+        script_hash=_sha256(script),
+        data=_as_json(held),
+    )
+    path = pathlib.Path(path)
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+def payload(store: Store) -> dict[str, Any]:
+    """What the page shows, as JSON has it; a number that is not finite is `None`.
+
+    Points are in the order of the slider: towards a bifurcation from far to near, of a grid in C order of its axes.
+    """
+    plan, data, status = store.plan(), store.arrays(), store.status()
+    towards, total = plan["kind"] == "towards", store.total()
+    rows = np.arange(total)[::-1] if towards else np.arange(total)
+    numbers = np.argsort(plan["distances"])[rows] if towards else rows
+    branch = store.branch() if towards else None
+    projection = None if branch is None or len(branch.parameter) == 0 else direction_of((branch,))
+    sizes = {name: data[name].shape[-1] if name in data else 0 for name in ("ntk_eigenvalues", "jacobian_eigenvalues")}
+    modes, shown = (_thinned(size) for size in sizes.values())
+    times = _times(plan["ts"], data)
+    where = np.stack(np.unravel_index(numbers, store.shape()), axis=1)
+    points = []
+    for row, number, at in zip(rows, numbers, where, strict=True):
+        one = {name: values[row] for name, values in data.items()}
+        point: dict[str, Any] = {"index": int(number)} | ({} if towards else {"at": at.tolist()})
+        point |= {name: _number(one.get(name), 12) for name in ("distance", "parameter")} if towards else {}
+        if one["status"] != DONE:
+            state = "missing" if one["status"] == "missing" else "failed"
+            points.append(point | {"state": state, "reason": str(one["status"]).removeprefix("failed: ")})
+            continue
+        if projection is not None:
+            point["height"] = _number((one["x_star"] - projection[0]) @ projection[1], 12)
+        points.append(point | {"state": "done"} | _measured(one, plan["dt"], modes, shown, times))
+    return {
+        "title": plan["title"],
+        "kind": plan["kind"],
+        "format": plan["format"],
+        "hash": plan["hash"],
+        "folder": store.path.resolve().name,
+        "dt": plan["dt"],
+        "axes": [{"name": name, "values": values.tolist()} for name, values in store.axes().items()],
+        "blocks": plan["blocks"],
+        "times": None if times is None else [_number(plan["ts"][i]) for i in times],
+        "modes": {"ntk": (modes + 1).tolist(), "steady": (shown + 1).tolist()},
+        "sizes": {"ntk": sizes["ntk_eigenvalues"], "steady": sizes["jacobian_eigenvalues"]},
+        "quantities": _quantities(plan["dt"]),
+        "channel": {name: [label, _units(f"channel_{name}")] for name, label in CHANNEL.items()},
+        "points": points,
+        "slope": _slope(store, data) if branch is not None else None,
+        "branch": None if projection is None or branch is None else _branch(store, branch, *projection),
+        "what": _what(store, plan, status, branch),
+        "rerun": _rerun(store.path.resolve().name, towards),
+    }
+
+
+def _measured(one: dict[str, Any], dt: float | None, modes: Any, shown: Any, times: Any) -> dict[str, Any]:
+    """What the panels show of a measured point."""
+    eigenvalues = one["jacobian_eigenvalues"]
+    growth = eigenvalues[0].real if dt is None else np.log(np.abs(eigenvalues[0])) / dt
+    special = {"growth": growth, "steady": one["steady_state_eigenvalues"][0], "top": one["ntk_eigenvalues"][0]}
+    kept = eigenvalues[shown]
+    kept = kept[np.isfinite(kept)]
+    out: dict[str, Any] = {
+        "values": {name: _number(special.get(name, one.get(name))) for name in QUANTITIES},
+        "bound": bool(one["trajectory_condition_number_is_bound"] == 1),
+        "rightmost": [_number(eigenvalues[0].real), _number(eigenvalues[0].imag)],
+        "eigenvalues": [[_number(part, 5) for part in parts] for parts in (kept.real, kept.imag)],
+        "ntk": [_number(value, 4) for value in one["ntk_eigenvalues"][modes]],
+        "steady": [_number(value, 4) for value in one["steady_state_eigenvalues"][shown]],
+        "kernel": None if times is None else _kernel(one["kernel_over_time"][np.ix_(times, times)]),
+        "channel": _channel(one),
+    }
+    if "block_participation_ratio" in one:
+        names = ("top_share", "top_two_share", "participation_ratio", "channel_participation_ratio")
+        parts = [one["block_eigenvalues"][:, 0], *(one[f"block_{name}"] for name in names)]
+        out["blocks"] = [[_number(part[i]) for part in parts] for i in range(len(parts[0]))]
+    return out
+
+
+def _channel(one: dict[str, Any]) -> dict[str, Any] | None:
+    """The critical mode of a point, or `None` where none was told apart."""
+    if not one.get("channel_kind"):
+        return None
+    critical = one["channel_critical_eigenvalue"]
+    out: dict[str, Any] = {name: _number(one[f"channel_{name}"]) for name in CHANNEL}
+    out |= {name: str(one[f"channel_{name}"]) for name in ("kind", "method", "reason")}
+    out["critical"] = [_number(critical.real), _number(critical.imag)]
+    sizes = np.abs(one["channel_right"]) if "channel_right" in one else np.zeros(0)
+    sizes = sizes[np.isfinite(sizes)]
+    largest = np.sort(np.argsort(-sizes, kind="stable")[:MOST_UNITS])
+    return out | {
+        "units": [int(i) for i in largest],
+        "right": [_number(size, 4) for size in sizes[largest]],
+        "n_units": int(sizes.size),
+    }
+
+
+def _branch(store: Store, branch: Branch, centre: np.ndarray, direction: np.ndarray) -> dict[str, Any]:
+    """The branch as its two lines, None where a line has a gap, and its events."""
+    parameter, height, solid, dashed = _smooth(*curves(branch, centre, direction))
+    target = store.bifurcation()
+    return {
+        "parameter": [_number(value, 12) for value in parameter],
+        "stable": [_number(value, 12) for value in np.where(solid, height, np.nan)],
+        "unstable": [_number(value, 12) for value in np.where(dashed, height, np.nan)],
+        "events": [
+            {
+                "kind": event.kind,
+                "parameter": _number(event.parameter, 12),
+                "height": _number((event.x - centre) @ direction, 12),
+                "target": event.kind == target.kind and event.parameter == target.parameter,
+            }
+            for event in (*branch.bifurcations, *branch.unresolved)
+        ],
+        "scalar": direction.size == 1,
+    }
+
+
+def _smooth(parameter: np.ndarray, height: np.ndarray, *lines: np.ndarray) -> tuple[np.ndarray, ...]:
+    """The curves of a branch with points between its own, on cubic splines over the chord length.
+
+    Straight chords would pass beside the points that are measured between two steps, most so near a fold.
+    """
+    sizes = [np.ptp(values) or 1.0 for values in (parameter, height)]
+    chords = np.hypot(np.diff(parameter) / sizes[0], np.diff(height) / sizes[1])
+    # A located point can lie on a step.
+    own = np.append(True, chords > 1e-12 * chords.sum()) if len(parameter) > 1 else np.ones(len(parameter), bool)
+    parts = min(MOST_STEPS // max(own.sum() - 1, 1), 16)
+    if own.sum() < 4 or parts < 2:
+        return parameter, height, *lines
+    parameter, height, *kept = (values[own] for values in (parameter, height, *lines))
+    length = np.append(0.0, np.hypot(np.diff(parameter) / sizes[0], np.diff(height) / sizes[1]).cumsum())
+    step = np.arange(parts * (len(length) - 1) + 1) / parts
+    before, after = np.floor(step).astype(int), np.ceil(step).astype(int)
+    at = np.interp(step, np.arange(len(length)), length)
+    smooth = [CubicSpline(length, values)(at) for values in (parameter, height)]
+    return *smooth, *(line[before] & line[after] for line in kept)
+
+
+def _slope(store: Store, data: dict[str, np.ndarray]) -> dict[str, Any] | None:
+    """The slope of the largest steady-state eigenvalue near the point, as `collapse` gives it, and the predicted one."""
+    kept = data["status"] == DONE
+    if not kept.any():
+        return None
+    distance = data["distance"][kept]
+    decades = fitted_decades(distance)
+    measured = measured_exponent(distance, data["steady_state_eigenvalues"][kept, 0], decades)
+    predicted = STEADY_STATE_EXPONENT[store.bifurcation().kind]
+    return {"measured": _number(measured, 4), "decades": _number(decades, 2), "predicted": predicted}
+
+
+def _what(store: Store, plan: dict[str, Any], status: Status, branch: Branch | None) -> list[list[str]]:
+    """What was run, as lines of a name and a text."""
+    counts = f"{status.total}: {len(status.done)} measured, {len(status.failed)} failed, {len(status.missing)} not measured"
+    out = [["Title", plan["title"]], ["Plan", f"hash {plan['hash']}"], ["Points", counts]]
+    out += [["State dimension", f"n = {plan['n_state']}" + (" at most" if plan["kind"] == "grid" else "")]]
+    dynamics = "differential equation" if plan["dt"] is None else f"map, one step dt = {plan['dt']:g} time"
+    out += [["Dynamics", dynamics]]
+    if plan["kind"] == "towards":
+        far, near = max(plan["distances"]), min(plan["distances"])
+        out += [["Plan covers", f"a sweep towards a bifurcation: |p - p_c| from {far:g} to {near:g}, in units of p"]]
+    else:
+        out += [["Plan covers", "a grid: " + " x ".join(f"{len(values)} {name}" for name, values in plan["axes"].items())]]
+    if plan["ts"]:
+        out += [["Kernel over time", f"{len(plan['ts'])} save times from {plan['ts'][0]:g} to {plan['ts'][-1]:g} time"]]
+    if plan["blocks"]:
+        out += [["Blocks of parameters", ", ".join(plan["blocks"])]]
+    if branch is not None:
+        event = store.bifurcation()
+        within = max(abs(float(end) - float(event.parameter)) for end in event.interval)
+        low, high = (f"{float(end):.17g}" for end in event.interval)
+        text = f"{event.kind} at p_c = {float(event.parameter):.12g}, in [{low}, {high}], known to within {within:.1g}; "
+        text += f"normal-form coefficient {float(event.coefficient):.6g}"
+        none = "" if event.kind in ("saddle-node", "transcritical") else ", criticality not known"
+        text += f", {event.criticality}" if event.criticality else none
+        text += f"; angular frequency {float(event.frequency):.6g} rad/time" if event.frequency else ""
+        out += [["Bifurcation located", f"{text}; residual of its extended system {float(event.residual):.1g}"]]
+        out += [["Branch", f"{len(branch.parameter)} points; it {branch.status}"]]
+    out += [["Store", f"folder {store.path.resolve().name}, format {plan['format']}"]]
+    out += [["Set aside", ", ".join(status.set_aside) + " (no records of this plan)" if status.set_aside else "no file"]]
+    return [*out, ["Versions", ", ".join(f"{name} {version}" for name, version in plan["versions"].items())]]
+
+
+def _rerun(folder: str, towards: bool) -> list[list[str]]:
+    """How the plan is run again: what is measured already is kept."""
+    plan = "sweep" if towards else "grid"
+    return [
+        ["On the command line", f"ssntk sweep <file>.toml --out {shlex.quote(folder)}"],
+        ["In Python", f"ssntk.run({plan}, ssntk.Store({folder!r}))"],
+    ]
+
+
+def _quantities(dt: float | None) -> list[dict[str, Any]]:
+    out = [
+        {"name": name, "label": label, "units": _units(variable), "mapped": mapped}
+        for name, (label, variable, mapped) in QUANTITIES.items()
+    ]
+    if dt is not None:
+        out[0]["label"] = "Growth exponent log |m₁| / dt"
+    return out
+
+
+def _units(variable: str) -> str:
+    """Units as a reader expects them; empty where there are none."""
+    units = VARIABLES[variable].units
+    return "" if units == "1" else units.replace("^2", "²").replace(" / ", "/")
+
+
+def _times(ts: list[float] | None, data: dict[str, np.ndarray]) -> np.ndarray | None:
+    """Which save times of the kernel over time are shown, evenly chosen; `None` where there is none."""
+    count = data["kernel_over_time"].shape[-1] if "kernel_over_time" in data else 0
+    if ts is None or count == 0 or count != len(ts):
+        return None
+    return np.linspace(0, count - 1, min(count, MOST_TIMES)).round().astype(int)
+
+
+def _kernel(values: np.ndarray) -> dict[str, Any] | None:
+    """A symmetric kernel as its upper triangle by rows, signed bytes that are shares of its largest entry."""
+    upper = values[np.triu_indices(len(values))]
+    peak = float(np.abs(upper).max())
+    if not np.isfinite(peak):
+        return None
+    shades = np.rint(SHADES * upper / (peak or 1.0)).astype(np.int8)
+    return {"peak": _number(peak), "upper": base64.b64encode(shades.tobytes()).decode()}
+
+
+def _thinned(count: int) -> np.ndarray:
+    """The first of `count` places, and fewer and fewer of the others, as on a log axis."""
+    if count <= MOST_MODES:
+        return np.arange(count)
+    return np.unique(np.geomspace(1, count, MOST_MODES).round().astype(int)) - 1
+
+
+def _number(value: Any, digits: int = 6) -> float | int | None:
+    if value is None or not np.isfinite(value):
+        return None
+    rounded = float(f"{float(value):.{digits}g}")
+    # Whole numbers without their ".0", which would be a sixth of the page.
+    return int(rounded) if rounded.is_integer() and abs(rounded) < 1e15 else rounded
+
+
+def _as_json(held: Any) -> str:
+    """JSON that can stand inside a script element, whatever its strings hold."""
+    text = json.dumps(held, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _sha256(text: str) -> str:
+    """What a content security policy calls an inline script or style by."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
