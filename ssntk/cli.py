@@ -264,10 +264,9 @@ def _opened(folder: pathlib.Path) -> Any:
     return Store(folder)
 
 
-def _draw(store: Any, file: pathlib.Path | None = None) -> pathlib.Path:
+def _draw(store: Any, out: pathlib.Path | None = None) -> pathlib.Path:
     grid = store.plan()["kind"] == "grid"
-    usual = store.path / ("phase_diagram.png" if grid else "collapse.png")
-    file = usual if file is None else file
+    file = out or pathlib.Path(store.path, "phase_diagram.png" if grid else "collapse.png")
     if file.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise UsageError(f"{file}: a figure must end in .png, .svg or .pdf")
     import matplotlib

@@ -298,7 +298,7 @@ def phase_diagram(store: Store, x: str | None = None, y: str | None = None) -> n
         shown = np.moveaxis(data[name].reshape(store.shape()), kept, range(len(kept)))
         shown = shown.reshape(*shown.shape[: len(kept)], -1)
         # Where all points failed the median of nothing is not to be warned of.
-        some = np.isfinite(shown).any(axis=-1)
+        some = np.asarray(np.isfinite(shown).any(axis=-1))
         values = np.full(some.shape, np.nan)
         values[some] = np.nanmedian(np.where(np.isfinite(shown[some]), shown[some], np.nan), axis=-1)
         across, where = _places(axes[x])

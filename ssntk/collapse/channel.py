@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
+import scipy.sparse.linalg
 from jaxtyping import Array, Complex, PyTree
 
 from ssntk.dynamics.fixed_points import check_fixed_point
@@ -18,12 +19,15 @@ from ssntk.dynamics.stability import eigenpair, state_jacobian
 from ssntk.errors import NumericalError, as_instance
 from ssntk.kernel.replay import Replay
 from ssntk.kernel.rows import rows_of, time_weights
+from ssntk.kernel.top import smaller_gram
 from ssntk.models.base import AbstractStateSpaceModel, check_model
 from ssntk.models.euler_map import step_of
 from ssntk.models.theta import get, put, theta_positions
 
 # How far, relatively, a predicted channel may lie from the measured one and still be called its prediction.
 AGREES = 0.1
+# Gram matrices beyond this size are asked for their top eigenvector by Lanczos' iteration, which is several times faster.
+LANCZOS = 64
 # How well the top state direction must lie along the critical one where nothing is predicted.
 ALIGNED = 0.9
 
@@ -144,23 +148,30 @@ class Carried(NamedTuple):
     shifts: Any
 
 
-def channel_of(probe: Probe, dt: float | None, rows: np.ndarray, mode: Mode, carried: Carried) -> Channel:
-    """The channel of a mode in the kernel of the states, given the weighted rows (B T n, p) of a fitted probe."""
+def channel_of(
+    probe: Probe, dt: float | None, rows: np.ndarray, mode: Mode, carried: Carried, gram: np.ndarray | None = None
+) -> Channel:
+    """The channel of a mode in the kernel of the states, given the weighted rows (B T n, p) of a fitted probe.
+
+    `gram`: the smaller of `rows rows^T` and `rows^T rows`, where it is known.
+    """
     right, left, value = mode.right, mode.left, complex(mode.value)
     ts, n = np.asarray(probe.ts), len(right)
-    scale = float(np.abs(rows).max(initial=0.0))
-    if scale == 0:
+    largest = float(max(rows.max(initial=0.0), -rows.min(initial=0.0)))
+    if largest == 0:
         raise NumericalError("nothing answers to theta along these trajectories: their kernel is zero")
     nonnormality = float(np.linalg.norm(left.astype(complex)))
     if nonnormality > np.finfo(rows.dtype).eps ** (-1 / 3):
         raise NumericalError(f"the eigenvalue {value:.6g} is nearly defective: |l||r| = {nonnormality:.3g}")
-    # In double precision and in units of the largest entry, so that squares neither vanish nor overflow.
-    rows = np.asarray(rows, float).reshape(-1, n, rows.shape[-1]) / scale
+    # In double precision, and in units of the largest entry where squares would vanish or overflow. Copies of J are dear.
+    scale = 1.0 if 1e-100 < largest < 1e100 else largest
+    rows = np.asarray(rows, float).reshape(-1, n, rows.shape[-1])
+    rows = rows if scale == 1 else rows / scale
     drives, shift = np.asarray(carried.drive), float(np.abs(np.asarray(carried.shifts)).max())
     predicted = _predicted(probe, np.asarray(carried.coordinates))
     predicted = {name: coordinate.astype(complex) / scale for name, coordinate in predicted.items()}
     drives = drives.astype(complex)
-    if not all(np.isfinite(part).all() for part in (rows, drives, *predicted.values())):
+    if not (np.isfinite(largest) and all(np.isfinite(part).all() for part in (drives, *predicted.values()))):
         raise NumericalError("the answer to theta along these trajectories, or its prediction, is not finite")
 
     # What spans the critical directions, and the parts of J in their coordinates: (B T, k, p) with k = 1, of a pair 2.
@@ -173,8 +184,9 @@ def channel_of(probe: Probe, dt: float | None, rows: np.ndarray, mode: Mode, car
         both = [coordinate.real] if value.imag == 0 else [coordinate.real, coordinate.imag]
         return np.einsum("kl,lbp->bkp", to_basis, np.stack(both))
 
-    inside = np.einsum("nk,bnp->bkp", basis, rows)
-    critical = part(np.einsum("n,bnp->bp", left, rows))
+    # All that is asked of J in one walk through it.
+    *inside, real, imag = np.moveaxis(np.stack([*basis.T, left.real, left.imag]) @ rows, 1, 0)
+    inside, critical = np.stack(inside, axis=1), part(real + 1j * imag)
     total, size = _square(rows), _square(critical) ** 0.5
     # A mode that does not answer at all is predicted by zero.
     nothing = 1e-9 * total**0.5
@@ -183,7 +195,7 @@ def channel_of(probe: Probe, dt: float | None, rows: np.ndarray, mode: Mode, car
         name: _square(guess - critical) ** 0.5 / size if size > nothing else float(_square(guess) ** 0.5 > nothing)
         for name, guess in parts.items()
     }
-    top, lefts, rights = _top(rows.reshape(-1, rows.shape[-1]))
+    top, lefts, rights = _top(rows.reshape(-1, rows.shape[-1]), None if gram is None else gram / scale**2)
     state = np.linalg.svd(lefts.reshape(-1, n), full_matrices=False)[2][0]
     alignment = float(np.linalg.norm(basis.T @ state))
     method, reason = _method(off, alignment)
@@ -400,17 +412,21 @@ def _jacobian(model: AbstractStateSpaceModel, x: Array, u: Array) -> Array:
 
 
 def _square(array: np.ndarray) -> float:
-    return float(np.sum(np.square(array)))
+    flat = array.ravel()
+    return float(flat @ flat)
 
 
-def _top(rows: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+def _top(rows: np.ndarray, gram: np.ndarray | None = None) -> tuple[float, np.ndarray, np.ndarray]:
     """The largest eigenvalue of rows rows^T, and the top singular vectors on either side, from the smaller Gram matrix."""
     scale = float(np.abs(rows).max()) or 1.0
     small = rows / scale
     few = len(small) <= small.shape[1]
-    gram: Any = small @ small.T if few else small.T @ small
-    values, vectors = scipy.linalg.eigh(gram, subset_by_index=[len(gram) - 1, len(gram) - 1])
+    squares = smaller_gram(small) if gram is None else gram / scale**2
+    if len(squares) > LANCZOS and squares.any():
+        values, vectors = scipy.sparse.linalg.eigsh(squares, k=1, which="LA", v0=np.ones(len(squares)))
+    else:
+        values, vectors = scipy.linalg.eigh(squares, subset_by_index=[len(squares) - 1, len(squares) - 1])
     top, vector = float(values[0]) * scale**2, vectors[:, 0]
     other = (small.T if few else small) @ vector
     other = other / (np.linalg.norm(other) or 1.0)
-    return top, *((vector, other) if few else (other, vector))
+    return (top, vector, other) if few else (top, other, vector)

@@ -67,23 +67,30 @@ def top_spectrum(rows: Rows, k: Any, method: str, memory: Any, exact: bool = Fal
     return Spectrum(jnp.asarray(values, dtype), floor, jnp.asarray(vectors, dtype), 0, rest)
 
 
-def top_of(jacobian: np.ndarray, k: int) -> Spectrum:
-    """The first k eigenvalues of K = J J^T without their vectors, from J (rows, p), with the exact trace and tr K^2."""
-    scale = float(np.abs(jacobian).max(initial=0.0))
-    if scale == 0:
-        raise NumericalError("the kernel is zero to rounding: it has no top eigenvalues")
-    small, dtype = jacobian / scale, jacobian.dtype
-    gram = small @ small.T if len(small) <= small.shape[1] else small.T @ small
+def smaller_gram(rows: np.ndarray) -> np.ndarray:
+    """The smaller of `rows rows^T` and `rows^T rows`, which have the same eigenvalues above zero."""
+    return rows @ rows.T if len(rows) <= rows.shape[1] else rows.T @ rows
+
+
+def top_of(gram: np.ndarray, k: int, size: int) -> Spectrum:
+    """The first k eigenvalues of K = J J^T without their vectors, with its exact trace and tr K^2.
+
+    **Arguments:** `gram`: the smaller of K and J^T J. `size`: the larger of rows and p, on which rounding depends.
+    """
+    dtype, scale = gram.dtype, float(np.trace(gram))
+    if not 0 < scale < np.finfo(dtype).max ** 0.5:
+        raise NumericalError("the kernel is zero to rounding, or beyond the range of numbers: it has no top eigenvalues")
     if k < len(gram) // 4:
-        values, _ = _lanczos(lambda vectors: vectors @ gram, len(gram), k, dtype)
+        found = scipy.sparse.linalg.eigsh(
+            gram / scale, k, which="LA", v0=np.ones(len(gram), dtype), return_eigenvectors=False
+        )
+        found = np.maximum(np.sort(found)[::-1], 0.0)
     else:
-        values = np.zeros(k, dtype)
-        found = np.maximum(np.linalg.eigvalsh(gram)[::-1], 0.0)[:k]
-        values[: found.size] = found
-    unit = scale * scale
-    rest = Rest(*(jnp.asarray(value, dtype) for value in (np.trace(gram) * unit, np.square(gram).sum() * unit**2, 0.0, 0.0)))
-    floor = float(max(small.shape) * np.finfo(dtype).eps)
-    return Spectrum(jnp.asarray(values * unit, dtype), floor, None, 0, rest)
+        found = np.maximum(np.linalg.eigvalsh(gram / scale)[::-1], 0.0)[:k]
+    values = np.zeros(k, dtype)
+    values[: found.size] = found * scale
+    rest = Rest(*(jnp.asarray(value, dtype) for value in (scale, np.square(gram).sum(), 0.0, 0.0)))
+    return Spectrum(jnp.asarray(values), float(size * np.finfo(dtype).eps), None, 0, rest)
 
 
 def _square(matrix: np.ndarray) -> float:

@@ -1,7 +1,9 @@
 """Points: what networks are and how they learn at one fixed point each, measured in compiled batches."""
 
+import concurrent.futures
 import contextlib
 import dataclasses
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -10,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
+from threadpoolctl import threadpool_limits
 
 from ssntk.collapse.channel import Carried, Channel, Mode, carried, channel_of, mode_of
 from ssntk.collapse.drive import channel_participation_ratio, critical_drive
@@ -22,7 +25,7 @@ from ssntk.kernel.replay import Replay, recorded, saved_states
 from ssntk.kernel.rows import Rows, time_weights
 from ssntk.kernel.spectrum import Spectrum
 from ssntk.kernel.steady_state import forcing, response_of
-from ssntk.kernel.top import top_of
+from ssntk.kernel.top import smaller_gram, top_of
 from ssntk.models.base import AbstractStateSpaceModel, check_model, dtype_of
 from ssntk.models.euler_map import step_of
 from ssntk.models.theta import Positions, block_positions, columns, size, theta_positions
@@ -181,15 +184,24 @@ def measure_together(
     if known is not None and (asked.probe.mask is None or asked.probe.mask.ndim < 3):
         stacked = jax.tree.map(lambda *parts: np.stack(parts), *(known if mode is None else mode for mode in modes))
         answers = _carry(arrays, static, points.start, points.tracks[0], stacked, asked, lanes)
-    found: list[Measurement | Exception] = []
     host = jax.tree.map(np.asarray, (points, answers))
-    for i, model in enumerate(models):
-        point, answer = jax.tree.map(lambda leaf, i=i: leaf[i], host)
+
+    def measured(i: int) -> Measurement | Exception:
+        point, answer = jax.tree.map(lambda leaf: leaf[i], host)
         try:
-            found.append(_measured(asked, model, point, modes[i], answer))
+            return _measured(asked, models[i], point, modes[i], answer)
         except FAILURES as error:
-            found.append(error)
-    return found
+            return error
+
+    # Sums over several threads depend on their number: each point has one.
+    with threadpool_limits(1), concurrent.futures.ThreadPoolExecutor(_cores()) as threads:
+        return list(threads.map(measured, range(len(models))))
+
+
+def _cores() -> int:
+    """How many points are finished side by side on the host: the threads that a process may have, or all cores."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return int(asked) if asked.isdigit() and int(asked) > 0 else os.cpu_count() or 1
 
 
 # What a point fails with; anything else is a mistake in the program.
@@ -274,9 +286,10 @@ def _measured(asked: Asked, model: Any, point: _Point, mode: Mode | None, answer
         check_solved(replay.tracks.result, asked.integrator, saved_states(replay.tracks))
     weighted = [np.asarray(_rows(replay)) for replay in replays] if point.rows is None else point.rows
     rows, probe, channel = weighted[-1], replays[0].probe, None
+    gram = smaller_gram(rows)
     if answer is not None and mode is not None:
         with contextlib.suppress(NumericalError):
-            channel = channel_of(probe, dt, weighted[0], mode, answer)
+            channel = channel_of(probe, dt, weighted[0], mode, answer, gram if len(weighted) == 1 else None)
     spectra, predicted = {}, {}
     if asked.blocks:
         drive = None
@@ -288,7 +301,7 @@ def _measured(asked: Asked, model: Any, point: _Point, mode: Mode | None, answer
             spectra[name] = Spectrum.from_jacobian(rows[:, chosen], eigenvectors=False)
             predicted[name] = np.nan if drive is None else channel_participation_ratio(drive[:, chosen])
     k = asked.modes
-    trajectory = Spectrum.from_jacobian(rows, eigenvectors=False) if k is None else top_of(rows, k)
+    trajectory = Spectrum.from_jacobian(rows, eigenvectors=False) if k is None else top_of(gram, k, max(rows.shape))
     return Measurement(
         point.x,
         float(np.abs(point.velocity).max()),

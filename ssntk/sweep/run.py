@@ -16,10 +16,12 @@ from ssntk.sweep.grid import Grid
 from ssntk.sweep.plan import Sweep
 from ssntk.sweep.progress import reporting
 from ssntk.sweep.record import record_of
-from ssntk.sweep.store import DONE, Store, StoreError
+from ssntk.sweep.store import DONE, Store
 
 # Batches that wait in an executor at a time: enough for any cluster, without a plan of a million points in memory.
 WAITING = 1024
+# What executors raise for a task whose processes died, time and again: `Workers`, and Dask.
+DEATHS = ("WorkerDied", "KilledWorker")
 
 
 def run(
@@ -102,15 +104,15 @@ def _serial(sweep: Any, store: Store, context: Any, todo: Sequence[tuple[int, ..
         yield measure_batch(sweep, store, context, indices)
 
 
-def _spread(sweep: Any, store: Store, context: Any, todo: Sequence[tuple[int, ...]], executor: Any) -> Iterator[list[str]]:
+def _spread(sweep: Any, store: Store, context: Any, todo: Sequence[Sequence[int]], executor: Any) -> Iterator[list[str]]:
     """What became of each batch, in whatever order. One whose process died is taken apart, to find the point that did it."""
     # By value where a function has no name to import it by, as in a script.
     plan = cloudpickle.dumps((sweep, context, str(store.path.absolute())))
     key, double = hashlib.sha256(plan).hexdigest(), bool(jax.config.read("jax_enable_x64"))
-    waiting: dict[Any, tuple[int, ...]] = {}
+    waiting: dict[Any, Sequence[int]] = {}
     rest = iter(todo)
 
-    def submit(indices: tuple[int, ...]) -> None:
+    def submit(indices: Sequence[int]) -> None:
         waiting[executor.submit(_task, plan, key, double, indices)] = indices
 
     try:
@@ -124,16 +126,15 @@ def _spread(sweep: Any, store: Store, context: Any, todo: Sequence[tuple[int, ..
                 indices = waiting.pop(future)
                 try:
                     yield future.result()
-                except (StoreError, pickle.PicklingError, ImportError, concurrent.futures.CancelledError):
-                    raise
                 except Exception as error:
+                    if type(error).__name__ not in DEATHS:
+                        raise
                     if len(indices) > 1:
                         for index in indices:
                             submit((index,))
                     else:
-                        reason = f"failed: {type(error).__name__}: {error}"
-                        (index,) = indices
-                        store.write_point(index, {"seconds": np.nan, "status": reason})
+                        reason = f"failed: {error}"
+                        store.write_point(indices[0], {"seconds": np.nan, "status": reason})
                         yield [reason]
     finally:
         for future in waiting:
@@ -144,7 +145,7 @@ def _spread(sweep: Any, store: Store, context: Any, todo: Sequence[tuple[int, ..
 _plans: dict[str, Any] = {}
 
 
-def _task(plan: bytes, key: str, double: bool, indices: tuple[int, ...]) -> list[str]:
+def _task(plan: bytes, key: str, double: bool, indices: Sequence[int]) -> list[str]:
     """Measure and record a batch in another process."""
     jax.config.update("jax_enable_x64", double)
     if key not in _plans:
@@ -154,10 +155,14 @@ def _task(plan: bytes, key: str, double: bool, indices: tuple[int, ...]) -> list
     return measure_batch(sweep, Store(path), context, indices)
 
 
-def measure_batch(sweep: Any, store: Store, context: Any, indices: tuple[int, ...]) -> list[str]:
+def measure_batch(sweep: Any, store: Store, context: Any, indices: Sequence[int]) -> list[str]:
     """Measure and record (a part of) a batch; the status of each of its points."""
     began = time.perf_counter()
-    measured = sweep.measure_batch(context, indices)
+    try:
+        measured = sweep.measure_batch(context, indices)
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        # Too large for this machine, or for its accelerator.
+        measured = [({}, error)] * len(indices)
     seconds = (time.perf_counter() - began) / len(indices)
     states = []
     for index, (values, found) in zip(indices, measured, strict=True):
