@@ -36,18 +36,17 @@ for x, ax in zip(points.x[points.stable], axes.ravel(), strict=True):
     ssntk.plot.bifurcation_diagram(branch, ax, label="first input")
     ax.set_title(f"memory ({bits[0]:+.0f}, {bits[1]:+.0f}) dies at {death.parameter:+.6f}", fontsize="medium")
     probe = ssntk.Probe(jnp.linspace(0.0, 200.0, 21))
-    for distance in (1e-2, 1e-4, 1e-6):
-        sweep = ssntk.Sweep(
-            family,
-            towards="saddle-node",
-            span=(-0.05 * against, 0.05 * against),
-            distances=[distance],
-            probe=probe,
-            x0=branch.x[0],
-        )
-        _, measured = sweep.measure(sweep.side(branch), 0)
+    sweep = ssntk.Sweep(
+        family,
+        towards="saddle-node",
+        span=(-0.05 * against, 0.05 * against),
+        distances=[1e-2, 1e-4, 1e-6],
+        probe=probe,
+        x0=branch.x[0],
+    )
+    for values, measured in sweep.measure_batch(sweep.side(branch), (0, 1, 2)):
         print(
-            f"({bits[0]:+.0f}, {bits[1]:+.0f})  {distance:g} before its death: "
+            f"({bits[0]:+.0f}, {bits[1]:+.0f})  {values['distance']:g} before its death: "
             f"{measured.trajectory.participation_ratio:.3f} modes, "
             f"steady-state kernel {measured.steady_state.eigenvalues[0]:.3g}"
         )

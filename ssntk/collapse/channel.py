@@ -130,7 +130,9 @@ def bifurcation_channel(
         raise ValueError("probe.mask must be (T,) or (B, T): a channel is not split by coordinates")
     rows = rows_of(model, probe, wrt=wrt, weights="trapezoid", integrator=integrator)
     mode = critical_mode(model, x, u, near)
-    channel = channel_of(rows.replay.probe, step_of(model), np.asarray(rows.matrix()), mode, carried(rows.replay, mode))
+    fitted = rows.replay.probe
+    weights = seen_weights(fitted)
+    channel = channel_of(fitted.ts, weights, step_of(model), np.asarray(rows.matrix()), mode, carried(rows.replay, mode))
     if throw and channel.method == "none":
         raise NumericalError(channel.reason)
     return channel
@@ -148,15 +150,28 @@ class Carried(NamedTuple):
     shifts: Any
 
 
-def channel_of(
-    probe: Probe, dt: float | None, rows: np.ndarray, mode: Mode, carried: Carried, gram: np.ndarray | None = None
-) -> Channel:
-    """The channel of a mode in the kernel of the states, given the weighted rows (B T n, p) of a fitted probe.
+def seen_weights(probe: Probe) -> np.ndarray:
+    """The trapezoid weight of every save time of every input of a fitted probe, (B, T), zero where nothing is observed."""
+    ones = jnp.ones((probe.n_batch, probe.ts.shape[0], 1, 1), probe.ts.dtype)
+    return np.asarray(probe.observed(ones))[..., 0, 0] * np.asarray(time_weights(probe.ts, "trapezoid"))
 
-    `gram`: the smaller of `rows rows^T` and `rows^T rows`, where it is known.
+
+def channel_of(
+    ts: Any,
+    weights: np.ndarray,
+    dt: float | None,
+    rows: np.ndarray,
+    mode: Mode,
+    carried: Carried,
+    gram: np.ndarray | None = None,
+) -> Channel:
+    """The channel of a mode in the kernel of the states, given the weighted rows (B T n, p).
+
+    **Arguments:** `ts` (T,): the save times, and `weights` (B, T), as [`seen_weights`][] gives them. `gram`: the smaller of
+    `rows rows^T` and `rows^T rows`, where it is known.
     """
     right, left, value = mode.right, mode.left, complex(mode.value)
-    ts, n = np.asarray(probe.ts), len(right)
+    ts, n = np.asarray(ts), len(right)
     largest = float(max(rows.max(initial=0.0), -rows.min(initial=0.0)))
     if largest == 0:
         raise NumericalError("nothing answers to theta along these trajectories: their kernel is zero")
@@ -168,7 +183,7 @@ def channel_of(
     rows = np.asarray(rows, float).reshape(-1, n, rows.shape[-1])
     rows = rows if scale == 1 else rows / scale
     drives, shift = np.asarray(carried.drive), float(np.abs(np.asarray(carried.shifts)).max())
-    predicted = _predicted(probe, np.asarray(carried.coordinates))
+    predicted = _predicted(weights, np.asarray(carried.coordinates))
     predicted = {name: coordinate.astype(complex) / scale for name, coordinate in predicted.items()}
     drives = drives.astype(complex)
     if not (np.isfinite(largest) and all(np.isfinite(part).all() for part in (drives, *predicted.values()))):
@@ -249,11 +264,9 @@ def _method(off: dict[str, float], alignment: float) -> tuple[str, str]:
     )
 
 
-def _predicted(probe: Probe, coordinates: np.ndarray) -> dict[str, np.ndarray]:
+def _predicted(weights: np.ndarray, coordinates: np.ndarray) -> dict[str, np.ndarray]:
     """Weighted predictions of l^T J, (B T, p)."""
-    ones = jnp.ones((*coordinates.shape[:2], 1, 1), probe.ts.dtype)
-    seen = np.asarray(probe.observed(ones))[..., 0, 0] * np.asarray(time_weights(probe.ts, "trapezoid"))
-    weighted = coordinates * np.sqrt(seen)[..., None, None]
+    weighted = coordinates * np.sqrt(weights)[..., None, None]
     p = coordinates.shape[-1]
     return {name: weighted[:, :, i].reshape(-1, p) for i, name in enumerate(("fixed point", "averaged"))}
 

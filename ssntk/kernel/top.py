@@ -80,7 +80,8 @@ def top_of(gram: np.ndarray, k: int, size: int) -> Spectrum:
     dtype, scale = gram.dtype, float(np.trace(gram))
     if not 0 < scale < np.finfo(dtype).max ** 0.5:
         raise NumericalError("the kernel is zero to rounding, or beyond the range of numbers: it has no top eigenvalues")
-    if k < len(gram) // 4:
+    # Of small matrices LAPACK finds all as soon as Lanczos' iteration finds some, and outside of Python's lock.
+    if len(gram) >= 512 and k < len(gram) // 4:
         found = scipy.sparse.linalg.eigsh(
             gram / scale, k, which="LA", v0=np.ones(len(gram), dtype), return_eigenvectors=False
         )

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 from threadpoolctl import threadpool_limits
 
-from ssntk.collapse.channel import Carried, Channel, Mode, carried, channel_of, mode_of
+from ssntk.collapse.channel import Carried, Channel, Mode, carried, channel_of, mode_of, seen_weights
 from ssntk.collapse.drive import channel_participation_ratio, critical_drive
 from ssntk.dynamics.fixed_points import check_settled, polish
 from ssntk.dynamics.integrate import Integrator, Trajectory, check_solved, steps_of
@@ -105,6 +105,9 @@ class Asked(NamedTuple):
     blocks: dict[str, Positions]
     integrator: Integrator
     grid: Array | None
+    # Of every save time (T,), and of what is observed of every input (B, T).
+    trapezoid: Array
+    weights: Array
     modes: int | None
 
     @classmethod
@@ -132,7 +135,10 @@ class Asked(NamedTuple):
             rows = probe.n_batch * probe.ts.shape[0] * (model.n_output if of == "readout" else model.n_state)
             if as_count(modes, "modes") > rows:
                 raise ValueError(f"modes must be at most {rows}, the number of rows, got {modes}")
-        return cls(probe, at_rest, of, theta, of_states, parts, integrator, grid, modes)
+        seen = probe if probe.mask is None or probe.mask.ndim < 3 else eqx.tree_at(lambda p: p.mask, probe, None)
+        trapezoid, weights = time_weights(probe.ts, "trapezoid"), jnp.asarray(seen_weights(seen))
+        assert trapezoid is not None
+        return cls(probe, at_rest, of, theta, of_states, parts, integrator, grid, trapezoid, weights, modes)
 
     def bytes(self, model: AbstractStateSpaceModel) -> int:
         """What one point of this model's sizes takes: its Jacobian, the channel's prediction, and the recorded steps."""
@@ -164,15 +170,12 @@ def measure_together(
     point becomes does not depend on the others. One that fails is returned as its error.
     """
     assert len(models) <= room
-    filled = [*models, *[models[-1]] * (room - len(models))]
-    starts = jnp.asarray(np.stack([np.asarray(xs[min(i, len(xs) - 1)]) for i in range(room)]))
+    filled = [min(i, len(models) - 1) for i in range(room)]
+    starts = jnp.asarray(np.stack([np.asarray(xs[i]) for i in filled]))
     static = eqx.partition(models[0], eqx.is_array)[1]
-    arrays = jax.tree.map(
-        lambda *leaves: jnp.asarray(np.stack(leaves)), *(eqx.filter(model, eqx.is_array) for model in filled)
-    )
-    # On an accelerator points go side by side. On a CPU that gains nothing, and all would wait for the slowest.
-    lanes = None if jax.default_backend() == "cpu" else room
-    points = _record(arrays, static, starts, asked, lanes)
+    arrays = [eqx.filter(models[i], eqx.is_array) for i in filled]
+    arrays = jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *arrays)
+    points = _record(arrays, static, starts, asked)
     near = None if critical_frequency is None else complex(*edge(critical_frequency, step_of(models[0])))
     modes: list[Mode | None] = [None] * room
     for i, matrix in enumerate(np.asarray(points.jacobian)[: len(models)]):
@@ -183,10 +186,10 @@ def measure_together(
     answers = None
     if known is not None and (asked.probe.mask is None or asked.probe.mask.ndim < 3):
         stacked = jax.tree.map(lambda *parts: np.stack(parts), *(known if mode is None else mode for mode in modes))
-        answers = _carry(arrays, static, points.start, points.tracks[0], stacked, asked, lanes)
+        answers = _carry(arrays, static, points.start, points.tracks[0], stacked, asked)
     host = jax.tree.map(np.asarray, (points, answers))
 
-    def measured(i: int) -> Measurement | Exception:
+    def finished(i: int) -> Measurement | Exception:
         point, answer = jax.tree.map(lambda leaf: leaf[i], host)
         try:
             return _measured(asked, models[i], point, modes[i], answer)
@@ -195,7 +198,13 @@ def measure_together(
 
     # Sums over several threads depend on their number: each point has one.
     with threadpool_limits(1), concurrent.futures.ThreadPoolExecutor(_cores()) as threads:
-        return list(threads.map(measured, range(len(models))))
+        return list(threads.map(finished, range(len(models))))
+
+
+def _each(one: Callable[[Any], Any], points: Any) -> Any:
+    """`one` of every point of a batch: side by side on an accelerator, one after another on a CPU, where side by side gains
+    nothing and all would wait for the slowest."""
+    return jax.lax.map(one, points) if jax.default_backend() == "cpu" else jax.vmap(one)(points)
 
 
 def _cores() -> int:
@@ -240,7 +249,7 @@ def _observations(asked: Asked) -> tuple[str, ...]:
 
 
 @eqx.filter_jit
-def _record(arrays: Any, static: Any, starts: Array, asked: Asked, lanes: int | None) -> _Point:
+def _record(arrays: Any, static: Any, starts: Array, asked: Asked) -> _Point:
     """Solve every point's network from its fixed point, and differentiate where steps can be replayed."""
 
     def one(point: tuple[Any, Array]) -> _Point:
@@ -252,21 +261,19 @@ def _record(arrays: Any, static: Any, starts: Array, asked: Asked, lanes: int | 
         by_theta, jacobian = forcing(model, asked.of_states, rest, still)
         start = jnp.broadcast_to(rest, (asked.probe.n_batch, rest.size)) if asked.at_rest else asked.probe.x0
         replays = _replays(asked, model, start, [None for _ in _observations(asked)])
-        rows = tuple(_rows(replay) for replay in replays) if replays[0].replayable else None
+        rows = tuple(_rows(asked, replay) for replay in replays) if replays[0].replayable else None
         return _Point(x, move, velocity, jacobian, by_theta, start, tuple(replay.tracks for replay in replays), rows)
 
-    return jax.lax.map(one, (arrays, starts), batch_size=lanes)
+    return _each(one, (arrays, starts))
 
 
-def _rows(replay: Replay) -> Array:
+def _rows(asked: Asked, replay: Replay) -> Array:
     """The rows of J by trapezoid weights, (B T m, p)."""
-    weights = time_weights(replay.probe.ts, "trapezoid")
-    assert weights is not None
-    return Rows(replay, jnp.sqrt(weights).astype(replay.probe.ts.dtype), None).matrix()
+    return Rows(replay, jnp.sqrt(asked.trapezoid).astype(replay.probe.ts.dtype), None).matrix()
 
 
 @eqx.filter_jit
-def _carry(arrays: Any, static: Any, starts: Array, tracks: Any, modes: Mode, asked: Asked, lanes: int | None) -> Carried:
+def _carry(arrays: Any, static: Any, starts: Array, tracks: Any, modes: Mode, asked: Asked) -> Carried:
     """What the master law makes of every point's critical mode along its recorded steps."""
 
     def one(point: tuple[Any, Array, Any, Mode]) -> Carried:
@@ -274,7 +281,7 @@ def _carry(arrays: Any, static: Any, starts: Array, tracks: Any, modes: Mode, as
         probe = eqx.tree_at(lambda p: p.x0, asked.probe, point[1])
         return carried(Replay(model, asked.of_states, probe, asked.integrator, point[2], "state"), point[3])
 
-    return jax.lax.map(one, (arrays, starts, tracks, modes), batch_size=lanes)
+    return _each(one, (arrays, starts, tracks, modes))
 
 
 def _measured(asked: Asked, model: Any, point: _Point, mode: Mode | None, answer: Carried | None) -> Measurement:
@@ -284,12 +291,13 @@ def _measured(asked: Asked, model: Any, point: _Point, mode: Mode | None, answer
     replays = _replays(asked, model, jnp.asarray(point.start), point.tracks)
     for replay in replays:
         check_solved(replay.tracks.result, asked.integrator, saved_states(replay.tracks))
-    weighted = [np.asarray(_rows(replay)) for replay in replays] if point.rows is None else point.rows
+    weighted = [np.asarray(_rows(asked, replay)) for replay in replays] if point.rows is None else point.rows
     rows, probe, channel = weighted[-1], replays[0].probe, None
     gram = smaller_gram(rows)
     if answer is not None and mode is not None:
         with contextlib.suppress(NumericalError):
-            channel = channel_of(probe, dt, weighted[0], mode, answer, gram if len(weighted) == 1 else None)
+            known = gram if len(weighted) == 1 else None
+            channel = channel_of(probe.ts, np.asarray(asked.weights), dt, weighted[0], mode, answer, known)
     spectra, predicted = {}, {}
     if asked.blocks:
         drive = None
@@ -320,5 +328,5 @@ def _over_time(asked: Asked, rows: np.ndarray) -> np.ndarray:
     probe, shown = asked.probe, _shown(asked.probe.ts.shape[0])
     split = rows.reshape(probe.n_batch, probe.ts.shape[0], -1, rows.shape[-1])[:, shown]
     kernel = sum(flat @ flat.T for flat in split.reshape(probe.n_batch, shown.size, -1))
-    weights = np.sqrt(np.asarray(time_weights(probe.ts, "trapezoid")))[shown]
+    weights = np.sqrt(np.asarray(asked.trapezoid))[shown]
     return kernel / np.outer(weights, weights)

@@ -78,7 +78,7 @@ def test_closed_loops_are_found_and_end_where_they_began(n_slices):
     np.testing.assert_allclose(line.x, 3.0, rtol=1e-12)
 
 
-@pytest.mark.parametrize("seeds", [range(2), pytest.param(range(2, 10), marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seeds", [range(1), pytest.param(range(1, 10), marks=pytest.mark.slow)])
 def test_networks_against_brute_force_on_a_grid(seeds):
     # Seeds that nobody picked. Fixed points from other starts at parameters between the slices: none may lie off the
     # branches, and the number of branches through each parameter is theirs.

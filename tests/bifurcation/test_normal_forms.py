@@ -275,7 +275,7 @@ def test_two_folds_near_a_cusp_are_both_found():
     np.testing.assert_allclose([event.x[0] - a for event in branch.bifurcations], [-np.sqrt(e), np.sqrt(e)], rtol=1e-6)
 
 
-@pytest.mark.parametrize("s", [3e-3, 1e-3, 1e-4, 1e-6])
+@pytest.mark.parametrize("s", [*(pytest.param(s, marks=pytest.mark.slow) for s in (3e-3, 1e-3, 1e-4)), 1e-6])
 def test_two_pairs_that_cross_against_each_other_are_both_found(s):
     # One rotor loses its stability at s, another gains it at 0: two pairs change sides, and the count does not.
     def field(t, x, u, params):

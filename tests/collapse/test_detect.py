@@ -197,6 +197,7 @@ def hopf_sweep(seed, distances):
     return critical * (1 - distances), np.array(spectra), critical, ts, kernels
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the last")
 def test_hopf_points_by_how_their_kernels_oscillate():
     distances, random = np.geomspace(0.3, 0.06, 10), np.random.default_rng(0)

@@ -122,7 +122,7 @@ def test_the_nearest_hopf_point_by_its_closed_form():
 
 
 # On 1 another fold comes first, and the stable side lies beyond.
-@pytest.mark.parametrize("seed", [0, 1, 2, 4])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2, 4))])
 def test_the_slope_law_holds_when_all_parameters_move(seed):
     path = network_path(seed, "saddle-node")
     # Folds at the edge of bistability lie 1e-5 and more apart: the law holds much closer than that.
@@ -143,7 +143,7 @@ def test_the_slope_law_holds_when_all_parameters_move(seed):
     assert abs(measured_exponent(sweep.distances, np.array(tops), next_order=0.5) + 1) < 0.01
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
 def test_the_growth_rate_of_a_hopf_point_is_in_proportion_to_the_distance(seed):
     sweep = network_sweep(seed, "hopf", [1e-4, 1e-6])
     frequency = network_path(seed, "hopf").frequency

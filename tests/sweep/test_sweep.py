@@ -58,6 +58,7 @@ def test_slope_law_on_ten_seeds_that_nobody_picked():
     np.testing.assert_allclose(slopes, -1.0, atol=0.05)
 
 
+@pytest.mark.slow
 def test_the_shown_network(tmp_path):
     sweep = ssntk.Sweep.from_toml(ROOT / "sweeps" / "saddle_node.toml")
     branch = sweep.follow()
