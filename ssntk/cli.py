@@ -70,7 +70,7 @@ def sweep(
             print(f"{folder}: 0 of {plan.size} done, nothing was run yet")
         return
     if dry_run:
-        _print_estimate(file, plan, store, workers or 1)
+        _print_estimate(file, plan, store, workers or 1, chosen)
         return
     try:
         with _executor(workers, scheduler) as executor:
@@ -138,6 +138,7 @@ def export(
     out: Annotated[pathlib.Path, cyclopts.Parameter(help="The netCDF file, .nc.")],
 ) -> None:
     """Write a sweep's results as netCDF 4, for other programs. A complex variable becomes two, _real and _imag."""
+    _check_folder(out)
     if out.suffix != ".nc":
         raise UsageError(f"{out}: a netCDF file must end in .nc")
     _opened(folder).to_netcdf(out)
@@ -253,7 +254,14 @@ def report(
     """Write one self-contained HTML page of a sweep's results: to look through, to print, to send."""
     from ssntk.report.page import write_page
 
-    print(write_page(_opened(folder), folder / "report.html" if out is None else out))
+    page = folder / "report.html" if out is None else out
+    _check_folder(page)
+    print(write_page(_opened(folder), page))
+
+
+def _check_folder(file: pathlib.Path) -> None:
+    if not file.parent.is_dir():
+        raise UsageError(f"{file.parent} is not a folder")
 
 
 def _opened(folder: pathlib.Path) -> Any:
@@ -281,7 +289,7 @@ def _draw(store: Any, out: pathlib.Path | None = None) -> pathlib.Path:
     return file
 
 
-def _print_estimate(file: pathlib.Path, plan: Any, store: Any, workers: int) -> None:
+def _print_estimate(file: pathlib.Path, plan: Any, store: Any, workers: int, part: tuple[int, int] | None) -> None:
     """What is done, and what the rest will take: one batch is measured, and not recorded."""
     import time
 
@@ -296,19 +304,24 @@ def _print_estimate(file: pathlib.Path, plan: Any, store: Any, workers: int) -> 
     print(
         f"plan {plan.hash()}, in batches of up to {max(map(len, plan.batches))}; {store.path}: {done} done, {failed} failed"
     )
-    left = plan.size - done - failed
+    from ssntk.sweep.run import batches_of
+
+    chosen = {index for batch in batches_of(plan, part) for index in batch}
+    left = len(chosen & set(states.missing)) if states else len(chosen)
     if left == 0:
         return
     context = plan.side(plan.follow()) if header["kind"] == "towards" else None
-    took: list[float] = []
+    # Of every shape one batch, twice: the second time everything is compiled. Shapes are taken to have as many points each.
+    took = [0.0, 0.0]
     reasons: list[str] = []
-    # The second time everything is compiled.
-    for _ in range(2):
-        began = time.perf_counter()
-        measured = plan.measure_batch(context, plan.batches[-1])
-        took.append(time.perf_counter() - began)
-        reasons = [str(found) for _, found in measured if isinstance(found, Exception)]
-    each = took[1] / len(plan.batches[-1])
+    tried = sum(map(len, plan.samples))
+    for batch in plan.samples:
+        for again in range(2):
+            began = time.perf_counter()
+            found = [one for _, one in plan.measure_batch(context, batch)]
+            took[again] += time.perf_counter() - began
+            reasons += [str(one) for one in found if again and isinstance(one, Exception)]
+    each = took[1] / tried
     total = took[0] - took[1] + left * each / workers
     import resource
 
@@ -320,7 +333,7 @@ def _print_estimate(file: pathlib.Path, plan: Any, store: Any, workers: int) -> 
         + (" each" if workers > 1 else "")
     )
     if reasons:
-        print(f"Of the {len(plan.batches[-1])} points that were tried {len(reasons)} failed: {reasons[0]}")
+        print(f"Of the {tried} points that were tried {len(reasons)} failed: {reasons[0]}")
 
 
 def _print_status(store: Any) -> None:
@@ -350,8 +363,11 @@ def _print_summary(store: Any) -> None:
         print(f"Set aside, no record of this plan: {name}")
     if state.missing:
         print(f"{len(state.missing)} of {state.total} points are still missing")
+    if not state.done and state.failed:
+        raise RuntimeError(f"every point failed: {next(iter(state.failed.values()))}")
     if not state.done:
-        raise RuntimeError(f"every point failed: {next(iter(state.failed.values()), 'none was measured')}")
+        print("Nothing to measure here: this part holds no batch of points")
+        return
     try:
         print(f"Figure   {_draw(store)}")
     except StoreError as error:

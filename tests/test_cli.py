@@ -109,6 +109,19 @@ def test_status_dry_run_schema_and_plot(finished, tmp_path):
     assert "<svg" in figure.read_text()
 
 
+def test_export_report_and_merge(finished, tmp_path):
+    folder, _ = finished
+    results = folder / "results" / "small"
+    ssntk("export", results, "--out", tmp_path / "small.nc", check=0)
+    assert (tmp_path / "small.nc").read_bytes().startswith(b"\x89HDF")
+    ssntk("report", results, "--out", tmp_path / "small.html", check=0)
+    assert "<html" in (tmp_path / "small.html").read_text()
+    merged = ssntk("merge", results, results, "--out", tmp_path / "merged", check=0)
+    assert "24 of 24 done" in merged.stdout
+    for file in (results / "points").glob("*.npz"):
+        assert (tmp_path / "merged" / "points" / file.name).read_bytes() == file.read_bytes()
+
+
 def test_usage_errors_exit_2(finished, tmp_path):
     folder, _ = finished
     tmp_path.joinpath("bad.toml").write_text(SWEEP.replace("gain", "gian"))
@@ -117,6 +130,11 @@ def test_usage_errors_exit_2(finished, tmp_path):
         (("sweep", tmp_path / "bad.toml"), "did you mean model.gain"),
         (("sweep",), "name a sweep file"),
         (("sweep", "--nonsense"), "nonsense"),
+        (("sweep", folder / "small.toml", "--workers", 0), "--workers must be at least 1"),
+        (("sweep", folder / "small.toml", "--workers", 2, "--scheduler", "tcp://here:1"), "exclude each other"),
+        (("sweep", folder / "small.toml", "--part", "3/2"), "--part must be i/k"),
+        (("export", folder / "results" / "small", "--out", tmp_path / "small.csv"), "must end in .nc"),
+        (("merge", tmp_path / "nowhere", "--out", tmp_path / "all"), "not a folder"),
         (("plot", tmp_path / "nowhere"), "not a folder"),
         (("plot", folder / "results" / "small", "--out", tmp_path / "figure.jpg"), "must end in"),
     ]:

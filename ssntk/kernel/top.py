@@ -78,8 +78,10 @@ def top_of(gram: np.ndarray, k: int, size: int) -> Spectrum:
     **Arguments:** `gram`: the smaller of K and J^T J. `size`: the larger of rows and p, on which rounding depends.
     """
     dtype, scale = gram.dtype, float(np.trace(gram))
-    if not 0 < scale < np.finfo(dtype).max ** 0.5:
-        raise NumericalError("the kernel is zero to rounding, or beyond the range of numbers: it has no top eigenvalues")
+    if not scale < np.finfo(dtype).max ** 0.5:
+        raise NumericalError(f"the kernel's trace, {scale:.3g}, is beyond the range of {dtype}")
+    # Of the zero kernel every eigenvalue is zero.
+    scale = scale or 1.0
     # Of small matrices LAPACK finds all as soon as Lanczos' iteration finds some, and outside of Python's lock.
     if len(gram) >= 512 and k < len(gram) // 4:
         found = scipy.sparse.linalg.eigsh(
@@ -90,7 +92,7 @@ def top_of(gram: np.ndarray, k: int, size: int) -> Spectrum:
         found = np.maximum(np.linalg.eigvalsh(gram / scale)[::-1], 0.0)[:k]
     values = np.zeros(k, dtype)
     values[: found.size] = found * scale
-    rest = Rest(*(jnp.asarray(value, dtype) for value in (scale, np.square(gram).sum(), 0.0, 0.0)))
+    rest = Rest(*(jnp.asarray(value, dtype) for value in (np.trace(gram), np.square(gram).sum(), 0.0, 0.0)))
     return Spectrum(jnp.asarray(values), float(size * np.finfo(dtype).eps), None, 0, rest)
 
 

@@ -30,7 +30,10 @@ def as_dataset(store: Store) -> Any:
             about.pop("units")
         folded = values.reshape(*shape, *values.shape[1:])
         if name in _PER_MODE:
-            variables[name] = ((*over, "mode"), folded[..., :modes], about)
+            # Of fewer than n eigenvalues the rest is not known.
+            first = np.full((*shape, modes), np.nan, values.dtype)
+            first[..., : values.shape[1]] = folded[..., :modes]
+            variables[name] = ((*over, "mode"), first, about)
             if name == "ntk_eigenvalues" and values.shape[1] > modes:
                 variables[f"{name}_all"] = ((*over, "row"), folded, about)
         else:

@@ -21,6 +21,10 @@ from ssntk.models.euler_map import step_of, with_input
 from ssntk.models.theta import check_blocks
 from ssntk.sweep.identity import digest, traced
 from ssntk.sweep.measure import Asked, Measurement, measure_together, times_shown
+from ssntk.sweep.record import VARIABLES
+
+# The names that a store's dataset has besides the axes.
+RESERVED = {*VARIABLES, "mode", "row", "block", "time", "time_2", "point", "ntk_eigenvalues_all"}
 
 
 class _Group(eqx.Module):
@@ -71,7 +75,13 @@ class Grid:
             raise ValueError("probe.us must have a frequency: a grid has no bifurcation to take it from")
         object.__setattr__(self, "blocks", check_blocks(self.blocks) or None)
         object.__setattr__(self, "axes", _axes(self.axes))
-        assert self.groups
+        # Equal plans must be equal however they were written.
+        for name in ("x0", "u"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, None if value is None else np.asarray(as_array(value, name, ("n",))))
+        steps = {step_of(group.model) for group in self.groups}
+        if len(steps) > 1:
+            raise ValueError(f"make must return flows, or maps of one step, got steps of {steps}: sweep them apart")
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -91,7 +101,7 @@ class Grid:
     @functools.cached_property
     def groups(self) -> tuple[_Group, ...]:
         """The points by the shapes of their models."""
-        fixed = [name for name in self.axes if not self._traces((name,))]
+        fixed = [name for name in self.axes if not self._moves(name)]
         if not self._traces(tuple(name for name in self.axes if name not in fixed)):
             fixed = list(self.axes)
         numbers = np.arange(self.size).reshape(self.shape)
@@ -122,6 +132,12 @@ class Grid:
         cut = ((group.indices, at, group.room) for group in self.groups for at in range(0, len(group.indices), group.room))
         return tuple(indices[at : at + room] for indices, at, room in cut)
 
+    @property
+    def samples(self) -> tuple[tuple[int, ...], ...]:
+        """For each shape of models a batch that stands for all of that shape, for an estimate of how long they take."""
+        by_shape = {_signature(group.model): group.indices[: group.room] for group in self.groups}
+        return tuple(by_shape.values())
+
     def header(self) -> dict[str, Any]:
         """What a store says of the plan, as JSON has it."""
         names = sorted({type(group.model).__name__ for group in self.groups})
@@ -143,17 +159,10 @@ class Grid:
         probe = self.probe
         parts: list[Any] = ["grid", *self.axes, *self.axes.values(), self.of, self.modes, self.x0, self.u]
         parts += [probe.ts, probe.x0, probe.mask]
-        parts += traced(probe.us, jax.ShapeDtypeStruct((), probe.ts.dtype)) if callable(probe.us) else [probe.us]
         for group in self.groups:
-            arrays, static = eqx.partition(group.model, eqx.is_array)
-            dtype, model = dtype_of(group.model), group.model
-            sizes = [jax.ShapeDtypeStruct(shape, dtype) for shape in ((), (model.n_state,), (model.n_input,))]
-
-            def field(arrays: PyTree, t: Any, x: Any, u: Any, static: PyTree = static) -> Any:
-                model = eqx.combine(arrays, static)
-                return model.vector_field(t, x, u), model.readout(x)
-
-            parts += [*traced(field, arrays, *sizes), group.indices, step_of(model), repr(group.asked.integrator)]
+            us = group.asked.probe.us
+            parts += traced(us, jax.ShapeDtypeStruct((), probe.ts.dtype)) if callable(us) else [us]
+            parts += [*_computed(group.model), group.indices, step_of(group.model), repr(group.asked.integrator)]
             parts += [group.asked.theta, group.asked.of_states, sorted(group.asked.blocks.items())]
             if set(group.fixed) == set(self.axes):
                 for index in group.indices:
@@ -166,13 +175,16 @@ class Grid:
         """For each of the points of (a part of) a batch its axes' values, and what was measured or why not."""
         group = next(group for group in self.groups if indices[0] in group.indices)
         places = [self.values(index) for index in indices]
+        static = eqx.partition(group.model, eqx.is_array)[1]
         if set(group.fixed) == set(self.axes):
-            models = [self._model(values) for values in places]
+            # In the group's own frame: a function that was made anew would be compiled anew.
+            frame = jax.tree.structure(eqx.filter(group.model, eqx.is_array))
+            leaves = [jax.tree.leaves(eqx.filter(self._model(values), eqx.is_array)) for values in places]
+            models = [eqx.combine(jax.tree.unflatten(frame, own), static) for own in leaves]
         else:
             filled = [places[min(i, len(places) - 1)] for i in range(group.room)]
             moving = {name: np.array([values[name] for values in filled]) for name in self.axes if name not in group.fixed}
             arrays = jax.tree.map(np.asarray, self._compiled(tuple(sorted(group.fixed.items())))(moving))
-            static = eqx.partition(group.model, eqx.is_array)[1]
             models = [
                 eqx.combine(jax.tree.map(lambda leaf, i=i: jnp.asarray(leaf[i]), arrays), static) for i in range(len(places))
             ]
@@ -227,8 +239,23 @@ class Grid:
             if name not in fixed
         }
 
+    def _moves(self, name: str) -> bool:
+        """Whether models can be made by tracing in this axis; `ValueError` where one of its values gives no model.
+
+        Tracing passes by what constructors check of numbers, and what a model keeps apart from its arrays: so all models
+        along the axis are made, and must compute the same but for their arrays' values.
+        """
+        seen = set()
+        for value in self.axes[name]:
+            at = self.values(0) | {name: value.item()}
+            try:
+                seen.add(_signature(self._model(at)))
+            except ValueError as error:
+                raise ValueError(f"axes[{name!r}] holds {value}, of which no model can be made: {error}") from error
+        return len(seen) == 1 and self._traces((name,))
+
     def _traces(self, names: tuple[str, ...]) -> bool:
-        """Whether models can be made by tracing in these axes, and are the same but for their arrays' values."""
+        """Whether models can be made by tracing in these axes, and are then what they are otherwise."""
         if any(self.axes[name].dtype.kind not in "if" for name in names):
             return False
         fixed = {name: value for name, value in self.values(0).items() if name not in names}
@@ -238,13 +265,12 @@ class Grid:
             made.append(eqx.partition(self._model(fixed | values), eqx.is_array))
             return made[-1][0]
 
-        expected = _signature(self._model(self.values(0)))
         try:
-            jax.eval_shape(build, self._abstract(fixed))
+            arrays = jax.eval_shape(build, self._abstract(fixed))
+            return _signature(eqx.combine(arrays, made[-1][1])) == _signature(self._model(self.values(0)))
         # Whatever a function raises that cannot work with tracers.
         except Exception:
             return False
-        return expected == _signature(eqx.combine(*made[-1]))
 
 
 def _axes(axes: Any) -> dict[str, np.ndarray]:
@@ -254,6 +280,8 @@ def _axes(axes: Any) -> dict[str, np.ndarray]:
     for name, values in axes.items():
         if not isinstance(name, str) or not name.isidentifier():
             raise ValueError(f"axes must be named as arguments are, got {name!r}")
+        if name in RESERVED:
+            raise ValueError(f"axes must not be named {name!r}, which records hold: rename that argument of make")
         array = np.asarray(list(values) if isinstance(values, range) else values)
         if array.dtype.kind == "f":
             array = array.astype(float)
@@ -269,9 +297,22 @@ def _axes(axes: Any) -> dict[str, np.ndarray]:
     return out
 
 
-def _signature(model: Any) -> Any:
-    """What two models share that are the same but for their arrays' values."""
+def _computed(model: Any) -> list[Any]:
+    """What the field and the readout of a model compute, whatever its arrays' values are."""
     arrays, static = eqx.partition(model, eqx.is_array)
-    leaves, treedef = jax.tree.flatten(arrays)
+    dtype = dtype_of(model)
+    sizes = [jax.ShapeDtypeStruct(shape, dtype) for shape in ((), (model.n_state,), (model.n_input,))]
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), arrays)
+
+    def field(arrays: PyTree, t: Any, x: Any, u: Any) -> Any:
+        model = eqx.combine(arrays, static)
+        return model.vector_field(t, x, u), model.readout(x)
+
+    return traced(field, shapes, *sizes)
+
+
+def _signature(model: Any) -> tuple[Any, ...]:
+    """What two models share that compute the same but for their arrays' values."""
+    leaves = jax.tree.leaves(eqx.filter(model, lambda leaf: eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct)))
     shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
-    return shapes, treedef, tuple(repr(leaf) for leaf in jax.tree.leaves(static))
+    return shapes, step_of(model), model.n_state, model.n_input, model.n_output, digest(_computed(model))

@@ -233,9 +233,12 @@ class _Point(NamedTuple):
 
 def _replays(asked: Asked, model: Any, start: Any, tracks: Sequence[Trajectory | None]) -> list[Replay]:
     """The recorded solves, of the states and of what else is observed; where there are no tracks yet they are solved."""
-    probe = eqx.tree_at(lambda p: p.x0, asked.probe, start)
+    seen = eqx.tree_at(lambda p: p.x0, asked.probe, start)
     out = []
     for observed, track in zip(_observations(asked), tracks, strict=True):
+        # A mask that tells readouts apart says nothing of the states.
+        apart = observed != asked.of and seen.mask is not None and seen.mask.ndim == 3
+        probe = eqx.tree_at(lambda p: p.mask, seen, None) if apart else seen
         at = asked.of_states if observed == "state" else asked.theta
         if track is None:
             out.append(recorded(model, at, probe, asked.integrator, asked.grid, observed))
@@ -306,21 +309,26 @@ def _measured(asked: Asked, model: Any, point: _Point, mode: Mode | None, answer
             drive = critical_drive(model, asked.theta, unfit, jnp.asarray(point.x), complex(mode.value))
         for name, block in asked.blocks.items():
             chosen = columns(model, asked.theta, block)
-            spectra[name] = Spectrum.from_jacobian(rows[:, chosen], eigenvectors=False)
+            spectra[name] = _spectrum(rows[:, chosen], smaller_gram(rows[:, chosen]), asked.modes)
             predicted[name] = np.nan if drive is None else channel_participation_ratio(drive[:, chosen])
-    k = asked.modes
-    trajectory = Spectrum.from_jacobian(rows, eigenvectors=False) if k is None else top_of(gram, k, max(rows.shape))
     return Measurement(
         point.x,
         float(np.abs(point.velocity).max()),
         reported(exponents(point.jacobian, dt), dt),
-        trajectory,
+        _spectrum(rows, gram, asked.modes),
         Spectrum.from_jacobian(response_of(point.jacobian, point.by_theta), eigenvectors=False),
         _over_time(asked, rows),
         spectra,
         predicted,
         channel,
     )
+
+
+def _spectrum(rows: np.ndarray, gram: np.ndarray, modes: int | None) -> Spectrum:
+    """All eigenvalues, from the singular values of the rows, or only so many, from their Gram matrix."""
+    if modes is None:
+        return Spectrum.from_jacobian(rows, eigenvectors=False)
+    return top_of(gram, modes, max(rows.shape))
 
 
 def _over_time(asked: Asked, rows: np.ndarray) -> np.ndarray:

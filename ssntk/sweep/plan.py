@@ -203,6 +203,11 @@ class Sweep:
         """The points that are measured together. They are cut by the plan, not by what is left to do."""
         return tuple(tuple(range(at, min(at + self.room, self.size))) for at in range(0, self.size, self.room))
 
+    @property
+    def samples(self) -> tuple[tuple[int, ...], ...]:
+        """A batch that stands for all, for an estimate of how long they take."""
+        return self.batches[:1]
+
     def header(self) -> dict[str, Any]:
         """What a store says of the plan, as JSON has it."""
         model = self.family.model

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import hashlib
+import multiprocessing
 import pickle
 import time
 from collections.abc import Iterator, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 import cloudpickle
 import jax
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from ssntk.errors import as_count
 from ssntk.sweep.grid import Grid
@@ -17,6 +19,7 @@ from ssntk.sweep.plan import Sweep
 from ssntk.sweep.progress import reporting
 from ssntk.sweep.record import record_of
 from ssntk.sweep.store import DONE, Store
+from ssntk.sweep.workers import one_thread
 
 # Batches that wait in an executor at a time: enough for any cluster, without a plan of a million points in memory.
 WAITING = 1024
@@ -57,7 +60,13 @@ def run(
         raise ValueError(f"store must be an ssntk.Store, got {type(store).__name__}")
     if executor is not None and not hasattr(executor, "submit"):
         raise ValueError(f"executor must have a method submit, got {type(executor).__name__}")
-    batches = _part(sweep.batches, part)
+    batches = batches_of(sweep, part)
+    # Sums over several threads depend on their number, and records must not.
+    with threadpool_limits(1):
+        return _run(sweep, store, executor, progress, batches, retry_failed)
+
+
+def _run(sweep: Any, store: Store, executor: Any, progress: bool, batches: Any, retry_failed: bool) -> Store:
     identity = sweep.hash()
     held = store.check(identity)
     context, followed = None, None
@@ -87,16 +96,17 @@ def run(
     return store
 
 
-def _part(batches: Sequence[tuple[int, ...]], part: Any) -> Sequence[tuple[int, ...]]:
+def batches_of(sweep: Any, part: Any) -> Sequence[tuple[int, ...]]:
+    """The batches of a part, (i, k), of a plan; of all of it where that is `None`."""
     if part is None:
-        return batches
+        return sweep.batches
     if not isinstance(part, tuple) or len(part) != 2:
         raise ValueError(f"part must be (i, k), got {part!r}")
     k = as_count(part[1], "part[1]")
     i = as_count(part[0], "part[0]")
     if i > k:
         raise ValueError(f"part must be (i, k) with i from 1 to k, got ({i}, {k})")
-    return batches[i - 1 :: k]
+    return sweep.batches[i - 1 :: k]
 
 
 def _serial(sweep: Any, store: Store, context: Any, todo: Sequence[tuple[int, ...]]) -> Iterator[list[str]]:
@@ -147,11 +157,15 @@ _plans: dict[str, Any] = {}
 
 def _task(plan: bytes, key: str, double: bool, indices: Sequence[int]) -> list[str]:
     """Measure and record a batch in another process."""
-    jax.config.update("jax_enable_x64", double)
-    if key not in _plans:
+    known = _plans.get(key)
+    if known is None:
+        # A process that was started to work, by Dask say, and not a thread of the one that asks.
+        if not _plans and multiprocessing.parent_process() is not None:
+            one_thread()
         _plans.clear()
-        _plans[key] = pickle.loads(plan)
-    sweep, context, path = _plans[key]
+        jax.config.update("jax_enable_x64", double)
+        known = _plans[key] = pickle.loads(plan)
+    sweep, context, path = known
     return measure_batch(sweep, Store(path), context, indices)
 
 
@@ -159,7 +173,8 @@ def measure_batch(sweep: Any, store: Store, context: Any, indices: Sequence[int]
     """Measure and record (a part of) a batch; the status of each of its points."""
     began = time.perf_counter()
     try:
-        measured = sweep.measure_batch(context, indices)
+        with threadpool_limits(1):
+            measured = sweep.measure_batch(context, indices)
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
         # Too large for this machine, or for its accelerator.
         measured = [({}, error)] * len(indices)

@@ -7,6 +7,7 @@ points/00007.npz  one measured or failed point
 
 import contextlib
 import dataclasses
+import functools
 import importlib.metadata
 import io
 import json
@@ -14,8 +15,6 @@ import math
 import os
 import pathlib
 import tempfile
-import zipfile
-import zlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -29,6 +28,8 @@ from ssntk.sweep.record import VARIABLES
 # 1: sweeps towards a bifurcation only, without what the kernel is over time and the channel's directions.
 FORMAT, READABLE = 2, (1, 2)
 DONE = "done"
+# What the numbers of a record depend on.
+PACKAGES = ("ssntk", "jax", "jaxlib", "diffrax", "equinox", "numpy", "scipy")
 
 
 class StoreError(RuntimeError):
@@ -147,8 +148,7 @@ class Store:
             raise StoreError(f"{self.path} cannot be written to: {error}") from error
         if self.check(plan_hash):
             return
-        versions = {name: importlib.metadata.version(name) for name in ("ssntk", "jax", "diffrax", "equinox", "numpy")}
-        plan = {"format": FORMAT, "hash": plan_hash, **header, "versions": versions}
+        plan = {"format": FORMAT, "hash": plan_hash, **header, "versions": _versions()}
         _write(self._plan_file, json.dumps(plan, indent=1).encode())
 
     def write_branch(self, branch: Branch, number: int) -> None:
@@ -192,7 +192,7 @@ class Store:
             return
         if held is None and self._point_file(index).exists():
             _set_aside(self._point_file(index))
-        named = {"format": np.asarray(FORMAT), "plan": np.asarray(self.plan()["hash"]), "index": np.asarray(index)}
+        named = {"format": FORMAT, "plan": self.plan()["hash"], "index": index, "versions": json.dumps(_versions())}
         _write_npz(self._point_file(index), named | record)
 
     def point(self, index: int) -> dict[str, np.ndarray] | None:
@@ -320,26 +320,27 @@ class Store:
     def _read(self, file: pathlib.Path, plan_hash: str | None = None) -> dict[str, np.ndarray] | None:
         """The arrays in a file of this plan; `None` where there is none, or where it is torn or foreign."""
         try:
-            # Opened here: numpy leaves a file open where it finds it torn.
-            with file.open("rb") as handle, np.load(handle, allow_pickle=False) as archive:
-                held = {name: archive[name] for name in archive.files}
+            data = file.read_bytes()
         except FileNotFoundError:
-            return None
-        except (
-            zipfile.BadZipFile,
-            zlib.error,
-            ValueError,
-            EOFError,
-            KeyError,
-            AttributeError,
-            NotImplementedError,
-            SyntaxError,
-        ):
             return None
         except OSError as error:
             # No word about what the file holds: it must not count as missing, and be measured again over it.
             raise StoreError(f"{file} cannot be read: {error}") from error
+        try:
+            with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+                held = {name: archive[name] for name in archive.files}
+        # Whatever zip files and arrays raise of bytes that are none: the file is torn, or no record.
+        except Exception:
+            return None
         return held if str(held.get("plan")) == (self.plan()["hash"] if plan_hash is None else plan_hash) else None
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    """Of what a measurement depends on."""
+    return {
+        name: importlib.metadata.version(name) for name in ("ssntk", "jax", "jaxlib", "diffrax", "equinox", "numpy", "scipy")
+    }
 
 
 def _event(held: dict[str, np.ndarray], prefix: str) -> Bifurcation:

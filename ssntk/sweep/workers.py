@@ -12,10 +12,9 @@ from typing import Any
 
 from ssntk.errors import as_count
 
-# Each process has one thread: more get in each other's way, and sums over several threads depend on their number.
-ONE_THREAD = {
-    **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"),
-    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
+# Each process has one thread: more get in each other's way.
+ONE_THREAD: dict[str, str] = {
+    f"{library}_THREADS": "1" for library in ("OMP_NUM", "OPENBLAS_NUM", "MKL_NUM", "VECLIB_MAXIMUM")
 }
 # How often a task whose process died is given to another one.
 TRIES = 2
@@ -76,7 +75,7 @@ class Workers(concurrent.futures.Executor):
         pool = getattr(self._own, "pool", None)
         if pool is None:
             spawn = multiprocessing.get_context("spawn")
-            pool = concurrent.futures.ProcessPoolExecutor(1, spawn, _outlive_nobody, (os.getpid(),))
+            pool = concurrent.futures.ProcessPoolExecutor(1, spawn, _begin, (os.getpid(),))
             # A process has the environment of the moment in which it starts.
             with _environment, environment(ONE_THREAD):
                 pool.submit(os.getpid)
@@ -100,8 +99,8 @@ def environment(values: dict[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _outlive_nobody(parent: int) -> None:
-    """End this process when the one that started it has died, without waiting for more work from it."""
+def _begin(parent: int) -> None:
+    """Have one thread, and end when the process that started this one has died, without waiting for more work from it."""
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -109,3 +108,21 @@ def _outlive_nobody(parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+    one_thread()
+
+
+def one_thread() -> None:
+    """Give the compiled code of this process one thread, as long as JAX has not started.
+
+    By the cores that it sees: with XLA's own flag for this, products of matrices are summed in another order, and records
+    would depend on who measured them.
+    """
+    os.environ.update(ONE_THREAD)
+    if not hasattr(os, "sched_setaffinity"):
+        return
+    import jax
+
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {sorted(cores)[os.getpid() % len(cores)]})
+    jax.devices()
+    os.sched_setaffinity(0, cores)

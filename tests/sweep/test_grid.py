@@ -223,3 +223,87 @@ def test_the_phase_diagram_shows_medians_and_the_border_of_stability(store):
     with pytest.raises(ValueError, match="y must be one of"):
         ssntk.plot.phase_diagram(store, y="sed")
     plt.close("all")
+
+
+class Bent:
+    """An activation whose name does not tell its slope."""
+
+    def __init__(self, slope):
+        self.slope = slope
+
+    def __call__(self, x):
+        return jnp.tanh(self.slope * x)
+
+    def __repr__(self):
+        return "Bent()"
+
+
+def test_what_a_model_keeps_apart_from_its_arrays_is_not_taken_from_another_point():
+    def make(slope):
+        return ssntk.CTRNN(3, 1, 1, activation=Bent(slope), key=jr.key(0))
+
+    grid = ssntk.Grid(make, {"slope": [0.3, 0.6]}, probe=ssntk.Probe([0.0, 1.0]), modes=1)
+    weight = np.asarray(make(1.0).weight)
+    for batch in grid.batches:
+        for values, found in grid.measure_batch(None, batch):
+            expected = np.linalg.eigvals(values["axis_slope"] * weight - np.eye(3))
+            np.testing.assert_allclose(np.sort_complex(found.jacobian_eigenvalues), np.sort_complex(expected), atol=1e-12)
+    other = ssntk.Grid(lambda slope: make(slope + 0.1), {"slope": [0.3, 0.6]}, probe=ssntk.Probe([0.0, 1.0]), modes=1)
+    assert other.hash() != grid.hash()
+
+
+def test_values_that_a_constructor_refuses_are_refused_by_name():
+    def slow(tau):
+        return ssntk.CTRNN(3, 1, 1, tau=tau, key=jr.key(0))
+
+    def euler(dt):
+        return ssntk.EulerMap(network(1.0, 0), dt)
+
+    for make, axes, match in [
+        (slow, {"tau": [1.0, -1.0]}, r"axes\['tau'\] holds -1.0, of which no model can be made: tau must be positive"),
+        (euler, {"dt": [0.5, 1.0]}, "maps of one step"),
+        (network, {"gain": [1.0], "mode": [0]}, "must not be named 'mode'"),
+    ]:
+        with pytest.raises(ValueError, match=match):
+            ssntk.Grid(make, axes, probe=ssntk.Probe([0.0, 1.0]))
+
+
+def test_functions_that_are_made_anew_share_one_compilation(compilations):
+    # Every point has a lambda of its own, which computes what the others do.
+    def make(a):
+        return ssntk.VectorField(lambda t, x, u, p: p["a"] * x - x**3, {"a": jnp.asarray(a)}, 1)
+
+    grid = ssntk.Grid(make, {"a": np.linspace(-2.0, -1.0, 12)}, probe=ssntk.Probe([0.0, 1.0]), modes=1)
+    assert len(grid.groups) == 1
+    grid.measure_batch(None, grid.batches[0])
+    compilations.clear()
+    found = grid.measure_batch(None, grid.batches[1])
+    assert compilations == []
+    for values, measured in found:
+        np.testing.assert_allclose(measured.jacobian_eigenvalues, [values["axis_a"]], rtol=1e-12)
+
+
+def test_few_modes_of_readouts_with_a_mask_and_blocks(tmp_path):
+    mask = np.ones((1, 5, 1), bool)
+    mask[0, 2] = False
+    probe = ssntk.Probe(PROBE.ts, [[1.0]], mask=mask)
+    how = {"of": "readout", "wrt": lambda m: (m.weight, m.bias), "blocks": ["weight", "bias"]}
+    grid = ssntk.Grid(network, {"gain": [0.5, 1.0], "seed": [0]}, probe=probe, modes=2, **how)
+    data = ssntk.run(grid, ssntk.Store(tmp_path), progress=False).to_xarray()
+    assert (data.status == "done").all()
+    model = network(1.0, 0)
+    rows = ssntk.parameter_jacobian(
+        model, ssntk.Probe(PROBE.ts, [[1.0]], np.zeros(4), mask=mask), of="readout", wrt=how["wrt"]
+    ).reshape(5, -1)
+    step = np.array([0.5, 1.0, 1.0, 1.0, 0.5])
+    expected = np.linalg.eigvalsh(np.sqrt(step)[:, None] * np.asarray(rows @ rows.T) * np.sqrt(step))[::-1]
+    point = data.sel(gain=1.0, seed=0)
+    # Adaptive steps of another program: to the solver's tolerance.
+    np.testing.assert_allclose(point.ntk_eigenvalues[:2], expected[:2], rtol=1e-5)
+    assert np.isnan(point.ntk_eigenvalues[2:]).all()
+    np.testing.assert_allclose(point.trace, expected.sum(), rtol=1e-5)
+    assert point.block_eigenvalues.dims == ("block", "row")
+    # The blocks' kernels add up to the whole.
+    traces = [(np.sqrt(step)[:, None] * np.asarray(rows))[:, columns] for columns in (slice(0, 16), slice(16, 20))]
+    tops = [np.linalg.svd(part, compute_uv=False)[0] ** 2 for part in traces]
+    np.testing.assert_allclose(point.block_eigenvalues[:, 0], tops, rtol=1e-5)
