@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 import numpy as np
@@ -10,7 +11,8 @@ import pytest
 from helpers import ROOT
 
 # Without most optimisations, which compiles in half the time; the same everywhere, for records are compared bit for bit.
-ENVIRONMENT = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+CACHE = tempfile.TemporaryDirectory()
+ENVIRONMENT = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "SSNTK_CACHE": CACHE.name}
 SWEEP = """
 towards = "saddle-node"
 span = [-4.0, 4.0]

@@ -5,6 +5,7 @@ import pathlib
 import resource
 import signal
 import sys
+import tempfile
 
 import cloudpickle
 import jax.random as jr
@@ -137,22 +138,23 @@ def test_a_full_disk_stops_the_run_and_leaves_nothing_half_written(grid, whole, 
     assert_same(arrays(whole), arrays(store))
 
 
-def test_a_folder_that_cannot_be_written_to(grid, tmp_path):
-    folder = tmp_path / "mine"
-    folder.mkdir()
-    folder.chmod(0o555)
-    # Root may write anywhere: nobody may not.
-    me = os.geteuid()
-    if me == 0:
-        for parent in folder.parents[:3]:
-            parent.chmod(0o755)
-        os.seteuid(65534)
-    try:
-        with pytest.raises(ssntk.StoreError, match="cannot be written to"):
-            ssntk.run(grid, ssntk.Store(folder), progress=False)
-    finally:
+def test_a_folder_that_cannot_be_written_to(grid):
+    # Not in pytest's own folders, which nobody but their owner may look into.
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        folder.chmod(0o555)
+        run, store = ssntk.run, ssntk.Store(folder)
+        # Root may write anywhere: nobody may not, but cannot import either.
+        me = os.geteuid()
         if me == 0:
-            os.seteuid(me)
+            os.seteuid(65534)
+        try:
+            with pytest.raises(ssntk.StoreError, match="cannot be written to"):
+                run(grid, store, progress=False)
+        finally:
+            if me == 0:
+                os.seteuid(me)
+            folder.chmod(0o755)
 
 
 def test_what_failed_is_measured_again_only_when_asked(tmp_path):

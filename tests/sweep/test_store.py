@@ -1,5 +1,6 @@
 import concurrent.futures
 import json
+import pathlib
 
 import jax
 import numpy as np
@@ -76,7 +77,7 @@ def test_a_file_that_cannot_be_read_is_not_taken_for_missing(tmp_path, monkeypat
     def broken(*_, **__):
         raise OSError(24, "too many open files")
 
-    monkeypatch.setattr(np, "load", broken)
+    monkeypatch.setattr(pathlib.Path, "read_bytes", broken)
     with pytest.raises(ssntk.StoreError, match="cannot be read"):
         store.status()
 
