@@ -1,3 +1,4 @@
+import atexit
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ from helpers import ROOT
 
 # Without most optimisations, which compiles in half the time; the same everywhere, for records are compared bit for bit.
 CACHE = tempfile.TemporaryDirectory()
+atexit.register(CACHE.cleanup)
 ENVIRONMENT = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "SSNTK_CACHE": CACHE.name}
 SWEEP = """
 towards = "saddle-node"
