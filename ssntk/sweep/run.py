@@ -39,7 +39,8 @@ def run(
     """Measure every point of `sweep` that `store` does not hold yet, and return the store.
 
     Points are measured in batches that the plan cuts, and recorded as soon as their batch is measured. A point that fails is
-    recorded as failed with its reason, and the sweep goes on; so is one whose process dies twice, the second time alone.
+    recorded as failed with its reason, and the sweep goes on; so is one whose processes die time and again, in the end
+    measured alone.
 
     **Arguments:**
 

@@ -16,8 +16,8 @@ from ssntk.errors import as_count
 ONE_THREAD: dict[str, str] = {
     f"{library}_THREADS": "1" for library in ("OMP_NUM", "OPENBLAS_NUM", "MKL_NUM", "VECLIB_MAXIMUM")
 }
-# How often a task whose process died is given to another one.
-TRIES = 2
+# How often a task is tried whose processes die of it, and how often a process is started that dies before it begins.
+TRIES, STARTS = 3, 10
 _environment = threading.Lock()
 
 
@@ -29,7 +29,7 @@ class Workers(concurrent.futures.Executor):
     """`count` single-threaded processes, for `run(sweep, store, executor=Workers(2))`; use it as a context.
 
     They are spawned, not forked, which would hang JAX: a script that makes them needs `if __name__ == "__main__":`.
-    A process that dies is replaced, and its task given to the new one; a task that kills two raises [`WorkerDied`][].
+    A process that dies is replaced, and its task given to the new one; a task that kills three raises [`WorkerDied`][].
     """
 
     def __init__(self, count: int):
@@ -60,14 +60,22 @@ class Workers(concurrent.futures.Executor):
         self.shutdown(cancel_futures=kind is not None)
 
     def _run(self, fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        for _ in range(TRIES):
+        tries = starts = 0
+        while tries < TRIES and starts < STARTS:
             if self._closed:
                 raise concurrent.futures.CancelledError
-            pool = self._pool()
+            begun = False
             try:
+                pool = self._pool()
+                # Whatever kills a process that has not begun has nothing to do with the task.
+                pool.submit(os.getpid).result()
+                begun = True
                 return pool.submit(fn, *args, **kwargs).result()
             except concurrent.futures.process.BrokenProcessPool:
                 self._own.pool = None
+                tries, starts = (tries + 1, 0) if begun else (tries, starts + 1)
+        if tries < TRIES:
+            raise WorkerDied(f"the processes that were to measure it died as they began, {STARTS} in a row")
         raise WorkerDied(f"the process that measured it died, {TRIES} times (killed, out of memory, or crashed)")
 
     def _pool(self) -> concurrent.futures.ProcessPoolExecutor:
