@@ -327,7 +327,7 @@ def phase_diagram(store: Store, x: str | None = None, y: str | None = None) -> n
         ax.set_xlabel(x)
         if where is not None:
             ax.set_xticks(across, where)
-    if y is None and data["growth"].min() < 0 < data["growth"].max():
+    if y is None and np.nanmin(data["growth"]) < 0 < np.nanmax(data["growth"]):
         panels[0, 0].axhline(0, color="#AAAAAA", linewidth=0.8)
     others = [name for name in axes if name not in (x, y)]
     over = f"; median over {' and '.join(f'{len(axes[name])} values of {name}' for name in others)}" if others else ""

@@ -127,6 +127,7 @@ def test_every_message_that_the_page_of_failures_quotes_is_in_the_sources():
 def site(tmp_path_factory):
     for module in ("mkdocs", "material", "mkdocstrings", "latex2mathml"):
         if importlib.util.find_spec(module) is None:
+            # The site can only be built with its generator, which ssntk[dev] brings.
             pytest.skip(f"{module} is not installed: install ssntk[docs]")
     folder = tmp_path_factory.mktemp("site")
     done = subprocess.run(

@@ -94,6 +94,7 @@ def browser(tmp_path_factory):
     webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
     for program in (CHROMIUM, DRIVER):
         if not shutil.which(program):
+            # A page can only be tried in a browser; .ci/run installs one.
             pytest.skip(f"{program} is not installed")
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM

@@ -24,6 +24,8 @@ n_output = 1
 ts = { start = 0.0, stop = 10.0, num = 9 }
 """
 TOTAL = 240
+# Which processes measure is read in /proc, which only Linux has; CI runs there, so that these are never skipped in it.
+ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="finds worker processes in /proc")
 
 
 @pytest.fixture(scope="module")
@@ -138,26 +140,26 @@ def kill_workers(folder, undisturbed, times, seed):
     assert_whole(folder, out, undisturbed)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="finds worker processes in /proc")
+@ON_LINUX
 def test_a_few_kills(folder, undisturbed):
     kill_the_run(folder, undisturbed, 2, 0)
     kill_workers(folder, undisturbed, 1, 0)
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="finds worker processes in /proc")
+@ON_LINUX
 def test_twenty_kills_of_the_run(folder, undisturbed):
     kill_the_run(folder, undisturbed, 20, 1)
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="finds worker processes in /proc")
+@ON_LINUX
 def test_twenty_kills_of_a_run_with_workers(folder, undisturbed):
     kill_the_run(folder, undisturbed, 20, 2, "--workers", "2")
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="finds worker processes in /proc")
+@ON_LINUX
 def test_twenty_kills_of_a_worker(folder, undisturbed):
     kill_workers(folder, undisturbed, 20, 3)
 
