@@ -311,7 +311,7 @@ def phase_diagram(store: Store, x: str | None = None, y: str | None = None) -> n
                 ax.set_yscale("log")
         else:
             up, ticks = _places(axes[y])
-            how: dict[str, Any] = {"cmap": "viridis", "norm": "log" if logarithmic else None}
+            how: dict[str, Any] = {"cmap": "viridis", "norm": "log" if logarithmic and some.any() else None}
             if name == "growth":
                 limit = np.nanmax(np.abs(values), initial=1e-300)
                 how = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
