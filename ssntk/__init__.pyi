@@ -47,6 +47,13 @@ from .kernel.ntk import ntk_spectrum as ntk_spectrum
 from .kernel.operator import ntk_operator as ntk_operator
 from .kernel.spectrum import Spectrum as Spectrum
 from .kernel.steady_state import steady_state_ntk as steady_state_ntk
+from .learning.drift import Drift as Drift
+from .learning.monitor import LearningRateWarning as LearningRateWarning
+from .learning.monitor import MonitorRecord as MonitorRecord
+from .learning.monitor import NTKMonitor as NTKMonitor
+from .learning.natural_gradient import low_rank_natural_gradient as low_rank_natural_gradient
+from .learning.predict import LinearisedTraining as LinearisedTraining
+from .learning.predict import linearised_training as linearised_training
 from .models import normal_forms as normal_forms
 from .models.base import AbstractStateSpaceModel as AbstractStateSpaceModel
 from .models.ctrnn import CTRNN as CTRNN

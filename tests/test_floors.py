@@ -13,6 +13,7 @@ FLOORS = [
     {"kernel", "bifurcation"},
     {"collapse"},
     {"critical"},
+    {"learning"},
     {"sweep"},
     {"plot", "report"},
     {"cli"},

@@ -71,7 +71,9 @@ class FixedPoints:
         return float(once * (once - 1) / (2 * (twice + 1)))
 
 
-def find_fixed_points(model: AbstractStateSpaceModel, u: Any = None, *, n_starts: int = 256, key: Any = None) -> FixedPoints:
+def find_fixed_points(
+    model: AbstractStateSpaceModel, u: Any = None, *, n_starts: int = 256, starts: Any = None, key: Any = None
+) -> FixedPoints:
     """All distinct fixed points that the search reaches, stable and unstable, for a constant input.
 
     Half of the starts are random at scales from 0.03 to 10, half of those relaxed along the flow first; the other half
@@ -84,12 +86,20 @@ def find_fixed_points(model: AbstractStateSpaceModel, u: Any = None, *, n_starts
     - `u`: (d,) constant input; default zero.
     - `n_starts`: how many starts, at least 2. More find more: nothing proves that all were found, but `hits`, `coverage` and
       `unseen` of the result say how likely it is.
+    - `starts`: (k, n) states from which alone to search, such as the fixed points of a network that was a little different;
+      `n_starts` and `key` count for nothing then. As many starts as before compile nothing.
     - `key`: a `jax.random.key`; default `jax.random.key(0)`.
 
     Raises `ValueError` for arguments that do not fit. The result may hold no point.
     """
     check_model(model)
     u = constant_input(model, u)
+    if starts is not None:
+        given = as_array(starts, "starts", ("k", model.n_state)).astype(dtype_of(model))
+        if len(given) == 0:
+            raise ValueError("starts must hold at least one state")
+        reached = _search(model, u, given, jnp.zeros(len(given), bool))
+        return _collect(model, u, _Reached(*(np.asarray(part) for part in reached)))
     half = as_count(n_starts, "n_starts", least=2) // 2
     n, dtype = model.n_state, dtype_of(model)
     scale_key, start_key, pair_key, between_key, noise_key = jr.split(as_key(key), 5)

@@ -113,6 +113,7 @@ def solve(
     integrator: Integrator,
     grid: Array | None,
     direction: AbstractStateSpaceModel | None = None,
+    adjoint: diffrax.AbstractAdjoint | None = None,
 ) -> Trajectory:
     """Integrate input `b` of a fitted probe and record every accepted step. Traceable and differentiable in the model.
 
@@ -167,6 +168,7 @@ def solve(
         saveat=diffrax.SaveAt(t0=True, steps=True),
         stepsize_controller=controller,
         max_steps=max_steps,
+        adjoint=diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint,
         throw=False,
     )
     assert solution.ts is not None
@@ -197,10 +199,14 @@ def check_solved(result: diffrax.RESULTS, integrator: Integrator, states: Array)
 
 @eqx.filter_jit
 def _simulate(
-    model: AbstractStateSpaceModel, probe: Probe, integrator: Integrator, grid: Array | None
+    model: AbstractStateSpaceModel,
+    probe: Probe,
+    integrator: Integrator,
+    grid: Array | None,
+    adjoint: diffrax.AbstractAdjoint | None,
 ) -> tuple[Float[Array, "B T n"], diffrax.RESULTS]:
     def one(b: Any) -> tuple[Array, diffrax.RESULTS]:
-        trajectory = solve(model, probe, b, integrator, grid)
+        trajectory = solve(model, probe, b, integrator, grid, adjoint=adjoint)
         # Where the solve failed the rows that were not reached are not to be mistaken for states.
         states = jnp.where(
             trajectory.saved[:, None] < trajectory.times.shape[0], trajectory.states[trajectory.saved], jnp.nan
@@ -210,17 +216,29 @@ def _simulate(
     return jax.vmap(one)(jnp.arange(probe.n_batch))
 
 
-def simulate(model: AbstractStateSpaceModel, probe: Probe, *, integrator: Integrator | None = None) -> Float[Array, "B T n"]:
+def simulate(
+    model: AbstractStateSpaceModel,
+    probe: Probe,
+    *,
+    integrator: Integrator | None = None,
+    adjoint: diffrax.AbstractAdjoint | None = None,
+) -> Float[Array, "B T n"]:
     """The states (B, T, n) of `model` at the save times of `probe`.
 
-    **Arguments:** `integrator`: default `Integrator()`, and `None` for an [`EulerMap`][]. Inside `jax.jit`, with fixed
-    steps, the probe's times must be known: make the probe there from given times, or close over it.
+    **Arguments:**
+
+    - `integrator`: default `Integrator()`, and `None` for an [`EulerMap`][]. Inside `jax.jit`, with fixed steps, the
+      probe's times must be known: make the probe there from given times, or close over it.
+    - `adjoint`: how diffrax differentiates the solve. Default: `diffrax.RecursiveCheckpointAdjoint()`, backwards alone, in
+      the least memory; `diffrax.DirectAdjoint()` can be differentiated forwards too.
 
     Raises `ValueError` for arguments that do not fit, `NumericalError` where the solver fails.
     """
     check_model(model)
     probe = as_instance(probe, "probe", Probe).fit(model)
     integrator, grid = steps_of(model, integrator, probe.ts)
-    states, result = _simulate(model, probe, integrator, grid)
+    if adjoint is not None and not isinstance(adjoint, diffrax.AbstractAdjoint):
+        raise ValueError(f"adjoint must be a diffrax adjoint, got {type(adjoint).__name__}")
+    states, result = _simulate(model, probe, integrator, grid, adjoint)
     check_solved(result, integrator, states)
     return states

@@ -26,20 +26,10 @@ def diagonal(preconditioner: Any, model: AbstractStateSpaceModel, at: Positions)
     """
     if preconditioner is None:
         return None
-    moments = [
-        part
-        for part in jax.tree.leaves(preconditioner, is_leaf=lambda part: hasattr(part, "nu") and hasattr(part, "count"))
-        if hasattr(part, "nu") and hasattr(part, "count")
-    ]
-    p = size(model, at)
-    if len(moments) == 1:
-        count = np.asarray(moments[0].count)
-        if count == 0:
-            raise ValueError("preconditioner must be a state of Adam after at least one step")
-        square = _aligned(moments[0].nu, model, at)
-        values = jnp.sqrt(square / (1 - DECAY ** float(count))) + EPSILON
-    elif moments:
-        raise ValueError(f"preconditioner must hold one state of Adam, got {len(moments)}")
+    state, p = adam_state(preconditioner), size(model, at)
+    if state is not None:
+        square = aligned(state.nu, model, at)
+        values = jnp.sqrt(square / (1 - DECAY ** float(state.count))) + EPSILON
     else:
         values = as_array(preconditioner, "preconditioner", (p,))
     if not is_traced(values) and not bool((np.asarray(values) > 0).all()):
@@ -47,7 +37,24 @@ def diagonal(preconditioner: Any, model: AbstractStateSpaceModel, at: Positions)
     return values
 
 
-def _aligned(moments: Any, model: AbstractStateSpaceModel, at: Positions) -> Array:
+def adam_state(preconditioner: Any) -> Any:
+    """The one state of Adam in an optimiser's state, or `None` where there is none.
+
+    Raises `ValueError` where there are several, or where it has made no step.
+    """
+
+    def of_adam(part: Any) -> bool:
+        return hasattr(part, "nu") and hasattr(part, "count")
+
+    states = [part for part in jax.tree.leaves(preconditioner, is_leaf=of_adam) if of_adam(part)]
+    if len(states) > 1:
+        raise ValueError(f"preconditioner must hold one state of Adam, got {len(states)}")
+    if states and np.asarray(states[0].count) == 0:
+        raise ValueError("preconditioner must be a state of Adam after at least one step")
+    return states[0] if states else None
+
+
+def aligned(moments: Any, model: AbstractStateSpaceModel, at: Positions) -> Array:
     """The leaves of `moments` that belong to theta, raveled: by their place in the model, or as a tree of theta's own."""
     theta = get(model, at)
     of_model = jax.tree.flatten(model, is_leaf=lambda leaf: leaf is None)[0]

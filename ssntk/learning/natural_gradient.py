@@ -1,0 +1,165 @@
+"""Gradient descent whose steps are shortened along the few directions in which the loss is too steep."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, Int
+
+from ssntk.errors import as_count, as_key, as_scalar
+
+
+class LowRankState(NamedTuple):
+    """What [`low_rank_natural_gradient`][] remembers.
+
+    - `count`: updates so far. `refreshes`: how often eigenpairs were computed, and `passes` over them in all.
+    - `age`: updates since the last refresh. `interval`: the age at which the next one is due.
+    - `eigenvalues` (r,), descending, and `eigenvectors` (r, p), orthonormal rows, of `J^T J / rows`.
+    """
+
+    count: Int[Array, ""]
+    refreshes: Int[Array, ""]
+    passes: Int[Array, ""]
+    age: Int[Array, ""]
+    interval: Int[Array, ""]
+    eigenvalues: Float[Array, " r"]
+    eigenvectors: Float[Array, "r p"]
+
+
+def low_rank_natural_gradient(
+    learning_rate: Any,
+    rank: int = 2,
+    refresh: int = 10,
+    *,
+    change: Any = 0.1,
+    tolerance: Any = 0.03,
+    max_passes: int = 10,
+    key: Any = None,
+) -> Any:
+    """An optax transformation for least-squares losses that takes the natural-gradient step in r directions, and the
+    gradient step in all others.
+
+    The update is `-eta [I - Q diag(s / (s + gamma)) Q^T] g` with `gamma = 1 / eta` and the top r eigenpairs s, Q of
+    `J^T J / rows`, the Gauss-Newton matrix of `mean(residuals^2) / 2`. A direction of curvature s is learned as if its
+    curvature were `s / (1 + eta s)`, which is always below 1 / eta: those r directions never limit the learning rate, and
+    the others do from `2 / s_{r+1}` on. `rank=0` is gradient descent; with all directions the step is
+    `(J^T J / rows + I / eta)^-1 g`, Levenberg's, and Gauss-Newton's as eta grows (Nocedal and Wright, *Numerical
+    Optimization*, chapter 10).
+
+    `opt.update(grads, state, params, residuals=fn)` takes `fn(params) -> (rows,)`, the residuals of the loss
+    `mean(fn(params)^2) / 2` whose gradient is given; any loss whose generalised Gauss-Newton matrix is `J^T J / rows` of
+    some `fn` will do. `fn` is differentiated forwards and backwards: solves by [`simulate`][] need
+    `adjoint=diffrax.DirectAdjoint()`. All is traceable; memory is r x p.
+
+    **Arguments:**
+
+    - `learning_rate`: eta > 0, or an optax schedule of it.
+    - `rank`: r, at most p.
+    - `refresh`: the most updates between two computations of the eigenpairs. They are computed at the first update, and
+      afterwards as often as the top eigenvalue asks for: the interval halves where it changed by more than the share
+      `change` since the last time, and doubles where it changed by less than a quarter of that.
+    - `tolerance`, `max_passes`: each refresh repeats block power passes from the last eigenvectors (r products with J
+      and r with its transpose each) until the eigenvalues move by less than `tolerance` of the first, at most so many times.
+    - `key`: of the first eigenvectors, before the first refresh; default `jax.random.key(0)`.
+
+    **Returns:** an `optax.GradientTransformationExtraArgs`, whose state is a `LowRankState`.
+
+    Raises `ValueError` for arguments that do not fit, in `update` too where `params` or `residuals` is missing.
+    """
+    try:
+        import optax
+    except ImportError as error:
+        raise ImportError("ssntk.low_rank_natural_gradient needs optax: install ssntk[learning]") from error
+    rank, most = as_count(rank, "rank", least=0), as_count(refresh, "refresh")
+    max_passes, key = as_count(max_passes, "max_passes"), as_key(key)
+    limit, close = float(as_scalar(change, "change", positive=True)), float(as_scalar(tolerance, "tolerance", positive=True))
+    schedule = learning_rate if callable(learning_rate) else None
+    fixed = None if schedule else float(as_scalar(learning_rate, "learning_rate", positive=True))
+
+    def init(params: Any) -> LowRankState:
+        flat, _ = ravel_pytree(params)
+        if not 0 <= rank <= flat.size:
+            raise ValueError(f"rank must be at most the number of parameters, {flat.size}, got {rank}")
+        if not jnp.issubdtype(flat.dtype, jnp.floating):
+            raise ValueError(f"params must hold real floating-point arrays alone, got {flat.dtype}")
+        first = _orthonormal(jr.normal(key, (rank, flat.size), flat.dtype))
+        zero = jnp.zeros((), jnp.int32)
+        return LowRankState(zero, zero, zero, zero, zero, jnp.zeros(rank, flat.dtype), first)
+
+    def update(
+        updates: Any, state: Any, params: Any = None, *, residuals: Callable[[Any], Array] | None = None, **_: Any
+    ) -> tuple[Any, LowRankState]:
+        eta: Any = schedule(state.count) if schedule else fixed
+        count = optax.safe_increment(state.count)
+        if rank == 0:
+            return jax.tree.map(lambda g: jnp.asarray(-eta, g.dtype) * g, updates), state._replace(count=count)
+        if params is None or not callable(residuals):
+            raise ValueError("update needs params, and residuals=fn with fn(params) -> (rows,), unless rank is 0")
+        theta, unravel = ravel_pytree(params)
+
+        def flat_residuals(theta: Array) -> Array:
+            values = residuals(unravel(theta))
+            if values.ndim != 1 or values.size == 0:
+                raise ValueError(f"residuals must return an array of shape (rows,), got {values.shape}")
+            return values
+
+        def refreshed(state: LowRankState) -> LowRankState:
+            values, vectors, passes = _top(flat_residuals, theta, state.eigenvalues, state.eigenvectors, close, max_passes)
+            before, now = state.eigenvalues[0], values[0]
+            moved = jnp.abs(now - before) > jnp.asarray(limit, theta.dtype) * jnp.maximum(before, now)
+            still = jnp.abs(now - before) < jnp.asarray(limit / 4, theta.dtype) * jnp.maximum(before, now)
+            interval = jnp.where(moved, state.interval // 2, jnp.where(still, 2 * state.interval, state.interval))
+            return state._replace(
+                refreshes=state.refreshes + 1,
+                passes=state.passes + passes,
+                age=jnp.zeros_like(state.age),
+                interval=jnp.clip(interval, 1, most),
+                eigenvalues=values,
+                eigenvectors=vectors,
+            )
+
+        state = jax.lax.cond(state.age >= state.interval, refreshed, lambda state: state, state)
+        gradient, whole = ravel_pytree(updates)
+        eta = jnp.asarray(eta, theta.dtype)
+        steep = eta * state.eigenvalues
+        vectors = state.eigenvectors
+        step = gradient - (steep / (1 + steep) * (vectors @ gradient)) @ vectors
+        return whole(-eta * step), state._replace(count=count, age=state.age + 1)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _top(
+    residuals: Callable[[Array], Array], theta: Array, values: Array, vectors: Array, tolerance: float, most: int
+) -> tuple[Array, Array, Array]:
+    """The top eigenpairs of J^T J / rows by block power iteration from earlier ones, and the passes that it took."""
+    at, forward = jax.linearize(residuals, theta)
+    scale = jnp.asarray(at.size, theta.dtype) ** -0.5
+    backward = jax.linear_transpose(forward, theta)
+
+    def one(carry: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
+        vectors, before, _, passes = carry
+        pulled = jax.vmap(lambda v: backward(forward(v) * scale**2)[0])(vectors)
+        vectors = _orthonormal(pulled)
+        pushed = jax.vmap(forward)(vectors) * scale
+        # Rayleigh-Ritz from the singular values of J Q, which see twice as many digits as its square.
+        triangle = jnp.linalg.qr(pushed.T, mode="r")
+        _, sizes, turn = jnp.linalg.svd(triangle, full_matrices=True)
+        values = jnp.zeros_like(before).at[: sizes.size].set(sizes**2)
+        return turn @ vectors, values, jnp.abs(values - before).max(), passes + 1
+
+    def unsettled(carry: tuple[Array, Array, Array, Array]) -> Array:
+        _, values, moved, passes = carry
+        return (passes < most) & (moved > jnp.asarray(tolerance, theta.dtype) * values[0])
+
+    infinite = jnp.asarray(jnp.inf, theta.dtype)
+    vectors, values, _, passes = jax.lax.while_loop(unsettled, one, (vectors, values, infinite, jnp.zeros((), jnp.int32)))
+    return values, vectors, passes
+
+
+def _orthonormal(rows: Float[Array, "r p"]) -> Float[Array, "r p"]:
+    """Orthonormal rows of the same span, and any others where these are not independent."""
+    return jnp.linalg.qr(rows.T)[0].T
