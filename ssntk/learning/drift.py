@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ssntk.kernel.top import smaller_gram
+
 
 class Drift(NamedTuple):
     """A kernel K' beside an earlier one K.
@@ -16,21 +18,32 @@ class Drift(NamedTuple):
     alignment: float
 
 
-def drift(before: np.ndarray, after: np.ndarray) -> Drift:
-    """Of K = J J^T to K' = J' J'^T, from J and J' (rows, p), without anything of size rows^2 where p is smaller."""
-    scale = float(np.abs(before).max())
-    if scale == 0:
-        return Drift(np.inf if after.any() else 0.0, np.nan)
-    before, after = before / scale, after / scale
-    if before.shape[0] <= before.shape[1]:
-        old, new = before @ before.T, after @ after.T
-        change, inner = float(np.linalg.norm(new - old)), float(np.vdot(old, new))
-        sizes = float(np.linalg.norm(old)), float(np.linalg.norm(new))
+class Seen(NamedTuple):
+    """A Jacobian (rows, p), and the smaller of J J^T and J^T J."""
+
+    jacobian: np.ndarray
+    gram: np.ndarray
+
+
+def seen(jacobian: np.ndarray) -> Seen:
+    """What [`drift`][] needs of a kernel."""
+    return Seen(jacobian, smaller_gram(jacobian))
+
+
+def drift(before: Seen, after: Seen) -> Drift:
+    """From one kernel J J^T to another, with nothing of size rows^2 where p is smaller.
+
+    It sees changes down to the square root of the precision.
+    """
+    old, new = float(np.linalg.norm(before.gram)), float(np.linalg.norm(after.gram))
+    if old == 0:
+        return Drift(0.0 if new == 0 else np.inf, np.nan)
+    if new == 0:
+        return Drift(1.0, np.nan)
+    if before.jacobian.shape[0] <= before.jacobian.shape[1]:
+        inner = float(np.vdot(before.gram / old, after.gram / new))
     else:
-        # K' - K = (D S^T + S D^T) / 2 with the difference and the sum of the Jacobians, so that nothing cancels.
-        apart, together = after - before, after + before
-        mixed = together.T @ apart
-        square = np.vdot(apart.T @ apart, together.T @ together) + np.vdot(mixed, mixed.T)
-        change, inner = float(np.sqrt(max(square, 0.0) / 2)), float(np.square(before.T @ after).sum())
-        sizes = float(np.linalg.norm(before.T @ before)), float(np.linalg.norm(after.T @ after))
-    return Drift(change / sizes[0], inner / (sizes[0] * sizes[1]) if sizes[1] > 0 else np.nan)
+        inner = float(np.square(before.jacobian.T @ after.jacobian / (old * new) ** 0.5).sum())
+    ratio = new / old
+    # |K' - K|^2 = (|K'| - |K|)^2 + 2 |K| |K'| (1 - alignment), in units of |K|.
+    return Drift(float(np.sqrt((ratio - 1) ** 2 + 2 * ratio * max(1 - inner, 0.0))), inner)

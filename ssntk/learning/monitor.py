@@ -22,8 +22,7 @@ from ssntk.kernel.preconditioner import adam_state
 from ssntk.kernel.replay import saved_states
 from ssntk.kernel.rows import rows_of
 from ssntk.kernel.spectrum import Spectrum
-from ssntk.kernel.top import smaller_gram
-from ssntk.learning.drift import drift
+from ssntk.learning.drift import Seen, drift, seen
 from ssntk.models.base import AbstractStateSpaceModel, dtype_of
 from ssntk.models.euler_map import step_of
 
@@ -116,7 +115,7 @@ class NTKMonitor:
         self.n_starts, self.key = as_count(n_starts, "n_starts", least=2), key
         self.records: list[MonitorRecord] = []
         self.fixed_points: FixedPoints | None = None
-        self._jacobian: np.ndarray | None = None
+        self._first: Seen | None = None
         self._warned: set[type[Warning]] = set()
 
     def update(
@@ -153,11 +152,11 @@ class NTKMonitor:
         scaled = np.asarray(rows.matrix()) / float(jnp.linalg.norm(weights))
         # The kernel itself is watched, whatever it is that preconditions it.
         matrix = scaled if rows.over_theta is None else scaled / np.asarray(rows.over_theta)
-        if self._jacobian is None:
-            self._jacobian = matrix
-        if matrix.shape != self._jacobian.shape:
-            raise ValueError(f"model must have the {self._jacobian.shape[1]} parameters that it had, got {matrix.shape[1]}")
-        spectrum = _spectrum(matrix)
+        now = seen(matrix)
+        self._first = now if self._first is None else self._first
+        if matrix.shape != self._first.jacobian.shape:
+            raise ValueError(f"model must have p = {self._first.jacobian.shape[1]} as at first, got {matrix.shape[1]}")
+        spectrum = _spectrum(now.gram)
         top = float(spectrum.eigenvalues[0] if matrix is scaled else np.linalg.norm(scaled, 2) ** 2)
         limit = 2 * (1 + decay) / (1 - decay if adam else 1) / top if top > 0 else np.inf
         point = self._nearest(model, np.asarray(saved_states(rows.replay.tracks))[:, -1])
@@ -168,7 +167,7 @@ class NTKMonitor:
             top_eigenvalue=top,
             max_learning_rate=limit,
             learning_rate=rate,
-            **drift(self._jacobian, matrix)._asdict(),
+            **drift(self._first, now)._asdict(),
             **point,
             seconds=time.perf_counter() - began,
         )
@@ -242,11 +241,10 @@ class NTKMonitor:
             (self._warned.add if wrong else self._warned.discard)(kind)
 
 
-def _spectrum(matrix: np.ndarray) -> Spectrum:
-    """Of the smaller of J J^T and J^T J: a fraction of the cost of singular values, and it sees enough of the first modes."""
-    gram = smaller_gram(matrix)
+def _spectrum(gram: np.ndarray) -> Spectrum:
+    """From the smaller of J J^T and J^T J: a fraction of the cost of singular values, and it sees the first modes."""
     if not np.isfinite(gram).all():
-        raise NumericalError("the Jacobian over the probe is not finite or too large")
+        raise NumericalError("the Jacobian over the probe is not finite, or too large")
     values = np.maximum(np.linalg.eigvalsh(gram)[::-1], 0.0)
     return Spectrum(jnp.asarray(values), float(len(gram) * np.finfo(gram.dtype).eps), None, 0)
 

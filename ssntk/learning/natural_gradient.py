@@ -9,7 +9,7 @@ import jax.random as jr
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
-from ssntk.errors import as_count, as_key, as_scalar
+from ssntk.errors import as_count, as_key, as_scalar, is_traced
 
 
 class LowRankState(NamedTuple):
@@ -75,9 +75,13 @@ def low_rank_natural_gradient(
         raise ImportError("ssntk.low_rank_natural_gradient needs optax: install ssntk[learning]") from error
     rank, most = as_count(rank, "rank", least=0), as_count(refresh, "refresh")
     max_passes, key = as_count(max_passes, "max_passes"), as_key(key)
-    limit, close = float(as_scalar(change, "change", positive=True)), float(as_scalar(tolerance, "tolerance", positive=True))
-    schedule = learning_rate if callable(learning_rate) else None
-    fixed = None if schedule else float(as_scalar(learning_rate, "learning_rate", positive=True))
+    with jax.ensure_compile_time_eval():
+        limit, close = (
+            float(as_scalar(value, name, positive=True)) for value, name in ((change, "change"), (tolerance, "tolerance"))
+        )
+        # A rate that is traced stays as it is, so that one compilation serves every rate.
+        if not callable(learning_rate) and not is_traced(learning_rate):
+            learning_rate = float(as_scalar(learning_rate, "learning_rate", positive=True))
 
     def init(params: Any) -> LowRankState:
         flat, _ = ravel_pytree(params)
@@ -92,7 +96,7 @@ def low_rank_natural_gradient(
     def update(
         updates: Any, state: Any, params: Any = None, *, residuals: Callable[[Any], Array] | None = None, **_: Any
     ) -> tuple[Any, LowRankState]:
-        eta: Any = schedule(state.count) if schedule else fixed
+        eta: Any = learning_rate(state.count) if callable(learning_rate) else learning_rate
         count = optax.safe_increment(state.count)
         if rank == 0:
             return jax.tree.map(lambda g: jnp.asarray(-eta, g.dtype) * g, updates), state._replace(count=count)

@@ -18,7 +18,7 @@ from ssntk.kernel.preconditioner import adam_state, aligned
 from ssntk.kernel.replay import saved_states
 from ssntk.kernel.rows import Rows, rows_of
 from ssntk.kernel.spectrum import Spectrum
-from ssntk.learning.drift import Drift, drift
+from ssntk.learning.drift import Drift, Seen, drift, seen
 from ssntk.models.base import AbstractStateSpaceModel
 from ssntk.models.theta import get, put
 
@@ -51,7 +51,7 @@ class LinearisedTraining:
     lazy: bool
     reason: str
     _modes: "_Modes"
-    _jacobian: np.ndarray
+    _first: Seen
     _rows: Callable[[Any], tuple[Rows, np.ndarray, np.ndarray]]
 
     def steps_to(self, tol: Any) -> float:
@@ -70,7 +70,7 @@ class LinearisedTraining:
         """
         if jax.tree.structure(model) != jax.tree.structure(self.model):
             raise ValueError(f"model must be a {type(self.model).__name__} as it was at the start of the prediction")
-        return drift(self._jacobian, self._rows(model)[1])
+        return drift(self._first, seen(self._rows(model)[1]))
 
 
 def linearised_training(
@@ -122,28 +122,29 @@ def linearised_training(
         wanted = as_array(targets, "targets", replay.shape[:3])
         states = saved_states(replay.tracks)
         outputs = states if of == "state" else jax.vmap(jax.vmap(model.readout))(states)
-        seen = found.on_time(replay.probe.observed((outputs - wanted.astype(outputs.dtype))[..., None]))
-        total = jnp.sum(jnp.square(found.on_time(replay.probe.observed(jnp.ones_like(seen)))))
+        residual = found.on_time(replay.probe.observed((outputs - wanted.astype(outputs.dtype))[..., None]))
+        total = jnp.sum(jnp.square(found.on_time(replay.probe.observed(jnp.ones_like(residual)))))
         if not float(total) > 0:
             raise ValueError("probe.mask and weights must leave something to be observed")
         scale = float(total) ** -0.5
-        return found, np.asarray(found.matrix(method), float) * scale, np.asarray(seen, float).ravel() * scale
+        return found, np.asarray(found.matrix(method), float) * scale, np.asarray(residual, float).ravel() * scale
 
-    seen, jacobian, residual = rows(model)
+    observed, jacobian, residual = rows(model)
+    first = seen(jacobian)
     try:
         left, sizes, right = scipy.linalg.svd(jacobian, full_matrices=False, check_finite=False)
     except np.linalg.LinAlgError as error:
         raise NumericalError(f"the singular values of the Jacobian did not converge: {error}") from error
     if not sizes[0] > 0:
         raise NumericalError("the Jacobian is zero: nothing that is observed depends on theta, and nothing is learned")
-    floor = (max(jacobian.shape) * np.finfo(np.asarray(seen.replay.probe.ts).dtype).eps) ** 2
+    floor = (max(jacobian.shape) * np.finfo(np.asarray(observed.replay.probe.ts).dtype).eps) ** 2
     surplus = np.zeros(max(len(jacobian) - len(sizes), 0))
-    eigenvalues = jnp.asarray(np.concatenate([sizes**2, surplus]), seen.replay.probe.ts.dtype)
+    eigenvalues = jnp.asarray(np.concatenate([sizes**2, surplus]), observed.replay.probe.ts.dtype)
     spectrum = Spectrum(eigenvalues, float(floor), jnp.asarray(left, eigenvalues.dtype), surplus.size)
 
     # In the coordinates phi = sqrt(D) theta the descent is plain.
-    at = seen.replay.at
-    over = np.ones(right.shape[1]) if seen.over_theta is None else np.asarray(seen.over_theta, float)
+    at = observed.replay.at
+    over = np.ones(right.shape[1]) if observed.over_theta is None else np.asarray(observed.over_theta, float)
     velocity = np.zeros(right.shape[1])
     if state is not None:
         velocity = np.asarray(aligned(state.mu, model, at), float) * over
@@ -162,7 +163,7 @@ def linearised_training(
     if np.isfinite(change).all():
         try:
             _, there, left_over = rows(where)
-            true_loss, moved = float(left_over @ left_over) / 2, drift(jacobian, there)
+            true_loss, moved = float(left_over @ left_over) / 2, drift(first, seen(there))
         except NumericalError:
             pass
     lazy = moved.relative_change <= LAZY
@@ -178,7 +179,7 @@ def linearised_training(
         lazy=lazy,
         reason=_reason(rate, limit, moved, true_loss, float(loss[-1])),
         _modes=moves,
-        _jacobian=jacobian,
+        _first=first,
         _rows=rows,
     )
 

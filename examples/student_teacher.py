@@ -1,0 +1,302 @@
+# %% [markdown]
+# # Learning a memory: what happens at the bifurcation, and which optimiser passes it
+#
+# A teacher of 16 units has a pitchfork behind it: its origin is unstable (growth rate +0.30), and a cue sends it to one of
+# two stable states. A student, a random network whose only fixed point is stable (-0.15), learns to do as the teacher does,
+# cue by cue. To get there it must pass a bifurcation of its own. Hazelden and Shea-Brown (2026, arXiv:2605.12763) claim that
+#
+# 1. the first learned bifurcation coincides with a sharp collapse of the kernel's effective rank,
+# 2. there one direction dominates, the critical one,
+# 3. low-rank natural gradient resolves the instability that this brings into learning,
+# 4. at very little overhead over gradient descent.
+#
+# Here each is tried on random teachers and students, with a weak cue and a strong one, against gradient descent with its
+# best rate, clipped gradients and Adam. `python examples/student_teacher.py --seeds 1 --rates 2 --steps 500` is a quick run;
+# the default takes more than an hour.
+
+# %%
+import argparse
+import pathlib
+import time
+import warnings
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import matplotlib.pyplot as plt
+import numpy as np
+import optax
+
+import ssntk
+
+jax.config.update("jax_enable_x64", True)
+parser = argparse.ArgumentParser(description="Train students of a teacher with a pitchfork behind it, and time optimisers.")
+parser.add_argument("--seeds", type=int, default=10, help="teachers and students (default %(default)s)")
+parser.add_argument("--steps", type=int, default=4000, help="the most training steps (default %(default)s)")
+parser.add_argument("--rates", type=int, default=9, help="learning rates that are tried (default %(default)s)")
+parser.add_argument("--cues", type=float, nargs="+", default=[0.2, 1.0], help="sizes of the cue (default 0.2 and 1)")
+parser.add_argument("--out", type=pathlib.Path, default="results/student_teacher", help="folder (default %(default)s)")
+chosen = parser.parse_args()
+for name in ("seeds", "steps", "rates"):
+    if getattr(chosen, name) < 1:
+        parser.error(f"--{name} must be at least 1, got {getattr(chosen, name)}")
+chosen.out.mkdir(parents=True, exist_ok=True)
+
+# %% The task: four cues of one leak time, and 16 leak times in which four readouts of the student are to be the teacher's.
+UNITS, READOUTS, TIMES = 16, 4, np.linspace(0.0, 16.0, 33)
+HEUN = ssntk.Integrator(solver=diffrax.Heun(), dt=0.5)
+# A loss this much smaller than the first counts as learned. Losses are compared until then.
+TOLERANCE, CHUNK = 1e-2, 250
+
+
+def theta(model):
+    """What is trained. The readout is the teacher's."""
+    return model.weight, model.input_weight, model.bias
+
+
+def problem(seed, cue):
+    """(student, inputs, wanted readouts) of a seed."""
+    mode, teacher, student, signal, out = jr.split(jr.key(seed), 5)
+    weight = 0.5 * jr.normal(teacher, (UNITS, UNITS)) / UNITS**0.5
+    direction = jr.normal(mode, (UNITS,))
+    direction = np.asarray(direction / jnp.linalg.norm(direction))
+    # The strength of one more memory direction, for which the rightmost eigenvalue is 1.3.
+    low, high = 0.0, 5.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        top = np.linalg.eigvals(np.asarray(weight) + middle * np.outer(direction, direction)).real.max()
+        low, high = (middle, high) if top < 1.3 else (low, middle)
+    inward, outward = jr.normal(signal, (UNITS, 1)), jr.normal(out, (READOUTS, UNITS))
+    teacher = ssntk.CTRNN.from_weights(weight + low * np.outer(direction, direction), inward, None, outward)
+    start = np.asarray(jr.normal(student, (UNITS, UNITS)))
+    start = 0.85 * start / np.linalg.eigvals(start).real.max()
+    student = ssntk.CTRNN.from_weights(start, inward, None, outward)
+    us = cue * jnp.array([-1.0, -0.5, 0.5, 1.0])[:, None, None] * (jnp.asarray(TIMES) < 1.0)[None, :, None]
+    return student, us, readouts(teacher, us)
+
+
+def readouts(model, us):
+    states = ssntk.simulate(model, ssntk.Probe(TIMES, us), integrator=HEUN, adjoint=diffrax.DirectAdjoint())
+    return jax.vmap(jax.vmap(model.readout))(states)
+
+
+# %% Optimisers: each a function of the rate alone
+METHODS = {
+    "gradient descent": optax.sgd,
+    "clipped (norm 1)": lambda rate: optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(rate)),
+    "Adam": optax.adam,
+    "natural, rank 1": lambda rate: ssntk.low_rank_natural_gradient(rate, rank=1),
+    "natural, rank 2": lambda rate: ssntk.low_rank_natural_gradient(rate, rank=2),
+    "natural, rank 3": lambda rate: ssntk.low_rank_natural_gradient(rate, rank=3),
+}
+
+
+def trainer(make):
+    """CHUNK steps with an optimiser, compiled once for all seeds and rates."""
+
+    @eqx.filter_jit
+    def chunk(student, us, wanted, rate, moving, state):
+        opt = optax.with_extra_args_support(make(rate))
+
+        def residuals(moving):
+            return (readouts(eqx.tree_at(theta, student, moving), us) - wanted).ravel()
+
+        def step(carry, _):
+            moving, state = carry
+            loss, gradient = jax.value_and_grad(lambda moving: jnp.mean(residuals(moving) ** 2) / 2)(moving)
+            update, state = opt.update(gradient, state, moving, residuals=residuals)
+            return (optax.apply_updates(moving, update), state), (loss, moving)
+
+        (moving, state), (losses, visited) = jax.lax.scan(step, (moving, state), length=CHUNK)
+        return moving, state, losses, visited
+
+    return chunk
+
+
+# Between which rates the best one is looked for.
+SPANS = {"Adam": (1e-3, 1e-1), "natural,": (1 / 8, 8)}
+TRAINERS = {name: trainer(make) for name, make in METHODS.items()}
+
+
+def train(method, rate, student, us, wanted, steps=None):
+    """The losses until one is small, none is finite or the steps are over, with the seconds; and theta on the way."""
+    moving, rate = theta(student), jnp.asarray(rate)
+    state, losses, visited, began = METHODS[method](rate).init(moving), [], [], time.perf_counter()
+    for _ in range(-(-(steps or chosen.steps) // CHUNK)):
+        moving, state, new, path = TRAINERS[method](student, us, wanted, rate, moving, state)
+        losses.append(np.asarray(new))
+        visited.append(path)
+        if not np.isfinite(losses[-1]).all() or (losses[-1] <= TOLERANCE * losses[0][0]).any():
+            break
+    seconds = time.perf_counter() - began
+    losses = np.concatenate(losses)
+    return losses, seconds, jax.tree.map(lambda *parts: np.concatenate(parts), *visited)
+
+
+def learned(losses):
+    """The first step at which the loss is small; infinite where there is none."""
+    below = np.flatnonzero(losses <= TOLERANCE * losses[0])
+    return float(below[0]) if below.size else np.inf
+
+
+def spike(losses):
+    """The largest factor by which the loss rose above the least before it, until it was small."""
+    losses = losses[: int(min(learned(losses), losses.size))]
+    return float(np.max(losses / np.minimum.accumulate(losses))) if np.isfinite(losses).all() else np.inf
+
+
+# %% Every method with every rate on every seed; then each with its best rate, by the clock
+def compare(cue):
+    problems = [problem(seed, cue) for seed in range(chosen.seeds)]
+    # Rates in units of 2 / lambda_1 of each student at its start. Adam's is the size of a step, whatever the kernel.
+    limits = []
+    for student, us, _ in problems:
+        kernel = ssntk.ntk_spectrum(student, ssntk.Probe(TIMES, us), of="readout", wrt=theta, integrator=HEUN, k=1)
+        limits.append(float(kernel.max_learning_rate) * us.shape[0] * TIMES.size * READOUTS)
+    print(f"\ncue {cue:g}: 2 / lambda_1 of the students at the start {min(limits):.3g} to {max(limits):.3g}")
+    best = {}
+    for method in METHODS:
+        rates = np.geomspace(*SPANS.get(method.split()[0], (1 / 32, 2)), chosen.rates)
+        reached, spikes = np.full((2, chosen.rates, chosen.seeds), np.inf)
+        for i, rate in enumerate(rates):
+            for seed, (student, us, wanted) in enumerate(problems):
+                unit = 1.0 if method == "Adam" else limits[seed]
+                losses, _, _ = train(method, rate * unit, student, us, wanted)
+                reached[i, seed], spikes[i, seed] = learned(losses), spike(losses)
+        # The rate with which most seeds learn, and of such the fastest.
+        done = np.isfinite(reached).sum(axis=1)
+        median = np.median(np.minimum(reached, 10 * chosen.steps), axis=1)
+        at = min(range(chosen.rates), key=lambda i: (-done[i], median[i]))
+        best[method] = rates[at]
+        table = "  ".join(f"{rate:.2g}: {d}/{chosen.seeds} {m:.0f}" for rate, d, m in zip(rates, done, median, strict=True))
+        print(f"{method:17s} best {rates[at]:.3g} of (rate: learned, median steps)  {table}", flush=True)
+    runs = {method: [] for method in METHODS}
+    for limit, (student, us, wanted) in zip(limits, problems, strict=True):
+        for method, rate in best.items():
+            runs[method].append(train(method, rate * (1.0 if method == "Adam" else limit), student, us, wanted))
+    return problems, best, runs
+
+
+def spread(values):
+    """The median with the quartiles, where at least three quarters of the values are finite."""
+    if not np.isfinite(np.median(values)):
+        return "never"
+    low, middle, high = np.percentile(np.where(np.isfinite(values), values, 1e9), [25, 50, 75])
+    digits = 0 if middle >= 100 else 1 if middle >= 10 else 2
+    return (
+        f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})" if high < 1e9 else f"{middle:.{digits}f} (or never)"
+    )
+
+
+def tabulate(cue, best, runs):
+    lines = [
+        f"| cue {cue:g} | rate | learned | steps | seconds | ms a step | spike | loss in equal time |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    # Equal time: the median that gradient descent took.
+    budget = np.median([seconds * min(learned(losses) / losses.size, 1) for losses, seconds, _ in runs["gradient descent"]])
+    for method, rate in best.items():
+        steps = np.array([learned(losses) for losses, _, _ in runs[method]])
+        each = np.array([seconds / losses.size for losses, seconds, _ in runs[method]])
+        within = [
+            np.nanmin(losses[: max(1, int(budget / one))]) / losses[0]
+            for (losses, _, _), one in zip(runs[method], each, strict=True)
+        ]
+        lines.append(
+            f"| {method} | {rate:.3g} | {np.isfinite(steps).sum()}/{len(steps)} | {spread(steps)} | {spread(steps * each)} "
+            f"| {np.median(each) * 1e3:.2f} | {spread(np.array([spike(losses) for losses, _, _ in runs[method]]))} | "
+            f"{np.median(within):.1e} |"
+        )
+    return "\n".join(lines), budget
+
+
+# %% The bifurcation on the way of gradient descent, seen by the monitor: the kernel of the states, as in the paper
+def watch(problems, runs):
+    watched = []
+    for (student, us, _), (losses, _, visited) in zip(problems, runs["gradient descent"], strict=True):
+        probe = ssntk.Probe(TIMES, us)
+        monitor = ssntk.NTKMonitor(probe, every=1, of="state", wrt=theta, weights="trapezoid", integrator=HEUN, n_starts=32)
+        until = int(min(learned(losses), losses.size - 1))
+        for step in np.unique(np.linspace(0, until, 60).astype(int)):
+            model = eqx.tree_at(theta, student, tuple(jnp.asarray(leaf[step]) for leaf in visited))
+            with warnings.catch_warnings():
+                # Every student comes near to its bifurcation, and is to.
+                warnings.simplefilter("ignore", ssntk.NearCriticalWarning)
+                monitor.update(int(step), model)
+        seen = monitor.arrays()
+        # The first record with more than one fixed point, or whose only one is unstable.
+        passed = np.flatnonzero((seen["n_fixed_points"] > 1) | (seen["n_stable"] == 0))
+        share, aligned = np.nan, np.nan
+        if passed.size:
+            near = max(passed[0] - 1, 0)
+            model = eqx.tree_at(theta, student, tuple(jnp.asarray(leaf[seen["step"][near]]) for leaf in visited))
+            found = ssntk.bifurcation_channel(model, probe, seen["x_star"][near], wrt=theta, integrator=HEUN)
+            share, aligned = float(found.share), float(found.alignment)
+        watched.append((seen, int(passed[0]) if passed.size else None, share, aligned))
+    return watched
+
+
+def collapse(watched):
+    """Claims 1 and 2, a line a seed."""
+    for seed, (seen, passed, share, aligned) in enumerate(watched):
+        if passed is None:
+            print(f"  seed {seed}: no bifurcation was passed")
+            continue
+        rank, step = seen["effective_rank"], seen["step"]
+        lowest = int(np.argmin(rank))
+        print(
+            f"  seed {seed}: bifurcation at step {step[passed]}; effective rank {rank[0]:.1f} at first, {rank[passed]:.1f} "
+            f"there, least {rank[lowest]:.1f} at step {step[lowest]}, {rank[-1]:.1f} at the end; just before it the channel has "
+            f"{share:.0%} of the kernel, alignment {aligned:.2f}"
+        )
+
+
+# %%
+figure, axes = plt.subplots(4, len(chosen.cues), figsize=(5.8 * len(chosen.cues), 13), layout="constrained", squeeze=False)
+colours = dict(zip(METHODS, ["#222222", "#999999", "#E69F00", "#56B4E9", "#0072B2", "#009E73"], strict=True))
+tables = []
+for column, cue in enumerate(chosen.cues):
+    problems, best, runs = compare(cue)
+    table, budget = tabulate(cue, best, runs)
+    tables.append(table)
+    print(f"\n{table}\n\nequal time: {budget:.2f} s. On the way of gradient descent:")
+    watched = watch(problems, runs)
+    collapse(watched)
+    top, ranks, rates, clock = axes[:, column]
+    for method, colour in colours.items():
+        for seed, (losses, seconds, _) in enumerate(runs[method]):
+            label = method if seed == 0 else None
+            top.loglog(1 + np.arange(losses.size), losses / losses[0], color=colour, linewidth=0.7, alpha=0.8, label=label)
+            at = seconds / losses.size * np.arange(1, losses.size + 1)
+            clock.loglog(at, np.minimum.accumulate(losses) / losses[0], color=colour, linewidth=0.7, alpha=0.8)
+    for seen, passed, _, _ in watched:
+        for ax, name in ((ranks, "effective_rank"), (rates, "critical_eigenvalue")):
+            ax.plot(seen["step"], seen[name].real, color="#222222", linewidth=0.7)
+            if passed is not None:
+                ax.plot(seen["step"][passed], seen[name][passed].real, "o", color="#D55E00", markersize=4)
+    rates.axhline(0, color="#AAAAAA", linewidth=0.8, zorder=0)
+    top.set_title(f"cue {cue:g}, {chosen.seeds} seeds")
+    top.set_xlabel("step")
+    clock.set_xlabel("seconds")
+    for ax in (top, clock):
+        ax.axhline(TOLERANCE, color="#AAAAAA", linewidth=0.8, zorder=0)
+    for ax, label in zip(
+        axes[:, column],
+        (
+            "loss / first loss",
+            "effective rank of the state kernel",
+            "critical eigenvalue (1 / leak time)",
+            "least loss so far / first loss",
+        ),
+        strict=True,
+    ):
+        ax.set_ylabel(label)
+        ax.spines[["top", "right"]].set_visible(False)
+    for ax in (ranks, rates):
+        ax.set_xlabel("step of gradient descent (o: the bifurcation is passed)")
+axes[0, 0].legend(frameon=False, fontsize="small", loc="lower left")
+figure.savefig(chosen.out / "student_teacher.png", dpi=130)
+(chosen.out / "table.md").write_text("\n\n".join(tables) + "\n")
+print(f"\nfigure and tables in {chosen.out}")
