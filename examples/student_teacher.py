@@ -248,8 +248,8 @@ def collapse(watched):
         lowest = int(np.argmin(rank))
         print(
             f"  seed {seed}: bifurcation at step {step[passed]}; effective rank {rank[0]:.1f} at first, {rank[passed]:.1f} "
-            f"there, least {rank[lowest]:.1f} at step {step[lowest]}, {rank[-1]:.1f} at the end; just before it the channel has "
-            f"{share:.0%} of the kernel, alignment {aligned:.2f}"
+            f"there, least {rank[lowest]:.1f} at step {step[lowest]}, {rank[-1]:.1f} at the end; just before it the channel "
+            f"has {share:.0%} of the kernel, alignment {aligned:.2f}"
         )
 
 

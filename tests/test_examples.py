@@ -13,6 +13,7 @@ QUICK = {
     "train_flip_flop": (["--steps", "5"], "flip_flop.png"),
     "width_and_control": (["--quick"], "width_and_control.png"),
     "repair_initialisation": (["--quick"], "repair_initialisation.png"),
+    "student_teacher": (["--seeds", "1", "--rates", "1", "--steps", "250", "--cues", "0.2"], "student_teacher.png"),
     "reproduce_collapse": (["--units", "6", "--seeds", "1"], "reproduce_collapse.png"),
     **{kind: ([], f"{kind}.png") for kind in ("saddle_node", "transcritical", "pitchfork", "hopf")},
 }

@@ -128,9 +128,10 @@ def low_rank_natural_gradient(
         state = jax.lax.cond(state.age >= state.interval, refreshed, lambda state: state, state)
         gradient, whole = ravel_pytree(updates)
         eta = jnp.asarray(eta, theta.dtype)
-        steep = eta * state.eigenvalues
         vectors = state.eigenvectors
-        step = gradient - (steep / (1 + steep) * (vectors @ gradient)) @ vectors
+        along = vectors @ gradient
+        # What lies along the eigenvectors is taken out whole and put back shortened: a large eta then cancels no digits of it.
+        step = gradient - along @ vectors + (along / (1 + eta * state.eigenvalues)) @ vectors
         return whole(-eta * step), state._replace(count=count, age=state.age + 1)
 
     return optax.GradientTransformationExtraArgs(init, update)
