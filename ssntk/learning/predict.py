@@ -261,19 +261,19 @@ class _Modes:
         now = np.stack([self.error, self.velocity], axis=1)[:, :, None]
 
         def after(power: np.ndarray) -> float:
-            with np.errstate(over="ignore", invalid="ignore"):
-                error = (power @ now)[:, 0, 0]
+            error = (power @ now)[:, 0, 0]
             return float(error @ error + self.outside) / 2
 
-        # Doubled until the loss is low enough, then halved down to the step.
-        powers = [step]
-        while not after(powers[-1]) <= loss:
-            if len(powers) == 60 or not np.isfinite(powers[-1]).all():
-                return np.inf
-            powers.append(powers[-1] @ powers[-1])
-        total, count = np.broadcast_to(np.eye(2), step.shape), 0
-        for exponent in reversed(range(len(powers) - 1)):
-            further = powers[exponent] @ total
-            if after(further) > loss:
-                total, count = further, count + 2**exponent
+        # Doubled until the loss is low enough, then halved down to the step. What diverges becomes infinite, as it should.
+        with np.errstate(over="ignore", invalid="ignore"):
+            powers = [step]
+            while not after(powers[-1]) <= loss:
+                if len(powers) == 60 or not np.isfinite(powers[-1]).all():
+                    return np.inf
+                powers.append(powers[-1] @ powers[-1])
+            total, count = np.broadcast_to(np.eye(2), step.shape), 0
+            for exponent in reversed(range(len(powers) - 1)):
+                further = powers[exponent] @ total
+                if after(further) > loss:
+                    total, count = further, count + 2**exponent
         return float(self.done + count + 1)

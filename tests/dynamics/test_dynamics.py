@@ -72,6 +72,23 @@ def test_simulate_is_differentiable_in_the_model(getkey):
     np.testing.assert_allclose(slope(model).params, -2.8 * np.exp(-0.7 * 2.8), rtol=1e-7)
 
 
+def test_a_direct_adjoint_is_differentiable_forwards_and_backwards(getkey):
+    model = ssntk.CTRNN(4, 1, 1, key=getkey())
+    direction = jax.tree.map(jnp.ones_like, model.weight)
+    probe, heun = ssntk.Probe([0.0, 1.0, 2.0], jnp.ones((1, 1))), ssntk.Integrator(solver=diffrax.Heun(), dt=0.25)
+
+    def end(weight, adjoint):
+        moved = eqx.tree_at(lambda m: m.weight, model, weight)
+        return jnp.sum(ssntk.simulate(moved, probe, integrator=heun, adjoint=adjoint)[:, -1] ** 2)
+
+    direct = diffrax.DirectAdjoint()
+    forwards = jax.jvp(lambda weight: end(weight, direct), (model.weight,), (direction,))[1]
+    backwards = jax.grad(end)(model.weight, None)
+    # The same derivative of the same discrete solve.
+    np.testing.assert_allclose(forwards, jnp.vdot(backwards, direction), rtol=1e-10)
+    np.testing.assert_allclose(jax.grad(end)(model.weight, direct), backwards, rtol=1e-10)
+
+
 def test_solver_failure_raises():
     model = ssntk.VectorField(lambda t, x, u, p: p * x**2, jnp.asarray(1.0), 1)
     probe = ssntk.Probe([0.0, 2.0], x0=[1.0])

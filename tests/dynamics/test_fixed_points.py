@@ -112,3 +112,22 @@ def test_single_precision_weights_lose_no_point():
 def test_bad_keys_are_named(key):
     with pytest.raises(ValueError, match="key must be a jax"):
         ssntk.find_fixed_points(ssntk.normal_forms.saddle_node(1.0), key=key)
+
+
+def test_given_starts_are_searched_from_alone():
+    """x' = h + x - x^3 has three fixed points at h = 0; from states beside two of them, two are found."""
+
+    def at(h):
+        return ssntk.VectorField(lambda t, x, u, h: h + x - x**3, jnp.asarray(h), 1)
+
+    found = ssntk.find_fixed_points(at(0.0), starts=np.array([[0.9], [1.2], [-0.1]]))
+    np.testing.assert_allclose(np.sort(found.x[:, 0]), [0.0, 1.0], atol=1e-12)
+    assert sorted(found.hits) == [1, 2]
+    # A network that was a little different: each point is near to where it was.
+    moved = ssntk.find_fixed_points(at(0.01), starts=found.x)
+    expected = np.sort(np.roots([-1.0, 0.0, 1.0, 0.01]).real)[1:]
+    np.testing.assert_allclose(np.sort(moved.x[:, 0]), expected, atol=1e-10)
+    with pytest.raises(ValueError, match="starts"):
+        ssntk.find_fixed_points(at(0.0), starts=np.zeros((0, 1)))
+    with pytest.raises(ValueError, match="starts"):
+        ssntk.find_fixed_points(at(0.0), starts=np.zeros((3, 2)))
