@@ -94,9 +94,8 @@ METHODS = {
 
 
 def trainer(make):
-    """CHUNK steps with an optimiser, compiled once for all seeds and rates."""
+    """CHUNK steps with an optimiser, which returns theta, its state, the losses and theta on the way."""
 
-    @eqx.filter_jit
     def chunk(student, us, wanted, rate, moving, state):
         opt = optax.with_extra_args_support(make(rate))
 
@@ -115,24 +114,46 @@ def trainer(make):
     return chunk
 
 
-# Between which rates the best one is looked for.
-SPANS = {"Adam": (1e-3, 1e-1), "natural,": (1 / 8, 8)}
-TRAINERS = {name: trainer(make) for name, make in METHODS.items()}
+# Between which rates the best one is looked for, in units of 2 / lambda_1 of each student at its start. Adam's is the size
+# of a step, whatever the kernel.
+SPANS = {"Adam": (1e-3, 1e-1), "natural,": (1 / 2, 32)}
+CHUNKS = {name: trainer(make) for name, make in METHODS.items()}
+# Compiled once for all seeds and rates.
+ONE = {name: eqx.filter_jit(chunk) for name, chunk in CHUNKS.items()}
+MANY = {name: eqx.filter_jit(eqx.filter_vmap(lambda *all, chunk=chunk: chunk(*all)[:3])) for name, chunk in CHUNKS.items()}
 
 
-def train(method, rate, student, us, wanted, steps=None):
+def finished(losses):
+    """Whether the loss is small somewhere, or not finite (of several runs: of all)."""
+    return bool(((losses <= TOLERANCE * losses[..., :1]) | ~np.isfinite(losses)).any(axis=-1).all())
+
+
+def train(method, rate, student, us, wanted):
     """The losses until one is small, none is finite or the steps are over, with the seconds; and theta on the way."""
     moving, rate = theta(student), jnp.asarray(rate)
     state, losses, visited, began = METHODS[method](rate).init(moving), [], [], time.perf_counter()
-    for _ in range(-(-(steps or chosen.steps) // CHUNK)):
-        moving, state, new, path = TRAINERS[method](student, us, wanted, rate, moving, state)
+    while sum(map(len, losses)) < chosen.steps and not (losses and finished(np.concatenate(losses))):
+        moving, state, new, path = ONE[method](student, us, wanted, rate, moving, state)
         losses.append(np.asarray(new))
         visited.append(path)
-        if not np.isfinite(losses[-1]).all() or (losses[-1] <= TOLERANCE * losses[0][0]).any():
-            break
     seconds = time.perf_counter() - began
-    losses = np.concatenate(losses)
-    return losses, seconds, jax.tree.map(lambda *parts: np.concatenate(parts), *visited)
+    return np.concatenate(losses), seconds, jax.tree.map(lambda *parts: np.concatenate(parts), *visited)
+
+
+def train_all(method, rates, problems):
+    """The losses of several runs at once, one for each rate and problem."""
+    if method.startswith("natural"):
+        # At once they would compute their eigenpairs at every step.
+        runs = [train(method, rate, *each)[0] for rate, each in zip(rates, problems, strict=True)]
+        return [run[: chosen.steps] for run in runs]
+    student, us, wanted = jax.tree.map(lambda *all: jnp.stack(all) if eqx.is_array(all[0]) else all[0], *problems)
+    rates, moving = jnp.asarray(rates), theta(student)
+    state = jax.vmap(lambda rate, moving: METHODS[method](rate).init(moving))(rates, moving)
+    losses = np.empty((len(problems), 0))
+    while losses.shape[1] < chosen.steps and not (losses.size and finished(losses)):
+        moving, state, new = MANY[method](student, us, wanted, rates, moving, state)
+        losses = np.concatenate([losses, np.asarray(new)], axis=1)
+    return list(losses)
 
 
 def learned(losses):
@@ -150,7 +171,6 @@ def spike(losses):
 # %% Every method with every rate on every seed; then each with its best rate, by the clock
 def compare(cue):
     problems = [problem(seed, cue) for seed in range(chosen.seeds)]
-    # Rates in units of 2 / lambda_1 of each student at its start. Adam's is the size of a step, whatever the kernel.
     limits = []
     for student, us, _ in problems:
         kernel = ssntk.ntk_spectrum(student, ssntk.Probe(TIMES, us), of="readout", wrt=theta, integrator=HEUN, k=1)
@@ -158,21 +178,27 @@ def compare(cue):
     print(f"\ncue {cue:g}: 2 / lambda_1 of the students at the start {min(limits):.3g} to {max(limits):.3g}")
     best = {}
     for method in METHODS:
-        rates = np.geomspace(*SPANS.get(method.split()[0], (1 / 32, 2)), chosen.rates)
-        reached, spikes = np.full((2, chosen.rates, chosen.seeds), np.inf)
-        for i, rate in enumerate(rates):
-            for seed, (student, us, wanted) in enumerate(problems):
-                unit = 1.0 if method == "Adam" else limits[seed]
-                losses, _, _ = train(method, rate * unit, student, us, wanted)
-                reached[i, seed], spikes[i, seed] = learned(losses), spike(losses)
-        # The rate with which most seeds learn, and of such the fastest.
+        natural = method.startswith("natural")
+        tried = -(-chosen.rates // 2) if natural else chosen.rates
+        rates = np.geomspace(*SPANS.get(method.split()[0], (1 / 32, 2)), tried)
+        units = np.ones(chosen.seeds) if method == "Adam" else np.array(limits)
+        losses = train_all(method, np.outer(rates, units).ravel(), tried * problems)
+        reached = np.array([learned(each) for each in losses]).reshape(tried, chosen.seeds)
+        # The rate with which most seeds learn, of such the fastest, of such that with the least loss at the end.
         done = np.isfinite(reached).sum(axis=1)
         median = np.median(np.minimum(reached, 10 * chosen.steps), axis=1)
-        at = min(range(chosen.rates), key=lambda i: (-done[i], median[i]))
+        last = np.array([each[-1] / each[0] for each in losses]).reshape(tried, chosen.seeds)
+        left = np.median(np.where(np.isfinite(last), last, np.inf), axis=1)
+        at = min(range(tried), key=lambda i: (-done[i], median[i], left[i]))
         best[method] = rates[at]
         table = "  ".join(f"{rate:.2g}: {d}/{chosen.seeds} {m:.0f}" for rate, d, m in zip(rates, done, median, strict=True))
         print(f"{method:17s} best {rates[at]:.3g} of (rate: learned, median steps)  {table}", flush=True)
     runs = {method: [] for method in METHODS}
+    # Compiled before it is timed.
+    for method in METHODS:
+        ONE[method](
+            *problems[0], jnp.asarray(1e-3), theta(problems[0][0]), METHODS[method](1e-3).init(theta(problems[0][0]))
+        )
     for limit, (student, us, wanted) in zip(limits, problems, strict=True):
         for method, rate in best.items():
             runs[method].append(train(method, rate * (1.0 if method == "Adam" else limit), student, us, wanted))
@@ -232,7 +258,8 @@ def watch(problems, runs):
         if passed.size:
             near = max(passed[0] - 1, 0)
             model = eqx.tree_at(theta, student, tuple(jnp.asarray(leaf[seen["step"][near]]) for leaf in visited))
-            found = ssntk.bifurcation_channel(model, probe, seen["x_star"][near], wrt=theta, integrator=HEUN)
+            # What is measured is asked for alone, and the prediction may fail: these trajectories are large.
+            found = ssntk.bifurcation_channel(model, probe, seen["x_star"][near], wrt=theta, integrator=HEUN, throw=False)
             share, aligned = float(found.share), float(found.alignment)
         watched.append((seen, int(passed[0]) if passed.size else None, share, aligned))
     return watched

@@ -1,10 +1,14 @@
 import gc
 import itertools
+import os
 import pathlib
 
 import jax
 import pytest
 
+# Most of what the tests take is compilation, which is half as long without most optimisations: here and in what they start.
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+jax.config.update("jax_disable_most_optimizations", True)
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")

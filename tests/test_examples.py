@@ -33,7 +33,15 @@ def run(script, *arguments, optimised=False):
     return done.stdout
 
 
-@pytest.mark.parametrize("script", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.stem)
+# Longer than a minute even so.
+LONG = ("train_flip_flop", "width_and_control", "repair_initialisation", "student_teacher", "reproduce_collapse")
+SCRIPTS = [
+    pytest.param(script, id=script.stem, marks=[pytest.mark.slow] if script.stem in LONG else [])
+    for script in sorted((ROOT / "examples").glob("*.py"))
+]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
 def test_example_runs(script, tmp_path):
     if script.stem not in QUICK:
         assert run(script)

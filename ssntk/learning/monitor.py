@@ -27,7 +27,7 @@ from ssntk.models.base import AbstractStateSpaceModel, dtype_of
 from ssntk.models.euler_map import step_of
 
 # Fixed points that are followed, and the states from which others are searched for at each record.
-FOLLOWED, FRESH = 24, 8
+FOLLOWED, FRESH = 64, 8
 
 
 class LearningRateWarning(UserWarning):
@@ -102,7 +102,7 @@ class NTKMonitor:
         - `every`: steps between records.
         - `of`, `wrt`, `weights`, `integrator`: as in [`ntk`][], but of what the loss sees, the readout.
         - `u`: (d,) the constant input whose fixed points are followed; default zero.
-        - `n_starts`, `key`: of the search at the first record ([`find_fixed_points`][]). Later ones start from the up to 24
+        - `n_starts`, `key`: of the search at the first record ([`find_fixed_points`][]). Later ones start from the up to 64
           known fixed points nearest to a bifurcation, from where the probe's trajectories end, and from a few random states.
 
         Raises `ValueError` for arguments that do not fit.
@@ -188,8 +188,9 @@ class NTKMonitor:
         if before is None or len(before) == 0:
             found = find_fixed_points(model, self.u, n_starts=self.n_starts, key=self.key)
         else:
-            found = find_fixed_points(model, self.u, starts=self._starts(model, before, ends))
-            events = _events(before, found, step_of(model))
+            followed = _by_distance(before, step_of(model))[:FOLLOWED]
+            found = find_fixed_points(model, self.u, starts=self._starts(model, before.x[followed], ends))
+            events = _events(before, followed, found, step_of(model))
         unknown = {
             "critical_eigenvalue": complex(np.nan, np.nan),
             "stability_radius": np.nan,
@@ -210,9 +211,8 @@ class NTKMonitor:
         known = {"critical_eigenvalue": critical, "stability_radius": touch.radius, "x_star": x, "verdict": verdict(far)}
         return known | counts | {"events": events}
 
-    def _starts(self, model: AbstractStateSpaceModel, before: FixedPoints, ends: np.ndarray) -> np.ndarray:
+    def _starts(self, model: AbstractStateSpaceModel, known: np.ndarray, ends: np.ndarray) -> np.ndarray:
         """Known fixed points, where trajectories end, random states: always as many, so that nothing is compiled anew."""
-        known = before.x[_by_distance(before, step_of(model))[:FOLLOWED]]
         ends = ends[np.isfinite(ends).all(axis=1)][:FRESH]
         size = max(float(np.abs(known).max()), 1.0)
         noise = jr.normal(jr.key(len(self.records)), (FOLLOWED + 2 * FRESH, model.n_state), dtype_of(model))
@@ -261,15 +261,16 @@ def _by_distance(points: FixedPoints, dt: float | None) -> np.ndarray:
     return np.argsort(np.abs(_growth(points, dt)).min(axis=1), kind="stable")
 
 
-def _events(before: FixedPoints, after: FixedPoints, dt: float | None) -> tuple[str, ...]:
-    """What became of the fixed points that were known: each is the nearest one now, unless that is nearer to another."""
+def _events(before: FixedPoints, followed: np.ndarray, after: FixedPoints, dt: float | None) -> tuple[str, ...]:
+    """What became of the fixed points that were followed: each is the nearest one now, unless that is nearer to another."""
     if len(after) == 0:
         return ("no fixed point is known any longer",)
     apart = np.linalg.norm(before.x[:, None] - after.x[None], axis=2)
     to, back = apart.argmin(axis=1), apart.argmin(axis=0)
     was, now = ((_growth(points, dt) > 0).sum(axis=1) for points in (before, after))
     said = []
-    for i, j in enumerate(to):
+    for i in followed:
+        j = to[i]
         if back[j] != i:
             said.append(f"a fixed point with {was[i]} unstable directions is no longer there")
         elif was[i] != now[j]:
