@@ -130,7 +130,7 @@ def low_rank_natural_gradient(
         eta = jnp.asarray(eta, theta.dtype)
         vectors = state.eigenvectors
         along = vectors @ gradient
-        # What lies along the eigenvectors is taken out whole and put back shortened: a large eta then cancels no digits of it.
+        # What lies along the eigenvectors is taken out whole and put back shortened: a large eta cancels no digits of it.
         step = gradient - along @ vectors + (along / (1 + eta * state.eigenvalues)) @ vectors
         return whole(-eta * step), state._replace(count=count, age=state.age + 1)
 
