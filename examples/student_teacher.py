@@ -34,8 +34,8 @@ import ssntk
 jax.config.update("jax_enable_x64", True)
 parser = argparse.ArgumentParser(description="Train students of a teacher with a pitchfork behind it, and time optimisers.")
 parser.add_argument("--seeds", type=int, default=10, help="teachers and students (default %(default)s)")
-parser.add_argument("--steps", type=int, default=4000, help="the most training steps (default %(default)s)")
-parser.add_argument("--rates", type=int, default=9, help="learning rates that are tried (default %(default)s)")
+parser.add_argument("--steps", type=int, default=3000, help="the most training steps (default %(default)s)")
+parser.add_argument("--rates", type=int, default=7, help="learning rates that are tried (default %(default)s)")
 parser.add_argument("--cues", type=float, nargs="+", default=[0.2, 1.0], help="sizes of the cue (default 0.2 and 1)")
 parser.add_argument("--out", type=pathlib.Path, default="results/student_teacher", help="folder (default %(default)s)")
 chosen = parser.parse_args()
@@ -144,8 +144,7 @@ def train_all(method, rates, problems):
     """The losses of several runs at once, one for each rate and problem."""
     if method.startswith("natural"):
         # At once they would compute their eigenpairs at every step.
-        runs = [train(method, rate, *each)[0] for rate, each in zip(rates, problems, strict=True)]
-        return [run[: chosen.steps] for run in runs]
+        return [train(method, rate, *each)[0] for rate, each in zip(rates, problems, strict=True)]
     student, us, wanted = jax.tree.map(lambda *all: jnp.stack(all) if eqx.is_array(all[0]) else all[0], *problems)
     rates, moving = jnp.asarray(rates), theta(student)
     state = jax.vmap(lambda rate, moving: METHODS[method](rate).init(moving))(rates, moving)
@@ -194,11 +193,10 @@ def compare(cue):
         table = "  ".join(f"{rate:.2g}: {d}/{chosen.seeds} {m:.0f}" for rate, d, m in zip(rates, done, median, strict=True))
         print(f"{method:17s} best {rates[at]:.3g} of (rate: learned, median steps)  {table}", flush=True)
     runs = {method: [] for method in METHODS}
-    # Compiled before it is timed.
-    for method in METHODS:
-        ONE[method](
-            *problems[0], jnp.asarray(1e-3), theta(problems[0][0]), METHODS[method](1e-3).init(theta(problems[0][0]))
-        )
+    # Compiled before it is timed, for a rate of the same type.
+    for method, rate in best.items():
+        first = theta(problems[0][0])
+        ONE[method](*problems[0], jnp.asarray(rate), first, METHODS[method](jnp.asarray(rate)).init(first))
     for limit, (student, us, wanted) in zip(limits, problems, strict=True):
         for method, rate in best.items():
             runs[method].append(train(method, rate * (1.0 if method == "Adam" else limit), student, us, wanted))
@@ -206,14 +204,13 @@ def compare(cue):
 
 
 def spread(values):
-    """The median with the quartiles, where at least three quarters of the values are finite."""
-    if not np.isfinite(np.median(values)):
-        return "never"
-    low, middle, high = np.percentile(np.where(np.isfinite(values), values, 1e9), [25, 50, 75])
+    """The median with the quartiles; beyond the last finite value they are "never"."""
+    never = 1e9
+    low, middle, high = np.percentile(np.where(np.isfinite(values), values, never), [25, 50, 75])
     digits = 0 if middle >= 100 else 1 if middle >= 10 else 2
-    return (
-        f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})" if high < 1e9 else f"{middle:.{digits}f} (or never)"
-    )
+    # Between a finite value and none lies none.
+    said = ["never" if value > never / 100 else f"{value:.{digits}f}" for value in (middle, low, high)]
+    return "{} ({} to {})".format(*said)
 
 
 def tabulate(cue, best, runs):
@@ -307,7 +304,7 @@ for column, cue in enumerate(chosen.cues):
             if passed is not None:
                 ax.plot(seen["step"][passed], seen[name][passed].real, "o", color="#D55E00", markersize=4)
     rates.axhline(0, color="#AAAAAA", linewidth=0.8, zorder=0)
-    top.set_title(f"cue {cue:g}, {chosen.seeds} seeds")
+    top.set_title(f"cue {cue:g}, {chosen.seeds} seed{'s' if chosen.seeds > 1 else ''}")
     top.set_xlabel("step")
     clock.set_xlabel("seconds")
     for ax in (top, clock):

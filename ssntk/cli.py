@@ -160,6 +160,7 @@ def check(
     import jax
 
     from ssntk.critical.flag import criticality_ensemble
+    from ssntk.report.tables import print_verdicts
 
     if seeds < 1:
         raise UsageError(f"--seeds must be at least 1, got {seeds}")
@@ -171,7 +172,7 @@ def check(
     if as_json:
         print(json.dumps([{"seed": seed} | _plain(found) for seed, found in enumerate(results)], indent=1))
     else:
-        _print_verdicts(results)
+        print_verdicts(results)
     if any(found.near is not False for found in results):
         raise SystemExit(1)
 
@@ -200,37 +201,6 @@ def _plain(found: Any) -> dict[str, Any]:
         value = value.tolist() if hasattr(value, "tolist") else value
         plain[name] = None if isinstance(value, float) and not math.isfinite(value) else value
     return plain
-
-
-def _print_verdicts(results: Any) -> None:
-    import rich.console
-    import rich.table
-
-    from ssntk.critical.flag import CRITICAL, NEAR
-
-    title = f"Relative distance: near-critical below {NEAR:g}, critical below {CRITICAL:g}"
-    table = rich.table.Table(title=title, title_justify="left")
-    for head in ("seed", "verdict", "kind", "distance", "radius", "frequency", "abscissa", "drive"):
-        table.add_column(head, justify="left" if head in ("verdict", "kind") else "right")
-    for seed, found in enumerate(results):
-        sizes = (
-            found.relative_distance,
-            found.stability_radius,
-            found.critical_frequency,
-            found.spectral_abscissa,
-            found.drive,
-        )
-        table.add_row(str(seed), found.verdict, found.kind, *(f"{size:.3g}" for size in sizes))
-    console = rich.console.Console(width=None if sys.stdout.isatty() else 100)
-    console.print(table)
-    known = [found for found in results if found.near is not None]
-    print(f"{sum(found.near for found in known)} of {len(results)} near-critical, {len(results) - len(known)} unknown.")
-    for found in results:
-        if found.near is None:
-            print(found.reason)
-            break
-    if known:
-        print(min(known, key=lambda found: found.relative_distance).reason)
 
 
 @app.command
@@ -347,14 +317,15 @@ def _print_status(store: Any) -> None:
 
 def _print_summary(store: Any) -> None:
     """How a sweep ended: a table, the figure, and where everything lies."""
+    from ssntk.report.tables import print_grid, print_points
     from ssntk.sweep.store import StoreError
 
     state = store.status()
     grid = store.plan()["kind"] == "grid"
     if grid:
-        _print_grid(store)
+        print_grid(store)
     else:
-        _print_points(store)
+        print_points(store)
     for index, reason in list(state.failed.items())[:10]:
         print(f"Point {index} failed: {reason}")
     if len(state.failed) > 10:
@@ -376,106 +347,6 @@ def _print_summary(store: Any) -> None:
     if not grid:
         print(f"Branch   {store.path / 'branch.npz'}")
     print(f"A page to look through: ssntk report {store.path}")
-
-
-def _print_grid(store: Any) -> None:
-    """Of each quantity its quartiles over the grid, and where it is largest."""
-    import numpy as np
-    import rich.console
-    import rich.table
-
-    data, axes = store.arrays(), store.axes()
-    good = np.flatnonzero(data["status"] == "done")
-    if good.size == 0:
-        return
-    table = rich.table.Table(title=f"{store.plan()['title']}: {good.size} points", title_justify="left")
-    for head in ("", "least", "quartile", "median", "quartile", "most", "most at"):
-        table.add_column(head, justify="right" if head not in ("", "most at") else "left")
-    quantities = {
-        "Re lambda_1": data["jacobian_eigenvalues"][:, 0].real,
-        "steady-state NTK": data["steady_state_eigenvalues"][:, 0],
-        "its condition": data["condition_number"],
-        "trajectory NTK": data["ntk_eigenvalues"][:, 0],
-        "effective rank": data["effective_rank"],
-        "participation": data["participation_ratio"],
-    }
-    for name, values in quantities.items():
-        values = values[good]
-        if np.isnan(values).all():
-            continue
-        at = np.unravel_index(good[np.nanargmax(values)], store.shape())
-        where = ", ".join(
-            f"{axis} = {axes[axis][i]:.4g}" if axes[axis].dtype.kind != "U" else f"{axis} = {axes[axis][i]}"
-            for axis, i in zip(axes, at, strict=True)
-        )
-        table.add_row(name, *(f"{value:.4g}" for value in np.nanquantile(values, [0, 0.25, 0.5, 0.75, 1])), where)
-    rich.console.Console(width=None if sys.stdout.isatty() else 120).print(table)
-
-
-def _print_points(store: Any) -> None:
-    """The table of a finished sweep, at most a dozen of its points."""
-    import numpy as np
-    import rich.console
-    import rich.table
-
-    from ssntk.collapse.exponent import NEXT_ORDER, STEADY_STATE_EXPONENT, fitted_decades, measured_exponent
-
-    data = store.arrays()
-    good = np.flatnonzero(data["status"] == "done")[::-1]
-    if good.size:
-        event = store.bifurcation()
-        table = rich.table.Table(title=f"{event.kind} at p = {event.parameter:.10g}", title_justify="left")
-        heads = ("distance", "Re lambda_1", "steady-state NTK", "its condition", "effective rank", "participation")
-        for head in heads:
-            table.add_column(head, justify="right")
-        for i in good[np.unique(np.linspace(0, good.size - 1, min(12, good.size)).round().astype(int))]:
-            table.add_row(
-                f"{data['distance'][i]:.2e}",
-                f"{data['jacobian_eigenvalues'][i, 0].real:.3e}",
-                f"{data['steady_state_eigenvalues'][i, 0]:.3e}",
-                f"{data['condition_number'][i]:.3e}",
-                f"{data['effective_rank'][i]:.3f}",
-                f"{data['participation_ratio'][i]:.3f}",
-            )
-        # Off a terminal a table is not to be folded to a width that nobody asked for.
-        console = rich.console.Console(width=None if sys.stdout.isatty() else 100)
-        console.print(table)
-        towards = data["distance"][good], data["steady_state_eigenvalues"][good, 0]
-        decades, order = fitted_decades(towards[0]), NEXT_ORDER[event.kind]
-        slope, exponent = (measured_exponent(*towards, decades, next_order=power) for power in (None, order))
-        print(
-            f"Slope of the largest steady-state eigenvalue over the last {decades:.2g} decades: {slope:.4f}; "
-            f"{exponent:.4f} with the next term, distance^{order:g}; predicted {STEADY_STATE_EXPONENT[event.kind]:g}."
-        )
-        last = {name: data[name][good[-1]] for name in data if name.startswith("channel_")}
-        if last["channel_method"]:
-            found, law = (float(last[f"channel_{name}"]) for name in ("top_eigenvalue", "predicted_top_eigenvalue"))
-            print(
-                f"Trajectory NTK at the last point: largest eigenvalue {found:.4g}; of the critical mode alone "
-                + (f"{law:.4g} by the master law ({last['channel_method']})" if np.isfinite(law) else "nothing is predicted")
-                + f"; its share of the trace {float(last['channel_share']):.4f}, |l||r| = "
-                f"{float(last['channel_nonnormality']):.3g}."
-            )
-        blocks = store.plan()["blocks"]
-        if blocks:
-            last = {name: data[name][good[-1]] for name in data if name.startswith("block_")}
-            table = rich.table.Table(
-                title=f"Blocks of theta at distance {data['distance'][good[-1]]:.2e}", title_justify="left"
-            )
-            table.add_column("block")
-            for head in ("largest eigenvalue", "top share", "top two", "participation", "predicted"):
-                table.add_column(head, justify="right")
-            for i, name in enumerate(blocks):
-                predicted = last["block_channel_participation_ratio"][i]
-                table.add_row(
-                    name,
-                    f"{last['block_eigenvalues'][i, 0]:.3e}",
-                    f"{last['block_top_share'][i]:.5f}",
-                    f"{last['block_top_two_share'][i]:.5f}",
-                    f"{last['block_participation_ratio'][i]:.4f}",
-                    "not driven" if predicted == 0 else f"{predicted:.4f}" if np.isfinite(predicted) else "unknown",
-                )
-            console.print(table)
 
 
 def _keep_compiled() -> None:

@@ -6,7 +6,8 @@ import pathlib
 import jax
 import pytest
 
-# Most of what the tests take is compilation, which is half as long without most optimisations: here and in what they start.
+# Most of what the tests take is compilation, which is shorter without most optimisations: here and in what they start. One
+# setting for all, for records are compared bit for bit.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 jax.config.update("jax_disable_most_optimizations", True)
 jax.config.update("jax_enable_x64", True)

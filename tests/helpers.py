@@ -10,11 +10,28 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+import pytest
 
 import ssntk
 
 ROOT = pathlib.Path(__file__).parent.parent
 BRANCHES = json.loads((pathlib.Path(__file__).parent / "reference" / "branches.json").read_text())["systems"]
+
+
+# What the search for the nearest bifurcation leaves of its conditions, by its own promise; far more than rounding errors of
+# terms of order one.
+EXACT = 1e-10
+
+
+def seeds(always, total):
+    """From 0 to `total`, where each takes seconds: the first ones always, the others with -m slow."""
+    return [*range(always), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(always, total))]
+
+
+def real_roots(coefficients):
+    """The real roots of a polynomial, ascending."""
+    roots = np.roots(coefficients)
+    return np.sort(roots[np.abs(roots.imag) < 1e-9].real)
 
 
 def reference_family(name):

@@ -15,10 +15,9 @@ from helpers import ROOT
 
 from ssntk import cli
 
-# Without most optimisations, which compiles in half the time; the same everywhere, for records are compared bit for bit.
 CACHE = tempfile.TemporaryDirectory()
 atexit.register(CACHE.cleanup)
-ENVIRONMENT = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "SSNTK_CACHE": CACHE.name}
+ENVIRONMENT = os.environ | {"SSNTK_CACHE": CACHE.name}
 SWEEP = """
 towards = "saddle-node"
 span = [-4.0, 4.0]

@@ -146,6 +146,15 @@ def test_a_fold_is_seen_at_the_record_after_it():
     ]
 
 
+def test_more_fixed_points_than_are_followed_lose_none_where_nothing_moves():
+    """Six units 2 tanh x apart from one another: 3^6 fixed points. Those that are not followed are not said to be gone."""
+    model = ssntk.CTRNN.from_weights(2 * np.eye(N), np.ones((N, 1)), None, np.ones((2, N)))
+    watch = monitor(n_starts=256)
+    first, second = (watch.update(step, model) for step in (0, 1))
+    assert first.n_fixed_points > second.n_fixed_points >= 64
+    assert second.events == ()
+
+
 def test_it_warns_once_for_each_time_that_the_rate_is_too_large():
     watch, model = monitor(), network(2)
     limit = watch.update(0, model).max_learning_rate
