@@ -33,7 +33,7 @@ import ssntk
 
 jax.config.update("jax_enable_x64", True)
 parser = argparse.ArgumentParser(description="Train students of a teacher with a pitchfork behind it, and time optimisers.")
-parser.add_argument("--seeds", type=int, default=10, help="teachers and students (default %(default)s)")
+parser.add_argument("--seeds", type=int, default=10, help="students; rates are chosen on as many more (default %(default)s)")
 parser.add_argument("--steps", type=int, default=3000, help="the most training steps (default %(default)s)")
 parser.add_argument("--rates", type=int, default=7, help="learning rates that are tried (default %(default)s)")
 parser.add_argument("--cues", type=float, nargs="+", default=[0.2, 1.0], help="sizes of the cue (default 0.2 and 1)")
@@ -167,21 +167,25 @@ def spike(losses):
     return float(np.max(losses / np.minimum.accumulate(losses))) if np.isfinite(losses).all() else np.inf
 
 
-# %% Every method with every rate on every seed; then each with its best rate, by the clock
+def stable_rate(student, us, wanted):
+    """2 / lambda_1 of a student, for the mean over its readouts."""
+    kernel = ssntk.ntk_spectrum(student, ssntk.Probe(TIMES, us), of="readout", wrt=theta, integrator=HEUN, k=1)
+    return float(kernel.max_learning_rate) * wanted.size
+
+
+# %% Every method with every rate on seeds that serve for nothing else; then, by the clock, with its best rate on the others
 def compare(cue):
-    problems = [problem(seed, cue) for seed in range(chosen.seeds)]
-    limits = []
-    for student, us, _ in problems:
-        kernel = ssntk.ntk_spectrum(student, ssntk.Probe(TIMES, us), of="readout", wrt=theta, integrator=HEUN, k=1)
-        limits.append(float(kernel.max_learning_rate) * us.shape[0] * TIMES.size * READOUTS)
-    print(f"\ncue {cue:g}: 2 / lambda_1 of the students at the start {min(limits):.3g} to {max(limits):.3g}")
+    problems = [problem(seed, cue) for seed in range(2 * chosen.seeds)]
+    limits = np.array([stable_rate(*each) for each in problems])
+    problems, others = problems[: chosen.seeds], problems[chosen.seeds :]
+    print(f"\ncue {cue:g}: 2 / lambda_1 of the students at the start {limits.min():.3g} to {limits.max():.3g}")
     best = {}
     for method in METHODS:
         natural = method.startswith("natural")
         tried = -(-chosen.rates // 2) if natural else chosen.rates
         rates = np.geomspace(*SPANS.get(method.split()[0], (1 / 32, 2)), tried)
-        units = np.ones(chosen.seeds) if method == "Adam" else np.array(limits)
-        losses = train_all(method, np.outer(rates, units).ravel(), tried * problems)
+        units = np.ones(chosen.seeds) if method == "Adam" else limits[chosen.seeds :]
+        losses = train_all(method, np.outer(rates, units).ravel(), tried * others)
         reached = np.array([learned(each) for each in losses]).reshape(tried, chosen.seeds)
         # The rate with which most seeds learn, of such the fastest, of such that with the least loss at the end.
         done = np.isfinite(reached).sum(axis=1)
@@ -197,7 +201,7 @@ def compare(cue):
     for method, rate in best.items():
         first = theta(problems[0][0])
         ONE[method](*problems[0], jnp.asarray(rate), first, METHODS[method](jnp.asarray(rate)).init(first))
-    for limit, (student, us, wanted) in zip(limits, problems, strict=True):
+    for limit, (student, us, wanted) in zip(limits[: chosen.seeds], problems, strict=True):
         for method, rate in best.items():
             runs[method].append(train(method, rate * (1.0 if method == "Adam" else limit), student, us, wanted))
     return problems, best, runs

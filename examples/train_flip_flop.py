@@ -1,5 +1,5 @@
 # %% [markdown]
-# # Train a memory, then see how it dies
+# # Train a memory: how it is born and how it dies
 #
 # A CTRNN of 64 units learns the 3-bit flip-flop task (Sussillo and Barak, 2013): three inputs carry brief pulses of either
 # sign, and each of three outputs holds the sign of its input's last pulse. The trained network keeps eight stable states,
@@ -10,9 +10,11 @@
 
 # %%
 import argparse
+import collections
 import itertools
 import pathlib
 import time
+import warnings
 
 import diffrax
 import equinox as eqx
@@ -31,7 +33,12 @@ parser.add_argument("--steps", type=int, default=600, help="training steps (defa
 parser.add_argument("--seed", type=int, default=0, help="of the weights and the training data (default %(default)s)")
 parser.add_argument("--weights", type=pathlib.Path, help="an .npz of trained weights to analyse instead of training")
 parser.add_argument("--out", type=pathlib.Path, default="results/train_flip_flop", help="folder (default %(default)s)")
+parser.add_argument(
+    "--checkpoints", type=int, default=30, help="networks kept on the way, 0 or at least 2 (default %(default)s)"
+)
 chosen = parser.parse_args()
+if chosen.checkpoints < 0 or chosen.checkpoints == 1:
+    parser.error(f"--checkpoints must be 0 or at least 2, got {chosen.checkpoints}")
 if chosen.steps < 1:
     parser.error(f"--steps must be at least 1, got {chosen.steps}")
 chosen.out.mkdir(parents=True, exist_ok=True)
@@ -67,7 +74,7 @@ def squared_error(model, us, wanted, integrator):
 
 # %% Training, through diffrax
 def train(model, steps, key):
-    """`model` after `steps` of Adam on its weights and biases."""
+    """`model` after `steps` of Adam on its weights and biases; the errors; and what was kept, by the number of steps."""
     schedule = optax.cosine_decay_schedule(0.01, steps)
     optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule))
     weights = jax.tree.map(lambda leaf: False, model)
@@ -84,19 +91,95 @@ def train(model, steps, key):
         return optax.apply_updates(trained, update), state, error
 
     state, began = optimiser.init(trained), time.perf_counter()
+    # Close together at first, where the memories are born.
+    keep = np.unique(np.geomspace(1, steps, chosen.checkpoints).round().astype(int) - 1) if chosen.checkpoints else ()
+    errors, kept = [], {}
     for number, each in enumerate(jr.split(key, steps)):
+        if number in keep:
+            kept[number] = eqx.combine(trained, rest)
         trained, state, error = step(trained, state, each)
+        errors.append(error)
         if number % max(1, steps // 10) == 0 or number == steps - 1:
             print(f"step {number:4d}   mean squared error {error:.2e}   {time.perf_counter() - began:.0f} s", flush=True)
-    return eqx.combine(trained, rest)
+    return eqx.combine(trained, rest), np.array(errors), kept
+
+
+# %% How the memories are born: a monitor over the networks that were kept, and continuation from each to the next
+def watch(kept):
+    """The monitor's records, of two trials."""
+    heun = ssntk.Integrator(solver=diffrax.Heun(), dt=0.5)
+    probe = ssntk.Probe(TIMES, batch(jr.key(2_000_000), 2)[0])
+    monitor = ssntk.NTKMonitor(probe, every=1, wrt=lambda m: m.trainable("readout"), integrator=heun)
+    with warnings.catch_warnings():
+        # Bifurcations are what is looked for.
+        warnings.simplefilter("ignore", ssntk.NearCriticalWarning)
+        for step, model in kept.items():
+            monitor.update(step, model)
+    return monitor.arrays()
+
+
+def between(first, second):
+    """All branches on the straight line from one network to another."""
+    moves = eqx.tree_at(lambda m: m.trainable("readout"), jax.tree.map(lambda leaf: False, first), (True,) * 5)
+    direction = jax.tree.map(jnp.subtract, eqx.filter(second, moves), eqx.filter(first, moves))
+    line = ssntk.Family.line(first, direction)
+    return ssntk.bifurcation_diagram(line, (0.0, 1.0), n_slices=2, n_starts=512, step=0.1)
+
+
+def births(kept):
+    """The bifurcations between the networks that were kept: (step, kind) of each."""
+    found = []
+    for (before, first), (after, second) in itertools.pairwise(kept.items()):
+        diagram = between(first, second)
+        events = [(before + (after - before) * float(event.parameter), event.kind) for event in diagram.bifurcations]
+        found += events
+        said = ", ".join(f"{count} {kind}" for kind, count in collections.Counter(kind for _, kind in events).items())
+        ends = np.concatenate([branch.parameter[[0, -1]] for branch in diagram.branches])
+        counts = [np.isclose(ends, end, atol=1e-9).sum() for end in (0.0, 1.0)]
+        left = f" ({diagram.status})" if diagram.unresolved else ""
+        said = f"{said or 'nothing'}{left}"
+        print(f"steps {before:3d} to {after:3d}: {counts[0]:2d} fixed points become {counts[1]:2d}; {said}", flush=True)
+    return found
+
+
+def draw_births(errors, seen, found):
+    figure, axes = plt.subplots(4, 1, figsize=(8, 10), layout="constrained", sharex=True)
+    colours = {"saddle-node": "#D55E00", "pitchfork": "#0072B2", "transcritical": "#009E73", "hopf": "#CC79A7"}
+    when = seen["step"] + 1
+    axes[0].loglog(np.arange(1, len(errors) + 1), errors, color="#222222", linewidth=0.9)
+    axes[1].semilogx(when, seen["effective_rank"], ".-", color="#222222")
+    axes[2].semilogx(when, seen["critical_eigenvalue"].real, ".-", color="#222222")
+    axes[2].axhline(0, color="#AAAAAA", linewidth=0.8, zorder=0)
+    axes[3].semilogx(when, seen["n_fixed_points"], ".-", color="#222222", label="fixed points")
+    axes[3].semilogx(when, seen["n_stable"], ".-", color="#E69F00", label="stable ones")
+    for ax in axes:
+        for step, kind in found:
+            ax.axvline(step + 1, color=colours[kind], linewidth=0.7, alpha=0.6, zorder=0)
+    for kind in sorted({kind for _, kind in found}):
+        axes[3].plot([], [], color=colours[kind], linewidth=0.7, label=f"{kind.capitalize()}, by continuation")
+    axes[3].legend(frameon=False, fontsize="small")
+    axes[3].set_xlabel("training step")
+    texts = (
+        "mean squared error",
+        "effective rank of the kernel",
+        "critical eigenvalue (1 / leak time)",
+        "known fixed points",
+    )
+    for ax, text in zip(axes, texts, strict=True):
+        ax.set_ylabel(text)
+        ax.spines[["top", "right"]].set_visible(False)
+    figure.savefig(chosen.out / "births.png", dpi=130)
+    print(f"figure in {chosen.out / 'births.png'}")
 
 
 NAMES = ("weight", "input_weight", "bias", "readout_weight", "readout_bias", "gain", "tau")
 if chosen.weights is None:
     model_key, data_key = jr.split(jr.key(chosen.seed))
-    model = train(ssntk.CTRNN(UNITS, BITS, BITS, gain=0.8, key=model_key), chosen.steps, data_key)
+    model, errors, kept = train(ssntk.CTRNN(UNITS, BITS, BITS, gain=0.8, key=model_key), chosen.steps, data_key)
     np.savez(chosen.out / "weights.npz", **{name: np.asarray(getattr(model, name)) for name in NAMES})
     print(f"weights in {chosen.out / 'weights.npz'}")
+    if len(kept) > 1:
+        draw_births(errors, watch(kept), births(kept))
 else:
     model = ssntk.CTRNN.from_weights(**np.load(chosen.weights))
 

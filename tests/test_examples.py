@@ -10,10 +10,11 @@ from helpers import ROOT
 
 # What makes an example short, and the figure that it leaves.
 QUICK = {
-    "train_flip_flop": (["--steps", "5"], "flip_flop.png"),
+    "train_flip_flop": (["--steps", "5", "--checkpoints", "0"], "flip_flop.png"),
     "width_and_control": (["--quick"], "width_and_control.png"),
     "repair_initialisation": (["--quick"], "repair_initialisation.png"),
     "student_teacher": (["--seeds", "1", "--rates", "1", "--steps", "250", "--cues", "0.2"], "student_teacher.png"),
+    "multitask_interference": (["--seeds", "1", "--records", "2"], "multitask_interference.png"),
     "reproduce_collapse": (["--units", "6", "--seeds", "1"], "reproduce_collapse.png"),
     **{kind: ([], f"{kind}.png") for kind in ("saddle_node", "transcritical", "pitchfork", "hopf")},
 }
@@ -34,7 +35,14 @@ def run(script, *arguments, optimised=False):
 
 
 # Longer than a minute even so.
-LONG = ("train_flip_flop", "width_and_control", "repair_initialisation", "student_teacher", "reproduce_collapse")
+LONG = (
+    "train_flip_flop",
+    "width_and_control",
+    "repair_initialisation",
+    "student_teacher",
+    "multitask_interference",
+    "reproduce_collapse",
+)
 SCRIPTS = [
     pytest.param(script, id=script.stem, marks=[pytest.mark.slow] if script.stem in LONG else [])
     for script in sorted((ROOT / "examples").glob("*.py"))
@@ -61,7 +69,11 @@ def test_example_runs(script, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_training_from_other_seeds_gives_eight_memories_and_the_slope_law(seed, tmp_path):
-    output = run(ROOT / "examples" / "train_flip_flop.py", "--seed", str(seed), "--out", str(tmp_path), optimised=True)
+    output = run(
+        ROOT / "examples" / "train_flip_flop.py",
+        *("--seed", str(seed), "--checkpoints", "0", "--out", str(tmp_path)),
+        optimised=True,
+    )
     assert "27 fixed points: 8 with 0 unstable, 12 with 1 unstable, 6 with 2 unstable, 1 with 3 unstable" in output
     slopes = [float(slope) for slope in re.findall(r"distance\^(-[0-9.]+)", output)]
     assert len(slopes) == 8

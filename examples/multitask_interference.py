@@ -1,0 +1,246 @@
+# %% [markdown]
+# # Two tasks in one network: whom does a bifurcation disturb?
+#
+# A network of 24 units learns two tasks at once, each with an input and an output of its own: a memory (hold the sign of a
+# cue) and a leaky integration of a random input. The memory needs a bifurcation, the integration needs none, and at that
+# bifurcation the kernel grows along one direction, which is shared. What does training the memory alone do there to the
+# loss of the other task?
+#
+# To first order, a step of rate eta on the memory's loss A changes the integration's loss B by `-eta gA . gB`, which is the
+# residuals of both tasks with the cross-kernel between them. Of that, the collapsed channel v (the top direction of theta
+# in the joint kernel) has `-eta (gA . v)(v . gB)`. Does this one number predict whether B will suffer, and better so near
+# the bifurcation? Random networks, trained by Adam on both; from each of many networks on the way, gradient descent on A
+# alone. `python examples/multitask_interference.py --seeds 1 --records 8` is a quick run; the default takes five minutes.
+
+# %%
+import argparse
+import pathlib
+import warnings
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import matplotlib.pyplot as plt
+import numpy as np
+import optax
+
+import ssntk
+
+jax.config.update("jax_enable_x64", True)
+parser = argparse.ArgumentParser(description="Train a memory and an integration together, and measure their interference.")
+parser.add_argument("--seeds", type=int, default=20, help="networks (default %(default)s)")
+parser.add_argument("--steps", type=int, default=600, help="training steps (default %(default)s)")
+parser.add_argument("--records", type=int, default=60, help="networks on the way that are examined (default %(default)s)")
+parser.add_argument("--out", type=pathlib.Path, default="results/multitask_interference", help="default %(default)s")
+chosen = parser.parse_args()
+for name in ("seeds", "steps", "records"):
+    if getattr(chosen, name) < 1:
+        parser.error(f"--{name} must be at least 1, got {getattr(chosen, name)}")
+chosen.out.mkdir(parents=True, exist_ok=True)
+
+# %% The tasks: six trials of each over 12 leak times. Of a trial only its own task's output counts, and only later.
+UNITS, TRIALS, TIMES, RATE, ALONE = 24, 6, np.linspace(0.0, 12.0, 25), 3e-4, 20
+HEUN = ssntk.Integrator(solver=diffrax.Heun(), dt=0.5)
+MEMORY, INTEGRATION = 0, 1
+MASK = np.zeros((2 * TRIALS, TIMES.size, 2), bool)
+MASK[:TRIALS, TIMES >= 2, MEMORY] = MASK[TRIALS:, TIMES >= 2, INTEGRATION] = True
+
+
+def theta(model):
+    return model.weight, model.input_weight, model.bias, model.readout_weight
+
+
+def problem(seed):
+    """(network, inputs, wanted outputs) of a seed; the trials of the memory come first."""
+    network, start, signal = jr.split(jr.key(seed), 3)
+    model = ssntk.CTRNN(UNITS, 2, 2, key=network)
+    weight = np.asarray(jr.normal(start, (UNITS, UNITS)))
+    model = eqx.tree_at(lambda m: m.weight, model, jnp.asarray(0.85 * weight / np.linalg.eigvals(weight).real.max()))
+    us, wanted = np.zeros((2, *MASK.shape))
+    cue = np.linspace(-1.0, 1.0, TRIALS)
+    us[:TRIALS, TIMES < 1, MEMORY], wanted[:TRIALS, :, MEMORY] = cue[:, None], np.sign(cue)[:, None]
+    # Held for two saved times each; the memory of the integration fades within five leak times.
+    us[TRIALS:, :, INTEGRATION] = np.repeat(np.asarray(jr.normal(signal, (TRIALS, TIMES.size // 2 + 1))), 2, 1)[
+        :, : TIMES.size
+    ]
+    fade = np.exp(-(TIMES[1] - TIMES[0]) / 5.0)
+    for i in range(1, TIMES.size):
+        mean = us[TRIALS:, i - 1 : i + 1, INTEGRATION].mean(axis=1)
+        wanted[TRIALS:, i, INTEGRATION] = fade * wanted[TRIALS:, i - 1, INTEGRATION] + (1 - fade) * mean
+    return model, jnp.asarray(us), jnp.asarray(wanted)
+
+
+# %% The losses, and training on their sum
+def losses(moving, model, us, wanted):
+    """(loss of the memory, loss of the integration): half the mean square of the residuals that count."""
+    model = eqx.tree_at(theta, model, moving)
+    states = ssntk.simulate(model, ssntk.Probe(TIMES, us), integrator=HEUN, adjoint=diffrax.DirectAdjoint())
+    square = jnp.where(MASK, jax.vmap(jax.vmap(model.readout))(states) - wanted, 0.0) ** 2 / 2
+    return square[:TRIALS].sum() / MASK[:TRIALS].sum(), square[TRIALS:].sum() / MASK[TRIALS:].sum()
+
+
+@eqx.filter_jit
+def train(model, us, wanted):
+    """theta before each step of Adam on the sum of both losses, and the losses there."""
+    optimiser = optax.adam(RATE)
+
+    def step(carry, _):
+        moving, state = carry
+        both, pull = jax.vjp(lambda moving: jnp.stack(losses(moving, model, us, wanted)), moving)
+        update, state = optimiser.update(pull(jnp.ones(2))[0], state)
+        return (optax.apply_updates(moving, update), state), (moving, both)
+
+    moving = theta(model)
+    return jax.lax.scan(step, (moving, optimiser.init(moving)), length=chosen.steps)[1]
+
+
+@eqx.filter_jit
+def alone(model, us, wanted, moving, rate):
+    """Both gradients, and the change of the integration's loss by 1 and by ALONE steps on the memory's loss alone."""
+    gradients = jax.jacrev(lambda moving: jnp.stack(losses(moving, model, us, wanted)))(moving)
+    of_memory = jax.grad(lambda moving: losses(moving, model, us, wanted)[0])
+
+    def step(moving, _):
+        moving = jax.tree.map(lambda leaf, slope: leaf - rate * slope, moving, of_memory(moving))
+        return moving, losses(moving, model, us, wanted)[1]
+
+    _, after = jax.lax.scan(step, moving, length=ALONE)
+    both = jax.vmap(lambda *leaves: jnp.concatenate([leaf.ravel() for leaf in leaves]))(*gradients)
+    return both, after[jnp.array([0, -1])] - losses(moving, model, us, wanted)[1]
+
+
+# %% What is predicted, and what happens
+# The cross-kernel in whole, in the collapsed channel, and in more of the top directions of the joint kernel.
+TOP = (1, 3, 10)
+PREDICTIONS = {"always harm": "always", "cross-kernel": "whole", "collapsed channel": "top1"} | {
+    f"top {count} directions": f"top{count}" for count in TOP[1:]
+}
+
+
+def examine(seed):
+    """Arrays over the records of a seed, and the losses of each step."""
+    model, us, wanted = problem(seed)
+    visited, both = train(model, us, wanted)
+    probe = ssntk.Probe(TIMES, us, mask=MASK)
+    monitor = ssntk.NTKMonitor(probe, every=1, of="readout", wrt=theta, integrator=HEUN, n_starts=32)
+    # Closer together at first, where what matters happens.
+    steps = np.unique(np.linspace(0, np.sqrt(chosen.steps - 1), chosen.records).round(6) ** 2 // 1).astype(int)
+    predicted, happened = [], []
+    for step in steps:
+        moving = tuple(leaf[step] for leaf in visited)
+        now = eqx.tree_at(theta, model, moving)
+        with warnings.catch_warnings():
+            # Every network comes near to its bifurcation, and is to.
+            warnings.simplefilter("ignore", ssntk.NearCriticalWarning)
+            monitor.update(int(step), now)
+        rows = np.asarray(ssntk.parameter_jacobian(now, probe, of="readout", wrt=theta, integrator=HEUN))
+        rows = rows.reshape(-1, rows.shape[-1])
+        directions = np.linalg.svd(rows, full_matrices=False)[2]
+        # A tenth of the rate at which the steepest direction of the memory's loss is stable.
+        memory = np.linalg.norm(rows[: len(rows) // 2], 2) ** 2 / MASK[:TRIALS].sum()
+        rate = 0.2 / memory
+        gradients, change = map(np.asarray, alone(model, us, wanted, moving, jnp.asarray(rate)))
+        along = np.cumsum((gradients[0] @ directions.T) * (directions @ gradients[1]))
+        predicted.append(-rate * np.array([gradients[0] @ gradients[1], *along[np.array(TOP) - 1]]))
+        happened.append(change)
+    seen = monitor.arrays()
+    return {
+        "step": steps,
+        "always": np.ones(len(steps)),
+        **dict(zip(("whole", *(f"top{count}" for count in TOP)), np.array(predicted).T, strict=True)),
+        "one": np.array(happened)[:, 0],
+        "many": np.array(happened)[:, 1],
+        "eigenvalue": seen["critical_eigenvalue"].real,
+        "born": (seen["n_fixed_points"] > 1) | (seen["n_stable"] == 0),
+        "losses": np.asarray(both),
+    }
+
+
+# %% How often the sign is right; as most changes are harm, with harm and help weighed alike too
+def signs(found, prediction, which):
+    """The share that is right, its mean and standard error over seeds, and that of harm and of help weighed alike."""
+    right, harm = ([], [])
+    for each, records in zip(found, which, strict=True):
+        right.append((each["many"] > 0)[records] == (each[prediction] > 0)[records])
+        harm.append((each["many"] > 0)[records])
+    shares = [np.mean(each) for each in right if each.size]
+    if not shares:
+        return "no record"
+    right, harm = np.concatenate(right), np.concatenate(harm)
+    alike = np.mean([right[harm == sign].mean() if (harm == sign).any() else np.nan for sign in (True, False)])
+    return f"{np.mean(shares):.0%} ± {np.std(shares) / max(len(shares) - 1, 1) ** 0.5:.0%}, {alike:.0%}"
+
+
+found = []
+for seed in range(chosen.seeds):
+    each = examine(seed)
+    found.append(each)
+    first, last = each["losses"][[0, -1]]
+    born = each["step"][each["born"]]
+    rise = np.max(each["losses"][:, 1] / np.minimum.accumulate(each["losses"][:, 1]))
+    print(
+        f"seed {seed}: memory's loss {first[0]:.2f} to {last[0]:.1e}, integration's {first[1]:.2f} to {last[1]:.1e}, "
+        f"which rose by {rise - 1:.0%} on the way; bifurcation {f'by step {born[0]}' if born.size else 'not passed'}",
+        flush=True,
+    )
+# Nearer than the trials are long: the critical mode does not decay within them.
+near = [np.abs(each["eigenvalue"]) * TIMES[-1] < 1 for each in found]
+away = [~which for which in near]
+records = [sum(which.sum() for which in sets) for sets in (near, away)]
+print(f"\n{ALONE} steps on the memory alone; signs right: mean and standard error over seeds, harm and help weighed alike\n")
+print(f"| the sign by | near a bifurcation ({records[0]} records) | away from it ({records[1]}) | share of the size, near |")
+print("|---|---|---|---|")
+for name, prediction in PREDICTIONS.items():
+    size = np.concatenate([np.abs(each[prediction] / each["whole"])[w] for each, w in zip(found, near, strict=True)])
+    quartiles = "{1:.2g} ({0:.2g} to {2:.2g})".format(*np.percentile(size, [25, 50, 75])) if size.size else ""
+    print(f"| {name} | {signs(found, prediction, near)} | {signs(found, prediction, away)} | {quartiles} |")
+single = np.concatenate([(each["whole"] > 0) == (each["one"] > 0) for each in found])
+print(f"\nof a single step the cross-kernel has {single.mean():.1%} of the signs right")
+
+# %%
+figure, axes = plt.subplots(2, 2, figsize=(11, 8.5), layout="constrained")
+MEMORY_COLOUR, OTHER_COLOUR, NEAR, AWAY = "#0072B2", "#E69F00", "#D55E00", "#AAAAAA"
+for each in found:
+    born = np.flatnonzero(each["born"])[:1]
+    when = each["step"][born]
+    for which, colour in ((MEMORY, MEMORY_COLOUR), (INTEGRATION, OTHER_COLOUR)):
+        axes[0, 0].semilogy(each["losses"][:, which], color=colour, linewidth=0.8, alpha=0.8)
+        axes[0, 0].plot(when, each["losses"][when, which], "o", color=NEAR, markersize=4, zorder=3)
+    relative = each["many"] / each["losses"][each["step"], 1]
+    axes[0, 1].plot(each["step"], relative, color="#222222", linewidth=0.7, alpha=0.7)
+    axes[0, 1].plot(when, relative[born], "o", color=NEAR, markersize=4, zorder=3)
+axes[0, 0].plot([], [], color=MEMORY_COLOUR, label="memory")
+axes[0, 0].plot([], [], color=OTHER_COLOUR, label="integration")
+axes[0, 0].plot([], [], "o", color=NEAR, markersize=4, label="bifurcation passed")
+axes[0, 0].legend(frameon=False, fontsize="small")
+axes[0, 0].set_ylabel("loss")
+axes[0, 1].set_ylabel(f"relative change of the integration's loss\nby {ALONE} steps on the memory alone")
+axes[0, 1].axhline(0, color=AWAY, linewidth=0.8, zorder=0)
+axes[0, 1].set_yscale("symlog", linthresh=0.1)
+for ax in axes[0]:
+    ax.set_xlabel("step of Adam on both tasks")
+TICKS = [-1e-1, -1e-3, 0, 1e-3, 1e-1]
+for ax, prediction, text in (
+    (axes[1, 0], "whole", "cross-kernel, to first order"),
+    (axes[1, 1], "top1", "its part in the collapsed channel"),
+):
+    for which, colour, label in ((away, AWAY, "away"), (near, NEAR, "near a bifurcation")):
+        x = np.concatenate([ALONE * each[prediction][w] for each, w in zip(found, which, strict=True)])
+        y = np.concatenate([each["many"][w] for each, w in zip(found, which, strict=True)])
+        ax.plot(x, y, ".", color=colour, markersize=4, label=label)
+    ax.set_xscale("symlog", linthresh=1e-5, linscale=0.5)
+    ax.set_yscale("symlog", linthresh=1e-5, linscale=0.5)
+    ax.set_xticks(TICKS)
+    ax.set_yticks(TICKS)
+    ax.minorticks_off()
+    ax.axhline(0, color=AWAY, linewidth=0.8, zorder=0)
+    ax.axvline(0, color=AWAY, linewidth=0.8, zorder=0)
+    ax.set_xlabel(f"predicted change: {text}")
+    ax.set_ylabel("change of the integration's loss")
+axes[1, 0].legend(frameon=False, fontsize="small", loc="lower right")
+for ax in axes.ravel():
+    ax.spines[["top", "right"]].set_visible(False)
+figure.savefig(chosen.out / "multitask_interference.png", dpi=130)
+print(f"figure in {chosen.out / 'multitask_interference.png'}")

@@ -1,0 +1,97 @@
+"""Learning: what a monitor adds to a training loop, and what a step of the natural gradient costs.
+
+`pytest -m slow tests/benchmarks/test_learning.py -s -n 0` prints the table; nothing else should run beside it.
+"""
+
+import warnings
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+import pytest
+from helpers import ROOT, timed
+
+import ssntk
+
+pytestmark = pytest.mark.slow
+
+HEUN = ssntk.Integrator(solver=diffrax.Heun(), dt=0.5)
+STEPS = 50
+
+
+def theta(model):
+    return model.trainable("readout")
+
+
+def flip_flop():
+    """The trained flip-flop network, with the size of its task: 64 trials of 50 leak times; what is wanted are zeros."""
+    model = ssntk.CTRNN.from_weights(**np.load(ROOT / "tests" / "reference" / "flip_flop64.npz"))
+    return model, ssntk.Probe(np.linspace(0.0, 50.0, 101), jr.normal(jr.key(1), (64, 101, 3)))
+
+
+def small():
+    """A random network of 16 units and 4 readouts, 4 trials of 16 leak times."""
+    model = ssntk.CTRNN(16, 1, 4, gain=0.8, key=jr.key(0))
+    return model, ssntk.Probe(np.linspace(0.0, 16.0, 33), jr.normal(jr.key(1), (4, 33, 1)))
+
+
+def trainer(model, probe, optimiser):
+    """STEPS compiled steps of an optimiser from the same start."""
+
+    def residuals(moving):
+        moved = eqx.tree_at(theta, model, moving)
+        states = ssntk.simulate(moved, probe, integrator=HEUN, adjoint=diffrax.DirectAdjoint())
+        return jax.vmap(jax.vmap(moved.readout))(states).ravel()
+
+    optimiser = optax.with_extra_args_support(optimiser)
+
+    def step(carry, _):
+        moving, state = carry
+        gradient = jax.grad(lambda moving: jnp.mean(residuals(moving) ** 2) / 2)(moving)
+        update, state = optimiser.update(gradient, state, moving, residuals=residuals)
+        return (optax.apply_updates(moving, update), state), None
+
+    many = jax.jit(lambda moving, state: jax.lax.scan(step, (moving, state), length=STEPS)[0])
+    moving = theta(model)
+    state = optimiser.init(moving)
+    return lambda: many(moving, state)
+
+
+def test_a_monitor_in_the_flip_flops_training():
+    model, probe = flip_flop()
+    train = trainer(model, probe, optax.sgd(1e-6))
+    monitor = ssntk.NTKMonitor(ssntk.Probe(probe.ts, probe.us[:2]), every=1, wrt=theta, integrator=HEUN)
+    scale = iter(1.0 + 1e-4 * np.arange(100))
+
+    def record():
+        # Other weights each time, as in training.
+        moved = eqx.tree_at(lambda m: m.weight, model, model.weight * next(scale))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ssntk.NearCriticalWarning)
+            return monitor.update(len(monitor.records), moved).top_eigenvalue
+
+    steps, watched = timed(train, record, rounds=5)
+    overhead = watched / (100 * steps / STEPS)
+    print(f"\na step {steps / STEPS:.3f} s, a record {watched:.2f} s: {overhead:.1%} at every=100")
+    assert monitor.records[-1].n_fixed_points == 27
+    assert overhead < 0.05
+
+
+@pytest.mark.parametrize("task", [small, flip_flop], ids=lambda task: task.__name__)
+def test_a_step_of_the_natural_gradient(task):
+    model, probe = task()
+    methods = {"gradient descent": optax.sgd(1e-6), "Adam": optax.adam(1e-6)} | {
+        f"rank {rank}": ssntk.low_rank_natural_gradient(1e-6, rank=rank) for rank in (1, 2, 3)
+    }
+    taken = timed(*(trainer(model, probe, method) for method in methods.values()), rounds=3)
+    print(
+        f"\n{task.__name__}, {STEPS} steps: "
+        + ", ".join(f"{n} {t / STEPS:.2g} s" for n, t in zip(methods, taken, strict=True))
+    )
+    print("ratio to gradient descent: " + ", ".join(f"{n} {t / taken[0]:.2f}" for n, t in zip(methods, taken, strict=True)))
+    # Two products J v and J^T v for each direction at most, each about a gradient's price.
+    assert taken[-1] / taken[0] < 8
