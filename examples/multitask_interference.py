@@ -194,7 +194,8 @@ print(f"| the sign by | near a bifurcation ({records[0]} records) | away from it
 print("|---|---|---|---|")
 for name, prediction in PREDICTIONS.items():
     size = np.concatenate([np.abs(each[prediction] / each["whole"])[w] for each, w in zip(found, near, strict=True)])
-    quartiles = "{1:.2g} ({0:.2g} to {2:.2g})".format(*np.percentile(size, [25, 50, 75])) if size.size else ""
+    known = size.size and prediction != "always"
+    quartiles = "{1:.2g} ({0:.2g} to {2:.2g})".format(*np.percentile(size, [25, 50, 75])) if known else ""
     print(f"| {name} | {signs(found, prediction, near)} | {signs(found, prediction, away)} | {quartiles} |")
 single = np.concatenate([(each["whole"] > 0) == (each["one"] > 0) for each in found])
 print(f"\nof a single step the cross-kernel has {single.mean():.1%} of the signs right")

@@ -127,8 +127,8 @@ def between(first, second):
 
 
 def births(kept):
-    """The bifurcations between the networks that were kept: (step, kind) of each."""
-    found = []
+    """The bifurcations between the networks that were kept, (step, kind) of each; and the fixed points of these networks."""
+    found, known = [], {}
     for (before, first), (after, second) in itertools.pairwise(kept.items()):
         diagram = between(first, second)
         events = [(before + (after - before) * float(event.parameter), event.kind) for event in diagram.bifurcations]
@@ -136,13 +136,14 @@ def births(kept):
         said = ", ".join(f"{count} {kind}" for kind, count in collections.Counter(kind for _, kind in events).items())
         ends = np.concatenate([branch.parameter[[0, -1]] for branch in diagram.branches])
         counts = [np.isclose(ends, end, atol=1e-9).sum() for end in (0.0, 1.0)]
+        known |= dict(zip((before, after), counts, strict=True))
         left = f" ({diagram.status})" if diagram.unresolved else ""
         said = f"{said or 'nothing'}{left}"
         print(f"steps {before:3d} to {after:3d}: {counts[0]:2d} fixed points become {counts[1]:2d}; {said}", flush=True)
-    return found
+    return found, known
 
 
-def draw_births(errors, seen, found):
+def draw_births(errors, seen, found, known):
     figure, axes = plt.subplots(4, 1, figsize=(8, 10), layout="constrained", sharex=True)
     colours = {"saddle-node": "#D55E00", "pitchfork": "#0072B2", "transcritical": "#009E73", "hopf": "#CC79A7"}
     when = seen["step"] + 1
@@ -150,13 +151,15 @@ def draw_births(errors, seen, found):
     axes[1].semilogx(when, seen["effective_rank"], ".-", color="#222222")
     axes[2].semilogx(when, seen["critical_eigenvalue"].real, ".-", color="#222222")
     axes[2].axhline(0, color="#AAAAAA", linewidth=0.8, zorder=0)
-    axes[3].semilogx(when, seen["n_fixed_points"], ".-", color="#222222", label="fixed points")
-    axes[3].semilogx(when, seen["n_stable"], ".-", color="#E69F00", label="stable ones")
+    axes[3].semilogx(when, seen["n_fixed_points"], ".-", color="#222222", label="known to the monitor")
+    axes[3].semilogx(when, seen["n_stable"], ".-", color="#E69F00", label="of these stable")
+    after = np.array(list(known)) + 1
+    axes[3].semilogx(after, list(known.values()), "o", color="#222222", fillstyle="none", label="known to the continuation")
     for ax in axes:
         for step, kind in found:
             ax.axvline(step + 1, color=colours[kind], linewidth=0.7, alpha=0.6, zorder=0)
     for kind in sorted({kind for _, kind in found}):
-        axes[3].plot([], [], color=colours[kind], linewidth=0.7, label=f"{kind.capitalize()}, by continuation")
+        axes[3].plot([], [], color=colours[kind], linewidth=0.7, label=f"{kind} found by continuation")
     axes[3].legend(frameon=False, fontsize="small")
     axes[3].set_xlabel("training step")
     texts = (
@@ -179,7 +182,7 @@ if chosen.weights is None:
     np.savez(chosen.out / "weights.npz", **{name: np.asarray(getattr(model, name)) for name in NAMES})
     print(f"weights in {chosen.out / 'weights.npz'}")
     if len(kept) > 1:
-        draw_births(errors, watch(kept), births(kept))
+        draw_births(errors, watch(kept), *births(kept))
 else:
     model = ssntk.CTRNN.from_weights(**np.load(chosen.weights))
 

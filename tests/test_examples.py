@@ -78,3 +78,24 @@ def test_training_from_other_seeds_gives_eight_memories_and_the_slope_law(seed, 
     slopes = [float(slope) for slope in re.findall(r"distance\^(-[0-9.]+)", output)]
     assert len(slopes) == 8
     np.testing.assert_allclose(slopes, -1.0, atol=0.01)
+
+
+@pytest.mark.slow
+def test_the_births_of_memories_add_up(tmp_path):
+    """-x + bounded has index 1: fixed points are odd in number, and each saddle-node changes it by two."""
+    how = ("--steps", "40", "--checkpoints", "12", "--out", str(tmp_path))
+    output = run(ROOT / "examples" / "train_flip_flop.py", *how, optimised=True)
+    said = re.findall(r"(\d+) fixed points become +(\d+); (.*)", output)
+    assert len(said) >= 8
+    last = int(said[0][0])
+    for before, after, events in said:
+        assert "unresolved" not in events
+        assert int(before) == last
+        last = int(after)
+        folds = sum(map(int, re.findall(r"(\d+) saddle-node", events)))
+        change = abs(last - int(before))
+        assert last % 2 == 1
+        assert change <= 2 * folds
+        assert (change // 2 - folds) % 2 == 0
+    assert last > 1
+    assert (tmp_path / "births.png").stat().st_size > 10_000
