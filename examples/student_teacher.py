@@ -48,7 +48,7 @@ chosen.out.mkdir(parents=True, exist_ok=True)
 UNITS, READOUTS, TIMES = 16, 4, np.linspace(0.0, 16.0, 33)
 HEUN = ssntk.Integrator(solver=diffrax.Heun(), dt=0.5)
 # A loss this much smaller than the first counts as learned. Losses are compared until then.
-TOLERANCE, CHUNK = 1e-2, 250
+TOLERANCE, CHUNK = 1e-2, 25
 
 
 def theta(model):
@@ -128,15 +128,26 @@ def finished(losses):
     return bool(((losses <= TOLERANCE * losses[..., :1]) | ~np.isfinite(losses)).any(axis=-1).all())
 
 
-def train(method, rate, student, us, wanted):
-    """The losses until one is small, none is finite or the steps are over, with the seconds; and theta on the way."""
+def learned(losses):
+    """The first step at which the loss is small; infinite where there is none."""
+    below = np.flatnonzero(losses <= TOLERANCE * losses[0])
+    return float(below[0]) if below.size else np.inf
+
+
+def train(method, rate, student, us, wanted, *, whole=False):
+    """The losses until one is small (unless the whole run is asked for), one is not finite, or the steps are over; the
+    seconds until each; and theta on the way."""
     moving, rate = theta(student), jnp.asarray(rate)
-    state, losses, visited, began = METHODS[method](rate).init(moving), [], [], time.perf_counter()
-    while sum(map(len, losses)) < chosen.steps and not (losses and finished(np.concatenate(losses))):
+    state, losses, visited = METHODS[method](rate).init(moving), [], []
+    began, clock = time.perf_counter(), [0.0]
+    while len(losses) * CHUNK < chosen.steps:
         moving, state, new, path = ONE[method](student, us, wanted, rate, moving, state)
         losses.append(np.asarray(new))
         visited.append(path)
-    seconds = time.perf_counter() - began
+        clock.append(time.perf_counter() - began)
+        if not np.isfinite(losses[-1]).all() or (not whole and learned(np.concatenate(losses)) < np.inf):
+            break
+    seconds = np.interp(np.arange(1, len(losses) * CHUNK + 1), CHUNK * np.arange(len(clock)), clock)
     return np.concatenate(losses), seconds, jax.tree.map(lambda *parts: np.concatenate(parts), *visited)
 
 
@@ -153,12 +164,6 @@ def train_all(method, rates, problems):
         moving, state, new = MANY[method](student, us, wanted, rates, moving, state)
         losses = np.concatenate([losses, np.asarray(new)], axis=1)
     return list(losses)
-
-
-def learned(losses):
-    """The first step at which the loss is small; infinite where there is none."""
-    below = np.flatnonzero(losses <= TOLERANCE * losses[0])
-    return float(below[0]) if below.size else np.inf
 
 
 def spike(losses):
@@ -201,7 +206,8 @@ def compare(cue):
         ONE[method](*problems[0], jnp.asarray(rate), first, METHODS[method](jnp.asarray(rate)).init(first))
     for limit, (student, us, wanted) in zip(limits[: chosen.seeds], problems, strict=True):
         for method, rate in best.items():
-            runs[method].append(train(method, rate * (1.0 if method == "Adam" else limit), student, us, wanted))
+            unit = 1.0 if method == "Adam" else limit
+            runs[method].append(train(method, rate * unit, student, us, wanted, whole=True))
     return problems, best, runs
 
 
@@ -216,68 +222,105 @@ def spread(values):
 
 
 def tabulate(cue, best, runs):
+    # Equal time: what all steps of gradient descent take.
+    budget = np.median([seconds[-1] for _, seconds, _ in runs["gradient descent"]])
     lines = [
-        f"| cue {cue:g} | rate | learned | steps | seconds | ms a step | spike | loss in equal time |",
+        f"| cue {cue:g} | rate | learned | steps | seconds | ms a step | spike | loss / first loss in {budget:.1f} s |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    # Equal time: the median that gradient descent took.
-    budget = np.median([seconds * min(learned(losses) / losses.size, 1) for losses, seconds, _ in runs["gradient descent"]])
     for method, rate in best.items():
         steps = np.array([learned(losses) for losses, _, _ in runs[method]])
-        each = np.array([seconds / losses.size for losses, seconds, _ in runs[method]])
-        within = [
-            np.nanmin(losses[: max(1, int(budget / one))]) / losses[0]
-            for (losses, _, _), one in zip(runs[method], each, strict=True)
-        ]
-        lines.append(
-            f"| {method} | {rate:.3g} | {np.isfinite(steps).sum()}/{len(steps)} | {spread(steps)} | {spread(steps * each)} "
-            f"| {np.median(each) * 1e3:.2f} | {spread(np.array([spike(losses) for losses, _, _ in runs[method]]))} | "
-            f"{np.median(within):.1e} |"
+        # Until it is learned, while the eigenpairs change.
+        last = [int(min(step, losses.size - 1)) for step, (losses, _, _) in zip(steps, runs[method], strict=True)]
+        clock = np.array([seconds[i] for i, (_, seconds, _) in zip(last, runs[method], strict=True)])
+        within = [np.nanmin(losses[seconds <= budget]) / losses[0] for losses, seconds, _ in runs[method]]
+        cells = (
+            f"{rate:.3g}",
+            f"{np.isfinite(steps).sum()}/{len(steps)}",
+            spread(steps),
+            spread(np.where(np.isfinite(steps), clock, np.inf)),
+            f"{np.median(clock / (np.array(last) + 1)) * 1e3:.2f}",
+            spread(np.array([spike(losses) for losses, _, _ in runs[method]])),
+            f"{np.median(within):.1e}",
         )
-    return "\n".join(lines), budget
+        lines.append(f"| {method} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 # %% The bifurcation on the way of gradient descent, seen by the monitor: the kernel of the states, as in the paper
+def at(student, visited, step):
+    return eqx.tree_at(theta, student, tuple(jnp.asarray(leaf[step]) for leaf in visited))
+
+
+def first_bifurcation(student, visited, low, high):
+    """(step, bifurcation, the network there): between two steps of descent, by continuation from one to the next; `None`
+    where the line between them has none. At `low` there is one fixed point, a stable one, and at `high` there is not."""
+    while high - low > 1:
+        middle = (low + high) // 2
+        points = ssntk.find_fixed_points(at(student, visited, middle), n_starts=64)
+        low, high = (low, middle) if len(points) > 1 or not points.stable.any() else (middle, high)
+    first, second = at(student, visited, low), at(student, visited, high)
+    moves = eqx.tree_at(theta, jax.tree.map(lambda leaf: False, first), (True,) * 3)
+    direction = jax.tree.map(jnp.subtract, eqx.filter(second, moves), eqx.filter(first, moves))
+    line = ssntk.Family.line(first, direction)
+    events = ssntk.bifurcation_diagram(line, (0.0, 1.0), n_slices=2, n_starts=64).bifurcations
+    return (high, events[0], line(events[0].parameter)) if events else (high, None, None)
+
+
+def dominance(model, probe, x, eigenvalue=None):
+    """The critical channel's share of the kernel, and how well its top state direction lies along the critical one."""
+    # What is measured is asked for alone, and the prediction may fail: these trajectories are large.
+    found = ssntk.bifurcation_channel(model, probe, x, eigenvalues=eigenvalue, wrt=theta, integrator=HEUN, throw=False)
+    return float(found.share), float(found.alignment)
+
+
 def watch(problems, runs):
     watched = []
     for (student, us, _), (losses, _, visited) in zip(problems, runs["gradient descent"], strict=True):
-        probe = ssntk.Probe(TIMES, us)
+        # From rest, as in training.
+        probe = ssntk.Probe(TIMES, us, np.zeros(UNITS))
         monitor = ssntk.NTKMonitor(probe, every=1, of="state", wrt=theta, weights="trapezoid", integrator=HEUN, n_starts=32)
         until = int(min(learned(losses), losses.size - 1))
         # Closer together at first, where most bifurcations lie.
         for step in np.unique(np.geomspace(1, until + 1, 60).astype(int) - 1):
-            model = eqx.tree_at(theta, student, tuple(jnp.asarray(leaf[step]) for leaf in visited))
             with warnings.catch_warnings():
                 # Every student comes near to its bifurcation, and is to.
                 warnings.simplefilter("ignore", ssntk.NearCriticalWarning)
-                monitor.update(int(step), model)
-        seen = monitor.arrays()
+                monitor.update(int(step), at(student, visited, step))
+        seen, near = monitor.arrays(), (np.nan, np.nan)
         # The first record with more than one fixed point, or whose only one is unstable.
         passed = np.flatnonzero((seen["n_fixed_points"] > 1) | (seen["n_stable"] == 0))
-        share, aligned = np.nan, np.nan
-        if passed.size:
-            near = max(passed[0] - 1, 0)
-            model = eqx.tree_at(theta, student, tuple(jnp.asarray(leaf[seen["step"][near]]) for leaf in visited))
-            # What is measured is asked for alone, and the prediction may fail: these trajectories are large.
-            found = ssntk.bifurcation_channel(model, probe, seen["x_star"][near], wrt=theta, integrator=HEUN, throw=False)
-            share, aligned = float(found.share), float(found.alignment)
-        watched.append((seen, int(passed[0]) if passed.size else None, share, aligned))
+        step, event, rank = None, None, np.nan
+        if passed.size and passed[0] > 0:
+            step, event, model = first_bifurcation(student, visited, *(int(seen["step"][passed[0] + i]) for i in (-1, 0)))
+            after = at(student, visited, step)
+            asked = {"of": "state", "wrt": theta, "weights": "trapezoid", "integrator": HEUN}
+            rank = float(ssntk.ntk_spectrum(after, probe, **asked).effective_rank)
+            if event is not None:
+                near = dominance(model, probe, event.x, 1j * event.frequency)
+        watched.append((seen, step, event, rank, dominance(student, probe, np.zeros(UNITS)), near))
     return watched
 
 
 def collapse(watched):
     """Claims 1 and 2, a line a seed."""
-    for seed, (seen, passed, share, aligned) in enumerate(watched):
-        if passed is None:
+    for seed, (seen, step, event, there, before, near) in enumerate(watched):
+        if step is None:
             print(f"  seed {seed}: no bifurcation was passed")
             continue
-        rank, step = seen["effective_rank"], seen["step"]
-        lowest = int(np.argmin(rank))
+        rank, lowest = seen["effective_rank"], int(np.argmin(seen["effective_rank"]))
         print(
-            f"  seed {seed}: bifurcation at step {step[passed]}; effective rank {rank[0]:.1f} at first, {rank[passed]:.1f} "
-            f"there, least {rank[lowest]:.1f} at step {step[lowest]}, {rank[-1]:.1f} at the end; just before it the channel "
-            f"has {share:.0%} of the kernel, alignment {aligned:.2f}"
+            f"  seed {seed}: {'not located' if event is None else event.kind} before step {step}; "
+            f"effective rank {rank[0]:.1f} at first, {there:.1f} there, least {rank[lowest]:.1f} at step "
+            f"{seen['step'][lowest]}, {rank[-1]:.1f} at the end; "
+            f"share of the channel {before[0]:.0%} at first, {near[0]:.0%} there; alignment {before[1]:.2f}, {near[1]:.2f}"
         )
+    for name, i in (("share", 0), ("alignment", 1)):
+        first, last = (np.array([each[which][i] for each in watched if each[2] is not None]) for which in (4, 5))
+        if len(first):
+            print(
+                f"  median {name}: {np.median(first):.3f} at first, {np.median(last):.3f} there, where {sum(last > first)} rose"
+            )
 
 
 # %%
@@ -286,26 +329,27 @@ colours = dict(zip(METHODS, ["#222222", "#999999", "#E69F00", "#56B4E9", "#0072B
 tables = []
 for column, cue in enumerate(chosen.cues):
     problems, best, runs = compare(cue)
-    table, budget = tabulate(cue, best, runs)
+    table = tabulate(cue, best, runs)
     tables.append(table)
-    print(f"\n{table}\n\nequal time: {budget:.2f} s. On the way of gradient descent:")
+    print(f"\n{table}\n\nOn the way of gradient descent:", flush=True)
     watched = watch(problems, runs)
     collapse(watched)
     top, ranks, rates, clock = axes[:, column]
     for method, colour in colours.items():
-        # The median over seeds of the least loss so far; what is done stays as it is.
+        # The median over seeds of the least loss so far; what diverged stays as it was.
         length = max(losses.size for losses, _, _ in runs[method])
-        least = [np.minimum.accumulate(losses / losses[0]) for losses, _, _ in runs[method]]
+        least = [np.fmin.accumulate(losses / losses[0]) for losses, _, _ in runs[method]]
         median = np.median([np.pad(each, (0, length - each.size), mode="edge") for each in least], axis=0)
         step = np.arange(1, length + 1)
-        pace = np.median([seconds / losses.size for losses, seconds, _ in runs[method]])
+        clocks = [seconds for _, seconds, _ in runs[method] if seconds.size == length]
         top.loglog(step, median, color=colour, label=method)
-        clock.loglog(pace * step, median, color=colour)
-    for seen, passed, _, _ in watched:
+        clock.loglog(np.median(clocks, axis=0), median, color=colour)
+    for seen, passed, _, there, *_ in watched:
         for ax, name in ((ranks, "effective_rank"), (rates, "critical_eigenvalue")):
             ax.semilogx(seen["step"] + 1, seen[name].real, color="#222222", linewidth=0.7)
-            if passed is not None:
-                ax.plot(seen["step"][passed] + 1, seen[name][passed].real, "o", color="#D55E00", markersize=4)
+        if passed is not None:
+            ranks.plot(passed + 1, there, "o", color="#D55E00", markersize=4)
+            rates.axvline(passed + 1, color="#D55E00", linewidth=0.7)
     rates.axhline(0, color="#AAAAAA", linewidth=0.8, zorder=0)
     top.set_title(f"cue {cue:g}, {chosen.seeds} seed{'s' if chosen.seeds > 1 else ''}")
     top.set_xlabel("step")
@@ -325,7 +369,7 @@ for column, cue in enumerate(chosen.cues):
         ax.set_ylabel(label)
         ax.spines[["top", "right"]].set_visible(False)
     for ax in (ranks, rates):
-        ax.set_xlabel("step of gradient descent (o: the first bifurcation is passed)")
+        ax.set_xlabel("step of gradient descent (red: the first bifurcation is passed)")
 axes[0, 0].legend(framealpha=1, edgecolor="none", fontsize="small", loc="lower left")
 figure.savefig(chosen.out / "student_teacher.png", dpi=130)
 (chosen.out / "table.md").write_text("\n\n".join(tables) + "\n")
