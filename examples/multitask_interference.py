@@ -7,10 +7,11 @@
 # loss of the other task?
 #
 # To first order, a step of rate eta on the memory's loss A changes the integration's loss B by `-eta gA . gB`, which is the
-# residuals of both tasks with the cross-kernel between them. Of that, the collapsed channel v (the top direction of theta
-# in the joint kernel) has `-eta (gA . v)(v . gB)`. Does this one number predict whether B will suffer, and better so near
-# the bifurcation? Random networks, trained by Adam on both; from each of many networks on the way, gradient descent on A
-# alone. `python examples/multitask_interference.py --seeds 1 --records 8` is a quick run; the default takes five minutes.
+# residuals of both tasks with the cross-kernel between them. Of that, the collapsed channel v (the first direction of theta,
+# of the joint kernel or of the memory's own) has `-eta (gA . v)(v . gB)`. Does this one number predict whether B will
+# suffer, and better so near the bifurcation? Random networks, trained by Adam on both; from each of many networks on the
+# way, gradient descent on A alone. `python examples/multitask_interference.py --seeds 1 --records 8` is a quick run; the
+# default takes five minutes.
 
 # %%
 import argparse
@@ -114,8 +115,11 @@ def alone(model, us, wanted, moving, rate):
 # %% What is predicted, and what happens
 # The cross-kernel in whole, in the collapsed channel, and in more of the top directions of the joint kernel.
 TOP = (1, 3, 10)
-PREDICTIONS = {"always harm": "always", "cross-kernel": "whole", "collapsed channel": "top1"} | {
-    f"top {count} directions": f"top{count}" for count in TOP[1:]
+PREDICTIONS = {
+    "cross-kernel": "whole",
+    "first direction of both tasks": "top1",
+    "first direction of the memory": "memory",
+    **{f"first {count} directions of both": f"top{count}" for count in TOP[1:]},
 }
 
 
@@ -127,7 +131,7 @@ def examine(seed):
     monitor = ssntk.NTKMonitor(probe, every=1, of="readout", wrt=theta, integrator=HEUN, n_starts=32)
     # Closer together at first, where what matters happens.
     steps = np.unique(np.linspace(0, np.sqrt(chosen.steps - 1), chosen.records).round(6) ** 2 // 1).astype(int)
-    predicted, happened = [], []
+    predicted, happened, shares = [], [], []
     for step in steps:
         moving = tuple(leaf[step] for leaf in visited)
         now = eqx.tree_at(theta, model, moving)
@@ -137,40 +141,43 @@ def examine(seed):
             monitor.update(int(step), now)
         rows = np.asarray(ssntk.parameter_jacobian(now, probe, of="readout", wrt=theta, integrator=HEUN))
         rows = rows.reshape(-1, rows.shape[-1])
-        directions = np.linalg.svd(rows, full_matrices=False)[2]
-        # A tenth of the rate at which the steepest direction of the memory's loss is stable.
-        memory = np.linalg.norm(rows[: len(rows) // 2], 2) ** 2 / MASK[:TRIALS].sum()
-        rate = 0.2 / memory
+        _, sizes, directions = np.linalg.svd(rows, full_matrices=False)
+        _, own, of_memory = np.linalg.svd(rows[: len(rows) // 2], full_matrices=False)
+        # A tenth of the rate at which the steepest direction of the memory's loss is no longer stable.
+        rate = 0.2 * MASK[:TRIALS].sum() / own[0] ** 2
         gradients, change = map(np.asarray, alone(model, us, wanted, moving, jnp.asarray(rate)))
         along = np.cumsum((gradients[0] @ directions.T) * (directions @ gradients[1]))
-        predicted.append(-rate * np.array([gradients[0] @ gradients[1], *along[np.array(TOP) - 1]]))
+        alone_along = gradients @ of_memory[0]
+        predicted.append(-rate * np.array([gradients[0] @ gradients[1], alone_along.prod(), *along[np.array(TOP) - 1]]))
         happened.append(change)
+        shares.append([sizes[0] ** 2 / np.sum(sizes**2), own[0] ** 2 / np.sum(own**2), abs(directions[0] @ of_memory[0])])
     seen = monitor.arrays()
     return {
         "step": steps,
-        "always": np.ones(len(steps)),
-        **dict(zip(("whole", *(f"top{count}" for count in TOP)), np.array(predicted).T, strict=True)),
+        **dict(zip(("whole", "memory", *(f"top{count}" for count in TOP)), np.array(predicted).T, strict=True)),
         "one": np.array(happened)[:, 0],
         "many": np.array(happened)[:, 1],
+        "shares": np.array(shares),
         "eigenvalue": seen["critical_eigenvalue"].real,
         "born": (seen["n_fixed_points"] > 1) | (seen["n_stable"] == 0),
         "losses": np.asarray(both),
     }
 
 
-# %% How often the sign is right; as most changes are harm, with harm and help weighed alike too
-def signs(found, prediction, which):
-    """The share that is right, its mean and standard error over seeds, and that of harm and of help weighed alike."""
-    right, harm = ([], [])
-    for each, records in zip(found, which, strict=True):
-        right.append((each["many"] > 0)[records] == (each[prediction] > 0)[records])
-        harm.append((each["many"] > 0)[records])
-    shares = [np.mean(each) for each in right if each.size]
-    if not shares:
-        return "no record"
-    right, harm = np.concatenate(right), np.concatenate(harm)
-    alike = np.mean([right[harm == sign].mean() if (harm == sign).any() else np.nan for sign in (True, False)])
-    return f"{np.mean(shares):.0%} ± {np.std(shares) / max(len(shares) - 1, 1) ** 0.5:.0%}, {alike:.0%}"
+# %% How often the sign is right, with harm and help weighed alike, since most changes are harm
+def alike(pairs):
+    """From pairs of arrays over records, one a network: whether it was harm, and whether harm was predicted."""
+    harm, given = map(np.concatenate, zip(*pairs, strict=True))
+    return np.mean([np.mean(given[harm == sign] == sign) if (harm == sign).any() else np.nan for sign in (True, False)])
+
+
+def signs(found, actual, prediction, which):
+    """With the standard error over networks, by the bootstrap."""
+    pairs = [(each[actual][w] > 0, each[prediction][w] > 0) for each, w in zip(found, which, strict=True) if w.any()]
+    if not pairs or np.isnan(alike(pairs)):
+        return "of one sign only"
+    again = np.random.default_rng(0).integers(len(pairs), size=(400, len(pairs)))
+    return f"{alike(pairs):.0%} ± {np.nanstd([alike([pairs[i] for i in chosen]) for chosen in again]):.0%}"
 
 
 found = []
@@ -185,20 +192,32 @@ for seed in range(chosen.seeds):
         f"which rose by {rise - 1:.0%} on the way; bifurcation {f'by step {born[0]}' if born.size else 'not passed'}",
         flush=True,
     )
-# Nearer than the trials are long: the critical mode does not decay within them.
-near = [np.abs(each["eigenvalue"]) * TIMES[-1] < 1 for each in found]
+# Near the first bifurcation, the memory's: until twice the step at which it is passed, and while the critical mode decays or
+# grows by less than a factor of e within a trial.
+near = []
+for each in found:
+    until = 2 * each["step"][each["born"]][0] if each["born"].any() else -1
+    near.append((np.abs(each["eigenvalue"]) * TIMES[-1] < 1) & (each["step"] <= until))
 away = [~which for which in near]
-records = [sum(which.sum() for which in sets) for sets in (near, away)]
-print(f"\n{ALONE} steps on the memory alone; signs right: mean and standard error over seeds, harm and help weighed alike\n")
-print(f"| the sign by | near a bifurcation ({records[0]} records) | away from it ({records[1]}) | share of the size, near |")
-print("|---|---|---|---|")
+print(f"\nsigns right, harm and help weighed alike ({ALONE} steps on the memory alone, and one)\n")
+print("| the sign by | 20 steps, near | 20 steps, away | one step, near | one step, away | size, near |")
+print("|---|---|---|---|---|---|")
 for name, prediction in PREDICTIONS.items():
-    size = np.concatenate([np.abs(each[prediction] / each["whole"])[w] for each, w in zip(found, near, strict=True)])
-    known = size.size and prediction != "always"
-    quartiles = "{1:.2g} ({0:.2g} to {2:.2g})".format(*np.percentile(size, [25, 50, 75])) if known else ""
-    print(f"| {name} | {signs(found, prediction, near)} | {signs(found, prediction, away)} | {quartiles} |")
-single = np.concatenate([(each["whole"] > 0) == (each["one"] > 0) for each in found])
-print(f"\nof a single step the cross-kernel has {single.mean():.1%} of the signs right")
+    ratio = np.concatenate([(each[prediction] / each["whole"])[w] for each, w in zip(found, near, strict=True)])
+    size = "{1:.2g} ({0:.2g} to {2:.2g})".format(*np.percentile(ratio, [25, 50, 75])) if ratio.size else ""
+    cells = [signs(found, actual, prediction, which) for actual in ("many", "one") for which in (near, away)]
+    print(f"| {name} | {' | '.join(cells)} | {size} |")
+for name, which in (("near", near), ("away", away)):
+    if not any(w.any() for w in which):
+        continue
+    shares = np.concatenate([each["shares"][w] for each, w in zip(found, which, strict=True)])
+    harm = [np.concatenate([each[a][w] > 0 for each, w in zip(found, which, strict=True)]).mean() for a in ("many", "one")]
+    both, own, cosine = np.median(shares, axis=0)
+    print(
+        f"{name}: {len(shares)} records of {sum(w.any() for w in which)} networks; harm in {harm[0]:.0%} and {harm[1]:.0%}; "
+        f"medians: the first direction has {both:.0%} of the joint kernel and {own:.0%} of the memory's, cosine of the two "
+        f"{cosine:.2f}"
+    )
 
 # %%
 figure, axes = plt.subplots(2, 2, figsize=(11, 8.5), layout="constrained")
@@ -225,7 +244,7 @@ for ax in axes[0]:
 TICKS = [-1e-1, -1e-3, 0, 1e-3, 1e-1]
 for ax, prediction, text in (
     (axes[1, 0], "whole", "cross-kernel, to first order"),
-    (axes[1, 1], "top1", "its part in the collapsed channel"),
+    (axes[1, 1], "top1", "its part in the first direction"),
 ):
     for which, colour, label in ((away, AWAY, "away"), (near, NEAR, "near a bifurcation")):
         x = np.concatenate([ALONE * each[prediction][w] for each, w in zip(found, which, strict=True)])

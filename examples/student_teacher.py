@@ -318,9 +318,8 @@ def collapse(watched):
     for name, i in (("share", 0), ("alignment", 1)):
         first, last = (np.array([each[which][i] for each in watched if each[2] is not None]) for which in (4, 5))
         if len(first):
-            print(
-                f"  median {name}: {np.median(first):.3f} at first, {np.median(last):.3f} there, where {sum(last > first)} rose"
-            )
+            rose = sum(last > first)
+            print(f"  median {name}: {np.median(first):.3f} at first, {np.median(last):.3f} there; it rose on {rose}")
 
 
 # %%

@@ -34,11 +34,11 @@ parser.add_argument("--seed", type=int, default=0, help="of the weights and the 
 parser.add_argument("--weights", type=pathlib.Path, help="an .npz of trained weights to analyse instead of training")
 parser.add_argument("--out", type=pathlib.Path, default="results/train_flip_flop", help="folder (default %(default)s)")
 parser.add_argument(
-    "--checkpoints", type=int, default=30, help="networks kept on the way, 0 or at least 2 (default %(default)s)"
+    "--births", type=int, default=40, help="first steps through which bifurcations are followed (default %(default)s)"
 )
 chosen = parser.parse_args()
-if chosen.checkpoints < 0 or chosen.checkpoints == 1:
-    parser.error(f"--checkpoints must be 0 or at least 2, got {chosen.checkpoints}")
+if chosen.births < 0:
+    parser.error(f"--births must be at least 0, got {chosen.births}")
 if chosen.steps < 1:
     parser.error(f"--steps must be at least 1, got {chosen.steps}")
 chosen.out.mkdir(parents=True, exist_ok=True)
@@ -91,8 +91,9 @@ def train(model, steps, key):
         return optax.apply_updates(trained, update), state, error
 
     state, began = optimiser.init(trained), time.perf_counter()
-    # Close together at first, where the memories are born.
-    keep = np.unique(np.geomspace(1, steps, chosen.checkpoints).round().astype(int) - 1) if chosen.checkpoints else ()
+    keep = (
+        {*range(min(chosen.births, steps)), *np.geomspace(chosen.births, steps, 12).astype(int) - 1} if chosen.births else ()
+    )
     errors, kept = [], {}
     for number, each in enumerate(jr.split(key, steps)):
         if number in keep:
@@ -137,7 +138,7 @@ def births(kept):
         ends = np.concatenate([branch.parameter[[0, -1]] for branch in diagram.branches])
         counts = [np.isclose(ends, end, atol=1e-9).sum() for end in (0.0, 1.0)]
         known |= dict(zip((before, after), counts, strict=True))
-        left = f" ({diagram.status})" if diagram.unresolved else ""
+        left = "" if diagram.status == "everything that was seen was followed" else f" ({diagram.status})"
         said = f"{said or 'nothing'}{left}"
         print(f"steps {before:3d} to {after:3d}: {counts[0]:2d} fixed points become {counts[1]:2d}; {said}", flush=True)
     return found, known
@@ -161,7 +162,7 @@ def draw_births(errors, seen, found, known):
     for kind in sorted({kind for _, kind in found}):
         axes[3].plot([], [], color=colours[kind], linewidth=0.7, label=f"{kind} found by continuation")
     axes[3].legend(frameon=False, fontsize="small")
-    axes[3].set_xlabel("training step")
+    axes[3].set_xlabel("training step, from 1")
     texts = (
         "mean squared error",
         "effective rank of the kernel",

@@ -85,7 +85,12 @@ def locate(family: Family, kind: str, *, parameter: Any, x: Any, u: Any = None) 
     if point.converged and point.kind != kind:
         point = dataclasses.replace(point, converged=False, reason=f"it is a {point.kind}")
     if not point.converged:
-        raise NumericalError(f"no {kind} near p = {float(parameter):g}: {point.reason}")
+        reason = point.reason
+        if kind == "saddle-node":
+            # Where branches cross, the saddle-node's system is singular: whether its iteration ends is left to rounding.
+            ((crossing, _),) = solve(Stack([problem]), BRANCH_POINT, [0], np.append(guess, parameter)[None])
+            reason = f"it is a branch point, at p = {float(crossing.parameter):g}" if crossing.converged else reason
+        raise NumericalError(f"no {kind} near p = {float(parameter):g}: {reason}")
     return point
 
 
