@@ -172,14 +172,17 @@ class _Search:
     def _beside(self, z: np.ndarray, tangent: np.ndarray) -> list[Start]:
         """The starts on both sides of a point of a branch, leading away from it."""
         sides = np.array([tangent, -tangent]) / length(tangent)
+        best: list[Start] = []
         for away in AWAY:
             guesses = z + away * self.longest * sides
             found = corrected(self.stack, [0, 0], guesses, sides)
             moved = [length(found.z[i] - guesses[i]) <= 0.5 * away * self.longest for i in range(2)]
             starts = [as_start(0, found, i) for i in range(2) if found.converged[i] and moved[i]]
-            if starts:
-                return [start for start in starts if 0 <= start.z[-1] <= 1]
-        return []
+            best = max(best, starts, key=len)
+            # With one side alone the branch would end where it does not.
+            if len(best) == 2:
+                break
+        return [start for start in best if 0 <= start.z[-1] <= 1]
 
     def _on(self, track: Track, start: Start) -> bool:
         """Whether the start lies on a branch: whether that branch passes the plane across it at the same point."""

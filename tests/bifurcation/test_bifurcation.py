@@ -215,13 +215,16 @@ def test_branch_points_do_not_pose_as_saddle_nodes():
         with pytest.raises(ssntk.NumericalError, match="no saddle-node near"):
             ssntk.locate(ssntk.Family(model, "mu"), "saddle-node", parameter=0.01, x=[0.0])
     # What Newton's iteration comes to on a singular system is left to rounding, and differs between processors.
-    for seed in (0, 1, 2, 3):
+    tried = 0
+    for seed in range(8):
         gain = ssntk.Family(ssntk.CTRNN(4, 0, 1, key=jr.key(seed)), "gain")
         values = np.linalg.eigvals(np.asarray(gain.model.weight))
-        real = values[values.imag == 0].real
-        first = 1 / real[np.abs(real).argmax()]
-        with pytest.raises(ssntk.NumericalError, match="branch point"):
-            ssntk.locate(gain, "saddle-node", parameter=first * 1.01, x=np.zeros(4))
+        real = values[(values.imag == 0) & (values.real > 0.1)].real
+        if real.size:
+            with pytest.raises(ssntk.NumericalError, match="branch point"):
+                ssntk.locate(gain, "saddle-node", parameter=1.01 / real.max(), x=np.zeros(4))
+            tried += 1
+    assert tried >= 4
 
 
 def test_a_branch_point_just_beyond_the_span_is_not_reported():

@@ -122,3 +122,22 @@ def test_limits_are_told():
     ):
         with pytest.raises(ValueError, match=match):
             ssntk.bifurcation_diagram(pitchfork, (-1.0, 1.0), **arguments)
+
+
+@pytest.mark.parametrize("side", [1.0, -1.0])
+def test_a_fold_that_is_far_sharper_on_one_side_is_one_branch(side):
+    """p = x^2 + K x^3 for x > 0, else x^2: x = -sqrt(p), and near it the root of the cubic, from one fold at 0."""
+    steep = 4e4
+
+    def field(t, x, u, p):
+        y = side * x[0]
+        return jnp.stack([p - y**2 - steep * jnp.maximum(y, 0.0) ** 3, -x[1]])
+
+    family = ssntk.Family(ssntk.VectorField(field, jnp.asarray(0.0), 2), lambda m: m.params)
+    diagram = ssntk.bifurcation_diagram(family, (-1.0, 1.0), n_slices=2)
+    assert [event.kind for event in diagram.bifurcations] == ["saddle-node"]
+    (branch,) = diagram.branches
+    ends = np.sort(side * branch.x[[0, -1], 0])
+    roots = np.roots([steep, 1.0, 0.0, -1.0])
+    np.testing.assert_allclose(branch.parameter[[0, -1]], 1.0, atol=1e-9)
+    np.testing.assert_allclose(ends, [-1.0, roots[(roots.imag == 0) & (roots.real > 0)].real.item()], rtol=1e-8)
