@@ -19,12 +19,20 @@ import ssntk
 
 pytestmark = pytest.mark.slow
 
+
+@pytest.fixture(autouse=True)
+def as_users_have_it():
+    """optax promotes dtypes, which the tests of ssntk itself forbid."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
+
+
 HEUN = ssntk.Integrator(solver=diffrax.Heun(), dt=0.5)
 STEPS = 50
 
 
 def theta(model):
-    return model.trainable("readout")
+    return model.weight, model.input_weight, model.bias, model.readout_weight, model.readout_bias
 
 
 def flip_flop():
@@ -39,12 +47,13 @@ def small():
     return model, ssntk.Probe(np.linspace(0.0, 16.0, 33), jr.normal(jr.key(1), (4, 33, 1)))
 
 
-def trainer(model, probe, optimiser):
+def trainer(model, probe, optimiser, adjoint=None):
     """STEPS compiled steps of an optimiser from the same start."""
+    how = {"integrator": HEUN} if adjoint is None else {"integrator": HEUN, "adjoint": adjoint}
 
     def residuals(moving):
         moved = eqx.tree_at(theta, model, moving)
-        states = ssntk.simulate(moved, probe, integrator=HEUN, adjoint=diffrax.DirectAdjoint())
+        states = ssntk.simulate(moved, probe, **how)
         return jax.vmap(jax.vmap(moved.readout))(states).ravel()
 
     optimiser = optax.with_extra_args_support(optimiser)
@@ -62,22 +71,30 @@ def trainer(model, probe, optimiser):
 
 
 def test_a_monitor_in_the_flip_flops_training():
+    """With steps as `examples/train_flip_flop.py` takes them, and probes of one trial and of two."""
     model, probe = flip_flop()
-    train = trainer(model, probe, optax.sgd(1e-6))
-    monitor = ssntk.NTKMonitor(ssntk.Probe(probe.ts, probe.us[:2]), every=1, wrt=theta, integrator=HEUN)
     scale = iter(1.0 + 1e-4 * np.arange(100))
 
-    def record():
-        # Other weights each time, as in training.
-        moved = eqx.tree_at(lambda m: m.weight, model, model.weight * next(scale))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ssntk.NearCriticalWarning)
-            return monitor.update(len(monitor.records), moved).top_eigenvalue
+    def recorder(trials):
+        seen = ssntk.Probe(probe.ts, probe.us[:trials])
+        monitor = ssntk.NTKMonitor(seen, every=1, wrt=theta, integrator=HEUN, n_starts=512)
 
-    steps, watched = timed(train, record, rounds=5)
-    overhead = watched / (100 * steps / STEPS)
-    print(f"\na step {steps / STEPS:.3f} s, a record {watched:.2f} s: {overhead:.1%} at every=100")
-    assert monitor.records[-1].n_fixed_points == 27
+        def record():
+            # Other weights each time, as in training.
+            moved = eqx.tree_at(lambda m: m.weight, model, model.weight * next(scale))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ssntk.NearCriticalWarning)
+                found = monitor.update(len(monitor.records), moved)
+            assert found.n_fixed_points == 27
+            return found.top_eigenvalue
+
+        # The first search is longer, and the second is compiled.
+        record()
+        return record
+
+    steps, one, two = timed(trainer(model, probe, optax.sgd(1e-6)), recorder(1), recorder(2), rounds=5)
+    overhead, more = (record / (100 * steps / STEPS) for record in (one, two))
+    print(f"\na step {steps / STEPS:.3f} s, a record {one:.2f} s: {overhead:.1%} at every=100; of two trials {more:.1%}")
     assert overhead < 0.05
 
 
@@ -87,7 +104,7 @@ def test_a_step_of_the_natural_gradient(task):
     methods = {"gradient descent": optax.sgd(1e-6), "Adam": optax.adam(1e-6)} | {
         f"rank {rank}": ssntk.low_rank_natural_gradient(1e-6, rank=rank) for rank in (1, 2, 3)
     }
-    taken = timed(*(trainer(model, probe, method) for method in methods.values()), rounds=3)
+    taken = timed(*(trainer(model, probe, method, diffrax.DirectAdjoint()) for method in methods.values()), rounds=3)
     print(
         f"\n{task.__name__}, {STEPS} steps: "
         + ", ".join(f"{n} {t / STEPS:.2g} s" for n, t in zip(methods, taken, strict=True))
