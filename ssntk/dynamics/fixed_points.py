@@ -98,7 +98,7 @@ def find_fixed_points(
         given = as_array(starts, "starts", ("k", model.n_state)).astype(dtype_of(model))
         if len(given) == 0:
             raise ValueError("starts must hold at least one state")
-        reached = _search(model, u, given, jnp.zeros(len(given), bool))
+        reached = _search(model, u, given, None)
         return _collect(model, u, _Reached(*(np.asarray(part) for part in reached)))
     half = as_count(n_starts, "n_starts", least=2) // 2
     n, dtype = model.n_state, dtype_of(model)
@@ -201,8 +201,8 @@ class _Reached(NamedTuple):
 
 
 @eqx.filter_jit
-def _search(model: AbstractStateSpaceModel, u: Array, starts: Array, relaxed: Array) -> _Reached:
-    """Where each start (k, n) leads."""
+def _search(model: AbstractStateSpaceModel, u: Array, starts: Array, relaxed: Array | None) -> _Reached:
+    """Where each start (k, n) leads; `None`: from none of them along the flow first, which costs more than the rest."""
     n, dtype = starts.shape[1], starts.dtype
     identity, tiny = jnp.eye(n, dtype=dtype), jnp.finfo(dtype).tiny
 
@@ -215,8 +215,8 @@ def _search(model: AbstractStateSpaceModel, u: Array, starts: Array, relaxed: Ar
 
         return jax.lax.scan(move, x, first * 1.25 ** jnp.arange(40, dtype=dtype))[0]
 
-    def one(start: tuple[Array, Array]) -> _Reached:
-        x = jax.lax.cond(start[1], relax, lambda x: x, start[0])
+    def one(start: tuple[Array, Array | None]) -> _Reached:
+        x = start[0] if start[1] is None else jax.lax.cond(start[1], relax, lambda x: x, start[0])
 
         def improve(state: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
             x, damping, _, count = state
