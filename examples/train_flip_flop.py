@@ -3,10 +3,11 @@
 #
 # A CTRNN of 64 units learns the 3-bit flip-flop task (Sussillo and Barak, 2013): three inputs carry brief pulses of either
 # sign, and each of three outputs holds the sign of its input's last pulse. The trained network keeps eight stable states,
-# one for each memory, with saddles between them. A constant input that opposes a memory destroys it in a saddle-node, and
-# on the way there the kernel collapses to one mode.
+# one for each memory, with saddles between them. They are born in the first steps of training: a monitor watches each of
+# these, and continuation along the straight line from one to the next finds the bifurcations. A constant input that opposes
+# a memory destroys it in a saddle-node, and on the way there the kernel collapses to one mode.
 #
-# `python examples/train_flip_flop.py --steps 20` is a quick run; the default takes about a minute and a half.
+# `python examples/train_flip_flop.py --steps 20 --births 0` is a quick run; the default takes about five minutes.
 
 # %%
 import argparse

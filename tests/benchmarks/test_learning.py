@@ -105,10 +105,7 @@ def test_a_step_of_the_natural_gradient(task):
         f"rank {rank}": ssntk.low_rank_natural_gradient(1e-6, rank=rank) for rank in (1, 2, 3)
     }
     taken = timed(*(trainer(model, probe, method, diffrax.DirectAdjoint()) for method in methods.values()), rounds=3)
-    print(
-        f"\n{task.__name__}, {STEPS} steps: "
-        + ", ".join(f"{n} {t / STEPS:.2g} s" for n, t in zip(methods, taken, strict=True))
-    )
-    print("ratio to gradient descent: " + ", ".join(f"{n} {t / taken[0]:.2f}" for n, t in zip(methods, taken, strict=True)))
-    # Two products J v and J^T v for each direction at most, each about a gradient's price.
-    assert taken[-1] / taken[0] < 8
+    print(f"\n{task.__name__}, gradient descent {taken[0] / STEPS:.2g} s a step; to it:", end=" ")
+    print(", ".join(f"{name} {seconds / taken[0]:.2f}" for name, seconds in zip(methods, taken, strict=True)))
+    # A pass is six products with J and its transpose, each about a gradient's price, and here one in ten steps will do.
+    assert taken[-1] / taken[0] < 3
