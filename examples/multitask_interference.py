@@ -147,8 +147,8 @@ def examine(seed):
         rate = 0.2 * MASK[:TRIALS].sum() / own[0] ** 2
         gradients, change = map(np.asarray, alone(model, us, wanted, moving, jnp.asarray(rate)))
         along = np.cumsum((gradients[0] @ directions.T) * (directions @ gradients[1]))
-        alone_along = gradients @ of_memory[0]
-        predicted.append(-rate * np.array([gradients[0] @ gradients[1], alone_along.prod(), *along[np.array(TOP) - 1]]))
+        in_memory = np.prod(gradients @ of_memory[0])
+        predicted.append(-rate * np.array([gradients[0] @ gradients[1], in_memory, *along[np.array(TOP) - 1]]))
         happened.append(change)
         shares.append([sizes[0] ** 2 / np.sum(sizes**2), own[0] ** 2 / np.sum(own**2), abs(directions[0] @ of_memory[0])])
     seen = monitor.arrays()

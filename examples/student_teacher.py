@@ -259,10 +259,7 @@ def first_bifurcation(student, visited, low, high):
         middle = (low + high) // 2
         points = ssntk.find_fixed_points(at(student, visited, middle), n_starts=64)
         low, high = (low, middle) if len(points) > 1 or not points.stable.any() else (middle, high)
-    first, second = at(student, visited, low), at(student, visited, high)
-    moves = eqx.tree_at(theta, jax.tree.map(lambda leaf: False, first), (True,) * 3)
-    direction = jax.tree.map(jnp.subtract, eqx.filter(second, moves), eqx.filter(first, moves))
-    line = ssntk.Family.line(first, direction)
+    line = ssntk.Family.between(at(student, visited, low), at(student, visited, high))
     events = ssntk.bifurcation_diagram(line, (0.0, 1.0), n_slices=2, n_starts=64).bifurcations
     return (high, events[0], line(events[0].parameter)) if events else (high, None, None)
 

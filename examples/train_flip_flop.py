@@ -92,9 +92,8 @@ def train(model, steps, key):
         return optax.apply_updates(trained, update), state, error
 
     state, began = optimiser.init(trained), time.perf_counter()
-    keep = (
-        {*range(min(chosen.births, steps)), *np.geomspace(chosen.births, steps, 12).astype(int) - 1} if chosen.births else ()
-    )
+    # Some later ones too, in which nothing is born any more.
+    keep = {*range(chosen.births), *np.geomspace(max(chosen.births, 1), steps, 12).astype(int) - 1} if chosen.births else {}
     errors, kept = [], {}
     for number, each in enumerate(jr.split(key, steps)):
         if number in keep:
@@ -120,19 +119,12 @@ def watch(kept):
     return monitor.arrays()
 
 
-def between(first, second):
-    """All branches on the straight line from one network to another."""
-    moves = eqx.tree_at(lambda m: m.trainable("readout"), jax.tree.map(lambda leaf: False, first), (True,) * 5)
-    direction = jax.tree.map(jnp.subtract, eqx.filter(second, moves), eqx.filter(first, moves))
-    line = ssntk.Family.line(first, direction)
-    return ssntk.bifurcation_diagram(line, (0.0, 1.0), n_slices=2, n_starts=512, step=0.1)
-
-
 def births(kept):
     """The bifurcations between the networks that were kept, (step, kind) of each; and the fixed points of these networks."""
     found, known = [], {}
     for (before, first), (after, second) in itertools.pairwise(kept.items()):
-        diagram = between(first, second)
+        line = ssntk.Family.between(first, second)
+        diagram = ssntk.bifurcation_diagram(line, (0.0, 1.0), n_slices=2, n_starts=512, step=0.1)
         events = [(before + (after - before) * float(event.parameter), event.kind) for event in diagram.bifurcations]
         found += events
         said = ", ".join(f"{count} {kind}" for kind, count in collections.Counter(kind for _, kind in events).items())

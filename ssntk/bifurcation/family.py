@@ -19,7 +19,7 @@ class Family(eqx.Module):
     """A model with one scalar parameter p: `family(p)` is the model there.
 
     `Family(model, "tau")` or `Family(model, lambda m: m.params["p"])` sets a scalar attribute to p;
-    [`Family.line`][] and [`Family.input`][] move along a direction.
+    [`Family.line`][] and [`Family.input`][] move along a direction, [`Family.between`][] from one network to another.
     """
 
     model: AbstractStateSpaceModel
@@ -71,6 +71,24 @@ class Family(eqx.Module):
         ]
         arrays = tuple(as_array(step, "direction", leaf.shape).astype(leaf.dtype) for _, leaf, step in chosen)
         return cls._make(model, arrays, None, tuple(at for at, _, _ in chosen), "line")
+
+    @classmethod
+    def between(cls, first: AbstractStateSpaceModel, second: AbstractStateSpaceModel) -> "Family":
+        """The straight line from one network to another, such as two checkpoints of its training: `first` at p = 0 and, to
+        rounding, `second` at p = 1.
+
+        Raises `ValueError` unless `second` is a model like `first` but for its numbers, and not the same.
+        """
+        check_model(first, "first")
+        check_model(second, "second")
+        (start, kept), (end, other) = (eqx.partition(model, eqx.is_inexact_array) for model in (first, second))
+        shapes = [[leaf.shape for leaf in jax.tree.leaves(arrays)] for arrays in (start, end)]
+        if jax.tree.structure(start) != jax.tree.structure(end) or shapes[0] != shapes[1] or not eqx.tree_equal(kept, other):
+            raise ValueError("second must be a model like first, of the same shapes, and differ in its numbers alone")
+        direction = jax.tree.map(jnp.subtract, end, start)
+        if not any(bool(jnp.any(leaf != 0)) for leaf in jax.tree.leaves(direction)):
+            raise ValueError("second must not be the same as first")
+        return cls.line(first, direction)
 
     @classmethod
     def leaves(cls, model: AbstractStateSpaceModel, at: Positions, direction: Sequence[Array]) -> "Family":

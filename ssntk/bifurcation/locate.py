@@ -89,7 +89,7 @@ def locate(family: Family, kind: str, *, parameter: Any, x: Any, u: Any = None) 
         if kind == "saddle-node":
             # Where branches cross, the saddle-node's system is singular: whether its iteration ends is left to rounding.
             ((crossing, _),) = solve(Stack([problem]), BRANCH_POINT, [0], np.append(guess, parameter)[None])
-            reason = f"it is a branch point, at p = {float(crossing.parameter):g}" if crossing.converged else reason
+            reason += f"; a branch point lies at p = {float(crossing.parameter):g}" if crossing.converged else ""
         raise NumericalError(f"no {kind} near p = {float(parameter):g}: {reason}")
     return point
 

@@ -212,12 +212,11 @@ class NTKMonitor:
         return known | counts | {"events": events}
 
     def _starts(self, model: AbstractStateSpaceModel, known: np.ndarray, ends: np.ndarray) -> np.ndarray:
-        """Known fixed points, where trajectories end, random states: of few different numbers, since each is compiled."""
+        """Known fixed points, where trajectories end, random states: always as many, so that nothing is compiled anew."""
         ends = ends[np.isfinite(ends).all(axis=1)][:FRESH]
         size = max(float(np.abs(known).max()), 1.0)
-        room = max(FRESH, 1 << (len(known) - 1).bit_length()) + 2 * FRESH
-        noise = jr.normal(jr.key(len(self.records)), (room, model.n_state), dtype_of(model))
-        return np.concatenate([known, ends, size * np.asarray(noise)])[:room]
+        noise = jr.normal(jr.key(len(self.records)), (FOLLOWED + 2 * FRESH, model.n_state), dtype_of(model))
+        return np.concatenate([known, ends, size * np.asarray(noise)])[: FOLLOWED + 2 * FRESH]
 
     def _warn(self, record: MonitorRecord) -> None:
         """Say what is wrong where it was not wrong at the last record."""

@@ -278,6 +278,20 @@ def test_families(getkey):
     np.testing.assert_array_equal(pushed.weight, model.weight)
 
 
+def test_from_one_network_to_another():
+    """A fold at mu = 0 lies where the line passes it, from either end; networks are met at both, to rounding."""
+    below, above = nf.saddle_node(-1.0), nf.saddle_node(3.0)
+    for first, second, where in ((below, above, 0.25), (above, below, 0.75)):
+        (fold,) = ssntk.bifurcation_diagram(ssntk.Family.between(first, second), (0.0, 1.0)).bifurcations
+        assert fold.kind == "saddle-node"
+        assert abs(fold.parameter - where) < 1e-12
+    first, second = (ssntk.CTRNN(3, 2, 1, key=jr.key(seed)) for seed in (0, 1))
+    line = ssntk.Family.between(first, second)
+    for model, at in ((first, 0.0), (second, 1.0)):
+        # Two roundings of numbers of order one.
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-15), arrays(line(at)), arrays(model))
+
+
 @pytest.mark.parametrize(
     ("make", "match"),
     [
@@ -286,6 +300,11 @@ def test_families(getkey):
         (lambda m: ssntk.Family(m, lambda m: m.gain * 2), "attribute must return"),
         (lambda m: ssntk.Family.line(m, {"bias": np.ones(3)}), "direction"),
         (lambda m: ssntk.Family.line(m, jax.tree.map(jnp.zeros_like, arrays(m))), "direction must not be zero"),
+        (lambda m: ssntk.Family.between(m, m), "second must not be the same"),
+        (lambda m: ssntk.Family.between(m, ssntk.CTRNN(4, 2, 1, key=jr.key(0))), "second must be a model like first"),
+        (lambda m: ssntk.Family.between(m, ssntk.CTRNN(3, 2, 1, form="rate", key=jr.key(1))), "second must be a model like"),
+        (lambda m: ssntk.Family.between(m, nf.pitchfork(0.0)), "second must be a model like first"),
+        (lambda m: ssntk.Family.between(m, eqx.tree_at(lambda m: m.tau, m, jnp.nan)), "second.tau must be finite"),
         (lambda m: ssntk.Family.input(m, [1.0]), "direction"),
         (lambda m: ssntk.Family.input(m, [0.0, 0.0]), "direction must not be zero"),
         (lambda m: ssntk.Family.input(m, [1.0, 0.0], [1.0]), "offset"),
