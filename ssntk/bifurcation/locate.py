@@ -86,7 +86,7 @@ def locate(family: Family, kind: str, *, parameter: Any, x: Any, u: Any = None) 
         point = dataclasses.replace(point, converged=False, reason=f"it is a {point.kind}")
     if not point.converged:
         reason = point.reason
-        if kind == "saddle-node":
+        if kind == "saddle-node" and "branch point" not in reason:
             # Where branches cross, the saddle-node's system is singular: whether its iteration ends is left to rounding.
             ((crossing, _),) = solve(Stack([problem]), BRANCH_POINT, [0], np.append(guess, parameter)[None])
             reason += f"; a branch point lies at p = {float(crossing.parameter):g}" if crossing.converged else ""
