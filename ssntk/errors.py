@@ -27,13 +27,14 @@ def as_array(value: Any, name: str, shape: tuple[int | str, ...] | None = None, 
     try:
         if isinstance(value, str):
             raise TypeError("a string")
-        array = jnp.asarray(value)
+        array = jnp.asarray(value) if isinstance(value, jax.Array) or is_traced(value) else _copied(value)
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{name} must be an array of real numbers, got {type(value).__name__}") from error
     if jnp.issubdtype(array.dtype, jnp.integer):
         array = array.astype(jnp.result_type(float))
-    # Not weakly typed: a Python number and an array must not compile twice.
-    array = jnp.asarray(array, dtype=array.dtype)
+    if array.weak_type:
+        # A Python number and an array must not compile twice.
+        array = jnp.asarray(array, dtype=array.dtype)
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise ValueError(f"{name} must hold real numbers, got dtype {array.dtype}")
     if shape is not None and (
@@ -45,6 +46,14 @@ def as_array(value: Any, name: str, shape: tuple[int | str, ...] | None = None, 
     if finite and not isinstance(array, Tracer) and not np.isfinite(np.asarray(array)).all():
         raise ValueError(f"{name} must be finite, got NaN or infinity")
     return array
+
+
+def _copied(value: Any) -> jax.Array:
+    """`value`, of the host, as an array that later changes of it do not reach; unlike `jnp.asarray`, compiling nothing."""
+    host = np.array(value)
+    if host.dtype.kind not in "biufcV":
+        raise TypeError(f"an array of {host.dtype}")
+    return jax.device_put(host)
 
 
 def as_scalar(value: Any, name: str, *, positive: bool = False) -> jax.Array:

@@ -183,7 +183,7 @@ def _starts(stack: Stack, x0: np.ndarray | None) -> list[Start | str]:
             starts.append(as_start(i, found, i))
         elif x0 is not None:
             p = float(stack.p0[i])
-            velocity = np.asarray(stack.problems[i].at(jnp.asarray(x0[i]), stack.problems[i].p0))
+            velocity = np.asarray(stack.problems[i].at(jax.device_put(x0[i]), stack.problems[i].p0))
             if np.abs(velocity).max() <= np.finfo(velocity.dtype).eps ** 0.5:
                 starts.append(
                     f"x0 is at rest at p = {p:g} and the Jacobian is singular there: start beside that bifurcation"

@@ -105,12 +105,12 @@ class Family(eqx.Module):
         check_model(model)
         d = model.n_input
         along = as_array(direction, "direction", (d,)).astype(dtype_of(model))
-        offset = jnp.zeros(d) if offset is None else as_array(offset, "offset", (d,))
+        offset = as_array(np.zeros(d) if offset is None else offset, "offset", (d,))
         return cls._make(model, (along,), offset.astype(dtype_of(model)), (), "input")
 
     @classmethod
     def _make(cls, model: Any, direction: tuple[Array, ...], offset: Array | None, at: Positions, moves: str) -> "Family":
-        if not is_traced(direction) and not any(bool(jnp.any(leaf != 0)) for leaf in direction):
+        if not is_traced(direction) and not any(np.any(leaf) for leaf in direction):
             raise ValueError("direction must not be zero")
         self = object.__new__(cls)
         for name, value in (("model", model), ("direction", direction), ("offset", offset), ("at", at), ("moves", moves)):
@@ -124,12 +124,19 @@ class Family(eqx.Module):
 
     def __call__(self, parameter: float | Float[Array, ""]) -> Any:
         """The model at this parameter."""
-        p = jnp.asarray(parameter, dtype_of(self.model))
+        # On the host where all is known, which compiles nothing.
+        known = not is_traced(self, parameter)
+        p = np.asarray(parameter, dtype_of(self.model)) if known else jnp.asarray(parameter, dtype_of(self.model))
+
+        def along(start: Array, step: Array) -> Array:
+            return jax.device_put(np.asarray(start) + p * np.asarray(step)) if known else start + p * step
+
         if self.moves == "input":
             assert self.offset is not None
-            added = self.offset + p * self.direction[0]
-            return with_input(self.model, added)
+            return with_input(self.model, along(self.offset, self.direction[0]))
         here = get(self.model, self.at)
         if self.moves == "attribute":
-            return put(self.model, self.at, [jnp.broadcast_to(p, here[0].shape).astype(here[0].dtype)])
-        return put(self.model, self.at, [leaf + p * step for leaf, step in zip(here, self.direction, strict=True)])
+            (leaf,) = here
+            value = (np if known else jnp).broadcast_to(p, leaf.shape).astype(leaf.dtype)
+            return put(self.model, self.at, [jax.device_put(value) if known else value])
+        return put(self.model, self.at, [along(*pair) for pair in zip(here, self.direction, strict=True)])

@@ -242,7 +242,7 @@ def _ended(stack: Stack, run: _Run, state: _Lanes, lane: int, count: int, longes
     if float(state.step[lane]) <= longest * 1e-8:
         beyond = state.z[lane] + 1e-6 * state.tangent[lane]
         p = stack.parameter(number, q)
-        if not np.isfinite(np.asarray(stack.problems[number].field(jnp.asarray(beyond)))).all():
+        if not np.isfinite(np.asarray(stack.problems[number].field(jax.device_put(beyond)))).all():
             return f"left the domain at p = {p:.6g}: the vector field is not finite beyond"
         return f"step underflow at p = {p:.6g}: the corrector fails for every step length"
     if run.closes() is not None:

@@ -8,8 +8,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.linalg
-import scipy.sparse.linalg
 from jaxtyping import Array, Complex, PyTree
 
 from ssntk.dynamics.fixed_points import check_fixed_point
@@ -19,15 +17,13 @@ from ssntk.dynamics.stability import eigenpair, state_jacobian
 from ssntk.errors import NumericalError, as_instance
 from ssntk.kernel.replay import Replay
 from ssntk.kernel.rows import rows_of, time_weights
-from ssntk.kernel.top import smaller_gram
+from ssntk.kernel.top import Leading, leading, smaller_gram
 from ssntk.models.base import AbstractStateSpaceModel, check_model
 from ssntk.models.euler_map import step_of
 from ssntk.models.theta import get, put, theta_positions
 
 # How far, relatively, a predicted channel may lie from the measured one and still be called its prediction.
 AGREES = 0.1
-# Gram matrices beyond this size are asked for their top eigenvector by Lanczos' iteration, which is several times faster.
-LANCZOS = 64
 # How well the top state direction must lie along the critical one where nothing is predicted.
 ALIGNED = 0.9
 
@@ -152,8 +148,11 @@ class Carried(NamedTuple):
 
 def seen_weights(probe: Probe) -> np.ndarray:
     """The trapezoid weight of every save time of every input of a fitted probe, (B, T), zero where nothing is observed."""
+    weights = np.asarray(time_weights(probe.ts, "trapezoid"))
+    if probe.mask is None:
+        return np.tile(weights, (probe.n_batch, 1))
     ones = jnp.ones((probe.n_batch, probe.ts.shape[0], 1, 1), probe.ts.dtype)
-    return np.asarray(probe.observed(ones))[..., 0, 0] * np.asarray(time_weights(probe.ts, "trapezoid"))
+    return np.asarray(probe.observed(ones))[..., 0, 0] * weights
 
 
 def channel_of(
@@ -163,12 +162,12 @@ def channel_of(
     rows: np.ndarray,
     mode: Mode,
     carried: Carried,
-    gram: np.ndarray | None = None,
+    known: Leading | None = None,
 ) -> Channel:
     """The channel of a mode in the kernel of the states, given the weighted rows (B T n, p).
 
-    **Arguments:** `ts` (T,): the save times, and `weights` (B, T), as [`seen_weights`][] gives them. `gram`: the smaller of
-    `rows rows^T` and `rows^T rows`, where it is known.
+    **Arguments:** `ts` (T,): the save times, and `weights` (B, T), as [`seen_weights`][] gives them. `known`: the
+    first eigenpairs of the smaller of `rows rows^T` and `rows^T rows`, where they are known.
     """
     right, left, value = mode.right, mode.left, complex(mode.value)
     ts, n = np.asarray(ts), len(right)
@@ -210,12 +209,13 @@ def channel_of(
         name: _square(guess - critical) ** 0.5 / size if size > nothing else float(_square(guess) ** 0.5 > nothing)
         for name, guess in parts.items()
     }
-    top, lefts, rights = _top(rows.reshape(-1, rows.shape[-1]), None if gram is None else gram / scale**2)
+    flat, unit = rows.reshape(-1, rows.shape[-1]), scale * scale
+    top, vector = _first(flat) if known is None else (float(known.values[0]) / unit, known.vectors[:, 0])
+    lefts, rights = _sides(flat, vector)
     state = np.linalg.svd(lefts.reshape(-1, n), full_matrices=False)[2][0]
     alignment = float(np.linalg.norm(basis.T @ state))
     method, reason = _method(off, alignment)
-    law = _top(parts[method].reshape(-1, rows.shape[-1]))[0] if method in parts else np.nan
-    unit = scale * scale
+    law = _first(parts[method].reshape(-1, rows.shape[-1]))[0] if method in parts else np.nan
     if not 0 < unit * top < np.inf:
         raise NumericalError(f"the kernel's largest eigenvalue, about {scale:.3g} squared, is beyond the range of numbers")
     drive_basis = np.linalg.svd(np.concatenate([drives.real, drives.imag]), full_matrices=False)[2]
@@ -429,17 +429,16 @@ def _square(array: np.ndarray) -> float:
     return float(flat @ flat)
 
 
-def _top(rows: np.ndarray, gram: np.ndarray | None = None) -> tuple[float, np.ndarray, np.ndarray]:
-    """The largest eigenvalue of rows rows^T, and the top singular vectors on either side, from the smaller Gram matrix."""
+def _first(rows: np.ndarray) -> tuple[float, np.ndarray]:
+    """The largest eigenvalue of rows rows^T, and its eigenvector of the smaller Gram matrix."""
     scale = float(np.abs(rows).max()) or 1.0
-    small = rows / scale
-    few = len(small) <= small.shape[1]
-    squares = smaller_gram(small) if gram is None else gram / scale**2
-    if len(squares) > LANCZOS and squares.any():
-        values, vectors = scipy.sparse.linalg.eigsh(squares, k=1, which="LA", v0=np.ones(len(squares)))
-    else:
-        values, vectors = scipy.linalg.eigh(squares, subset_by_index=[len(squares) - 1, len(squares) - 1])
-    top, vector = float(values[0]) * scale**2, vectors[:, 0]
-    other = (small.T if few else small) @ vector
+    found = leading(smaller_gram(rows / scale), 1)
+    return float(found.values[0]) * scale**2, found.vectors[:, 0]
+
+
+def _sides(rows: np.ndarray, vector: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The top singular vectors, left and right, from the one that is an eigenvector of the smaller Gram matrix."""
+    few = len(rows) <= rows.shape[1]
+    other = (rows.T if few else rows) @ vector
     other = other / (np.linalg.norm(other) or 1.0)
-    return (top, vector, other) if few else (top, other, vector)
+    return (vector, other) if few else (other, vector)

@@ -4,9 +4,8 @@ import dataclasses
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.optimize
+import scipy
 import scipy.special
-import scipy.stats
 
 from ssntk.collapse import laws
 from ssntk.collapse.rates import oscillates, rates_of

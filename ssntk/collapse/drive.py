@@ -49,8 +49,8 @@ def critical_drive(
     seen = np.sqrt(np.asarray(probe.observed(jnp.ones((b, probe.ts.shape[0], 1, 1), dtype))).mean(axis=(1, 2, 3)))
     rate = complex(growth(np.array([value]), dt)[0])
     if rate.imag == 0:
-        drive = np.asarray(_forcing(model, at, x_star, jnp.asarray(left, dtype), jnp.asarray(constant, dtype)), complex)
-        return seen[:, None] * drive
+        by = jax.device_put((left.astype(dtype), constant.astype(dtype)))
+        return seen[:, None] * np.asarray(_forcing(model, at, x_star, *by), complex)
     size = np.zeros((b, model.n_input), complex)
     response = np.zeros((b, n), complex)
     if isinstance(us, Sinusoid):
@@ -63,7 +63,8 @@ def critical_drive(
         response = np.linalg.solve(turning * np.eye(n) - jacobian, np.asarray(_by_input(model, x_star)) @ size.T).T
 
     def moved(left: np.ndarray, dx: np.ndarray, du: np.ndarray) -> np.ndarray:
-        return np.asarray(_moved_forcing(model, at, x_star, *(jnp.asarray(part, dtype) for part in (left, dx, du))))
+        by = jax.device_put(tuple(part.astype(dtype) for part in (left, dx, du)))
+        return np.asarray(_moved_forcing(model, at, x_star, *by))
 
     # The pair's member above the axis turns as the input does.
     left = left if value.imag >= 0 else left.conj()

@@ -9,7 +9,7 @@ arXiv:2605.12763, for the collapse; Kuznetsov, *Elements of Applied Bifurcation 
 from typing import Any
 
 import numpy as np
-import scipy.optimize
+import scipy
 
 # The smallest |a| at which the closed form of `g` keeps more digits than its series.
 _SERIES = 0.05

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import scipy.optimize
+import scipy
 from jaxtyping import PyTree
 
 from ssntk.dynamics.stability import exponents

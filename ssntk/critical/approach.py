@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jaxtyping import Array, PyTree
@@ -186,7 +185,7 @@ class _Task:
 
     def conditions(self, kind: str, gauge: np.ndarray, given: float = 0.0) -> Conditions:
         dtype = self.freedom.start.dtype
-        border, level = jnp.asarray(gauge, dtype), jnp.asarray(given, dtype)
+        border, level = jax.device_put((np.asarray(gauge, dtype), np.asarray(given, dtype)))
         return Conditions(self.freedom, self.u, border, level, self.freedom.start, 0 * level, kind, exact=False)
 
     def change(self, found: _Found) -> np.ndarray:
@@ -253,7 +252,7 @@ class _Task:
         if point is None or not point.minimum or not max(point.violation, point.kkt) <= TOLERANCE:
             return None
         # Eigenvectors of no length satisfy everything.
-        if float(conditions.loose(jnp.asarray(point.z))) > TOLERANCE:
+        if float(conditions.loose(jax.device_put(point.z))) > TOLERANCE:
             return None
         return _Found(conditions, point)
 
@@ -275,7 +274,7 @@ class _Task:
     def _folded(self, found: _Found, bound: float) -> _Found | None:
         if abs(self.describe(found).coefficient) >= bound:
             return found
-        model, n = self.freedom.at_theta(jnp.asarray(found.point.theta)), len(self.x_start)
+        model, n = self.freedom.at_theta(jax.device_put(found.point.theta)), len(self.x_start)
         x, v = found.point.z[:n], found.point.z[n:]
         left = np.linalg.svd(np.asarray(linearised(model, x, self.u)[1]))[0][:, -1]
         start, gauge = np.concatenate([x, v, left]), np.asarray(found.conditions.gauge)
@@ -285,7 +284,7 @@ class _Task:
     def describe(self, found: _Found) -> Approach:
         """The point with its eigenvectors and its name."""
         conditions, point = found
-        n, theta = len(self.x_start), jnp.asarray(point.theta)
+        n, theta = len(self.x_start), jax.device_put(point.theta)
         model, x = self.freedom.at_theta(theta), point.z[:n]
         matrix = np.asarray(linearised(model, x, self.u)[1], float)
         change = self.change(found)
@@ -306,9 +305,9 @@ class _Task:
             right, left = mode.right.real, mode.left.real
             if distance == 0:
                 # No line leads here: what pushes the mode most stands for it.
-                _, pull = jax.vjp(lambda theta: field_at(self.freedom.at_theta(theta), jnp.asarray(x), self.u), theta)
-                along = np.asarray(pull(jnp.asarray(left, theta.dtype))[0])
-            terms = _terms(self.freedom, theta, jnp.asarray(along), jnp.asarray(x), self.u, jnp.asarray(right))
+                _, pull = jax.vjp(lambda theta: field_at(self.freedom.at_theta(theta), jax.device_put(x), self.u), theta)
+                along = np.asarray(pull(jax.device_put(left, theta.dtype))[0])
+            terms = _terms(self.freedom, theta, jax.device_put(along), jax.device_put(x), self.u, jax.device_put(right))
             bent, third, pushed, turned = (np.asarray(term) for term in terms)
             coefficient = float(left @ bent) / 2
             size = np.linalg.norm(left)
@@ -318,7 +317,7 @@ class _Task:
             kind = kind or "saddle-node"
         family = None
         if distance > 0:
-            leaves = self.freedom.leaves(jnp.asarray(along))
+            leaves = self.freedom.leaves(jax.device_put(along))
             family = Family.leaves(self.freedom.model, self.freedom.at, leaves)
         return Approach(
             kind=kind,

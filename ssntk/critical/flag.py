@@ -10,7 +10,6 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 from threadpoolctl import threadpool_limits
@@ -222,7 +221,7 @@ def _unstack(models: Any) -> list[AbstractStateSpaceModel]:
         raise ValueError("models must have arrays that share their leading axis, as eqx.filter_vmap makes them")
     host = jax.tree.map(np.asarray, arrays)
     return [
-        eqx.combine(jax.tree.map(lambda leaf, i=i: jnp.asarray(leaf[i]), host), static) for i in range(lengths.pop() or 0)
+        eqx.combine(jax.tree.map(lambda leaf, i=i: jax.device_put(leaf[i]), host), static) for i in range(lengths.pop() or 0)
     ]
 
 
@@ -323,7 +322,7 @@ def _mode(
         return np.inf, np.nan, True
     size = float(np.linalg.norm(left) * np.linalg.norm(right))
     moved = with_input(model, u)
-    at, start = theta_positions(moved, "state", wrt), jnp.asarray(x)
+    at, start = theta_positions(moved, "state", wrt), jax.device_put(x)
     rate = complex(growth(np.array([value]), dt)[0])
     horizon = 1.0 if dt is None else dt
     if rate.imag == 0:

@@ -30,7 +30,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.optimize
+import scipy
 from jaxtyping import Array, Float
 
 from ssntk.critical.freedom import Freedom
@@ -214,7 +214,7 @@ class _Outer:
                 _, hessian = _along(jacobian, size)
                 squared = freedom.length(theta - np.asarray(freedom.start)) ** 2 / 2
                 squared += float(self.conditions.slack) * float(multipliers @ multipliers) / 2
-                squared += float(self.conditions.loose(jnp.asarray(z)))
+                squared += float(self.conditions.loose(jax.device_put(z)))
                 if not squared < HUGE or not np.isfinite(hessian).all():
                     break
                 self.multipliers, self.theta = multipliers, theta
@@ -228,7 +228,7 @@ class _Outer:
 
 
 def _solved(conditions: Conditions, z: np.ndarray, multipliers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    value, jacobian, theta = _system(conditions, jnp.asarray(np.concatenate([z, multipliers])))
+    value, jacobian, theta = _system(conditions, jax.device_put(np.concatenate([z, multipliers])))
     return np.asarray(value), np.asarray(jacobian), np.asarray(theta)
 
 
@@ -271,7 +271,7 @@ def least_change(conditions: Conditions, z: np.ndarray, leaves: Callable[[np.nda
 
 
 def _recentred(conditions: Conditions, theta: np.ndarray) -> Conditions:
-    return eqx.tree_at(lambda c: c.centre, conditions, jnp.asarray(theta, conditions.centre.dtype))
+    return eqx.tree_at(lambda c: c.centre, conditions, jax.device_put(np.asarray(theta, conditions.centre.dtype)))
 
 
 def _minimise(
@@ -293,7 +293,7 @@ def _minimise(
         return None
     stiffer = (1e-2, 1e-4, 1e-6) if was_free is None else (1e-6,)
     for slack in (0.0,) if free else tuple(part * strength[0] for part in stiffer):
-        eased = eqx.tree_at(lambda c: c.slack, conditions, jnp.asarray(slack, conditions.slack.dtype))
+        eased = eqx.tree_at(lambda c: c.slack, conditions, jax.device_put(np.asarray(slack, conditions.slack.dtype)))
         outer = _Outer(eased, multipliers)
         if not np.isfinite(outer.solve(z)[0]):
             return None

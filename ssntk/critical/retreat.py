@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.optimize
+import scipy
 from jaxtyping import Array, PyTree
 from threadpoolctl import threadpool_limits
 
@@ -139,7 +139,7 @@ class _Search:
             far, nearest = freedom.length(theta - begin), freedom.length(wanted - begin)
             if goal == target and touch.radius >= target * (1 - NEARLY) and abs(far - nearest) <= GAP * nearest:
                 theta, x, radius = self.restored(theta, x)
-                gap, model = abs(far / nearest - 1), freedom.at_theta(jnp.asarray(theta))
+                gap, model = abs(far / nearest - 1), freedom.at_theta(jax.device_put(theta))
                 return Retreat(model, x, x_start, radius, active, freedom.length(theta - begin), gap)
             step = freedom.length(wanted - theta)
             off = step / nearest
@@ -157,7 +157,7 @@ class _Search:
         begin, points = np.asarray(self.freedom.start), []
         factor, missing = 1.0, np.inf
         for _ in range(8):
-            at = np.asarray(self.freedom.allowed(jnp.asarray(begin + factor * (theta - begin))))
+            at = np.asarray(self.freedom.allowed(jax.device_put(begin + factor * (theta - begin))))
             x, matrix = self.equilibrium(at, x)
             radius = nearest_edge(matrix, self.dt).radius
             missing = self.target * (1 + TIGHT / 2) - radius
@@ -173,8 +173,8 @@ class _Search:
 
     def equilibrium(self, theta: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The equilibrium near x, and A there."""
-        model = self.freedom.at_theta(jnp.asarray(theta))
-        x, move, _, jacobian = (np.asarray(part) for part in polish(model, jnp.asarray(x), self.u))
+        model = self.freedom.at_theta(jax.device_put(theta))
+        x, move, _, jacobian = (np.asarray(part) for part in polish(model, jax.device_put(x), self.u))
         if not np.isfinite(jacobian).all() or not move <= np.finfo(x.dtype).eps ** 0.5 * (1 + np.abs(x).max()):
             raise NumericalError("the equilibrium was lost on the way: try a smaller margin")
         return x, np.asarray(jacobian, float)

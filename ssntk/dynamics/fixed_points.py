@@ -112,7 +112,7 @@ def find_fixed_points(
         return found
     # On the host: the number of points that were found must compile nothing.
     pairs = np.floor(np.asarray(jr.uniform(pair_key, (2, half))) * len(found)).astype(int)
-    ends = jnp.asarray(found.x[pairs])
+    ends = jax.device_put(found.x[pairs])
     gap = ends[1] - ends[0]
     spread = jnp.linalg.norm(gap, axis=1, keepdims=True) / n**0.5
     between = ends[0] + jr.uniform(between_key, (half, 1), dtype) * gap

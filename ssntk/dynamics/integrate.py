@@ -66,7 +66,7 @@ class Integrator(eqx.Module):
                 f"dt = {self.dt:g} needs {each * lengths.size} steps, more than max_steps = {self.max_steps}; raise either"
             )
         inner = times[:-1, None] + lengths[:, None] * (np.arange(each) / each)
-        return jnp.asarray(np.append(inner.ravel(), times[-1]).astype(times.dtype))
+        return jax.device_put(np.append(inner.ravel(), times[-1]).astype(times.dtype))
 
 
 def steps_of(model: AbstractStateSpaceModel, integrator: Any, ts: Array) -> tuple[Integrator, Array | None]:
@@ -91,7 +91,7 @@ def steps_of(model: AbstractStateSpaceModel, integrator: Any, ts: Array) -> tupl
         raise ValueError(f"probe.ts must lie whole steps of the map apart, dt = {model.dt:g}")
     grid = times[0] + model.dt * np.arange(int(counts.sum()) + 1)
     grid[np.append(0, np.cumsum(counts).astype(int))] = times
-    return Integrator(solver=diffrax.Euler(), dt=model.dt, max_steps=grid.size), jnp.asarray(grid.astype(ts.dtype))
+    return Integrator(solver=diffrax.Euler(), dt=model.dt, max_steps=grid.size), jax.device_put(grid.astype(ts.dtype))
 
 
 class Trajectory(eqx.Module):
@@ -177,7 +177,7 @@ def solve(
     return Trajectory(solution.ts, states, jnp.searchsorted(solution.ts, ts), solution.result)
 
 
-def check_solved(result: diffrax.RESULTS, integrator: Integrator, states: Array) -> None:
+def check_solved(result: diffrax.RESULTS, integrator: Integrator, states: Any) -> None:
     """Raise `NumericalError` with the reason if any solve failed, or if `states` (B, T, n) at the save times are not finite.
 
     While tracing nothing is known, and nothing is done.

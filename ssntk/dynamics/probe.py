@@ -133,20 +133,26 @@ class Probe(eqx.Module):
     def fit(self, model: AbstractStateSpaceModel) -> "Probe":
         """This probe in the model's dtype, with `x0` (B, n) and `us` filled in; `ValueError` where widths differ."""
         n, d, dtype = model.n_state, model.n_input, dtype_of(model)
-        us = jnp.zeros((self.n_batch, d)) if self.us is None else self.us
+        us = np.zeros((self.n_batch, d)) if self.us is None else self.us
         width = (jax.eval_shape(us, self.ts[0]) if callable(us) else us).shape[-1]
         if width != d:
             raise ValueError(f"us must have width {d}, the model's n_input, got {width}")
-        x0 = jnp.zeros(n) if self.x0 is None else self.x0
+        x0 = np.zeros(n) if self.x0 is None else self.x0
         if x0.shape[-1] != n:
             raise ValueError(f"x0 must have width {n}, the model's n_state, got {x0.shape[-1]}")
-        x0 = jnp.broadcast_to(x0, (self.n_batch, n))
+
+        def put(array: Any, shape: tuple[int, ...]) -> Array:
+            # On the host where all is known, which compiles nothing.
+            known = not is_traced(array)
+            array = np.broadcast_to(array, shape) if known else jnp.broadcast_to(array, shape)
+            return jax.device_put(array.astype(dtype)) if known else array.astype(dtype)
+
         with contextlib.nullcontext() if is_traced(self.ts) else jax.ensure_compile_time_eval():
             ts = self.ts.astype(dtype)
         return eqx.tree_at(
             lambda p: (p.ts, p.us, p.x0),
             self,
-            (ts, us if callable(us) else us.astype(dtype), x0.astype(dtype)),
+            (ts, us if callable(us) else put(us, us.shape), put(x0, (self.n_batch, n))),
             is_leaf=lambda leaf: leaf is None,
         )
 

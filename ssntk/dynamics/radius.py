@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy
 import scipy.linalg
-import scipy.optimize
 from jaxtyping import Array, Float
 
 from ssntk.dynamics.stability import edge, growth, sorted_eigenvalues
@@ -59,7 +59,7 @@ def stability_radius(A: Any, *, dt: Any = None) -> tuple[Float[Array, "*batch"],
     found = [nearest_edge(matrix, dt) for matrix in np.asarray(matrices).reshape(-1, *matrices.shape[-2:])]
     shape, dtype = matrices.shape[:-2], matrices.dtype
     radius, frequency = (np.reshape([getattr(one, name) for one in found], shape) for name in ("radius", "frequency"))
-    return jnp.asarray(radius, dtype), jnp.asarray(frequency, dtype)
+    return jax.device_put(radius.astype(dtype)), jax.device_put(frequency.astype(dtype))
 
 
 class Edge(NamedTuple):

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 import scipy.linalg
 from jaxtyping import Array, Complex, PyTree
@@ -38,7 +38,7 @@ def frequency_ntk(
     frequencies = np.asarray(as_array(omegas, "omegas", ("W",)))
     response, jacobian, _ = frequency_response(model, x_star, u=u, wrt=wrt)
     kernels = [(part := response(float(omega))) @ part.conj().T for omega in frequencies]
-    return jnp.asarray(np.stack(kernels).astype(np.result_type(jacobian.dtype, np.complex64)))
+    return jax.device_put(np.stack(kernels).astype(np.result_type(jacobian.dtype, np.complex64)))
 
 
 def frequency_response(

@@ -93,7 +93,7 @@ def jacobian_of(replay: Replay, method: str = "auto", first: int = 0, count: int
     count = batch if count is None else count
     check_room(replay.bytes * count / batch, "Jacobian")
     if chosen in ("rows", "segments"):
-        rows = (_by_rows if chosen == "rows" else _by_segments)(replay, jnp.asarray(first), count)
+        rows = (_by_rows if chosen == "rows" else _by_segments)(replay, jax.device_put(np.asarray(first)), count)
     else:
         rows = _by_autodiff(replay, range(first, first + count), CHUNK_BYTES if chosen == "chunks" else np.inf)
     return replay.probe.observed(rows, first)
@@ -158,7 +158,7 @@ def _by_autodiff(replay: Replay, inputs: range, most: float) -> Float[Array, "B 
     rows = []
     for b in inputs:
         grid = tracks.times[b, : int(tracks.saved[b, -1]) + 1]
-        row, again = _differentiated(replay, jnp.asarray(b), grid, chunk)
+        row, again = _differentiated(replay, jax.device_put(np.asarray(b)), grid, chunk)
         again = jax.tree.map(lambda leaf: leaf[None], again)
         check_solved(again.result, replay.integrator, saved_states(again))
         rows.append(row)

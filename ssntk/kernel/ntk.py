@@ -168,7 +168,7 @@ def _with_itself(rows: Array) -> Array:
         return _contract(rows, rows)
     # On the host: BLAS has a routine for this product, which computes half of it.
     matrix = np.asarray(rows)
-    return jnp.asarray(matrix @ matrix.T)
+    return jax.device_put(matrix @ matrix.T)
 
 
 @jax.jit

@@ -129,9 +129,10 @@ def check_room(needed: Any, what: str) -> None:
         )
 
 
-def saved_states(tracks: Trajectory) -> Array:
-    """The states (B, T, n) at the save times."""
-    return jnp.take_along_axis(tracks.states, tracks.saved[:, :, None], axis=1)
+def saved_states(tracks: Trajectory) -> Any:
+    """The states (B, T, n) at the save times; of recorded steps that are on the host, there."""
+    here: Any = np if isinstance(tracks.states, np.ndarray) else jnp
+    return here.take_along_axis(tracks.states, tracks.saved[:, :, None], axis=1)
 
 
 @eqx.filter_jit
@@ -140,8 +141,10 @@ def _record(
 ) -> Trajectory:
     """The accepted steps of every input. One random direction of theta excites every mode that the kernel must resolve."""
     theta = get(model, at)
-    keys = jax.random.split(jax.random.key(0), max(len(theta), 1))
-    noise = [jax.random.normal(key, leaf.shape, leaf.dtype) for key, leaf in zip(keys, theta, strict=False)]
+    # Drawn at once: the code of each draw takes as long to compile as a small model's solve.
+    ends = np.cumsum([0, *(leaf.size for leaf in theta)])
+    drawn = jnp.split(jax.random.normal(jax.random.key(0), (int(ends[-1]),), probe.ts.dtype), ends[1:-1])
+    noise = [part.reshape(leaf.shape).astype(leaf.dtype) for part, leaf in zip(drawn, theta, strict=False)]
     still = jax.tree.map(lambda leaf: jnp.zeros_like(leaf) if eqx.is_inexact_array(leaf) else leaf, model)
     direction = eqx.filter(put(still, at, noise), eqx.is_inexact_array)
     return jax.lax.map(lambda b: solve(model, probe, b, integrator, grid, direction), jnp.arange(probe.n_batch))

@@ -4,13 +4,14 @@ from collections.abc import Callable
 from typing import Any, TypedDict
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from ssntk.dynamics.integrate import Integrator
 from ssntk.dynamics.probe import Probe
-from ssntk.errors import as_array, as_choice, as_instance
+from ssntk.errors import as_array, as_choice, as_instance, is_traced
 from ssntk.kernel.jacobian import jacobian_of
 from ssntk.kernel.loss_operators import Sobolev, observation_of
 from ssntk.kernel.preconditioner import diagonal
@@ -94,8 +95,12 @@ def time_weights(ts: Any, weights: Any) -> Float[Array, " T"] | None:
     if isinstance(weights, str):
         if weights != "trapezoid":
             raise ValueError(f"weights must be None, 'trapezoid' or an array (T,), got {weights!r}")
-        step = jnp.diff(ts)
-        return jnp.concatenate([step[:1], step[:-1] + step[1:], step[-1:]]) / 2
+        # On the host where they are known, which compiles nothing.
+        known = not is_traced(ts)
+        here: Any = np if known else jnp
+        step = here.diff(np.asarray(ts) if known else ts)
+        each = here.concatenate([step[:1], step[:-1] + step[1:], step[-1:]]) / 2
+        return jax.device_put(each) if known else each
     weights = as_array(weights, "weights", (ts.shape[0],))
     if bool((np.asarray(weights) < 0).any()):
         raise ValueError("weights must not be negative")

@@ -1,20 +1,20 @@
 """What a kernel's eigenvalues say, and below which floor they say nothing."""
 
+import dataclasses
 import warnings
 from typing import Any
 
-import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
+import scipy
 import scipy.linalg
-import scipy.stats
-from jaxtyping import Array, Float
+import scipy.special
+from jaxtyping import Float
 
 from ssntk.errors import NumericalError, as_array, as_count, as_scalar
 
 
-class Spectrum(eqx.Module):
+@dataclasses.dataclass(frozen=True)
+class Spectrum:
     """The eigenvalues of a kernel K, and what follows from them.
 
     - `eigenvalues`: descending, (N,) for N rows. Where K = J J^T has more rows than parameters, the surplus is exactly zero.
@@ -26,9 +26,9 @@ class Spectrum(eqx.Module):
       (k,), and `rank`, `condition_number`, `condition_number_on_rank` and `effective_rank` are `None` rather than wrong.
     """
 
-    eigenvalues: Float[Array, " N"]
+    eigenvalues: Float[np.ndarray, " N"]
     floor: float
-    eigenvectors: Float[Array, "rows k"] | None
+    eigenvectors: Float[np.ndarray, "rows k"] | None
     structural_zeros: int
     rest: "Rest | None" = None
 
@@ -65,7 +65,7 @@ class Spectrum(eqx.Module):
         eigenvalues[: values.size] = (values * scale) ** 2
         floor = float((max(rows, p) * np.finfo(matrix.dtype).eps) ** 2)
         _warn_of_noise(eigenvalues, floor, min(int(matrix.any(axis=1).sum()), p))
-        return Spectrum(jnp.asarray(eigenvalues), floor, None if vectors is None else jnp.asarray(vectors), max(rows - p, 0))
+        return Spectrum(eigenvalues, floor, vectors, max(rows - p, 0))
 
     @staticmethod
     def from_kernel(kernel: Any, *, eigenvectors: bool = True) -> "Spectrum":
@@ -90,18 +90,18 @@ class Spectrum(eqx.Module):
             raise ValueError(f"kernel must be positive semidefinite, got the eigenvalue {values[0] * scale:g}")
         eigenvalues = np.maximum(values[::-1], 0.0) * scale
         _warn_of_noise(eigenvalues, float(matrix.shape[0] * eps), int(matrix.any(axis=1).sum()))
-        kept = None if vectors is None else jnp.asarray(vectors[:, ::-1])
-        return Spectrum(jnp.asarray(eigenvalues.astype(matrix.dtype)), float(matrix.shape[0] * eps), kept, 0)
+        kept = None if vectors is None else vectors[:, ::-1]
+        return Spectrum(eigenvalues, float(matrix.shape[0] * eps), kept, 0)
 
     @property
-    def trace(self) -> Array:
+    def trace(self) -> np.floating:
         """tr K."""
         return self.eigenvalues.sum() if self.rest is None else self.rest.trace
 
     @property
-    def trace_error(self) -> Array:
+    def trace_error(self) -> np.floating:
         """The standard error of `trace`, where it was estimated; 0 where it is exact."""
-        return jnp.zeros_like(self.eigenvalues[0]) if self.rest is None else self.rest.trace_error
+        return self._number(0) if self.rest is None else self.rest.trace_error
 
     @property
     def rank(self) -> int | None:
@@ -112,7 +112,7 @@ class Spectrum(eqx.Module):
         return int((values > self.floor * values[0]).sum())
 
     @property
-    def condition_number(self) -> Array | None:
+    def condition_number(self) -> np.floating | None:
         """lambda_1 / lambda_N; where lambda_N lies below the floor, `1 / floor`, which is only a lower bound.
 
         Infinite where K has more rows than parameters, or is zero.
@@ -120,122 +120,131 @@ class Spectrum(eqx.Module):
         if self.rest is not None:
             return None
         first, last = self.eigenvalues[0], self.eigenvalues[-1]
-        if self.structural_zeros > 0 or float(first) == 0:
-            return jnp.full_like(first, jnp.inf)
-        return first / last if self.rank == self.eigenvalues.size else jnp.full_like(first, 1 / self.floor)
+        if self.structural_zeros > 0 or first == 0:
+            return self._number(np.inf)
+        return first / last if self.rank == self.eigenvalues.size else self._number(1 / self.floor)
 
     @property
     def condition_number_is_bound(self) -> bool:
         """Whether all that is known is that the condition number is at least `condition_number`."""
         condition, rank = self.condition_number, self.rank
-        return condition is not None and rank is not None and bool(jnp.isfinite(condition)) and rank < self.eigenvalues.size
+        return condition is not None and rank is not None and bool(np.isfinite(condition)) and rank < self.eigenvalues.size
 
     @property
-    def condition_number_on_rank(self) -> Array | None:
+    def condition_number_on_rank(self) -> np.floating | None:
         """The first eigenvalue over the last one above the floor."""
         if self.rank is None:
             return None
-        return self.eigenvalues[0] / self.eigenvalues[max(self.rank - 1, 0)]
+        with np.errstate(invalid="ignore"):
+            return self.eigenvalues[0] / self.eigenvalues[max(self.rank - 1, 0)]
 
     @property
-    def effective_rank(self) -> Array | None:
+    def effective_rank(self) -> np.floating | None:
         """exp(entropy of the normalised eigenvalues) (Roy and Vetterli, 2007); between 1 and the rank."""
         if self.rest is not None:
             return None
         share = self._share()
-        return jnp.exp(-jnp.sum(jax.scipy.special.xlogy(share, share)))
+        return np.exp(scipy.special.entr(share).sum())
 
     @property
-    def spectral_bias(self) -> Array | None:
+    def spectral_bias(self) -> np.floating | None:
         """1 - geometric mean / arithmetic mean of the eigenvalues above the floor: 0 where all modes are learned at one
         rate, towards 1 the more their rates differ."""
         if self.rank is None:
             return None
+        if self.rank == 0:
+            return self._number(np.nan)
         relative = self.eigenvalues[: self.rank] / self.eigenvalues[0]
-        return 1 - jnp.exp(jnp.mean(jnp.log(relative))) / jnp.mean(relative)
+        return 1 - np.exp(np.mean(np.log(relative))) / np.mean(relative)
 
     @property
-    def participation_ratio(self) -> Array:
+    def participation_ratio(self) -> np.floating:
         """(tr K)^2 / tr K^2; between 1 and the rank. Estimated where only the top k were asked for."""
         if self.rest is not None:
-            return self.rest.trace**2 / self.rest.square_trace
-        return 1 / jnp.sum(self._share() ** 2)
+            with np.errstate(invalid="ignore"):
+                return self.rest.trace**2 / self.rest.square_trace
+        return 1 / np.sum(self._share() ** 2)
 
     @property
-    def participation_ratio_error(self) -> Array:
+    def participation_ratio_error(self) -> np.floating:
         """The standard error of `participation_ratio`, where it was estimated; 0 where it is exact."""
         if self.rest is None:
-            return jnp.zeros_like(self.eigenvalues[0])
+            return self._number(0)
         return self.participation_ratio * self.rest.ratio_error
 
     @property
-    def top_share(self) -> Array:
+    def top_share(self) -> np.floating:
         """lambda_1 / tr K."""
         return self._share()[0]
 
-    def share(self, k: int) -> Array:
+    def share(self, k: int) -> np.floating:
         """(lambda_1 + ... + lambda_k) / tr K."""
         return self._share()[: as_count(k, "k", least=0)].sum()
 
-    def effective_dimension(self, gamma: Any) -> Array:
+    def effective_dimension(self, gamma: Any) -> np.floating:
         """sum of lambda_i / (lambda_i + gamma), for a ridge `gamma` > 0 in the units of K.
 
         Raises `ValueError` where only the top k are known.
         """
         if self.rest is not None:
             raise ValueError("the effective dimension needs every eigenvalue: ask for the spectrum without k")
-        ridge = as_scalar(gamma, "gamma", positive=True).astype(self.eigenvalues.dtype)
-        return jnp.sum(self.eigenvalues / (self.eigenvalues + ridge))
+        ridge = self._number(as_scalar(gamma, "gamma", positive=True))
+        return np.sum(self.eigenvalues / (self.eigenvalues + ridge))
 
     @property
-    def max_learning_rate(self) -> Array:
+    def max_learning_rate(self) -> np.floating:
         """2 / lambda_1: beyond it gradient descent on the loss |residual|^2 / 2 diverges under the frozen kernel."""
-        return 2 / self.eigenvalues[0]
+        with np.errstate(divide="ignore"):
+            return 2 / self.eigenvalues[0]
 
-    def filter(self, residual: Any, k: int) -> Float[Array, " N"]:
+    def filter(self, residual: Any, k: int) -> Float[np.ndarray, " N"]:
         """The part of `residual` (N,) in the span of the first `k` eigenvectors: what is learned first."""
         vectors = self._vectors()[:, : as_count(k, "k", least=0)]
         return vectors @ (vectors.T @ self._residual(residual))
 
-    def mode_errors(self, residual: Any, learning_rate: Any, steps: Any) -> Float[Array, "*steps k"]:
+    def mode_errors(self, residual: Any, learning_rate: Any, steps: Any) -> Float[np.ndarray, "*steps k"]:
         """What is left of `residual` (N,) along each eigenvector after `steps` of gradient descent under the frozen kernel.
 
         **Arguments:** `learning_rate`: eta > 0, for the loss |residual|^2 / 2. `steps`: a count, or an array of counts.
 
         **Returns:** `(1 - eta lambda_i)^steps q_i.residual`, (k,) or (*steps, k).
         """
-        rate = as_scalar(learning_rate, "learning_rate", positive=True).astype(self.eigenvalues.dtype)
-        counts = as_array(steps, "steps").astype(self.eigenvalues.dtype)
+        rate = self._number(as_scalar(learning_rate, "learning_rate", positive=True))
+        counts = np.asarray(as_array(steps, "steps"), self.eigenvalues.dtype)
         vectors = self._vectors()
         start = vectors.T @ self._residual(residual)
         each = counts.reshape(-1, 1)
         decay = (1 - rate * self.eigenvalues[: vectors.shape[1]])[None]
         # A mode that overshoots changes sign at every step.
-        sign = jnp.where((decay < 0) & (each % 2 == 1), -1, 1).astype(decay.dtype)
-        errors = sign * jnp.abs(decay) ** each * start[None]
+        sign = np.where((decay < 0) & (each % 2 == 1), -1, 1).astype(decay.dtype)
+        # What diverges becomes infinite, as it should, but for modes that hold nothing.
+        with np.errstate(over="ignore", invalid="ignore"):
+            errors = sign * np.abs(decay) ** each * start[None]
         return errors.reshape(*counts.shape, -1)
 
-    def predicted_loss(self, residual: Any, learning_rate: Any, steps: Any) -> Float[Array, "*steps"]:
+    def predicted_loss(self, residual: Any, learning_rate: Any, steps: Any) -> Float[np.ndarray, "*steps"] | np.floating:
         """The loss |residual|^2 / 2 after `steps` of gradient descent under the frozen kernel.
 
         Arguments as of `mode_errors`. What lies outside the eigenvectors is not learned; with k, that is an upper bound.
         """
-        left = jnp.sum(jnp.square(self.mode_errors(residual, learning_rate, steps)), axis=-1)
+        with np.errstate(over="ignore"):
+            left = np.sum(np.square(self.mode_errors(residual, learning_rate, steps)), axis=-1)
         outside = self._residual(residual)
         outside = outside - self._vectors() @ (self._vectors().T @ outside)
-        return (left + jnp.sum(jnp.square(outside))) / 2
+        return (left + np.sum(np.square(outside))) / 2
 
-    def steps_to_tolerance(self, learning_rate: Any, tol: Any) -> Float[Array, " N"]:
+    def steps_to_tolerance(self, learning_rate: Any, tol: Any) -> Float[np.ndarray, " N"]:
         """Gradient-descent steps until each mode has fallen by the factor `tol`, which lies in (0, 1).
 
         `ln(1 / tol) / -ln|1 - eta lambda|`; infinite for a mode that does not decay.
         """
-        rate = as_scalar(learning_rate, "learning_rate", positive=True).astype(self.eigenvalues.dtype)
-        wanted = as_scalar(tol, "tol", positive=True).astype(self.eigenvalues.dtype)
+        rate = self._number(as_scalar(learning_rate, "learning_rate", positive=True))
+        wanted = self._number(as_scalar(tol, "tol", positive=True))
         if float(wanted) >= 1:
             raise ValueError(f"tol must lie between 0 and 1, got {float(wanted):g}")
-        decay = jnp.abs(1 - rate * self.eigenvalues)
-        return jnp.where(decay < 1, jnp.log(1 / wanted) / -jnp.log(decay), jnp.inf)
+        decay = np.abs(1 - rate * self.eigenvalues)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(decay < 1, np.log(1 / wanted) / -np.log(decay), np.inf)
 
     def decay_exponent(self, first: Any = 1, last: Any = None) -> tuple[float, tuple[float, float]]:
         """(alpha, its 95 % interval) of the power law `lambda_i ~ i^-alpha`, by least squares of log lambda on log i.
@@ -259,18 +268,23 @@ class Spectrum(eqx.Module):
         """Which modes (counted from 0) gradient descent has not brought down by the factor `tol` after `steps` steps."""
         return np.flatnonzero(np.asarray(self.steps_to_tolerance(learning_rate, tol)) > as_count(steps, "steps", least=0))
 
-    def _vectors(self) -> Array:
+    def _vectors(self) -> np.ndarray:
         if self.eigenvectors is None:
             raise ValueError("eigenvectors were refused when this spectrum was computed")
         return self.eigenvectors
 
-    def _residual(self, residual: Any) -> Array:
-        return as_array(residual, "residual", (self._vectors().shape[0],)).astype(self.eigenvalues.dtype)
+    def _residual(self, residual: Any) -> np.ndarray:
+        return np.asarray(as_array(residual, "residual", (self._vectors().shape[0],)), self.eigenvalues.dtype)
 
-    def _share(self) -> Array:
+    def _number(self, value: Any) -> np.floating:
+        """`value` in the dtype of the eigenvalues."""
+        return self.eigenvalues.dtype.type(value)
+
+    def _share(self) -> np.ndarray:
         # Scaled by the first eigenvalue before anything is summed or squared, so that no kernel is too small or too large.
-        relative = self.eigenvalues / self.eigenvalues[0]
-        return relative / (relative.sum() if self.rest is None else self.rest.trace / self.eigenvalues[0])
+        with np.errstate(invalid="ignore"):
+            relative = self.eigenvalues / self.eigenvalues[0]
+            return relative / (relative.sum() if self.rest is None else self.rest.trace / self.eigenvalues[0])
 
 
 def _warn_of_noise(eigenvalues: np.ndarray, floor: float, count: int) -> None:
@@ -284,14 +298,15 @@ def _warn_of_noise(eigenvalues: np.ndarray, floor: float, count: int) -> None:
         )
 
 
-class Rest(eqx.Module):
+@dataclasses.dataclass(frozen=True)
+class Rest:
     """What is known of a kernel of which only the top eigenvalues were computed.
 
     - `trace` and `square_trace`: tr K and tr K^2, and `trace_error`, the standard error of the first, 0 where it is exact.
     - `ratio_error`: the relative standard error of (tr K)^2 / tr K^2.
     """
 
-    trace: Float[Array, ""]
-    square_trace: Float[Array, ""]
-    trace_error: Float[Array, ""]
-    ratio_error: Float[Array, ""]
+    trace: np.floating
+    square_trace: np.floating
+    trace_error: np.floating
+    ratio_error: np.floating

@@ -61,7 +61,7 @@ def _response(model: AbstractStateSpaceModel, at: Positions, x: Array, u: Array)
         return -jnp.linalg.solve(jacobian, by_theta)
     names = [""] if x.shape[0] == 1 else [f" number {k}" for k in range(x.shape[0])]
     parts = zip(np.asarray(jacobian), np.asarray(by_theta), names, strict=True)
-    return jnp.asarray(np.stack([response_of(*part) for part in parts]))
+    return jax.device_put(np.stack([response_of(*part) for part in parts]))
 
 
 def response_of(jacobian: np.ndarray, by_theta: np.ndarray, name: str = "") -> np.ndarray:

@@ -1,11 +1,14 @@
 """The top of a kernel's spectrum, and its trace and participation ratio, without the kernel."""
 
+import contextlib
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.linalg
 import scipy.sparse.linalg
 from jaxtyping import Array
 
@@ -20,6 +23,8 @@ from ssntk.kernel.spectrum import Rest, Spectrum
 # Probes of the estimates: added a block at a time, until both errors are small or there are enough.
 MOST_BLOCK, MOST_PROBES = 64, 256
 GOOD_TRACE, GOOD_RATIO = 0.003, 0.006
+# Gram matrices from this size on are asked for few eigenpairs by Lanczos' iteration (at 288: 0.8 ms, all by LAPACK 1.9).
+LANCZOS = 128
 
 
 def top_spectrum(rows: Rows, k: Any, method: str, memory: Any, exact: bool = False) -> Spectrum:
@@ -54,7 +59,7 @@ def top_spectrum(rows: Rows, k: Any, method: str, memory: Any, exact: bool = Fal
             trace = float(_trace(rows))
 
         def block(vectors: np.ndarray) -> np.ndarray:
-            return np.asarray(product.block(jnp.asarray(vectors)))
+            return np.asarray(product.block(jax.device_put(vectors)))
 
     values, vectors = _lanczos(block, total, k, dtype)
     if not values[0] > 0:
@@ -62,9 +67,9 @@ def top_spectrum(rows: Rows, k: Any, method: str, memory: Any, exact: bool = Fal
     if square is None:
         rest = _rest(block, block_size, values, vectors, trace)
     else:
-        rest = Rest(*(jnp.asarray(value, dtype) for value in (trace, square, 0.0, 0.0)))
+        rest = Rest(*(dtype.type(value) for value in (trace, square, 0.0, 0.0)))
     floor = float(max(total, p) * np.finfo(dtype).eps)
-    return Spectrum(jnp.asarray(values, dtype), floor, jnp.asarray(vectors, dtype), 0, rest)
+    return Spectrum(values.astype(dtype), floor, vectors.astype(dtype), 0, rest)
 
 
 def smaller_gram(rows: np.ndarray) -> np.ndarray:
@@ -72,28 +77,40 @@ def smaller_gram(rows: np.ndarray) -> np.ndarray:
     return rows @ rows.T if len(rows) <= rows.shape[1] else rows.T @ rows
 
 
-def top_of(gram: np.ndarray, k: int, size: int) -> Spectrum:
-    """The first k eigenvalues of K = J J^T without their vectors, with its exact trace and tr K^2.
+class Leading(NamedTuple):
+    """The first k eigenpairs of a Gram matrix (N, N), the largest first: `values` (k,) and `vectors` (N, k)."""
 
-    **Arguments:** `gram`: the smaller of K and J^T J. `size`: the larger of rows and p, on which rounding depends.
-    """
-    dtype, scale = gram.dtype, float(np.trace(gram))
+    values: np.ndarray
+    vectors: np.ndarray
+
+
+def leading(gram: np.ndarray, k: int) -> Leading:
+    """The first k eigenpairs, or all N where there are fewer; `NumericalError` where the trace is out of range."""
+    dtype, size, scale = gram.dtype, len(gram), float(np.trace(gram))
     if not scale < np.finfo(dtype).max ** 0.5:
         raise NumericalError(f"the kernel's trace, {scale:.3g}, is beyond the range of {dtype}")
-    # Of the zero kernel every eigenvalue is zero.
-    scale = scale or 1.0
-    # Of small matrices LAPACK finds all as soon as Lanczos' iteration finds some, and outside of Python's lock.
-    if len(gram) >= 512 and k < len(gram) // 4:
-        found = scipy.sparse.linalg.eigsh(
-            gram / scale, k, which="LA", v0=np.ones(len(gram), dtype), return_eigenvectors=False
-        )
-        found = np.maximum(np.sort(found)[::-1], 0.0)
-    else:
-        found = np.maximum(np.linalg.eigvalsh(gram / scale)[::-1], 0.0)[:k]
-    values = np.zeros(k, dtype)
-    values[: found.size] = found * scale
-    rest = Rest(*(jnp.asarray(value, dtype) for value in (np.trace(gram), np.square(gram).sum(), 0.0, 0.0)))
-    return Spectrum(jnp.asarray(values), float(size * np.finfo(dtype).eps), None, 0, rest)
+    k, relative = min(k, size), gram / (scale or 1.0)
+    values = vectors = None
+    if scale > 0 and size >= LANCZOS and 8 * k <= size:
+        # Where eigenvalues are repeated, LAPACK.
+        with contextlib.suppress(scipy.sparse.linalg.ArpackError):
+            values, vectors = scipy.sparse.linalg.eigsh(relative, k, which="LA", v0=_start(size, dtype), rng=0)
+    if values is None or vectors is None:
+        values, vectors = scipy.linalg.eigh(relative, subset_by_index=[size - k, size - 1], check_finite=False)
+    return Leading(np.maximum(values[::-1], 0.0) * dtype.type(scale), vectors[:, ::-1])
+
+
+def top_of(gram: np.ndarray, known: Leading, k: int, size: int) -> Spectrum:
+    """The first k eigenvalues of K = J J^T without their vectors, with its exact trace and tr K^2.
+
+    **Arguments:** `gram`: the smaller of K and J^T J, and what is `known` of it: its first k eigenpairs, or all where it has
+    fewer. `size`: the larger of rows and p, on which rounding depends.
+    """
+    dtype = gram.dtype
+    found = np.zeros(k, dtype)
+    found[: known.values.size] = known.values
+    rest = Rest(*(dtype.type(value) for value in (np.trace(gram), np.square(gram).sum(), 0.0, 0.0)))
+    return Spectrum(found, float(size * np.finfo(dtype).eps), None, 0, rest)
 
 
 def _square(matrix: np.ndarray) -> float:
@@ -121,15 +138,20 @@ def _lanczos(block: Any, total: int, k: int, dtype: np.dtype) -> tuple[np.ndarra
     """The top k eigenpairs, descending."""
     make: Any = scipy.sparse.linalg.LinearOperator
     operator = make((total, total), matvec=lambda v: block(v.reshape(1, -1))[0], dtype=dtype)
-    # A fixed start, so that the same question has the same answer.
-    start = np.random.default_rng(0).normal(size=total).astype(dtype)
+    start = _start(total, dtype)
     try:
-        values, vectors = scipy.sparse.linalg.eigsh(operator, k=k, which="LA", v0=start)
+        values, vectors = scipy.sparse.linalg.eigsh(operator, k=k, which="LA", v0=start, rng=0)
     except scipy.sparse.linalg.ArpackError as error:
         if not block(start.reshape(1, -1)).any():
             raise NumericalError("the kernel is zero to rounding: it has no top eigenvalues") from error
         raise NumericalError(f"the top eigenvalues did not converge: {error}") from error
     return np.maximum(values[::-1], 0.0), vectors[:, ::-1]
+
+
+def _start(size: int, dtype: np.dtype) -> np.ndarray:
+    """Where Lanczos' iteration starts: random, for any other start may lie in few eigenvectors of a structured kernel, and
+    the same each time, so that the same question has the same answer."""
+    return np.random.default_rng(0).normal(size=size).astype(dtype)
 
 
 def _rest(block: Any, size: int, values: np.ndarray, vectors: np.ndarray, exact: Any) -> Rest:
@@ -154,7 +176,7 @@ def _rest(block: Any, size: int, values: np.ndarray, vectors: np.ndarray, exact:
         ratio_error = np.std(2 * of_trace - np.asarray(square) / total, ddof=1) / count**0.5
         if trace_error <= GOOD_TRACE * trace and ratio_error <= GOOD_RATIO:
             break
-    return Rest(*(jnp.asarray(value, vectors.dtype) for value in (trace, total, trace_error, ratio_error)))
+    return Rest(*(vectors.dtype.type(value) for value in (trace, total, trace_error, ratio_error)))
 
 
 @eqx.filter_jit

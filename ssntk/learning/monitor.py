@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -202,7 +203,7 @@ class NTKMonitor:
             return unknown | counts | {"events": events}
         dt, u = step_of(model), constant_input(model, self.u)
         x = found.x[_by_distance(found, dt)[0]]
-        matrix = np.asarray(linearised(model, jnp.asarray(x), u)[1], float)
+        matrix = np.asarray(linearised(model, jax.device_put(x), u)[1], float)
         touch, rates = nearest_edge(matrix, dt), exponents(matrix, dt)
         here = complex(*edge(touch.frequency, None))
         critical = complex(rates[np.argmin(np.abs(rates - here))])
@@ -246,7 +247,7 @@ def _spectrum(gram: np.ndarray) -> Spectrum:
     if not np.isfinite(gram).all():
         raise NumericalError("the Jacobian over the probe is not finite, or too large")
     values = np.maximum(np.linalg.eigvalsh(gram)[::-1], 0.0)
-    return Spectrum(jnp.asarray(values), float(len(gram) * np.finfo(gram.dtype).eps), None, 0)
+    return Spectrum(values, float(len(gram) * np.finfo(gram.dtype).eps), None, 0)
 
 
 def _growth(points: FixedPoints, dt: float | None) -> np.ndarray:

@@ -139,8 +139,8 @@ def linearised_training(
         raise NumericalError("the Jacobian is zero: nothing that is observed depends on theta, and nothing is learned")
     floor = (max(jacobian.shape) * np.finfo(np.asarray(observed.replay.probe.ts).dtype).eps) ** 2
     surplus = np.zeros(max(len(jacobian) - len(sizes), 0))
-    eigenvalues = jnp.asarray(np.concatenate([sizes**2, surplus]), observed.replay.probe.ts.dtype)
-    spectrum = Spectrum(eigenvalues, float(floor), jnp.asarray(left, eigenvalues.dtype), surplus.size)
+    dtype = observed.replay.probe.ts.dtype
+    spectrum = Spectrum(np.append(sizes**2, surplus).astype(dtype), float(floor), left.astype(dtype), surplus.size)
 
     # In the coordinates phi = sqrt(D) theta the descent is plain.
     at = observed.replay.at
@@ -189,7 +189,7 @@ def _moved(model: AbstractStateSpaceModel, at: tuple[int, ...], change: np.ndarr
     leaves = get(model, at)
     ends = np.cumsum([leaf.size for leaf in leaves])
     parts: list[Array] = [
-        leaf + jnp.asarray(part.reshape(leaf.shape), leaf.dtype)
+        leaf + jax.device_put(part.reshape(leaf.shape).astype(leaf.dtype))
         for leaf, part in zip(leaves, np.split(change, ends[:-1]), strict=True)
     ]
     return put(model, at, parts)

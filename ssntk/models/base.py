@@ -1,11 +1,14 @@
 """The protocol of every model: a vector field, a readout, and what of it is trained."""
 
 import abc
+import functools
+import math
 from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
@@ -74,6 +77,19 @@ def check_model(model: Any, name: str = "model") -> None:
         got = f"{getattr(out, 'dtype', type(out).__name__)} {getattr(out, 'shape', '')}"
         if getattr(out, "shape", None) != (size,) or not jnp.issubdtype(out.dtype, jnp.floating):
             raise ValueError(f"{name}.{what} must return real numbers of shape ({size},), got {got}")
+
+
+def random_weights(key: Any, *parts: tuple[tuple[int, ...], int]) -> list[Array]:
+    """For each (shape, c) an array from N(0, 1/c), drawn from one key in one compiled call."""
+    return _drawn(key, tuple(shape for shape, _ in parts), [math.sqrt(c) for _, c in parts])
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _drawn(key: Any, shapes: tuple[tuple[int, ...], ...], scales: list[Any]) -> list[Array]:
+    keys = jr.split(key, len(shapes))
+    # Apart, so that numbers are the same to the last digit however many are drawn, and when this is traced.
+    apart = [jax.lax.optimization_barrier(jr.normal(own, shape)) for own, shape in zip(keys, shapes, strict=True)]
+    return [drawn / scale for drawn, scale in zip(apart, scales, strict=True)]
 
 
 def time_constant(tau: Any, n: int) -> Array:

@@ -4,12 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ssntk.errors import as_array, as_choice, as_count
-from ssntk.models.base import AbstractStateSpaceModel, time_constant
+from ssntk.models.base import AbstractStateSpaceModel, random_weights, time_constant
 
 
 class CTRNN(AbstractStateSpaceModel):
@@ -62,18 +61,8 @@ class CTRNN(AbstractStateSpaceModel):
         n = as_count(n_state, "n_state")
         d = as_count(n_input, "n_input", least=0)
         m = as_count(n_output, "n_output")
-        weight_key, input_key, readout_key = jr.split(key, 3)
-        self._fill(
-            jr.normal(weight_key, (n, n)) / np.sqrt(n),
-            jr.normal(input_key, (n, d)) / np.sqrt(max(d, 1)),
-            jnp.zeros(n),
-            jr.normal(readout_key, (m, n)) / np.sqrt(n),
-            jnp.zeros(m),
-            gain,
-            tau,
-            activation,
-            form,
-        )
+        weight, input_weight, readout_weight = random_weights(key, ((n, n), n), ((n, d), max(d, 1)), ((m, n), n))
+        self._fill(weight, input_weight, np.zeros(n), readout_weight, np.zeros(m), gain, tau, activation, form)
 
     @classmethod
     def from_weights(
@@ -96,11 +85,11 @@ class CTRNN(AbstractStateSpaceModel):
         """
         weight = as_array(weight, "weight", ("n", "n"))
         n = weight.shape[0]
-        input_weight = jnp.zeros((n, 0), weight.dtype) if input_weight is None else input_weight
-        bias = jnp.zeros(n, weight.dtype) if bias is None else bias
-        readout_weight = jnp.eye(n, dtype=weight.dtype) if readout_weight is None else readout_weight
+        input_weight = np.zeros((n, 0)) if input_weight is None else input_weight
+        bias = np.zeros(n) if bias is None else bias
+        readout_weight = np.eye(n) if readout_weight is None else readout_weight
         if readout_bias is None:
-            readout_bias = jnp.zeros(as_array(readout_weight, "readout_weight", ("m", n)).shape[0], weight.dtype)
+            readout_bias = np.zeros(as_array(readout_weight, "readout_weight", ("m", n)).shape[0])
         self = object.__new__(cls)
         self._fill(weight, input_weight, bias, readout_weight, readout_bias, gain, tau, activation, form)
         return self

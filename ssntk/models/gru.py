@@ -4,12 +4,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import jax.random as jr
-import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ssntk.errors import as_count
-from ssntk.models.base import AbstractStateSpaceModel, time_constant
+from ssntk.models.base import AbstractStateSpaceModel, random_weights, time_constant
 
 
 class GRUODE(AbstractStateSpaceModel):
@@ -38,11 +36,9 @@ class GRUODE(AbstractStateSpaceModel):
         n = as_count(n_state, "n_state")
         d = as_count(n_input, "n_input", least=0)
         m = as_count(n_output, "n_output")
-        keys = jr.split(key, 3)
-        self.weight = jr.normal(keys[0], (3 * n, n)) / np.sqrt(n)
-        self.input_weight = jr.normal(keys[1], (3 * n, d)) / np.sqrt(max(d, 1))
+        shapes = ((3 * n, n), n), ((3 * n, d), max(d, 1)), ((m, n), n)
+        self.weight, self.input_weight, self.readout_weight = random_weights(key, *shapes)
         self.bias = jnp.zeros(3 * n)
-        self.readout_weight = jr.normal(keys[2], (m, n)) / np.sqrt(n)
         self.readout_bias = jnp.zeros(m)
         self.tau = time_constant(tau, n)
 

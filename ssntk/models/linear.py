@@ -3,12 +3,11 @@
 from typing import Any
 
 import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ssntk.errors import as_choice, as_count
-from ssntk.models.base import AbstractStateSpaceModel
+from ssntk.models.base import AbstractStateSpaceModel, random_weights
 
 
 class LinearSSM(AbstractStateSpaceModel):
@@ -38,17 +37,17 @@ class LinearSSM(AbstractStateSpaceModel):
         n = as_count(n_state, "n_state")
         d = as_count(n_input, "n_input", least=0)
         m = as_count(n_output, "n_output")
-        keys = jr.split(key, 3)
+        weight, self.input_weight, self.readout_weight = random_weights(
+            key, ((n, n), 4 * n), ((n, d), max(d, 1)), ((m, n), n)
+        )
         self.weight = self.log_decay = self.frequency = None
         if as_choice(form, "form", ("dense", "diagonal")) == "dense":
-            self.weight = jr.normal(keys[0], (n, n)) / np.sqrt(4 * n) - jnp.eye(n)
+            self.weight = weight - jnp.eye(n)
         else:
             if n % 2:
                 raise ValueError(f"n_state must be even where form is 'diagonal', got {n}")
             self.log_decay = jnp.full(n // 2, np.log(0.5))
             self.frequency = jnp.asarray(np.pi * np.arange(n // 2))
-        self.input_weight = jr.normal(keys[1], (n, d)) / np.sqrt(max(d, 1))
-        self.readout_weight = jr.normal(keys[2], (m, n)) / np.sqrt(n)
         self.readout_bias = jnp.zeros(m)
 
     @property

@@ -4,12 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
-import jax.random as jr
-import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ssntk.errors import as_array, as_count
-from ssntk.models.base import AbstractStateSpaceModel, time_constant
+from ssntk.models.base import AbstractStateSpaceModel, random_weights, time_constant
 
 
 class LowRankRNN(AbstractStateSpaceModel):
@@ -56,12 +54,9 @@ class LowRankRNN(AbstractStateSpaceModel):
             raise ValueError(f"rank must be at most n_state = {n}, got {rank}")
         if not callable(activation):
             raise ValueError(f"activation must be callable, got {type(activation).__name__}")
-        keys = jr.split(key, 4)
-        self.left = jr.normal(keys[0], (n, rank))
-        self.right = jr.normal(keys[1], (n, rank))
-        self.input_weight = jr.normal(keys[2], (n, d)) / np.sqrt(max(d, 1))
+        shapes = ((n, rank), 1), ((n, rank), 1), ((n, d), max(d, 1)), ((m, n), n)
+        self.left, self.right, self.input_weight, self.readout_weight = random_weights(key, *shapes)
         self.bias = jnp.zeros(n)
-        self.readout_weight = jr.normal(keys[3], (m, n)) / np.sqrt(n)
         self.readout_bias = jnp.zeros(m)
         self.gain = as_array(gain, "gain", ())
         self.tau = time_constant(tau, n)

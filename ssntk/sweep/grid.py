@@ -185,9 +185,8 @@ class Grid:
             filled = [places[min(i, len(places) - 1)] for i in range(group.room)]
             moving = {name: np.array([values[name] for values in filled]) for name in self.axes if name not in group.fixed}
             arrays = jax.tree.map(np.asarray, self._compiled(tuple(sorted(group.fixed.items())))(moving))
-            models = [
-                eqx.combine(jax.tree.map(lambda leaf, i=i: jnp.asarray(leaf[i]), arrays), static) for i in range(len(places))
-            ]
+            each = (jax.tree.map(lambda leaf, i=i: leaf[i], arrays) for i in range(len(places)))
+            models = [eqx.combine(jax.device_put(own), static) for own in each]
         start = np.zeros(group.model.n_state) if self.x0 is None else np.asarray(self.x0)
         starts: list[Any] = [start.astype(dtype_of(group.model))] * len(models)
         found = measure_together(group.asked, models, starts, room=group.room)
@@ -299,10 +298,10 @@ def _axes(axes: Any) -> dict[str, np.ndarray]:
 
 def _computed(model: Any) -> list[Any]:
     """What the field and the readout of a model compute, whatever its arrays' values are."""
-    arrays, static = eqx.partition(model, eqx.is_array)
-    dtype = dtype_of(model)
-    sizes = [jax.ShapeDtypeStruct(shape, dtype) for shape in ((), (model.n_state,), (model.n_input,))]
+    arrays, static = eqx.partition(model, _is_array)
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), arrays)
+    dtype = jax.eval_shape(lambda arrays: jnp.zeros((), dtype_of(eqx.combine(arrays, static))), shapes).dtype
+    sizes = [jax.ShapeDtypeStruct(shape, dtype) for shape in ((), (model.n_state,), (model.n_input,))]
 
     def field(arrays: PyTree, t: Any, x: Any, u: Any) -> Any:
         model = eqx.combine(arrays, static)
@@ -311,8 +310,13 @@ def _computed(model: Any) -> list[Any]:
     return traced(field, shapes, *sizes)
 
 
+def _is_array(leaf: Any) -> bool:
+    """Whether this is an array of a model, or stands for one in a model that was only traced."""
+    return eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct)
+
+
 def _signature(model: Any) -> tuple[Any, ...]:
     """What two models share that compute the same but for their arrays' values."""
-    leaves = jax.tree.leaves(eqx.filter(model, lambda leaf: eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct)))
+    leaves = jax.tree.leaves(eqx.filter(model, _is_array))
     shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
     return shapes, step_of(model), model.n_state, model.n_input, model.n_output, digest(_computed(model))

@@ -25,7 +25,7 @@ from ssntk.kernel.replay import Replay, recorded, saved_states
 from ssntk.kernel.rows import Rows, time_weights
 from ssntk.kernel.spectrum import Spectrum
 from ssntk.kernel.steady_state import forcing, response_of
-from ssntk.kernel.top import smaller_gram, top_of
+from ssntk.kernel.top import Leading, leading, smaller_gram, top_of
 from ssntk.models.base import AbstractStateSpaceModel, check_model, dtype_of
 from ssntk.models.euler_map import step_of
 from ssntk.models.theta import Positions, block_positions, columns, size, theta_positions
@@ -136,7 +136,7 @@ class Asked(NamedTuple):
             if as_count(modes, "modes") > rows:
                 raise ValueError(f"modes must be at most {rows}, the number of rows, got {modes}")
         seen = probe if probe.mask is None or probe.mask.ndim < 3 else eqx.tree_at(lambda p: p.mask, probe, None)
-        trapezoid, weights = time_weights(probe.ts, "trapezoid"), jnp.asarray(seen_weights(seen))
+        trapezoid, weights = time_weights(probe.ts, "trapezoid"), jax.device_put(seen_weights(seen))
         assert trapezoid is not None
         return cls(probe, at_rest, of, theta, of_states, parts, integrator, grid, trapezoid, weights, modes)
 
@@ -171,10 +171,10 @@ def measure_together(
     """
     assert len(models) <= room
     filled = [min(i, len(models) - 1) for i in range(room)]
-    starts = jnp.asarray(np.stack([np.asarray(xs[i]) for i in filled]))
+    starts = jax.device_put(np.stack([np.asarray(xs[i]) for i in filled]))
     static = eqx.partition(models[0], eqx.is_array)[1]
     arrays = [eqx.filter(models[i], eqx.is_array) for i in filled]
-    arrays = jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *arrays)
+    arrays = jax.tree.map(lambda *leaves: jax.device_put(np.stack(leaves)), *arrays)
     points = _record(arrays, static, starts, asked)
     near = None if critical_frequency is None else complex(*edge(critical_frequency, step_of(models[0])))
     modes: list[Mode | None] = [None] * room
@@ -291,50 +291,60 @@ def _measured(asked: Asked, model: Any, point: _Point, mode: Mode | None, answer
     """What is left to be done on the host. Raises one of `FAILURES`."""
     dt = step_of(model)
     check_settled(point.x, point.move, point.velocity)
-    replays = _replays(asked, model, jnp.asarray(point.start), point.tracks)
+    replays = _replays(asked, model, jax.device_put(point.start), point.tracks)
     for replay in replays:
         check_solved(replay.tracks.result, asked.integrator, saved_states(replay.tracks))
     weighted = [np.asarray(_rows(asked, replay)) for replay in replays] if point.rows is None else point.rows
     rows, probe, channel = weighted[-1], replays[0].probe, None
     gram = smaller_gram(rows)
+    known = None if asked.modes is None else leading(gram, asked.modes)
     if answer is not None and mode is not None:
         with contextlib.suppress(NumericalError):
-            known = gram if len(weighted) == 1 else None
-            channel = channel_of(probe.ts, np.asarray(asked.weights), dt, weighted[0], mode, answer, known)
+            of_states = (known or leading(gram, 1)) if len(weighted) == 1 else None
+            channel = channel_of(probe.ts, np.asarray(asked.weights), dt, weighted[0], mode, answer, of_states)
     spectra, predicted = {}, {}
     if asked.blocks:
         drive = None
         if mode is not None:
-            unfit = eqx.tree_at(lambda p: p.x0, probe, jnp.asarray(point.start))
-            drive = critical_drive(model, asked.theta, unfit, jnp.asarray(point.x), complex(mode.value))
+            unfit = eqx.tree_at(lambda p: p.x0, probe, jax.device_put(point.start))
+            drive = critical_drive(model, asked.theta, unfit, jax.device_put(point.x), complex(mode.value))
         for name, block in asked.blocks.items():
             chosen = columns(model, asked.theta, block)
-            spectra[name] = _spectrum(rows[:, chosen], smaller_gram(rows[:, chosen]), asked.modes)
+            spectra[name] = _spectrum(rows[:, chosen], asked.modes)
             predicted[name] = np.nan if drive is None else channel_participation_ratio(drive[:, chosen])
     return Measurement(
         point.x,
         float(np.abs(point.velocity).max()),
         reported(exponents(point.jacobian, dt), dt),
-        _spectrum(rows, gram, asked.modes),
+        _spectrum(rows, asked.modes, gram, known),
         Spectrum.from_jacobian(response_of(point.jacobian, point.by_theta), eigenvectors=False),
-        _over_time(asked, rows),
+        _over_time(asked, rows, gram),
         spectra,
         predicted,
         channel,
     )
 
 
-def _spectrum(rows: np.ndarray, gram: np.ndarray, modes: int | None) -> Spectrum:
-    """All eigenvalues, from the singular values of the rows, or only so many, from their Gram matrix."""
+def _spectrum(rows: np.ndarray, modes: int | None, gram: np.ndarray | None = None, known: Leading | None = None) -> Spectrum:
+    """All eigenvalues, from the singular values of the rows, or only so many, from their smaller Gram matrix, which may be
+    known, as may its first eigenpairs."""
     if modes is None:
         return Spectrum.from_jacobian(rows, eigenvectors=False)
-    return top_of(gram, modes, max(rows.shape))
+    gram = smaller_gram(rows) if gram is None else gram
+    return top_of(gram, known or leading(gram, modes), modes, max(rows.shape))
 
 
-def _over_time(asked: Asked, rows: np.ndarray) -> np.ndarray:
+def _over_time(asked: Asked, rows: np.ndarray, gram: np.ndarray) -> np.ndarray:
     """The kernel over (some of) the save times, summed over inputs and coordinates, from the weighted rows (B T m, p)."""
-    probe, shown = asked.probe, _shown(asked.probe.ts.shape[0])
-    split = rows.reshape(probe.n_batch, probe.ts.shape[0], -1, rows.shape[-1])[:, shown]
-    kernel = sum(flat @ flat.T for flat in split.reshape(probe.n_batch, shown.size, -1))
+    batch, times = asked.probe.n_batch, asked.probe.ts.shape[0]
+    shown = _shown(times)
+    if len(rows) <= rows.shape[1]:
+        # That Gram matrix is the kernel.
+        kernel = gram.reshape(batch, times, -1, batch, times, len(rows) // (batch * times))
+        summed = np.sum([np.trace(kernel[b, :, :, b], axis1=1, axis2=3) for b in range(batch)], axis=0)
+        summed = summed[np.ix_(shown, shown)]
+    else:
+        split = rows.reshape(batch, times, -1, rows.shape[-1])[:, shown]
+        summed = sum(flat @ flat.T for flat in split.reshape(batch, shown.size, -1))
     weights = np.sqrt(np.asarray(asked.trapezoid))[shown]
-    return kernel / np.outer(weights, weights)
+    return summed / np.outer(weights, weights)

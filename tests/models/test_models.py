@@ -1,3 +1,4 @@
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -138,3 +139,33 @@ def test_hopf_field_is_the_complex_equation():
     expected = (0.3 + 2j) * z - (1 + 0.7j) * z * abs(z) ** 2 + 0.4 - 0.1j
     got = model.vector_field(0.0, jnp.array([z.real, z.imag]), jnp.zeros(0))
     np.testing.assert_allclose(got, [expected.real, expected.imag], rtol=1e-14)
+
+
+@pytest.mark.parametrize("make", [ssntk.CTRNN, ssntk.GRUODE, ssntk.LowRankRNN])
+def test_random_weights_are_those_of_their_keys_to_the_last_digit_traced_or_not(make):
+    key = jr.key(3)
+    model = make(5, 2, 3, key=key)
+    counts, name, scale = {
+        ssntk.CTRNN: (3, "weight", 5),
+        ssntk.GRUODE: (3, "weight", 5),
+        ssntk.LowRankRNN: (4, "left", 1),
+    }[make]
+    drawn = getattr(model, name)
+    np.testing.assert_array_equal(drawn, jr.normal(jr.split(key, counts)[0], drawn.shape) / np.sqrt(scale))
+    traced = eqx.filter_vmap(lambda key: make(5, 2, 3, key=key))(jr.split(jr.key(0), 4))
+    for i, own in enumerate(jr.split(jr.key(0), 4)):
+        for one, several in zip(jax.tree.leaves(make(5, 2, 3, key=own)), jax.tree.leaves(traced), strict=True):
+            if eqx.is_array(one):
+                np.testing.assert_array_equal(several[i], one)
+
+
+def test_numbers_that_are_given_are_copied():
+    # JAX takes over the memory of arrays that begin at a multiple of 64 bytes.
+    memory = np.zeros(1000)
+    aligned = memory[(-memory.ctypes.data) % 64 // 8 :][:900]
+    weight, ts = aligned[:400].reshape(20, 20), aligned[400:600]
+    weight[:], ts[:] = np.eye(20), np.arange(200.0)
+    model, probe = ssntk.CTRNN.from_weights(weight), ssntk.Probe(ts)
+    aligned[:] = 7.0
+    np.testing.assert_array_equal(model.weight, np.eye(20))
+    np.testing.assert_array_equal(probe.ts, np.arange(200.0))

@@ -307,3 +307,39 @@ def test_few_modes_of_readouts_with_a_mask_and_blocks(tmp_path):
     traces = [(np.sqrt(step)[:, None] * np.asarray(rows))[:, columns] for columns in (slice(0, 16), slice(16, 20))]
     tops = [np.linalg.svd(part, compute_uv=False)[0] ** 2 for part in traces]
     np.testing.assert_allclose(point.block_eigenvalues[:, 0], tops, rtol=1e-5)
+
+
+def test_models_of_axes_that_can_be_traced_are_made_together():
+    calls = []
+
+    def make(gain, seed):
+        calls.append((gain, seed))
+        return network(gain, seed)
+
+    grid = ssntk.Grid(make, {"gain": np.linspace(0.2, 1.4, 10), "seed": range(9)}, probe=ssntk.Probe([0.0, 1.0]), modes=1)
+    measured = [grid.measure_batch(None, batch) for batch in grid.batches]
+    identity = grid.hash()
+    # Once for each value of each axis, to see what constructors refuse, and a few that stand for all: not 90 times.
+    assert len(calls) < 40
+    for values, found in (point for batch in measured for point in batch):
+        weight = np.asarray(network(values["axis_gain"], values["axis_seed"]).weight)
+        expected = np.linalg.eigvals(values["axis_gain"] * weight - np.eye(4))
+        # Eigenvalues of 4 by 4 matrices that are not close to defective: a few digits are lost.
+        np.testing.assert_allclose(np.sort_complex(found.jacobian_eigenvalues), np.sort_complex(expected), atol=1e-12)
+    assert identity == ssntk.Grid(network, grid.axes, probe=grid.probe, modes=1).hash()
+    assert identity != ssntk.Grid(lambda gain, seed: network(gain, seed + 1), grid.axes, probe=grid.probe, modes=1).hash()
+
+
+@pytest.mark.parametrize("us", [None, [[1.0]]])
+def test_few_modes_of_uncoupled_units_whose_eigenvalues_are_all_repeated(us):
+    def make(gain):
+        return ssntk.CTRNN(56, 1, 1, gain=gain, key=jr.key(0))
+
+    probe = ssntk.Probe(np.linspace(0.0, 10.0, 11), us, x0=np.zeros(56))
+    ((_, found),) = ssntk.Grid(make, {"gain": [0.0]}, probe=probe, modes=10).measure_batch(None, (0,))
+    # Of units that do not see each other the kernel is the identity times that of one unit and its own bias and weights.
+    kernel = np.asarray(ssntk.ntk(make(0.0), probe, weights="trapezoid"))
+    expected = np.linalg.eigvalsh(kernel)[::-1][:10]
+    assert expected[0] / expected[9] < 1.001
+    # The steps of another program may differ in their last digit, and J then by the solver's tolerance, 1e-8.
+    np.testing.assert_allclose(found.trajectory.eigenvalues, expected, rtol=1e-6)

@@ -97,6 +97,7 @@ def kill_the_run(folder, undisturbed, times, seed, *arguments):
             time.sleep(0.005)
         if process.poll() is not None:
             # It was done before: begin anew.
+            finish(process)
             assert_whole(folder, out, undisturbed)
             out += "+"
             continue
