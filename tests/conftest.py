@@ -9,7 +9,7 @@ import pytest
 # Most of what the tests take is compilation, which is shorter without most optimisations and by XLA's older way to write
 # loops (84 tests: 104 and 77 s): here and in what they start. One setting for all, for records are compared bit for bit.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_cpu_use_fusion_emitters=false"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false".strip()
 jax.config.update("jax_disable_most_optimizations", True)
 # Tracing makes millions of small objects that live on.
 gc.set_threshold(100_000, 20, 20)

@@ -306,7 +306,7 @@ class _Task:
             if distance == 0:
                 # No line leads here: what pushes the mode most stands for it.
                 _, pull = jax.vjp(lambda theta: field_at(self.freedom.at_theta(theta), jax.device_put(x), self.u), theta)
-                along = np.asarray(pull(jax.device_put(left, theta.dtype))[0])
+                along = np.asarray(pull(jax.device_put(left.astype(theta.dtype)))[0])
             terms = _terms(self.freedom, theta, jax.device_put(along), jax.device_put(x), self.u, jax.device_put(right))
             bent, third, pushed, turned = (np.asarray(term) for term in terms)
             coefficient = float(left @ bent) / 2

@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import dataclasses
+import functools
 import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from ssntk.collapse.channel import Carried, Channel, Mode, carried, channel_of, mode_of, seen_weights
 from ssntk.collapse.drive import channel_participation_ratio, critical_drive
@@ -196,15 +197,28 @@ def measure_together(
         except FAILURES as error:
             return error
 
-    # Sums over several threads depend on their number: each point has one.
-    with threadpool_limits(1), concurrent.futures.ThreadPoolExecutor(_cores()) as threads:
-        return list(threads.map(finished, range(len(models))))
+    with one_blas_thread():
+        if _cores() == 1:
+            return list(map(finished, range(len(models))))
+        with concurrent.futures.ThreadPoolExecutor(_cores()) as threads:
+            return list(threads.map(finished, range(len(models))))
 
 
 def _each(one: Callable[[Any], Any], points: Any) -> Any:
     """`one` of every point of a batch: side by side on an accelerator, one after another on a CPU, where side by side gains
     nothing and all would wait for the slowest."""
     return jax.lax.map(one, points) if jax.default_backend() == "cpu" else jax.vmap(one)(points)
+
+
+def one_blas_thread() -> contextlib.AbstractContextManager[Any]:
+    """One thread for each product of matrices on the host: sums over several depend on their number."""
+    return _blas().limit(limits=1)
+
+
+@functools.cache
+def _blas() -> ThreadpoolController:
+    # Looking for the libraries takes 2 ms each time; by now all are loaded.
+    return ThreadpoolController()
 
 
 def _cores() -> int:
@@ -344,7 +358,9 @@ def _over_time(asked: Asked, rows: np.ndarray, gram: np.ndarray) -> np.ndarray:
         summed = np.sum([np.trace(kernel[b, :, :, b], axis1=1, axis2=3) for b in range(batch)], axis=0)
         summed = summed[np.ix_(shown, shown)]
     else:
-        split = rows.reshape(batch, times, -1, rows.shape[-1])[:, shown]
-        summed = sum(flat @ flat.T for flat in split.reshape(batch, shown.size, -1))
+        each = rows.reshape(batch, times, -1)
+        # Copies of J are dear.
+        each = each if shown.size == times else each[:, shown]
+        summed = sum(flat @ flat.T for flat in each)
     weights = np.sqrt(np.asarray(asked.trapezoid))[shown]
     return summed / np.outer(weights, weights)

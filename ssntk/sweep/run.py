@@ -11,10 +11,10 @@ from typing import Any
 import cloudpickle
 import jax
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from ssntk.errors import as_count
 from ssntk.sweep.grid import Grid
+from ssntk.sweep.measure import one_blas_thread
 from ssntk.sweep.plan import Sweep
 from ssntk.sweep.progress import reporting
 from ssntk.sweep.record import record_of
@@ -62,8 +62,7 @@ def run(
     if executor is not None and not hasattr(executor, "submit"):
         raise ValueError(f"executor must have a method submit, got {type(executor).__name__}")
     batches = batches_of(sweep, part)
-    # Sums over several threads depend on their number, and records must not.
-    with threadpool_limits(1):
+    with one_blas_thread():
         return _run(sweep, store, executor, progress, batches, retry_failed)
 
 
@@ -174,7 +173,7 @@ def measure_batch(sweep: Any, store: Store, context: Any, indices: Sequence[int]
     """Measure and record (a part of) a batch; the status of each of its points."""
     began = time.perf_counter()
     try:
-        with threadpool_limits(1):
+        with one_blas_thread():
             measured = sweep.measure_batch(context, indices)
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
         # Too large for this machine, or for its accelerator.

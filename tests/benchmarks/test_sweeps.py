@@ -47,7 +47,7 @@ def test_points_against_dense_eigenvalues_through_jax_one_by_one(n):
         f"\nn = {n}: one by one {dense / 8 * 1e3:.1f} ms a point, batch {whole / 8 * 1e3:.1f} ms ({dense / whole:.1f}x), "
         f"batch with the top ten {top / 8 * 1e3:.1f} ms ({dense / top:.1f}x)"
     )
-    assert dense / top >= 2
+    assert dense / top >= 3
 
 
 SCRIPT = """
@@ -92,9 +92,11 @@ print(len(models) / (time.perf_counter() - began))
 def test_two_single_threaded_workers_against_one_and_against_dense_eigenvalues_one_by_one(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
-    done = subprocess.run([sys.executable, "-c", DENSE], capture_output=True, text=True, check=True)
-    dense, speeds = float(done.stdout), {}
+    dense, speeds = 0.0, {}
     for count in (1, 2):
+        # Before each, and the faster counts: other work on the machine must not make the ratio.
+        done = subprocess.run([sys.executable, "-c", DENSE], capture_output=True, text=True, check=True)
+        dense = max(dense, float(done.stdout))
         done = subprocess.run(
             [sys.executable, script, str(count), tmp_path / str(count)], capture_output=True, text=True, check=True
         )

@@ -330,14 +330,13 @@ def test_models_of_axes_that_can_be_traced_are_made_together():
     assert identity != ssntk.Grid(lambda gain, seed: network(gain, seed + 1), grid.axes, probe=grid.probe, modes=1).hash()
 
 
-@pytest.mark.parametrize("us", [None, [[1.0]]])
-def test_few_modes_of_uncoupled_units_whose_eigenvalues_are_all_repeated(us):
+def test_few_modes_of_uncoupled_units_whose_eigenvalues_are_all_repeated():
     def make(gain):
         return ssntk.CTRNN(56, 1, 1, gain=gain, key=jr.key(0))
 
-    probe = ssntk.Probe(np.linspace(0.0, 10.0, 11), us, x0=np.zeros(56))
+    probe = ssntk.Probe(np.linspace(0.0, 10.0, 11), x0=np.zeros(56))
     ((_, found),) = ssntk.Grid(make, {"gain": [0.0]}, probe=probe, modes=10).measure_batch(None, (0,))
-    # Of units that do not see each other the kernel is the identity times that of one unit and its own bias and weights.
+    # Of units that do not see each other the kernel is the identity times that of one unit.
     kernel = np.asarray(ssntk.ntk(make(0.0), probe, weights="trapezoid"))
     expected = np.linalg.eigvalsh(kernel)[::-1][:10]
     assert expected[0] / expected[9] < 1.001

@@ -92,7 +92,7 @@ def kill_the_run(folder, undisturbed, times, seed, *arguments):
         before = measured(folder, out)
         process = start(folder, out, *arguments)
         # At any moment: while it starts, while it measures, while it writes.
-        until = time.monotonic() + chance.uniform(0.0, 8.0)
+        until = time.monotonic() + chance.uniform(0.0, 5.0)
         while process.poll() is None and time.monotonic() < until:
             time.sleep(0.005)
         if process.poll() is not None:
