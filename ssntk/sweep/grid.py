@@ -42,8 +42,8 @@ class Grid:
     """Networks at every combination of the values of some axes, each measured at a fixed point.
 
     - `make`: called with a value of every axis by its name, `make(gain=1.2, seed=3)`; returns the model. Where JAX can trace
-      it in an axis, as in `CTRNN(16, 1, 1, gain=gain, key=jax.random.key(seed))`, all models are made by one compiled call;
-      otherwise, as with sizes and names, it is called with each of that axis's values.
+      it in an axis, as in `CTRNN(16, 1, 1, gain=gain, key=jax.random.key(seed))`, all models are made by one compiled call,
+      and must be the same ones; otherwise, as with sizes and names, it is called with each of that axis's values.
     - `axes`: for each name its values, a list of numbers or strings, distinct.
     - `probe`: inputs and save times; an `x0` of `None` is the point's x*.
     - `x0` (n,): where Newton's iteration for x* starts; default zero. Where it does not settle, x* is the first point of
@@ -184,7 +184,11 @@ class Grid:
         else:
             filled = [places[min(i, len(places) - 1)] for i in range(group.room)]
             moving = {name: np.array([values[name] for values in filled]) for name in self.axes if name not in group.fixed}
-            arrays = jax.tree.map(np.asarray, self._compiled(tuple(sorted(group.fixed.items())))(moving))
+            key = tuple(sorted(group.fixed.items()))
+            arrays = jax.tree.map(np.asarray, self._compiled(key)(moving))
+            if key not in self._compared:
+                self._compare(places[0], jax.tree.map(lambda leaf: leaf[0], arrays))
+                self._compared.add(key)
             each = (jax.tree.map(lambda leaf, i=i: leaf[i], arrays) for i in range(len(places)))
             models = [eqx.combine(jax.device_put(own), static) for own in each]
         start = np.zeros(group.model.n_state) if self.x0 is None else np.asarray(self.x0)
@@ -230,6 +234,21 @@ class Grid:
     @functools.cache  # noqa: B019
     def _compiled(self, fixed: tuple[tuple[str, Any], ...]) -> Callable[[dict[str, Any]], Any]:
         return jax.jit(lambda values: jax.lax.map(self._maker(dict(fixed)), values))
+
+    @functools.cached_property
+    def _compared(self) -> set[Any]:
+        """The groups of which a traced model was compared with one that was not."""
+        return set()
+
+    def _compare(self, values: dict[str, Any], traced: Any) -> None:
+        """`ValueError` where `make` tells tracers from numbers, and returns another model for them."""
+        expected = jax.tree_util.tree_leaves_with_path(eqx.filter(self._model(values), eqx.is_array))
+        for (path, own), other in zip(expected, jax.tree.leaves(traced), strict=True):
+            # Compiled code may round otherwise, and no more.
+            loose = float(np.finfo(own.dtype).eps) ** 0.5 if jnp.issubdtype(own.dtype, jnp.floating) else 0.0
+            if not np.allclose(own, other, rtol=loose, atol=loose * float(np.abs(own).max(initial=0)), equal_nan=True):
+                where = jax.tree_util.keystr(path)
+                raise ValueError(f"make must return the same model when JAX traces it: with {values}, {where} differs")
 
     def _abstract(self, fixed: dict[str, Any]) -> dict[str, Any]:
         return {

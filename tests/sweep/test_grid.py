@@ -330,6 +330,15 @@ def test_models_of_axes_that_can_be_traced_are_made_together():
     assert identity != ssntk.Grid(lambda gain, seed: network(gain, seed + 1), grid.axes, probe=grid.probe, modes=1).hash()
 
 
+def test_a_model_that_is_another_when_it_is_traced_is_refused():
+    def make(gain):
+        return network(gain if isinstance(gain, float) else 2 * gain, 0)
+
+    grid = ssntk.Grid(make, {"gain": [0.3, 0.6]}, probe=ssntk.Probe([0.0, 1.0]), modes=1)
+    with pytest.raises(ValueError, match=r"make must return the same model when JAX traces it: with .*0.3.*gain differs"):
+        grid.measure_batch(None, grid.batches[0])
+
+
 def test_few_modes_of_uncoupled_units_whose_eigenvalues_are_all_repeated():
     def make(gain):
         return ssntk.CTRNN(56, 1, 1, gain=gain, key=jr.key(0))
