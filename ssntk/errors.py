@@ -32,11 +32,11 @@ def as_array(value: Any, name: str, shape: tuple[int | str, ...] | None = None, 
         raise ValueError(f"{name} must be an array of real numbers, got {type(value).__name__}") from error
     if jnp.issubdtype(array.dtype, jnp.integer):
         array = array.astype(jnp.result_type(float))
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise ValueError(f"{name} must hold real numbers, got dtype {array.dtype}")
     if array.weak_type:
         # A Python number and an array must not compile twice.
         array = jnp.asarray(array, dtype=array.dtype)
-    if not jnp.issubdtype(array.dtype, jnp.floating):
-        raise ValueError(f"{name} must hold real numbers, got dtype {array.dtype}")
     if shape is not None and (
         array.ndim != len(shape)
         or any(isinstance(want, int) and want != got for want, got in zip(shape, array.shape, strict=True))

@@ -33,6 +33,7 @@ cases = {
     "x_star": lambda: ssntk.steady_state_ntk(model, None),
     "x_star ": lambda: ssntk.measure(model, probe, {}),
     "u": lambda: ssntk.find_fixed_points(model, "none"),
+    "ts": lambda: ssntk.Probe(jax.random.key(0)),
 }
 for name, case in cases.items():
     try:
@@ -48,4 +49,4 @@ print(len(cases), "named")
 def test_wrong_types_name_the_argument():
     done = subprocess.run([sys.executable, "-c", CASES], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "24 named" in done.stdout
+    assert "25 named" in done.stdout
