@@ -358,7 +358,8 @@ def _keep_compiled() -> None:
     import platformdirs
 
     # For the processes that are started from here too.
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = where or platformdirs.user_cache_dir("ssntk")
+    folder = os.environ["JAX_COMPILATION_CACHE_DIR"] = where or platformdirs.user_cache_dir("ssntk")
+    os.environ.setdefault("SSNTK_TRACED", os.path.join(folder, "traced"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(2**30))
 

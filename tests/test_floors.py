@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = pathlib.Path(__file__).parent.parent / "ssntk"
 FLOORS = [
-    {"errors"},
+    {"errors", "compiled"},
     {"models"},
     {"dynamics"},
     {"kernel", "bifurcation"},

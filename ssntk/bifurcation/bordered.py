@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ssntk.bifurcation.family import Family
+from ssntk.compiled import Compiled, Held
 from ssntk.dynamics.stability import field_at
 
 # Points that one compiled call works through, at most, and the numbers in a Jacobian for each of them.
@@ -49,39 +50,23 @@ class Problem(eqx.Module):
         return self.at(z[:-1], self.parameter(z[-1]))
 
 
-class _Rest:
-    """What is no array in a problem; equal ones share compiled code."""
-
-    def __init__(self, tree: Any):
-        leaves, structure = jax.tree.flatten(tree)
-        self.tree, self.key = tree, (tuple(leaves), structure)
-        self.hash = hash(self.key)
-
-    def __hash__(self) -> int:
-        return self.hash
-
-    def __eq__(self, other: Any) -> bool:
-        return isinstance(other, _Rest) and self.key == other.key
-
-
 class Stack:
     """Problems that differ in the values of their arrays alone.
 
-    `arrays`: theirs, each with a leading axis; `n`: units; `dt`: the step of maps; `p0`, `p1` (k,) on the host.
+    `held`: theirs as one, each array with a leading axis; `n`: units; `dt`: the step of maps; `p0`, `p1` (k,) on the host.
     Raises `ValueError` naming the first family that differs in more.
     """
 
     def __init__(self, problems: Sequence[Problem]):
-        arrays, rests = zip(*[eqx.partition(problem, eqx.is_array) for problem in problems], strict=True)
-        rest = [_Rest(rest) for rest in rests]
-        leaves, structures = zip(*[jax.tree.flatten(array) for array in arrays], strict=True)
+        held = [Held.of(problem) for problem in problems]
+        leaves, structures = zip(*[jax.tree.flatten(one.arrays) for one in held], strict=True)
         for number in range(1, len(problems)):
             shapes = [[(leaf.shape, leaf.dtype) for leaf in leaves[i]] for i in (0, number)]
-            if structures[number] != structures[0] or shapes[0] != shapes[1] or rest[number] != rest[0]:
+            if structures[number] != structures[0] or shapes[0] != shapes[1] or held[number].rest != held[0].rest:
                 raise ValueError(f"families[{number}] must be like families[0] in everything but the values of its arrays")
         stacks = [np.stack(values) for values in zip(*leaves, strict=True)]
-        self.arrays = jax.tree.unflatten(structures[0], jax.device_put(stacks))
-        self.problems, self.rest = tuple(problems), rest[0]
+        self.held = Held(jax.tree.unflatten(structures[0], jax.device_put(stacks)), held[0].rest)
+        self.problems = tuple(problems)
         self.n, self.dt = problems[0].family.model.n_state, problems[0].dt
         self.p0, self.p1 = (np.array(list(ends)) for ends in zip(*[(p.p0, p.p1) for p in problems], strict=True))
 
@@ -96,24 +81,25 @@ class Stack:
         return (parameter - p0) / (p1 - p0)
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function(arrays -> Problem, *arguments)` compiled for a stack: `call(stack, *arguments)`.
+def pick(stacked: Held, at: Any) -> Problem:
+    """A problem of a stack, or for an array of indices problems with a leading axis."""
+    return Held(jax.tree.map(lambda leaf: leaf[at], stacked.arrays), stacked.rest).tree
 
-    Its first argument is a function that picks a problem, or for an array of indices problems with a leading axis. What is
-    no array in the stack is looked up once a call, which costs less than to walk the problem.
-    """
 
-    @functools.lru_cache(maxsize=256)
-    def build(rest: _Rest) -> Any:
-        def run(arrays: Any, *arguments: Any) -> Any:
-            def pick(at: Any) -> Problem:
-                return eqx.combine(jax.tree.map(lambda leaf: leaf[at], arrays), rest.tree)
+def _loop(function: Callable[..., Any], stacked: Held, members: Array, arguments: tuple[Array, ...], count: Array) -> Any:
+    """`function(problem, *arguments)` at the first `count` points, and zeros beyond: other numbers compile nothing."""
 
-            return function(pick, *arguments)
+    # Compiled by itself, so that its shapes and the loop come of one tracing.
+    @jax.jit
+    def one(stacked: Held, members: Array, arguments: tuple[Array, ...], i: Array) -> Any:
+        return function(pick(stacked, members[i]), *[argument[i] for argument in arguments])
 
-        return jax.jit(run)
+    def store(i: Any, out: Any) -> Any:
+        return jax.tree.map(lambda kept, new: kept.at[i].set(new), out, one(stacked, members, arguments, i))
 
-    return lambda stack, *arguments: build(stack.rest)(stack.arrays, *arguments)
+    shapes = jax.eval_shape(one, stacked, members, arguments, count)
+    out = jax.tree.map(lambda leaf: jnp.zeros((members.shape[0], *leaf.shape), leaf.dtype), shapes)
+    return jax.lax.fori_loop(jnp.zeros_like(count), count, store, out)
 
 
 def each(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -121,19 +107,7 @@ def each(function: Callable[..., Any]) -> Callable[..., Any]:
 
     The result takes `(stack, members (k,), *arguments (k, ...))`, and gives what `function` does as numpy arrays (k, ...).
     """
-
-    @compiled
-    def run(pick: Callable[[Any], Problem], members: Array, arguments: tuple[Array, ...], count: Array) -> Any:
-        def one(i: Any) -> Any:
-            return function(pick(members[i]), *[argument[i] for argument in arguments])
-
-        def store(i: Any, out: Any) -> Any:
-            return jax.tree.map(lambda kept, new: kept.at[i].set(new), out, one(i))
-
-        # A traced bound: another number of points compiles nothing.
-        shapes = jax.eval_shape(one, 0)
-        out = jax.tree.map(lambda leaf: jnp.zeros((members.shape[0], *leaf.shape), leaf.dtype), shapes)
-        return jax.lax.fori_loop(0, count, store, out)
+    run = Compiled(functools.partial(_loop, function), seldom=True)
 
     def call(stack: Stack, members: Any, *arguments: Any) -> Any:
         members, arguments = np.asarray(members), tuple(np.asarray(argument) for argument in arguments)
@@ -143,7 +117,7 @@ def each(function: Callable[..., Any]) -> Callable[..., Any]:
             chosen = [part[first : first + room] for part in (members, *arguments)]
             count = len(chosen[0])
             padded = [np.concatenate([part, np.zeros((room - count, *part.shape[1:]), part.dtype)]) for part in chosen]
-            out = run(stack, padded[0], tuple(padded[1:]), np.asarray(count))
+            out = run(stack.held, padded[0], tuple(padded[1:]), np.asarray(count))
             parts.append(jax.tree.map(lambda leaf, count=count: np.asarray(leaf)[:count], out))
         return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 

@@ -16,7 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from ssntk.bifurcation.bordered import Stack, compiled, correct, corrected_at, inner, length, metric
+from ssntk.bifurcation.bordered import Stack, correct, corrected_at, inner, length, metric, pick
+from ssntk.compiled import Compiled, Held
 from ssntk.dynamics.stability import exponents
 
 # Points that the compiled loop records in a lane before it returns to the host, and the numbers in all their Jacobians.
@@ -76,13 +77,13 @@ class _Lanes(eqx.Module):
 
 
 @functools.cache
-def _advancing(block: int) -> Callable[..., tuple[_Lanes, Any]]:
+def _advancing(block: int) -> Compiled:
     """The compiled loop that fills blocks of this length."""
-    return compiled(functools.partial(_advance, block))
+    return Compiled(functools.partial(_advance, block))
 
 
 def _advance(
-    block: int, pick: Any, members: Array, lanes: _Lanes, room: Array, longest: Array, patience: Array
+    block: int, stacked: Held, members: Array, lanes: _Lanes, room: Array, longest: Array, patience: Array
 ) -> tuple[_Lanes, Any]:
     """Up to `room` (w,) further points in each lane, until `patience` lanes have nothing to do.
 
@@ -92,7 +93,7 @@ def _advance(
     dtype = lanes.z.dtype
     weight = metric(n1 - 1, dtype)
     shortest = longest * 1e-8
-    problems = pick(members)
+    problems = pick(stacked, members)
     number = jnp.arange(width)
 
     def norm(steps: Array) -> Array:
@@ -216,7 +217,7 @@ def follow(stack: Stack, starts: Sequence[Start], longest: float, max_steps: int
             idle = sum(number < 0 for number in at)
             patience = min(lanes, idle + max(1, lanes // 4)) if waiting else lanes
             state = eqx.tree_at(lambda state: state.count, state, np.zeros(lanes, int))
-            state, recorded = advance(stack, members, state, room, np.asarray(longest, dtype), np.asarray(patience))
+            state, recorded = advance(stack.held, members, state, room, np.asarray(longest, dtype), np.asarray(patience))
             # Copies that can be written to, since lanes are given new branches.
             state = jax.tree.map(lambda leaf: np.array(leaf), state)
             points, tangents, jacobians, turns = (np.asarray(part) for part in recorded)

@@ -132,10 +132,12 @@ def solve(stack: Stack, kind: str, members: Sequence[int], guesses: np.ndarray) 
     return [point for point in found if point is not None]
 
 
-@each
-def state_jacobians(problem: Problem, z: Array) -> Array:
+def _state_jacobian(problem: Problem, z: Array) -> Array:
     """A at a point of the branch."""
     return jax.jacfwd(lambda x: problem.at(x, problem.parameter(z[-1])))(z[:-1])
+
+
+state_jacobians = each(_state_jacobian)
 
 
 @functools.cache

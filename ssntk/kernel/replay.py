@@ -147,7 +147,9 @@ def _record(
     noise = [part.reshape(leaf.shape).astype(leaf.dtype) for part, leaf in zip(drawn, theta, strict=False)]
     still = jax.tree.map(lambda leaf: jnp.zeros_like(leaf) if eqx.is_inexact_array(leaf) else leaf, model)
     direction = eqx.filter(put(still, at, noise), eqx.is_inexact_array)
-    return jax.lax.map(lambda b: solve(model, probe, b, integrator, grid, direction), jnp.arange(probe.n_batch))
+    # Nothing is differentiated through the recording: the least to be traced.
+    plain = diffrax.ForwardMode()
+    return jax.lax.map(lambda b: solve(model, probe, b, integrator, grid, direction, plain), jnp.arange(probe.n_batch))
 
 
 def tableau(solver: diffrax.AbstractSolver) -> tuple[list[Any], Any, Any] | None:

@@ -17,6 +17,7 @@ from threadpoolctl import ThreadpoolController
 
 from ssntk.collapse.channel import Carried, Channel, Mode, carried, channel_of, mode_of, seen_weights
 from ssntk.collapse.drive import channel_participation_ratio, critical_drive
+from ssntk.compiled import Compiled, Held
 from ssntk.dynamics.fixed_points import check_settled, polish
 from ssntk.dynamics.integrate import Integrator, Trajectory, check_solved, steps_of
 from ssntk.dynamics.probe import Probe
@@ -141,6 +142,11 @@ class Asked(NamedTuple):
         assert trapezoid is not None
         return cls(probe, at_rest, of, theta, of_states, parts, integrator, grid, trapezoid, weights, modes)
 
+    @property
+    def follows_a_mode(self) -> bool:
+        """Whether the critical mode has a channel: a mask that tells coordinates apart cuts through it."""
+        return self.probe.mask is None or self.probe.mask.ndim < 3
+
     def bytes(self, model: AbstractStateSpaceModel) -> int:
         """What one point of this model's sizes takes: its Jacobian, the channel's prediction, and the recorded steps."""
         times, batch, n = self.probe.ts.shape[0], self.probe.n_batch, model.n_state
@@ -173,10 +179,10 @@ def measure_together(
     assert len(models) <= room
     filled = [min(i, len(models) - 1) for i in range(room)]
     starts = jax.device_put(np.stack([np.asarray(xs[i]) for i in filled]))
-    static = eqx.partition(models[0], eqx.is_array)[1]
     arrays = [eqx.filter(models[i], eqx.is_array) for i in filled]
     arrays = jax.tree.map(lambda *leaves: jax.device_put(np.stack(leaves)), *arrays)
-    points = _record(arrays, static, starts, asked)
+    stacked, held = Held(arrays, Held.of(models[0]).rest), Held.of(asked)
+    points = _record(stacked, starts, held)
     near = None if critical_frequency is None else complex(*edge(critical_frequency, step_of(models[0])))
     modes: list[Mode | None] = [None] * room
     for i, matrix in enumerate(np.asarray(points.jacobian)[: len(models)]):
@@ -185,9 +191,9 @@ def measure_together(
             modes[i] = mode_of(matrix, step_of(models[0]), near)
     known = next((mode for mode in modes if mode is not None), None)
     answers = None
-    if known is not None and (asked.probe.mask is None or asked.probe.mask.ndim < 3):
-        stacked = jax.tree.map(lambda *parts: np.stack(parts), *(known if mode is None else mode for mode in modes))
-        answers = _carry(arrays, static, points.start, points.tracks[0], stacked, asked)
+    if known is not None and asked.follows_a_mode:
+        each = jax.tree.map(lambda *parts: np.stack(parts), *(known if mode is None else mode for mode in modes))
+        answers = _carry(stacked, points.start, points.tracks[0], each, held)
     host = jax.tree.map(np.asarray, (points, answers))
 
     def finished(i: int) -> Measurement | Exception:
@@ -202,6 +208,21 @@ def measure_together(
             return list(map(finished, range(len(models))))
         with concurrent.futures.ThreadPoolExecutor(_cores()) as threads:
             return list(threads.map(finished, range(len(models))))
+
+
+def prepare(asked: Asked, model: AbstractStateSpaceModel, room: int) -> None:
+    """Compile what measures points of this model, whatever the values of its arrays, in batches with `room` for so many."""
+
+    def like(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((room, *shape), dtype)
+
+    models, held, n, dtype = Held.of(model), Held.of(asked), (model.n_state,), np.dtype(dtype_of(model))
+    models = Held(jax.tree.map(lambda leaf: like(leaf.shape, leaf.dtype), models.arrays), models.rest)
+    points = _record.prepare(models, like(n, dtype), held)
+    if asked.follows_a_mode:
+        pair = np.result_type(dtype, np.complex64)
+        mode = Mode(like((), pair), like(n, pair), like(n, pair), like((), dtype))
+        _carry.prepare(models, points.start, points.tracks[0], mode, held)
 
 
 def _each(one: Callable[[Any], Any], points: Any) -> Any:
@@ -265,12 +286,12 @@ def _observations(asked: Asked) -> tuple[str, ...]:
     return ("state",) if asked.of == "state" else ("state", asked.of)
 
 
-@eqx.filter_jit
-def _record(arrays: Any, static: Any, starts: Array, asked: Asked) -> _Point:
+def _recorded(models: Held, starts: Array, held: Held) -> _Point:
     """Solve every point's network from its fixed point, and differentiate where steps can be replayed."""
+    asked: Asked = held.tree
 
     def one(point: tuple[Any, Array]) -> _Point:
-        model, near = eqx.combine(point[0], static), point[1]
+        model, near = Held(point[0], models.rest).tree, point[1]
         still = jnp.zeros(model.n_input, near.dtype)
         x, move, velocity, _ = polish(model, near, still)
         # From where there is no fixed point the solve goes on from something finite; what comes of it is not used.
@@ -281,7 +302,10 @@ def _record(arrays: Any, static: Any, starts: Array, asked: Asked) -> _Point:
         rows = tuple(_rows(asked, replay) for replay in replays) if replays[0].replayable else None
         return _Point(x, move, velocity, jacobian, by_theta, start, tuple(replay.tracks for replay in replays), rows)
 
-    return _each(one, (arrays, starts))
+    return _each(one, (models.arrays, starts))
+
+
+_record = Compiled(_recorded)
 
 
 def _rows(asked: Asked, replay: Replay) -> Array:
@@ -289,16 +313,19 @@ def _rows(asked: Asked, replay: Replay) -> Array:
     return Rows(replay, jnp.sqrt(asked.trapezoid).astype(replay.probe.ts.dtype), None).matrix()
 
 
-@eqx.filter_jit
-def _carry(arrays: Any, static: Any, starts: Array, tracks: Any, modes: Mode, asked: Asked) -> Carried:
+def _carried(models: Held, starts: Array, tracks: Any, modes: Mode, held: Held) -> Carried:
     """What the master law makes of every point's critical mode along its recorded steps."""
+    asked: Asked = held.tree
 
     def one(point: tuple[Any, Array, Any, Mode]) -> Carried:
-        model = eqx.combine(point[0], static)
+        model = Held(point[0], models.rest).tree
         probe = eqx.tree_at(lambda p: p.x0, asked.probe, point[1])
         return carried(Replay(model, asked.of_states, probe, asked.integrator, point[2], "state"), point[3])
 
-    return _each(one, (arrays, starts, tracks, modes))
+    return _each(one, (models.arrays, starts, tracks, modes))
+
+
+_carry = Compiled(_carried)
 
 
 def _measured(asked: Asked, model: Any, point: _Point, mode: Mode | None, answer: Carried | None) -> Measurement:

@@ -26,7 +26,7 @@ from ssntk.models.ctrnn import CTRNN
 from ssntk.models.euler_map import step_of, with_input
 from ssntk.models.theta import block_positions, check_blocks, theta_positions
 from ssntk.sweep.identity import digest, traced
-from ssntk.sweep.measure import FAILURES, Asked, Measurement, measure_together, times_shown
+from ssntk.sweep.measure import FAILURES, Asked, Measurement, measure_together, prepare, times_shown
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -147,6 +147,11 @@ class Sweep:
         from ssntk.sweep.toml import read
 
         return read(pathlib.Path(path))
+
+    def prepare(self) -> None:
+        """Compile what measures the points, which does not depend on where they will be."""
+        model = self.model_at(float(self.span[0]))
+        prepare(self._asked(self.probe.at_frequency(1.0)), model, self.room)
 
     def follow(self) -> Branch:
         """The branch from p0; `NumericalError` where it holds no such bifurcation."""

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import hashlib
+import io
 import multiprocessing
 import pickle
 import time
@@ -12,6 +13,7 @@ import cloudpickle
 import jax
 import numpy as np
 
+from ssntk.compiled import by_name
 from ssntk.errors import as_count
 from ssntk.sweep.grid import Grid
 from ssntk.sweep.measure import one_blas_thread
@@ -73,7 +75,11 @@ def _run(sweep: Any, store: Store, executor: Any, progress: bool, batches: Any, 
     if isinstance(sweep, Sweep):
         branch = store.branch() if held else None
         if branch is None:
-            branch = followed = sweep.follow()
+            with concurrent.futures.ThreadPoolExecutor(1) as beside:
+                if executor is None:
+                    # What fails here will again where it is needed, and be said.
+                    beside.submit(sweep.prepare)
+                branch = followed = sweep.follow()
         context = sweep.side(branch)
     # Only now: a plan that leads to no bifurcation must not keep the folder from the corrected one.
     with store.locked():
@@ -116,8 +122,9 @@ def _serial(sweep: Any, store: Store, context: Any, todo: Sequence[tuple[int, ..
 
 def _spread(sweep: Any, store: Store, context: Any, todo: Sequence[Sequence[int]], executor: Any) -> Iterator[list[str]]:
     """What became of each batch, in whatever order. One whose process died is taken apart, to find the point that did it."""
-    # By value where a function has no name to import it by, as in a script.
-    plan = cloudpickle.dumps((sweep, context, str(store.path.absolute())))
+    written = io.BytesIO()
+    _Pickler(written).dump((sweep, context, str(store.path.absolute())))
+    plan = written.getvalue()
     key, double = hashlib.sha256(plan).hexdigest(), bool(jax.config.read("jax_enable_x64"))
     waiting: dict[Any, Sequence[int]] = {}
     rest = iter(todo)
@@ -149,6 +156,15 @@ def _spread(sweep: Any, store: Store, context: Any, todo: Sequence[Sequence[int]
     finally:
         for future in waiting:
             future.cancel()
+
+
+class _Pickler(cloudpickle.Pickler):
+    """By value where a function has no name to import it by, as in a script; others must not arrive as copies."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        # Cloudpickle copies compiled functions, such as `jax.numpy.tanh`, whose copies nothing that is kept is known by.
+        name = None if isinstance(obj, type) else by_name(obj)
+        return super().reducer_override(obj) if name is None else name
 
 
 # The plan that this process works on, by its key: one that arrived anew would be traced and compiled anew.

@@ -1,0 +1,235 @@
+"""Compiled functions, and what they were traced to, kept between runs.
+
+JAX keeps compiled code, but finds it by what a function was traced to, and tracing takes longer than a small network's
+measurement. Where `SSNTK_TRACED` names a folder, as the command line has it, that is kept too, found by all that it follows
+from: this package's code, the versions of what it is built on, JAX's settings, the function, and the structure, shapes and
+dtypes of its arguments. What other code takes part in, a user's own model say, is traced anew.
+"""
+
+import contextlib
+import functools
+import hashlib
+import importlib.metadata
+import io
+import os
+import pathlib
+import pickle
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+
+# What may take part in something kept: all else may change without a change of its version.
+BUILT_ON = ("jax", "jaxlib", "equinox", "diffrax", "optimistix", "lineax", "jaxtyping", "numpy")
+# The most that are kept, of some ten kilobytes each.
+MOST = 1024
+
+
+class _Rest:
+    """What is no array in a pytree; equal ones share compiled code."""
+
+    def __init__(self, tree: Any):
+        leaves, structure = jax.tree.flatten(tree)
+        self.tree, self.key = tree, (tuple(leaves), structure)
+        self.hash = hash(self.key)
+
+    def __hash__(self) -> int:
+        return self.hash
+
+    def __eq__(self, other: Any) -> bool:
+        return isinstance(other, _Rest) and self.key == other.key
+
+    def __reduce__(self) -> Any:
+        return _Rest, (self.tree,)
+
+
+class Held(eqx.Module):
+    """A pytree as compiled functions take it: its arrays, and the rest, which is looked up once a call."""
+
+    arrays: Any
+    rest: _Rest = eqx.field(static=True)
+
+    @classmethod
+    def of(cls, tree: Any) -> "Held":
+        arrays, rest = eqx.partition(tree, eqx.is_array)
+        return cls(arrays, _Rest(rest))
+
+    @property
+    def tree(self) -> Any:
+        """What is held."""
+        return eqx.combine(self.arrays, self.rest.tree)
+
+
+class Compiled:
+    """`function`, of a module or a `functools.partial` of one, compiled for arguments whose leaves are arrays.
+
+    `seldom`: called a few times only, so that compiling takes longer than running.
+    """
+
+    def __init__(self, function: Callable[..., Any], *, seldom: bool = False):
+        self.function, self.seldom = function, seldom
+        self._known: dict[Any, _Program | None] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, *arguments: Any) -> Any:
+        # What is being prepared is waited for.
+        with self._lock:
+            program = self._program(arguments)
+        return self._jitted(*arguments) if program is None else program(arguments)
+
+    def prepare(self, *like: Any) -> Any:
+        """Compile for arguments like these, arrays or `jax.ShapeDtypeStruct`s; what is returned then, as such structs."""
+        with self._lock:
+            program = self._program(like)
+            lowered = self._jitted.lower(*like) if program is None else program.run.lower(*jax.tree.leaves(like))
+            lowered.compile()
+            # What an exported program returns is bound to its device.
+            where = None if program is None else jax.sharding.SingleDeviceSharding(jax.devices()[0])
+            out = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where), lowered.out_info)
+            return out if program is None else jax.tree.unflatten(program.out, out)
+
+    @functools.cached_property
+    def _jitted(self) -> Any:
+        return self._compiling(self.function)
+
+    def _compiling(self, function: Callable[..., Any]) -> Any:
+        return jax.jit(function, compiler_options=_quickly() if self.seldom else None)
+
+    def _program(self, arguments: Any) -> "_Program | None":
+        """What is kept for arguments like these; `None` where nothing is, or can be."""
+        folder = os.environ.get("SSNTK_TRACED")
+        if not folder:
+            return None
+        leaves, structure = jax.tree.flatten(arguments)
+        shapes = tuple((leaf.shape, leaf.dtype, getattr(leaf, "weak_type", False)) for leaf in leaves)
+        key = folder, structure, shapes
+        if key not in self._known:
+            kept = _kept(pathlib.Path(folder), self.function, structure, shapes)
+            self._known[key] = None if kept is None else _Program(self._compiling(kept[0]), jax.tree.structure(kept[1]))
+        return self._known[key]
+
+
+class _Program(NamedTuple):
+    """A function of the leaves of its arguments to those of its result, and the structure of that."""
+
+    run: Any
+    out: Any
+
+    def __call__(self, arguments: Any) -> Any:
+        return jax.tree.unflatten(self.out, self.run(*jax.tree.leaves(arguments)))
+
+
+@functools.cache
+def _quickly() -> dict[str, bool] | None:
+    """XLA's older code for CPUs is compiled in half the time, and takes up to a tenth more; `None` where there is none."""
+    options = {"xla_cpu_use_fusion_emitters": False}
+    try:
+        jax.jit(lambda x: x, compiler_options=options).lower(0.0).compile()
+    except jax.errors.JaxRuntimeError:
+        return None
+    return options
+
+
+def _kept(folder: pathlib.Path, function: Any, structure: Any, shapes: Any) -> tuple[Callable[..., Any], Any] | None:
+    """What this function was traced to and an example of what it returns, from the folder, or traced now and put there.
+
+    `None` where that cannot be kept.
+    """
+    from jax import export
+
+    try:
+        described = _described((_stamp(), function, _example(structure), [(s, str(d), weak) for s, d, weak in shapes]))
+    # What has no name, or no bytes.
+    except Exception:
+        return None
+    file = folder / hashlib.sha256(described).hexdigest()
+    try:
+        written, out = pickle.loads(file.read_bytes())
+        exported = export.deserialize(written)
+        with contextlib.suppress(OSError):
+            os.utime(file)
+    # Whatever comes of bytes that are none.
+    except Exception:
+        try:
+            exported, out = _traced(function, structure, shapes)
+            _write(file, _described((bytes(exported.serialize()), out)))
+        # What cannot be kept is not; what is wrong with the function itself is said where it is called.
+        except Exception:
+            return None
+    return exported.call, out
+
+
+def _traced(function: Any, structure: Any, shapes: Any) -> tuple[Any, Any]:
+    """The function of the leaves as JAX exports it, and an example of what it returns."""
+    from jax import export
+
+    out = []
+
+    def flat(*leaves: Any) -> list[Any]:
+        returned, returned_structure = jax.tree.flatten(function(*jax.tree.unflatten(structure, leaves)))
+        out.append(_example(returned_structure))
+        return returned
+
+    given = [jax.ShapeDtypeStruct(shape, dtype, weak_type=weak) for shape, dtype, weak in shapes]
+    return export.export(jax.jit(flat))(*given), out[0]
+
+
+def _example(structure: Any) -> Any:
+    """A pytree of this structure, which can be written down as structures cannot."""
+    return jax.tree.unflatten(structure, [0] * structure.num_leaves)
+
+
+@functools.cache
+def _stamp() -> tuple[Any, ...]:
+    """What all that is traced follows from."""
+    here = pathlib.Path(__file__).parent
+    own = hashlib.sha256(b"".join(file.read_bytes() for file in sorted(here.rglob("*.py")))).hexdigest()
+    versions = [importlib.metadata.version(name) for name in BUILT_ON]
+    settings = sorted((name, repr(value)) for name, value in jax.config.values.items())
+    equinox = sorted((name, value) for name, value in os.environ.items() if name.startswith("EQX_"))
+    return sys.version, own, versions, settings, equinox, jax.default_backend()
+
+
+def by_name(obj: Any) -> str | None:
+    """The name by which a module of versioned code holds a function or a class; `None` for others."""
+    name, module = getattr(obj, "__qualname__", None), sys.modules.get(getattr(obj, "__module__", None) or "")
+    if name is None or module is None:
+        return None
+    package = module.__name__.partition(".")[0]
+    if package not in ("ssntk", *BUILT_ON) and package not in sys.stdlib_module_names:
+        return None
+    held = functools.reduce(lambda held, part: getattr(held, part, None), name.split("."), module)
+    return name if held is obj else None
+
+
+class _Pickler(pickle.Pickler):
+    """Writes functions and classes by their names in versioned code; `PicklingError` for others."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        if not hasattr(obj, "__qualname__"):
+            return NotImplemented
+        name = by_name(obj)
+        if name is None:
+            raise pickle.PicklingError(f"{obj} is not in versioned code")
+        return NotImplemented if isinstance(obj, type) else name
+
+
+def _described(tree: Any) -> bytes:
+    """The same bytes for the same tree in every process."""
+    buffer = io.BytesIO()
+    _Pickler(buffer, protocol=5).dump(tree)
+    return buffer.getvalue()
+
+
+def _write(file: pathlib.Path, data: bytes) -> None:
+    """Write a file at once, and drop those that were not used for the longest time."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as part:
+        part.write(data)
+    os.replace(part.name, file)
+    for old in sorted(file.parent.iterdir(), key=lambda file: file.stat().st_mtime)[:-MOST]:
+        old.unlink(missing_ok=True)

@@ -1,0 +1,137 @@
+"""What functions were traced to is kept between runs, found again by all that it follows from, and never in the way."""
+
+import os
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+import ssntk
+from ssntk import compiled
+from ssntk.bifurcation.bordered import Stack, correct, each
+from ssntk.bifurcation.continuation import make_problem
+from ssntk.bifurcation.locate import _state_jacobian
+from ssntk.sweep.measure import Asked, measure_together, prepare
+
+POINTS = np.zeros((2, 5)), np.eye(2, 5)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Where traced functions are kept, as a new process finds it."""
+    monkeypatch.setenv("SSNTK_TRACED", str(tmp_path / "traced"))
+    return tmp_path / "traced"
+
+
+@pytest.fixture
+def tracings(monkeypatch):
+    """The functions that are traced for keeping."""
+    seen, traced = [], compiled._traced
+    monkeypatch.setattr(compiled, "_traced", lambda function, *others: seen.append(function) or traced(function, *others))
+    return seen
+
+
+def stack_of(seed=0, activation=jnp.tanh):
+    model = ssntk.CTRNN(4, 1, 1, gain=1.5, activation=activation, key=jr.key(seed))
+    return Stack([make_problem(ssntk.Family.input(model, direction=[1.0]), (-1.0, 1.0), None)])
+
+
+def corrected(stack):
+    """By what a new process has: nothing traced yet."""
+    return each(correct)(stack, [0, 0], *POINTS)
+
+
+def assert_same(one, other):
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def test_a_second_process_traces_nothing_and_finds_the_same(folder, tracings, monkeypatch):
+    first = corrected(stack_of())
+    assert len(tracings) == 1
+    assert first.converged.all()
+    second = corrected(stack_of())
+    others = corrected(stack_of(seed=1))
+    assert len(tracings) == 1
+    assert_same(first, second)
+    monkeypatch.delenv("SSNTK_TRACED")
+    assert_same(first, corrected(stack_of()))
+    assert_same(others, corrected(stack_of(seed=1)))
+
+
+def test_what_it_follows_from_is_looked_at(folder, tracings, monkeypatch):
+    tanh = corrected(stack_of())
+    softplus = corrected(stack_of(activation=jax.nn.softplus))
+    assert len(tracings) == 2
+    state_jacobians = each(_state_jacobian)(stack_of(), [0, 0], POINTS[0])
+    assert len(tracings) == 3
+    smaller = ssntk.Family.input(ssntk.CTRNN(3, 1, 1, key=jr.key(0)), direction=[1.0])
+    each(_state_jacobian)(Stack([make_problem(smaller, (-1.0, 1.0), None)]), [0], np.zeros((1, 4)))
+    assert len(tracings) == 4
+    monkeypatch.setattr(compiled, "_stamp", lambda: "another version")
+    assert_same(tanh, corrected(stack_of()))
+    assert len(tracings) == 5
+    assert len(list(folder.iterdir())) == 5
+    # Each gave what it does without.
+    monkeypatch.delenv("SSNTK_TRACED")
+    assert_same(softplus, corrected(stack_of(activation=jax.nn.softplus)))
+    assert_same(state_jacobians, each(_state_jacobian)(stack_of(), [0, 0], POINTS[0]))
+
+
+def test_what_has_no_version_is_traced_anew(folder, tracings, monkeypatch):
+    scale = 1.0
+    own = stack_of(activation=lambda x: jnp.tanh(scale * x))
+    assert_same(corrected(own), corrected(stack_of()))
+    assert len(tracings) == 1
+    scale = 0.5
+    changed = corrected(stack_of(activation=lambda x: jnp.tanh(scale * x)))
+    monkeypatch.delenv("SSNTK_TRACED")
+    assert_same(changed, corrected(stack_of(activation=lambda x: jnp.tanh(scale * x))))
+    assert len(tracings) == 1
+
+
+def test_torn_files_unwritable_folders_and_failing_exports_are_no_failures(folder, tracings, monkeypatch, tmp_path):
+    expected = corrected(stack_of())
+    (file,) = folder.iterdir()
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    assert_same(corrected(stack_of()), expected)
+    assert len(tracings) == 2
+    assert len(file.read_bytes()) == len(whole)
+    # A file stands where the folder should.
+    monkeypatch.setenv("SSNTK_TRACED", str(file))
+    assert_same(corrected(stack_of()), expected)
+
+    def failing(*_):
+        raise NotImplementedError("no such custom call")
+
+    monkeypatch.setattr(compiled, "_traced", failing)
+    monkeypatch.setenv("SSNTK_TRACED", str(tmp_path / "other"))
+    assert_same(corrected(stack_of()), expected)
+    assert not (tmp_path / "other").exists()
+
+
+def test_the_least_used_are_dropped(folder, monkeypatch):
+    monkeypatch.setattr(compiled, "MOST", 2)
+    for number in range(3):
+        compiled._write(folder / str(number), b"")
+        os.utime(folder / str(number), (number, number))
+    compiled._write(folder / "last", b"")
+    assert {file.name for file in folder.iterdir()} == {"2", "last"}
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_what_was_prepared_compiles_nothing_when_it_is_called(kept, folder, compilations, monkeypatch):
+    if not kept:
+        monkeypatch.delenv("SSNTK_TRACED")
+    model, probe = ssntk.CTRNN(4, 1, 1, gain=0.5, key=jr.key(3)), ssntk.Probe(np.linspace(0.0, 2.0, 3))
+    asked = Asked.checked(model, probe, wrt=None, of="state", blocks=None, integrator=None, modes=None)
+    prepare(asked, model, 2)
+    before = len(compilations)
+    assert before >= 2
+    (found,) = measure_together(asked, [model], [np.zeros(4)], room=2)
+    # The one compares codes of how solves ended: neither of the two that were prepared.
+    assert len(compilations) - before <= 1
+    assert isinstance(found, ssntk.Measurement)
