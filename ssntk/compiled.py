@@ -154,12 +154,13 @@ def _kept(folder: pathlib.Path, function: Any, structure: Any, shapes: Any) -> t
             os.utime(file)
     # Whatever comes of bytes that are none.
     except Exception:
+        # What is wrong with the function itself is said where it is called.
         try:
             exported, out = _traced(function, structure, shapes)
-            _write(file, _described((bytes(exported.serialize()), out)))
-        # What cannot be kept is not; what is wrong with the function itself is said where it is called.
         except Exception:
             return None
+        with contextlib.suppress(Exception):
+            _write(file, _described((bytes(exported.serialize()), out)))
     return exported.call, out
 
 
