@@ -200,8 +200,8 @@ def by_name(obj: Any) -> str | None:
     name, module = getattr(obj, "__qualname__", None), sys.modules.get(getattr(obj, "__module__", None) or "")
     if name is None or module is None:
         return None
-    package = module.__name__.partition(".")[0]
-    if package not in ("ssntk", *BUILT_ON) and package not in sys.stdlib_module_names:
+    # Of the standard library what is needed, for a user's own file may be called as one of its modules.
+    if module.__name__.partition(".")[0] not in ("ssntk", *BUILT_ON, "builtins", "functools", "collections", "copyreg"):
         return None
     held = functools.reduce(lambda held, part: getattr(held, part, None), name.split("."), module)
     return name if held is obj else None
