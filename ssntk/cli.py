@@ -8,6 +8,7 @@ import math
 import os
 import pathlib
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
@@ -374,7 +375,20 @@ def main(tokens: list[str] | None = None) -> None:
     import jax
 
     jax.config.update("jax_enable_x64", True)
-    _guarded(lambda: app(tokens))
+    try:
+        _guarded(lambda: app(tokens))
+    except SystemExit as stopped:
+        _leave(stopped.code)
+        raise
+
+
+def _leave(code: Any) -> None:
+    """End at once where code is being compiled in advance: nobody needs it now, and it cannot be stopped."""
+    run = sys.modules.get("ssntk.sweep.run")
+    if run is not None and any(thread.name == run.PREPARING for thread in threading.enumerate()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else 0)
 
 
 def _guarded(call: Callable[[], Any]) -> None:

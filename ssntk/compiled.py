@@ -1,9 +1,10 @@
 """Compiled functions, and what they were traced to, kept between runs.
 
 JAX keeps compiled code, but finds it by what a function was traced to, and tracing takes longer than a small network's
-measurement. Where `SSNTK_TRACED` names a folder, as the command line has it, that is kept too, found by all that it follows
-from: this package's code, the versions of what it is built on, JAX's settings, the function, and the structure, shapes and
-dtypes of its arguments. What other code takes part in, a user's own model say, is traced anew.
+measurement. Where `SSNTK_TRACED` named a folder when this was imported, as the command line has it, that is kept too, found
+by all that it follows from: this package's code, the versions of what it is built on, JAX's settings, the function, and the
+structure, shapes and dtypes of its arguments. What other code takes part in, a user's own model say, is traced anew; only
+versioned code that is replaced while it runs is not seen.
 """
 
 import contextlib
@@ -15,7 +16,6 @@ import os
 import pathlib
 import pickle
 import sys
-import tempfile
 import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -27,6 +27,19 @@ import jax
 BUILT_ON = ("jax", "jaxlib", "equinox", "diffrax", "optimistix", "lineax", "jaxtyping", "numpy")
 # The most that are kept, of some ten kilobytes each.
 MOST = 1024
+
+
+def _code() -> tuple[Any, ...]:
+    """The code of this package, and the versions of what it is built on."""
+    own = hashlib.sha256()
+    for file in sorted(pathlib.Path(__file__).parent.rglob("*.py")):
+        own.update(file.read_bytes())
+    return own.hexdigest(), [importlib.metadata.version(name) for name in BUILT_ON]
+
+
+# Looked at now, and not when something is kept: it may have changed by then.
+FOLDER = os.environ.get("SSNTK_TRACED", "")
+CODE = _code() if FOLDER else ()
 
 
 class _Rest:
@@ -73,7 +86,7 @@ class Compiled:
     def __init__(self, function: Callable[..., Any], *, seldom: bool = False):
         self.function, self.seldom = function, seldom
         self._known: dict[Any, _Program | None] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def __call__(self, *arguments: Any) -> Any:
         # What is being prepared is waited for.
@@ -101,14 +114,14 @@ class Compiled:
 
     def _program(self, arguments: Any) -> "_Program | None":
         """What is kept for arguments like these; `None` where nothing is, or can be."""
-        folder = os.environ.get("SSNTK_TRACED")
-        if not folder:
+        if not FOLDER:
             return None
         leaves, structure = jax.tree.flatten(arguments)
         shapes = tuple((leaf.shape, leaf.dtype, getattr(leaf, "weak_type", False)) for leaf in leaves)
-        key = folder, structure, shapes
+        settings = tuple(jax.config.values.items())
+        key = FOLDER, structure, shapes, settings
         if key not in self._known:
-            kept = _kept(pathlib.Path(folder), self.function, structure, shapes)
+            kept = _kept(self.function, structure, shapes, settings)
             self._known[key] = None if kept is None else _Program(self._compiling(kept[0]), jax.tree.structure(kept[1]))
         return self._known[key]
 
@@ -134,7 +147,7 @@ def _quickly() -> dict[str, bool] | None:
     return options
 
 
-def _kept(folder: pathlib.Path, function: Any, structure: Any, shapes: Any) -> tuple[Callable[..., Any], Any] | None:
+def _kept(function: Any, structure: Any, shapes: Any, settings: Any) -> tuple[Callable[..., Any], Any] | None:
     """What this function was traced to and an example of what it returns, from the folder, or traced now and put there.
 
     `None` where that cannot be kept.
@@ -142,11 +155,11 @@ def _kept(folder: pathlib.Path, function: Any, structure: Any, shapes: Any) -> t
     from jax import export
 
     try:
-        described = _described((_stamp(), function, _example(structure), [(s, str(d), weak) for s, d, weak in shapes]))
+        described = _described((CODE, _surroundings(), str(settings), function, _example(structure), str(shapes)))
     # What has no name, or no bytes.
     except Exception:
         return None
-    file = folder / hashlib.sha256(described).hexdigest()
+    file = pathlib.Path(FOLDER) / hashlib.sha256(described).hexdigest()
     try:
         written, out = pickle.loads(file.read_bytes())
         exported = export.deserialize(written)
@@ -184,15 +197,9 @@ def _example(structure: Any) -> Any:
     return jax.tree.unflatten(structure, [0] * structure.num_leaves)
 
 
-@functools.cache
-def _stamp() -> tuple[Any, ...]:
-    """What all that is traced follows from."""
-    here = pathlib.Path(__file__).parent
-    own = hashlib.sha256(b"".join(file.read_bytes() for file in sorted(here.rglob("*.py")))).hexdigest()
-    versions = [importlib.metadata.version(name) for name in BUILT_ON]
-    settings = sorted((name, repr(value)) for name, value in jax.config.values.items())
-    equinox = sorted((name, value) for name, value in os.environ.items() if name.startswith("EQX_"))
-    return sys.version, own, versions, settings, equinox, jax.default_backend()
+def _surroundings() -> tuple[Any, ...]:
+    """What else is looked at while something is traced."""
+    return sys.version, jax.default_backend(), sorted(pair for pair in os.environ.items() if pair[0].startswith("EQX_"))
 
 
 def by_name(obj: Any) -> str | None:
@@ -208,29 +215,36 @@ def by_name(obj: Any) -> str | None:
 
 
 class _Pickler(pickle.Pickler):
-    """Writes functions and classes by their names in versioned code; `PicklingError` for others."""
+    """Writes functions and classes by their names in versioned code; `PicklingError` for others and what is made of them."""
 
     def reducer_override(self, obj: Any) -> Any:
-        if not hasattr(obj, "__qualname__"):
-            return NotImplemented
         name = by_name(obj)
-        if name is None:
-            raise pickle.PicklingError(f"{obj} is not in versioned code")
-        return NotImplemented if isinstance(obj, type) else name
+        if name is None and (hasattr(obj, "__qualname__") or by_name(type(obj)) is None):
+            raise pickle.PicklingError(f"{obj} is not of versioned code")
+        return NotImplemented if name is None or isinstance(obj, type) else name
 
 
 def _described(tree: Any) -> bytes:
-    """The same bytes for the same tree in every process."""
+    """The same bytes for equal trees in every process."""
     buffer = io.BytesIO()
-    _Pickler(buffer, protocol=5).dump(tree)
+    pickler = _Pickler(buffer, protocol=5)
+    # Without references to what was written before, which tell equal objects from the same one.
+    pickler.fast = True
+    pickler.dump(tree)
     return buffer.getvalue()
 
 
 def _write(file: pathlib.Path, data: bytes) -> None:
     """Write a file at once, and drop those that were not used for the longest time."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as part:
-        part.write(data)
-    os.replace(part.name, file)
-    for old in sorted(file.parent.iterdir(), key=lambda file: file.stat().st_mtime)[:-MOST]:
-        old.unlink(missing_ok=True)
+    part = file.with_suffix(f".{os.getpid()}")
+    try:
+        part.write_bytes(data)
+        os.replace(part, file)
+    finally:
+        part.unlink(missing_ok=True)
+    # Others may be doing the same.
+    with contextlib.suppress(OSError):
+        own = [other for other in file.parent.iterdir() if len(other.name) == len(file.name)]
+        for old in sorted(own, key=lambda other: other.stat().st_mtime)[:-MOST]:
+            old.unlink(missing_ok=True)

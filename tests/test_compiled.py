@@ -1,7 +1,10 @@
 """What functions were traced to is kept between runs, found again by all that it follows from, and never in the way."""
 
+import hashlib
 import os
+import pickle
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -21,7 +24,7 @@ POINTS = np.zeros((2, 5)), np.eye(2, 5)
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """Where traced functions are kept, as a new process finds it."""
-    monkeypatch.setenv("SSNTK_TRACED", str(tmp_path / "traced"))
+    monkeypatch.setattr(compiled, "FOLDER", str(tmp_path / "traced"))
     return tmp_path / "traced"
 
 
@@ -56,7 +59,7 @@ def test_a_second_process_traces_nothing_and_finds_the_same(folder, tracings, mo
     others = corrected(stack_of(seed=1))
     assert len(tracings) == 1
     assert_same(first, second)
-    monkeypatch.delenv("SSNTK_TRACED")
+    monkeypatch.setattr(compiled, "FOLDER", "")
     assert_same(first, corrected(stack_of()))
     assert_same(others, corrected(stack_of(seed=1)))
 
@@ -70,12 +73,12 @@ def test_what_it_follows_from_is_looked_at(folder, tracings, monkeypatch):
     smaller = ssntk.Family.input(ssntk.CTRNN(3, 1, 1, key=jr.key(0)), direction=[1.0])
     each(_state_jacobian)(Stack([make_problem(smaller, (-1.0, 1.0), None)]), [0], np.zeros((1, 4)))
     assert len(tracings) == 4
-    monkeypatch.setattr(compiled, "_stamp", lambda: "another version")
+    monkeypatch.setattr(compiled, "CODE", "another version")
     assert_same(tanh, corrected(stack_of()))
     assert len(tracings) == 5
     assert len(list(folder.iterdir())) == 5
     # Each gave what it does without.
-    monkeypatch.delenv("SSNTK_TRACED")
+    monkeypatch.setattr(compiled, "FOLDER", "")
     assert_same(softplus, corrected(stack_of(activation=jax.nn.softplus)))
     assert_same(state_jacobians, each(_state_jacobian)(stack_of(), [0, 0], POINTS[0]))
 
@@ -87,9 +90,49 @@ def test_what_has_no_version_is_traced_anew(folder, tracings, monkeypatch):
     assert len(tracings) == 1
     scale = 0.5
     changed = corrected(stack_of(activation=lambda x: jnp.tanh(scale * x)))
-    monkeypatch.delenv("SSNTK_TRACED")
+    monkeypatch.setattr(compiled, "FOLDER", "")
     assert_same(changed, corrected(stack_of(activation=lambda x: jnp.tanh(scale * x))))
     assert len(tracings) == 1
+
+
+class Amplitude:
+    """Pickle is told to write it as a name."""
+
+    __qualname__ = "tanh"
+    __module__ = "jax.numpy"
+
+    def __reduce__(self):
+        return "sep"
+
+
+@pytest.mark.parametrize("static", [Amplitude(), Amplitude, lambda x: x, os.path.join])
+def test_what_has_no_version_has_no_description(static):
+    with pytest.raises((pickle.PicklingError, TypeError, AttributeError)):
+        compiled._described(static)
+
+
+def test_equal_things_are_described_alike():
+    shape, again = (3, 4), [3, 4]
+    one, other = [(2.5, shape), shape, "ab"], [(float("2.5"), tuple(again)), tuple(again), "".join(["a", "b"])]
+    assert compiled._described(one) == compiled._described(other)
+    assert compiled._described(one) != compiled._described([*one[:2], "ac"])
+
+
+def test_settings_are_told_apart(folder, tracings):
+    model = ssntk.CTRNN(4, 1, 1, gain=1.5, key=jr.key(0))
+    with jax.enable_x64(False):
+        single = jax.tree.map(lambda leaf: leaf.astype(np.float32) if eqx.is_inexact_array(leaf) else leaf, model)
+
+    def follow():
+        return ssntk.continuation(ssntk.Family.input(single, direction=[1.0]), (-0.5, 0.5), max_steps=3)
+
+    wide = follow()
+    with jax.enable_x64(False):
+        narrow = follow()
+    again = follow()
+    assert_same(wide.x, again.x)
+    np.testing.assert_allclose(narrow.x[0], wide.x[0], atol=1e-5)
+    assert len(tracings) >= 4
 
 
 def test_torn_files_unwritable_folders_and_failing_exports_are_no_failures(folder, tracings, monkeypatch, tmp_path):
@@ -101,31 +144,37 @@ def test_torn_files_unwritable_folders_and_failing_exports_are_no_failures(folde
     assert len(tracings) == 2
     assert len(file.read_bytes()) == len(whole)
     # A file stands where the folder should.
-    monkeypatch.setenv("SSNTK_TRACED", str(file))
+    monkeypatch.setattr(compiled, "FOLDER", str(file))
     assert_same(corrected(stack_of()), expected)
 
     def failing(*_):
         raise NotImplementedError("no such custom call")
 
     monkeypatch.setattr(compiled, "_traced", failing)
-    monkeypatch.setenv("SSNTK_TRACED", str(tmp_path / "other"))
+    monkeypatch.setattr(compiled, "FOLDER", str(tmp_path / "other"))
     assert_same(corrected(stack_of()), expected)
     assert not (tmp_path / "other").exists()
 
 
 def test_the_least_used_are_dropped(folder, monkeypatch):
     monkeypatch.setattr(compiled, "MOST", 2)
-    for number in range(3):
-        compiled._write(folder / str(number), b"")
-        os.utime(folder / str(number), (number, number))
-    compiled._write(folder / "last", b"")
-    assert {file.name for file in folder.iterdir()} == {"2", "last"}
+    names = [hashlib.sha256(bytes([number])).hexdigest() for number in range(4)]
+    for number, name in enumerate(names):
+        compiled._write(folder / name, b"")
+        os.utime(folder / name, (number, number))
+        # What somebody else put there.
+        folder.joinpath("letter.txt").touch()
+        os.utime(folder / "letter.txt", (0, 0))
+    assert {file.name for file in folder.iterdir()} == {*names[2:], "letter.txt"}
+    with pytest.raises(IsADirectoryError):
+        compiled._write(folder, b"")
+    assert not list(folder.parent.glob("*.*"))
 
 
 @pytest.mark.parametrize("kept", [True, False])
 def test_what_was_prepared_compiles_nothing_when_it_is_called(kept, folder, compilations, monkeypatch):
     if not kept:
-        monkeypatch.delenv("SSNTK_TRACED")
+        monkeypatch.setattr(compiled, "FOLDER", "")
     model, probe = ssntk.CTRNN(4, 1, 1, gain=0.5, key=jr.key(3)), ssntk.Probe(np.linspace(0.0, 2.0, 3))
     asked = Asked.checked(model, probe, wrt=None, of="state", blocks=None, integrator=None, modes=None)
     prepare(asked, model, 2)

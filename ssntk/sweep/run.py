@@ -1,10 +1,12 @@
 """Who runs a sweep: measures each missing batch of points, and records every point at once."""
 
 import concurrent.futures
+import contextlib
 import hashlib
 import io
 import multiprocessing
 import pickle
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -27,6 +29,8 @@ from ssntk.sweep.workers import one_thread
 WAITING = 1024
 # What executors raise for a task whose processes died, time and again: `Workers`, and Dask.
 DEATHS = ("WorkerDied", "KilledWorker")
+# The thread that compiles in advance.
+PREPARING = "ssntk-prepare"
 
 
 def run(
@@ -75,11 +79,9 @@ def _run(sweep: Any, store: Store, executor: Any, progress: bool, batches: Any, 
     if isinstance(sweep, Sweep):
         branch = store.branch() if held else None
         if branch is None:
-            with concurrent.futures.ThreadPoolExecutor(1) as beside:
-                if executor is None:
-                    # What fails here will again where it is needed, and be said.
-                    beside.submit(sweep.prepare)
-                branch = followed = sweep.follow()
+            if executor is None:
+                threading.Thread(target=_prepare, args=(sweep, jax.config.values), name=PREPARING).start()
+            branch = followed = sweep.follow()
         context = sweep.side(branch)
     # Only now: a plan that leads to no bifurcation must not keep the folder from the corrected one.
     with store.locked():
@@ -100,6 +102,14 @@ def _run(sweep: Any, store: Store, executor: Any, progress: bool, batches: Any, 
             for states in finished:
                 tell(len(states), sum(state != DONE for state in states))
     return store
+
+
+def _prepare(sweep: Sweep, settings: dict[str, Any]) -> None:
+    """Compile what measures points while their branch is followed, where this thread has the settings of that which asks."""
+    # What fails here will again where it is needed, and be said.
+    with contextlib.suppress(Exception):
+        if jax.config.values == settings:
+            sweep.prepare()
 
 
 def batches_of(sweep: Any, part: Any) -> Sequence[tuple[int, ...]]:
