@@ -189,6 +189,8 @@ def collapse(store: Store) -> np.ndarray:
     shown = np.concatenate([data["parameter"], [other.parameter for other in branch.bifurcations]])
     window = shown.min() - 0.1 * np.ptp(shown), shown.max() + 0.1 * np.ptp(shown)
     inside = (branch.x[(branch.parameter >= window[0]) & (branch.parameter <= window[1])] - centre) @ direction
+    # Close to the bifurcation there may be no point of the branch.
+    inside = np.concatenate([heights, inside])
     extent = np.ptp(inside)
     top.set_xlim(*window)
     top.set_ylim(*(inside.min() - 0.3 * extent, inside.max() + 0.1 * extent) if extent > 0 else (-1, 1))

@@ -99,3 +99,12 @@ def test_collapse_draws_what_the_store_holds(tmp_path):
         np.testing.assert_allclose(drawn[label].get_ydata(), predicted, rtol=0.02)
     for label in ("share along the critical direction", "alignment in state space"):
         np.testing.assert_allclose(lines(axes[6])[label].get_ydata(), 1.0, rtol=1e-9)
+    # What another machine measured of it may lie between two points of the branch.
+    for index in range(7):
+        (tmp_path / "points" / f"{index:05d}.npz").unlink()
+    axes = ssntk.plot.collapse(store)
+    measured = lines(axes[0])["measured"].get_data()
+    np.testing.assert_allclose(np.sort(measured[0]), [1e-5, 10**-4.5], rtol=1e-9)
+    (low, high), (left, right) = axes[0].get_ylim(), axes[0].get_xlim()
+    assert low < measured[1].min() <= measured[1].max() < high
+    assert left < 0 < 1e-5 < right

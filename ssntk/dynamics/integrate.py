@@ -187,7 +187,8 @@ def check_solved(result: diffrax.RESULTS, integrator: Integrator, states: Any) -
     failed = ~np.asarray(result == diffrax.RESULTS.successful)
     if failed.any():
         first = int(np.flatnonzero(failed.ravel())[0])
-        code = jax.tree.map(lambda leaf: leaf.ravel()[first], result)
+        # On the device, where its words are looked up.
+        code = jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf).ravel()[first]), result)
         raise NumericalError(
             f"the solve of input {first} failed ({int(failed.sum())} of {failed.size} did; max_steps = "
             f"{integrator.max_steps}, rtol = {integrator.rtol:g}, atol = {integrator.atol:g}): {diffrax.RESULTS[code]}"

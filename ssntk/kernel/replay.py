@@ -132,7 +132,9 @@ def check_room(needed: Any, what: str) -> None:
 def saved_states(tracks: Trajectory) -> Any:
     """The states (B, T, n) at the save times; of recorded steps that are on the host, there."""
     here: Any = np if isinstance(tracks.states, np.ndarray) else jnp
-    return here.take_along_axis(tracks.states, tracks.saved[:, :, None], axis=1)
+    # A solve that failed has not come to its last save times.
+    saved = here.minimum(tracks.saved, tracks.states.shape[1] - 1)
+    return here.take_along_axis(tracks.states, saved[:, :, None], axis=1)
 
 
 @eqx.filter_jit

@@ -1,4 +1,5 @@
 import jax.numpy as jnp
+import jax.random as jr
 import numpy as np
 import pytest
 from helpers import ROOT, flip_flop, fold_sweep, network_sweep
@@ -189,3 +190,10 @@ def test_a_kernel_without_a_channel_keeps_its_spectra(tmp_path):
     assert (data["channel_method"] == "fixed point").all()
     assert (data["channel_kind"] == "real").all()
     assert all("fixed point" in reason for reason in data["channel_reason"])
+
+
+def test_a_solve_that_runs_out_of_steps_says_so():
+    model = ssntk.CTRNN(4, 1, 1, gain=0.5, key=jr.key(0))
+    probe = ssntk.Probe(np.linspace(0.0, 20.0, 5), us=np.ones((1, 1)))
+    with pytest.raises(ssntk.NumericalError, match=r"input 0 failed .* maximum number of solver steps was reached"):
+        ssntk.measure(model, probe, np.zeros(4), integrator=ssntk.Integrator(max_steps=3))
