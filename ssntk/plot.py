@@ -236,7 +236,10 @@ def collapse(store: Store) -> np.ndarray:
     ranks.set_ylim(0, 1.35 * highest)
     condition = ranks.twinx()
     condition.loglog(distance, data["condition_number"], ".:", color="#CC79A7", label="condition number (steady-state NTK)")
-    condition.set_ylim(top=1e4 * np.max(data["condition_number"], where=np.isfinite(data["condition_number"]), initial=1.0))
+    finite = data["condition_number"][np.isfinite(data["condition_number"])]
+    condition.set_ylim(top=1e4 * finite.max(initial=1.0))
+    # One that stays the same is not to lie on the axis.
+    condition.set_ylim(bottom=min(condition.get_ylim()[0], 0.5 * finite.min(initial=1e4 * finite.max(initial=1.0))))
     condition.set_ylabel("condition number", color="#CC79A7")
     condition.spines["top"].set_visible(False)
     handles = [*ranks.get_lines(), *condition.get_lines()]

@@ -108,3 +108,12 @@ def test_collapse_draws_what_the_store_holds(tmp_path):
     (low, high), (left, right) = axes[0].get_ylim(), axes[0].get_xlim()
     assert low < measured[1].min() <= measured[1].max() < high
     assert left < 0 < 1e-5 < right
+    # A condition number that hardly changes is clear of the axis.
+    for index, value in ((7, 100.0), (8, 100.1)):
+        file = tmp_path / "points" / f"{index:05d}.npz"
+        with np.load(file) as archive:
+            changed = dict(archive) | {"condition_number": np.array(value)}
+        np.savez(file, allow_pickle=False, **changed)
+    figure = ssntk.plot.collapse(store)[0].figure
+    (condition,) = (ax for ax in figure.axes if ax.get_ylabel() == "condition number")
+    assert condition.get_ylim()[0] <= 50
