@@ -4,6 +4,7 @@ from . import plot as plot
 from .bifurcation.continuation import Branch as Branch
 from .bifurcation.continuation import continuation as continuation
 from .bifurcation.continuation import continuation_ensemble as continuation_ensemble
+from .bifurcation.crossing import Crossing as Crossing
 from .bifurcation.diagram import Diagram as Diagram
 from .bifurcation.diagram import bifurcation_diagram as bifurcation_diagram
 from .bifurcation.family import Family as Family

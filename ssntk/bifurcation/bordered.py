@@ -1,7 +1,8 @@
 """The bordered system of a branch: one compiled corrector that continuation, detection and sweeps share.
 
-A point is z = (x, q), where q = (p - p0) / (p1 - p0) runs over the span. Lengths along the branch are measured by
-`|dz|^2 = mean(dx^2) + dq^2`, so that a step means the same for any number of units and any span.
+A point is z = (y, q): the states beside their typical sizes, x = scale y, and q = (p - p0) / (p1 - p0), which runs over the
+span. Lengths along the branch are measured by `|dz|^2 = mean(dy^2) + dq^2`, so that a step means the same for any number
+of units, any span, and whatever the states and the parameter are measured in.
 
 Everything compiled takes a stack of problems and says of which one each point is: one branch is a stack of one.
 """
@@ -25,12 +26,20 @@ CALL, NUMBERS = 32, 2**22
 
 
 class Problem(eqx.Module):
-    """`f(x; p0 + q (p1 - p0)) = 0` under the constant input `u` (d,)."""
+    """`f(scale y; p0 + q (p1 - p0)) / scale = 0` under the constant input `u` (d,).
+
+    Conserved quantities leave df/dx singular everywhere. They are held by a term that pulls each back to its level: it
+    changes nothing where they have it, since f does not change them. `weights` (c, n) are orthonormal, beside the sizes.
+    """
 
     family: Family
     u: Float[Array, " d"]
     p0: Float[Array, ""]
     p1: Float[Array, ""]
+    scale: Float[Array, " n"]
+    weights: Float[Array, "c n"]
+    level: Float[Array, " c"]
+    pull: Float[Array, ""]
 
     @property
     def dt(self) -> float | None:
@@ -41,19 +50,23 @@ class Problem(eqx.Module):
         """p at this q."""
         return self.p0 + q * (self.p1 - self.p0)
 
-    def at(self, x: Float[Array, " n"], p: Any) -> Float[Array, " n"]:
-        """f at a state and a parameter."""
-        return field_at(self.family(p), x, self.u)
+    def at(self, y: Float[Array, " n"], q: Any) -> Float[Array, " n"]:
+        """The velocity at a state and a part of the span, in sizes per unit time."""
+        velocity = field_at(self.family(self.parameter(q)), self.scale * y, self.u) / self.scale
+        if self.weights.shape[0] == 0:
+            return velocity
+        return velocity - self.pull * self.weights.T @ (self.weights @ y - self.level)
 
     def field(self, z: Float[Array, " n1"]) -> Float[Array, " n"]:
-        """f at a point of the branch."""
-        return self.at(z[:-1], self.parameter(z[-1]))
+        """The velocity at a point of the branch."""
+        return self.at(z[:-1], z[-1])
 
 
 class Stack:
     """Problems that differ in the values of their arrays alone.
 
-    `held`: theirs as one, each array with a leading axis; `n`: units; `dt`: the step of maps; `p0`, `p1` (k,) on the host.
+    `held`: theirs as one, each array with a leading axis; `n`: units; `dt`: the step of maps; `p0`, `p1` (k,), `scale`
+    (k, n), `weights` (k, c, n) and `pull` (k,) on the host.
     Raises `ValueError` naming the first family that differs in more.
     """
 
@@ -69,6 +82,9 @@ class Stack:
         self.problems = tuple(problems)
         self.n, self.dt = problems[0].family.model.n_state, problems[0].dt
         self.p0, self.p1 = (np.array(list(ends)) for ends in zip(*[(p.p0, p.p1) for p in problems], strict=True))
+        self.scale, self.weights, self.pull = (
+            np.stack([np.asarray(getattr(p, name)) for p in problems]) for name in ("scale", "weights", "pull")
+        )
 
     def parameter(self, number: int, q: Any) -> Any:
         """p of one problem at this q."""
@@ -79,6 +95,14 @@ class Stack:
         """q of one problem at this p."""
         p0, p1 = float(self.p0[number]), float(self.p1[number])
         return (parameter - p0) / (p1 - p0)
+
+    def point(self, number: int, x: Any, parameter: Any) -> np.ndarray:
+        """z of one problem at this state and parameter."""
+        return np.append(np.asarray(x) / self.scale[number], self.fraction(number, parameter))
+
+    def step(self, number: int, dx: Any, dp: Any) -> np.ndarray:
+        """dz of one problem for a change of the state and of the parameter."""
+        return np.append(np.asarray(dx) / self.scale[number], dp / float(self.p1[number] - self.p0[number]))
 
 
 def pick(stacked: Held, at: Any) -> Problem:
@@ -141,24 +165,32 @@ def metric(n: int, dtype: Any) -> Array:
     return jnp.concatenate([jnp.full(n, 1 / n, dtype), jnp.ones(1, dtype)])
 
 
-def correct(problem: Problem, guess: Array, border: Array, limit: int = 8) -> Corrected:
-    """Newton's iteration on f(z) = 0 with <border, z - guess> = 0, at most `limit` corrections."""
+def correct(problem: Problem, guess: Array, border: Array, limit: int = 8, weight: Array | None = None) -> Corrected:
+    """Newton's iteration on f(z) = 0 with <border, z - guess> = 0, at most `limit` corrections.
+
+    `weight`: the diagonal (n + 1,) of another inner product, in which lengths are then measured.
+    """
     n = guess.shape[0] - 1
-    weight = metric(n, guess.dtype)
+    weight = metric(n, guess.dtype) if weight is None else weight
     eps = jnp.finfo(guess.dtype).eps
     last = jnp.zeros(n + 1, guess.dtype).at[-1].set(1)
 
-    def bordered(z: Array) -> tuple[Array, Array]:
+    def bordered(z: Array) -> tuple[Array, Array, Array]:
         jacobian = jax.jacfwd(problem.field)(z)
-        return jacobian, jnp.concatenate([jacobian, (weight * border)[None]])
+        # Each row beside its own terms: fast and slow states weigh alike in the choice of pivots.
+        rows = jnp.abs(jacobian).sum(axis=1)
+        rows = jnp.where(rows > 0, rows, 1)
+        along = weight * border
+        return jacobian, jnp.concatenate([jacobian / rows[:, None], (along / jnp.abs(along).max())[None]]), rows
 
     def size(step: Array, z: Array) -> Array:
         return jnp.sqrt(jnp.sum(weight * step**2)) / (1 + jnp.sqrt(jnp.sum(weight * z**2)))
 
     def improve(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         z, _, count = state
-        _, matrix = bordered(z)
-        off = jnp.concatenate([problem.field(z), jnp.sum(weight * border * (z - guess))[None]])
+        _, matrix, rows = bordered(z)
+        along = weight * border
+        off = jnp.concatenate([problem.field(z) / rows, (jnp.sum(along * (z - guess)) / jnp.abs(along).max())[None]])
         step = jnp.linalg.solve(matrix, -off)
         return z + step, size(step, z), count + 1
 
@@ -170,8 +202,8 @@ def correct(problem: Problem, guess: Array, border: Array, limit: int = 8) -> Co
     start = (guess, jnp.asarray(jnp.inf, guess.dtype), jnp.asarray(0))
     z, _, count = jax.lax.while_loop(unfinished, improve, start)
     # One more correction shares its factorisation with the tangent.
-    jacobian, matrix = bordered(z)
-    off = jnp.concatenate([problem.field(z), jnp.zeros(1, z.dtype)])
+    jacobian, matrix, rows = bordered(z)
+    off = jnp.concatenate([problem.field(z) / rows, jnp.zeros(1, z.dtype)])
     factors, pivots = jax.scipy.linalg.lu_factor(matrix)
     both = jax.scipy.linalg.lu_solve((factors, pivots), jnp.stack([-off, last], axis=1))
     step, tangent = both[:, 0], both[:, 1]
@@ -180,9 +212,9 @@ def correct(problem: Problem, guess: Array, border: Array, limit: int = 8) -> Co
     turn = jnp.prod(jnp.sign(jnp.diagonal(factors))) * jnp.where(swaps % 2 == 0, 1, -1)
     correction = size(step, z)
     z = z + step
-    # A small correction is no proof where the state itself is small: what is left of f must be too.
-    left, size_of_terms = problem.field(z), jnp.abs(jacobian[:, :-1]) @ jnp.abs(z[:-1]) + jnp.abs(jacobian[:, -1])
-    solved = jnp.all(jnp.abs(left) <= eps**0.5 * size_of_terms.max())
+    # A small correction is no proof where the state itself is small: what is left of f must be too, row by row.
+    left, terms = problem.field(z), jnp.abs(jacobian[:, :-1]) @ (1 + jnp.abs(z[:-1])) + jnp.abs(jacobian[:, -1])
+    solved = jnp.all(jnp.abs(left) <= eps**0.5 * terms)
     good = jnp.isfinite(z).all() & jnp.isfinite(tangent).all() & (correction <= eps**0.4) & solved
     return Corrected(z, tangent, jacobian, turn, correction, count, good)
 
@@ -190,9 +222,9 @@ def correct(problem: Problem, guess: Array, border: Array, limit: int = 8) -> Co
 corrected = each(correct)
 
 
-def corrected_at(stack: Stack, members: Any, x: Any, q: Any) -> Corrected:
-    """The equilibria near `x` (k, n) at exactly these q (k,), as numpy arrays."""
-    guess = np.concatenate([x, np.asarray(q, np.asarray(x).dtype)[:, None]], axis=1)
+def corrected_at(stack: Stack, members: Any, y: Any, q: Any) -> Corrected:
+    """The equilibria near `y` (k, n) at exactly these q (k,), as numpy arrays."""
+    guess = np.concatenate([y, np.asarray(q, np.asarray(y).dtype)[:, None]], axis=1)
     border = np.zeros_like(guess)
     border[:, -1] = 1
     return corrected(stack, members, guess, border)

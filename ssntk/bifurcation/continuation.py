@@ -6,16 +6,17 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from ssntk.bifurcation.bordered import Corrected, Problem, Stack, corrected_at
+from ssntk.bifurcation.bordered import Corrected, Stack, corrected_at, inner
+from ssntk.bifurcation.crossing import Crossing, as_bounds, as_crossings, crossings_on, stops_of
 from ssntk.bifurcation.detect import find_events
 from ssntk.bifurcation.family import Family
-from ssntk.bifurcation.follow import Start, Track, follow
-from ssntk.bifurcation.locate import Bifurcation
-from ssntk.dynamics.fixed_points import constant_input, find_fixed_points
-from ssntk.dynamics.stability import reported
+from ssntk.bifurcation.follow import Start, Stop, Track, follow, joined
+from ssntk.bifurcation.locate import NEAR, Bifurcation, on_a_line, singular, state_jacobians
+from ssntk.bifurcation.problem import make_problem, resized
+from ssntk.dynamics.fixed_points import find_fixed_points
+from ssntk.dynamics.stability import growth, reported, sorted_eigenvalues
 from ssntk.errors import NumericalError, as_array, as_count, as_instance, as_scalar
 from ssntk.models.base import dtype_of
 
@@ -33,6 +34,7 @@ class Branch:
     - `status`: why the branch ends, a sentence.
     - `tangent` (k, n + 1): the unit tangent (dx, dq) along the direction of travel, in the length that `step` measures.
     - `steps`: of each located bifurcation the index of the point before it.
+    - `scale` (n,): the typical sizes of the states, which `step` and every tolerance are relative to.
     """
 
     parameter: np.ndarray
@@ -44,6 +46,7 @@ class Branch:
     status: str
     tangent: np.ndarray
     steps: tuple[int, ...]
+    scale: np.ndarray | None = None
 
 
 def continuation(
@@ -51,35 +54,98 @@ def continuation(
     span: Any,
     *,
     x0: Any = None,
+    at: Any = None,
+    both: bool = False,
     u: Any = None,
     step: Any = 0.05,
     max_steps: int = 10_000,
+    scale: Any = None,
+    events: Sequence[Crossing] = (),
+    bounds: Any = None,
+    fix: Any = None,
 ) -> Branch:
     """Follow the branch of equilibria from `span[0]` towards `span[1]` until it leaves the span.
 
-    Saddle-nodes, Hopf points, transcriticals and pitchforks on the way are located by their extended systems; of a map also
-    flips and Neimark-Sacker points. Of branches that cross, the one that was started on is followed:
-    [`bifurcation_diagram`][] follows all.
+    Saddle-nodes, Hopf points, transcriticals and pitchforks on the way are located by their extended systems; for maps also
+    flips and Neimark-Sacker points. If branches cross, the one that was started on is followed: [`bifurcation_diagram`][]
+    follows all. Nothing depends on what the states, time and the parameter are measured in.
+
+    If the model has linear conserved quantities, df/dx is singular everywhere. They are found, and held at the value that
+    `x0` has, or `fix` gives; a state that never changes is one. Nonlinear first integrals are not found.
 
     **Arguments:**
 
     - `span`: (p0, p1), distinct; p1 may be the smaller.
-    - `x0`: (n,) near an equilibrium at p0; default: Newton from zero, then the first of `find_fixed_points`.
+    - `x0`: (n,) near an equilibrium at `at`; default: Newton from zero, then the first of `find_fixed_points`.
+    - `at`: the parameter at which `x0` lies, in the span; default p0. The branch is followed towards p1 from there.
+    - `both`: follow it towards p0 too; the result is one branch, in the order of travel from p0's end to p1's.
     - `u`: (d,) constant input; default zero.
-    - `step`: the longest step, in the length `sqrt(mean(dx^2) + (dp / (p1 - p0))^2)`; shorter ones are taken as needed.
-    - `max_steps`: the most points on the branch.
+    - `step`: the longest step, in the length `sqrt(mean((dx / scale)^2) + (dp / (p1 - p0))^2)`; shorter ones are taken as
+      needed, and longer ones where states are several times their scale.
+    - `max_steps`: the most points on the branch, each way.
+    - `scale`: typical sizes of the states, (n,) or one for all, positive; default: found from the model.
+    - `events`: [`Crossing`][]s, the user's own test functions: where one changes its sign is located and listed among the
+      bifurcations.
+    - `bounds`: `{index: (low, high)}` or `fn(x, p) -> bool`: the branch ends where a state leaves, and `status` says so.
+    - `fix`: pairs (weights (n,), value) of conserved quantities, `weights . x = value`.
 
-    Raises `ValueError` for arguments that do not fit, `NumericalError` where no equilibrium is found at p0.
+    Raises `ValueError` for arguments that do not fit, among them a model that depends on time; `NumericalError` if no
+    equilibrium is found at the start.
+
+    **Example:**
+
+    ```python
+    family = ssntk.Family(ssntk.normal_forms.saddle_node(0.0), "mu")
+    branch = ssntk.continuation(family, (1.0, -1.0), x0=[1.0])
+    print(branch.bifurcations[0].kind, branch.status)  # saddle-node left the span at p = 1
+    ```
     """
     max_steps, longest = as_count(max_steps, "max_steps"), float(as_scalar(step, "step", positive=True))
-    problem = make_problem(family, span, u)
-    x = None if x0 is None else np.asarray(as_array(x0, "x0", (family.model.n_state,)).astype(dtype_of(family.model)))
+    x = None
+    if x0 is not None:
+        as_instance(family, "family", Family)
+        x = np.asarray(as_array(x0, "x0", (family.model.n_state,)).astype(dtype_of(family.model)))
+    problem = make_problem(family, span, u, x=x, scale=scale, fix=fix)
     stack = Stack([problem])
-    (start,) = _starts(stack, None if x is None else x[None])
+    here = _place(stack, at)
+    crossings = as_crossings(events, family.model.n_state)
+    limits = as_bounds(bounds, family.model.n_state)
+    (start,) = _starts(stack, None if x is None else (x / stack.scale[0])[None], here)
     if isinstance(start, str):
         raise NumericalError(start)
-    tracks = follow(stack, [start], longest, max_steps)
-    return as_branches(stack, tracks)[0]
+    if x is None and scale is None:
+        # What the states are like is known only now.
+        stack = Stack([resized(problem, start.z[:-1] * stack.scale[0])])
+        (start,) = _starts(stack, (start.z[:-1] * np.asarray(problem.scale) / stack.scale[0])[None], here)
+        if isinstance(start, str):
+            raise NumericalError(start)
+    stops = stops_of(stack, limits, crossings, start.z)
+    tracks = _follow(stack, start, longest, max_steps, stops, bool(both))
+    return as_branches(stack, tracks, crossings)[0]
+
+
+def _place(stack: Stack, at: Any) -> float:
+    """q of the parameter at which a branch starts."""
+    if at is None:
+        return 0.0
+    p, ends = float(as_scalar(at, "at")), sorted((float(stack.p0[0]), float(stack.p1[0])))
+    if not ends[0] <= p <= ends[1]:
+        raise ValueError(f"at must lie in the span ({ends[0]:g}, {ends[1]:g}), got {p:g}")
+    return float(np.clip(stack.fraction(0, p), 0.0, 1.0))
+
+
+def _follow(stack: Stack, start: Start, longest: float, max_steps: int, stops: Sequence[Stop], both: bool) -> list[Track]:
+    """The branch from its start, one way or both."""
+    if not both or start.z[-1] in (0.0, 1.0):
+        way = dataclasses.replace(start, tangent=-start.tangent, turn=-start.turn) if start.z[-1] == 1.0 and both else start
+        tracks = follow(stack, [way], longest, max_steps, stops=stops)
+        return [track.reversed() for track in tracks] if way is not start else tracks
+    (first,) = follow(stack, [start], longest, max_steps, stops=stops)
+    if first.status.startswith("came back"):
+        return [first]
+    back = dataclasses.replace(start, tangent=-start.tangent, turn=-start.turn)
+    (second,) = follow(stack, [back], longest, max_steps, stops=stops)
+    return [joined(second.reversed(), first, True)]
 
 
 def continuation_ensemble(
@@ -127,43 +193,78 @@ def continuation_ensemble(
         raise ValueError("families must hold at least one family")
     model = made[0].model
     inputs = _per_member(u, "u", len(made), model.n_input)
-    stack = Stack([make_problem(family, span, one) for family, one in zip(made, inputs, strict=True)])
-    xs = None if x0 is None else np.stack(_per_member(x0, "x0", len(made), model.n_state)).astype(dtype_of(model))
-    starts = _starts(stack, xs)
+    given = _per_member(x0, "x0", len(made), model.n_state)
+    xs = [None if one is None else np.asarray(one, dtype_of(model)) for one in given]
+    problems = [make_problem(family, span, one, x=x) for family, one, x in zip(made, inputs, xs, strict=True)]
+    stack = Stack(problems)
+    starts = _starts(stack, None if x0 is None else np.stack(xs) / stack.scale)
+    if x0 is None:
+        # What the states are like is known only now.
+        ys = [start.z[:-1] if isinstance(start, Start) else np.zeros(stack.n) for start in starts]
+        known = [y * scale for y, scale in zip(ys, stack.scale, strict=True)]
+        again = Stack([resized(problem, x) for problem, x in zip(problems, known, strict=True)])
+        new = _starts(again, np.stack(known).astype(dtype_of(model)) / again.scale)
+        starts = [start if isinstance(start, str) else fresh for start, fresh in zip(starts, new, strict=True)]
+        stack = again
     usable = [start for start in starts if isinstance(start, Start)]
     tracks = follow(stack, usable, longest, max_steps, min(lanes, len(usable))) if usable else []
     branches = iter(as_branches(stack, tracks))
     return tuple(next(branches) if isinstance(start, Start) else _empty(model, start) for start in starts)
 
 
-def make_problem(family: Family, span: Any, u: Any) -> Problem:
-    """The checked problem of a family over a span."""
-    as_instance(family, "family", Family)
-    ends = np.asarray(as_array(span, "span", (2,))).astype(dtype_of(family.model))
-    if float(ends[0]) == float(ends[1]):
-        raise ValueError(f"span must not be empty, got ({float(ends[0]):g}, {float(ends[1]):g})")
-    return Problem(family, constant_input(family.model, u), *jax.device_put((ends[0], ends[1])))
-
-
-def as_branches(stack: Stack, tracks: Sequence[Track]) -> list[Branch]:
+def as_branches(stack: Stack, tracks: Sequence[Track], crossings: Sequence[Crossing] = ()) -> list[Branch]:
     """The tracks with their events, as a user reads them."""
     branches = []
-    for track, events in zip(tracks, find_events(stack, tracks), strict=True):
+    for track, found in zip(tracks, find_events(stack, tracks), strict=True):
+        events = [*found, *crossings_on(stack, track, crossings)]
+        if crossings:
+            events.sort(key=lambda pair, track=track: _along(stack, track, *pair))
         located = [(step, event) for step, event in events if event.converged]
+        scale = stack.scale[track.member]
         branches.append(
             Branch(
                 parameter=stack.parameter(track.member, track.z[:, -1]),
-                x=track.z[:, :-1],
-                eigenvalues=reported(track.exponents, stack.dt),
-                stable=track.exponents.real.max(axis=1) < 0,
+                x=track.z[:, :-1] * scale,
+                eigenvalues=_eigenvalues(stack, track),
+                stable=(track.exponents.real < -track.doubts).all(axis=1),
                 bifurcations=tuple(event for _, event in located),
                 unresolved=tuple(event for _, event in events if not event.converged),
-                status=track.status,
-                tangent=track.tangent,
+                status=track.status + _conservative(track),
+                tangent=track.tangent * np.append(scale, 1.0).astype(scale.dtype),
                 steps=tuple(step for step, _ in located),
+                scale=scale,
             )
         )
     return branches
+
+
+def _along(stack: Stack, track: Track, step: int, event: Bifurcation) -> tuple[int, float]:
+    """Where an event lies on a branch: the point before it, and how far beyond."""
+    z = stack.point(track.member, event.x, event.parameter)
+    return step, float(inner(z - track.z[step], track.z[step + 1] - track.z[step]))
+
+
+def _eigenvalues(stack: Stack, track: Track) -> np.ndarray:
+    """The eigenvalues of df/dx (k, n), zero where a quantity is conserved."""
+    weights, count = stack.weights[track.member], stack.weights.shape[1]
+    if count == 0:
+        return reported(track.exponents, stack.dt)
+    held = state_jacobians(stack, [track.member] * len(track.z), track.z)
+    values = sorted_eigenvalues(held + stack.pull[track.member] * weights.T @ weights)
+    least = np.argsort(np.abs(values), axis=1)[:, :count]
+    np.put_along_axis(values, least, 0.0, axis=1)
+    values = growth(values, stack.dt)
+    return reported(values, stack.dt)
+
+
+def _conservative(track: Track) -> str:
+    """What is said of a branch along which eigenvalues stay on the axis, whatever the parameter."""
+    values, doubts = track.exponents, NEAR * track.doubts
+    on = np.abs(values.real) <= doubts
+    if len(values) < 3 or not on.any(axis=1).all():
+        return ""
+    mirrored = np.abs(values[:, :, None] + values[:, None, :].conj()).min(axis=2) <= doubts
+    return "; conservative: eigenvalues on the axis" if mirrored.all() else "; some eigenvalues stay on the axis"
 
 
 def as_start(number: int, found: Corrected, at: int, way: float = 1.0) -> Start:
@@ -171,46 +272,65 @@ def as_start(number: int, found: Corrected, at: int, way: float = 1.0) -> Start:
     return Start(number, found.z[at], way * found.tangent[at], found.jacobian[at], way * float(found.turn[at]))
 
 
-def _starts(stack: Stack, x0: np.ndarray | None) -> list[Start | str]:
-    """For each problem the start at p0, or why there is none. The tangent points towards p1: the border is the parameter."""
+def _starts(stack: Stack, y0: np.ndarray | None, q: float = 0.0) -> list[Start | str]:
+    """For each problem the start at q, or why there is none. The tangent points towards p1: the border is the parameter."""
     count = len(stack.p0)
     members = np.arange(count)
-    guesses = np.zeros((count, stack.n), stack.p0.dtype) if x0 is None else x0
-    found = corrected_at(stack, members, guesses, np.zeros(count))
+    guesses = np.zeros((count, stack.n), stack.p0.dtype) if y0 is None else y0
+    found = corrected_at(stack, members, guesses, np.full(count, q))
+    doubtful = singular(stack, members, found.z)
     starts: list[Start | str] = []
     for i in range(count):
-        if found.converged[i]:
+        if found.converged[i] and not (doubtful[i] and on_a_line(stack, i, found.z[i])):
             starts.append(as_start(i, found, i))
-        elif x0 is not None:
-            p = float(stack.p0[i])
-            velocity = np.asarray(stack.problems[i].at(jax.device_put(x0[i]), stack.problems[i].p0))
-            if np.abs(velocity).max() <= np.finfo(velocity.dtype).eps ** 0.5:
-                starts.append(
-                    f"x0 is at rest at p = {p:g} and the Jacobian is singular there: start beside that bifurcation"
-                )
-                continue
-            why = (
-                "Newton's iteration did not converge"
-                if np.isfinite(velocity).all()
-                else "the vector field is not finite there"
-            )
-            starts.append(f"no equilibrium near x0 at p = {p:g}: {why}; try x0=None")
+        elif y0 is not None:
+            starts.append(_refusal(stack, i, y0[i], found, q))
         else:
-            starts.append(_search(stack, i))
+            starts.append(_search(stack, i, q))
     return starts
 
 
-def _search(stack: Stack, number: int) -> Start | str:
-    """The start at p0 of one problem from all fixed points that can be found there."""
-    problem = stack.problems[number]
-    points = find_fixed_points(problem.family(problem.p0), problem.u).x
+def _refusal(stack: Stack, number: int, y: np.ndarray, found: Corrected, q: float) -> str:
+    """Why there is no start near y (n,)."""
+    p, z = float(stack.parameter(number, q)), np.append(y, q).astype(y.dtype)
+    if found.converged[number]:
+        z = found.z[number]
+        y = z[:-1]
+    velocity = np.asarray(stack.problems[number].field(jax.device_put(z)))
+    jacobian = state_jacobians(stack, [number], z[None])
+    if not np.isfinite(velocity).all():
+        return f"no equilibrium near x0 at p = {p:g}: the vector field is not finite there; try x0=None"
+    terms = np.abs(jacobian[0]) @ (1 + np.abs(y))
+    if (np.abs(velocity) <= np.finfo(velocity.dtype).eps ** 0.5 * terms).all():
+        if on_a_line(stack, number, z):
+            return (
+                f"x0 lies on a line of equilibria at p = {p:g}, along which df/dx is singular: add what singles one out, "
+                "such as a weak input, or follow another branch"
+            )
+        return f"x0 is at rest at p = {p:g} and the Jacobian is singular there: start beside that bifurcation"
+    return (
+        f"no equilibrium near x0 at p = {p:g}: Newton's iteration did not converge, its last correction was "
+        f"{float(found.correction[number]):.2g} of the states' sizes; try x0=None"
+    )
+
+
+def _search(stack: Stack, number: int, q: float) -> Start | str:
+    """The start at q of one problem from all fixed points that can be found there."""
+    problem, p = stack.problems[number], float(stack.parameter(number, q))
+    model = problem.family(problem.parameter(np.asarray(q, stack.p0.dtype)))
+    points = find_fixed_points(model, problem.u).x / stack.scale[number]
     if len(points):
-        found = corrected_at(stack, np.full(len(points), number), points, np.zeros(len(points)))
+        found = corrected_at(stack, np.full(len(points), number), points, np.full(len(points), q))
         good = np.flatnonzero(found.converged)
         if good.size:
             return as_start(number, found, int(good[0]))
-    p = float(problem.p0)
-    if not np.isfinite(np.asarray(problem.at(jnp.zeros(stack.n, stack.p0.dtype), problem.p0))).all():
+        if on_a_line(stack, number, np.append(points[0], q)):
+            return (
+                f"the equilibria found at p = {p:g} lie on a line of equilibria, along which df/dx is singular: add what "
+                "singles one out, such as a weak input"
+            )
+    zero = jax.device_put(np.append(np.zeros(stack.n), q).astype(stack.p0.dtype))
+    if not np.isfinite(np.asarray(problem.field(zero))).all():
         return f"the vector field is not finite at p = {p:g} and x = 0: start elsewhere, or pass x0"
     return f"no equilibrium was found at p = {p:g}: start elsewhere, or pass x0"
 
@@ -237,4 +357,5 @@ def _empty(model: Any, status: str) -> Branch:
         status=status,
         tangent=np.zeros((0, n + 1), dtype),
         steps=(),
+        scale=np.ones(n, dtype),
     )

@@ -8,15 +8,20 @@ import jax.random as jr
 import numpy as np
 
 from ssntk.bifurcation.bordered import Stack, corrected, corrected_at, inner, interpolate, length
-from ssntk.bifurcation.continuation import Branch, as_branches, as_start, make_problem
+from ssntk.bifurcation.continuation import Branch, as_branches, as_start
 from ssntk.bifurcation.family import Family
-from ssntk.bifurcation.follow import CLOSED, Start, Track, follow
-from ssntk.bifurcation.locate import CROSSINGS, Bifurcation, solve
-from ssntk.dynamics.fixed_points import find_fixed_points
+from ssntk.bifurcation.follow import CLOSED, Start, Track, follow, joined
+from ssntk.bifurcation.locate import CROSSINGS, DEGENERATE, Bifurcation, failed, on_a_line, singular, solve
+from ssntk.bifurcation.problem import make_problem, resized
+from ssntk.dynamics.fixed_points import FixedPoints, find_fixed_points
 from ssntk.errors import NumericalError, as_count, as_key, as_scalar
 
 # How far from a crossing or a fold the first point of a branch is looked for, beside the longest step.
 AWAY = (0.1, 0.02, 0.5)
+# How many times its own error an event may be from another and still be the same.
+SAME = 64
+# Statuses of branches that end where the family or its span does.
+COMPLETE = ("left the span", "left the domain", CLOSED)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,13 +30,17 @@ class Diagram:
 
     - `branches`: in the order in which they were found; `bifurcations`, `unresolved`: those of all branches, each once, by
       parameter.
-    - `status`: whether everything that was seen was followed, a sentence. Nothing proves that all branches were seen.
+    - `status`: whether everything that was seen was followed, a sentence; it names each branch that was cut, and where.
+      Nothing proves that all branches were seen.
+    - `parent`: for each branch `(branch, event)`, the indices of the branch it was switched from and of the event among that
+      branch's bifurcations; `None` for a branch that was found by the search.
     """
 
     branches: tuple[Branch, ...]
     bifurcations: tuple[Bifurcation, ...]
     unresolved: tuple[Bifurcation, ...]
     status: str
+    parent: tuple[tuple[int, int] | None, ...] = ()
 
 
 def bifurcation_diagram(
@@ -45,6 +54,8 @@ def bifurcation_diagram(
     step: Any = 0.05,
     max_steps: int = 10_000,
     max_branches: int = 256,
+    scale: Any = None,
+    fix: Any = None,
 ) -> Diagram:
     """All branches of equilibria over a span that can be reached.
 
@@ -58,36 +69,42 @@ def bifurcation_diagram(
     - `span`: (p0, p1), distinct. `u`: (d,) constant input; default zero.
     - `n_slices`: how many parameters, evenly spaced, at least 2; `n_starts`: starts of each search; `key`: a
       `jax.random.key`, default `jax.random.key(0)`. More of either find more.
-    - `step`, `max_steps`: as for [`continuation`][].
+    - `step`, `max_steps`, `scale`, `fix`: as for [`continuation`][].
     - `max_branches`: the most branches; `status` says where it stopped the search.
 
-    Raises `ValueError` for arguments that do not fit, `NumericalError` where no equilibrium is found anywhere.
+    Raises `ValueError` for arguments that do not fit, among them a model that depends on time; `NumericalError` if no
+    equilibrium is found anywhere.
     """
-    problem = make_problem(family, span, u)
+    problem = make_problem(family, span, u, scale=scale, fix=fix)
     n_slices, max_steps = as_count(n_slices, "n_slices", least=2), as_count(max_steps, "max_steps")
     n_starts, max_branches = as_count(n_starts, "n_starts", least=2), as_count(max_branches, "max_branches")
-    search = _Search(Stack([problem]), float(as_scalar(step, "step", positive=True)), max_steps, max_branches)
+    longest = float(as_scalar(step, "step", positive=True))
     # The ends first: what starts there needs to be followed one way only.
-    slices = np.linspace(0.0, 1.0, n_slices)[[0, -1, *range(1, n_slices - 1)]]
-    for q, one in zip(slices.tolist(), jr.split(as_key(key), n_slices), strict=True):
+    slices = np.linspace(0.0, 1.0, n_slices)[[0, -1, *range(1, n_slices - 1)]].tolist()
+    found: list[FixedPoints] = []
+    for q, one in zip(slices, jr.split(as_key(key), n_slices), strict=True):
         model = family(problem.parameter(np.asarray(q, problem.p0.dtype)))
-        found = find_fixed_points(model, problem.u, n_starts=n_starts, key=one)
-        search.through(found.x, q)
-        search.near(found.slow.x, q)
-    if not search.tracks:
+        found.append(find_fixed_points(model, problem.u, n_starts=n_starts, key=one))
+    seen = [points.x[len(points) // 2] for points in found if len(points)]
+    if scale is None and seen:
+        # What the states are like is known only now.
+        problem = resized(problem, *seen[:3])
+    search = _Search(Stack([problem]), longest, max_steps, max_branches)
+    for q, points in zip(slices, found, strict=True):
+        search.through(points.x, q)
+        search.near(points.slow.x, q)
+    if not search.tracks and not search.degenerate:
         shown = ", ".join(f"{float(problem.parameter(q)):g}" for q in sorted(slices))
         raise NumericalError(f"no equilibrium was found at p = {shown}: try another span, more n_slices or more n_starts")
-    unresolved = _distinct(event for branch in search.branches for event in branch.unresolved)
-    status = "everything that was seen was followed"
-    if search.full:
-        status = f"stopped at max_branches = {max_branches}: more was seen"
-    elif unresolved:
-        status = f"{len(unresolved)} events are unresolved: what crosses or ends there was not followed"
+    stack = search.stack
+    bifurcations = [event for branch in search.branches for event in branch.bifurcations]
+    unresolved = [event for branch in search.branches for event in branch.unresolved]
     return Diagram(
         branches=tuple(search.branches),
-        bifurcations=_distinct(event for branch in search.branches for event in branch.bifurcations),
-        unresolved=unresolved,
-        status=status,
+        bifurcations=_distinct(stack, [*bifurcations, *search.degenerate]),
+        unresolved=_distinct(stack, unresolved),
+        status=search.status(len(_distinct(stack, unresolved))),
+        parent=tuple(search.parent),
     )
 
 
@@ -98,15 +115,43 @@ class _Search:
         self.stack, self.longest, self.max_steps, self.max_branches = stack, longest, max_steps, max_branches
         self.tracks: list[Track] = []
         self.branches: list[Branch] = []
+        self.parent: list[tuple[int, int] | None] = []
+        self.degenerate: list[Bifurcation] = []
         self.full = False
-        self._crossed: list[np.ndarray] = []
+        self._crossed: list[tuple[np.ndarray, float]] = []
+
+    def status(self, unresolved: int) -> str:
+        """What was not followed: a limit, branches that were cut, events that were not located."""
+        parts = [f"stopped at max_branches = {self.max_branches}: more was seen"] if self.full else []
+        for i, branch in enumerate(self.branches):
+            ends = branch.status.split("; the other way: ")
+            parts += [f"branch {i} {end}" for end in ends if not end.startswith(COMPLETE)]
+        if unresolved:
+            parts.append(f"{unresolved} events are unresolved: what crosses or ends there was not followed")
+        if self.degenerate:
+            parts.append("lines of equilibria were found, which are not followed")
+        notes = {branch.status.partition("; ")[2] for branch in self.branches if "on the axis" in branch.status}
+        said = "; ".join(parts) if parts else "everything that was seen was followed"
+        axis = next((note for note in ("conservative: eigenvalues on the axis",) if any(note in one for one in notes)), "")
+        return f"{said}; {axis}" if axis else said
 
     def through(self, x: np.ndarray, q: float) -> None:
         """Follow what passes through the fixed points x (k, n) at q, and all that crosses it."""
         if len(x) == 0:
             return
-        found = corrected_at(self.stack, np.zeros(len(x), int), x, np.full(len(x), q))
-        for i in np.flatnonzero(found.converged):
+        found = corrected_at(self.stack, np.zeros(len(x), int), x / self.stack.scale[0], np.full(len(x), q))
+        good = found.converged.copy()
+        guesses = np.concatenate([x / self.stack.scale[0], np.full((len(x), 1), q, x.dtype)], axis=1)
+        places = np.where(good[:, None], found.z, guesses)
+        # No branch begins at a bifurcation: other slices meet those that pass it. A line of equilibria is met at as many
+        # points as there were starts: the first few of them tell.
+        doubtful = np.flatnonzero(~good | singular(self.stack, np.zeros(len(x), int), places))
+        lines = [i for i in doubtful[:8] if on_a_line(self.stack, 0, places[i])]
+        good[doubtful] = False
+        if lines:
+            event = failed(self.stack, 0, DEGENERATE, places[lines[0]], "a line of equilibria passes through it").point
+            self.degenerate.append(dataclasses.replace(event, frequency=0.0, converged=True))
+        for i in np.flatnonzero(good):
             # Towards the inside of the span, and from within it both ways.
             ways = (1.0,) if q == 0 else (-1.0,) if q == 1 else (1.0, -1.0)
             self._take([as_start(0, found, int(i), way) for way in ways], shared=True)
@@ -116,20 +161,20 @@ class _Search:
         that rests may have begun or ended."""
         if len(x) == 0:
             return
-        guesses = np.concatenate([x, np.full((len(x), 1), q, x.dtype)], axis=1)
-        for fold, _ in solve(self.stack, "saddle-node", [0] * len(x), guesses):
-            z = self._z(fold)
-            if fold.converged and 0 <= z[-1] <= 1:
-                self._take(self._beside(z, np.append(fold.right, 0.0)), shared=False)
+        guesses = np.concatenate([x / self.stack.scale[0], np.full((len(x), 1), q, x.dtype)], axis=1)
+        for fold in solve(self.stack, "saddle-node", [0] * len(x), guesses):
+            if fold.point.converged and 0 <= fold.z[-1] <= 1:
+                along = np.append(fold.point.right / self.stack.scale[0], 0.0)
+                self._take(self._beside(fold.z, along), shared=False)
 
     def _take(self, starts: list[Start], shared: bool) -> None:
         """Follow from one start, or from two that lead opposite ways, what is on no branch yet; then what crosses it.
 
         `shared`: both starts are one point, else the branch runs on from one to the other.
         """
-        todo = [(starts, shared)]
+        todo: list[tuple[list[Start], bool, tuple[int, int] | None]] = [(starts, shared, None)]
         while todo:
-            starts, shared = todo.pop()
+            starts, shared, parent = todo.pop()
             halves: list[Track] = []
             for number, start in enumerate(starts):
                 if halves and halves[0].status == CLOSED:
@@ -144,29 +189,30 @@ class _Search:
                 halves.append(track if number == 0 else track.reversed())
             if not halves:
                 continue
-            track = halves[0] if len(halves) == 1 else _joined(halves[1], halves[0], shared)
+            track = halves[0] if len(halves) == 1 else joined(halves[1], halves[0], shared)
             (branch,) = as_branches(self.stack, [track])
             self.tracks.append(track)
             self.branches.append(branch)
-            for event, at in zip(branch.bifurcations, branch.steps, strict=True):
+            self.parent.append(parent)
+            for number, (event, at) in enumerate(zip(branch.bifurcations, branch.steps, strict=True)):
                 if event.kind in CROSSINGS and not self._passed(event):
-                    other = self._other(event, branch.tangent[at] + branch.tangent[at + 1])
-                    todo.append((self._beside(self._z(event), other), False))
+                    other = self._other(event, track.tangent[at] + track.tangent[at + 1])
+                    todo.append((self._beside(self._z(event), other), False, (len(self.branches) - 1, number)))
 
     def _passed(self, event: Bifurcation) -> bool:
         """Whether the branches through this crossing were followed already; from now on they count so."""
-        z = self._z(event)
-        near = any(length(z - other) <= 1e-6 * (1 + length(z)) for other in self._crossed)
-        self._crossed.append(z)
+        z, error = self._z(event), error_of(self.stack, event)
+        near = any(length(z - other) <= SAME * (error + its) for other, its in self._crossed)
+        self._crossed.append((z, error))
         return near
 
     def _z(self, event: Bifurcation) -> np.ndarray:
-        return np.append(event.x, self.stack.fraction(0, event.parameter))
+        return self.stack.point(0, event.x, event.parameter)
 
     def _other(self, event: Bifurcation, travel: np.ndarray) -> np.ndarray:
         """The direction of the branch that crosses the one travelled."""
         assert event.tangents is not None
-        tangents = event.tangents / np.append(np.ones(event.x.size), self.stack.p1[0] - self.stack.p0[0])
+        tangents = [self.stack.step(0, tangent[:-1], tangent[-1]) for tangent in event.tangents]
         return min((tangent / length(tangent) for tangent in tangents), key=lambda tangent: abs(inner(tangent, travel)))
 
     def _beside(self, z: np.ndarray, tangent: np.ndarray) -> list[Start]:
@@ -204,24 +250,17 @@ class _Search:
         return False
 
 
-def _joined(first: Track, second: Track, shared: bool) -> Track:
-    """Two halves as one branch; `shared`: the first ends in the point in which the second starts."""
-    kept = len(first.z) - 1 if shared else len(first.z)
-    parts = {
-        name: np.concatenate([getattr(first, name)[:kept], getattr(second, name)])
-        for name in ("z", "tangent", "exponents", "turn")
-    }
-    return Track(second.member, **parts, status=f"{second.status}; the other way: {first.status}")
+def error_of(stack: Stack, event: Bifurcation) -> float:
+    """How far a located point may be from where it lies, in the metric."""
+    return float(np.ptp(event.interval)) / 2 / abs(float(stack.p1[0]) - float(stack.p0[0]))
 
 
-def _distinct(events: Iterable[Bifurcation]) -> tuple[Bifurcation, ...]:
-    """The events by parameter, each once: of one kind, at one parameter and in one state."""
-    kept: list[Bifurcation] = []
+def _distinct(stack: Stack, events: Iterable[Bifurcation]) -> tuple[Bifurcation, ...]:
+    """The events by parameter, each once: of one kind, and in one place to their own errors."""
+    kept: list[tuple[Bifurcation, np.ndarray, float]] = []
     for event in sorted(events, key=lambda event: event.parameter):
-        scale = 1e-6 * (1 + np.abs(event.x).max())
-        same = (other for other in kept if other.kind == event.kind and other.converged == event.converged)
-        if not any(
-            abs(other.parameter - event.parameter) <= scale and np.abs(other.x - event.x).max() <= scale for other in same
-        ):
-            kept.append(event)
-    return tuple(kept)
+        z, error = stack.point(0, event.x, event.parameter), error_of(stack, event)
+        same = (one for one in kept if one[0].kind == event.kind and one[0].converged == event.converged)
+        if not any(length(z - other) <= SAME * (error + its) for _, other, its in same):
+            kept.append((event, z, error))
+    return tuple(event for event, _, _ in kept)

@@ -16,9 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from ssntk.bifurcation.bordered import Stack, correct, corrected_at, inner, length, metric, pick
+from ssntk.bifurcation.bordered import Stack, correct, corrected, corrected_at, inner, interpolate, length, metric, pick
+from ssntk.bifurcation.locate import branch_jacobians
 from ssntk.compiled import Compiled, Held
-from ssntk.dynamics.stability import exponents
+from ssntk.dynamics.stability import judged_exponents
 
 # Points that the compiled loop records in a lane before it returns to the host, and the numbers in all their Jacobians.
 BLOCK, NUMBERS = 128, 2**23
@@ -31,6 +32,21 @@ MOST_MISS, AIM_MISS = 0.1, 0.01
 # The longest step across a branch point, beside the longest of all.
 CROSS = 1e-3
 CLOSED = "came back to its start"
+# States beyond so many of their sizes are followed by steps relative to themselves.
+REACH = 3.0
+# A state so many times its size, while the parameter moved by this part of the span over the last decade of its growth,
+# grows without bound.
+FAR, STILL = 1e6, 1e-3
+
+
+@dataclasses.dataclass(frozen=True)
+class Stop:
+    """Where a branch is to end: `margin` of points z (k, n + 1) is positive, (k,), as long as it goes on; `says` is why it
+    ends at p. `exact`: the margin is continuous, so that the branch ends where it vanishes."""
+
+    margin: Callable[[np.ndarray], np.ndarray]
+    says: Callable[[float], str]
+    exact: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,21 +62,42 @@ class Start:
 
 @dataclasses.dataclass(frozen=True)
 class Track:
-    """A branch as it was followed: k points z = (x, q) (k, n + 1), unit tangents along the direction of travel
-    (k, n + 1), growth exponents (k, n), signs of the bordered determinant (k,), and why it ends."""
+    """A branch as it was followed: k points z = (y, q) (k, n + 1), unit tangents along the direction of travel
+    (k, n + 1), growth exponents (k, n) and what rounding may do to each (k, n), signs of the bordered determinant (k,), and
+    why it ends."""
 
     member: int
     z: np.ndarray
     tangent: np.ndarray
     exponents: np.ndarray
+    doubts: np.ndarray
     turn: np.ndarray
     status: str
 
+    @property
+    def unstable(self) -> np.ndarray:
+        """How many modes grow beyond doubt at each point, (k,)."""
+        return (self.exponents.real > self.doubts).sum(axis=1)
+
     def reversed(self) -> "Track":
         """The same branch, travelled the other way."""
-        return dataclasses.replace(
-            self, z=self.z[::-1], tangent=-self.tangent[::-1], exponents=self.exponents[::-1], turn=-self.turn[::-1]
-        )
+        parts = {name: getattr(self, name)[::-1] for name in ("z", "exponents", "doubts")}
+        return dataclasses.replace(self, **parts, tangent=-self.tangent[::-1], turn=-self.turn[::-1])
+
+    def part(self, start: int, stop: int, status: str) -> "Track":
+        """The points from `start` to `stop`, which is left out."""
+        parts = {name: getattr(self, name)[start:stop] for name in ("z", "tangent", "exponents", "doubts", "turn")}
+        return dataclasses.replace(self, **parts, status=status)
+
+
+def joined(first: Track, second: Track, shared: bool) -> Track:
+    """Two halves as one branch; `shared`: the first ends in the point in which the second starts."""
+    kept = len(first.z) - 1 if shared else len(first.z)
+    parts = {
+        name: np.concatenate([getattr(first, name)[:kept], getattr(second, name)])
+        for name in ("z", "tangent", "exponents", "doubts", "turn")
+    }
+    return Track(second.member, **parts, status=f"{second.status}; the other way: {first.status}")
 
 
 class _Lanes(eqx.Module):
@@ -91,19 +128,24 @@ def _advance(
     """
     width, n1 = lanes.z.shape
     dtype = lanes.z.dtype
-    weight = metric(n1 - 1, dtype)
     shortest = longest * 1e-8
     problems = pick(stacked, members)
     number = jnp.arange(width)
 
-    def norm(steps: Array) -> Array:
-        return jnp.sqrt(jnp.sum(weight[None] * steps**2, axis=1))
+    def weights(lanes: _Lanes) -> Array:
+        # The metric, of states far beyond their sizes relative to themselves.
+        far = (1 + (lanes.z / REACH) ** 2).at[:, -1].set(1)
+        return metric(n1 - 1, dtype)[None] / far
 
-    def predict(lanes: _Lanes) -> Array:
+    def norm(steps: Array, weight: Array) -> Array:
+        return jnp.sqrt(jnp.sum(weight * steps**2, axis=1))
+
+    def predict(lanes: _Lanes, weight: Array) -> Array:
         # The cubic Hermite interpolant through the last two points, extrapolated; the tangent alone at the first.
-        s, gap = (lanes.step / lanes.gap)[:, None], lanes.gap[:, None]
         chord = lanes.z - lanes.before
-        slope0, slope1 = lanes.before_tangent * gap, lanes.tangent * gap
+        gap = jnp.where(jnp.isfinite(lanes.gap), norm(chord, weight), jnp.inf)[:, None]
+        s = lanes.step[:, None] / gap
+        slope0, slope1 = (slope * gap / norm(slope, weight)[:, None] for slope in (lanes.before_tangent, lanes.tangent))
         curved = lanes.z + s * slope1 + s**2 * (slope0 + 2 * slope1 - 3 * chord) + s**3 * (slope0 + slope1 - 2 * chord)
         return jnp.where(jnp.isfinite(gap), curved, lanes.z + lanes.step[:, None] * lanes.tangent)
 
@@ -118,12 +160,15 @@ def _advance(
 
     def move(carry: Any) -> Any:
         lanes, points, tangents, jacobians, turns = carry
-        guess = predict(lanes)
-        new = eqx.filter_vmap(correct)(problems, guess, lanes.tangent)
-        cosine = jnp.clip(jnp.sum(weight[None] * new.tangent * lanes.tangent, axis=1), -1, 1)
+        weight = weights(lanes)
+        along = lanes.tangent / norm(lanes.tangent, weight)[:, None]
+        lanes = eqx.tree_at(lambda lanes: lanes.tangent, lanes, along)
+        guess = predict(lanes, weight)
+        new = eqx.filter_vmap(lambda *at: correct(*at[:3], weight=at[3]))(problems, guess, along, weight)
+        cosine = jnp.clip(jnp.sum(weight * new.tangent * along, axis=1), -1, 1)
         turned = jnp.arccos(cosine)
         # Where two branches pass close by, a corrector that lands on the other one has moved far from the prediction.
-        miss = norm(new.z - guess) / lanes.step
+        miss = norm(new.z - guess, weight) / lanes.step
         accepted = new.converged & (turned < MOST_TURN) & (miss < MOST_MISS)
         # A branch point is passed by a short step: a longer one may jump a gap where branches only come close.
         crosses = new.turn * lanes.turn < 0
@@ -138,7 +183,7 @@ def _advance(
         tangents = tangents.at[at].set(new.tangent, mode="drop")
         jacobians = jacobians.at[at].set(new.jacobian, mode="drop")
         turns = turns.at[at].set(new.turn, mode="drop")
-        gap = norm(new.z - lanes.z)
+        gap = norm(new.z - lanes.z, weight)
         moved = _Lanes(new.z, new.tangent, new.turn, lanes.z, lanes.tangent, gap, step, lanes.count + 1)
         stay = eqx.tree_at(lambda lanes: lanes.step, lanes, jnp.where(busy, step, lanes.step))
         take = busy & accepted
@@ -161,7 +206,9 @@ class _Run:
     def __init__(self, start: Start, left: int):
         self.start, self.left, self.status = start, left, ""
         self.blocks = [(start.z[None], start.tangent[None], np.array([start.turn]))]
-        self.values: list[Callable[[], np.ndarray]] = []
+        self.values: list[Callable[[], tuple[np.ndarray, np.ndarray]]] = []
+        self.cut: int | None = None
+        self.stop: Stop | None = None
 
     def closes(self) -> int | None:
         """The index of the point after which the branch passes its start again, along the same direction."""
@@ -172,18 +219,45 @@ class _Run:
         found = np.flatnonzero(passes)
         return int(found[0]) if found.size else None
 
+    def stopped(self, stops: Sequence[Stop]) -> str:
+        """Why the branch is to end within its last block, and then `cut` is the number of points up to there."""
+        z, p = np.concatenate([part[0] for part in self.blocks]), []
+        fresh = len(z) - len(self.blocks[-1][0])
+        for stop in stops:
+            out = np.flatnonzero(~(stop.margin(z[fresh:]) > 0))
+            p += [(fresh + int(out[0]), stop)] if out.size else []
+        if not p:
+            return ""
+        first, stop = min(p, key=lambda pair: pair[0])
+        self.cut, self.stop = first + 1, stop
+        return "stopped"
+
     def track(self) -> Track:
         """What was followed; of a closed branch one round, its start again at the end."""
         z, tangent, turn = (np.concatenate(parts) for parts in zip(*self.blocks, strict=True))
-        values = np.concatenate([values() for values in self.values])
+        # In the metric that does not change along the branch.
+        tangent = tangent / length(tangent)[:, None]
+        values, doubts = (np.concatenate(parts) for parts in zip(*[part() for part in self.values], strict=True))
+        track = Track(self.start.member, z, tangent, values, doubts, turn, self.status)
+        if self.cut is not None:
+            return track.part(0, self.cut, self.status)
         last = self.closes() if self.status == CLOSED else None
-        if last is not None:
-            z, tangent, values, turn = (np.concatenate([part[: last + 1], part[:1]]) for part in (z, tangent, values, turn))
-        return Track(self.start.member, z, tangent, values, turn, self.status)
+        if last is None:
+            return track
+        once = track.part(0, last + 1, CLOSED)
+        return dataclasses.replace(joined(once, track.part(0, 1, CLOSED), False), status=CLOSED)
 
 
-def follow(stack: Stack, starts: Sequence[Start], longest: float, max_steps: int, lanes: int = 1) -> list[Track]:
-    """The branches from `starts`, each until it leaves the span, fails, is back at its start or has `max_steps` points."""
+def follow(
+    stack: Stack,
+    starts: Sequence[Start],
+    longest: float,
+    max_steps: int,
+    lanes: int = 1,
+    stops: Sequence[Stop] = (),
+) -> list[Track]:
+    """The branches from `starts`, each until it leaves the span, fails, is back at its start, has `max_steps` points, or
+    one of `stops` ends it."""
     n1, dtype = starts[0].z.size, starts[0].z.dtype
     dt = stack.dt
     block = int(np.clip(NUMBERS // (lanes * n1**2), 8, BLOCK))
@@ -194,11 +268,12 @@ def follow(stack: Stack, starts: Sequence[Start], longest: float, max_steps: int
     state = _Lanes(points[0], points[1], numbers[0], points[2], points[3], numbers[1], numbers[2], np.zeros(lanes, int))
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
 
-        def spectra(jacobians: np.ndarray) -> Callable[[], np.ndarray]:
+        def spectra(jacobians: np.ndarray) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
             if n1 < SMALL:
-                return functools.partial(np.asarray, exponents(jacobians[..., :-1], dt))
+                known = judged_exponents(jacobians[..., :-1], dt)
+                return lambda: known
             # A copy, so that the block's memory is free when its eigenvalues are.
-            return pool.submit(exponents, jacobians[..., :-1].copy(), dt).result
+            return pool.submit(judged_exponents, jacobians[..., :-1].copy(), dt).result
 
         for run in queue:
             run.values.append(spectra(run.start.jacobian[None]))
@@ -228,29 +303,98 @@ def follow(stack: Stack, starts: Sequence[Start], longest: float, max_steps: int
                 run.left -= count
                 run.blocks.append((points[:count, lane].copy(), tangents[:count, lane].copy(), turns[:count, lane].copy()))
                 run.values += [spectra(part) for part in np.array_split(jacobians[:count, lane], 2 if lanes == 1 else 1)]
-                run.status = _ended(stack, run, state, lane, count, longest, max_steps)
+                run.status = run.stopped(stops) or _ended(stack, run, state, lane, count, longest, max_steps)
                 if run.status:
                     at[lane] = -1
-        tracks = [run.track() for run in queue]
+        tracks = [_halted(stack, run.track(), run) for run in queue]
     return _land(stack, tracks)
 
 
 def _ended(stack: Stack, run: _Run, state: _Lanes, lane: int, count: int, longest: float, max_steps: int) -> str:
     """Why the branch in this lane has ended; empty where it goes on."""
     number, q = run.start.member, float(state.z[lane, -1])
+    p = stack.parameter(number, q)
     if count > 0 and not 0 <= q <= 1:
         return f"left the span at p = {stack.parameter(number, 1.0 if q > 1 else 0.0):g}"
     if float(state.step[lane]) <= longest * 1e-8:
-        beyond = state.z[lane] + 1e-6 * state.tangent[lane]
-        p = stack.parameter(number, q)
-        if not np.isfinite(np.asarray(stack.problems[number].field(jax.device_put(beyond)))).all():
-            return f"left the domain at p = {p:.6g}: the vector field is not finite beyond"
-        return f"step underflow at p = {p:.6g}: the corrector fails for every step length"
+        return _underflow(stack, number, state.z[lane], state.tangent[lane])
     if run.closes() is not None:
         return CLOSED
+    if (np.abs(state.z[lane, :-1]) > FAR).any():
+        z = np.concatenate([part[0] for part in run.blocks])
+        size = np.abs(z[:, :-1]).max(axis=1)
+        before = np.flatnonzero(size < size[-1] / 10)
+        if before.size and abs(z[before[-1], -1] - q) < STILL:
+            return f"ends near p = {p:.6g}: the state grows without bound there"
     if run.left <= 0:
-        return f"stopped at p = {stack.parameter(number, q):.6g}: max_steps = {max_steps} points"
+        return f"stopped at p = {p:.6g}: max_steps = {max_steps} points; raise max_steps, or step"
     return ""
+
+
+def _underflow(stack: Stack, number: int, z: np.ndarray, tangent: np.ndarray) -> str:
+    """Why no step is short enough."""
+    p, tangent = stack.parameter(number, float(z[-1])), tangent / length(tangent)
+    places = z + np.array([1e-6, 1e-7, -1e-7, 1e-4, -1e-4])[:, None] * tangent
+    if not np.isfinite(np.asarray(stack.problems[number].field(jax.device_put(places[0])))).all():
+        return f"left the domain at p = {p:.6g}: the vector field is not finite beyond"
+    jacobians = branch_jacobians(stack, [number] * 4, places[1:])
+    near, wide = np.abs(jacobians[0] - jacobians[1]), np.abs(jacobians[2] - jacobians[3])
+    terms = np.abs(jacobians).max(axis=0).sum(axis=1, keepdims=True)
+    # Of a smooth field the Jacobian changes in proportion to the distance.
+    if ((near > 0.3 * wide) & (near > 1e-5 * terms)).any():
+        return f"ends at p = {p:.6g}: the vector field has a kink at p = {p:.6g}, beyond which it is another one"
+    return f"step underflow at p = {p:.6g}: the corrector fails for every step length; another step may pass, or events meet"
+
+
+def _halted(stack: Stack, track: Track, run: _Run) -> Track:
+    """The track with its last point where its stop begins, and the reason."""
+    stop, z, tangent = run.stop, track.z, track.tangent
+    if stop is None:
+        return track
+    if len(z) > 1 and stop.exact:
+        found = on_branch(stack, track.member, (z[-2], tangent[-2]), (z[-1], tangent[-1]), stop.margin)
+        if found is not None:
+            track = _ending(stack, track, found)
+    return dataclasses.replace(track, status=stop.says(float(stack.parameter(track.member, track.z[-1, -1]))))
+
+
+def on_branch(
+    stack: Stack,
+    member: int,
+    first: tuple[np.ndarray, np.ndarray],
+    second: tuple[np.ndarray, np.ndarray],
+    value: Callable[[np.ndarray], np.ndarray],
+) -> Any:
+    """The point of the branch between two of its points, each (z, tangent), at which `value` of z (k, n + 1) vanishes, as a
+    `Corrected` with a leading axis of one; by the Illinois method (Dowell and Jarratt, *BIT* 11, 1971). `None` where it fails.
+    """
+    parts, values = [0.0, 1.0], [float(value(point[0][None])[0]) for point in (first, second)]
+    found, last, kept = None, np.nan, -1
+    for _ in range(60):
+        part = (parts[0] * values[1] - parts[1] * values[0]) / (values[1] - values[0])
+        guess, border = interpolate(*first, *second, part)
+        found = corrected(stack, [member], guess[None], border[None])
+        if not found.converged[0]:
+            return None
+        here = float(value(found.z)[0])
+        if here == 0 or abs(part - last) <= 4 * float(np.finfo(guess.dtype).eps):
+            break
+        side = int((here > 0) == (values[1] > 0))
+        # The end that is kept twice counts half.
+        values[1 - side] /= 2 if kept == 1 - side else 1
+        parts[side], values[side], last, kept = part, here, part, 1 - side
+    return found
+
+
+def _ending(stack: Stack, track: Track, found: Any) -> Track:
+    """The track with its last point replaced by the corrected one, which has a leading axis of one."""
+    # Its border may run against the direction of travel.
+    along = 1.0 if float(np.sum(found.tangent[0] * track.tangent[-1])) >= 0 else -1.0
+    values, doubts = judged_exponents(found.jacobian[:, :, :-1], stack.dt)
+    tangent = along * found.tangent / length(found.tangent)[:, None]
+    changed = {"z": found.z, "tangent": tangent, "turn": along * found.turn, "exponents": values, "doubts": doubts}
+    last = {name: np.concatenate([getattr(track, name)[:-1], np.asarray(new)]) for name, new in changed.items()}
+    return dataclasses.replace(track, **last)
 
 
 def _land(stack: Stack, tracks: list[Track]) -> list[Track]:
@@ -267,18 +411,6 @@ def _land(stack: Stack, tracks: list[Track]) -> list[Track]:
     landed = corrected_at(stack, [tracks[i].member for i in out], np.stack(guesses), np.array(ends))
     tracks = list(tracks)
     for at, i in enumerate(out):
-        if not landed.converged[at]:
-            continue
-        track = tracks[i]
-        # The border was the parameter, which may run against the direction of travel.
-        along = 1.0 if float(np.sum(landed.tangent[at] * track.tangent[-1])) >= 0 else -1.0
-        values = exponents(landed.jacobian[at, :, :-1], stack.dt)
-        changed = {
-            "z": landed.z[at],
-            "tangent": along * landed.tangent[at],
-            "turn": along * landed.turn[at],
-            "exponents": values,
-        }
-        last = {name: np.concatenate([getattr(track, name)[:-1], np.asarray(new)[None]]) for name, new in changed.items()}
-        tracks[i] = dataclasses.replace(track, **last)
+        if landed.converged[at]:
+            tracks[i] = _ending(stack, tracks[i], type(landed)(*(part[at : at + 1] for part in landed)))
     return tracks

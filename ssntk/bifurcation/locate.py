@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,11 +15,14 @@ from ssntk.bifurcation.bordered import Problem, Stack, each
 from ssntk.bifurcation.extended import BRANCH_POINT, PAIR, Solved
 from ssntk.bifurcation.family import Family
 from ssntk.dynamics.fixed_points import constant_input
-from ssntk.dynamics.stability import edge, eigenpair, growth, sorted_eigenvalues
+from ssntk.dynamics.scales import typical_sizes
+from ssntk.dynamics.stability import edge, eigenpair, judged_exponents, sorted_eigenvalues
 from ssntk.errors import NumericalError, as_array, as_choice, as_instance, as_scalar, is_traced
 from ssntk.models.base import dtype_of
 
 CROSSINGS = ("transcritical", "pitchfork")
+# Where several real eigenvalues vanish at once, and where a coefficient does that tells the kinds apart.
+DOUBLE, DEGENERATE = "double", "degenerate"
 KINDS = ("saddle-node", "hopf", *CROSSINGS)
 MAP_KINDS = ("saddle-node", "flip", "neimark-sacker", *CROSSINGS)
 
@@ -28,18 +31,22 @@ MAP_KINDS = ("saddle-node", "flip", "neimark-sacker", *CROSSINGS)
 class Bifurcation:
     """A bifurcation point of equilibria, or of the fixed points of a map.
 
-    - `kind`: `"saddle-node"`, `"transcritical"`, `"pitchfork"` or `"hopf"`; of a map also `"flip"` or `"neimark-sacker"`,
-      and no Hopf; in `Branch.unresolved` also `"branch-point"` and `"unknown"`.
+    - `kind`: `"saddle-node"`, `"transcritical"`, `"pitchfork"` or `"hopf"`; for maps also `"flip"` or `"neimark-sacker"`,
+      and no Hopf. `"double"`: two real eigenvalues cross at once, as in symmetric networks. `"degenerate"`: the coefficients
+      that tell the kinds apart are zero to rounding, as on a line of equilibria, or more than two eigenvalues cross at once.
+      In `Branch.unresolved` also `"branch-point"` and `"unknown"`. A user's own event has its own name.
     - `parameter`; `x` (n,); `frequency`: angular, rad per unit time, 0 for a real eigenvalue, pi / dt at a flip.
     - `right`, `left` (n,): critical eigenvectors, |right| = 1, left^T right = 1 not conjugated; complex for a pair.
     - `coefficient`: of the normal form: a of a saddle-node or transcritical, b3 of a pitchfork, l1 of a Hopf, c3 of a flip,
       d of a Neimark-Sacker point, normalised as `normal_form` says. `criticality`: `"supercritical"` where what is born is
-      stable (if the other modes are), else `"subcritical"`; `None` for saddle-nodes and transcriticals, and where the
-      coefficient vanishes.
+      stable (if the other modes are), else `"subcritical"`; `None` for saddle-nodes and transcriticals, where the
+      coefficient is zero to rounding, at a strong resonance of a map, and for double and degenerate points.
     - `tangents` (2, n + 1): where two branches cross, their directions (dx, dp), each of length 1; else `None`.
-    - `residual`: the largest entry of the extended system. `interval`: parameters between which the point lies, from
+    - `residual`: the largest entry of the extended system, each beside the terms of its equation. `interval`: parameters between which the point lies, from
       the last Newton correction and the rounding error; of an unresolved event, those between which it was seen.
-    - `converged`, and `reason` where not.
+    - `converged`, and `reason` if not; `reason` also names what is special about a located point, such as a resonance, and
+      is empty otherwise.
+    - `multiplicity`: how many events this one stands for: 1, or more if several are closer than they can be told apart.
     """
 
     kind: str
@@ -55,6 +62,16 @@ class Bifurcation:
     converged: bool
     reason: str = ""
     tangents: np.ndarray | None = None
+    multiplicity: int = 1
+
+
+class Located(NamedTuple):
+    """A point that was looked for, where it lies, z (n + 1,), and its growth exponents with what rounding does to each."""
+
+    point: Bifurcation
+    z: np.ndarray
+    exponents: np.ndarray
+    doubts: np.ndarray
 
 
 def locate(family: Family, kind: str, *, parameter: Any, x: Any, u: Any = None) -> Bifurcation:
@@ -75,41 +92,61 @@ def locate(family: Family, kind: str, *, parameter: Any, x: Any, u: Any = None) 
     dtype = dtype_of(family.model)
     guess = as_array(x, "x", (family.model.n_state,)).astype(dtype)
     u, parameter = constant_input(family.model, u), as_scalar(parameter, "parameter").astype(dtype)
-    problem = Problem(family, u, jnp.zeros((), dtype), jnp.ones((), dtype))
+    problem = _problem(family, u, parameter, guess)
+    zero = jnp.zeros((), dtype)
     if is_traced(problem, guess, parameter):
         if kind in CROSSINGS:
             raise ValueError(f"kind {kind!r} has no derivative: a generic change of the model breaks the crossing")
-        return _differentiable(problem, kind, parameter, guess)
+        return _differentiable(problem, kind, zero, guess / problem.scale)
     search = BRANCH_POINT if kind in CROSSINGS else kind
-    ((point, _),) = solve(Stack([problem]), search, [0], np.append(guess, parameter)[None])
+    stack = Stack([problem])
+    start = np.append(np.asarray(guess) / stack.scale[0], zero)[None]
+    point = solve(stack, search, [0], start)[0].point
     if point.converged and point.kind != kind:
         point = dataclasses.replace(point, converged=False, reason=f"it is a {point.kind}")
     if not point.converged:
         reason = point.reason
         if kind == "saddle-node" and "branch point" not in reason:
             # Where branches cross, the saddle-node's system is singular: whether its iteration ends is left to rounding.
-            ((crossing, _),) = solve(Stack([problem]), BRANCH_POINT, [0], np.append(guess, parameter)[None])
+            crossing = solve(stack, BRANCH_POINT, [0], start)[0].point
             reason += f"; a branch point lies at p = {float(crossing.parameter):g}" if crossing.converged else ""
         raise NumericalError(f"no {kind} near p = {float(parameter):g}: {reason}")
     return point
 
 
-def solve(stack: Stack, kind: str, members: Sequence[int], guesses: np.ndarray) -> list[tuple[Bifurcation, np.ndarray]]:
-    """Points of one kind, or branch points, from guesses z (k, n + 1), each with its growth exponents.
+def _problem(family: Family, u: Array, parameter: Array, x: Array) -> Problem:
+    """The problem around one point: the state beside its size, and the parameter beside what moves the state by its size."""
+    dtype, n = x.dtype, x.shape[0]
+    nothing = jnp.zeros((0, n), dtype), jnp.zeros(0, dtype), jnp.ones((), dtype)
+
+    def scaled(sizes: Any, span: Any) -> Problem:
+        return Problem(family, u, parameter, parameter + span, jnp.asarray(sizes, dtype), *nothing)
+
+    if is_traced(family, u, parameter, x):
+        return scaled(jnp.ones(n, dtype), jnp.ones((), dtype))
+    sizes = typical_sizes(family(parameter), u, x)
+    jacobian = np.asarray(branch_jacobians(Stack([scaled(sizes, 1.0)]), [0], np.append(np.asarray(x) / sizes, 0.0)[None])[0])
+    rates, slopes = np.abs(jacobian[:, :-1]).sum(axis=1), np.abs(jacobian[:, -1])
+    moved = (rates[slopes > 0] / slopes[slopes > 0]) if (slopes > 0).any() else np.zeros(0)
+    moved = moved[np.isfinite(moved) & (moved > 0)]
+    span = max(float(moved.min()) if moved.size else 1.0, 64 * float(np.finfo(dtype).eps) * abs(float(parameter)))
+    return scaled(sizes, span)
+
+
+def solve(stack: Stack, kind: str, members: Sequence[int], guesses: np.ndarray) -> list[Located]:
+    """Points of one kind, or branch points, from guesses z (k, n + 1).
 
     Failure is told by `converged` and `reason`, and there the exponents are empty.
     """
     guesses, numbers = np.asarray(guesses), np.asarray(members)
-    p0, p1 = stack.p0[numbers], stack.p1[numbers]
-    parameters = p0 + guesses[:, -1] * (p1 - p0)
-    jacobians = state_jacobians(stack, numbers, guesses)
-    found: list[tuple[Bifurcation, np.ndarray] | None] = [None] * len(numbers)
-    starts, nothing = [], np.zeros(0, complex)
-    for i, (x, p, jacobian) in enumerate(zip(guesses[:, :-1], parameters, jacobians, strict=True)):
+    jacobians = branch_jacobians(stack, numbers, guesses)[..., :-1]
+    found: list[Located | None] = [None] * len(numbers)
+    starts = []
+    for i, (z, jacobian) in enumerate(zip(guesses, jacobians, strict=True)):
         try:
-            starts.append((i, *_start(kind, x, p, jacobian, stack.dt)))
+            starts.append((i, *_start(kind, z[:-1], z[-1], jacobian, stack.dt)))
         except NumericalError as error:
-            found[i] = _failed(kind, p, x, str(error)), nothing
+            found[i] = failed(stack, int(numbers[i]), kind, z, str(error))
     chosen = [i for i, _, _ in starts]
     read: list[tuple[int, _Read]] = []
     if starts:
@@ -119,7 +156,8 @@ def solve(stack: Stack, kind: str, members: Sequence[int], guesses: np.ndarray) 
             one = Solved(*(part[at] for part in solved))
             judged = _judge(kind, one, stack.dt)
             if isinstance(judged, str):
-                found[i] = _failed(kind, one.y[-1], one.y[: guesses.shape[1] - 1], judged), nothing
+                z = np.append(one.y[: stack.n], one.y[-1])
+                found[i] = failed(stack, int(numbers[i]), kind, z, judged)
             else:
                 read.append((i, judged))
     if read:
@@ -128,16 +166,77 @@ def solve(stack: Stack, kind: str, members: Sequence[int], guesses: np.ndarray) 
             stack, at, *(np.stack(part) for part in zip(*[r.arguments for _, r in read], strict=True))
         )
         for (i, judged), values in zip(read, numbers_of, strict=True):
-            found[i] = _finish(kind, judged, values), judged.exponents
+            found[i] = _finish(stack, int(numbers[i]), kind, judged, values)
     return [point for point in found if point is not None]
 
 
-def _state_jacobian(problem: Problem, z: Array) -> Array:
-    """A at a point of the branch."""
-    return jax.jacfwd(lambda x: problem.at(x, problem.parameter(z[-1])))(z[:-1])
+def _linear(problem: Problem, z: Array) -> tuple[Array, Array]:
+    """The velocity, and A beside df/dq, at a point of the branch."""
+    return problem.field(z), jax.jacfwd(problem.field)(z)
 
 
-state_jacobians = each(_state_jacobian)
+_linearised = each(_linear)
+
+
+def branch_jacobians(stack: Stack, members: Any, z: np.ndarray) -> np.ndarray:
+    """A beside df/dq (k, n, n + 1) at points of branches (k, n + 1)."""
+    return _linearised(stack, members, z)[1]
+
+
+def state_jacobians(stack: Stack, members: Any, z: np.ndarray) -> np.ndarray:
+    """A (k, n, n) at points of branches (k, n + 1)."""
+    return branch_jacobians(stack, members, z)[..., :-1]
+
+
+def singular(stack: Stack, members: Any, z: np.ndarray) -> np.ndarray:
+    """Whether A is singular at points z (k, n + 1) to the square root of the precision, (k,): a bifurcation or a line."""
+    if len(z) == 0:
+        return np.zeros(0, bool)
+    jacobians, rows = _with_rows(stack, members, z)
+    finite = np.isfinite(jacobians).all(axis=(1, 2)) & np.isfinite(rows).all(axis=1)
+    return np.array([ok and _null(*pair) is not None for ok, *pair in zip(finite, jacobians, rows, strict=True)])
+
+
+def _with_rows(stack: Stack, members: Any, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A (k, n, n) at points z (k, n + 1), and the terms of its rows (k, n), of which it may be the difference."""
+    part = 1e-3 * (1 + np.abs(z[:, -1:]))
+    aside = np.concatenate([z[:, :-1], z[:, -1:] + part], axis=1)
+    jacobians = branch_jacobians(stack, np.repeat(members, 2), np.stack([z, aside], 1).reshape(-1, z.shape[1]))
+    here, there = jacobians[::2], jacobians[1::2]
+    changed = np.abs(there - here)[..., :-1].sum(axis=2) / part * (1 + np.abs(z[:, -1:]))
+    rows = np.abs(here).sum(axis=2) + changed
+    return here[..., :-1], np.where(rows > 0, rows, 1.0)
+
+
+def on_a_line(stack: Stack, member: int, z: np.ndarray) -> bool:
+    """Whether the equilibrium at z (n + 1,) lies on a line of equilibria at its parameter: others lie beside it, along the
+    null vector of A, and A is singular there too."""
+    eps = float(np.finfo(z.dtype).eps)
+    jacobians, terms = _with_rows(stack, [member], z[None])
+    rows = terms[0]
+    along = _null(jacobians[0], rows)
+    if along is None:
+        return False
+    near = np.stack([np.append(z[:-1] + size * along, z[-1]) for size in (-0.1, -0.02, 0.02, 0.1)])
+    places = near.copy()
+    for _ in range(8):
+        velocity, jacobians = _linearised(stack, [member] * 4, places)
+        if not np.isfinite(velocity).all() or not np.isfinite(jacobians).all():
+            return False
+        for place, value, matrix in zip(places, velocity, jacobians[..., :-1], strict=True):
+            # Within the plane across the line.
+            whole = np.concatenate([matrix / rows[:, None], along[None]])
+            place[:-1] += np.linalg.lstsq(whole, np.append(-value / rows, 0.0), rcond=eps**0.5)[0]
+    velocity, jacobians = _linearised(stack, [member] * 4, places)
+    rest = (np.abs(velocity) <= eps**0.75 * rows * (1 + np.abs(places[:, :-1]).max(axis=1, keepdims=True))).all()
+    moved = np.linalg.norm(places - near, axis=1) <= 0.5 * np.linalg.norm(near - z, axis=1)
+    return bool(rest and moved.all() and all(_null(matrix, rows) is not None for matrix in jacobians[..., :-1]))
+
+
+def _null(matrix: np.ndarray, rows: np.ndarray) -> np.ndarray | None:
+    """The unit null vector of a matrix (n, n), each row beside its own terms (n,); `None` where it is regular."""
+    _, values, rights = np.linalg.svd(matrix / rows[:, None])
+    return rights[-1] if values[-1] <= np.finfo(matrix.dtype).eps ** 0.5 else None
 
 
 @functools.cache
@@ -150,9 +249,7 @@ def _coefficients(kind: str) -> Any:
     return each(normal_form.crossing if kind == BRANCH_POINT else functools.partial(normal_form.coefficient, kind=kind))
 
 
-def _start(
-    kind: str, x: np.ndarray, parameter: float, jacobian: np.ndarray, dt: float | None
-) -> tuple[np.ndarray, np.ndarray]:
+def _start(kind: str, y: np.ndarray, q: float, jacobian: np.ndarray, dt: float | None) -> tuple[np.ndarray, np.ndarray]:
     """The unknowns of the extended system at a guess, and its border."""
     if not np.isfinite(jacobian).all():
         raise NumericalError("the Jacobian is not finite there")
@@ -167,7 +264,7 @@ def _start(
         values = values[values.imag == 0] if (values.imag == 0).any() else values.real
         off = values.real if kind != "flip" else values.real + 2 / (dt or 1.0)
     pair = eigenpair(jacobian, complex(values[np.argmin(np.abs(off))]), every)
-    start, border = extended.pack(kind, x, parameter, pair)
+    start, border = extended.pack(kind, y, q, pair)
     if kind in PAIR:
         start[-2] = pair.value.imag if dt is None else np.angle(1 + dt * pair.value) / dt
     return start, border
@@ -175,158 +272,252 @@ def _start(
 
 @dataclasses.dataclass(frozen=True)
 class _Read:
-    """A point whose extended system is solved, and what its coefficient is computed from."""
+    """A point whose extended system is solved, and what its coefficient is computed from.
 
-    parameter: float
-    x: np.ndarray
+    `natural`: the terms that l.B(r, r) and its like are made of, which a coefficient that vanishes is compared with.
+    """
+
+    z: np.ndarray
     frequency: float
     right: np.ndarray
     left: np.ndarray
     arguments: tuple[np.ndarray, ...]
     exponents: np.ndarray
-    size: float
+    doubts: np.ndarray
+    natural: float
     residual: float
     width: float
+    resonance: int | None
 
 
 def _judge(kind: str, solved: Solved, dt: float | None) -> _Read | str:
-    """The point that the unknowns describe with its eigenvectors from its own Jacobian, or why it is none."""
-    y, jacobian, slope = solved.y, solved.jacobian[:, :-1], solved.jacobian[:, -1]
+    """The point that the unknowns describe with its eigenvectors from its own Jacobian, or why it is none.
+
+    Everything is compared with its own rounding error: eigenvalues with what rounding does to each, sums with their terms.
+    """
+    unknowns, jacobian, slope = solved.y, solved.jacobian[:, :-1], solved.jacobian[:, -1]
     n = len(slope)
-    x, p = y[:n], float(y[-1])
+    y, q = unknowns[:n], unknowns[-1]
     eps = float(np.finfo(y.dtype).eps)
-    finite = np.isfinite(y).all() and np.isfinite(solved.jacobian).all()
-    if not finite or not float(solved.correction) <= eps**0.6 * (1 + float(np.abs(y).max())):
-        return "Newton's iteration on the extended system did not converge"
-    # How large the Jacobian is over states of the size at hand: at the fold of a scalar model it vanishes itself.
-    size = float(np.abs(jacobian).sum(axis=1).max()) + float(solved.curvature)
+    finite = np.isfinite(unknowns).all() and np.isfinite(solved.jacobian).all()
+    if not finite or not float(solved.correction) <= eps**0.6:
+        return (
+            "Newton's iteration on the extended system did not converge: its last correction was "
+            f"{float(solved.correction):.2g} of the states' sizes, and {eps**0.6:.2g} is asked"
+        )
+    values, doubts = judged_exponents(jacobian, dt)
     frequency = 0.0
     if kind in PAIR:
-        frequency = abs(float(y[-2]))
+        frequency = abs(float(unknowns[-2]))
         if dt is not None:
             frequency = abs(float(np.angle(np.exp(1j * frequency * dt)))) / dt
-        if frequency <= eps**0.4 * size or (dt is not None and np.pi / dt - frequency <= eps**0.4 * size):
-            return f"the frequency tends to {'zero' if frequency <= eps**0.4 * size else 'pi / dt'}, so it is no pair"
     elif kind == "flip":
         frequency = np.pi / (dt or 1.0)
     critical = complex(*edge(frequency, dt)) if kind in PAIR else complex(-2 / (dt or 1.0)) if kind == "flip" else 0j
-    values = sorted_eigenvalues(jacobian)
+    at = int(np.argmin(np.abs(values - 1j * frequency)))
     try:
-        pair = eigenpair(jacobian, critical, values)
+        pair = eigenpair(jacobian, critical)
     except NumericalError as error:
         return str(error)
-    if abs(pair.value - critical) > eps**0.4 * size:
-        return "the Jacobian has no such critical eigenvalue"
     right, left = pair.right, pair.left
+    weights = np.abs(left)
+    terms = weights @ (np.abs(jacobian) @ (1 + np.abs(y)))
+    natural = float(weights @ ((np.abs(jacobian) + solved.curvature + solved.drift) @ np.abs(right)))
+    # What is left after Newton's iteration, beside rounding. At the fold of a scalar model the Jacobian vanishes itself.
+    left_over = (float(solved.correction) + 32 * eps) * natural
+    doubt = max(float(doubts[at]), left_over)
+    for end in () if kind not in PAIR else (0.0,) if dt is None else (0.0, np.pi / dt):
+        if abs(frequency - end) <= NEAR * doubt:
+            return f"the frequency tends to {'zero' if end == 0 else 'pi / dt'}, so it is no pair"
+    if not abs(values[at] - 1j * frequency) <= NEAR * doubt:
+        return f"the Jacobian has no such critical eigenvalue: the nearest is off by {abs(values[at] - 1j * frequency):.2g}"
     # Where the state is zero to rounding, so may be the slope, and its direction is noise.
-    pushed = abs(left @ slope) > np.linalg.norm(left) * max(eps**0.4 * np.linalg.norm(slope), eps**0.8 * size)
+    pushed = abs(left @ slope) > max(eps**0.4 * (weights @ np.abs(slope)), eps**0.8 * (terms + natural))
     if kind == "saddle-node" and not pushed:
         # The parameter does not push along the critical direction.
         return "the branch does not turn there: it is a branch point"
-    scalar = np.asarray(p, x.dtype)
-    double = n > 1 and np.linalg.svd(jacobian, compute_uv=False)[-2] <= eps**0.4 * size
-    if kind in ("saddle-node", BRANCH_POINT) and double:
+    if kind in ("saddle-node", BRANCH_POINT) and _vanishing(solved, values, np.maximum(doubts, doubt)) > 1:
         return "more than one eigenvalue vanishes there"
-    arguments: tuple[Any, ...] = (x, scalar, np.asarray(frequency, x.dtype), right + 0j, left + 0j)
+    arguments: tuple[Any, ...] = (y, np.asarray(q), np.asarray(frequency, y.dtype), right + 0j, left + 0j)
     if kind == BRANCH_POINT:
-        scale = size * (1 + float(np.abs(x).max())) + float(np.abs(slope).max()) * (1 + abs(p))
-        if abs(float(y[n])) > eps**0.6 * scale:
+        b, psi = float(unknowns[n]), np.abs(unknowns[n + 1 : -1])
+        sizes = (np.abs(jacobian) + solved.curvature + solved.drift) @ (1 + np.abs(y)) + np.abs(slope)
+        if abs(b) > eps**0.6 * (psi @ sizes):
             return "the branches pass close by each other and do not cross"
         if pushed or pair.value.imag != 0:
             return "more than one eigenvalue vanishes there"
-        other = np.append(np.linalg.lstsq(jacobian, -slope, rcond=eps**0.6)[0], 1.0)
-        arguments = (x, scalar, right, left, (other / np.linalg.norm(other)).astype(x.dtype))
-    width = float(solved.correction) + 4 * eps * (1 + abs(p))
-    return _Read(p, x, frequency, right, left, arguments, growth(values, dt), size, float(solved.residual), width)
+        arguments = (y, np.asarray(q), right, left, _beside(jacobian, slope, right, left).astype(y.dtype))
+    resonance = None
+    if kind == "neimark-sacker" and dt is not None:
+        turns = frequency * dt / (2 * np.pi)
+        off = {k: abs(k * turns - round(k * turns)) * 2 * np.pi for k in (3, 4)}
+        resonance = next((k for k, angle in off.items() if angle <= max(NEAR * doubt * dt, 16 * eps**0.5)), None)
+    width = float(solved.correction) * (1 + abs(q)) + 4 * eps * (1 + abs(q))
+    z = np.append(y, q)
+    residual = float(solved.residual)
+    return _Read(z, frequency, right, left, arguments, values, doubts, natural, residual, width, resonance)
 
 
-def _finish(kind: str, read: _Read, values: Any) -> Bifurcation:
-    """The point with its coefficient and what follows from it."""
-    eps = float(np.finfo(read.x.dtype).eps)
-    criticality, tangents = None, None
+def _vanishing(solved: Solved, values: np.ndarray, doubts: np.ndarray) -> int:
+    """How many of the exponents (n,) are zero to their own error: that of the eigenvalue itself (n,), and that which the state
+    has along its eigenvector. The smaller the eigenvalue, the less is the state known there."""
+    jacobian, n = solved.jacobian[:, :-1], solved.curvature.shape[0]
+    least = np.abs(values) <= NEAR * doubts
+    terms = np.abs(jacobian) @ (1 + np.abs(solved.y[:n])) + np.abs(solved.jacobian[:, -1])
+    unit = NEAR * 32 * float(np.finfo(solved.y.dtype).eps)
+    size = float(np.abs(jacobian).sum(axis=1).max() + solved.curvature.sum(axis=1).max())
+    for i in np.flatnonzero(~least & (np.abs(values) <= np.sqrt(unit) * size) & (values.imag == 0)):
+        try:
+            pair = eigenpair(jacobian, complex(values[i]))
+        except NumericalError:
+            least[i] = True
+            continue
+        weights = np.abs(pair.left)
+        bends = float(weights @ (solved.curvature @ np.abs(pair.right)))
+        least[i] = abs(values[i]) ** 2 <= unit * float(weights @ terms) * bends
+    return int(least.sum())
+
+
+# How many times its own rounding error a number may be before it counts as other than zero.
+NEAR = 1e3
+
+
+def _beside(jacobian: np.ndarray, slope: np.ndarray, right: np.ndarray, left: np.ndarray) -> np.ndarray:
+    """The unit direction (n + 1,) that spans the kernel of (A, f_q) beside the critical one."""
+    n = len(slope)
+    matrix = np.zeros((n + 1, n + 1))
+    matrix[:n, :n], matrix[:n, n], matrix[n, :n] = jacobian, left, right
+    rows = np.abs(matrix).sum(axis=1)
+    other = np.linalg.solve(matrix / rows[:, None], np.append(-slope, 0.0) / rows)[:n]
+    return np.append(other, 1.0) / np.linalg.norm(np.append(other, 1.0))
+
+
+def _finish(stack: Stack, number: int, kind: str, read: _Read, values: Any) -> Located:
+    """The point with its coefficient and what follows from it, in the user's units."""
+    eps, dt = float(np.finfo(read.z.dtype).eps), stack.dt
+    small = eps**0.6 * read.natural
+    criticality, tangents, reason = None, None, ""
+    # States along the critical direction: one of length one in the user's units is this many of length one here.
+    scale = stack.scale[number].astype(float)
+    right, left = scale * read.right, read.left / scale
+    # The largest component is real and positive, in these units.
+    top = right[np.argmax(np.abs(right))]
+    length = float(np.linalg.norm(right)) * top / abs(top)
+    right, left = right / length, left * length
+    power = 2
     if kind == BRANCH_POINT:
         a, mixed, beside, cubic = (float(value) for value in values)
-        flat = abs(mixed) <= eps**0.5 * read.size and abs(a) <= eps**0.6 * read.size
-        if flat or not np.isfinite(values[:3]).all():
-            return _failed(kind, read.parameter, read.x, "its quadratic terms vanish: more than two branches meet")
+        if not np.isfinite(values[:3]).all():
+            return failed(stack, number, kind, read.z, "its quadratic terms are not finite")
+        small *= dt or 1.0
         along, other = np.append(read.right, 0.0), read.arguments[-1]
-        if abs(a) <= eps**0.6 * read.size:
+        if abs(a) <= small:
             kind, coefficient = "pitchfork", cubic
-            tangents = np.stack([along, other - beside / (2 * mixed) * along])
-            if abs(cubic) > eps**0.6 * read.size:
+            if abs(cubic) <= small:
+                kind, reason = DEGENERATE, "its quadratic and its cubic coefficient are zero to rounding"
+            elif abs(mixed) <= small:
+                return failed(stack, number, BRANCH_POINT, read.z, "its quadratic terms vanish: more than two branches meet")
+            else:
                 criticality = "supercritical" if cubic < 0 else "subcritical"
+            if abs(mixed) > small:
+                tangents = np.stack([along, other - beside / (2 * mixed) * along])
         else:
-            kind, coefficient = "transcritical", a
+            kind, coefficient, power = "transcritical", a, 1
             # a s^2 + mixed s + beside / 2 = 0 for the direction s r + other.
             inside = mixed**2 - 2 * a * beside
             if inside <= 0:
-                return _failed(BRANCH_POINT, read.parameter, read.x, "an isolated point: no branches cross there")
+                return failed(stack, number, BRANCH_POINT, read.z, "an isolated point: no branches cross there")
             first = -(mixed + np.copysign(np.sqrt(inside), mixed)) / 2
             roots = (first / a, beside / (2 * first)) if first != 0 else (0.0, 0.0)
             tangents = np.stack([root * along + other for root in roots])
-        tangents = tangents / np.linalg.norm(tangents, axis=1, keepdims=True)
+        if tangents is not None:
+            tangents = tangents * np.append(scale, float(stack.p1[number]) - float(stack.p0[number]))
+            tangents = tangents / np.linalg.norm(tangents, axis=1, keepdims=True)
     else:
         coefficient = float(values)
-        if kind == "saddle-node" and abs(coefficient) <= eps**0.6 * read.size:
-            return _failed(kind, read.parameter, read.x, "its quadratic coefficient vanishes: it is a cusp")
-        if kind != "saddle-node" and abs(coefficient) > eps**0.6:
+        # Of a map the coefficients are dt times those of f.
+        small *= 0.5 / read.frequency if kind == "hopf" else dt or 1.0
+        if kind == "saddle-node":
+            power = 1
+            if abs(coefficient) <= small:
+                return failed(stack, number, kind, read.z, "its quadratic coefficient vanishes: it is a cusp")
+        elif read.resonance is not None:
+            angle = f"exp(2 pi i / {read.resonance})"
+            reason = (
+                f"the multiplier is {angle}, a strong resonance 1:{read.resonance}: its cubic coefficient decides nothing"
+            )
+            coefficient = np.nan if read.resonance == 3 else coefficient
+        elif abs(coefficient) > small:
             criticality = "supercritical" if (coefficient < 0) != (kind == "flip") else "subcritical"
-    interval = (read.parameter - read.width, read.parameter + read.width)
-    return Bifurcation(
+        else:
+            reason = "its cubic coefficient is zero to rounding"
+    parameter, width = stack.parameter(number, float(read.z[-1])), read.width * abs(stack.p1[number] - stack.p0[number])
+    point = Bifurcation(
         kind,
-        read.parameter,
-        read.x,
+        float(parameter),
+        read.z[:-1] * stack.scale[number],
         read.frequency,
-        read.right,
-        read.left,
-        coefficient,
+        right,
+        left,
+        float(coefficient / (length if power == 1 else abs(length) ** 2)),
         criticality,
         read.residual,
-        interval,
+        (float(parameter - width), float(parameter + width)),
         True,
-        tangents=tangents,
+        reason,
+        tangents,
     )
+    return Located(point, read.z, read.exponents, read.doubts)
 
 
-def _failed(kind: str, parameter: Any, x: np.ndarray, reason: str) -> Bifurcation:
-    p, nothing = float(parameter), np.full(x.shape, np.nan)
-    return Bifurcation(kind, p, x, np.nan, nothing, nothing, np.nan, None, np.nan, (p, p), False, reason)
+def failed(stack: Stack, number: int, kind: str, z: np.ndarray, reason: str) -> Located:
+    """What was looked for and not found, and where the search ended."""
+    p, nothing = float(stack.parameter(number, z[-1])), np.full(stack.n, np.nan)
+    x = np.asarray(z[:-1]) * stack.scale[number]
+    point = Bifurcation(kind, p, x, np.nan, nothing, nothing, np.nan, None, np.nan, (p, p), False, reason)
+    return Located(point, np.asarray(z), np.zeros(0, complex), np.zeros(0))
 
 
-def _differentiable(problem: Problem, kind: str, parameter: Array, x: Array) -> Bifurcation:
-    """As [`locate`][] where values cannot be looked at: everything traced, NaN where nothing was found."""
-    n, dt, dtype = x.shape[0], problem.dt, x.dtype
-    still = extended.constant((problem, parameter, x))
+def _differentiable(problem: Problem, kind: str, q: Array, y: Array) -> Bifurcation:
+    """As [`locate`][] where values cannot be looked at: everything traced, NaN where nothing was found.
 
-    def start(x: Any, p: Any, jacobian: Any) -> Any:
+    The states' sizes are one there: no decision is taken that a size could change.
+    """
+    n, dt, dtype = y.shape[0], problem.dt, y.dtype
+    still = extended.constant((problem, q, y))
+
+    def start(y: Any, q: Any, jacobian: Any) -> Any:
         try:
-            return _start(kind, np.asarray(x), float(p), np.asarray(jacobian), dt)
+            return _start(kind, np.asarray(y), float(q), np.asarray(jacobian), dt)
         except NumericalError:
             return np.full(count, np.nan, dtype), np.full(n, np.nan, dtype)
 
     count = extended.unknowns(kind, n)
     shapes = (jax.ShapeDtypeStruct((count,), dtype), jax.ShapeDtypeStruct((n,), dtype))
-    jacobian = jax.jacfwd(lambda x: still[0].at(x, still[1]))(still[2])
+    jacobian = jax.jacfwd(lambda y: still[0].at(y, still[1]))(still[2])
     # Nonsymmetric eigenvalues are computed on the host.
     guess, border = jax.pure_callback(start, shapes, still[2], still[1], jacobian, vmap_method="sequential")
-    y = extended.implicit(problem, kind, guess, border)
+    unknowns = extended.implicit(problem, kind, guess, border)
     if kind in PAIR:
         # A fold solves the system of a pair, too, with the frequency zero; so does a flip, with pi / dt.
-        turn = jnp.abs(edge(y[-2], dt, jnp)[1])
-        y = jnp.where(turn > jnp.finfo(dtype).eps ** 0.4 * jnp.abs(jacobian).sum(axis=1).max(), y, jnp.nan)
-    x, p = y[:n], y[-1]
-    zero = jnp.zeros_like(p)
-    frequency = jnp.abs(y[-2]) if kind in PAIR else zero + (np.pi / dt if kind == "flip" and dt else 0.0)
-    v, w = y[n : 2 * n], y[2 * n : 3 * n] * jnp.sign(y[-2]) if kind in PAIR else jnp.zeros(n, dtype)
+        turn = jnp.abs(edge(unknowns[-2], dt, jnp)[1])
+        smallest = jnp.finfo(dtype).eps ** 0.4 * jnp.abs(jacobian).sum(axis=1).max()
+        unknowns = jnp.where(turn > smallest, unknowns, jnp.nan)
+    y, q = unknowns[:n], unknowns[-1]
+    zero = jnp.zeros_like(q)
+    frequency = jnp.abs(unknowns[-2]) if kind in PAIR else zero + (np.pi / dt if kind == "flip" and dt else 0.0)
+    v = unknowns[n : 2 * n]
+    w = unknowns[2 * n : 3 * n] * jnp.sign(unknowns[-2]) if kind in PAIR else jnp.zeros(n, dtype)
     size = jnp.sqrt(jnp.sum(v**2 + w**2))
     right = jax.lax.complex(v / size, w / size)
     grow, turn = edge(frequency, dt, jnp) if kind in PAIR else (zero - (2 / dt if kind == "flip" and dt else 0.0), zero)
-    jacobian = jax.jacfwd(lambda x: problem.at(x, p))(x)
+    jacobian = jax.jacfwd(lambda y: problem.at(y, q))(y)
     identity = jnp.eye(n, dtype=dtype)
     shifted = jax.lax.complex(jacobian - grow * identity, -turn * identity)
     # left (A - s) = 0 with left.right = 1, bordered by the right vector itself.
     matrix = jnp.block([[shifted.T, right.conj()[:, None]], [right[None], jnp.zeros((1, 1), right.dtype)]])
     left = jnp.linalg.solve(matrix, jnp.zeros(n + 1, right.dtype).at[-1].set(1))[:n]
-    value = normal_form.coefficient(problem, x, p, frequency, right, left, kind)
-    residual = jnp.abs(extended.equations(problem, kind, y, border)).max()
-    return Bifurcation(kind, p, x, frequency, right, left, value, None, residual, (p, p), True)
+    value = normal_form.coefficient(problem, y, q, frequency, right, left, kind)
+    residual = jnp.abs(extended.equations(problem, kind, unknowns, border)).max()
+    p = problem.parameter(q)
+    return Bifurcation(kind, p, y, frequency, right, left, value, None, residual, (p, p), True)

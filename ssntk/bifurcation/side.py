@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 
 from ssntk.bifurcation.bordered import Stack, corrected, corrected_at, inner, interpolate, length
-from ssntk.bifurcation.continuation import Branch, make_problem
+from ssntk.bifurcation.continuation import Branch
 from ssntk.bifurcation.family import Family
 from ssntk.bifurcation.locate import Bifurcation, state_jacobians
+from ssntk.bifurcation.problem import make_problem
 from ssntk.dynamics.stability import exponents
 from ssntk.errors import NumericalError
 
@@ -17,7 +18,8 @@ from ssntk.errors import NumericalError
 class Side:
     """The stable side of a bifurcation, outwards from it as far as the parameter runs one way and stability lasts.
 
-    `z` (k, n + 1) and `tangent` (k, n + 1): points (x, q) and unit tangents, the bifurcation first; `stack`: the problem.
+    `z` (k, n + 1) and `tangent` (k, n + 1): points (y, q), x = scale y, and unit tangents, the bifurcation first; `stack`:
+    the problem.
     """
 
     stack: Stack
@@ -40,11 +42,11 @@ class Side:
         guess = self._between(step, q)
         found = corrected_at(self.stack, [0], guess[None, :-1], [q])
         z = found.z[0]
-        stable = exponents(found.jacobian[0, :, :-1], self.stack.dt)[0].real < 0
+        stable = bool(exponents(found.jacobian[0, :, :-1], self.stack.dt)[0].real < 0)
         gap = length(guess - self.z[0])
         if not bool(found.converged) or not stable or length(z - guess) > 0.5 * gap:
             raise NumericalError("no stable equilibrium was found at this distance")
-        return float(np.asarray(self.stack.parameter(0, q), z.dtype)), z[:-1]
+        return float(np.asarray(self.stack.parameter(0, q), z.dtype)), z[:-1] * self.stack.scale[0]
 
     def _between(self, step: int, q: float) -> np.ndarray:
         """The interpolant between points `step` and `step + 1` where it passes `q`, by bisection."""
@@ -60,7 +62,9 @@ class Side:
 
 def stable_side(family: Family, span: Any, u: Any, branch: Branch, number: int) -> Side:
     """The stable side of `branch.bifurcations[number]`; `NumericalError` where both sides are unstable."""
-    stack = Stack([make_problem(family, span, u)])
+    # A branch that was kept before sizes were holds none: they were one.
+    scale = np.ones(branch.x.shape[1]) if branch.scale is None else branch.scale
+    stack = Stack([make_problem(family, span, u, x=branch.x[0], scale=scale)])
     bifurcation = branch.bifurcations[number]
     centre, tangent = _point(stack, branch, number)
     values = exponents(state_jacobians(stack, [0], centre[None])[0], stack.dt)
@@ -102,7 +106,9 @@ def _walk(stack: Stack, branch: Branch, number: int, way: int) -> tuple[np.ndarr
         stop = min((at for at in branch.steps if at > before), default=len(branch.x) - 1)
         indices = np.arange(before + 1, stop + 1)
     q = stack.fraction(0, branch.parameter[indices])
-    return np.concatenate([branch.x[indices], q[:, None]], axis=1), branch.tangent[indices], branch.stable[indices]
+    sizes = np.append(stack.scale[0], 1.0)
+    z = np.concatenate([branch.x[indices], q[:, None]], axis=1) / sizes
+    return z, branch.tangent[indices] / sizes, branch.stable[indices]
 
 
 def _point(stack: Stack, branch: Branch, number: int) -> tuple[np.ndarray, np.ndarray]:
@@ -111,15 +117,15 @@ def _point(stack: Stack, branch: Branch, number: int) -> tuple[np.ndarray, np.nd
     It is the critical eigenvector at a saddle-node, the branch's own where two cross, and -A^-1 f_q elsewhere.
     """
     event = branch.bifurcations[number]
-    z = np.append(event.x, stack.fraction(0, event.parameter))
+    z = stack.point(0, event.x, event.parameter)
     if event.tangents is not None:
-        tangents = event.tangents / np.append(np.ones(z.size - 1), stack.p1[0] - stack.p0[0])
+        tangents = [stack.step(0, tangent[:-1], tangent[-1]) for tangent in event.tangents]
     elif event.kind == "saddle-node":
-        tangents = np.append(event.right.real, 0.0)[None]
+        tangents = [np.append(event.right.real / stack.scale[0], 0.0)]
     else:
         tangents = corrected_at(stack, [0], z[None, :-1], z[-1:]).tangent
     at = branch.steps[number]
-    travel = branch.tangent[at] + branch.tangent[at + 1]
+    travel = (branch.tangent[at] + branch.tangent[at + 1]) / np.append(stack.scale[0], 1.0)
     tangents = [tangent / length(tangent) for tangent in tangents]
     along = [inner(tangent, travel) for tangent in tangents]
     best = int(np.argmax(np.abs(along)))

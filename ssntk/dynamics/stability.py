@@ -44,7 +44,47 @@ def exponents(matrices: Any, dt: float | None) -> np.ndarray:
     return growth(sorted_eigenvalues(matrices), dt)
 
 
-def growth(values: np.ndarray, dt: float | None) -> np.ndarray:
+def judged_exponents(matrices: Any, dt: float | None) -> tuple[np.ndarray, np.ndarray]:
+    """The growth exponents (..., n) as [`exponents`][] gives them, and for each how far rounding may have moved it.
+
+    That is the backward error of the eigenvalue solver on the balanced matrix times the eigenvalue's own condition number
+    |l||r| / |l.r| (Golub and Van Loan, *Matrix Computations*, section 7.2.2). It is worked out for those near the edge of
+    stability; of the others the condition number counts as one.
+    """
+    matrices = np.asarray(matrices)
+    found = exponents(matrices, dt)
+    flat, values = matrices.reshape(-1, *matrices.shape[-2:]), found.reshape(-1, matrices.shape[-1])
+    doubts = np.zeros(values.shape)
+    unit = ROUNDINGS * np.finfo(matrices.dtype).eps
+    sizes = np.linalg.norm(flat, axis=(1, 2))
+    doubts += unit * sizes[:, None]
+    for i in np.flatnonzero((np.abs(values.real) <= NEAR_EDGE * sizes[:, None]).any(axis=1)):
+        if np.isfinite(flat[i]).all():
+            doubts[i] = _doubts(flat[i], values[i], dt)
+    return found, doubts.reshape(found.shape)
+
+
+# The share of a matrix's norm within which an eigenvalue counts as near the edge.
+NEAR_EDGE = 1e-7
+# What the backward error of the eigenvalue solver amounts to, in roundings of the balanced matrix's norm.
+ROUNDINGS = 32
+
+
+def _doubts(matrix: np.ndarray, values: np.ndarray, dt: float | None) -> np.ndarray:
+    """How far rounding may have moved each of the exponents `values` (n,) of one matrix (n, n)."""
+    balanced: Any = scipy.linalg.matrix_balance(matrix.astype(float), permute=False)[0]
+    parts: Any = scipy.linalg.eig(balanced, left=True, right=True)
+    every, lefts, rights = parts
+    # Columns have length one.
+    overlap = np.abs((lefts.conj() * rights).sum(axis=0))
+    unit = ROUNDINGS * np.finfo(matrix.dtype).eps * float(np.linalg.norm(balanced))
+    with np.errstate(divide="ignore"):
+        doubts = np.minimum(unit / overlap, np.sqrt(unit * max(float(np.linalg.norm(balanced)), unit)))
+    every = growth(every, dt, sort=False)
+    return doubts[np.abs(values[:, None] - every[None, :]).argmin(axis=1)]
+
+
+def growth(values: np.ndarray, dt: float | None, sort: bool = True) -> np.ndarray:
     """The growth exponents (..., n) for eigenvalues (..., n) of df/dx, the fastest growing first.
 
     Of a flow (`dt=None`) they are the eigenvalues; of the Euler map with step `dt` they are `log(m) / dt` of its multipliers
@@ -57,6 +97,8 @@ def growth(values: np.ndarray, dt: float | None) -> np.ndarray:
     # A negative multiplier turns by pi, on whichever side of the axis rounding left it.
     angle = np.where(factors.imag == 0, np.where(factors.real < 0, np.pi, 0.0), np.angle(factors)) / dt
     values = size + 1j * angle
+    if not sort:
+        return values
     return np.take_along_axis(values, np.lexsort((-angle, -size), axis=-1), axis=-1)
 
 
@@ -98,22 +140,24 @@ def eigenpair(matrix: Any, near: complex | float, values: np.ndarray | None = No
     matrix = np.asarray(matrix)
     values = np.linalg.eigvals(matrix) if values is None else values
     value = complex(values[np.argmin(np.abs(values - near))])
+    # Balanced, so that states of unlike units weigh alike where near vectors are told apart.
+    balanced, (sizes, _) = scipy.linalg.matrix_balance(matrix, permute=False, separate=True)
     # The null vectors of A - value, from one singular value decomposition: a tenth of the cost of all eigenvectors.
-    shifted = matrix - (value.real if value.imag == 0 else value) * np.eye(len(matrix), dtype=matrix.dtype)
+    shifted = balanced - (value.real if value.imag == 0 else value) * np.eye(len(matrix), dtype=matrix.dtype)
     lefts, _, rights = np.linalg.svd(shifted)
     right, left = rights[-1].conj(), lefts[:, -1].conj()
     if abs(left @ right) < 1e-6:
         # Nearly repeated eigenvalues share a null space, in which the singular vectors are no pair.
-        parts: Any = scipy.linalg.eig(matrix, left=True, right=True)
+        parts: Any = scipy.linalg.eig(balanced, left=True, right=True)
         every, left_vectors, right_vectors = parts
         at = int(np.argmin(np.abs(every - near)))
         value, right, left = complex(every[at]), right_vectors[:, at], left_vectors[:, at].conj()
         if value.imag == 0:
             right, left = right.real, left.real
+    if abs(left @ right) < 10 * np.finfo(matrix.dtype).eps * np.linalg.norm(left) * np.linalg.norm(right):
+        raise NumericalError(f"the eigenvalue {value:.6g} is defective: its left and right eigenvectors are orthogonal")
+    right, left = sizes * right, left / sizes
     # Fix the phase: the largest component is real and positive.
     top = right[np.argmax(np.abs(right))]
     right = right / np.linalg.norm(right) * (abs(top) / top)
-    product = left @ right
-    if abs(product) < 10 * np.finfo(matrix.dtype).eps * np.linalg.norm(left):
-        raise NumericalError(f"the eigenvalue {value:.6g} is defective: its left and right eigenvectors are orthogonal")
-    return Eigenpair(value, right, left / product)
+    return Eigenpair(value, right, left / (left @ right))

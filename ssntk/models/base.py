@@ -79,6 +79,82 @@ def check_model(model: Any, name: str = "model") -> None:
             raise ValueError(f"{name}.{what} must return real numbers of shape ({size},), got {got}")
 
 
+def check_autonomous(model: AbstractStateSpaceModel, name: str = "model") -> None:
+    """`ValueError` if the vector field depends on time: such a model has no equilibria.
+
+    Whether t can reach f is read off the traced program, and nothing is compiled if it cannot. If it can, values decide,
+    since `x + 0 * t` is no dependence: f at random states of sizes 1e-3 to 1e3, at times of both signs from 1e-12 to 1e12
+    and at and between the times that the model holds as numbers, against f at time zero. A pulse shorter than a 20th of the
+    time at which it comes, at a time that the model computes from several numbers, may be missed. While tracing, values are
+    not known, and nothing is done.
+
+    **Arguments:** `name`: what the message calls the model.
+    """
+    if is_traced(model):
+        return
+    dtype = dtype_of(model)
+    t, x, u = (jax.ShapeDtypeStruct(shape, dtype) for shape in ((), (model.n_state,), (model.n_input,)))
+    closed = jax.make_jaxpr(lambda t, x, u: model.vector_field(t, x, u))(t, x, u)
+    if not _reaches(closed.jaxpr):
+        return
+    random = np.random.default_rng(0)
+    sizes = 10.0 ** np.arange(-3, 4)
+    states = sizes[:, None] * random.standard_normal((len(sizes), model.n_state))
+    inputs = random.standard_normal((len(sizes), model.n_input))
+    known = _numbers(closed, model)
+    times = np.concatenate([np.geomspace(1e-12, 1e12, 1201), np.abs(known), (known[1:] + known[:-1]) / 2])
+    times = np.concatenate([[0.0], times, -times])
+
+    def all_states(t: Any) -> Array:
+        return jax.vmap(lambda x, u: model.vector_field(t, x, u))(jnp.asarray(states, dtype), jnp.asarray(inputs, dtype))
+
+    # One time after the other: the same program rounds in the same way, whatever the time.
+    velocity = np.asarray(jax.jit(lambda times: jax.lax.map(all_states, times))(times.astype(dtype)), float)
+    finite = np.isfinite(velocity) & np.isfinite(velocity[0])
+    with np.errstate(invalid="ignore"):
+        change = np.where(finite, np.abs(velocity - velocity[0]), 0.0)
+    size = np.where(finite, np.abs(velocity), 0.0).max(axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = np.where(change > 64 * float(jnp.finfo(dtype).eps) * size, change / size, 0.0).max(axis=(1, 2))
+    if share.max() > 0:
+        raise ValueError(
+            f"{name} must not depend on t: between time zero and t = {times[share.argmax()]:.3g} its vector field changes "
+            f"by {share.max():.2g} of its size, and a model that depends on t has no equilibria; sample it as a map over "
+            "one period, average it over the period, or write the drive as a constant input u"
+        )
+
+
+def _reaches(jaxpr: Any) -> bool:
+    """Whether the first argument of a jaxpr can reach its first result.
+
+    A program within is taken to let everything that it reads reach everything that it returns.
+    """
+    reached = {jaxpr.invars[0]}
+    for equation in jaxpr.eqns:
+        # Literals hold their value, and cannot be looked up.
+        if any(not hasattr(var, "val") and var in reached for var in equation.invars):
+            reached.update(equation.outvars)
+    result = jaxpr.outvars[0]
+    return not hasattr(result, "val") and result in reached
+
+
+def _numbers(closed: Any, model: Any) -> np.ndarray:
+    """The numbers that may be times: those of a traced program and the short arrays of a model, their sizes, ascending."""
+    found: list[Any] = [*closed.consts, *jax.tree.leaves(model)]
+    programs = [closed.jaxpr]
+    while programs:
+        program = programs.pop()
+        for equation in program.eqns:
+            found += [var.val for var in equation.invars if hasattr(var, "val")]
+            for part in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda part: hasattr(part, "eqns")):
+                if hasattr(part, "eqns"):
+                    found += getattr(part, "consts", [])
+                    programs.append(getattr(part, "jaxpr", part))
+    arrays = (np.asarray(one, float).ravel() for one in found if eqx.is_array_like(one) and np.size(one) <= 64)
+    values = np.abs(np.concatenate([np.zeros(0), *arrays]))
+    return np.unique(values[np.isfinite(values) & (values > 0)])[:256]
+
+
 def random_weights(key: Any, *parts: tuple[tuple[int, ...], int]) -> list[Array]:
     """For each (shape, c) an array from N(0, 1/c), drawn from one key in one compiled call."""
     return _drawn(key, tuple(shape for shape, _ in parts), [math.sqrt(c) for _, c in parts])

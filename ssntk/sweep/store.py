@@ -174,7 +174,8 @@ class Store:
             if field.name in ("bifurcations", "unresolved"):
                 count = int(held[f"{field.name}.count"])
                 parts[field.name] = tuple(_event(held, f"{field.name}.{i}.") for i in range(count))
-            else:
+            # What a field that came later stands for has a default.
+            elif field.name in held:
                 parts[field.name] = held[field.name]
         return Branch(**parts | {"status": str(parts["status"]), "steps": tuple(int(at) for at in parts["steps"])})
 

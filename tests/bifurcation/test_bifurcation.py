@@ -111,15 +111,15 @@ def test_neutral_saddle_is_no_hopf():
     assert ssntk.continuation(family, (-0.5, 0.5)).bifurcations == ()
 
 
-def test_two_modes_that_cross_together_are_unresolved_and_not_called_anything_else():
+def test_two_modes_that_cross_together_are_double_and_not_called_anything_else():
     # x' = mu x - x^3 twice: the kernel has two dimensions, and four branches meet.
     model = ssntk.VectorField(lambda t, x, u, mu: mu * x - x**3, jnp.asarray(0.0), 2)
     branch = ssntk.continuation(ssntk.Family(model, lambda m: m.params), (-1.0, 1.1))
-    assert branch.bifurcations == ()
-    (event,) = branch.unresolved
-    assert not event.converged
-    assert event.interval[0] <= 0.0 <= event.interval[1]
-    assert event.interval[1] - event.interval[0] < 1e-6
+    assert branch.unresolved == ()
+    (event,) = branch.bifurcations
+    assert (event.kind, event.multiplicity, event.criticality) == ("double", 2, None)
+    assert "2 real eigenvalues cross at once" in event.reason
+    np.testing.assert_allclose([event.parameter, *event.interval], 0.0, atol=1e-12)
 
 
 @pytest.mark.slow

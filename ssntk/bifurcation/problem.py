@@ -1,0 +1,109 @@
+"""A family over a span as the problem that is followed: free of units, and with its conserved quantities held."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+
+from ssntk.bifurcation.bordered import Problem
+from ssntk.bifurcation.family import Family
+from ssntk.dynamics.conserved import conserved_quantities, is_conserved
+from ssntk.dynamics.fixed_points import constant_input
+from ssntk.dynamics.scales import rate_of, sizes_over
+from ssntk.dynamics.stability import linearised
+from ssntk.errors import as_array, as_instance
+from ssntk.models.base import check_autonomous, dtype_of
+
+# Parts of the span at which the states' sizes are looked at.
+PLACES = (0.0, 0.5, 1.0)
+
+
+def make_problem(
+    family: Family, span: Any, u: Any, *, x: np.ndarray | None = None, scale: Any = None, fix: Any = None
+) -> Problem:
+    """The checked problem of a family over a span. `x` (n,): a state of the branch, default zero; `scale`: the sizes of the
+    states, default found from the model; `fix`: conserved quantities as (weights, value)."""
+    as_instance(family, "family", Family)
+    model, dtype = family.model, dtype_of(family.model)
+    n = model.n_state
+    ends = np.asarray(as_array(span, "span", (2,))).astype(dtype)
+    if float(ends[0]) == float(ends[1]):
+        raise ValueError(f"span must not be empty, got ({float(ends[0]):g}, {float(ends[1]):g})")
+    sizes = None if scale is None else as_sizes(scale, n, dtype)
+    pairs = _pairs(fix, n)
+    u = constant_input(model, u)
+    check_autonomous(family(float(ends[0])))
+    models = [family(ends[0] + q * (ends[1] - ends[0])) for q in PLACES]
+    state = np.zeros(n, dtype) if x is None else np.asarray(x, dtype)
+    if sizes is None:
+        sizes = sizes_over(models, u, state)
+    weights = conserved_quantities(models, u, sizes)
+    level = weights @ state
+    if pairs:
+        given, values = np.stack([pair[0] for pair in pairs]).astype(dtype), np.array([pair[1] for pair in pairs], dtype)
+        for i in np.flatnonzero(~is_conserved(models, u, sizes, given)):
+            raise ValueError(f"fix[{i}] must be a conserved quantity: its weights . f(x) is not zero at every state")
+        # What is given counts, and of what was found the rest.
+        rest = [i for i in range(len(weights)) if _new(given * sizes, weights[i] * sizes)]
+        weights, level = np.concatenate([given, weights[rest]]), np.concatenate([values, level[rest]])
+    # Orthonormal, beside the sizes.
+    turned, triangle = np.linalg.qr((weights * sizes).T) if len(weights) else (np.zeros((n, 0)), np.zeros((0, 0)))
+    level = np.linalg.solve(triangle.T, level) if len(weights) else np.zeros(0)
+    jacobian = np.asarray(linearised(models[0], jax.device_put(state), u)[1])
+    pull = rate_of(np.where(np.isfinite(jacobian), jacobian, 0.0), sizes)
+    if family.dt is not None:
+        pull = min(pull, 0.5 / family.dt)
+    parts = jax.device_put((ends[0], ends[1], sizes, turned.T.astype(dtype), level.astype(dtype), np.asarray(pull, dtype)))
+    return Problem(family, u, *parts)
+
+
+def resized(problem: Problem, *states: np.ndarray) -> Problem:
+    """The problem with the sizes of its states looked at near these states (n,), where conserved quantities keep the
+    values that they have."""
+    models = [problem.family(float(problem.parameter(q))) for q in PLACES]
+    found = [np.log(sizes_over(models, problem.u, state)) for state in states]
+    sizes = np.exp(np.mean(found, axis=0)).astype(problem.scale.dtype)
+    if problem.weights.shape[0] == 0:
+        return dataclasses.replace(problem, scale=jax.device_put(sizes))
+    before = np.asarray(problem.weights) / np.asarray(problem.scale)
+    turned, triangle = np.linalg.qr((before * sizes).T)
+    level = np.linalg.solve(triangle.T, np.asarray(problem.level))
+    parts = jax.device_put((sizes, turned.T.astype(sizes.dtype), level.astype(sizes.dtype)))
+    return dataclasses.replace(problem, **dict(zip(("scale", "weights", "level"), parts, strict=True)))
+
+
+def as_sizes(scale: Any, n: int, dtype: Any) -> np.ndarray:
+    """`scale`, (n,) or one for all, as sizes (n,); `ValueError` if it is not positive or of another shape."""
+    array = np.asarray(as_array(scale, "scale"))
+    if array.shape not in ((), (n,)):
+        raise ValueError(f"scale must have shape () or ({n},), got {array.shape}")
+    if not (array > 0).all():
+        raise ValueError("scale must be positive: it holds the typical sizes of the states")
+    return np.broadcast_to(array, (n,)).astype(dtype)
+
+
+def _pairs(fix: Any, n: int) -> list[tuple[np.ndarray, float]]:
+    """`fix` as (weights, value) pairs."""
+    if fix is None:
+        return []
+    try:
+        # One pair alone is meant too.
+        pairs = [fix] if len(fix) == 2 and np.shape(fix[1]) == () and np.shape(fix[0]) == (n,) else list(fix)
+        parts = [(weights, value) for weights, value in pairs]
+    except (TypeError, ValueError) as error:
+        raise ValueError("fix must be (weights, value) pairs of conserved quantities") from error
+    found = []
+    for i, (weights, value) in enumerate(parts):
+        array = np.asarray(as_array(weights, f"fix[{i}][0]", (n,)))
+        if not array.any():
+            raise ValueError(f"fix[{i}][0] must not be zero")
+        found.append((array, float(as_array(value, f"fix[{i}][1]", ()))))
+    return found
+
+
+def _new(given: np.ndarray, row: np.ndarray) -> bool:
+    """Whether a row (n,) is independent of those given (k, n)."""
+    unit = row / np.linalg.norm(row)
+    rest = unit - given.T @ np.linalg.lstsq(given.T, unit, rcond=None)[0]
+    return bool(np.linalg.norm(rest) > 1e-6)
