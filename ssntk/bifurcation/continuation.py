@@ -60,7 +60,7 @@ def continuation(
     step: Any = 0.05,
     max_steps: int = 10_000,
     scale: Any = None,
-    events: Sequence[Crossing] = (),
+    events: Any = (),
     bounds: Any = None,
     fix: Any = None,
 ) -> Branch:
@@ -229,7 +229,7 @@ def as_branches(stack: Stack, tracks: Sequence[Track], crossings: Sequence[Cross
                 stable=(track.exponents.real < -track.doubts).all(axis=1),
                 bifurcations=tuple(event for _, event in located),
                 unresolved=tuple(event for _, event in events if not event.converged),
-                status=track.status + _conservative(track),
+                status=track.status + _conservative(stack, track),
                 tangent=track.tangent * np.append(scale, 1.0).astype(scale.dtype),
                 steps=tuple(step for step, _ in located),
                 scale=scale,
@@ -257,14 +257,21 @@ def _eigenvalues(stack: Stack, track: Track) -> np.ndarray:
     return reported(values, stack.dt)
 
 
-def _conservative(track: Track) -> str:
+def _conservative(stack: Stack, track: Track) -> str:
     """What is said of a branch along which eigenvalues stay on the axis, whatever the parameter."""
-    values, doubts = track.exponents, NEAR * track.doubts
+    values, doubts, count = track.exponents, NEAR * track.doubts, stack.weights.shape[1]
+    if count:
+        # What holds a conserved quantity is no mode of the model.
+        held = growth(np.array([-stack.pull[track.member]], complex), stack.dt)
+        kept = np.argsort(np.abs(values - held), axis=1)[:, count:]
+        values, doubts = np.take_along_axis(values, kept, 1), np.take_along_axis(doubts, kept, 1)
     on = np.abs(values.real) <= doubts
-    if len(values) < 3 or not on.any(axis=1).all():
+    if len(values) < 3 or values.shape[1] == 0:
         return ""
     mirrored = np.abs(values[:, :, None] + values[:, None, :].conj()).min(axis=2) <= doubts
-    return "; conservative: eigenvalues on the axis" if mirrored.all() else "; some eigenvalues stay on the axis"
+    if mirrored.all() and on.any():
+        return "; conservative: eigenvalues on the axis"
+    return "; some eigenvalues stay on the axis" if on.any(axis=1).all() else ""
 
 
 def as_start(number: int, found: Corrected, at: int, way: float = 1.0) -> Start:

@@ -28,8 +28,8 @@ class Crossing:
     ```
     """
 
-    name: str
-    fn: Callable[[Any, Any], Any]
+    name: Any
+    fn: Any
     stop: bool = False
 
     def __post_init__(self):

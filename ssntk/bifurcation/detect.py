@@ -118,7 +118,7 @@ def find_events(stack: Stack, tracks: Sequence[Track]) -> list[list[tuple[int, B
                 continue
             if here and all(event.converged for event, _ in here):
                 found += [(interval.at(part), event) for event, part in here]
-            elif interval.depth < DEPTH:
+            elif interval.depth < (LOOK if kind in PAIR and interval.leaves else DEPTH):
                 halve.append(interval)
             else:
                 found.append((interval.place, _given_up(stack, interval, kind, here[0][0] if here else None)))

@@ -20,6 +20,8 @@ from ssntk.errors import NumericalError, as_count, as_key, as_scalar
 AWAY = (0.1, 0.02, 0.5)
 # How many times its own error an event may be from another and still be the same.
 SAME = 64
+# States near which the sizes are looked at, of those that were found.
+LOOKS = 12
 # Statuses of branches that end where the family or its span does.
 COMPLETE = ("left the span", "left the domain", CLOSED)
 
@@ -85,10 +87,11 @@ def bifurcation_diagram(
     for q, one in zip(slices, jr.split(as_key(key), n_slices), strict=True):
         model = family(problem.parameter(np.asarray(q, problem.p0.dtype)))
         found.append(find_fixed_points(model, problem.u, n_starts=n_starts, key=one))
-    seen = [points.x[len(points) // 2] for points in found if len(points)]
+    seen = [(q, x) for q, points in zip(slices, found, strict=True) for x in points.x]
     if scale is None and seen:
         # What the states are like is known only now.
-        problem = resized(problem, *seen[:3])
+        chosen = [seen[i] for i in np.linspace(0, len(seen) - 1, min(len(seen), LOOKS)).astype(int)]
+        problem = resized(problem, np.stack([x for _, x in chosen]), [q for q, _ in chosen])
     search = _Search(Stack([problem]), longest, max_steps, max_branches)
     for q, points in zip(slices, found, strict=True):
         search.through(points.x, q)

@@ -16,9 +16,9 @@ from ssntk.bifurcation.extended import BRANCH_POINT, PAIR, Solved
 from ssntk.bifurcation.family import Family
 from ssntk.dynamics.fixed_points import constant_input
 from ssntk.dynamics.scales import typical_sizes
-from ssntk.dynamics.stability import edge, eigenpair, judged_exponents, sorted_eigenvalues
+from ssntk.dynamics.stability import Eigenpair, edge, eigenpair, judged_exponents, sorted_eigenvalues
 from ssntk.errors import NumericalError, as_array, as_choice, as_instance, as_scalar, is_traced
-from ssntk.models.base import dtype_of
+from ssntk.models.base import check_autonomous, dtype_of
 
 CROSSINGS = ("transcritical", "pitchfork")
 # Where several real eigenvalues vanish at once, and where a coefficient does that tells the kinds apart.
@@ -92,6 +92,7 @@ def locate(family: Family, kind: str, *, parameter: Any, x: Any, u: Any = None) 
     dtype = dtype_of(family.model)
     guess = as_array(x, "x", (family.model.n_state,)).astype(dtype)
     u, parameter = constant_input(family.model, u), as_scalar(parameter, "parameter").astype(dtype)
+    check_autonomous(family.model)
     problem = _problem(family, u, parameter, guess)
     zero = jnp.zeros((), dtype)
     if is_traced(problem, guess, parameter):
@@ -264,6 +265,10 @@ def _start(kind: str, y: np.ndarray, q: float, jacobian: np.ndarray, dt: float |
         values = values[values.imag == 0] if (values.imag == 0).any() else values.real
         off = values.real if kind != "flip" else values.real + 2 / (dt or 1.0)
     pair = eigenpair(jacobian, complex(values[np.argmin(np.abs(off))]), every)
+    if kind in ("saddle-node", BRANCH_POINT) and pair.value.imag != 0:
+        # A pair that is about to meet at zero, as in conservative systems.
+        lefts, _, rights = np.linalg.svd(jacobian)
+        pair = Eigenpair(0j, rights[-1], lefts[:, -1])
     start, border = extended.pack(kind, y, q, pair)
     if kind in PAIR:
         start[-2] = pair.value.imag if dt is None else np.angle(1 + dt * pair.value) / dt
@@ -288,6 +293,7 @@ class _Read:
     residual: float
     width: float
     resonance: int | None
+    defective: bool
 
 
 def _judge(kind: str, solved: Solved, dt: float | None) -> _Read | str:
@@ -315,17 +321,20 @@ def _judge(kind: str, solved: Solved, dt: float | None) -> _Read | str:
         frequency = np.pi / (dt or 1.0)
     critical = complex(*edge(frequency, dt)) if kind in PAIR else complex(-2 / (dt or 1.0)) if kind == "flip" else 0j
     at = int(np.argmin(np.abs(values - 1j * frequency)))
-    try:
-        pair = eigenpair(jacobian, critical)
-    except NumericalError as error:
-        return str(error)
+    terms_of = np.abs(jacobian) + solved.curvature + solved.drift
+    pair, defective = _critical_pair(kind, jacobian, critical, terms_of.sum(axis=1))
+    if pair is None:
+        return f"the critical eigenvalue {critical:.6g} is defective: its left and right eigenvectors are orthogonal"
     right, left = pair.right, pair.left
     weights = np.abs(left)
     terms = weights @ (np.abs(jacobian) @ (1 + np.abs(y)))
-    natural = float(weights @ ((np.abs(jacobian) + solved.curvature + solved.drift) @ np.abs(right)))
+    natural = float(weights @ (terms_of @ np.abs(right)))
     # What is left after Newton's iteration, beside rounding. At the fold of a scalar model the Jacobian vanishes itself.
     left_over = (float(solved.correction) + 32 * eps) * natural
     doubt = max(float(doubts[at]), left_over)
+    if defective:
+        # A pair that meets there is as far apart as the root of any error.
+        doubt = max(doubt, float(np.sqrt(left_over * np.abs(jacobian).sum(axis=1).max())))
     for end in () if kind not in PAIR else (0.0,) if dt is None else (0.0, np.pi / dt):
         if abs(frequency - end) <= NEAR * doubt:
             return f"the frequency tends to {'zero' if end == 0 else 'pi / dt'}, so it is no pair"
@@ -336,12 +345,12 @@ def _judge(kind: str, solved: Solved, dt: float | None) -> _Read | str:
     if kind == "saddle-node" and not pushed:
         # The parameter does not push along the critical direction.
         return "the branch does not turn there: it is a branch point"
-    if kind in ("saddle-node", BRANCH_POINT) and _vanishing(solved, values, np.maximum(doubts, doubt)) > 1:
+    if kind in ("saddle-node", BRANCH_POINT) and not defective and _vanishing(solved, values, np.maximum(doubts, doubt)) > 1:
         return "more than one eigenvalue vanishes there"
     arguments: tuple[Any, ...] = (y, np.asarray(q), np.asarray(frequency, y.dtype), right + 0j, left + 0j)
     if kind == BRANCH_POINT:
         b, psi = float(unknowns[n]), np.abs(unknowns[n + 1 : -1])
-        sizes = (np.abs(jacobian) + solved.curvature + solved.drift) @ (1 + np.abs(y)) + np.abs(slope)
+        sizes = terms_of @ (1 + np.abs(y)) + np.abs(slope)
         if abs(b) > eps**0.6 * (psi @ sizes):
             return "the branches pass close by each other and do not cross"
         if pushed or pair.value.imag != 0:
@@ -355,7 +364,33 @@ def _judge(kind: str, solved: Solved, dt: float | None) -> _Read | str:
     width = float(solved.correction) * (1 + abs(q)) + 4 * eps * (1 + abs(q))
     z = np.append(y, q)
     residual = float(solved.residual)
-    return _Read(z, frequency, right, left, arguments, values, doubts, natural, residual, width, resonance)
+    return _Read(z, frequency, right, left, arguments, values, doubts, natural, residual, width, resonance, defective)
+
+
+def _critical_pair(kind: str, jacobian: np.ndarray, critical: complex, rows: np.ndarray) -> tuple[Eigenpair | None, bool]:
+    """The critical eigenpair, and whether it is defective: then the null vectors, if the kind can do with them. `rows` (n,):
+    the terms of each row."""
+    try:
+        pair = eigenpair(jacobian, critical)
+    except NumericalError:
+        pair = None
+    if kind in ("saddle-node", BRANCH_POINT) and (
+        pair is None or np.linalg.norm(pair.left) * np.finfo(jacobian.dtype).eps ** 0.4 > 1
+    ):
+        null = _null_pair(jacobian, rows)
+        return (null, True) if null is not None else (pair, False)
+    return pair, False
+
+
+def _null_pair(jacobian: np.ndarray, rows: np.ndarray) -> Eigenpair | None:
+    """The null vectors of a matrix whose zero eigenvalue is defective, as it is in conservative systems, each of length one;
+    `None` where the null space has more dimensions than one."""
+    rows = np.where(rows > 0, rows, 1.0)
+    lefts, values, rights = np.linalg.svd(jacobian / rows[:, None])
+    if len(values) > 1 and values[-2] <= np.finfo(jacobian.dtype).eps ** 0.4:
+        return None
+    left = lefts[:, -1] / rows
+    return Eigenpair(0j, rights[-1], left / np.linalg.norm(left))
 
 
 def _vanishing(solved: Solved, values: np.ndarray, doubts: np.ndarray) -> int:
@@ -451,6 +486,12 @@ def _finish(stack: Stack, number: int, kind: str, read: _Read, values: Any) -> L
             criticality = "supercritical" if (coefficient < 0) != (kind == "flip") else "subcritical"
         else:
             reason = "its cubic coefficient is zero to rounding"
+    if read.defective:
+        # There is no left vector with left.right = 1, and no centre manifold of one dimension.
+        coefficient, criticality, left = np.nan, None, np.full(left.shape, np.nan)
+        reason = (
+            "the zero eigenvalue is defective, as in conservative systems: equilibria meet, and no coefficient tells how"
+        )
     parameter, width = stack.parameter(number, float(read.z[-1])), read.width * abs(stack.p1[number] - stack.p0[number])
     point = Bifurcation(
         kind,

@@ -1,6 +1,7 @@
 """A family over a span as the problem that is followed: free of units, and with its conserved quantities held."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -58,12 +59,11 @@ def make_problem(
     return Problem(family, u, *parts)
 
 
-def resized(problem: Problem, *states: np.ndarray) -> Problem:
-    """The problem with the sizes of its states looked at near these states (n,), where conserved quantities keep the
-    values that they have."""
-    models = [problem.family(float(problem.parameter(q))) for q in PLACES]
-    found = [np.log(sizes_over(models, problem.u, state)) for state in states]
-    sizes = np.exp(np.mean(found, axis=0)).astype(problem.scale.dtype)
+def resized(problem: Problem, states: np.ndarray, at: Sequence[float] = PLACES) -> Problem:
+    """The problem with the sizes of its states looked at near one state (n,) or several (k, n) at these parts of the span
+    (k,). Conserved quantities keep the values that they have."""
+    models = [problem.family(float(problem.parameter(q))) for q in at]
+    sizes = sizes_over(models, problem.u, np.asarray(states, problem.scale.dtype))
     if problem.weights.shape[0] == 0:
         return dataclasses.replace(problem, scale=jax.device_put(sizes))
     before = np.asarray(problem.weights) / np.asarray(problem.scale)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
+from scipy.sparse.csgraph import connected_components
 
 from ssntk.dynamics.stability import field_at, state_jacobian
 from ssntk.models.base import AbstractStateSpaceModel
@@ -29,29 +30,59 @@ TOGETHER = 2**21
 
 
 def typical_sizes(model: AbstractStateSpaceModel, u: Any, x: Any) -> np.ndarray:
-    """The typical sizes (n,) of the states of a model near the state `x` (n,), in their own units, under the input `u` (d,)."""
+    """The typical sizes (n,) of the states of a model near the state `x` (n,), in their units, under the input `u` (d,)."""
     return sizes_over([model], u, x)
 
 
 def sizes_over(models: Sequence[AbstractStateSpaceModel], u: Any, x: Any) -> np.ndarray:
-    """The typical sizes (n,) of the states over several models of one family, such as those along a span."""
+    """The typical sizes (n,) of the states over k models of one family, such as those along a span, near one state `x` (n,)
+    or near a state of each (k, n)."""
     x = np.asarray(x)
-    found, jacobians = [], []
-    for model in models:
-        departs, jacobian = (np.asarray(part) for part in _departures(model, jax.device_put(x), u))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            logs = np.log(departs)
-        found.append(np.where(np.isfinite(logs), logs, np.nan))
-        jacobians.append(np.abs(np.where(np.isfinite(jacobian), jacobian, 0.0)))
-    # Both signs and all models count alike. A departure at every size, as at a kink, is none.
-    logs = np.concatenate(found, axis=1)
-    counts = np.isfinite(logs).sum(axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        least = np.exp(np.where(counts > 0, np.nansum(logs, axis=1) / counts, np.nan)) / TANH
-    least = _balanced(np.mean(jacobians, axis=0), least)
-    offset = np.abs(x.astype(float))
+    states = np.broadcast_to(x, (len(models), x.shape[-1]))
+    pairs = list(zip(models, jax.device_put(list(states)), strict=True))
+    nothing, axes = np.zeros_like(states[0]), np.eye(states.shape[1], dtype=x.dtype)
+    found, jacobians = zip(*[_departures(model, state, u, axes, nothing) for model, state in pairs], strict=True)
+    jacobian = np.mean([np.abs(np.where(np.isfinite(one), one, 0.0)) for one in map(np.asarray, jacobians)], axis=0)
+    least = _mean(found)
+    if not np.isfinite(least).all() and len(axes) <= FEW:
+        # What enters linearly may still change how fast others are, as in a product of two states.
+        turned = _mean([_departures(model, state, u, axes, nothing, True)[0] for model, state in pairs])
+        least = np.where(np.isfinite(least), least, turned)
+    least = least / TANH
+    known = np.isfinite(least)
+    least = _balanced(jacobian, least)
+    # What nothing in the first order connects to a state of known size is balanced within itself, and its common factor is
+    # that at which it moves the others by their sizes.
+    for group in _groups(jacobian, ~known) if known.any() else []:
+        if np.isfinite(least[group]).all():
+            continue
+        within = _balanced(jacobian[np.ix_(group, group)], np.full(len(group), np.nan))
+        along = np.zeros_like(axes)
+        along[0, group] = np.where(np.isfinite(within), within, 1.0)
+        terms = np.where(known, np.diagonal(jacobian) * np.where(known, least, 0.0), 0.0).astype(x.dtype)
+        factor = _mean([_departures(model, state, u, along, terms)[0] for model, state in pairs])[0]
+        if np.isfinite(factor):
+            least[group] = factor * along[0, group] / TANH
+    offset = np.abs(states.astype(float)).max(axis=0)
     sizes = np.where(np.isfinite(least), np.clip(offset, least, OFFSET * least), offset)
     return np.where(np.isfinite(sizes) & (sizes > 0), sizes, 1.0).astype(x.dtype)
+
+
+def _mean(departures: Sequence[Any]) -> np.ndarray:
+    """The geometric means (n,) of the finite ones of several sizes (n, 2), NaN where there is none: ways and models count
+    alike."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.log(np.concatenate([np.asarray(one, float) for one in departures], axis=1))
+    counts = np.isfinite(logs).sum(axis=1)
+    totals = np.where(np.isfinite(logs), logs, 0.0).sum(axis=1)
+    return np.where(counts > 0, np.exp(totals / np.maximum(counts, 1)), np.nan)
+
+
+def _groups(jacobian: np.ndarray, unknown: np.ndarray) -> list[np.ndarray]:
+    """The states of unknown size (n,), in groups that the Jacobian connects."""
+    at = np.flatnonzero(unknown)
+    count, labels = connected_components(jacobian[np.ix_(at, at)] != 0, directed=False)
+    return [at[labels == i] for i in range(count)]
 
 
 def rate_of(jacobian: Any, sizes: np.ndarray) -> float:
@@ -62,9 +93,12 @@ def rate_of(jacobian: Any, sizes: np.ndarray) -> float:
 
 
 @eqx.filter_jit
-def _departures(model: AbstractStateSpaceModel, x: Array, u: Array) -> tuple[Array, Array]:
-    """The sizes (n, 2) at which f departs from its linear part along each state, up and down, infinite where it does not;
-    and the Jacobian (n, n)."""
+def _departures(
+    model: AbstractStateSpaceModel, x: Array, u: Array, along: Any, terms: Any, turns: bool = False
+) -> tuple[Array, Array]:
+    """The multiples (k, 2) of directions (k, n), up and down, at which f departs from its linear part, infinite where it does
+    not; and the Jacobian (n, n). `terms` (n,): what the rows of f are compared with besides what changes in them. `turns`: at
+    which an entry of the Jacobian changes instead."""
     n, dtype = x.shape[0], x.dtype
     eps = jnp.finfo(dtype).eps
 
@@ -74,45 +108,44 @@ def _departures(model: AbstractStateSpaceModel, x: Array, u: Array) -> tuple[Arr
     here, jacobian = field(x), state_jacobian(model, x, u)
     noise = 256 * eps * (jnp.abs(here) + jnp.abs(jacobian) @ jnp.abs(x))
 
-    def departs(state: Array, sign: Array, power: Array) -> Array:
-        """Whether a change of one state by sign * 10^power leaves the linear part."""
-        size = sign * 10.0**power
-        moved = jnp.zeros(n, dtype).at[state].set(size)
-        column = jacobian[:, state] * size
+    def departs(direction: Array, sign: Array, power: Array) -> Array:
+        """Whether a step along a direction, sign * 10^power long, leaves the linear part."""
+        moved = sign * 10.0**power * direction
+        if turns:
+            turned = jnp.abs(state_jacobian(model, x + moved, u) - jacobian)
+            apart = (jnp.abs(moved) > 256 * eps * jnp.abs(x)).any()
+            return apart & ((turned > DEPARTURE * jnp.abs(jacobian)) & (jacobian != 0)).any()
+        change = jacobian @ moved
         there = field(x + moved)
-        off = jnp.abs(there - here - column)
+        off = jnp.abs(there - here - change)
         # What does not answer in the first order is compared with what is there.
-        against = jnp.abs(column) + jnp.abs(here)
-        left = (off > DEPARTURE * against) & (off > noise) & (against > 0)
-        found = left.any() | ~jnp.isfinite(there).all()
-        if n <= FEW:
-            rates = jnp.diagonal(jacobian)
-            turned = jnp.diagonal(state_jacobian(model, x + moved, u)) - rates
-            apart = jnp.abs(size) > 256 * eps * jnp.abs(x[state])
-            found |= apart & ((jnp.abs(turned) > DEPARTURE * jnp.abs(rates)) & (rates != 0)).any()
-        return found
+        against = jnp.maximum(jnp.abs(change) + jnp.abs(here), terms)
+        return ((off > DEPARTURE * against) & (off > noise) & (against > 0)).any() | ~jnp.isfinite(there).all()
 
     powers = jnp.arange(-DECADES, DECADES + 1, dtype=dtype)
 
-    def one(state: Array) -> Array:
+    def one(direction: Array) -> Array:
         def way(sign: Array) -> Array:
-            seen = jax.vmap(lambda power: departs(state, sign, power))(powers)
-            first = jnp.argmax(seen)
-            low, high = powers[first] - 1, powers[first]
+            seen = jax.vmap(lambda power: departs(direction, sign, power))(powers)
+            # Below is rounding, above is the departure, and two decades or more between them are linear.
+            linear = ~seen[1:] & ~seen[:-1]
+            last = linear.shape[0] - jnp.argmax(linear[::-1])
+            low, high = powers[last], powers[jnp.minimum(last + 1, powers.shape[0] - 1)]
 
             def halve(_: Any, ends: tuple[Array, Array]) -> tuple[Array, Array]:
                 low, high = ends
                 middle = (low + high) / 2
-                beyond = departs(state, sign, middle)
+                beyond = departs(direction, sign, middle)
                 return jnp.where(beyond, low, middle), jnp.where(beyond, middle, high)
 
             low, high = jax.lax.fori_loop(0, HALVINGS, halve, (low, high))
-            return jnp.where(seen.any() & ~seen[0], 10.0 ** ((low + high) / 2), jnp.inf)
+            bracketed = linear.any() & (last < powers.shape[0] - 1)
+            return jnp.where(bracketed, 10.0 ** ((low + high) / 2), jnp.inf)
 
         return jax.vmap(way)(jnp.asarray([1.0, -1.0], dtype))
 
-    each = n * len(powers) * 2 * (n if n <= FEW else 1)
-    return jax.lax.map(one, jnp.arange(n), batch_size=int(np.clip(TOGETHER // each, 1, n))), jacobian
+    each = n * len(powers) * 2 * (n if turns else 1)
+    return jax.lax.map(one, along, batch_size=int(np.clip(TOGETHER // each, 1, n))), jacobian
 
 
 def _balanced(jacobian: np.ndarray, sizes: np.ndarray) -> np.ndarray:
@@ -126,8 +159,8 @@ def _balanced(jacobian: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     known = np.isfinite(sizes)
     sizes = np.where(known, sizes, np.nan)
     if not known.any():
-        # All is linear: a common factor is free.
-        start = int(np.argmax(couples.sum(axis=1) + couples.sum(axis=0)))
+        # A common factor is free.
+        start = int(np.argmax(((couples > 0) & (couples.T > 0)).sum(axis=1)))
         sizes[start], known[start] = 1.0, True
     # A first value from what is known already, then balance.
     for _ in range(n):
