@@ -24,6 +24,8 @@ _MARKS = {
     "flip": ("Flip", "P", "#56B4E9"),
     "neimark-sacker": ("Neimark-Sacker", "o", "#0072B2"),
     "branch-point": ("Branch point", "D", "#CC79A7"),
+    "double": ("Double", "d", "#CC79A7"),
+    "degenerate": ("Degenerate", "h", "#CC79A7"),
     "unknown": ("Unresolved", "X", "#F0E442"),
 }
 _PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#222222")
@@ -42,7 +44,10 @@ def bifurcation_diagram(diagram: Diagram | Branch, ax: Axes | None = None, *, la
     for branch in branches:
         _draw_branch(ax, branch, centre, direction)
     events = (*diagram.bifurcations, *diagram.unresolved)
-    for kind, (kind_name, marker, colour) in _MARKS.items():
+    # A user's own events by their names.
+    own = {event.kind: (event.kind, "*", "#000000") for event in events if event.kind not in _MARKS}
+    marks = _MARKS | own
+    for kind, (kind_name, marker, colour) in marks.items():
         found = [event for event in events if event.kind == kind]
         if found:
             ax.plot(
@@ -62,7 +67,7 @@ def bifurcation_diagram(diagram: Diagram | Branch, ax: Axes | None = None, *, la
     )
     # Each name once, however many branches there are, and "stable" before "unstable".
     handles = {text: handle for handle, text in reversed(list(zip(*ax.get_legend_handles_labels(), strict=True)))}
-    order = [text for text in ("stable", "unstable", *(mark[0] for mark in _MARKS.values())) if text in handles]
+    order = [text for text in ("stable", "unstable", *(mark[0] for mark in marks.values())) if text in handles]
     ax.legend([handles[text] for text in order], order, frameon=False, fontsize="small")
     return ax
 

@@ -13,7 +13,9 @@ from ssntk.bifurcation.crossing import Crossing, as_bounds, as_crossings, crossi
 from ssntk.bifurcation.detect import find_events
 from ssntk.bifurcation.family import Family
 from ssntk.bifurcation.follow import Start, Stop, Track, follow, joined
-from ssntk.bifurcation.locate import NEAR, Bifurcation, on_a_line, singular, state_jacobians
+from ssntk.bifurcation.judge import NEAR
+from ssntk.bifurcation.linear import on_a_line, singular, state_jacobians
+from ssntk.bifurcation.locate import Bifurcation
 from ssntk.bifurcation.problem import make_problem, resized
 from ssntk.dynamics.fixed_points import find_fixed_points
 from ssntk.dynamics.stability import growth, reported, sorted_eigenvalues
@@ -197,7 +199,7 @@ def continuation_ensemble(
     xs = [None if one is None else np.asarray(one, dtype_of(model)) for one in given]
     problems = [make_problem(family, span, one, x=x) for family, one, x in zip(made, inputs, xs, strict=True)]
     stack = Stack(problems)
-    starts = _starts(stack, None if x0 is None else np.stack(xs) / stack.scale)
+    starts = _starts(stack, None if x0 is None else np.stack([x for x in xs if x is not None]) / stack.scale)
     if x0 is None:
         # What the states are like is known only now.
         ys = [start.z[:-1] if isinstance(start, Start) else np.zeros(stack.n) for start in starts]

@@ -90,7 +90,7 @@ def _values(stack: Stack, member: int, fn: Callable[[Any, Any], Any], z: np.ndar
 
 
 def stops_of(stack: Stack, bounds: Bounds, crossings: Sequence[Crossing], start: np.ndarray) -> list[Stop]:
-    """What ends a branch of a stack of one problem that starts at z (n + 1,); `ValueError` if the bounds exclude the start."""
+    """What ends a branch of a stack of one problem that starts at z (n + 1,); `ValueError` if the bounds exclude it."""
     stops = []
     if callable(bounds):
 
@@ -140,7 +140,7 @@ def _located(stack: Stack, track: Track, event: Crossing, i: int, values: np.nda
     exact = [j for j in (i, i + 1) if values[j] == 0]
     z = track.z[exact[0]] if exact else None
     if z is None:
-        new = on_branch(stack, track.member, *ends, lambda z: _values(stack, track.member, event.fn, z))
+        new = on_branch(stack, track.member, ends[0], ends[1], lambda z: _values(stack, track.member, event.fn, z))
         z = None if new is None else new.z[0]
     where = z if z is not None else (ends[0][0] + ends[1][0]) / 2
     point = failed(

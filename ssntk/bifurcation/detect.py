@@ -7,8 +7,10 @@
   as well.
 - A double point: two real eigenvalues cross at once, as symmetric networks have them.
 
-A mode counts as unstable where it grows beyond what rounding may do to its eigenvalue: those of conservative systems stay
-on the axis, and rounding there is no event. All branches are worked on together, round by round, so that each round is a few compiled calls.
+A mode counts as unstable if it grows beyond what rounding may do to its eigenvalue: those of conservative systems stay on
+the axis, and rounding there is no event.
+
+All branches are worked on together, round by round, so that each round is a few compiled calls.
 """
 
 import dataclasses
@@ -19,7 +21,8 @@ import numpy as np
 from ssntk.bifurcation.bordered import Stack, corrected, inner, interpolate, length
 from ssntk.bifurcation.extended import BRANCH_POINT, PAIR
 from ssntk.bifurcation.follow import Track
-from ssntk.bifurcation.locate import DEGENERATE, DOUBLE, Bifurcation, Located, branch_jacobians, failed, on_a_line, solve
+from ssntk.bifurcation.linear import branch_jacobians, on_a_line
+from ssntk.bifurcation.locate import DEGENERATE, DOUBLE, Bifurcation, Located, failed, solve
 from ssntk.dynamics.stability import judged_exponents
 
 # Halvings of one step before an event counts as unresolved: from the longest step this reaches a length of about 1e-11.
@@ -212,8 +215,8 @@ def _locate(stack: Stack, intervals: list[Interval], kinds: list[str | None]) ->
 
 
 COLLISION = (
-    "eigenvalues that lie on the axis, to their rounding error, leave it in pairs: a Hamiltonian Hopf point, if the system is "
-    "conservative"
+    "eigenvalues that lie on the axis, to their rounding error, leave it in pairs: a Hamiltonian Hopf point, if the system "
+    "is conservative"
 )
 
 
@@ -345,9 +348,9 @@ def _refused(interval: Interval, kind: str, one: Located) -> str:
 def _hides(before: list[Point], a: list[Point], b: list[Point], after: list[Point]) -> tuple[np.ndarray, np.ndarray]:
     """Of k intervals those (k,) in which events may hide, and those in which they must, though counts at the ends agree."""
     z, slope = ([np.stack([getattr(point, name) for point in points]) for points in (a, b)] for name in ("z", "tangent"))
-    values = [np.stack([point.exponents for point in points]) for points in (before, a, b, after)]
+    paths = [np.stack([point.exponents for point in points]) for points in (before, a, b, after)]
     doubts = np.stack([np.maximum(one.doubts.max(), other.doubts.max()) for one, other in zip(a, b, strict=True)])
-    may, must = _crosses_twice(*values, doubts)
+    may, must = _crosses_twice(paths[0], paths[1], paths[2], paths[3], doubts)
     return may | _turns_twice(z[0], slope[0], z[1], slope[1]), must
 
 

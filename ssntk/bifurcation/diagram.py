@@ -11,7 +11,8 @@ from ssntk.bifurcation.bordered import Stack, corrected, corrected_at, inner, in
 from ssntk.bifurcation.continuation import Branch, as_branches, as_start
 from ssntk.bifurcation.family import Family
 from ssntk.bifurcation.follow import CLOSED, Start, Track, follow, joined
-from ssntk.bifurcation.locate import CROSSINGS, DEGENERATE, Bifurcation, failed, on_a_line, singular, solve
+from ssntk.bifurcation.linear import on_a_line, singular
+from ssntk.bifurcation.locate import CROSSINGS, DEGENERATE, Bifurcation, failed, solve
 from ssntk.bifurcation.problem import make_problem, resized
 from ssntk.dynamics.fixed_points import FixedPoints, find_fixed_points
 from ssntk.errors import NumericalError, as_count, as_key, as_scalar

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Array
 
 from ssntk.bifurcation.bordered import Stack, correct, corrected, corrected_at, inner, interpolate, length, metric, pick
-from ssntk.bifurcation.locate import branch_jacobians
+from ssntk.bifurcation.linear import branch_jacobians
 from ssntk.compiled import Compiled, Held
 from ssntk.dynamics.stability import judged_exponents
 
@@ -366,7 +366,7 @@ def on_branch(
     value: Callable[[np.ndarray], np.ndarray],
 ) -> Any:
     """The point of the branch between two of its points, each (z, tangent), at which `value` of z (k, n + 1) vanishes, as a
-    `Corrected` with a leading axis of one; by the Illinois method (Dowell and Jarratt, *BIT* 11, 1971). `None` where it fails.
+    `Corrected` with a leading axis of one, or `None`. By the Illinois method (Dowell and Jarratt, *BIT* 11, 1971).
     """
     parts, values = [0.0, 1.0], [float(value(point[0][None])[0]) for point in (first, second)]
     found, last, kept = None, np.nan, -1

@@ -14,9 +14,11 @@ from ssntk.bifurcation import extended, normal_form
 from ssntk.bifurcation.bordered import Problem, Stack, each
 from ssntk.bifurcation.extended import BRANCH_POINT, PAIR, Solved
 from ssntk.bifurcation.family import Family
+from ssntk.bifurcation.judge import Read, judge, start
+from ssntk.bifurcation.linear import branch_jacobians
 from ssntk.dynamics.fixed_points import constant_input
 from ssntk.dynamics.scales import typical_sizes
-from ssntk.dynamics.stability import Eigenpair, edge, eigenpair, judged_exponents, sorted_eigenvalues
+from ssntk.dynamics.stability import edge
 from ssntk.errors import NumericalError, as_array, as_choice, as_instance, as_scalar, is_traced
 from ssntk.models.base import check_autonomous, dtype_of
 
@@ -42,8 +44,9 @@ class Bifurcation:
       stable (if the other modes are), else `"subcritical"`; `None` for saddle-nodes and transcriticals, where the
       coefficient is zero to rounding, at a strong resonance of a map, and for double and degenerate points.
     - `tangents` (2, n + 1): where two branches cross, their directions (dx, dp), each of length 1; else `None`.
-    - `residual`: the largest entry of the extended system, each beside the terms of its equation. `interval`: parameters between which the point lies, from
-      the last Newton correction and the rounding error; of an unresolved event, those between which it was seen.
+    - `residual`: the largest entry of the extended system, each beside the terms of its equation. `interval`: parameters
+      between which the point lies, from the last Newton correction and the rounding error; of an unresolved event, those
+      between which it was seen.
     - `converged`, and `reason` if not; `reason` also names what is special about a located point, such as a resonance, and
       is empty otherwise.
     - `multiplicity`: how many events this one stands for: 1, or more if several are closer than they can be told apart.
@@ -101,15 +104,15 @@ def locate(family: Family, kind: str, *, parameter: Any, x: Any, u: Any = None) 
         return _differentiable(problem, kind, zero, guess / problem.scale)
     search = BRANCH_POINT if kind in CROSSINGS else kind
     stack = Stack([problem])
-    start = np.append(np.asarray(guess) / stack.scale[0], zero)[None]
-    point = solve(stack, search, [0], start)[0].point
+    near = np.append(np.asarray(guess) / stack.scale[0], zero)[None]
+    point = solve(stack, search, [0], near)[0].point
     if point.converged and point.kind != kind:
         point = dataclasses.replace(point, converged=False, reason=f"it is a {point.kind}")
     if not point.converged:
         reason = point.reason
         if kind == "saddle-node" and "branch point" not in reason:
             # Where branches cross, the saddle-node's system is singular: whether its iteration ends is left to rounding.
-            crossing = solve(stack, BRANCH_POINT, [0], start)[0].point
+            crossing = solve(stack, BRANCH_POINT, [0], near)[0].point
             reason += f"; a branch point lies at p = {float(crossing.parameter):g}" if crossing.converged else ""
         raise NumericalError(f"no {kind} near p = {float(parameter):g}: {reason}")
     return point
@@ -145,17 +148,17 @@ def solve(stack: Stack, kind: str, members: Sequence[int], guesses: np.ndarray) 
     starts = []
     for i, (z, jacobian) in enumerate(zip(guesses, jacobians, strict=True)):
         try:
-            starts.append((i, *_start(kind, z[:-1], z[-1], jacobian, stack.dt)))
+            starts.append((i, *start(kind, z[:-1], z[-1], jacobian, stack.dt)))
         except NumericalError as error:
             found[i] = failed(stack, int(numbers[i]), kind, z, str(error))
     chosen = [i for i, _, _ in starts]
-    read: list[tuple[int, _Read]] = []
+    read: list[tuple[int, Read]] = []
     if starts:
         packed = (np.stack(part) for part in list(zip(*starts, strict=True))[1:])
         solved = _solved(kind)(stack, numbers[chosen], *packed)
         for at, i in enumerate(chosen):
             one = Solved(*(part[at] for part in solved))
-            judged = _judge(kind, one, stack.dt)
+            judged = judge(kind, one, stack.dt)
             if isinstance(judged, str):
                 z = np.append(one.y[: stack.n], one.y[-1])
                 found[i] = failed(stack, int(numbers[i]), kind, z, judged)
@@ -171,75 +174,6 @@ def solve(stack: Stack, kind: str, members: Sequence[int], guesses: np.ndarray) 
     return [point for point in found if point is not None]
 
 
-def _linear(problem: Problem, z: Array) -> tuple[Array, Array]:
-    """The velocity, and A beside df/dq, at a point of the branch."""
-    return problem.field(z), jax.jacfwd(problem.field)(z)
-
-
-_linearised = each(_linear)
-
-
-def branch_jacobians(stack: Stack, members: Any, z: np.ndarray) -> np.ndarray:
-    """A beside df/dq (k, n, n + 1) at points of branches (k, n + 1)."""
-    return _linearised(stack, members, z)[1]
-
-
-def state_jacobians(stack: Stack, members: Any, z: np.ndarray) -> np.ndarray:
-    """A (k, n, n) at points of branches (k, n + 1)."""
-    return branch_jacobians(stack, members, z)[..., :-1]
-
-
-def singular(stack: Stack, members: Any, z: np.ndarray) -> np.ndarray:
-    """Whether A is singular at points z (k, n + 1) to the square root of the precision, (k,): a bifurcation or a line."""
-    if len(z) == 0:
-        return np.zeros(0, bool)
-    jacobians, rows = _with_rows(stack, members, z)
-    finite = np.isfinite(jacobians).all(axis=(1, 2)) & np.isfinite(rows).all(axis=1)
-    return np.array([ok and _null(*pair) is not None for ok, *pair in zip(finite, jacobians, rows, strict=True)])
-
-
-def _with_rows(stack: Stack, members: Any, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A (k, n, n) at points z (k, n + 1), and the terms of its rows (k, n), of which it may be the difference."""
-    part = 1e-3 * (1 + np.abs(z[:, -1:]))
-    aside = np.concatenate([z[:, :-1], z[:, -1:] + part], axis=1)
-    jacobians = branch_jacobians(stack, np.repeat(members, 2), np.stack([z, aside], 1).reshape(-1, z.shape[1]))
-    here, there = jacobians[::2], jacobians[1::2]
-    changed = np.abs(there - here)[..., :-1].sum(axis=2) / part * (1 + np.abs(z[:, -1:]))
-    rows = np.abs(here).sum(axis=2) + changed
-    return here[..., :-1], np.where(rows > 0, rows, 1.0)
-
-
-def on_a_line(stack: Stack, member: int, z: np.ndarray) -> bool:
-    """Whether the equilibrium at z (n + 1,) lies on a line of equilibria at its parameter: others lie beside it, along the
-    null vector of A, and A is singular there too."""
-    eps = float(np.finfo(z.dtype).eps)
-    jacobians, terms = _with_rows(stack, [member], z[None])
-    rows = terms[0]
-    along = _null(jacobians[0], rows)
-    if along is None:
-        return False
-    near = np.stack([np.append(z[:-1] + size * along, z[-1]) for size in (-0.1, -0.02, 0.02, 0.1)])
-    places = near.copy()
-    for _ in range(8):
-        velocity, jacobians = _linearised(stack, [member] * 4, places)
-        if not np.isfinite(velocity).all() or not np.isfinite(jacobians).all():
-            return False
-        for place, value, matrix in zip(places, velocity, jacobians[..., :-1], strict=True):
-            # Within the plane across the line.
-            whole = np.concatenate([matrix / rows[:, None], along[None]])
-            place[:-1] += np.linalg.lstsq(whole, np.append(-value / rows, 0.0), rcond=eps**0.5)[0]
-    velocity, jacobians = _linearised(stack, [member] * 4, places)
-    rest = (np.abs(velocity) <= eps**0.75 * rows * (1 + np.abs(places[:, :-1]).max(axis=1, keepdims=True))).all()
-    moved = np.linalg.norm(places - near, axis=1) <= 0.5 * np.linalg.norm(near - z, axis=1)
-    return bool(rest and moved.all() and all(_null(matrix, rows) is not None for matrix in jacobians[..., :-1]))
-
-
-def _null(matrix: np.ndarray, rows: np.ndarray) -> np.ndarray | None:
-    """The unit null vector of a matrix (n, n), each row beside its own terms (n,); `None` where it is regular."""
-    _, values, rights = np.linalg.svd(matrix / rows[:, None])
-    return rights[-1] if values[-1] <= np.finfo(matrix.dtype).eps ** 0.5 else None
-
-
 @functools.cache
 def _solved(kind: str) -> Any:
     return each(functools.partial(extended.solve, kind=kind))
@@ -250,184 +184,7 @@ def _coefficients(kind: str) -> Any:
     return each(normal_form.crossing if kind == BRANCH_POINT else functools.partial(normal_form.coefficient, kind=kind))
 
 
-def _start(kind: str, y: np.ndarray, q: float, jacobian: np.ndarray, dt: float | None) -> tuple[np.ndarray, np.ndarray]:
-    """The unknowns of the extended system at a guess, and its border."""
-    if not np.isfinite(jacobian).all():
-        raise NumericalError("the Jacobian is not finite there")
-    every = sorted_eigenvalues(jacobian)
-    values = every
-    if kind in PAIR:
-        values = values[values.imag > 0]
-        if values.size == 0:
-            raise NumericalError("no complex pair of eigenvalues there")
-        off = values.real if dt is None else np.log(np.abs(1 + dt * values))
-    else:
-        values = values[values.imag == 0] if (values.imag == 0).any() else values.real
-        off = values.real if kind != "flip" else values.real + 2 / (dt or 1.0)
-    pair = eigenpair(jacobian, complex(values[np.argmin(np.abs(off))]), every)
-    if kind in ("saddle-node", BRANCH_POINT) and pair.value.imag != 0:
-        # A pair that is about to meet at zero, as in conservative systems.
-        lefts, _, rights = np.linalg.svd(jacobian)
-        pair = Eigenpair(0j, rights[-1], lefts[:, -1])
-    start, border = extended.pack(kind, y, q, pair)
-    if kind in PAIR:
-        start[-2] = pair.value.imag if dt is None else np.angle(1 + dt * pair.value) / dt
-    return start, border
-
-
-@dataclasses.dataclass(frozen=True)
-class _Read:
-    """A point whose extended system is solved, and what its coefficient is computed from.
-
-    `natural`: the terms that l.B(r, r) and its like are made of, which a coefficient that vanishes is compared with.
-    """
-
-    z: np.ndarray
-    frequency: float
-    right: np.ndarray
-    left: np.ndarray
-    arguments: tuple[np.ndarray, ...]
-    exponents: np.ndarray
-    doubts: np.ndarray
-    natural: float
-    residual: float
-    width: float
-    resonance: int | None
-    defective: bool
-
-
-def _judge(kind: str, solved: Solved, dt: float | None) -> _Read | str:
-    """The point that the unknowns describe with its eigenvectors from its own Jacobian, or why it is none.
-
-    Everything is compared with its own rounding error: eigenvalues with what rounding does to each, sums with their terms.
-    """
-    unknowns, jacobian, slope = solved.y, solved.jacobian[:, :-1], solved.jacobian[:, -1]
-    n = len(slope)
-    y, q = unknowns[:n], unknowns[-1]
-    eps = float(np.finfo(y.dtype).eps)
-    finite = np.isfinite(unknowns).all() and np.isfinite(solved.jacobian).all()
-    if not finite or not float(solved.correction) <= eps**0.6:
-        return (
-            "Newton's iteration on the extended system did not converge: its last correction was "
-            f"{float(solved.correction):.2g} of the states' sizes, and {eps**0.6:.2g} is asked"
-        )
-    values, doubts = judged_exponents(jacobian, dt)
-    frequency = 0.0
-    if kind in PAIR:
-        frequency = abs(float(unknowns[-2]))
-        if dt is not None:
-            frequency = abs(float(np.angle(np.exp(1j * frequency * dt)))) / dt
-    elif kind == "flip":
-        frequency = np.pi / (dt or 1.0)
-    critical = complex(*edge(frequency, dt)) if kind in PAIR else complex(-2 / (dt or 1.0)) if kind == "flip" else 0j
-    at = int(np.argmin(np.abs(values - 1j * frequency)))
-    terms_of = np.abs(jacobian) + solved.curvature + solved.drift
-    pair, defective = _critical_pair(kind, jacobian, critical, terms_of.sum(axis=1))
-    if pair is None:
-        return f"the critical eigenvalue {critical:.6g} is defective: its left and right eigenvectors are orthogonal"
-    right, left = pair.right, pair.left
-    weights = np.abs(left)
-    terms = weights @ (np.abs(jacobian) @ (1 + np.abs(y)))
-    natural = float(weights @ (terms_of @ np.abs(right)))
-    # What is left after Newton's iteration, beside rounding. At the fold of a scalar model the Jacobian vanishes itself.
-    left_over = (float(solved.correction) + 32 * eps) * natural
-    doubt = max(float(doubts[at]), left_over)
-    if defective:
-        # A pair that meets there is as far apart as the root of any error.
-        doubt = max(doubt, float(np.sqrt(left_over * np.abs(jacobian).sum(axis=1).max())))
-    for end in () if kind not in PAIR else (0.0,) if dt is None else (0.0, np.pi / dt):
-        if abs(frequency - end) <= NEAR * doubt:
-            return f"the frequency tends to {'zero' if end == 0 else 'pi / dt'}, so it is no pair"
-    if not abs(values[at] - 1j * frequency) <= NEAR * doubt:
-        return f"the Jacobian has no such critical eigenvalue: the nearest is off by {abs(values[at] - 1j * frequency):.2g}"
-    # Where the state is zero to rounding, so may be the slope, and its direction is noise.
-    pushed = abs(left @ slope) > max(eps**0.4 * (weights @ np.abs(slope)), eps**0.8 * (terms + natural))
-    if kind == "saddle-node" and not pushed:
-        # The parameter does not push along the critical direction.
-        return "the branch does not turn there: it is a branch point"
-    if kind in ("saddle-node", BRANCH_POINT) and not defective and _vanishing(solved, values, np.maximum(doubts, doubt)) > 1:
-        return "more than one eigenvalue vanishes there"
-    arguments: tuple[Any, ...] = (y, np.asarray(q), np.asarray(frequency, y.dtype), right + 0j, left + 0j)
-    if kind == BRANCH_POINT:
-        b, psi = float(unknowns[n]), np.abs(unknowns[n + 1 : -1])
-        sizes = terms_of @ (1 + np.abs(y)) + np.abs(slope)
-        if abs(b) > eps**0.6 * (psi @ sizes):
-            return "the branches pass close by each other and do not cross"
-        if pushed or pair.value.imag != 0:
-            return "more than one eigenvalue vanishes there"
-        arguments = (y, np.asarray(q), right, left, _beside(jacobian, slope, right, left).astype(y.dtype))
-    resonance = None
-    if kind == "neimark-sacker" and dt is not None:
-        turns = frequency * dt / (2 * np.pi)
-        off = {k: abs(k * turns - round(k * turns)) * 2 * np.pi for k in (3, 4)}
-        resonance = next((k for k, angle in off.items() if angle <= max(NEAR * doubt * dt, 16 * eps**0.5)), None)
-    width = float(solved.correction) * (1 + abs(q)) + 4 * eps * (1 + abs(q))
-    z = np.append(y, q)
-    residual = float(solved.residual)
-    return _Read(z, frequency, right, left, arguments, values, doubts, natural, residual, width, resonance, defective)
-
-
-def _critical_pair(kind: str, jacobian: np.ndarray, critical: complex, rows: np.ndarray) -> tuple[Eigenpair | None, bool]:
-    """The critical eigenpair, and whether it is defective: then the null vectors, if the kind can do with them. `rows` (n,):
-    the terms of each row."""
-    try:
-        pair = eigenpair(jacobian, critical)
-    except NumericalError:
-        pair = None
-    if kind in ("saddle-node", BRANCH_POINT) and (
-        pair is None or np.linalg.norm(pair.left) * np.finfo(jacobian.dtype).eps ** 0.4 > 1
-    ):
-        null = _null_pair(jacobian, rows)
-        return (null, True) if null is not None else (pair, False)
-    return pair, False
-
-
-def _null_pair(jacobian: np.ndarray, rows: np.ndarray) -> Eigenpair | None:
-    """The null vectors of a matrix whose zero eigenvalue is defective, as it is in conservative systems, each of length one;
-    `None` where the null space has more dimensions than one."""
-    rows = np.where(rows > 0, rows, 1.0)
-    lefts, values, rights = np.linalg.svd(jacobian / rows[:, None])
-    if len(values) > 1 and values[-2] <= np.finfo(jacobian.dtype).eps ** 0.4:
-        return None
-    left = lefts[:, -1] / rows
-    return Eigenpair(0j, rights[-1], left / np.linalg.norm(left))
-
-
-def _vanishing(solved: Solved, values: np.ndarray, doubts: np.ndarray) -> int:
-    """How many of the exponents (n,) are zero to their own error: that of the eigenvalue itself (n,), and that which the state
-    has along its eigenvector. The smaller the eigenvalue, the less is the state known there."""
-    jacobian, n = solved.jacobian[:, :-1], solved.curvature.shape[0]
-    least = np.abs(values) <= NEAR * doubts
-    terms = np.abs(jacobian) @ (1 + np.abs(solved.y[:n])) + np.abs(solved.jacobian[:, -1])
-    unit = NEAR * 32 * float(np.finfo(solved.y.dtype).eps)
-    size = float(np.abs(jacobian).sum(axis=1).max() + solved.curvature.sum(axis=1).max())
-    for i in np.flatnonzero(~least & (np.abs(values) <= np.sqrt(unit) * size) & (values.imag == 0)):
-        try:
-            pair = eigenpair(jacobian, complex(values[i]))
-        except NumericalError:
-            least[i] = True
-            continue
-        weights = np.abs(pair.left)
-        bends = float(weights @ (solved.curvature @ np.abs(pair.right)))
-        least[i] = abs(values[i]) ** 2 <= unit * float(weights @ terms) * bends
-    return int(least.sum())
-
-
-# How many times its own rounding error a number may be before it counts as other than zero.
-NEAR = 1e3
-
-
-def _beside(jacobian: np.ndarray, slope: np.ndarray, right: np.ndarray, left: np.ndarray) -> np.ndarray:
-    """The unit direction (n + 1,) that spans the kernel of (A, f_q) beside the critical one."""
-    n = len(slope)
-    matrix = np.zeros((n + 1, n + 1))
-    matrix[:n, :n], matrix[:n, n], matrix[n, :n] = jacobian, left, right
-    rows = np.abs(matrix).sum(axis=1)
-    other = np.linalg.solve(matrix / rows[:, None], np.append(-slope, 0.0) / rows)[:n]
-    return np.append(other, 1.0) / np.linalg.norm(np.append(other, 1.0))
-
-
-def _finish(stack: Stack, number: int, kind: str, read: _Read, values: Any) -> Located:
+def _finish(stack: Stack, number: int, kind: str, read: Read, values: Any) -> Located:
     """The point with its coefficient and what follows from it, in the user's units."""
     eps, dt = float(np.finfo(read.z.dtype).eps), stack.dt
     small = eps**0.6 * read.natural
@@ -527,9 +284,9 @@ def _differentiable(problem: Problem, kind: str, q: Array, y: Array) -> Bifurcat
     n, dt, dtype = y.shape[0], problem.dt, y.dtype
     still = extended.constant((problem, q, y))
 
-    def start(y: Any, q: Any, jacobian: Any) -> Any:
+    def begin(y: Any, q: Any, jacobian: Any) -> Any:
         try:
-            return _start(kind, np.asarray(y), float(q), np.asarray(jacobian), dt)
+            return start(kind, np.asarray(y), float(q), np.asarray(jacobian), dt)
         except NumericalError:
             return np.full(count, np.nan, dtype), np.full(n, np.nan, dtype)
 
@@ -537,7 +294,7 @@ def _differentiable(problem: Problem, kind: str, q: Array, y: Array) -> Bifurcat
     shapes = (jax.ShapeDtypeStruct((count,), dtype), jax.ShapeDtypeStruct((n,), dtype))
     jacobian = jax.jacfwd(lambda y: still[0].at(y, still[1]))(still[2])
     # Nonsymmetric eigenvalues are computed on the host.
-    guess, border = jax.pure_callback(start, shapes, still[2], still[1], jacobian, vmap_method="sequential")
+    guess, border = jax.pure_callback(begin, shapes, still[2], still[1], jacobian, vmap_method="sequential")
     unknowns = extended.implicit(problem, kind, guess, border)
     if kind in PAIR:
         # A fold solves the system of a pair, too, with the frequency zero; so does a flip, with pi / dt.

@@ -11,6 +11,7 @@ from ssntk.bifurcation.bordered import Problem
 from ssntk.bifurcation.family import Family
 from ssntk.dynamics.conserved import conserved_quantities, is_conserved
 from ssntk.dynamics.fixed_points import constant_input
+from ssntk.dynamics.metric import as_metric
 from ssntk.dynamics.scales import rate_of, sizes_over
 from ssntk.dynamics.stability import linearised
 from ssntk.errors import as_array, as_instance
@@ -31,14 +32,13 @@ def make_problem(
     ends = np.asarray(as_array(span, "span", (2,))).astype(dtype)
     if float(ends[0]) == float(ends[1]):
         raise ValueError(f"span must not be empty, got ({float(ends[0]):g}, {float(ends[1]):g})")
-    sizes = None if scale is None else as_sizes(scale, n, dtype)
+    given_sizes = as_metric(scale, n)
     pairs = _pairs(fix, n)
     u = constant_input(model, u)
     check_autonomous(family(float(ends[0])))
     models = [family(ends[0] + q * (ends[1] - ends[0])) for q in PLACES]
     state = np.zeros(n, dtype) if x is None else np.asarray(x, dtype)
-    if sizes is None:
-        sizes = sizes_over(models, u, state)
+    sizes = sizes_over(models, u, state) if given_sizes is None else given_sizes.astype(dtype)
     weights = conserved_quantities(models, u, sizes)
     level = weights @ state
     if pairs:
@@ -71,16 +71,6 @@ def resized(problem: Problem, states: np.ndarray, at: Sequence[float] = PLACES) 
     level = np.linalg.solve(triangle.T, np.asarray(problem.level))
     parts = jax.device_put((sizes, turned.T.astype(sizes.dtype), level.astype(sizes.dtype)))
     return dataclasses.replace(problem, **dict(zip(("scale", "weights", "level"), parts, strict=True)))
-
-
-def as_sizes(scale: Any, n: int, dtype: Any) -> np.ndarray:
-    """`scale`, (n,) or one for all, as sizes (n,); `ValueError` if it is not positive or of another shape."""
-    array = np.asarray(as_array(scale, "scale"))
-    if array.shape not in ((), (n,)):
-        raise ValueError(f"scale must have shape () or ({n},), got {array.shape}")
-    if not (array > 0).all():
-        raise ValueError("scale must be positive: it holds the typical sizes of the states")
-    return np.broadcast_to(array, (n,)).astype(dtype)
 
 
 def _pairs(fix: Any, n: int) -> list[tuple[np.ndarray, float]]:

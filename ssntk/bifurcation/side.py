@@ -8,7 +8,8 @@ import numpy as np
 from ssntk.bifurcation.bordered import Stack, corrected, corrected_at, inner, interpolate, length
 from ssntk.bifurcation.continuation import Branch
 from ssntk.bifurcation.family import Family
-from ssntk.bifurcation.locate import Bifurcation, state_jacobians
+from ssntk.bifurcation.linear import state_jacobians
+from ssntk.bifurcation.locate import Bifurcation
 from ssntk.bifurcation.problem import make_problem
 from ssntk.dynamics.stability import exponents
 from ssntk.errors import NumericalError

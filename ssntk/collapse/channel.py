@@ -18,7 +18,7 @@ from ssntk.errors import NumericalError, as_instance
 from ssntk.kernel.replay import Replay
 from ssntk.kernel.rows import rows_of, time_weights
 from ssntk.kernel.top import Leading, leading, smaller_gram
-from ssntk.models.base import AbstractStateSpaceModel, check_model
+from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model
 from ssntk.models.euler_map import step_of
 from ssntk.models.theta import get, put, theta_positions
 
@@ -116,6 +116,7 @@ def bifurcation_channel(
     predicted and the top singular pair does not lie along it.
     """
     check_model(model)
+    check_autonomous(model)
     theta_positions(model, "state", wrt)
     near = _wanted(eigenvalues, step_of(model))
     probe = as_instance(probe, "probe", Probe)
@@ -403,9 +404,7 @@ def _wanted(eigenvalues: Any, dt: float | None) -> complex | None:
         wanted = np.atleast_1d(np.asarray(eigenvalues, complex))
     except (TypeError, ValueError):
         wanted = np.zeros(0, complex)
-    conjugate = wanted.size == 1 or (
-        wanted.size == 2 and abs(wanted[0] - wanted[1].conj()) <= 1e-6 * (1e-3 + abs(wanted[0]))
-    )
+    conjugate = wanted.size == 1 or (wanted.size == 2 and abs(wanted[0] - wanted[1].conj()) <= 1e-6 * abs(wanted[0]))
     if wanted.ndim != 1 or not conjugate or not np.isfinite(wanted).all():
         raise ValueError(f"eigenvalues must be one number or a pair of conjugates, got {eigenvalues!r}")
     return complex(wanted[0] if dt is None else (wanted[0] - 1) / dt)

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Complex, Float
 
 from ssntk.dynamics.probe import Probe, Sinusoid
+from ssntk.dynamics.scales import typical_sizes
 from ssntk.dynamics.stability import edge, eigenpair, growth, state_jacobian
 from ssntk.errors import NumericalError
 from ssntk.models.base import AbstractStateSpaceModel
@@ -41,7 +42,7 @@ def critical_drive(
         return None
     us, b, n, dtype = probe.us, probe.n_batch, model.n_state, x_star.dtype
     rest = np.asarray(x_star)
-    if np.abs(np.asarray(probe.x0) - rest).max() > 1e-9 * (1 + np.abs(rest).max()):
+    if not at_rest(model, np.asarray(probe.x0), rest):
         return None
     constant = np.zeros((b, model.n_input)) if callable(us) else np.asarray(us)
     if constant.ndim == 3 or (callable(us) and not isinstance(us, Sinusoid)):
@@ -73,6 +74,18 @@ def critical_drive(
     drive = drive + 1j * (moved(left.real, *by_imag) + moved(left.imag, *by_real))
     # At half the steps' frequency, that of a flip, cosines are all that there is.
     return seen[:, None] * (drive.real + 0j if value.imag == 0 else drive)
+
+
+def at_rest(model: AbstractStateSpaceModel, starts: np.ndarray, rest: np.ndarray) -> bool:
+    """Whether states `starts` (B, n) are the fixed point `rest` (n,) to 1e-9 of the sizes of its states.
+
+    Those are what the states are there, and else the typical sizes that the vector field tells.
+    """
+    apart = np.abs(starts - rest).max(axis=0)
+    if (apart <= 1e-9 * np.abs(rest)).all():
+        return True
+    sizes = typical_sizes(model, jnp.zeros(model.n_input, rest.dtype), rest)
+    return bool((apart <= 1e-9 * sizes).all())
 
 
 def channel_participation_ratio(drive: np.ndarray) -> float:

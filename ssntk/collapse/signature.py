@@ -91,7 +91,8 @@ def frequency_signature(
     flat = float(np.linalg.norm(columns, 2) ** 2)
     bare = np.array([plain(float(omega)) for omega in grid])
     peak = _peak(plain, grid, bare)
-    width = _width(plain, peak, highest)
+    span = float(np.abs(exponents(jacobian, dt)).max()) or float(grid[-1])
+    width = _width(plain, peak, highest, span)
     ends = [0.0] if dt is None else [0.0, highest]
     # Nearer than a tenth of the width to an end nothing could be told from it.
     kind = "real" if min(abs(peak - end) for end in ends) <= 0.1 * width else "pair"
@@ -103,7 +104,7 @@ def frequency_signature(
             ]
         )
         peak = _peak(weighed, grid, bare)
-        width = _width(weighed, peak, highest)
+        width = _width(weighed, peak, highest, span)
     return Signature(grid, bare, peak, weighed(peak), width, kind)
 
 
@@ -118,14 +119,15 @@ def _peak(response: Callable[[float], float], grid: np.ndarray, values: np.ndarr
     return float(found.x if -found.fun > response(float(grid[at])) * (1 + 1e-12) else grid[at])
 
 
-def _width(response: Callable[[float], float], peak: float, highest: float) -> float:
-    """How far from the peak the response has fallen to a half, on the side where it does sooner."""
+def _width(response: Callable[[float], float], peak: float, highest: float, span: float) -> float:
+    """How far from the peak the response has fallen to a half, on the side where it does sooner. `span`: a typical rate."""
     half = response(peak) / 2
     found = []
     for way in (1.0, -1.0):
         room = (highest if way > 0 else 0.0) * way - peak * way
-        reach, step = 0.0, 1e-12 * (1.0 + peak)
-        while step < room and response(peak + way * step) > half and step < 1e12:
+        # Far below any width that the grid of frequencies could show, and far above.
+        reach, step = 0.0, 1e-12 * span
+        while step < room and response(peak + way * step) > half and step < 1e12 * span:
             reach, step = step, 2 * step
         step = min(step, room)
         if step > 0 and response(peak + way * step) <= half:

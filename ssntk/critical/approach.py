@@ -16,11 +16,14 @@ from ssntk.bifurcation.family import Family
 from ssntk.critical.flag import criticality, natural_time_scale
 from ssntk.critical.freedom import Freedom
 from ssntk.critical.least_change import PAIRS, Conditions, Stationary, least_change
+from ssntk.critical.units import rescaled
 from ssntk.dynamics.fixed_points import check_fixed_point, constant_input
+from ssntk.dynamics.metric import as_metric, in_metric
 from ssntk.dynamics.radius import local_minima, nearest_edge
+from ssntk.dynamics.scales import typical_sizes
 from ssntk.dynamics.stability import edge, eigenpair, exponents, field_at, linearised
 from ssntk.errors import NumericalError, as_array, as_choice, as_count, as_key, as_scalar
-from ssntk.models.base import AbstractStateSpaceModel, check_model
+from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model
 from ssntk.models.euler_map import step_of
 
 KINDS = ("singular", "saddle-node", "hopf")
@@ -43,7 +46,8 @@ class Approach:
       distance is 0. `x` (n,) the equilibrium there, `x_start` (n,) that of the network, `u` (d,) their input.
     - `frequency`: angular, 0 for a real eigenvalue. `right`, `left` (n,): critical eigenvectors as of a [`Bifurcation`][].
       `coefficient`: l.f_xx(r, r) / 2 of a real eigenvalue, the quadratic term of the normal form; NaN of a pair.
-    - `residual`: the largest entry of the conditions; `kkt_residual`: of the gradient of the Lagrangian, relative;
+    - `residual`: the largest entry of the conditions, in units of the states' typical sizes and of the model's time scale;
+      `kkt_residual`: of the gradient of the Lagrangian, relative;
       `minimum`: whether it is a minimum to second order; `converged`: whether both residuals are at most 1e-10.
     - `starts`: the distance that each start led to, NaN where it did not converge; `agreeing`: how many led here.
     - `reached`: whether the equilibrium of the network, followed along the line (through earlier folds, if any), comes to
@@ -91,6 +95,7 @@ def approach(
     omega_min: Any = None,
     n_starts: int = 8,
     key: Any = None,
+    scale: Any = None,
 ) -> Approach:
     """The least change of all parameters together that brings a network to a bifurcation.
 
@@ -109,58 +114,71 @@ def approach(
     - `wrt`: a lens of what may change, all else stays. Default: `model.trainable("state")`.
     - `metric`: what a change costs, positive: a dict of attributes (or lenses) and scalars or arrays, 1 where not given.
     - `signs`: what must keep its sign (Dale's law): the same with 1 where an entry stays >= 0, -1 where <= 0, 0 where free.
-    - `min_coefficient`: in 1 / (state time). Default 0.05 / time scale, as `criticality` has it.
+    - `min_coefficient`: in 1 / (state time). Default 0.05 / time scale, as `criticality` has it, over the power of ten next
+      to the states' typical size in their metric, which is 1 for states of order one.
     - `omega_min`: in rad per unit time. Default 0.05 / time scale.
     - `n_starts`: how many starts: singular vectors or eigenvectors at x, then states around it drawn with `key`.
 
-    Raises `ValueError` for arguments that do not fit, `NumericalError` where no start converges.
+    - `scale`: (n,) or a number, positive, in units of the states: their metric, in which `right` has length one, and which
+      `left`, `coefficient` and `min_coefficient` follow. Default: ones. No distance depends on it otherwise.
+
+    Raises `ValueError` for arguments that do not fit and for a model that depends on time, `NumericalError` where no start
+    converges.
     """
     check_model(model)
+    states = as_metric(scale, model.n_state)
+    check_autonomous(model)
     dt = step_of(model)
     as_choice(kind, "kind", KINDS if dt is None else MAP_KINDS)
     u = constant_input(model, u)
     count, key = as_count(n_starts, "n_starts"), as_key(key)
     freedom = Freedom(model, wrt, metric, signs)
     if x is None:
-        x_start = criticality(model, u, wrt=wrt).x_star
+        x_start = criticality(model, u, wrt=wrt, scale=scale).x_star
     else:
         x_start = np.asarray(check_fixed_point(model, as_array(x, "x", (model.n_state,)), u)[0])
     matrix = np.asarray(linearised(model, x_start, u)[1])
     time = natural_time_scale(model, exponents(matrix, dt))
-    bound = _positive(min_coefficient, "min_coefficient", 0.05 / time)
+    sizes = np.asarray(typical_sizes(model, u, x_start), float)
+    # Of states of order one the decade of their size is one.
+    decade = 10.0 ** np.round(np.log10(np.median(sizes if states is None else sizes / states)))
+    bound = _positive(min_coefficient, "min_coefficient", 0.05 / (time * decade))
     slowest = _positive(omega_min, "omega_min", 0.05 / time)
-    task = _Task(freedom, u, x_start, slowest)
-    spread = 0.3 * (0.5 + np.sqrt(np.mean(x_start**2)))
-    noise = spread * np.asarray(jr.normal(key, (count, len(x_start))))
+    # All that follows has tolerances and steps of order one, and so are the states and rates there.
+    unit = time if dt is None else dt
+    working = Freedom(rescaled(model, sizes, unit), wrt, metric, signs)
+    task = _Task(freedom, working, u, x_start, slowest * unit, sizes, unit, states)
+    begin = x_start / sizes
+    spread = 0.3 * (0.5 + np.sqrt(np.mean(begin**2)))
+    noise = spread * np.asarray(jr.normal(key, (count, len(begin))))
     # Half of the starts are the modes at x, moved a little so that no symmetry holds them; half lie around.
-    modes = task.guesses(kind, x_start)[: (count + 1) // 2]
+    modes = task.guesses(kind, begin)[: (count + 1) // 2]
     guesses = [
         task.shifted(mode, 1e-3 * part if i else 0 * part) for i, (mode, part) in enumerate(zip(modes, noise, strict=False))
     ]
-    guesses += [task.guesses(kind, x_start + part)[0] for part in noise[len(modes) :]]
+    guesses += [task.guesses(kind, begin + part)[0] for part in noise[len(modes) :]]
     found = [task.solve(*guess) for guess in guesses]
     if kind == "saddle-node":
         found = task.generic(found, bound)
     points = sorted((task.describe(one) for one in found if one is not None), key=lambda point: point.distance)
     if not points:
-        raise NumericalError(f"none of {count} starts led to a {kind} point: try more n_starts, or more of theta in wrt")
+        raise NumericalError(
+            f"none of {count} starts led to a {kind} point with residuals below {TOLERANCE:g}: try more n_starts, or more "
+            "of theta in wrt"
+        )
     starts = np.array([np.nan if one is None else freedom.length(task.change(one)) for one in found])
     others: list[Approach] = []
     for point in points[1:]:
-        if not any(_same(point, other) for other in (points[0], *others)):
+        if not any(task.same(point, other) for other in (points[0], *others)):
             others.append(point)
-    agreeing = sum(_same(points[0], point) for point in points)
+    agreeing = sum(task.same(points[0], point) for point in points)
     result = dataclasses.replace(points[0], starts=starts, agreeing=agreeing, others=tuple(others))
-    result = dataclasses.replace(result, reached=_reaches(result))
+    result = dataclasses.replace(result, reached=_reaches(result, sizes))
     return dataclasses.replace(result, reason=_reason(result))
 
 
 def _positive(value: Any, name: str, default: float) -> float:
     return default if value is None else float(as_scalar(value, name, positive=True))
-
-
-def _same(one: Approach, other: Approach) -> bool:
-    return abs(one.distance - other.distance) <= 1e-6 * (one.distance + other.distance) + 1e-12
 
 
 class _Found(NamedTuple):
@@ -172,28 +190,45 @@ class _Found(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class _Task:
-    """What is searched for, and from where."""
+    """What is searched for, and from where: in working units, states z = x / `sizes` and times of `unit`."""
 
     freedom: Freedom
+    working: Freedom
     u: Array
     x_start: np.ndarray
     slowest: float
+    sizes: np.ndarray
+    unit: float
+    # The metric of the states (n,), or `None` for ones.
+    states: np.ndarray | None
 
     @property
     def dt(self) -> float | None:
-        return step_of(self.freedom.model)
+        """The step in working units."""
+        return step_of(self.working.model)
+
+    @property
+    def weigh(self) -> np.ndarray:
+        """What one working unit of each state counts in the metric."""
+        return self.sizes if self.states is None else self.sizes / self.states
+
+    def same(self, one: Approach, other: Approach) -> bool:
+        """Whether two points lie as far, to what the search knows: far below theta's own size nothing."""
+        least = 1e-12 * self.freedom.length(np.asarray(self.freedom.start))
+        return abs(one.distance - other.distance) <= 1e-6 * (one.distance + other.distance) + least
 
     def conditions(self, kind: str, gauge: np.ndarray, given: float = 0.0) -> Conditions:
-        dtype = self.freedom.start.dtype
-        border, level = jax.device_put((np.asarray(gauge, dtype), np.asarray(given, dtype)))
-        return Conditions(self.freedom, self.u, border, level, self.freedom.start, 0 * level, kind, exact=False)
+        working = self.working
+        dtype = working.start.dtype
+        border, level, weigh = jax.device_put([np.asarray(part, dtype) for part in (gauge, given, self.weigh)])
+        return Conditions(working, self.u, border, level, working.start, 0 * level, weigh, kind, exact=False)
 
     def change(self, found: _Found) -> np.ndarray:
         return found.point.theta - np.asarray(self.freedom.start)
 
     def guesses(self, kind: str, x: np.ndarray) -> list[tuple[Conditions, np.ndarray]]:
         """Where to start from at a state, the most likely first."""
-        matrix, n, dt = np.asarray(linearised(self.freedom.model, x, self.u)[1], float), len(x), self.dt
+        matrix, n, dt = np.asarray(linearised(self.working.model, x, self.u)[1], float), len(x), self.dt
         if kind not in ("hopf", "neimark-sacker"):
             shift = 2 / dt if kind == "flip" and dt is not None else 0.0
             directions = np.linalg.svd(matrix + shift * np.eye(n))[2][::-1]
@@ -274,47 +309,58 @@ class _Task:
     def _folded(self, found: _Found, bound: float) -> _Found | None:
         if abs(self.describe(found).coefficient) >= bound:
             return found
-        model, n = self.freedom.at_theta(jax.device_put(found.point.theta)), len(self.x_start)
+        model, n = self.working.at_theta(jax.device_put(found.point.theta)), len(self.x_start)
         x, v = found.point.z[:n], found.point.z[n:]
         left = np.linalg.svd(np.asarray(linearised(model, x, self.u)[1]))[0][:, -1]
         start, gauge = np.concatenate([x, v, left]), np.asarray(found.conditions.gauge)
-        sides = [self.solve(self.conditions("saddle-node", gauge, side), start) for side in (bound, -bound)]
+        sides = [
+            self.solve(self.conditions("saddle-node", gauge, side), start)
+            for side in (bound * self.unit, -bound * self.unit)
+        ]
         return min((one for one in sides if one), key=lambda one: self.freedom.length(self.change(one)), default=None)
 
     def describe(self, found: _Found) -> Approach:
         """The point with its eigenvectors and its name."""
         conditions, point = found
         n, theta = len(self.x_start), jax.device_put(point.theta)
-        model, x = self.freedom.at_theta(theta), point.z[:n]
-        matrix = np.asarray(linearised(model, x, self.u)[1], float)
+        model, x = self.freedom.at_theta(theta), (point.z[:n] * self.sizes).astype(point.z.dtype)
+        matrix = in_metric(np.asarray(linearised(model, x, self.u)[1], float), self.states)
         change = self.change(found)
         distance = self.freedom.length(change)
         pair = conditions.kind in PAIRS
         last = point.z[-1] if conditions.kind == "pair" else float(conditions.given)
-        frequency = self.frequency(last) if pair else np.pi / (self.dt or 1.0) if conditions.kind == "flip" else 0.0
-        mode = eigenpair(matrix, complex(*edge(frequency, self.dt)))
+        turning = self.frequency(last) if pair else np.pi / (self.dt or 1.0) if conditions.kind == "flip" else 0.0
+        frequency = turning / self.unit
+        mode = eigenpair(matrix, complex(*edge(frequency, step_of(model))))
         along = change / distance if distance > 0 else 0 * change
         coefficient = np.nan
         if pair:
-            kind = BOUNDARY if conditions.kind == "turning" and frequency <= 1.001 * self.slowest else "hopf"
+            kind = BOUNDARY if conditions.kind == "turning" and turning <= 1.001 * self.slowest else "hopf"
             if self.dt is not None and kind == "hopf":
                 kind = "1:2 resonance boundary" if conditions.kind == "turning" else "neimark-sacker"
         elif conditions.kind == "flip":
             kind = "flip"
         else:
-            right, left = mode.right.real, mode.left.real
+            # What is zero is told in working units, in which terms of different order can be compared.
+            own = np.asarray(linearised(self.working.at_theta(theta), point.z[:n], self.u)[1], float)
+            pair_there, z = eigenpair(own, 0.0), jax.device_put(point.z[:n])
+            right, left = pair_there.right.real, pair_there.left.real
             if distance == 0:
                 # No line leads here: what pushes the mode most stands for it.
-                _, pull = jax.vjp(lambda theta: field_at(self.freedom.at_theta(theta), jax.device_put(x), self.u), theta)
+                _, pull = jax.vjp(lambda theta: field_at(self.working.at_theta(theta), z, self.u), theta)
                 along = np.asarray(pull(jax.device_put(left.astype(theta.dtype)))[0])
-            terms = _terms(self.freedom, theta, jax.device_put(along), jax.device_put(x), self.u, jax.device_put(right))
+            terms = _terms(self.working, theta, jax.device_put(along), z, self.u, jax.device_put(right))
             bent, third, pushed, turned = (np.asarray(term) for term in terms)
-            coefficient = float(left @ bent) / 2
+            # The right vector has length one in the metric, and points as the one that is reported.
+            length = float(np.linalg.norm(self.weigh * right))
+            sign = np.sign((self.weigh * right) @ mode.right.real)
+            coefficient = sign * float(left @ bent) / 2
             size = np.linalg.norm(left)
             flat = bool(abs(coefficient) <= 1e-6 * size * (np.linalg.norm(bent) + np.linalg.norm(third)))
             still = bool(abs(left @ pushed) <= 1e-6 * size * (np.linalg.norm(pushed) + np.linalg.norm(turned)))
             kind = {(True, True): "pitchfork", (True, False): "cusp", (False, True): "transcritical"}.get((flat, still))
             kind = kind or "saddle-node"
+            coefficient /= length * self.unit
         family = None
         if distance > 0:
             leaves = self.freedom.leaves(jax.device_put(along))
@@ -358,7 +404,7 @@ def _terms(freedom: Freedom, theta: Array, along: Array, x: Array, u: Array, rig
     return second(x), jax.jvp(second, (x,), (right,))[1], *jax.jvp(moved, (x,), (right,))
 
 
-def _reaches(found: Approach) -> bool:
+def _reaches(found: Approach, sizes: np.ndarray) -> bool:
     """Whether the branch from the network's own equilibrium passes through the point."""
     if found.family is None:
         return True
@@ -367,8 +413,8 @@ def _reaches(found: Approach) -> bool:
     except NumericalError:
         return False
     # Distance from the point to each segment of the branch, in the lengths that its steps have.
-    nodes = np.column_stack([branch.x, branch.parameter / found.distance])
-    aim = np.append(found.x, 1.0)
+    nodes = np.column_stack([branch.x / sizes, branch.parameter / found.distance])
+    aim = np.append(found.x / sizes, 1.0)
     starts, steps = nodes[:-1], np.diff(nodes, axis=0)
     lengths = np.maximum((steps**2).sum(axis=1), np.finfo(float).tiny)
     part = np.clip(((aim - starts) * steps).sum(axis=1) / lengths, 0, 1)

@@ -17,18 +17,21 @@ from threadpoolctl import threadpool_limits
 from ssntk.collapse import laws
 from ssntk.collapse.drive import critical_drive
 from ssntk.dynamics.fixed_points import FixedPoints, constant_input, find_fixed_points
+from ssntk.dynamics.metric import as_metric, in_metric
 from ssntk.dynamics.probe import Probe, Sinusoid
-from ssntk.dynamics.radius import Edge, nearest_edge
+from ssntk.dynamics.radius import Edge, attained_at, nearest_edge
+from ssntk.dynamics.scales import typical_sizes
 from ssntk.dynamics.stability import edge, eigenpair, exponents, growth, linearised
 from ssntk.errors import NumericalError, as_array, as_scalar
-from ssntk.models.base import AbstractStateSpaceModel, check_model, dtype_of
+from ssntk.kernel.steady_state import forcing
+from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model, dtype_of
 from ssntk.models.euler_map import step_of, with_input
 from ssntk.models.theta import theta_positions
 
 # Relative distances below which a network is near a bifurcation, and critical: where the kernel is 10 times as large as
 # through leaks alone, as measured (sweeps/criticality_study.py, docs/criticality.md), and 100 times by the master law.
 NEAR, CRITICAL = 0.33, 0.1
-# A mode counts as not driven where l^T F is this much smaller than |l| |F|.
+# A mode counts as not driven if l^T F is this much smaller than |l| |F| is, at the fixed point or a typical state away.
 DRIVEN = 1e-6
 
 
@@ -90,6 +93,7 @@ def criticality(
     wrt: Callable[[Any], PyTree] | None = None,
     n_starts: int = 32,
     key: Any = None,
+    scale: Any = None,
 ) -> Criticality:
     """Whether a network is near a bifurcation, which kind, how near, and what to do.
 
@@ -104,10 +108,15 @@ def criticality(
       |Re eigenvalue|, which says nothing where n = 1.
     - `wrt`: which parameters may drive the mode, for `drive`. Default: `model.trainable("state")`.
     - `n_starts`, `key`: of [`find_fixed_points`][].
+    - `scale`: (n,) or a number, positive, in units of the states: their metric. The radius, `sigma_min`, `nonnormality` and
+      `drive`, and with them the verdict, are those of D^-1 A D and D^-1 F with D = diag(scale). Default: ones.
 
-    Raises `ValueError` for arguments that do not fit, `NumericalError` where no fixed point was found.
+    Raises `ValueError` for arguments that do not fit and for a model that depends on time, `NumericalError` where no fixed
+    point was found.
     """
     check_model(model)
+    metric = as_metric(scale, model.n_state)
+    check_autonomous(model)
     inputs = _inputs(model, u)
     time = None if time_scale is None else float(as_scalar(time_scale, "time_scale", positive=True))
     span = None if horizon is None else float(as_scalar(horizon, "horizon", positive=True))
@@ -118,7 +127,7 @@ def criticality(
             f"no fixed point was found from {n_starts} starts, so that there is none to judge: try more n_starts; "
             + ("the slowest state moves with speed " + f"{slow:.3g}" if np.isfinite(slow := _slowest(found)) else "")
         )
-    return _judge(model, inputs, found, span, time, wrt)
+    return _judge(model, inputs, found, span, time, wrt, metric)
 
 
 @threadpool_limits.wrap(limits=1)
@@ -131,6 +140,7 @@ def criticality_ensemble(
     wrt: Callable[[Any], PyTree] | None = None,
     n_starts: int = 32,
     key: Any = None,
+    scale: Any = None,
 ) -> tuple[Criticality, ...]:
     """The verdict on each of a batch of networks, by the same compiled code.
 
@@ -141,7 +151,7 @@ def criticality_ensemble(
 
     Raises `ValueError` for arguments that do not fit.
     """
-    how = {"horizon": horizon, "time_scale": time_scale, "wrt": wrt, "n_starts": n_starts, "key": key}
+    how = {"horizon": horizon, "time_scale": time_scale, "wrt": wrt, "n_starts": n_starts, "key": key, "scale": scale}
 
     def one(model: AbstractStateSpaceModel) -> Criticality:
         try:
@@ -236,24 +246,23 @@ def _judge(
     horizon: float | None,
     time_scale: float | None,
     wrt: Callable[[Any], PyTree] | None,
+    metric: np.ndarray | None,
 ) -> Criticality:
     dt = step_of(model)
     points = [(u, one.x[i], bool(one.stable[i])) for u, one in zip(inputs, found, strict=True) for i in range(len(one))]
     stable = [point for point in points if point[2]]
     judged = []
     for u, x, _ in stable or points:
-        matrix = np.asarray(linearised(model, x, u)[1], float)
+        matrix = in_metric(np.asarray(linearised(model, x, u)[1], float), metric)
         judged.append((u, x, matrix, nearest_edge(matrix, dt)))
     u, x, matrix, touch = min(judged, key=lambda one: abs(one[3].radius))
     rates = exponents(matrix, dt)
     time = natural_time_scale(model, rates) if time_scale is None else time_scale
-    scale = float(np.abs(matrix).sum(axis=1).max()) + 1 / time
-    eps = np.finfo(dtype_of(model)).eps
-    at_end = dt is not None and np.pi / dt - touch.frequency <= eps**0.5 * scale
-    real = touch.frequency <= eps**0.5 * scale
+    at_end = dt is not None and attained_at(matrix, dt, touch, np.pi / dt)
+    real = not at_end and attained_at(matrix, dt, touch, 0.0)
     far = relative_distance(touch.radius, time, horizon)
     sort = verdict(far)
-    size, drive, driven = _mode(model, u, x, matrix, touch, wrt)
+    size, drive, driven = _mode(model, u, x, matrix, touch, wrt, metric)
     frequency = 0.0 if real else np.pi / (dt or 1.0) if at_end else touch.frequency
     what = {
         (True, False): "a zero eigenvalue (saddle-node, transcritical or pitchfork)",
@@ -312,6 +321,7 @@ def _mode(
     matrix: np.ndarray,
     touch: Edge,
     wrt: Callable[[Any], PyTree] | None,
+    metric: np.ndarray | None,
 ) -> tuple[float, float, bool]:
     """|l||r|, |l^T F| and whether that is more than rounding, of the eigenvalue next to the critical frequency."""
     dt, d = step_of(model), model.n_input
@@ -335,7 +345,16 @@ def _mode(
     if drive is None:
         return size, np.nan, True
     strength = float(np.linalg.norm(drive, 2))
-    return size, strength, strength > DRIVEN * float(np.linalg.norm(left))
+    if metric is not None:
+        # Of the unit vector of the metric: the drive is that of one in the units of the states.
+        strength /= float(np.linalg.norm(metric * right))
+        left = left / metric
+    # What theta pushes elsewhere, state by state: at the fixed point itself symmetry may leave nothing but rounding.
+    every, still = theta_positions(moved, "state", None), jax.device_put(np.zeros_like(np.asarray(u)))
+    sizes = typical_sizes(model, u, x)
+    pushed = [forcing(moved, every, jax.device_put(state), still)[0] for state in (x, x + sizes)]
+    pushes = [np.linalg.norm(np.asarray(by_theta), axis=1) for by_theta in pushed]
+    return size, strength, strength > DRIVEN * float(np.abs(left) @ np.maximum(*pushes))
 
 
 def _unknown(model: AbstractStateSpaceModel, reason: str, horizon: Any) -> Criticality:

@@ -59,6 +59,7 @@ class Conditions(eqx.Module):
     given: Float[Array, ""]
     centre: Float[Array, " p"]  # where c is linearised in theta
     slack: Float[Array, ""]  # above 0 where no change of theta satisfies some conditions: c = slack multipliers
+    weigh: Float[Array, " n"]  # what each state counts in the length of v, of which a fold's coefficient is one
     kind: str = eqx.field(static=True)
     exact: bool = eqx.field(static=True)
 
@@ -107,7 +108,7 @@ class Conditions(eqx.Module):
         mirror = v / jnp.linalg.norm(v) + jnp.sign(self.gauge[axis]) * jnp.eye(self.n, dtype=v.dtype)[axis]
         across = jnp.roll(back - 2 * mirror * (mirror @ back) / (mirror @ mirror), -axis)[1:]
         bent = jax.jvp(lambda x: jax.jvp(field, (x,), (v,))[1], (x,), (v,))[1]
-        bend = left @ bent - 2 * self.given * (left @ v) * jnp.linalg.norm(v)
+        bend = left @ bent - 2 * self.given * (left @ v) * jnp.linalg.norm(self.weigh * v)
         return jnp.concatenate([velocity, along, across, bend[None]])
 
     def loose(self, z: Array) -> Array:
@@ -146,7 +147,7 @@ class Conditions(eqx.Module):
 
             def unfinished(carry: tuple[Array, Array, Array]) -> Array:
                 theta, move, count = carry
-                return (move > 1e-14 * (1 + jnp.abs(theta).max())) & (count < 8)
+                return (move > 1e-14 * jnp.maximum(jnp.abs(theta).max(), jnp.abs(self.freedom.start).max())) & (count < 8)
 
             start = (theta, jnp.asarray(jnp.inf, theta.dtype), jnp.asarray(0))
             return jax.lax.while_loop(unfinished, improve, start)[0]
@@ -195,7 +196,7 @@ class _Outer:
     def __init__(self, conditions: Conditions, multipliers: np.ndarray):
         self.conditions, self.multipliers = conditions, multipliers
         self.seen: tuple[bytes, float, np.ndarray, np.ndarray] | None = None
-        self.theta = np.asarray(conditions.freedom.start)
+        self.theta, self.unit = np.asarray(conditions.freedom.start), squared_unit(conditions)
 
     def solve(self, z: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
         """The value, gradient and Hessian at z; infinite where no change satisfies the conditions there."""
@@ -209,22 +210,28 @@ class _Outer:
                 break
             left = float(np.abs(value[size:]).max())
             move = np.linalg.lstsq(jacobian[size:, size:], -value[size:], rcond=1e-13)[0]
-            small = np.abs(move).max() <= 1e-12 * (1 + np.abs(multipliers).max())
+            small = np.abs(move).max() <= 1e-12 * np.abs(multipliers).max()
             if small or (left >= last / 2 and left <= 1e-9):
                 _, hessian = _along(jacobian, size)
                 squared = freedom.length(theta - np.asarray(freedom.start)) ** 2 / 2
                 squared += float(self.conditions.slack) * float(multipliers @ multipliers) / 2
                 squared += float(self.conditions.loose(jax.device_put(z)))
-                if not squared < HUGE or not np.isfinite(hessian).all():
+                if not squared < HUGE * self.unit or not np.isfinite(hessian).all():
                     break
                 self.multipliers, self.theta = multipliers, theta
                 result = squared, value[:size], hessian
                 break
             multipliers, last = multipliers + move, left
-            if not np.abs(multipliers).max() < HUGE:
+            if not np.abs(multipliers).max() < HUGE * self.unit:
                 break
         self.seen = (z.tobytes(), *result)
         return result
+
+
+def squared_unit(conditions: Conditions) -> float:
+    """The unit of squared distances: the largest entry of theta at the start, by its metric. Where all are zero, one."""
+    start, metric = np.asarray(conditions.freedom.start, float), np.asarray(conditions.freedom.metric, float)
+    return float((metric * start**2).max()) or 1.0
 
 
 def _solved(conditions: Conditions, z: np.ndarray, multipliers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -305,7 +312,7 @@ def _minimise(
                     jac=lambda z, outer=outer: outer.solve(z)[1],
                     hess=lambda z, outer=outer: outer.solve(z)[2],
                     method="trust-exact",
-                    options={"gtol": 1e-9, "maxiter": 100, "initial_trust_radius": 0.3},
+                    options={"gtol": 1e-9 * outer.unit, "maxiter": 100, "initial_trust_radius": 0.3},
                 )
         except (ValueError, np.linalg.LinAlgError):
             return None
@@ -319,7 +326,7 @@ def _residuals(
 ) -> tuple[float, float]:
     """The largest |dL/dz| beside what cancels in it, and the largest |c|."""
     size = len(z)
-    scale = 1 + np.abs(jacobian[:size, size:]) @ np.abs(multipliers)
+    scale = squared_unit(conditions) + np.abs(jacobian[:size, size:]) @ np.abs(multipliers)
     return float((np.abs(value[:size]) / scale).max()), float(np.abs(value[size:]).max())
 
 
@@ -332,7 +339,8 @@ def _polished(conditions: Conditions, z: np.ndarray, multipliers: np.ndarray, it
             break
         kkt, violation = _residuals(conditions, value, jacobian, z, multipliers)
         # theta itself is stationary where c is linearised at it.
-        off = np.abs(theta - np.asarray(conditions.centre)).max() / (1 + np.abs(theta).max())
+        size_of = max(np.abs(theta).max(), np.abs(np.asarray(conditions.freedom.start)).max()) or 1.0
+        off = np.abs(theta - np.asarray(conditions.centre)).max() / size_of
         kkt = kkt if conditions.exact else max(kkt, float(off))
         if best is not None and not max(kkt, violation) < 0.8 * max(best.kkt, best.violation):
             break

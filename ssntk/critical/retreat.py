@@ -15,10 +15,11 @@ from threadpoolctl import threadpool_limits
 from ssntk.critical.flag import criticality
 from ssntk.critical.freedom import Freedom
 from ssntk.dynamics.fixed_points import check_fixed_point, constant_input, polish
+from ssntk.dynamics.metric import as_metric, in_metric
 from ssntk.dynamics.radius import local_minima, nearest_edge
 from ssntk.dynamics.stability import edge, exponents, field_at, linearised, state_jacobian
 from ssntk.errors import NumericalError, as_scalar
-from ssntk.models.base import AbstractStateSpaceModel, check_model
+from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model
 from ssntk.models.euler_map import step_of
 
 # Singular values up to this many margins are kept from falling below one.
@@ -60,6 +61,7 @@ def retreat(
     metric: Any = None,
     signs: Any = None,
     full: bool = False,
+    scale: Any = None,
 ) -> Any:
     """The nearest model whose given stable equilibrium has a stability radius of at least `margin`.
 
@@ -72,28 +74,37 @@ def retreat(
     - `margin`: in 1 / time; of a [`criticality`][] verdict's threshold, `0.33 / time_scale` is regular.
     - `x`: (n,) a stable equilibrium. Default: the one that `criticality` judges. `u`: (d,) constant input, default zero.
     - `wrt`, `metric`, `signs`: what may change, at what cost, keeping which signs, as of [`approach`][].
+    - `scale`: (n,) or a number, positive, in units of the states: their metric, in which the stability radius is that of
+      D^-1 A D with D = diag(scale). Default: ones.
     - `full`: return the [`Retreat`][] with the distance and the active constraints instead of its model alone.
 
-    Raises `ValueError` for arguments that do not fit, `NumericalError` where the equilibrium is unstable, or on the edge
-    of stability itself, or no such model was found.
+    Raises `ValueError` for arguments that do not fit and for a model that depends on time, `NumericalError` where the
+    equilibrium is unstable, or on the edge of stability itself, or no such model was found.
     """
     check_model(model)
+    sizes = as_metric(scale, model.n_state)
+    check_autonomous(model)
     target = float(as_scalar(margin, "margin", positive=True))
     u = constant_input(model, u)
     freedom, dt = Freedom(model, wrt, metric, signs), step_of(model)
     if x is None:
-        judged = criticality(model, u, wrt=wrt)
+        judged = criticality(model, u, wrt=wrt, scale=scale)
         start = judged.x_star
     else:
         start = np.asarray(check_fixed_point(model, x, u)[0])
-    if exponents(np.asarray(linearised(model, start, u)[1]), dt)[0].real >= 0:
-        raise NumericalError("the equilibrium is not stable: there is no margin of stability to widen; try another x")
-    found = _Search(freedom, u, dt, target).from_start(start)
+    fastest = float(exponents(np.asarray(linearised(model, start, u)[1]), dt)[0].real)
+    if fastest >= 0:
+        raise NumericalError(
+            f"the equilibrium is not stable, its fastest mode grows at the rate {fastest:.3g}: there is no margin of "
+            "stability to widen; try another x"
+        )
+    found = _Search(freedom, u, dt, target, sizes).from_start(start)
     return found if full else found.model
 
 
 class _Face(NamedTuple):
-    """The smallest singular values (k,) of s(frequency) - A and their vectors, (n, k) each."""
+    """The smallest singular values (k,) of s(frequency) - A and their vectors, (n, k) each. By `-left^H dA right` they move
+    with a change dA of df/dx, whatever the metric."""
 
     frequency: float
     sizes: np.ndarray
@@ -117,6 +128,8 @@ class _Search:
     u: Array
     dt: float | None
     target: float
+    # The metric of the states (n,), or `None` for ones. All matrices here are in it.
+    sizes: np.ndarray | None
 
     def from_start(self, x_start: np.ndarray) -> Retreat:
         """The nearest network with the margin."""
@@ -131,11 +144,12 @@ class _Search:
             # Far from the margin it is approached in steps, over which singular values are nearly linear.
             before, goal = goal, min(target, max(1.5 * abs(touch.radius), 0.1 * target, goal))
             minima = [low.frequency for low in local_minima(matrix, self.dt, WATCHED * goal)]
-            faces = [self.face(matrix, w, WATCHED * goal) for w in _distinct([touch.frequency, *minima, *active])]
+            at = _distinct([touch.frequency, *minima, *active], goal)
+            faces = [self.face(matrix, w, WATCHED * goal) for w in at]
             # The subproblem is solved as exactly as its linearisation is: the error is of second order in the step.
             loose = float(np.clip(0.03 * off**2, TIGHT, 1e-3)) if goal == target else 1e-3
             wanted, cuts = self.projected(theta, x, [face for face in faces if len(face.sizes)], goal, loose)
-            active = np.array(_distinct([cut.frequency for cut in cuts]))
+            active = np.array(_distinct([cut.frequency for cut in cuts], goal))
             far, nearest = freedom.length(theta - begin), freedom.length(wanted - begin)
             if goal == target and touch.radius >= target * (1 - NEARLY) and abs(far - nearest) <= GAP * nearest:
                 theta, x, radius = self.restored(theta, x)
@@ -175,15 +189,21 @@ class _Search:
         """The equilibrium near x, and A there."""
         model = self.freedom.at_theta(jax.device_put(theta))
         x, move, _, jacobian = (np.asarray(part) for part in polish(model, jax.device_put(x), self.u))
-        if not np.isfinite(jacobian).all() or not move <= np.finfo(x.dtype).eps ** 0.5 * (1 + np.abs(x).max()):
-            raise NumericalError("the equilibrium was lost on the way: try a smaller margin")
-        return x, np.asarray(jacobian, float)
+        if not np.isfinite(jacobian).all() or not move <= np.finfo(x.dtype).eps ** 0.5:
+            raise NumericalError(
+                "the equilibrium was lost on the way, where the last Newton correction was "
+                f"{float(move):.3g} of the states' sizes: try a smaller margin"
+            )
+        return x, in_metric(np.asarray(jacobian, float), self.sizes)
 
     def face(self, matrix: np.ndarray, frequency: float, below: float) -> _Face:
         real, imag = edge(frequency, self.dt)
         lefts, sizes, rights = np.linalg.svd(complex(real, imag) * np.eye(len(matrix)) - matrix)
         low = sizes < below
-        return _Face(frequency, sizes[low], lefts[:, low], rights[low].conj().T)
+        left, right = lefts[:, low], rights[low].conj().T
+        if self.sizes is not None:
+            left, right = left / self.sizes[:, None], right * self.sizes[:, None]
+        return _Face(frequency, sizes[low], left, right)
 
     def projected(
         self, theta: np.ndarray, x: np.ndarray, faces: list[_Face], goal: float, loose: float
@@ -216,11 +236,12 @@ class _Search:
         return wanted, cuts
 
 
-def _distinct(frequencies: Any) -> list[float]:
-    """Frequencies without those that come after a near one."""
+def _distinct(frequencies: Any, level: float) -> list[float]:
+    """Frequencies without those that come after a near one. Singular values change by no more than the frequency does, so
+    that what is near is small beside their `level` too."""
     kept: list[float] = []
     for w in frequencies:
-        if all(abs(w - other) > 1e-3 * (1 + abs(w)) for other in kept):
+        if all(abs(w - other) > 1e-3 * (level + abs(w)) for other in kept):
             kept.append(float(w))
     return kept
 
@@ -234,14 +255,17 @@ def _nearest(freedom: Freedom, cuts: list[_Cut]) -> tuple[np.ndarray, np.ndarray
     held = np.zeros(len(start), bool)
     while True:
         rest, free = np.where(held, 0.0, start), np.where(held, 0.0, 1 / weights)
-        # The least change d with G d >= h, by non-negative least squares (Lawson and Hanson, 1974, section 23).
-        system = np.vstack([(slopes * np.sqrt(free)).T, levels - slopes @ rest])
+        # The least change d with G d >= h, by non-negative least squares (Lawson and Hanson, 1974, section 23), in units in
+        # which the largest of G and of h are one.
+        wide, short = slopes * np.sqrt(free), levels - slopes @ rest
+        steep, far = float(np.linalg.norm(wide, axis=1).max()) or 1.0, float(np.abs(short).max()) or 1.0
+        system = np.vstack([wide.T / steep, short / far])
         q, r = np.linalg.qr(system)
         dual, _ = scipy.optimize.nnls(r, q[-1], maxiter=100 * len(cuts))
         scale = 1 - float(system[-1] @ dual)
         if scale <= 1e-13:
             raise NumericalError("no change gives the margin: allow more in wrt or signs, or ask for less")
-        theta = rest + free * (slopes.T @ dual) / scale
+        theta = rest + free * (slopes.T @ dual) / scale * (far / steep**2)
         crossed = (signs * theta < 0) & ~held
         if not crossed.any():
             return theta, dual / scale

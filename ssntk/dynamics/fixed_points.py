@@ -1,24 +1,28 @@
-"""Where the network rests: every fixed point that a batched search from many random starts can reach."""
+"""Where the network rests: every fixed point that the search can reach, stable and unstable."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any, NamedTuple
+import functools
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float
+from threadpoolctl import threadpool_limits
 
-from ssntk.dynamics.stability import exponents, field_at, reported, state_jacobian
-from ssntk.errors import NumericalError, as_array, as_count, as_key, is_traced
-from ssntk.models.base import AbstractStateSpaceModel, check_model, dtype_of
+from ssntk.dynamics.metric import as_metric
+from ssntk.dynamics.scales import typical_sizes
+from ssntk.dynamics.search import Search
+from ssntk.dynamics.slow import slow_points
+from ssntk.dynamics.stability import exponents, field_at, growth, judged_exponents, linearised, reported, state_jacobian
+from ssntk.errors import NumericalError, as_array, as_choice, as_count, as_key, is_traced
+from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model, dtype_of
 from ssntk.models.euler_map import step_of
 
-# Starts that are followed side by side, times the square of the units.
-TOGETHER = 2**13
-# States that are linearised in one call.
+# Starts of the search for slow points: up to so many units, so many.
+DESCENTS = ((32, 64),)
+# States whose readout is computed in one call.
 BATCH = 32
 
 
@@ -26,8 +30,8 @@ BATCH = 32
 class SlowPoints:
     """j states at which the network almost rests: minima of the speed |f| above zero (Sussillo and Barak, 2013).
 
-    `x` (j, n), the slowest first; `speed` (j,), |f| in units of state over time; `eigenvalues` (j, n) of df/dx, or of a map
-    its multipliers; `hits` (j,), how many starts ended there. df/dx is singular at each: a fold is near.
+    `x` (j, n), the slowest first; `speed` (j,), |f| in units of state over time; `eigenvalues` (j, n) of df/dx, for maps
+    the multipliers; `hits` (j,), how many starts ended there. df/dx is singular at each: a fold is near.
     """
 
     x: np.ndarray
@@ -43,8 +47,19 @@ class SlowPoints:
 class FixedPoints:
     """k fixed points, the stable ones first, then by the number of unstable directions and by norm.
 
-    `x` (k, n); `eigenvalues` (k, n) of df/dx, rightmost first, or of a map its multipliers, largest first; `residual` (k,),
-    the largest |f_i|; `stable` (k,); `hits` (k,), how many starts ended there; `slow`: minima of the speed that are none.
+    - `x` (k, n): the states. `outputs` (k, m): the readout there.
+    - `eigenvalues` (k, n) of df/dx, rightmost first; for maps the multipliers, largest first. `jacobian` (k, n, n): df/dx.
+      `right` (k, n, n): right eigenvectors of length one, the columns in the order of the eigenvalues.
+    - `stable` (k,): whether every mode decays by more than rounding explains. `n_unstable` (k,): how many modes grow.
+      Conserved quantities count for neither.
+    - `residual` (k,): the largest |f_i|.
+    - `hits` (k,): how many starts arrived there. A start that goes along a homotopy may meet several points.
+    - `n_starts`: how many starts were made, and `n_lost`: how many of them arrived nowhere.
+    - `index_sum`: the sum over the points of the sign of det(-df/dx). It is 1 if all points of a model that sends every
+      state back are known, and may be any number for others. `None` if a point is degenerate.
+    - `complete`: `True` if it is proved that there are no others, else `None`. This search proves nothing.
+    - `conserved` (c, n): weights w for which w . f(x) = 0 at every state, so that w . x never changes.
+    - `slow`: minima of the speed that are no fixed points.
     """
 
     x: np.ndarray
@@ -53,15 +68,36 @@ class FixedPoints:
     stable: np.ndarray
     hits: np.ndarray
     slow: SlowPoints
+    n_unstable: np.ndarray
+    outputs: np.ndarray
+    jacobian: np.ndarray
+    conserved: np.ndarray
+    index_sum: int | None
+    n_starts: int
+    n_lost: int
+    dt: float | None = None
+    complete: bool | None = None
 
     def __len__(self) -> int:
         return len(self.x)
 
+    @functools.cached_property
+    def right(self) -> np.ndarray:
+        """Right eigenvectors (k, n, n), the columns in the order of the eigenvalues; computed when first asked for."""
+        if len(self) == 0:
+            return self.jacobian.astype(complex)
+        values, vectors = np.linalg.eig(self.jacobian)
+        rates = growth(values.astype(complex), self.dt, sort=False)
+        order = np.lexsort((-rates.imag, -rates.real), axis=-1)
+        return np.take_along_axis(vectors, order[:, None, :], axis=2)
+
     @property
     def coverage(self) -> float:
-        """The estimated chance that one more start would end at a point that is known: `1 - f1 / N` of N starts, f1 of
-        which were alone at their point (Good, 1953). NaN where no start ended at a fixed point."""
-        return float(1 - (self.hits == 1).sum() / self.hits.sum()) if self.hits.sum() else float("nan")
+        """The estimated chance that one more start would arrive at a point that is known: `1 - (f1 + lost) / N` of N starts,
+        f1 of which were alone at their point (Good, 1953) and `lost` of which arrived nowhere. NaN if none arrived."""
+        if not self.hits.sum():
+            return float("nan")
+        return float(max(1 - ((self.hits == 1).sum() + self.n_lost) / self.n_starts, 0.0))
 
     @property
     def unseen(self) -> float:
@@ -71,58 +107,148 @@ class FixedPoints:
         return float(once * (once - 1) / (2 * (twice + 1)))
 
 
+# The matrices of one start are small: threads of LAPACK would wait for one another.
+@threadpool_limits.wrap(limits=1)
 def find_fixed_points(
-    model: AbstractStateSpaceModel, u: Any = None, *, n_starts: int = 256, starts: Any = None, key: Any = None
+    model: AbstractStateSpaceModel,
+    u: Any = None,
+    *,
+    n_starts: int = 256,
+    starts: Any = None,
+    scale: Any = None,
+    periods: Any = None,
+    method: str = "auto",
+    key: Any = None,
 ) -> FixedPoints:
     """All distinct fixed points that the search reaches, stable and unstable, for a constant input.
 
-    Half of the starts are random at scales from 0.03 to 10, half of those relaxed along the flow first; the other half
-    lie between the points that these found, where saddles are. Each is followed by a Levenberg-Marquardt iteration
-    (Nocedal and Wright, *Numerical Optimization*, chapter 10) and polished by Newton's. Where that iteration settles without
-    coming to rest, the minimum of the speed is solved for and returned apart, in `slow`.
+    Starts are the zero state, states of short roll-outs, random states in their box and at several scales, and states
+    between the points that these found, where saddles are. Newton's iteration goes from each, globalised by its own step
+    (Deuflhard, *Newton Methods for Nonlinear Problems*, 2004). What does not arrive, as where activations saturate, goes
+    along a homotopy, which almost always arrives (Chow, Mallet-Paret and Yorke, 1978); some homotopies are followed through
+    further points. No answer depends on the units of the states or of time.
+
+    Minima of the speed that are no fixed points are returned apart, in `slow`.
 
     **Arguments:**
 
     - `u`: (d,) constant input; default zero.
-    - `n_starts`: how many starts, at least 2. More find more: nothing proves that all were found, but `hits`, `coverage` and
-      `unseen` of the result say how likely it is.
+    - `n_starts`: how many starts, at least 2. Further batches follow while the points that were met once outnumber 1 % of
+      the starts, or while the index sum is not 1 for a model that sends every state back: at most 16 times as many, and none
+      if there are more points than so many starts could meet. Nothing proves that all were found, but `hits`, `coverage`,
+      `unseen` and `index_sum` of the result say how likely it is.
     - `starts`: (k, n) states from which alone to search, such as the fixed points of a network that was a little different;
-      `n_starts` and `key` count for nothing then. As many starts as before compile nothing.
+      `n_starts` then counts for nothing. As many starts as before compile nothing.
+    - `scale`: (n,) or a number, positive: typical sizes of the states, in their units. Default: found from the model. The
+      speed of `slow` is then measured beside it.
+    - `periods`: (n,), 0 for none: the periods of states that are angles. Points that differ by whole periods are one, which
+      is returned within [0, period). Default: none.
+    - `method`: `"auto"` or `"search"`.
     - `key`: a `jax.random.key`; default `jax.random.key(0)`.
 
-    Raises `ValueError` for arguments that do not fit. The result may hold no point.
+    If the model conserves a linear combination of its states (`conserved`), equilibria fill lines or planes. The search then
+    keeps to the level of the zero state, and each of `starts` to its own. Nonlinear first integrals are not found.
+
+    Raises `ValueError` for arguments that do not fit, and for a vector field that depends on time, which has no
+    equilibria. The result may hold no point.
+
+    **Example:** two units, x - x^3 each.
+    ```python
+    model = ssntk.VectorField(lambda t, x, u, p: p * (x - x**3), 1.0, 2)
+    points = ssntk.find_fixed_points(model)
+    print(len(points), points.stable.sum(), points.index_sum)  # 9 4 1
+    ```
     """
     check_model(model)
+    check_autonomous(model)
     u = constant_input(model, u)
+    n, dtype = model.n_state, dtype_of(model)
+    as_choice(method, "method", ("auto", "search"))
+    count, given = as_count(n_starts, "n_starts", least=2), None
     if starts is not None:
-        given = as_array(starts, "starts", ("k", model.n_state)).astype(dtype_of(model))
+        given = np.asarray(as_array(starts, "starts", ("k", n)).astype(dtype))
         if len(given) == 0:
             raise ValueError("starts must hold at least one state")
-        reached = _search(model, u, given, None)
-        return _collect(model, u, _Reached(*(np.asarray(part) for part in reached)))
-    half = as_count(n_starts, "n_starts", least=2) // 2
-    n, dtype = model.n_state, dtype_of(model)
-    scale_key, start_key, pair_key, between_key, noise_key = jr.split(as_key(key), 5)
-    scales = 10 ** jr.uniform(scale_key, (half, 1), dtype, -1.5, 1.0)
-    starts = scales * jr.normal(start_key, (half, n), dtype)
-    relaxed = jnp.arange(half) % 2 == 0
-    first = _Reached(*(np.asarray(part) for part in _search(model, u, starts, relaxed)))
-    found = _collect(model, u, first)
-    if len(found) == 0:
-        return found
-    # On the host: the number of points that were found must compile nothing.
-    pairs = np.floor(np.asarray(jr.uniform(pair_key, (2, half))) * len(found)).astype(int)
-    ends = jax.device_put(found.x[pairs])
-    gap = ends[1] - ends[0]
-    spread = jnp.linalg.norm(gap, axis=1, keepdims=True) / n**0.5
-    between = ends[0] + jr.uniform(between_key, (half, 1), dtype) * gap
-    # Where only one point is known, look around it.
-    spread = jnp.where(spread == 0, scales, 0.3 * spread)
-    between = between + spread * jr.normal(noise_key, (half, n), dtype)
-    second = _search(model, u, between, jnp.zeros(half, bool))
-    return _collect(
-        model, u, _Reached(*(np.concatenate(parts) for parts in zip(first, map(np.asarray, second), strict=True)))
+    metric = as_metric(scale, n)
+    sizes = None if metric is None else metric.astype(dtype)
+    turns = np.zeros(n, dtype)
+    if periods is not None:
+        turns = np.asarray(as_array(periods, "periods", (n,)).astype(dtype))
+        if (turns < 0).any():
+            raise ValueError(f"periods must be positive, or zero for states that are no angles, got {turns.min():g}")
+    seed = [int(word) for word in np.asarray(jax.random.key_data(as_key(key))).ravel()]
+    search = Search(model, u, sizes, turns, seed, given)
+    if given is None:
+        search.widely(count)
+    else:
+        search.exactly(given)
+    return _result(model, search, np.ones(n, dtype) if sizes is None else sizes)
+
+
+def _result(model: AbstractStateSpaceModel, search: Search, metric: np.ndarray) -> FixedPoints:
+    """What was found, in the units of the states."""
+    field, dt = search.field, step_of(model)
+    scale, pull = field.scale, field.pull
+    order, exact = np.arange(len(search.y)), search.jacobian + pull * field.weights.T @ field.weights
+    rates, doubts = judged_exponents(search.jacobian, dt)
+    grows, decays = (rates.real > doubts).sum(axis=1), (rates.real < -doubts).all(axis=1)
+    x = search.y * scale
+    turns = search.periods * scale
+    x = np.where(turns > 0, x - turns * np.floor(x / np.where(turns > 0, turns, 1.0)), x)
+    # Just below a whole period is rounding below zero.
+    x = np.where((turns > 0) & (turns - x <= 64 * search.error * scale), 0.0, x).astype(field.dtype)
+    # Beside the largest, since the square of a large state is no number.
+    sizes = x / metric
+    norms = np.linalg.norm(sizes / (np.abs(sizes).max(initial=0.0) or 1.0), axis=1)
+    order = np.lexsort((norms, grows, ~decays))
+    values = reported(exponents(exact, dt), dt)[order]
+    return FixedPoints(
+        x=x[order],
+        eigenvalues=values,
+        residual=np.abs(search.velocity * scale).max(axis=1)[order],
+        stable=decays[order],
+        hits=search.hits[order],
+        slow=_slow(search, dt, metric),
+        n_unstable=grows[order],
+        outputs=_outputs(model, x[order]),
+        jacobian=(exact * scale[:, None] / scale)[order],
+        conserved=search.conserved,
+        index_sum=search.index_sum,
+        n_starts=search.made,
+        n_lost=search.missed,
+        dt=dt,
     )
+
+
+def _slow(search: Search, dt: float | None, metric: np.ndarray) -> SlowPoints:
+    """The minima of |f / metric| that are no fixed points."""
+    field = search.field
+    count = next((count for units, count in DESCENTS if field.n <= units), 0)
+    starts = search.descents(count)
+    found = slow_points(field, starts, field.level(starts), field.scale / metric, search.y)
+    exact = found.jacobian + field.pull * field.weights.T @ field.weights
+    speed = np.linalg.norm(found.velocity * field.scale / metric, axis=1)
+    order = np.argsort(speed)
+    values = reported(exponents(exact, dt), dt)
+    return SlowPoints((found.y * field.scale)[order], speed[order], values[order], found.hits[order])
+
+
+def _outputs(model: AbstractStateSpaceModel, x: np.ndarray) -> np.ndarray:
+    """The readout (k, m) at states (k, n), in batches of one size, so that another number of states compiles nothing."""
+    if type(model).readout is AbstractStateSpaceModel.readout:
+        return x.copy()
+    parts = []
+    for first in range(0, len(x), BATCH):
+        states = np.zeros((BATCH, x.shape[1]), x.dtype)
+        piece = x[first : first + BATCH]
+        states[: len(piece)] = piece
+        parts.append(np.asarray(_readouts(model, states))[: len(piece)])
+    return np.concatenate(parts) if parts else np.zeros((0, model.n_output), x.dtype)
+
+
+@eqx.filter_jit
+def _readouts(model: AbstractStateSpaceModel, x: Any) -> Array:
+    return jax.vmap(model.readout)(x)
 
 
 def constant_input(model: AbstractStateSpaceModel, u: Any) -> Float[Array, " d"]:
@@ -132,24 +258,44 @@ def constant_input(model: AbstractStateSpaceModel, u: Any) -> Float[Array, " d"]
 
 
 def check_fixed_point(model: AbstractStateSpaceModel, x_star: Any, u: Any) -> tuple[Array, Array]:
-    """(x, u) in the model's dtype; `NumericalError` where f(x, u) is not zero to the square root of the precision."""
+    """(x, u) in the model's dtype; `NumericalError` unless Newton's step from x is small beside each state's own size.
+
+    Small is the square root of the precision. The size of a state is what [`typical_sizes`][] finds, and at least |x_i|.
+    """
     x = as_array(x_star, "x_star", (model.n_state,)).astype(dtype_of(model))
     u = constant_input(model, u)
     if not is_traced(model, x, u):
-        velocity, jacobian = (np.asarray(part) for part in _linearise(model, x[None], u))
-        size = np.abs(jacobian[0]) @ (1 + np.abs(np.asarray(x)))
-        if not (np.abs(velocity[0]) <= np.sqrt(np.finfo(velocity.dtype).eps) * (1e-3 + size)).all():
-            raise NumericalError(
-                f"x_star is not a fixed point: |f(x_star)| = {np.abs(velocity[0]).max():.3g}; "
-                "refine it with find_fixed_points or continuation first"
-            )
+        velocity, jacobian = (np.asarray(part) for part in linearised(model, x, u))
+        eps, here = np.finfo(velocity.dtype).eps, np.abs(np.asarray(x))
+        # What is left of f may be rounding of its terms, where df/dx is singular and a step says nothing.
+        if not (np.abs(velocity) <= 64 * eps * (np.abs(jacobian) @ here)).all():
+            step = _newton_step(velocity, jacobian)
+            if not (step <= eps**0.5 * here).all():
+                sizes = typical_sizes(model, u, np.asarray(x))
+                far = float(np.max(step / sizes)) if np.isfinite(step).all() else np.inf
+                terms = np.abs(jacobian) @ sizes
+                if not (far <= eps**0.5 or (np.abs(velocity) <= eps**0.75 * terms).all()):
+                    raise NumericalError(
+                        f"x_star is not a fixed point: |f(x_star)| = {np.abs(velocity).max():.3g}, and Newton's step from "
+                        f"there is {far:.3g} of the states' sizes; refine it with find_fixed_points or continuation first"
+                    )
     return x, u
+
+
+def _newton_step(velocity: np.ndarray, jacobian: np.ndarray) -> np.ndarray:
+    """The absolute values (n,) of Newton's step, infinite where df/dx is singular."""
+    rows = np.abs(jacobian).max(axis=1)
+    rows = np.where(rows > 0, rows, 1.0)
+    try:
+        return np.abs(np.linalg.solve(jacobian / rows[:, None], velocity / rows))
+    except np.linalg.LinAlgError:
+        return np.where(velocity == 0, 0.0, np.inf)
 
 
 def refine_fixed_point(model: AbstractStateSpaceModel, x: Any, u: Any = None) -> tuple[np.ndarray, np.ndarray, float]:
     """(x*, A, residual) by Newton's iteration from near a fixed point: (n,), (n, n) and the largest |f_i|.
 
-    Raises `NumericalError` where the iteration does not settle.
+    Raises `NumericalError` if the iteration does not settle.
     """
     check_model(model)
     x = as_array(x, "x_star", (model.n_state,)).astype(dtype_of(model))
@@ -159,22 +305,39 @@ def refine_fixed_point(model: AbstractStateSpaceModel, x: Any, u: Any = None) ->
 
 
 def check_settled(settled: np.ndarray, move: Any, velocity: np.ndarray) -> None:
-    """`NumericalError` unless the iteration of [`polish`][] came to rest."""
-    if not np.isfinite(settled).all() or not move <= np.finfo(settled.dtype).eps ** 0.5 * (1 + np.abs(settled).max()):
+    """`NumericalError` unless the iteration of [`polish`][] came to rest: its last correction, beside the states' sizes, is
+    below the square root of the precision."""
+    if not np.isfinite(settled).all() or not move <= np.finfo(settled.dtype).eps ** 0.5:
         raise NumericalError(
-            f"no fixed point near x_star: the last Newton correction was {float(move):.3g}, "
+            f"no fixed point near x_star: the last Newton correction was {float(move):.3g} of the states' sizes, "
             f"with |f| = {np.abs(velocity).max():.3g}"
         )
 
 
 @eqx.filter_jit
 def polish(model: AbstractStateSpaceModel, x: Array, u: Array) -> tuple[Array, Array, Array, Array]:
-    """Newton's iteration until the corrections stop falling: the point, the last correction, f and A there."""
+    """Newton's iteration until the corrections stop falling: the point, the last correction, f and A there.
+
+    The correction is the largest over the states beside their sizes: those of the state and of where it started, and what
+    a rounding of f's terms moves it by, over the rounding.
+    """
+    start = jnp.abs(x)
+
+    def relative(move: Array, x: Array, jacobian: Array) -> Array:
+        terms = jnp.abs(jacobian) @ jnp.abs(x)
+        rows = jnp.where(terms > 0, terms, 1)
+        spread = jnp.abs(jnp.linalg.inv(jacobian / rows[:, None])) @ (terms / rows)
+        size = jnp.maximum(jnp.maximum(start, jnp.abs(x)), jnp.where(jnp.isfinite(spread), spread, 0))
+        ratio = jnp.where(move == 0, 0, jnp.abs(move) / jnp.where(size > 0, size, jnp.finfo(x.dtype).tiny))
+        return jnp.max(ratio)
 
     def improve(state: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
         x, last, _, count = state
-        move = -jnp.linalg.solve(state_jacobian(model, x, u), field_at(model, x, u))
-        return x + move, jnp.abs(move).max(), last, count + 1
+        jacobian, velocity = state_jacobian(model, x, u), field_at(model, x, u)
+        rows = jnp.abs(jacobian).max(axis=1)
+        rows = jnp.where(rows > 0, rows, 1)
+        move = -jnp.linalg.solve(jacobian / rows[:, None], velocity / rows)
+        return x + move, relative(move, x + move, jacobian), last, count + 1
 
     def unfinished(state: tuple[Array, Array, Array, Array]) -> Array:
         x, last, before, count = state
@@ -183,176 +346,3 @@ def polish(model: AbstractStateSpaceModel, x: Array, u: Array) -> tuple[Array, A
     infinite = jnp.asarray(jnp.inf, x.dtype)
     x, move, _, _ = jax.lax.while_loop(unfinished, improve, (x, infinite, infinite, jnp.asarray(0)))
     return x, move, field_at(model, x, u), state_jacobian(model, x, u)
-
-
-@eqx.filter_jit
-def _linearise(model: AbstractStateSpaceModel, x: Any, u: Array) -> tuple[Array, Array]:
-    """f (k, n) and A (k, n, n) at states (k, n)."""
-    return jax.vmap(lambda x: field_at(model, x, u))(x), jax.vmap(lambda x: state_jacobian(model, x, u))(x)
-
-
-class _Reached(NamedTuple):
-    """Where k starts ended: the point after Newton's steps, its velocity and the last of them; the state before these."""
-
-    x: Any
-    velocity: Any
-    move: Any
-    settled: Any
-
-
-@eqx.filter_jit
-def _search(model: AbstractStateSpaceModel, u: Array, starts: Array, relaxed: Array | None) -> _Reached:
-    """Where each start (k, n) leads; `None`: from none of them along the flow first, which costs more than the rest."""
-    n, dtype = starts.shape[1], starts.dtype
-    identity, tiny = jnp.eye(n, dtype=dtype), jnp.finfo(dtype).tiny
-
-    def relax(x: Array) -> Array:
-        # Linearly implicit Euler with growing steps, from a tenth of the fastest time on: stable whatever the stiffness.
-        first = 0.1 / jnp.maximum(jnp.abs(state_jacobian(model, x, u)).sum(1).max(), tiny)
-
-        def move(x: Array, step: Array) -> tuple[Array, None]:
-            return x + jnp.linalg.solve(identity / step - state_jacobian(model, x, u), field_at(model, x, u)), None
-
-        return jax.lax.scan(move, x, first * 1.25 ** jnp.arange(40, dtype=dtype))[0]
-
-    def one(start: tuple[Array, Array | None]) -> _Reached:
-        x = start[0] if start[1] is None else jax.lax.cond(start[1], relax, lambda x: x, start[0])
-
-        def improve(state: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
-            x, damping, _, count = state
-            velocity, jacobian = field_at(model, x, u), state_jacobian(model, x, u)
-            normal, gradient = jacobian.T @ jacobian, jacobian.T @ velocity
-            lift = damping * jnp.trace(normal) / n + tiny
-            move = -jax.scipy.linalg.solve(normal + lift * identity, gradient, assume_a="pos")
-            better = jnp.linalg.norm(field_at(model, x + move, u)) < jnp.linalg.norm(velocity)
-            size = jnp.linalg.norm(move) / (1 + jnp.linalg.norm(x))
-            x = jnp.where(better, x + move, x)
-            return x, jnp.where(better, damping / 10, damping * 4), jnp.where(better, size, jnp.inf), count + 1
-
-        def unfinished(state: tuple[Array, Array, Array, Array]) -> Array:
-            _, damping, size, count = state
-            return (size > jnp.finfo(dtype).eps ** 0.5) & (damping < 1e8) & (count < 150)
-
-        first = (x, jnp.asarray(1e-2, dtype), jnp.asarray(jnp.inf, dtype), jnp.asarray(0))
-        settled = jax.lax.while_loop(unfinished, improve, first)[0]
-
-        def newton(x: Array, _: None) -> tuple[Array, Array]:
-            move = -jnp.linalg.solve(state_jacobian(model, x, u), field_at(model, x, u))
-            return x + move, move
-
-        x, moves = jax.lax.scan(newton, settled, length=4)
-        return _Reached(x, field_at(model, x, u), moves[-1], settled)
-
-    # Side by side while that fills the processor; one by one where each would wait for the slowest.
-    together = min(TOGETHER // n**2, starts.shape[0])
-    return jax.lax.map(one, (starts, relaxed), batch_size=together if together > 1 else None)
-
-
-@eqx.filter_jit
-def _slowest(model: AbstractStateSpaceModel, starts: Any, u: Array) -> tuple[Array, Array, Array]:
-    """From near minima of |f|^2 / 2 (k, n) Newton's iteration on its gradient: the points, the last corrections (k, n), and
-    whether the second derivative is positive (k,)."""
-
-    def speed(x: Array) -> Array:
-        return jnp.sum(field_at(model, x, u) ** 2) / 2
-
-    def one(x: Array) -> tuple[Array, Array, Array]:
-        def newton(x: Array, _: None) -> tuple[Array, Array]:
-            move = -jnp.linalg.solve(jax.hessian(speed)(x), jax.grad(speed)(x))
-            return x + move, move
-
-        x, moves = jax.lax.scan(newton, x, length=6)
-        return x, moves[-1], jnp.linalg.eigvalsh(jax.hessian(speed)(x)).min() > 0
-
-    return jax.lax.map(one, starts)
-
-
-def _distinct(x: np.ndarray, exponent: float = 0.4) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct states (k, n) among states (m, n) in the order in which they come, and which of them each is (m,).
-
-    States are one where they differ by less than the precision to the power of `exponent`.
-    """
-    tolerance, which = np.finfo(x.dtype).eps ** exponent, np.zeros(len(x), int)
-    points = np.zeros((0, x.shape[1]), x.dtype)
-    for i, candidate in enumerate(x):
-        near = np.abs(candidate - points).max(axis=1) <= tolerance * (1 + np.abs(points).max(axis=1))
-        which[i] = near.argmax() if near.any() else len(points)
-        if not near.any():
-            points = np.concatenate([points, candidate[None]])
-    return points, which
-
-
-def _batched(
-    function: Callable[..., Any], model: AbstractStateSpaceModel, x: np.ndarray, u: Array
-) -> tuple[np.ndarray, ...]:
-    """`function` at states (k, n), in batches of one size, so that another number of states compiles nothing."""
-    padded = np.concatenate([x, np.repeat(x[:1], -len(x) % BATCH, axis=0)])
-    parts = [function(model, padded[first : first + BATCH], u) for first in range(0, len(padded), BATCH)]
-    return tuple(np.concatenate([np.asarray(piece) for piece in pieces])[: len(x)] for pieces in zip(*parts, strict=True))
-
-
-def _at_rest(x: np.ndarray, velocity: np.ndarray, jacobian: np.ndarray) -> np.ndarray:
-    """Whether what is left of f at states (k, n) is small beside its terms."""
-    rates = np.maximum(np.abs(jacobian).max(axis=(1, 2)), np.finfo(x.dtype).tiny)[:, None]
-    sizes = 1 + np.abs(x).max(axis=1, keepdims=True)
-    terms = ((np.abs(jacobian) / rates[:, :, None]) @ ((1 + np.abs(x)) / sizes)[:, :, None])[:, :, 0]
-    return (np.abs(velocity) / rates / sizes <= np.finfo(x.dtype).eps ** 0.5 * terms).all(axis=1)
-
-
-def _collect(model: AbstractStateSpaceModel, u: Array, reached: _Reached) -> FixedPoints:
-    """The distinct fixed points among those that converged, and the slow points among the others."""
-    x, dt = reached.x, step_of(model)
-    eps, n = np.finfo(x.dtype).eps, model.n_state
-    # A last correction at rounding level: an iteration stuck at a small but non-zero |f| still makes large ones.
-    with np.errstate(invalid="ignore"):
-        good = np.isfinite(reached.velocity).all(axis=1) & np.isfinite(x).all(axis=1)
-        good &= np.abs(reached.move).max(axis=1) <= eps**0.6 * (1 + np.abs(x).max(axis=1))
-    slow = _collect_slow(model, u, reached.settled[~good])
-    nothing = np.zeros(0, x.dtype)
-    empty = FixedPoints(x[:0], np.zeros((0, n), complex), nothing, np.zeros(0, bool), np.zeros(0, int), slow)
-    if not good.any():
-        return empty
-    unique, which = _distinct(x[good])
-    hits = np.bincount(which)
-    velocity, jacobian = _batched(_linearise, model, unique, u)
-    # A small correction is no proof where numbers overflow: what is left of f must be small too.
-    solved = _at_rest(unique, velocity, jacobian)
-    if not solved.any():
-        return empty
-    unique, velocity, jacobian, hits = unique[solved], velocity[solved], jacobian[solved], hits[solved]
-    values = exponents(jacobian, dt)
-    unstable = (values.real >= 0).sum(axis=1)
-    # Scaled, since the square of a large state is no number.
-    order = np.lexsort((np.linalg.norm(unique / (np.abs(unique).max() or 1.0), axis=1), unstable))
-    residual = np.abs(velocity).max(axis=1)
-    eigenvalues = reported(values, dt)
-    return FixedPoints(unique[order], eigenvalues[order], residual[order], unstable[order] == 0, hits[order], slow)
-
-
-def _collect_slow(model: AbstractStateSpaceModel, u: Array, near: np.ndarray) -> SlowPoints:
-    """The distinct minima of the speed near states (m, n) that are no fixed points."""
-    n, dt, eps = model.n_state, step_of(model), np.finfo(near.dtype).eps
-    nothing = np.zeros(0, near.dtype)
-    empty = SlowPoints(near[:0], nothing, np.zeros((0, n), complex), np.zeros(0, int))
-    near = near[np.isfinite(near).all(axis=1)]
-    if len(near) == 0:
-        return empty
-    # The iteration gets near a minimum only: what may be one is solved for once.
-    starts, which = _distinct(near, 0.2)
-    x, move, curved = _batched(_slowest, model, starts, u)
-    with np.errstate(invalid="ignore"):
-        size = 1 + np.abs(starts).max(axis=1)
-        good = np.isfinite(x).all(axis=1) & curved & (np.abs(move).max(axis=1) <= eps**0.5 * size)
-        good &= np.abs(x - starts).max(axis=1) <= 10 * eps**0.2 * size
-    if not good.any():
-        return empty
-    hits = np.bincount(which)[good]
-    x, which = _distinct(x[good])
-    hits = np.bincount(which, hits).astype(int)
-    velocity, jacobian = _batched(_linearise, model, x, u)
-    moving = ~_at_rest(x, velocity, jacobian)
-    x, velocity, jacobian, hits = x[moving], velocity[moving], jacobian[moving], hits[moving]
-    speed = np.linalg.norm(velocity, axis=1)
-    order = np.argsort(speed)
-    eigenvalues = reported(exponents(jacobian, dt), dt)
-    return SlowPoints(x[order], speed[order], eigenvalues[order], hits[order])

@@ -11,6 +11,7 @@ import scipy
 import scipy.linalg
 from jaxtyping import Array, Float
 
+from ssntk.dynamics.metric import as_metric, in_metric
 from ssntk.dynamics.stability import edge, growth, sorted_eigenvalues
 from ssntk.errors import as_array, as_scalar, is_traced
 
@@ -21,7 +22,7 @@ NEAR_EDGE = 1e-5
 MARGIN = 1e-11
 
 
-def stability_radius(A: Any, *, dt: Any = None) -> tuple[Float[Array, "*batch"], Float[Array, "*batch"]]:
+def stability_radius(A: Any, *, dt: Any = None, scale: Any = None) -> tuple[Float[Array, "*batch"], Float[Array, "*batch"]]:
     """The distance of a matrix from those with an eigenvalue on the edge of stability, in the spectral norm.
 
     `min_w sigma_min(i w - A)`: no complex change of A that is smaller moves an eigenvalue onto the imaginary axis, and one
@@ -37,12 +38,14 @@ def stability_radius(A: Any, *, dt: Any = None) -> tuple[Float[Array, "*batch"],
     - `A`: (..., n, n) real matrices, in units of 1 / time.
     - `dt`: the step where A belongs to the map x -> x + dt f: the edge is then |1 + dt s| = 1, and `i w` becomes
       `(exp(i w dt) - 1) / dt`. Default: continuous time.
+    - `scale`: (n,) or a number, positive, in units of the states: their metric, in which the radius is that of D^-1 A D with
+      D = diag(scale). Default: ones.
 
     **Returns:** `(r, omega)`, each (...): r in units of A, **negative** where A is unstable, minus the distance from the
     edge then; omega >= 0 in rad per unit time, a frequency at which it is attained.
 
-    Raises `ValueError` where A holds no square matrices of finite real numbers or `dt` is not positive. NaN where A is
-    traced and not finite.
+    Raises `ValueError` where A holds no square matrices of finite real numbers, or `dt` or `scale` is not positive. NaN
+    where A is traced and not finite.
     """
     matrices = as_array(A, "A")
     if matrices.ndim < 2 or matrices.shape[-1] != matrices.shape[-2] or matrices.shape[-1] == 0:
@@ -53,6 +56,9 @@ def stability_radius(A: Any, *, dt: Any = None) -> tuple[Float[Array, "*batch"],
         # Under jit an array made here would be traced.
         with jax.ensure_compile_time_eval():
             dt = float(as_scalar(dt, "dt", positive=True))
+    with jax.ensure_compile_time_eval():
+        metric = as_metric(scale, matrices.shape[-1])
+    matrices = in_metric(matrices, metric)
     if is_traced(matrices):
         radius, frequency, _, _ = _touched(matrices, dt)
         return radius, frequency
@@ -104,6 +110,7 @@ def local_minima(matrix: np.ndarray, dt: float | None, below: float) -> list[Edg
     points tell apart.
     """
     ends = [0.0] if dt is None else [0.0, np.pi / dt]
+    rounding = 4 * np.finfo(float).eps * float(np.linalg.norm(matrix))
     at = np.unique(np.concatenate([_crossings(matrix, dt, below, float(np.abs(matrix).sum(axis=1).max())), ends]))
     grid = np.unique(np.concatenate([at, *(np.linspace(low, high, 7) for low, high in itertools.pairwise(at))]))
     sizes = np.array([_smallest(matrix, dt, w) for w in grid])
@@ -111,9 +118,22 @@ def local_minima(matrix: np.ndarray, dt: float | None, below: float) -> list[Edg
     found: list[Edge] = []
     for i in np.flatnonzero((sizes < below) & (sizes <= padded[:-2]) & (sizes <= padded[2:])):
         one = _descend(matrix, dt, _between(matrix, dt, grid[max(i - 1, 0)], grid[i], grid[min(i + 1, len(grid) - 1)]))
-        if all(abs(one.frequency - other.frequency) > 1e-6 * (1 + one.frequency) for other in found):
+        # A minimum is known to where its level rises by a rounding.
+        width = np.sqrt(rounding / one.curvature) if one.curvature > 0 else 0.0
+        if all(abs(one.frequency - other.frequency) > 1e-6 * one.frequency + 8 * width for other in found):
             found.append(one)
     return sorted(found, key=lambda one: one.radius)
+
+
+def attained_at(matrix: np.ndarray, dt: float | None, touch: Edge, frequency: float) -> bool:
+    """Whether the radius is attained at `frequency`: where it was found is apart from there by no more than that place's own
+    error, which follows from the rounding of singular values and their curvature."""
+    apart, rounding = abs(touch.frequency - frequency), 4 * np.finfo(float).eps * float(np.linalg.norm(matrix))
+    if apart == 0:
+        return True
+    if touch.curvature > 0 and apart > 8 * np.sqrt(rounding / touch.curvature):
+        return False
+    return bool(_smallest(matrix, dt, frequency) - abs(touch.radius) <= 32 * rounding)
 
 
 def _between(matrix: np.ndarray, dt: float | None, low: float, middle: float, high: float) -> float:
@@ -169,7 +189,8 @@ def _descend(matrix: np.ndarray, dt: float | None, frequency: float) -> Edge:
         if level > 0 and not (level < rounding and abs(there) < abs(slope)):
             break
         best, slope = other, there
-        if abs(step) <= 1e-15 * (1 + best.frequency):
+        # The level changes by no more than the frequency does.
+        if abs(step) <= 1e-15 * (best.frequency + best.radius):
             break
     return best
 

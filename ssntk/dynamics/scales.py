@@ -96,9 +96,9 @@ def rate_of(jacobian: Any, sizes: np.ndarray) -> float:
 def _departures(
     model: AbstractStateSpaceModel, x: Array, u: Array, along: Any, terms: Any, turns: bool = False
 ) -> tuple[Array, Array]:
-    """The multiples (k, 2) of directions (k, n), up and down, at which f departs from its linear part, infinite where it does
-    not; and the Jacobian (n, n). `terms` (n,): what the rows of f are compared with besides what changes in them. `turns`: at
-    which an entry of the Jacobian changes instead."""
+    """The multiples (k, 2) of directions (k, n), up and down, at which f departs from its linear part, infinite if it never
+    does; and the Jacobian (n, n). `terms` (n,): what the rows of f are compared with besides what changes in them. `turns`:
+    at which an entry of the Jacobian changes instead."""
     n, dtype = x.shape[0], x.dtype
     eps = jnp.finfo(dtype).eps
 

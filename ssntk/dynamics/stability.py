@@ -70,17 +70,17 @@ NEAR_EDGE = 1e-7
 ROUNDINGS = 32
 
 
-def _balance(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The matrix (n, n) with its states measured so that rows and columns are as large, and their sizes (n,), powers of 2."""
+def balance(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The matrix (n, n) in units in which its rows and columns are as large, and these units (n,), powers of 2."""
     # SciPy casts sizes that may be permutations to integers, and warns where they are too large.
     with np.errstate(invalid="ignore"):
-        found: Any = scipy.linalg.matrix_balance(matrix.astype(float), permute=False, separate=True)
+        found: Any = scipy.linalg.matrixbalance(matrix.astype(float), permute=False, separate=True)
     return found[0], found[1][0]
 
 
 def _doubts(matrix: np.ndarray, values: np.ndarray, dt: float | None) -> np.ndarray:
     """How far rounding may have moved each of the exponents `values` (n,) of one matrix (n, n)."""
-    balanced, _ = _balance(matrix)
+    balanced, _ = balance(matrix)
     parts: Any = scipy.linalg.eig(balanced, left=True, right=True)
     every, lefts, rights = parts
     # Columns have length one.
@@ -149,7 +149,7 @@ def eigenpair(matrix: Any, near: complex | float, values: np.ndarray | None = No
     values = np.linalg.eigvals(matrix) if values is None else values
     value = complex(values[np.argmin(np.abs(values - near))])
     # Balanced, so that states of unlike units weigh alike where near vectors are told apart.
-    balanced, sizes = _balance(matrix)
+    balanced, sizes = balance(matrix)
     # The null vectors of A - value, from one singular value decomposition: a tenth of the cost of all eigenvectors.
     shifted = balanced - (value.real if value.imag == 0 else value) * np.eye(len(matrix), dtype=matrix.dtype)
     lefts, _, rights = np.linalg.svd(shifted)

@@ -12,7 +12,7 @@ from ssntk.dynamics.fixed_points import check_fixed_point
 from ssntk.dynamics.stability import edge
 from ssntk.errors import NumericalError, as_array
 from ssntk.kernel.steady_state import forcing
-from ssntk.models.base import AbstractStateSpaceModel, check_model
+from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model
 from ssntk.models.euler_map import step_of
 from ssntk.models.theta import theta_positions
 
@@ -46,21 +46,31 @@ def frequency_response(
 ) -> tuple[Callable[[float], np.ndarray], np.ndarray, np.ndarray]:
     """(w -> R (n, min(n, p)) with R R^H = K(w), A, G (n, min(n, p)) with G G^T = F F^T). Arguments and errors as above."""
     check_model(model)
+    check_autonomous(model)
     at, dt = theta_positions(model, "state", wrt), step_of(model)
     x, u = check_fixed_point(model, x_star, u)
     by_theta, jacobian = (np.asarray(part) for part in forcing(model, at, x, u))
     # F F^T = R^T R with R from F^T, (p, n): n columns answer for the p parameters, and nothing is squared yet.
     columns = np.linalg.qr(by_theta.T, mode="r").T
-    schur: Any = scipy.linalg.schur(jacobian, output="complex")
+    # Balanced, so that rounding is that of each state's own units.
+    with np.errstate(invalid="ignore"):
+        # Sizes that are no permutations are cast to integers there, and may be too large.
+        balanced: Any = scipy.linalg.matrix_balance(jacobian, permute=False, separate=True)
+    even, (sizes, _) = balanced
+    schur: Any = scipy.linalg.schur(even, output="complex")
     triangular, basis = schur
-    driven = basis.conj().T @ columns
+    driven = basis.conj().T @ (columns / sizes[:, None])
     eps, size = np.finfo(jacobian.dtype).eps, np.abs(triangular).max()
 
     def response(omega: float) -> np.ndarray:
         at = complex(*edge(omega, dt))
         shifted = at * np.eye(len(jacobian)) - triangular
-        if np.abs(np.diag(shifted)).min() <= len(jacobian) * eps * max(size, abs(at)):
-            raise NumericalError(f"i omega is an eigenvalue of the Jacobian at x_star to rounding, at omega = {omega:g}")
-        return basis @ scipy.linalg.solve_triangular(shifted, driven)
+        nearest = np.abs(np.diag(shifted)).min()
+        if nearest <= len(jacobian) * eps * max(size, abs(at)):
+            raise NumericalError(
+                f"i omega is an eigenvalue of the Jacobian at x_star to rounding, at omega = {omega:g}: it is {nearest:.2g} "
+                f"away, and the largest rate is {size:.2g}; leave that frequency out, or move away from the bifurcation"
+            )
+        return sizes[:, None] * (basis @ scipy.linalg.solve_triangular(shifted, driven))
 
     return response, jacobian, columns

@@ -34,7 +34,7 @@ def site_kernel(rows: Rows) -> Float[Array, "rows rows"]:
     whole = fold_blocks(rows.replay, visit, whole)
     for _ in range(2):
         # On the rows, and then on the columns.
-        acted = rows.on_time(rows.replay.probe.observed(whole.reshape(batch, times, n, -1)))
+        acted = rows.on_rows(rows.replay.probe.observed(whole.reshape(batch, times, n, -1)))
         whole = acted.reshape(batch * times * n, -1).T
     return whole
 
@@ -44,7 +44,7 @@ def site_sums(rows: Rows) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """The traces of K and of K^2, block by block; weights on the time axis must be diagonal."""
     batch, times, n, _ = rows.replay.shape
     ones = jnp.ones((batch, times, n, 1), rows.replay.probe.ts.dtype)
-    weights = rows.on_time(rows.replay.probe.observed(ones))[..., 0]
+    weights = rows.on_rows(rows.replay.probe.observed(ones))[..., 0]
 
     def visit(sums: tuple[Array, Array], at: tuple[Array, Array], to: tuple[Array, Array], block: Array) -> Any:
         block = weights[at][:, None] * block * weights[to][None]
@@ -134,7 +134,7 @@ def site_product(rows: Rows, vectors: Float[Array, "k rows"]) -> Float[Array, "k
     replay, k = rows.replay, vectors.shape[0]
     batch, times, m, _ = replay.shape
     cotangents = jnp.moveaxis(vectors.reshape(k, batch, times, m), 0, -1)
-    cotangents = jnp.moveaxis(replay.probe.observed(rows.on_time(cotangents, transpose=True)), -1, 0)
+    cotangents = jnp.moveaxis(replay.probe.observed(rows.on_rows(cotangents, transpose=True)), -1, 0)
 
     def back(leaves: dict[int, Array], b: Array) -> tuple[dict[int, Array], list[Array]]:
         walk, mine = Walk(replay, b, opened=True), cotangents[:, b]
@@ -173,5 +173,5 @@ def site_product(rows: Rows, vectors: Float[Array, "k rows"]) -> Float[Array, "k
         flat = signal.reshape(-1, signal.shape[-1])
         tangents.append(((flat @ flat.T) @ cotangent.reshape(flat.shape[0], -1)).reshape(cotangent.shape))
     observed = jax.lax.map(forth, (jnp.arange(batch), tangents))
-    acted = rows.on_time(replay.probe.observed(jnp.moveaxis(observed, 2, -1)))
+    acted = rows.on_rows(replay.probe.observed(jnp.moveaxis(observed, 2, -1)))
     return jnp.moveaxis(acted, -1, 0).reshape(k, -1)

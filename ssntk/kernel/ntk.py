@@ -32,6 +32,7 @@ def ntk(
     loss_operator: Any = None,
     preconditioner: Any = None,
     integrator: Integrator | None = None,
+    scale: Any = None,
     method: str = "auto",
     batch_size: Any = None,
 ) -> Float[Array, "rows others"]:
@@ -47,6 +48,8 @@ def ntk(
     - `preconditioner`: D in `J D^-1 J^T`: `None`, (p,) positive numbers, or a state of `optax.adam`, of which D is
       `sqrt(nu / (1 - 0.999^count)) + 1e-8`.
     - `of`, `wrt`, `integrator`: as in [`parameter_jacobian`][].
+    - `scale`: (n,) or a number, positive, in units of the states: their metric, with which the rows are D^-1 J, D =
+      diag(scale). Default: ones. It is the metric of the states, so that it is a `ValueError` with `of="readout"`.
     - `batch_size`: so many inputs of each probe are held as rows of J at a time; default all. J of all but the first are
       computed anew for each.
     - `method`: as there, and `"sites"`: the kernel of the states from inner products between events, without J, for theta
@@ -62,6 +65,7 @@ def ntk(
         "loss_operator": loss_operator,
         "preconditioner": preconditioner,
         "integrator": integrator,
+        "scale": scale,
     }
     as_choice(method, "method", (*METHODS, "sites"))
     batch_size = None if batch_size is None else as_count(batch_size, "batch_size")

@@ -47,7 +47,7 @@ class KernelProduct(eqx.Module):
 def _back(rows: Rows, vectors: Array) -> Array:
     replay = rows.replay
     cotangents = jnp.moveaxis(vectors.reshape(-1, *replay.shape[:3]), 0, -1)
-    cotangents = replay.probe.observed(rows.on_time(cotangents, transpose=True))
+    cotangents = replay.probe.observed(rows.on_rows(cotangents, transpose=True))
     pulled = pull(replay, jnp.moveaxis(cotangents, -1, 0))
     return pulled if rows.over_theta is None else pulled * rows.over_theta[None]
 
@@ -56,7 +56,7 @@ def _back(rows: Rows, vectors: Array) -> Array:
 def _forward(rows: Rows, directions: Array) -> Array:
     scaled = directions if rows.over_theta is None else directions * rows.over_theta[None]
     tangents = jnp.moveaxis(push(rows.replay, scaled), 0, -1)
-    seen = rows.on_time(rows.replay.probe.observed(tangents))
+    seen = rows.on_rows(rows.replay.probe.observed(tangents))
     return jnp.moveaxis(seen, -1, 0).reshape(directions.shape[0], -1)
 
 

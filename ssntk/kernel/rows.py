@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from ssntk.dynamics.integrate import Integrator
+from ssntk.dynamics.metric import as_metric, check_states
 from ssntk.dynamics.probe import Probe
 from ssntk.errors import as_array, as_choice, as_instance, is_traced
 from ssntk.kernel.jacobian import jacobian_of
@@ -29,24 +30,29 @@ class Asked(TypedDict, total=False):
     loss_operator: Any
     preconditioner: Any
     integrator: Integrator | None
+    scale: Any
 
 
 class Rows(eqx.Module):
-    """A recorded solve with what acts on its Jacobian: on the time axis sqrt(weight) and L, on theta D^(-1/2)."""
+    """A recorded solve with what acts on its Jacobian: on the time axis sqrt(weight) and L, on theta D^(-1/2), and on the
+    states the inverse of their scale."""
 
     replay: Replay
     over_time: Float[Array, "T T"] | Float[Array, " T"] | None
     over_theta: Float[Array, " p"] | None
+    over_state: Float[Array, " m"] | None = None
 
     def matrix(self, method: str = "auto", first: int = 0, count: int | None = None) -> Float[Array, "rows p"]:
         """sqrt(weight) L J D^(-1/2) with rows (b, t, i) in C order; of `count` inputs from `first` on where it is given."""
-        jacobian = self.on_time(jacobian_of(self.replay, method, first, count))
+        jacobian = self.on_rows(jacobian_of(self.replay, method, first, count))
         if self.over_theta is not None:
             jacobian = jacobian * self.over_theta[None, None, None]
         return jacobian.reshape(-1, jacobian.shape[-1])
 
-    def on_time(self, rows: Float[Array, "B T m k"], transpose: bool = False) -> Float[Array, "B T m k"]:
-        """What acts on the time axis, or its transpose."""
+    def on_rows(self, rows: Float[Array, "B T m k"], transpose: bool = False) -> Float[Array, "B T m k"]:
+        """What acts on the time axis and on the states, or its transpose."""
+        if self.over_state is not None:
+            rows = rows * self.over_state[None, None, :, None]
         if self.over_time is None:
             return rows
         if self.over_time.ndim == 1:
@@ -65,6 +71,7 @@ def rows_of(
     loss_operator: Any = None,
     preconditioner: Any = None,
     integrator: Integrator | None = None,
+    scale: Any = None,
 ) -> Rows:
     """Check what is asked for, solve, and keep what acts on the Jacobian. Arguments as in `ntk`.
 
@@ -72,6 +79,8 @@ def rows_of(
     """
     as_choice(of, "of", ("state", "readout"))
     check_model(model)
+    check_states(scale, of)
+    metric = as_metric(scale, model.n_state)
     at = theta_positions(model, of, wrt)
     observation = observation_of(of, loss_operator)
     over_theta = diagonal(preconditioner, model, at)
@@ -85,7 +94,8 @@ def rows_of(
         matrix = loss_operator.matrix(ts)
         over_time = matrix if over_time is None else over_time[:, None] * matrix
     replay = record(model, at, probe, integrator, observation, formed=formed)
-    return Rows(replay, over_time, None if over_theta is None else (over_theta**-0.5).astype(ts.dtype))
+    by_theta = None if over_theta is None else (over_theta**-0.5).astype(ts.dtype)
+    return Rows(replay, over_time, by_theta, None if metric is None else jax.device_put((1 / metric).astype(ts.dtype)))
 
 
 def time_weights(ts: Any, weights: Any) -> Float[Array, " T"] | None:

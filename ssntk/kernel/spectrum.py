@@ -214,12 +214,14 @@ class Spectrum:
         vectors = self._vectors()
         start = vectors.T @ self._residual(residual)
         each = counts.reshape(-1, 1)
-        decay = (1 - rate * self.eigenvalues[: vectors.shape[1]])[None]
+        pace = (rate * self.eigenvalues[: vectors.shape[1]])[None]
         # A mode that overshoots changes sign at every step.
-        sign = np.where((decay < 0) & (each % 2 == 1), -1, 1).astype(decay.dtype)
-        # What diverges becomes infinite, as it should, but for modes that hold nothing.
-        with np.errstate(over="ignore", invalid="ignore"):
-            errors = sign * np.abs(decay) ** each * start[None]
+        sign = np.where((pace > 1) & (each % 2 == 1), -1, 1).astype(pace.dtype)
+        # What diverges becomes infinite, as it should, but for modes that hold nothing. A slow mode's 1 - eta lambda would
+        # be rounded, and the error grow with the steps.
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            slow = np.exp(each * np.log1p(-np.minimum(pace, 0.5)))
+            errors = sign * np.where(pace < 0.5, slow, np.abs(1 - pace) ** each) * start[None]
         return errors.reshape(*counts.shape, -1)
 
     def predicted_loss(self, residual: Any, learning_rate: Any, steps: Any) -> Float[np.ndarray, "*steps"] | np.floating:
@@ -242,9 +244,11 @@ class Spectrum:
         wanted = self._number(as_scalar(tol, "tol", positive=True))
         if float(wanted) >= 1:
             raise ValueError(f"tol must lie between 0 and 1, got {float(wanted):g}")
-        decay = np.abs(1 - rate * self.eigenvalues)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(decay < 1, np.log(1 / wanted) / -np.log(decay), np.inf)
+        pace = self.eigenvalues * rate
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            # Of a slow mode 1 - eta lambda would be rounded to one.
+            steps = -np.log(wanted) / -_log_decay(pace)
+            return np.where((pace > 0) & (pace < 2), steps, np.inf)
 
     def decay_exponent(self, first: Any = 1, last: Any = None) -> tuple[float, tuple[float, float]]:
         """(alpha, its 95 % interval) of the power law `lambda_i ~ i^-alpha`, by least squares of log lambda on log i.
@@ -285,6 +289,11 @@ class Spectrum:
         with np.errstate(invalid="ignore"):
             relative = self.eigenvalues / self.eigenvalues[0]
             return relative / (relative.sum() if self.rest is None else self.rest.trace / self.eigenvalues[0])
+
+
+def _log_decay(pace: np.ndarray) -> np.ndarray:
+    """ln|1 - pace| of numbers between 0 and 2, exact to rounding near 0 and near 2 too."""
+    return np.where(pace < 1, np.log1p(-np.minimum(pace, 1.0)), np.log1p(np.maximum(pace, 1.0) - 2))
 
 
 def _warn_of_noise(eigenvalues: np.ndarray, floor: float, count: int) -> None:

@@ -10,8 +10,9 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from ssntk.dynamics.fixed_points import check_fixed_point
+from ssntk.dynamics.metric import as_metric, rows_in_metric, singular_to_rounding
 from ssntk.errors import NumericalError, as_array, is_traced
-from ssntk.models.base import AbstractStateSpaceModel, check_model
+from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model
 from ssntk.models.theta import Positions, get, put, theta_positions
 
 
@@ -23,6 +24,7 @@ def steady_state_jacobian(
     Arguments and errors as in [`steady_state_ntk`][].
     """
     check_model(model)
+    check_autonomous(model)
     at = theta_positions(model, "state", wrt)
     points = as_array(x_star, "x_star", finite=False)
     if points.ndim == 1:
@@ -41,16 +43,25 @@ def steady_state_jacobian(
 
 
 def steady_state_ntk(
-    model: AbstractStateSpaceModel, x_star: Any, *, u: Any = None, wrt: Callable[[Any], PyTree] | None = None
+    model: AbstractStateSpaceModel,
+    x_star: Any,
+    *,
+    u: Any = None,
+    wrt: Callable[[Any], PyTree] | None = None,
+    scale: Any = None,
 ) -> Float[Array, "*k n n"]:
     """K* = A^-1 F F^T A^-T (n, n), with A = df/dx and F = df/dtheta at the fixed point `x_star`.
 
     **Arguments:** `x_star`: (n,), or (k, n) for a kernel of each of k fixed points, (k, n, n), one factorisation each. `u`:
-    (d,) constant input, default zero, or (k, d). `wrt`: a lens, default `model.trainable("state")`.
+    (d,) constant input, default zero, or (k, d). `wrt`: a lens, default `model.trainable("state")`. `scale`: (n,) or a
+    number, positive, the metric of the states: K* is then D^-1 K* D^-1 with D = diag(scale). Default: ones.
 
-    Raises `NumericalError` where `x_star` is not a fixed point, or A is singular to rounding.
+    Raises `ValueError` for arguments that do not fit and for a model that depends on time, `NumericalError` where `x_star`
+    is not a fixed point, or A is singular to rounding.
     """
-    response = steady_state_jacobian(model, x_star, u=u, wrt=wrt)
+    check_model(model)
+    metric = as_metric(scale, model.n_state)
+    response = rows_in_metric(steady_state_jacobian(model, x_star, u=u, wrt=wrt), metric)
     return response @ jnp.swapaxes(response, -1, -2)
 
 
@@ -66,10 +77,12 @@ def _response(model: AbstractStateSpaceModel, at: Positions, x: Array, u: Array)
 
 def response_of(jacobian: np.ndarray, by_theta: np.ndarray, name: str = "") -> np.ndarray:
     """-A^-1 F (n, p) from A and F. On the host: with many parameters LAPACK's solve is several times faster than XLA's."""
-    singular = np.linalg.svd(jacobian, compute_uv=False)
-    if not singular[-1] > len(singular) * np.finfo(singular.dtype).eps * singular[0]:
+    singular, ratio = singular_to_rounding(jacobian)
+    if singular:
         raise NumericalError(
-            f"the Jacobian at x_star{name} is singular to rounding: at a bifurcation the steady-state kernel is infinite"
+            f"the Jacobian at x_star{name} is singular to rounding, its smallest singular value {ratio:.2g} of the largest "
+            "where rows and columns are balanced: at a bifurcation the steady-state kernel is infinite; move the parameter "
+            "away from it"
         )
     return -np.linalg.solve(jacobian, by_theta)
 

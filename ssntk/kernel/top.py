@@ -184,7 +184,7 @@ def _trace(rows: Rows) -> Array:
     """The trace of the kernel, row by row as the segment recursion makes them."""
     replay = rows.replay
     ones = jnp.ones((replay.probe.n_batch, replay.probe.ts.shape[0], replay.rows, 1), replay.probe.ts.dtype)
-    kept = rows.on_time(replay.probe.observed(ones))[..., 0]
+    kept = rows.on_rows(replay.probe.observed(ones))[..., 0]
 
     def visit(total: Array, b: Array, k: Array, part: Array) -> Array:
         scaled = part if rows.over_theta is None else part * rows.over_theta[None]

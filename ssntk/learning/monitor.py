@@ -17,6 +17,7 @@ from ssntk.dynamics.fixed_points import FixedPoints, constant_input, find_fixed_
 from ssntk.dynamics.integrate import Integrator
 from ssntk.dynamics.probe import Probe
 from ssntk.dynamics.radius import nearest_edge
+from ssntk.dynamics.scales import typical_sizes
 from ssntk.dynamics.stability import edge, exponents, linearised
 from ssntk.errors import NumericalError, as_array, as_choice, as_count, as_instance, as_scalar
 from ssntk.kernel.preconditioner import adam_state
@@ -24,7 +25,7 @@ from ssntk.kernel.replay import saved_states
 from ssntk.kernel.rows import rows_of
 from ssntk.kernel.spectrum import Spectrum
 from ssntk.learning.drift import Seen, drift, seen
-from ssntk.models.base import AbstractStateSpaceModel, dtype_of
+from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, dtype_of
 from ssntk.models.euler_map import step_of
 
 # Fixed points that are followed, and the states from which others are searched for at each record.
@@ -149,7 +150,7 @@ class NTKMonitor:
         if not 0 <= decay < 1:
             raise ValueError(f"momentum must lie in [0, 1), got {decay:g}")
         rows = rows_of(model, self.probe, preconditioner=preconditioner, **self.asked)
-        weights = rows.on_time(rows.replay.probe.observed(jnp.ones((*rows.replay.shape[:3], 1), self.probe.ts.dtype)))
+        weights = rows.on_rows(rows.replay.probe.observed(jnp.ones((*rows.replay.shape[:3], 1), self.probe.ts.dtype)))
         scaled = np.asarray(rows.matrix()) / float(jnp.linalg.norm(weights))
         # The kernel itself is watched, whatever it is that preconditions it.
         matrix = scaled if rows.over_theta is None else scaled / np.asarray(rows.over_theta)
@@ -184,20 +185,25 @@ class NTKMonitor:
         return {name: np.array([getattr(record, name) for record in self.records]) for name in names}
 
     def _nearest(self, model: AbstractStateSpaceModel, ends: np.ndarray) -> dict[str, Any]:
-        """What a record says of the fixed points."""
+        """What a record says of the fixed points. A model that depends on time has none, and its first record says so."""
         before, events = self.fixed_points, ()
-        if before is None or len(before) == 0:
-            found = find_fixed_points(model, self.u, n_starts=self.n_starts, key=self.key)
-        else:
-            followed = _by_distance(before, step_of(model))[:FOLLOWED]
-            found = find_fixed_points(model, self.u, starts=self._starts(model, before.x[followed], ends))
-            events = _events(before, followed, found, step_of(model))
         unknown = {
             "critical_eigenvalue": complex(np.nan, np.nan),
             "stability_radius": np.nan,
             "x_star": np.full(model.n_state, np.nan),
             "verdict": "unknown",
         }
+        try:
+            check_autonomous(model)
+        except ValueError as error:
+            said = () if self.records else (f"no fixed points are followed: {error}",)
+            return unknown | {"n_fixed_points": 0, "n_stable": 0, "events": said}
+        if before is None or len(before) == 0:
+            found = find_fixed_points(model, self.u, n_starts=self.n_starts, key=self.key)
+        else:
+            followed = _by_distance(before, step_of(model))[:FOLLOWED]
+            found = find_fixed_points(model, self.u, starts=self._starts(model, before.x[followed], ends))
+            events = _events(before, followed, found, step_of(model))
         self.fixed_points, counts = found, {"n_fixed_points": len(found), "n_stable": int(found.stable.sum())}
         if len(found) == 0:
             return unknown | counts | {"events": events}
@@ -215,7 +221,7 @@ class NTKMonitor:
     def _starts(self, model: AbstractStateSpaceModel, known: np.ndarray, ends: np.ndarray) -> np.ndarray:
         """Known fixed points, where trajectories end, random states: always as many, so that nothing is compiled anew."""
         ends = ends[np.isfinite(ends).all(axis=1)][:FRESH]
-        size = max(float(np.abs(known).max()), 1.0)
+        size = np.maximum(np.abs(known).max(axis=0), typical_sizes(model, constant_input(model, self.u), known[0]))
         noise = jr.normal(jr.key(len(self.records)), (FOLLOWED + 2 * FRESH, model.n_state), dtype_of(model))
         return np.concatenate([known, ends, size * np.asarray(noise)])[: FOLLOWED + 2 * FRESH]
 
@@ -266,7 +272,9 @@ def _events(before: FixedPoints, followed: np.ndarray, after: FixedPoints, dt: f
     """What became of the fixed points that were followed: each is the nearest one now, unless that is nearer to another."""
     if len(after) == 0:
         return ("no fixed point is known any longer",)
-    apart = np.linalg.norm(before.x[:, None] - after.x[None], axis=2)
+    # Beside the largest that each state is anywhere.
+    sizes = np.maximum(np.abs(before.x).max(axis=0), np.abs(after.x).max(axis=0))
+    apart = np.linalg.norm((before.x[:, None] - after.x[None]) / np.where(sizes > 0, sizes, 1.0), axis=2)
     to, back = apart.argmin(axis=1), apart.argmin(axis=0)
     was, now = ((_growth(points, dt) > 0).sum(axis=1) for points in (before, after))
     said = []

@@ -3,7 +3,7 @@ whether it does stand still."""
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,8 @@ from ssntk.models.theta import get, put
 # The kernel's relative change over the predicted training up to which a prediction counts as lazy: steps to a tolerance were
 # then right to 5 % on random networks (tests/learning/test_predict.py).
 LAZY = 0.03
+# How often a number of steps is doubled in search of one that is enough: 1.6e60 are as good as none.
+DOUBLINGS = 200
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,8 +124,8 @@ def linearised_training(
         wanted = as_array(targets, "targets", replay.shape[:3])
         states = saved_states(replay.tracks)
         outputs = states if of == "state" else jax.vmap(jax.vmap(model.readout))(states)
-        residual = found.on_time(replay.probe.observed((outputs - wanted.astype(outputs.dtype))[..., None]))
-        total = jnp.sum(jnp.square(found.on_time(replay.probe.observed(jnp.ones_like(residual)))))
+        residual = found.on_rows(replay.probe.observed((outputs - wanted.astype(outputs.dtype))[..., None]))
+        total = jnp.sum(jnp.square(found.on_rows(replay.probe.observed(jnp.ones_like(residual)))))
         if not float(total) > 0:
             raise ValueError("probe.mask and weights must leave something to be observed")
         scale = float(total) ** -0.5
@@ -210,6 +212,24 @@ def _reason(rate: float, limit: float, moved: Drift, true_loss: float, loss: flo
     )
 
 
+class _Power(NamedTuple):
+    """So many steps of each mode, as a matrix (k, 2, 2), and what it is beyond the identity: of a slow mode the identity
+    alone would be left of the sum."""
+
+    whole: np.ndarray
+    change: np.ndarray
+
+    @staticmethod
+    def of(change: np.ndarray) -> "_Power":
+        return _Power(np.eye(2) + change, change)
+
+    def then(self, other: "_Power") -> "_Power":
+        """The steps of both."""
+        change = self.change + other.change + other.change @ self.change
+        slow = np.abs(change[:, :1, :1]) < 0.5
+        return _Power(np.where(slow, np.eye(2) + change, other.whole @ self.whole), change)
+
+
 class _Modes:
     """The errors along each eigenvector under descent with a momentum.
 
@@ -257,23 +277,24 @@ class _Modes:
             return np.inf
         # One step of (error, velocity) of each mode, without the bias correction, which has faded.
         push, pull = self.rate * self.sizes, self.weight * self.sizes
-        step = np.array([[1 - push * pull, -push * self.decay], [pull, np.full_like(push, self.decay)]]).transpose(2, 0, 1)
+        change = np.array([[-push * pull, -push * self.decay], [pull, np.full_like(push, self.decay - 1)]])
+        step = _Power.of(change.transpose(2, 0, 1))
         now = np.stack([self.error, self.velocity], axis=1)[:, :, None]
 
-        def after(power: np.ndarray) -> float:
-            error = (power @ now)[:, 0, 0]
+        def after(power: _Power) -> float:
+            error = (power.whole @ now)[:, 0, 0]
             return float(error @ error + self.outside) / 2
 
         # Doubled until the loss is low enough, then halved down to the step. What diverges becomes infinite, as it should.
         with np.errstate(over="ignore", invalid="ignore"):
             powers = [step]
             while not after(powers[-1]) <= loss:
-                if len(powers) == 60 or not np.isfinite(powers[-1]).all():
+                if len(powers) == DOUBLINGS or not np.isfinite(powers[-1].whole).all():
                     return np.inf
-                powers.append(powers[-1] @ powers[-1])
-            total, count = np.broadcast_to(np.eye(2), step.shape), 0
+                powers.append(powers[-1].then(powers[-1]))
+            total, count = _Power.of(0 * step.change), 0
             for exponent in reversed(range(len(powers) - 1)):
-                further = powers[exponent] @ total
+                further = total.then(powers[exponent])
                 if after(further) > loss:
                     total, count = further, count + 2**exponent
         return float(self.done + count + 1)

@@ -328,6 +328,8 @@ const KINDS = {
   flip: ["Flip", "plus", "var(--sky)"],
   "neimark-sacker": ["Neimark-Sacker", "circle", "var(--blue)"],
   "branch-point": ["Branch point", "diamond", "var(--pink)"],
+  double: ["Double", "diamond", "var(--pink)"],
+  degenerate: ["Degenerate", "diamond", "var(--pink)"],
   unknown: ["Unresolved", "cross", "var(--hatch)"],
 };
 

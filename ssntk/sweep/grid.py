@@ -19,7 +19,7 @@ from ssntk.errors import NumericalError, as_array, as_choice, as_instance
 from ssntk.models.base import dtype_of
 from ssntk.models.euler_map import step_of, with_input
 from ssntk.models.theta import check_blocks
-from ssntk.sweep.identity import digest, traced
+from ssntk.sweep.identity import digest, named, traced
 from ssntk.sweep.measure import Asked, Measurement, measure_together, times_shown
 from ssntk.sweep.record import VARIABLES
 
@@ -49,7 +49,7 @@ class Grid:
     - `x0` (n,): where Newton's iteration for x* starts; default zero. Where it does not settle, x* is the first point of
       `find_fixed_points`; where there is none, the point is recorded as failed.
     - `u` (d,): a constant input, added to the probe's.
-    - `wrt`, `of`, `integrator`: as in `parameter_jacobian`. `blocks`, `modes`: as in `measure`.
+    - `wrt`, `of`, `integrator`: as in `parameter_jacobian`. `blocks`, `modes`, `scale`: as in `measure`.
 
     Points are numbered in C order, the last axis first. Raises `ValueError` naming the field that is wrong.
     """
@@ -65,6 +65,7 @@ class Grid:
     blocks: Any = None
     integrator: Integrator | None = None
     modes: int | None = None
+    scale: Any = None
 
     def __post_init__(self):
         if not callable(self.make):
@@ -76,9 +77,9 @@ class Grid:
         object.__setattr__(self, "blocks", check_blocks(self.blocks) or None)
         object.__setattr__(self, "axes", _axes(self.axes))
         # Equal plans must be equal however they were written.
-        for name in ("x0", "u"):
+        for name in ("x0", "u", "scale"):
             value = getattr(self, name)
-            object.__setattr__(self, name, None if value is None else np.asarray(as_array(value, name, ("n",))))
+            object.__setattr__(self, name, None if value is None else _vector(value, name))
         steps = {step_of(group.model) for group in self.groups}
         if len(steps) > 1:
             raise ValueError(f"make must return flows, or maps of one step, got steps of {steps}: sweep them apart")
@@ -157,12 +158,13 @@ class Grid:
         Of `make` that is what JAX traces of it, or the models that it makes where it cannot be traced.
         """
         probe = self.probe
+        extra = [] if self.scale is None else ["scale", self.scale]
         parts: list[Any] = ["grid", *self.axes, *self.axes.values(), self.of, self.modes, self.x0, self.u]
-        parts += [probe.ts, probe.x0, probe.mask]
+        parts += [probe.ts, probe.x0, probe.mask, *extra]
         for group in self.groups:
             us = group.asked.probe.us
             parts += traced(us, jax.ShapeDtypeStruct((), probe.ts.dtype)) if callable(us) else [us]
-            parts += [*_computed(group.model), group.indices, step_of(group.model), repr(group.asked.integrator)]
+            parts += [*_computed(group.model), group.indices, step_of(group.model), named(group.asked.integrator)]
             parts += [group.asked.theta, group.asked.of_states, sorted(group.asked.blocks.items())]
             if set(group.fixed) == set(self.axes):
                 for index in group.indices:
@@ -214,7 +216,7 @@ class Grid:
         return list(zip(axes, found, strict=True))
 
     def _asked(self, model: Any) -> Asked:
-        how: dict[str, Any] = {name: getattr(self, name) for name in ("wrt", "of", "blocks", "integrator", "modes")}
+        how: dict[str, Any] = {name: getattr(self, name) for name in ("wrt", "of", "blocks", "integrator", "modes", "scale")}
         if self.x0 is not None:
             as_array(self.x0, "x0", (model.n_state,))
         return Asked.checked(model, self.probe, **how)
@@ -289,6 +291,11 @@ class Grid:
         # Whatever a function raises that cannot work with tracers.
         except Exception:
             return False
+
+
+def _vector(value: Any, name: str) -> np.ndarray:
+    """`value` as an array; a scale may be one number for all states."""
+    return np.asarray(as_array(value, name, () if name == "scale" and np.ndim(value) == 0 else ("n",)))
 
 
 def _axes(axes: Any) -> dict[str, np.ndarray]:

@@ -20,6 +20,7 @@ from ssntk.collapse.drive import channel_participation_ratio, critical_drive
 from ssntk.compiled import Compiled, Held
 from ssntk.dynamics.fixed_points import check_settled, polish
 from ssntk.dynamics.integrate import Integrator, Trajectory, check_solved, steps_of
+from ssntk.dynamics.metric import as_metric, in_metric, rows_in_metric
 from ssntk.dynamics.probe import Probe
 from ssntk.dynamics.stability import edge, exponents, reported
 from ssntk.errors import NumericalError, as_array, as_choice, as_count, as_instance
@@ -28,7 +29,7 @@ from ssntk.kernel.rows import Rows, time_weights
 from ssntk.kernel.spectrum import Spectrum
 from ssntk.kernel.steady_state import forcing, response_of
 from ssntk.kernel.top import Leading, leading, smaller_gram, top_of
-from ssntk.models.base import AbstractStateSpaceModel, check_model, dtype_of
+from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model, dtype_of
 from ssntk.models.euler_map import step_of
 from ssntk.models.theta import Positions, block_positions, columns, size, theta_positions
 
@@ -77,6 +78,7 @@ def measure(
     critical_frequency: float | None = None,
     integrator: Integrator | None = None,
     modes: int | None = None,
+    scale: Any = None,
 ) -> Measurement:
     """Measure `model` at the fixed point near `x_star` (n,), for zero input beyond what the model holds.
 
@@ -84,11 +86,14 @@ def measure(
     [`parameter_jacobian`][]; the steady-state kernel is always that of the state. `blocks`: parts of theta to be measured by
     themselves too, a list of the model's attributes, or a dict of names and lenses. `critical_frequency`: of the eigenvalue
     that is critical, 0 for a real one; default: of the fastest growing. `modes`: only so many of the trajectory kernel's
-    largest eigenvalues, with its exact trace and participation ratio; default all.
+    largest eigenvalues, with its exact trace and participation ratio; default all. `scale`: (n,) or a number, positive, the
+    metric of the states: rows of states count D^-1 J with D = diag(scale), and the channel is that of D^-1 A D, its vectors
+    too. Rows of the readout, with `of="readout"`, stay as they are. Default: ones.
 
-    Raises `ValueError` for arguments that do not fit, `NumericalError` where there is no fixed point or a solve fails.
+    Raises `ValueError` for arguments that do not fit and for a model that depends on time, `NumericalError` where there is
+    no fixed point or a solve fails.
     """
-    asked = Asked.checked(model, probe, wrt=wrt, of=of, blocks=blocks, integrator=integrator, modes=modes)
+    asked = Asked.checked(model, probe, wrt=wrt, of=of, blocks=blocks, integrator=integrator, modes=modes, scale=scale)
     x = as_array(x_star, "x_star", (model.n_state,)).astype(dtype_of(model))
     (found,) = measure_together(asked, [model], [x], critical_frequency=critical_frequency, room=1)
     if not isinstance(found, Measurement):
@@ -111,6 +116,8 @@ class Asked(NamedTuple):
     trapezoid: Array
     weights: Array
     modes: int | None
+    # The metric of the states (n,), or `None` for ones.
+    metric: Array | None = None
 
     @classmethod
     def checked(
@@ -123,10 +130,13 @@ class Asked(NamedTuple):
         blocks: Any,
         integrator: Integrator | None,
         modes: int | None,
+        scale: Any = None,
     ) -> "Asked":
         """Raises `ValueError` naming the argument that does not fit."""
         as_choice(of, "of", ("state", "readout"))
         check_model(model)
+        metric = as_metric(scale, model.n_state)
+        check_autonomous(model)
         theta, of_states = theta_positions(model, of, wrt), theta_positions(model, "state", wrt)
         parts = block_positions(model, of, wrt, blocks)
         at_rest = as_instance(probe, "probe", Probe).x0 is None
@@ -140,7 +150,13 @@ class Asked(NamedTuple):
         seen = probe if probe.mask is None or probe.mask.ndim < 3 else eqx.tree_at(lambda p: p.mask, probe, None)
         trapezoid, weights = time_weights(probe.ts, "trapezoid"), jax.device_put(seen_weights(seen))
         assert trapezoid is not None
-        return cls(probe, at_rest, of, theta, of_states, parts, integrator, grid, trapezoid, weights, modes)
+        kept = None if metric is None else jax.device_put(metric.astype(dtype_of(model)))
+        return cls(probe, at_rest, of, theta, of_states, parts, integrator, grid, trapezoid, weights, modes, kept)
+
+    @property
+    def sizes(self) -> np.ndarray | None:
+        """The metric of the states on the host."""
+        return None if self.metric is None else np.asarray(self.metric)
 
     @property
     def follows_a_mode(self) -> bool:
@@ -188,11 +204,12 @@ def measure_together(
     for i, matrix in enumerate(np.asarray(points.jacobian)[: len(models)]):
         # What has no channel still has spectra.
         with contextlib.suppress(NumericalError, np.linalg.LinAlgError):
-            modes[i] = mode_of(matrix, step_of(models[0]), near)
+            modes[i] = mode_of(in_metric(matrix, asked.sizes), step_of(models[0]), near)
     known = next((mode for mode in modes if mode is not None), None)
     answers = None
     if known is not None and asked.follows_a_mode:
-        each = jax.tree.map(lambda *parts: np.stack(parts), *(known if mode is None else mode for mode in modes))
+        filled_modes = [_in_units(known if mode is None else mode, asked.sizes) for mode in modes]
+        each = jax.tree.map(lambda *parts: np.stack(parts), *filled_modes)
         answers = _carry(stacked, points.start, points.tracks[0], each, held)
     host = jax.tree.map(np.asarray, (points, answers))
 
@@ -308,9 +325,17 @@ def _recorded(models: Held, starts: Array, held: Held) -> _Point:
 _record = Compiled(_recorded)
 
 
+def _in_units(mode: Mode, metric: np.ndarray | None) -> Mode:
+    """A mode of D^-1 A D as one of A, with l^T r = 1 still: what is linear in its vectors is as it was."""
+    if metric is None:
+        return mode
+    return mode._replace(right=mode.right * metric, left=mode.left / metric)
+
+
 def _rows(asked: Asked, replay: Replay) -> Array:
-    """The rows of J by trapezoid weights, (B T m, p)."""
-    return Rows(replay, jnp.sqrt(asked.trapezoid).astype(replay.probe.ts.dtype), None).matrix()
+    """The rows of J by trapezoid weights, (B T m, p), those of states in their metric."""
+    over_state = None if asked.metric is None or replay.observation != "state" else 1 / asked.metric
+    return Rows(replay, jnp.sqrt(asked.trapezoid).astype(replay.probe.ts.dtype), None, over_state).matrix()
 
 
 def _carried(models: Held, starts: Array, tracks: Any, modes: Mode, held: Held) -> Carried:
@@ -353,12 +378,13 @@ def _measured(asked: Asked, model: Any, point: _Point, mode: Mode | None, answer
             chosen = columns(model, asked.theta, block)
             spectra[name] = _spectrum(rows[:, chosen], asked.modes)
             predicted[name] = np.nan if drive is None else channel_participation_ratio(drive[:, chosen])
+    steady = rows_in_metric(response_of(point.jacobian, point.by_theta), asked.sizes)
     return Measurement(
         point.x,
         float(np.abs(point.velocity).max()),
         reported(exponents(point.jacobian, dt), dt),
         _spectrum(rows, asked.modes, gram, known),
-        Spectrum.from_jacobian(response_of(point.jacobian, point.by_theta), eigenvectors=False),
+        Spectrum.from_jacobian(steady, eigenvectors=False),
         _over_time(asked, rows, gram),
         spectra,
         predicted,

@@ -19,13 +19,15 @@ from ssntk.collapse.exponent import STEADY_STATE_EXPONENT
 from ssntk.critical.approach import Approach
 from ssntk.dynamics.fixed_points import constant_input
 from ssntk.dynamics.integrate import Integrator
+from ssntk.dynamics.metric import as_metric
 from ssntk.dynamics.probe import Probe
+from ssntk.dynamics.scales import typical_sizes
 from ssntk.errors import NumericalError, as_array, as_choice, as_count, as_instance, as_scalar
 from ssntk.models.base import AbstractStateSpaceModel
 from ssntk.models.ctrnn import CTRNN
 from ssntk.models.euler_map import step_of, with_input
 from ssntk.models.theta import block_positions, check_blocks, theta_positions
-from ssntk.sweep.identity import digest, traced
+from ssntk.sweep.identity import digest, named, traced
 from ssntk.sweep.measure import FAILURES, Asked, Measurement, measure_together, prepare, times_shown
 
 
@@ -44,6 +46,7 @@ class Sweep:
     - `wrt`, `of`, `integrator`: as in `parameter_jacobian`. `step`: as in `continuation`.
     - `blocks`: parts of theta to be measured by themselves too, and `modes`: how many eigenvalues of the trajectory
       kernel, as in `measure`.
+    - `scale` (n,) or a number: the metric of the states, as in `measure`. Default: ones.
 
     A `Sinusoid` without a frequency, as the probe's `us`, gets that of the bifurcation.
 
@@ -66,6 +69,7 @@ class Sweep:
     integrator: Integrator | None = None
     step: Any = 0.05
     modes: int | None = None
+    scale: Any = None
 
     def __post_init__(self):
         path = self._take()
@@ -81,6 +85,7 @@ class Sweep:
         elif dt is None:
             object.__setattr__(self, "integrator", Integrator())
         make_problem(self.family, self.span, self.u)
+        object.__setattr__(self, "scale", as_metric(self.scale, model.n_state))
         object.__setattr__(self, "blocks", check_blocks(self.blocks) or None)
         if STEADY_STATE_EXPONENT[self.towards] != 0 and self.probe.at_frequency(1.0) is not self.probe:
             raise ValueError(f"probe.us must have a frequency: a {self.towards} has none to give")
@@ -129,7 +134,7 @@ class Sweep:
     def _number_of(self, path: Approach) -> int:
         """Which point of its kind on the branch the end of an approach is: others may come before, and close by."""
         branch = continuation(self.family, self.span, x0=self.x0, u=self.u, step=self.step)
-        sizes = np.append(np.full(path.x.shape, 1 + np.abs(path.x).max()), path.distance)
+        sizes = np.append(typical_sizes(path.model, self.constant(), path.x), path.distance)
         aim = np.append(path.x, path.distance)
         points = [np.append(event.x, event.parameter) for event in branch.bifurcations if event.kind == self.towards]
         gaps = [np.abs((point - aim) / sizes).max() for point in points]
@@ -190,7 +195,7 @@ class Sweep:
         return with_input(self.family(parameter), self.constant())
 
     def _asked(self, probe: Probe) -> Asked:
-        how: dict[str, Any] = {name: getattr(self, name) for name in ("wrt", "of", "blocks", "integrator", "modes")}
+        how: dict[str, Any] = {name: getattr(self, name) for name in ("wrt", "of", "blocks", "integrator", "modes", "scale")}
         return Asked.checked(self.model_at(float(self.span[0])), probe, **how)
 
     @functools.cached_property
@@ -224,7 +229,7 @@ class Sweep:
             "ts": times_shown(self.probe.ts).tolist(),
             "blocks": list(self.blocks or ()),
             "dt": self.family.dt,
-        }
+        } | ({} if self.scale is None else {"scale": self.scale.tolist()})
 
     def measure(self, side: Side, index: int) -> tuple[float, Measurement]:
         """(parameter, measurement) of the point number `index`. It depends on the plan alone, not on other points.
@@ -283,7 +288,7 @@ class Sweep:
             self.probe.x0 is None,
             theta_positions(model, self.of, self.wrt),
             (self.towards, self.span, self.index, self.of, self.step),
-            repr(self.integrator),
+            named(self.integrator),
         ]
         if self.probe.at_frequency(1.0) is not self.probe:
             parts.append("at the frequency of the bifurcation")
@@ -293,6 +298,8 @@ class Sweep:
             parts.append(block_positions(model, self.of, self.wrt, self.blocks))
         if self.modes is not None:
             parts.append(("modes", self.modes))
+        if self.scale is not None:
+            parts += ["scale", self.scale]
         return digest(parts)
 
 

@@ -38,6 +38,7 @@ distances = { start = 1e-1, stop = 1e-7, num = 32 }     # log-spaced |p - p_c|, 
 # wrt = ["weight", "bias"]      # attributes of the model; default: all that it trains
 # blocks = ["weight", "bias"]   # attributes to be measured by themselves too
 # modes = 10                    # only so many eigenvalues of the trajectory kernel; default all
+# scale = [1.0, 1.0]            # (n,) or a number: the metric of the states; default ones
 # step = 0.05                   # longest continuation step
 
 [model]                         # a CTRNN: random, with its seed
@@ -82,12 +83,12 @@ ts = { start = 0.0, stop = 200.0, num = 21 }            # evenly spaced, or a li
 # [integrator]
 # solver = "Tsit5"              # a solver of diffrax
 # rtol = 1e-8
-# atol = 1e-10
+# atol = 1e-10                  # in state units; default 1e-10 times each state's scale along the solve
 # dt = 0.1                      # fixed steps instead of adaptive ones
 # max_steps = 16384
 """
 
-_PLAIN = ("towards", "span", "index", "x0", "u", "of", "blocks", "modes", "step")
+_PLAIN = ("towards", "span", "index", "x0", "u", "of", "blocks", "modes", "scale", "step")
 _TOP = ("distances", "wrt", *_PLAIN, "model", "family", "approach", "grid", "probe", "integrator")
 _NO_GRID = ("towards", "span", "distances", "index", "step", "approach")
 _APPROACH = ("kind", "wrt", "metric", "signs", "min_coefficient", "omega_min", "n_starts", "seed")
@@ -154,7 +155,7 @@ def _grid(table: dict[str, Any], folder: pathlib.Path) -> Grid:
     axes = {name: _axis(values, f"grid.{name}") for name, values in table["grid"].items()}
     make = _Make(dict(table["model"]), table.get("family"), folder)
     first = make.model({name: values[0] for name, values in axes.items() if name != "p"})
-    rest = {name: table[name] for name in ("x0", "u", "of", "blocks", "modes") if name in table}
+    rest = {name: table[name] for name in ("x0", "u", "of", "blocks", "modes", "scale") if name in table}
     if "wrt" in table:
         rest["wrt"] = _lens(table["wrt"], first, "wrt")
     return Grid(make, axes, probe=_probe(table["probe"]), integrator=_integrator(table.get("integrator", {})), **rest)

@@ -63,8 +63,8 @@ def test_a_branch_starts_where_its_state_lies_and_goes_both_ways():
     ("how", "message"),
     [
         ({"scale": 0.0}, "scale must be positive"),
-        ({"scale": [1.0, -1.0]}, "scale must have shape"),
-        ({"scale": [1.0, 1.0]}, "scale must have shape"),
+        ({"scale": [1.0, -1.0]}, "scale must be a number or have shape"),
+        ({"scale": [1.0, 1.0]}, "scale must be a number or have shape"),
         ({"at": 1.5}, "at must lie in the span"),
         ({"bounds": {0: (2.0, 3.0)}}, "bounds must hold at the start"),
         ({"bounds": lambda x, p: x[0] < 0}, "bounds must hold at the start"),

@@ -113,10 +113,9 @@ def compare(base, branch, S, c, a):
         np.testing.assert_allclose(event.parameter / a, other.parameter, rtol=1e-7, atol=1e-9)
         np.testing.assert_allclose(event.x / S, other.x, rtol=1e-6, atol=1e-7 * np.abs(other.x).max())
         np.testing.assert_allclose(event.frequency / c, other.frequency, rtol=1e-6)
-        if np.isfinite(other.coefficient):
-            assert np.sign(event.coefficient * event.right[np.abs(other.right).argmax()].real) == np.sign(
-                other.coefficient * other.right[np.abs(other.right).argmax()].real
-            )
+        # A quadratic coefficient changes its sign with the critical direction.
+        turn = np.sign((event.right / S) @ other.right).real if other.criticality is None else 1
+        assert np.sign(event.coefficient) * turn == np.sign(other.coefficient)
     for end in (0, -1):
         np.testing.assert_allclose(branch.eigenvalues[end] / c, base.eigenvalues[end], rtol=1e-6)
 

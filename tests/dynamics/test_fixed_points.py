@@ -61,9 +61,9 @@ def test_slow_points_of_networks_are_minima_by_another_optimiser():
 
 
 def test_hits_estimate_what_was_not_seen():
-    # Ten units x - x^3 apart from one another: 3^10 fixed points, of which 256 starts see few.
+    # Ten units x - x^3 apart from one another: 3^10 fixed points, of which 16 times 256 starts see few.
     crowd = ssntk.find_fixed_points(ssntk.VectorField(lambda t, x, u, p: p * (x - x**3), jnp.asarray(1.0), 10))
-    assert crowd.hits.sum() <= 256
+    assert crowd.n_starts <= 16 * 256
     assert len(crowd) > 100
     assert crowd.coverage < 0.5
     assert crowd.unseen > 100

@@ -1,0 +1,72 @@
+"""The metric of the states: what one unit of each state counts in radii, spectra and shares.
+
+With D = diag(scale) the Jacobian df/dx becomes D^-1 A D and the rows of a parameter Jacobian D^-1 J, as if every state were
+measured in units of its own scale. Eigenvalues do not change; distances, angles and spectra do.
+"""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from ssntk.dynamics.stability import balance
+from ssntk.errors import as_array, is_traced
+
+
+def as_metric(scale: Any, n: int) -> np.ndarray | None:
+    """`scale` as one positive number for each of n states, (n,), or `None` if it is `None`: all ones.
+
+    **Arguments:** `scale`: `None`, a positive number, or (n,) positive numbers, in units of the states.
+
+    Raises `ValueError` for another shape, and for numbers that are not positive or not known.
+    """
+    if scale is None:
+        return None
+    if is_traced(scale):
+        raise ValueError("scale must be concrete: close over it instead of passing it to jit")
+    sizes = np.asarray(as_array(scale, "scale"), float)
+    if sizes.shape not in ((), (n,)):
+        raise ValueError(f"scale must be a number or have shape ({n},), one for each state, got {sizes.shape}")
+    if not (sizes > 0).all():
+        raise ValueError(f"scale must be positive, got {sizes.min():g}; give the typical size of each state")
+    return np.broadcast_to(sizes, (n,)).copy()
+
+
+def check_states(scale: Any, of: str) -> None:
+    """`ValueError` if there is a `scale` where `of` names no states: the metric of the states is none of the readout's."""
+    if scale is not None and of != "state":
+        raise ValueError(f"scale must be None with of={of!r}: it is the metric of the states, and no states are observed")
+
+
+def in_metric(matrix: Any, metric: np.ndarray | None) -> Any:
+    """D^-1 A D of matrices A (..., n, n); A itself if the metric (n,) is `None`."""
+    if metric is None:
+        return matrix
+    return matrix * _like(matrix, metric[None, :] / metric[:, None])
+
+
+def rows_in_metric(rows: Any, metric: np.ndarray | None) -> Any:
+    """D^-1 J of rows J (..., n, p); J itself if the metric (n,) is `None`."""
+    return rows if metric is None else rows / _like(rows, metric[:, None])
+
+
+def _like(array: Any, factors: np.ndarray) -> Any:
+    """Factors of the last axes of an array, in its type and its number of axes."""
+    factors = factors.reshape((1,) * (array.ndim - factors.ndim) + factors.shape).astype(array.dtype)
+    return factors if isinstance(array, np.ndarray) else jnp.asarray(factors)
+
+
+def balanced(matrix: np.ndarray) -> np.ndarray:
+    """`matrix` (n, n) in the diagonal metric in which the norms of its rows and columns agree, by powers of two.
+
+    How near it is to a singular one is judged there, since units of the states then do not matter (Parlett and Reinsch,
+    *Numerische Mathematik* 13, 1969). States that nothing connects keep their own.
+    """
+    return balance(np.asarray(matrix))[0]
+
+
+def singular_to_rounding(matrix: np.ndarray) -> tuple[bool, float]:
+    """Whether the smallest singular value of a balanced matrix (n, n) is within n roundings of the largest; their ratio."""
+    sizes = np.linalg.svd(balanced(matrix), compute_uv=False)
+    ratio = float(sizes[-1] / sizes[0]) if sizes[0] > 0 else 0.0
+    return not ratio > len(sizes) * np.finfo(sizes.dtype).eps, ratio

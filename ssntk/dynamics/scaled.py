@@ -1,0 +1,360 @@
+"""A field in the units of its states, and Newton's iteration on it from many starts at once.
+
+Loops over starts run on the host, with LAPACK. Only the field and its Jacobian are compiled: one program each for a model's
+structure and size, whatever the number of starts.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.linalg.lapack
+from jaxtyping import Array
+
+from ssntk.compiled import Compiled, Held
+from ssntk.dynamics.stability import field_at
+
+# Numbers in the Jacobians of one call, the most states in it, and the numbers in what is worked on side by side.
+NUMBERS, CALL, TOGETHER = 2**19, 256, 2**16
+# Units up to which numpy's batched inverse is faster than LAPACK matrix by matrix.
+SMALL = 32
+# Fractions of Newton's step that are tried, all in one call.
+FRACTIONS = np.array([1.0, 0.5, 0.25, 0.1, 0.03, 0.01])
+# Corrections of Newton's iteration that are spent on one start, and on one that is confined to steps in the box.
+DAMPED, CONFINED = 15, 20
+# The longest confined step, in half widths of the box.
+SHARE = 0.5
+# The power of the precision that the last correction must be below, and the most corrections for the last digits.
+ACCEPT, POLISHES = 0.6, 80
+# States at which rounding is measured.
+PROBES = 8
+# How many times its measured error a point may lie from another one that is the same.
+ERRORS = 64.0
+
+
+def _points(field: Any, chunk: int, out: Any, held: Held, states: Array, levels: Array, count: Array) -> Any:
+    """`field(tree, state, level)` for the first `count` chunks of the states; what lies beyond stays zero."""
+
+    def one(i: Any, kept: Any) -> Any:
+        y, level = (jax.lax.dynamic_slice_in_dim(part, i * chunk, chunk) for part in (states, levels))
+        new = jax.vmap(lambda y, level: field(held.tree, y, level))(y, level)
+        return jax.tree.map(lambda a, b: jax.lax.dynamic_update_slice_in_dim(a, b, i * chunk, 0), kept, new)
+
+    zeros = tuple(jnp.zeros((states.shape[0], *([states.shape[1]] * rank)), states.dtype) for rank in out)
+    return jax.lax.fori_loop(jnp.zeros_like(count), count, one, zeros)
+
+
+def velocity_at(tree: Any, y: Array, level: Array) -> Array:
+    """The velocity at scale * y, in scales per unit time, with a term that pulls conserved quantities to their level."""
+    model, u, scale, weights, pull = tree
+    velocity = field_at(model, scale * y, u) / scale
+    return velocity - pull * weights.T @ (weights @ y - level) if weights.shape[0] else velocity
+
+
+def _velocity(tree: Any, y: Array, level: Array) -> tuple[Array]:
+    return (velocity_at(tree, y, level),)
+
+
+def _linear(tree: Any, y: Array, level: Array) -> tuple[Array, Array]:
+    def both(y: Array) -> tuple[Array, Array]:
+        velocity = velocity_at(tree, y, level)
+        return velocity, velocity
+
+    jacobian, velocity = jax.jacfwd(both, has_aux=True)(y)
+    return velocity, jacobian
+
+
+@functools.cache
+def _program(jacobians: bool, chunk: int) -> Compiled:
+    field, out = (_linear, (1, 2)) if jacobians else (_velocity, (1,))
+    return Compiled(functools.partial(_points, field, chunk, out), seldom=True)
+
+
+class ScaledField:
+    """g(y) = f(scale * y) / scale of a model under the constant input `u` (d,), on the host.
+
+    `scale` (n,): typical sizes of the states. `weights` (c, n): orthonormal weights of conserved quantities of y. They are
+    held at a level, which changes no equilibrium of that level and makes the Jacobian regular there.
+    """
+
+    def __init__(self, model: Any, u: Any, scale: np.ndarray, weights: np.ndarray, pull: float):
+        self.n, self.dtype = len(scale), scale.dtype
+        self.eps = float(np.finfo(scale.dtype).eps)
+        self.scale, self.weights, self.pull = scale, weights.astype(scale.dtype), pull
+        self.held = Held.of((model, u, *jax.device_put((scale, self.weights, np.asarray(pull, scale.dtype)))))
+        self.room = int(np.clip(NUMBERS // self.n**2, 8, CALL))
+
+    def field(self, y: np.ndarray, level: np.ndarray) -> np.ndarray:
+        """g (k, n) at states (k, n) at levels (k, c)."""
+        return self._run(False, y, level, 4 * CALL)[0]
+
+    def linear(self, y: np.ndarray, level: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """g (k, n) and dg/dy (k, n, n) at states (k, n) at levels (k, c)."""
+        velocity, jacobian = self._run(True, y, level, self.room)
+        return velocity, jacobian
+
+    def level(self, y: np.ndarray) -> np.ndarray:
+        """The conserved quantities (k, c) of states (k, n)."""
+        return y @ self.weights.T
+
+    def _run(self, jacobians: bool, y: np.ndarray, level: np.ndarray, room: int) -> list[np.ndarray]:
+        each = self.n**2 * (self.n if jacobians else 1)
+        chunk = 2 ** int(np.log2(np.clip(8 * TOGETHER // each, 1, 32 if jacobians else 128)))
+        room = -(-room // chunk) * chunk
+        parts = []
+        for first in range(0, len(y), room):
+            piece, at = y[first : first + room], level[first : first + room]
+            states, levels = np.zeros((room, self.n), self.dtype), np.zeros((room, len(self.weights)), self.dtype)
+            states[: len(piece)], levels[: len(piece)] = piece, at
+            count = np.asarray(-(-len(piece) // chunk), np.int32)
+            out = _program(jacobians, chunk)(self.held, states, levels, count)
+            parts.append([np.asarray(one)[: len(piece)] for one in out])
+        if not parts:
+            return [np.zeros((0, *[self.n] * rank), self.dtype) for rank in ((1, 2) if jacobians else (1,))]
+        return parts[0] if len(parts) == 1 else [np.concatenate(pieces) for pieces in zip(*parts, strict=True)]
+
+
+def solved(matrices: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """The solutions (k, n, r) for matrices (k, n, n) and right-hand sides (k, n, r), NaN where a matrix is singular."""
+    try:
+        return np.linalg.solve(matrices, right)
+    except np.linalg.LinAlgError:
+        return Factored(matrices, loop=True).solve(right)
+
+
+class Factored:
+    """Square matrices (k, n, n), factored to be solved with more than once. Rows are brought to one size first, so that fast
+    and slow states weigh alike in the choice of pivots."""
+
+    def __init__(self, matrices: np.ndarray, loop: bool = False):
+        n, dtype = matrices.shape[1], matrices.dtype
+        self.inverse: Any = None
+        self._solve: Any = None
+        self.good: Any = None
+        self.parts: list[tuple[Any, Any]] = []
+        with np.errstate(all="ignore"):
+            if n <= SMALL and not loop:
+                self.rows = _row_sizes(matrices)
+                scaled = matrices / self.rows[:, :, None]
+                self.good = np.isfinite(scaled).all(axis=(1, 2))
+                scaled[~self.good] = np.eye(n, dtype=dtype)
+                try:
+                    self.inverse = np.linalg.inv(scaled)
+                    return
+                except np.linalg.LinAlgError:
+                    pass
+            factor, self._solve = _lapack(("getrf", "getrs"), dtype)
+            self.rows, self.good = np.ones((len(matrices), n), dtype), np.zeros(len(matrices), bool)
+            # One by one, while a matrix is in the cache.
+            for i, matrix in enumerate(matrices):
+                self.rows[i] = _row_sizes(matrix)
+                lu, pivots, info = factor((matrix / self.rows[i][:, None]).T, overwrite_a=True)
+                self.parts.append((lu, pivots))
+                self.good[i] = info == 0 and np.isfinite(lu).all()
+
+    def solve(self, right: np.ndarray) -> np.ndarray:
+        """The solutions (k, n, r) for right-hand sides (k, n, r), NaN where a matrix is singular."""
+        with np.errstate(all="ignore"):
+            right = right / self.rows[:, :, None]
+            if self.inverse is not None:
+                out = self.inverse @ right
+            else:
+                out = np.empty_like(right)
+                for i, (lu, pivots) in enumerate(self.parts):
+                    if self.good[i] and np.isfinite(right[i]).all():
+                        # The transpose is factored, which lies in memory as LAPACK has it.
+                        out[i] = self._solve(lu, pivots, right[i], trans=1)[0]
+                    else:
+                        out[i] = np.nan
+        out[~self.good] = np.nan
+        return out
+
+
+def _lapack(names: tuple[str, ...], dtype: Any) -> Any:
+    return scipy.linalg.get_lapack_funcs(names, dtype=dtype)
+
+
+def _row_sizes(matrices: np.ndarray) -> np.ndarray:
+    """The largest entries (..., n) of the rows of matrices (..., n, n), one where there is none."""
+    rows = np.abs(matrices).max(axis=-1)
+    return np.where((rows > 0) & np.isfinite(rows), rows, 1.0).astype(matrices.dtype)
+
+
+def sizes(y: np.ndarray) -> np.ndarray:
+    """The sizes (k, n) that a change of the states (k, n) is compared with."""
+    return np.maximum(1.0, np.abs(y))
+
+
+def _rms(steps: np.ndarray, size: np.ndarray) -> np.ndarray:
+    return np.sqrt(np.mean((steps / size) ** 2, axis=-1))
+
+
+class Ended(NamedTuple):
+    """Where k starts ended: the states (k, n), and whether the last correction was small (k,)."""
+
+    y: np.ndarray
+    near: np.ndarray
+
+
+def damped(field: ScaledField, starts: np.ndarray, level: np.ndarray, limit: int = DAMPED) -> Ended:
+    """Newton's iteration from states (k, n), globalised by its own step.
+
+    A fraction of the step is taken if the next simplified correction is smaller, the natural monotonicity test (Deuflhard,
+    *Newton Methods for Nonlinear Problems*, section 3.3). It does not see how the rows of f are scaled.
+    """
+    y, near = starts.astype(field.dtype), np.zeros(len(starts), bool)
+    active, slow = np.arange(len(y)), np.zeros(len(y), int)
+    for _ in range(limit):
+        if active.size == 0:
+            break
+        stay = []
+        for some in np.array_split(active, -(-active.size // field.room)):
+            stay.append(some[_damped_step(field, y, level, near, slow, some)])
+        active = np.concatenate(stay)
+    return Ended(y, near)
+
+
+def _damped_step(
+    field: ScaledField, y: np.ndarray, level: np.ndarray, near: np.ndarray, slow: np.ndarray, some: np.ndarray
+) -> np.ndarray:
+    """One step of those numbered `some`, in place; which of them go on."""
+    here = y[some]
+    with np.errstate(all="ignore"):
+        velocity, jacobian = field.linear(here, level[some])
+        factors = Factored(jacobian)
+        step = -factors.solve(velocity[:, :, None])[:, :, 0]
+        size = sizes(here)
+        length = _rms(step, size)
+        trials = here[:, None] + FRACTIONS[:, None].astype(field.dtype) * step[:, None]
+        flat = trials.reshape(-1, field.n)
+        there = field.field(flat, np.repeat(level[some], len(FRACTIONS), axis=0)).reshape(trials.shape)
+        follows = -factors.solve(there.transpose(0, 2, 1)).transpose(0, 2, 1)
+        lengths = _rms(follows, size[:, None])
+        falls = lengths <= (1 - FRACTIONS / 4) * length[:, None]
+    finite = np.isfinite(length) & np.isfinite(step).all(axis=1)
+    done = finite & (length <= field.eps**0.4)
+    found = falls.any(axis=1)
+    best = falls.argmax(axis=1)
+    take = finite & (found | done)
+    best[done] = 0
+    y[some[take]] = trials[take, best[take]]
+    near[some[done]] = True
+    # What creeps is left to what follows.
+    slow[some] = np.where(FRACTIONS[best] < 0.2, slow[some] + 1, 0)
+    return take & ~done & (slow[some] < 4)
+
+
+def confined(field: ScaledField, starts: np.ndarray, level: np.ndarray, box: np.ndarray, limit: int = CONFINED) -> Ended:
+    """Newton's iteration from states (k, n) by steps of at most a share of the box, (n,) half widths, whatever comes."""
+    y, near = starts.astype(field.dtype), np.zeros(len(starts), bool)
+    active = np.arange(len(y))
+    for _ in range(limit):
+        if active.size == 0:
+            break
+        stay = []
+        for some in np.array_split(active, -(-active.size // field.room)):
+            here = y[some]
+            with np.errstate(all="ignore"):
+                velocity, jacobian = field.linear(here, level[some])
+                step = -Factored(jacobian).solve(velocity[:, :, None])[:, :, 0]
+                longest = (np.abs(step) / np.maximum(box, np.abs(here))).max(axis=1)
+                done = _rms(step, sizes(here)) <= field.eps**0.4
+                step = step * np.minimum(1.0, SHARE / longest)[:, None]
+            good = np.isfinite(step).all(axis=1)
+            y[some[good]] += step[good].astype(field.dtype)
+            near[some[good & done]] = True
+            stay.append(some[good & ~done])
+        active = np.concatenate(stay)
+    return Ended(y, near)
+
+
+class Settled(NamedTuple):
+    """Where Newton's iteration settled: states (k, n), velocities, Jacobians (k, n, n), errors (k, n) and whether it came to
+    rest at a zero (k,), and did so only linearly (k,)."""
+
+    y: np.ndarray
+    velocity: np.ndarray
+    jacobian: np.ndarray
+    error: np.ndarray
+    good: np.ndarray
+    linear: np.ndarray
+
+
+def settle(field: ScaledField, near: np.ndarray, level: np.ndarray) -> Settled:
+    """Newton's iteration from near zeros (k, n) until the corrections stop falling.
+
+    A zero is accepted by the size of the last correction beside the states, and not by |f|, which falls towards no zero
+    where gates close. What is left of f must be small beside its own terms as well, row by row.
+    """
+    y = near.astype(field.dtype)
+    k = len(y)
+    last, before = np.full((k, field.n), np.inf), np.full(k, np.inf)
+    counts, active = np.zeros(k, int), np.arange(k)
+    for _ in range(POLISHES):
+        if active.size == 0:
+            break
+        here = y[active]
+        with np.errstate(all="ignore"):
+            velocity, jacobian = field.linear(here, level[active])
+            step = -Factored(jacobian).solve(velocity[:, :, None])[:, :, 0]
+            length = _rms(step, sizes(here))
+            # Each state beside itself: a state that is small for good may still be moving.
+            rests = (np.abs(step) <= 4 * field.eps * np.abs(here)).all(axis=1)
+        good = np.isfinite(length)
+        y[active[good]] += step[good].astype(field.dtype)
+        last[active] = np.where(good[:, None], np.abs(step), np.inf)
+        counts[active] += 1
+        falls = good & ~rests & ((length < 0.9 * before[active]) | (counts[active] < 3))
+        before[active] = length
+        active = active[falls]
+    with np.errstate(all="ignore"):
+        velocity, jacobian = field.linear(y, level)
+        size = sizes(y)
+        small = (last / size).max(axis=1) <= field.eps**ACCEPT
+        terms = np.abs(jacobian) @ size[:, :, None]
+        at_rest = (np.abs(velocity) <= field.eps**0.5 * terms[:, :, 0]).all(axis=1)
+        good = small & at_rest & np.isfinite(y).all(axis=1) & np.isfinite(jacobian).all(axis=(1, 2))
+        noise = _noise(field, y, level, velocity, jacobian)
+        jacobian = np.where(good[:, None, None], jacobian, np.eye(field.n, dtype=field.dtype))
+        # Roundings have signs of their own: the largest of several draws.
+        signs = np.random.default_rng(1).choice(np.array([-1.0, 1.0], field.dtype), (field.n, PROBES))
+        spread = np.abs(Factored(jacobian).solve(noise[:, :, None] * signs)).max(axis=2)
+    error = np.where(np.isfinite(spread), spread, 0.0) + 4 * np.where(np.isfinite(last), last, 0.0)
+    return Settled(y, velocity, jacobian, error, good, counts > 12)
+
+
+def _noise(field: ScaledField, y: np.ndarray, level: np.ndarray, velocity: np.ndarray, jacobian: np.ndarray) -> np.ndarray:
+    """How far rounding moves g (k, n) at states (k, n): roundings of its terms, and what is measured at states so near that
+    only rounding makes g depart from its linear part. Cancellation inside of f is seen by the latter alone."""
+    random = np.random.default_rng(0)
+    # Far enough to leave what rounding makes flat, and too near for curvature. Beside the state, and beside the sizes: terms
+    # that cancel may be far larger than the state.
+    far = field.eps ** np.linspace(0.75, 0.55, PROBES - 2)[:, None, None] * np.abs(y)
+    far = np.concatenate([far, field.eps ** np.array([0.75, 0.7])[:, None, None] * sizes(y)])
+    moves = random.choice(np.array([-1.0, 1.0]), (PROBES, *y.shape)) * far
+    there = y + moves.astype(field.dtype)
+    moved = there - y
+    velocities = field.field(there.reshape(-1, field.n), np.tile(level, (PROBES, 1))).reshape(there.shape)
+    linear = (jacobian @ moved.transpose(1, 2, 0)).transpose(2, 0, 1)
+    measured = np.abs(velocities - velocity - linear).max(axis=0)
+    return 2 * field.eps * (np.abs(jacobian) @ np.abs(y)[:, :, None])[:, :, 0] + measured
+
+
+def distinct(y: np.ndarray, error: np.ndarray, periods: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers of distinct states among states (m, n), in the order in which they come, and which of them each is (m,).
+
+    States are one if they differ by no more than their errors (m, n) explain. `periods` (n,), zero for none.
+    """
+    which, first = np.zeros(len(y), int), np.zeros(0, int)
+    for i in range(len(y)):
+        apart = y[i] - y[first]
+        if periods is not None:
+            turns = np.where(periods > 0, periods, 1.0)
+            apart = np.where(periods > 0, apart - turns * np.round(apart / turns), apart)
+        same = (np.abs(apart) <= ERRORS * (error[i] + error[first])).all(axis=1)
+        which[i] = same.argmax() if same.any() else len(first)
+        if not same.any():
+            first = np.append(first, i)
+    return first, which
