@@ -74,7 +74,7 @@ def balance(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The matrix (n, n) in units in which its rows and columns are as large, and these units (n,), powers of 2."""
     # SciPy casts sizes that may be permutations to integers, and warns where they are too large.
     with np.errstate(invalid="ignore"):
-        found: Any = scipy.linalg.matrixbalance(matrix.astype(float), permute=False, separate=True)
+        found: Any = scipy.linalg.matrix_balance(matrix.astype(float), permute=False, separate=True)
     return found[0], found[1][0]
 
 
