@@ -15,7 +15,7 @@ import ssntk
 from ssntk import compiled
 from ssntk.bifurcation.bordered import Stack, correct, each
 from ssntk.bifurcation.continuation import make_problem
-from ssntk.bifurcation.locate import _state_jacobian
+from ssntk.bifurcation.linear import _linear
 from ssntk.sweep.measure import Asked, measure_together, prepare
 
 POINTS = np.zeros((2, 5)), np.eye(2, 5)
@@ -68,10 +68,10 @@ def test_what_it_follows_from_is_looked_at(folder, tracings, monkeypatch):
     tanh = corrected(stack_of())
     softplus = corrected(stack_of(activation=jax.nn.softplus))
     assert len(tracings) == 2
-    state_jacobians = each(_state_jacobian)(stack_of(), [0, 0], POINTS[0])
+    linear = each(_linear)(stack_of(), [0, 0], POINTS[0])
     assert len(tracings) == 3
     smaller = ssntk.Family.input(ssntk.CTRNN(3, 1, 1, key=jr.key(0)), direction=[1.0])
-    each(_state_jacobian)(Stack([make_problem(smaller, (-1.0, 1.0), None)]), [0], np.zeros((1, 4)))
+    each(_linear)(Stack([make_problem(smaller, (-1.0, 1.0), None)]), [0], np.zeros((1, 4)))
     assert len(tracings) == 4
     monkeypatch.setattr(compiled, "CODE", "another version")
     assert_same(tanh, corrected(stack_of()))
@@ -80,7 +80,7 @@ def test_what_it_follows_from_is_looked_at(folder, tracings, monkeypatch):
     # Each gave what it does without.
     monkeypatch.setattr(compiled, "FOLDER", "")
     assert_same(softplus, corrected(stack_of(activation=jax.nn.softplus)))
-    assert_same(state_jacobians, each(_state_jacobian)(stack_of(), [0, 0], POINTS[0]))
+    assert_same(linear, each(_linear)(stack_of(), [0, 0], POINTS[0]))
 
 
 def test_what_has_no_version_is_traced_anew(folder, tracings, monkeypatch):

@@ -36,7 +36,7 @@ def make_problem(
     pairs = _pairs(fix, n)
     u = constant_input(model, u)
     check_autonomous(family(float(ends[0])))
-    models = [family(ends[0] + q * (ends[1] - ends[0])) for q in PLACES]
+    models = [family(float(ends[0] + q * (ends[1] - ends[0]))) for q in PLACES]
     state = np.zeros(n, dtype) if x is None else np.asarray(x, dtype)
     sizes = sizes_over(models, u, state) if given_sizes is None else given_sizes.astype(dtype)
     weights = conserved_quantities(models, u, sizes)
@@ -51,8 +51,8 @@ def make_problem(
     # Orthonormal, beside the sizes.
     turned, triangle = np.linalg.qr((weights * sizes).T) if len(weights) else (np.zeros((n, 0)), np.zeros((0, 0)))
     level = np.linalg.solve(triangle.T, level) if len(weights) else np.zeros(0)
-    jacobian = np.asarray(linearised(models[0], jax.device_put(state), u)[1])
-    pull = rate_of(np.where(np.isfinite(jacobian), jacobian, 0.0), sizes)
+    velocity, jacobian = (np.nan_to_num(np.asarray(part)) for part in linearised(models[0], jax.device_put(state), u))
+    pull = rate_of(velocity, jacobian, sizes)
     if family.dt is not None:
         pull = min(pull, 0.5 / family.dt)
     parts = jax.device_put((ends[0], ends[1], sizes, turned.T.astype(dtype), level.astype(dtype), np.asarray(pull, dtype)))

@@ -177,12 +177,14 @@ def find_fixed_points(
         if (turns < 0).any():
             raise ValueError(f"periods must be positive, or zero for states that are no angles, got {turns.min():g}")
     seed = [int(word) for word in np.asarray(jax.random.key_data(as_key(key))).ravel()]
-    search = Search(model, u, sizes, turns, seed, given)
-    if given is None:
-        search.widely(count)
-    else:
-        search.exactly(given)
-    return _result(model, search, np.ones(n, dtype) if sizes is None else sizes)
+    # What overflows has not arrived, and is counted so.
+    with np.errstate(all="ignore"):
+        search = Search(model, u, sizes, turns, seed, given)
+        if given is None:
+            search.widely(count)
+        else:
+            search.exactly(given)
+        return _result(model, search, np.ones(n, dtype) if sizes is None else sizes)
 
 
 def _result(model: AbstractStateSpaceModel, search: Search, metric: np.ndarray) -> FixedPoints:

@@ -11,13 +11,9 @@ import optimistix as optx
 from jaxtyping import Array, Float, Int
 
 from ssntk.dynamics.probe import Probe
-from ssntk.dynamics.reach import COARSE, Scaled, sizes_ahead
 from ssntk.errors import NumericalError, as_count, as_instance, is_traced
 from ssntk.models.base import AbstractStateSpaceModel, check_model
 from ssntk.models.euler_map import EulerMap
-
-# The default absolute tolerance, beside the scale of each state.
-ATOL = 1e-10
 
 
 def _number(value: Any) -> Any:
@@ -29,16 +25,15 @@ class Integrator(eqx.Module):
     """How the model is solved: a diffrax solver, and adaptive or fixed steps that land on the save times.
 
     - `solver`: an explicit Runge-Kutta method is fastest for kernels; any diffrax ODE solver works.
-    - `rtol`: the relative tolerance of the adaptive steps; it counts as no smaller than 32 roundings of the model's dtype.
-    - `atol`: the absolute tolerance, one number for all states, in their units. Default: 1e-10 times each state's scale
-      along the solve, so that the steps are the same in all units of the states and of time.
+    - `rtol`, `atol`: tolerances of the adaptive steps (relative, and absolute in state units); `rtol` counts as no smaller
+      than 32 roundings of the model's dtype.
     - `dt`: if given, fixed steps: the same number in each save interval, none longer than `dt`.
     - `max_steps`: the most steps that one solve may take; past it `NumericalError` is raised.
     """
 
     solver: diffrax.AbstractSolver = diffrax.Tsit5()
     rtol: Any = eqx.field(default=1e-8, converter=_number)
-    atol: Any = eqx.field(default=None, converter=_number)
+    atol: Any = eqx.field(default=1e-10, converter=_number)
     dt: Any = eqx.field(default=None, converter=_number)
     max_steps: int = 16384
 
@@ -56,11 +51,6 @@ class Integrator(eqx.Module):
             raise ValueError(f"solver must solve an ordinary differential equation, got {type(self.solver).__name__}")
         if self.dt is None and not isinstance(self.solver, diffrax.AbstractAdaptiveSolver):
             raise ValueError(f"dt must be given for {type(self.solver).__name__}, which estimates no error")
-
-    @property
-    def tolerances(self) -> str:
-        """The tolerances in words."""
-        return f"rtol = {self.rtol:g}, atol = " + ("1e-10 of each state's scale" if self.atol is None else f"{self.atol:g}")
 
     def grid(self, ts: Array) -> Array | None:
         """The fixed step times (N + 1,), or `None` where the steps are adaptive."""
@@ -142,48 +132,38 @@ def solve(
         start = probe.x0[b]
         states = jnp.concatenate([start[None], jax.lax.scan(advance, start, grid[:-1])[1]])
         return Trajectory(grid, states, jnp.searchsorted(grid, ts), diffrax.RESULTS.successful)
+    if grid is None:
+        # No step is ever accepted to better than rounding: in float32 the default tolerances would reject all of them.
+        rtol = max(integrator.rtol, 32 * float(jnp.finfo(ts.dtype).eps))
+        controller = diffrax.ClipStepSizeController(diffrax.PIDController(rtol=rtol, atol=integrator.atol), step_ts=ts)
+        max_steps = integrator.max_steps
+    else:
+        controller, max_steps = diffrax.StepTo(grid), grid.shape[0] - 1
     assert probe.x0 is not None
     x0 = probe.x0[b]
-    # The state, and with a direction its sensitivity beneath it.
-    y0 = x0 if direction is None or grid is not None else jnp.stack([x0, jnp.zeros_like(x0)])
 
     def field(t: Any, y: Any, model: AbstractStateSpaceModel) -> Any:
-        if y.ndim == 1:
+        if direction is None or grid is not None:
             return model.vector_field(t, y, drive(t))
         dynamic, static = eqx.partition(model, eqx.is_inexact_array)
-        return jnp.stack(
-            jax.jvp(
-                lambda model, x: eqx.combine(model, static).vector_field(t, x, drive(t)), (dynamic, y[0]), (direction, y[1])
-            )
+        return jax.jvp(
+            lambda model, x: eqx.combine(model, static).vector_field(t, x, drive(t)), (dynamic, y[0]), (direction, y[1])
         )
 
-    solver, implicit = integrator.solver, isinstance(integrator.solver, diffrax.AbstractImplicitSolver)
-    # No step is ever accepted to better than rounding: in float32 the default tolerances would reject all of them.
-    least = 32 * float(jnp.finfo(ts.dtype).eps)
-    rtol, sizes, first = max(integrator.rtol, least), None, None
-    given: Any = integrator.atol
-    if integrator.atol is None and (grid is None or implicit):
-        sizes, begin = _sizes(model, field, drive, ts, y0)
-        # The step of a method of order 5; if it is too long it is refused.
-        first = begin * (rtol / COARSE) ** 0.2
-    if grid is None:
-        pid: Any = diffrax.PIDController(rtol=rtol, atol=ATOL if sizes is not None else given)
-        pid = pid if sizes is None else Scaled(pid, sizes, ATOL)
-        controller, max_steps = diffrax.ClipStepSizeController(pid, step_ts=ts), integrator.max_steps
-    else:
-        controller, max_steps, first = diffrax.StepTo(grid), grid.shape[0] - 1, None
-        if implicit:
-            # On given steps nothing else would tell how well the stages are to be solved, and no step can be refused because
-            # the chord method, diffrax's default, takes rounding for divergence.
-            good: Any = max(ATOL, least) * sizes if sizes is not None else max(given, least)
-            solver = eqx.tree_at(lambda s: s.root_finder, solver, optx.Newton(rtol=rtol, atol=good))
+    solver = integrator.solver
+    if grid is not None and isinstance(solver, diffrax.AbstractImplicitSolver):
+        # On given steps nothing else would tell how well the stages are to be solved, and no step can be refused because the
+        # chord method, diffrax's default, takes rounding for divergence.
+        least = 32 * float(jnp.finfo(ts.dtype).eps)
+        root_finder = optx.Newton(rtol=max(integrator.rtol, least), atol=max(integrator.atol, least))
+        solver = eqx.tree_at(lambda s: s.root_finder, solver, root_finder)
     solution = diffrax.diffeqsolve(
         diffrax.ODETerm(field),
         solver,
         t0=ts[0],
         t1=ts[-1],
-        dt0=first,
-        y0=y0,
+        dt0=None,
+        y0=x0 if direction is None or grid is not None else (x0, jnp.zeros_like(x0)),
         args=model,
         saveat=diffrax.SaveAt(t0=True, steps=True),
         stepsize_controller=controller,
@@ -193,32 +173,8 @@ def solve(
     )
     assert solution.ts is not None
     assert solution.ys is not None
-    states = solution.ys if y0.ndim == 1 else solution.ys[:, 0]
+    states = solution.ys[0] if isinstance(solution.ys, tuple) else solution.ys
     return Trajectory(solution.ts, states, jnp.searchsorted(solution.ts, ts), solution.result)
-
-
-def _sizes(model: Any, field: Any, drive: Any, ts: Array, y0: Array) -> tuple[Array, Array]:
-    """The least scale of each entry of the solution and a first step, as constants of whatever is differentiated."""
-    dynamic, static = eqx.partition(model, eqx.is_inexact_array)
-    still = eqx.combine(jax.lax.stop_gradient(dynamic), static)
-    ts, y0 = jax.lax.stop_gradient((ts, y0))
-
-    def slope(change: Array) -> Array:
-        """The derivative of the velocity at the start along states (n,); of a sensitivity beneath them also what pushes it
-        at the states moved by so much: at a fixed point itself that may be rounding."""
-        x = y0 if y0.ndim == 1 else y0[0]
-
-        def velocity(x: Array) -> Array:
-            return still.vector_field(ts[0], x, drive(ts[0]))
-
-        if change.ndim == 1:
-            return jax.jvp(velocity, (x,), (change,))[1]
-        along = jax.vmap(lambda part: jax.jvp(velocity, (x,), (part,))[1])(change)
-        pushed = field(ts[0], jnp.stack([x + change[0], jnp.zeros_like(x)]), still)[1]
-        return along.at[1].set(jnp.abs(along[1]) + jnp.abs(pushed))
-
-    sizes, first = sizes_ahead(lambda t, y: field(t, y, still), slope, ts[0], ts[-1], y0)
-    return jax.lax.stop_gradient(sizes), jax.lax.stop_gradient(first)
 
 
 def check_solved(result: diffrax.RESULTS, integrator: Integrator, states: Any) -> None:
@@ -235,7 +191,7 @@ def check_solved(result: diffrax.RESULTS, integrator: Integrator, states: Any) -
         code = jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf).ravel()[first]), result)
         raise NumericalError(
             f"the solve of input {first} failed ({int(failed.sum())} of {failed.size} did; max_steps = "
-            f"{integrator.max_steps}, {integrator.tolerances}): {diffrax.RESULTS[code]}"
+            f"{integrator.max_steps}, rtol = {integrator.rtol:g}, atol = {integrator.atol:g}): {diffrax.RESULTS[code]}"
         )
     diverged = ~np.isfinite(np.asarray(states)).all(axis=(1, 2))
     if diverged.any():

@@ -64,8 +64,12 @@ def sizes_over(models: Sequence[AbstractStateSpaceModel], u: Any, x: Any) -> np.
         if np.isfinite(factor):
             least[group] = factor * along[0, group] / TANH
     offset = np.abs(states.astype(float)).max(axis=0)
-    sizes = np.where(np.isfinite(least), np.clip(offset, least, OFFSET * least), offset)
-    return np.where(np.isfinite(sizes) & (sizes > 0), sizes, 1.0).astype(x.dtype)
+    with np.errstate(over="ignore"):
+        sizes = np.where(np.isfinite(least), np.clip(offset, least, OFFSET * least), offset)
+    # Far from the ends of all numbers, so that squares stay among them.
+    ends = np.finfo(x.dtype)
+    sizes = np.clip(sizes, float(ends.tiny) ** 0.3, float(ends.max) ** 0.3) * (sizes > 0)
+    return np.where(sizes > 0, sizes, 1.0).astype(x.dtype)
 
 
 def _mean(departures: Sequence[Any]) -> np.ndarray:
@@ -85,11 +89,13 @@ def _groups(jacobian: np.ndarray, unknown: np.ndarray) -> list[np.ndarray]:
     return [at[labels == i] for i in range(count)]
 
 
-def rate_of(jacobian: Any, sizes: np.ndarray) -> float:
-    """A typical rate of the Jacobian (n, n), in 1 / time: its norm where states are measured by their sizes."""
-    scaled = np.abs(np.asarray(jacobian, float)) * sizes[None, :] / sizes[:, None]
-    rate = float(scaled.sum(axis=1).max())
-    return rate if np.isfinite(rate) and rate > 0 else 1.0
+def rate_of(velocity: Any, jacobian: Any, sizes: np.ndarray) -> float:
+    """A typical rate, in 1 / time: the norm of the Jacobian (n, n) where states are measured by their sizes; if it is zero,
+    that of the velocity (n,) beside the sizes."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaled = np.abs(np.asarray(jacobian, float)) * sizes[None, :] / sizes[:, None]
+        rates = float(scaled.sum(axis=1).max()), float((np.abs(np.asarray(velocity, float)) / sizes).max())
+    return next((rate for rate in rates if np.isfinite(rate) and rate > 0), 1.0)
 
 
 @eqx.filter_jit
@@ -154,6 +160,12 @@ def _balanced(jacobian: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     unknown = np.flatnonzero(~np.isfinite(sizes))
     if unknown.size == 0:
         return sizes
+    with np.errstate(all="ignore"):
+        return _balancing(jacobian, sizes, unknown)
+
+
+def _balancing(jacobian: np.ndarray, sizes: np.ndarray, unknown: np.ndarray) -> np.ndarray:
+    """[`_balanced`][] where something is unknown."""
     n = len(sizes)
     rates, couples = np.diagonal(jacobian).copy(), jacobian - np.diag(np.diagonal(jacobian))
     known = np.isfinite(sizes)

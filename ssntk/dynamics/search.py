@@ -50,8 +50,8 @@ class Search:
             scale = np.where(periods > 0, periods / 6, scale).astype(periods.dtype)
         self.conserved = conserved_quantities(model, u, scale)
         weights = np.linalg.qr((self.conserved * scale).T)[0].T
-        jacobian = np.asarray(linearised(model, jax.device_put(zero), u)[1])
-        self.field = ScaledField(model, u, scale, weights, rate_of(np.nan_to_num(jacobian), scale))
+        velocity, jacobian = (np.nan_to_num(np.asarray(part)) for part in linearised(model, jax.device_put(zero), u))
+        self.field = ScaledField(model, u, scale, weights, rate_of(velocity, jacobian, scale))
         self.periods = periods / scale
         n, dtype = self.field.n, self.field.dtype
         # Distinct points: states, errors, Jacobians, signs of det(-A), and how many starts met each.

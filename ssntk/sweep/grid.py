@@ -19,7 +19,7 @@ from ssntk.errors import NumericalError, as_array, as_choice, as_instance
 from ssntk.models.base import dtype_of
 from ssntk.models.euler_map import step_of, with_input
 from ssntk.models.theta import check_blocks
-from ssntk.sweep.identity import digest, named, traced
+from ssntk.sweep.identity import digest, traced
 from ssntk.sweep.measure import Asked, Measurement, measure_together, times_shown
 from ssntk.sweep.record import VARIABLES
 
@@ -164,7 +164,7 @@ class Grid:
         for group in self.groups:
             us = group.asked.probe.us
             parts += traced(us, jax.ShapeDtypeStruct((), probe.ts.dtype)) if callable(us) else [us]
-            parts += [*_computed(group.model), group.indices, step_of(group.model), named(group.asked.integrator)]
+            parts += [*_computed(group.model), group.indices, step_of(group.model), repr(group.asked.integrator)]
             parts += [group.asked.theta, group.asked.of_states, sorted(group.asked.blocks.items())]
             if set(group.fixed) == set(self.axes):
                 for index in group.indices:

@@ -1,6 +1,5 @@
 """What a plan computes, as a hash: functions enter as the operations that JAX traces of them, numbers as they are."""
 
-import dataclasses
 import hashlib
 import re
 from collections.abc import Iterable
@@ -9,8 +8,6 @@ from typing import Any
 import equinox as eqx
 import jax
 import numpy as np
-
-from ssntk.dynamics.integrate import Integrator
 
 
 def digest(parts: Iterable[Any]) -> str:
@@ -23,19 +20,6 @@ def digest(parts: Iterable[Any]) -> str:
         else:
             sha.update(repr(part).encode())
     return sha.hexdigest()[:16]
-
-
-# The absolute tolerance that was the default when the first stores were written.
-FIRST_ATOL = 1e-10
-
-
-def named(integrator: Integrator | None) -> str:
-    """An integrator as a plan's identity has it. The default tolerance goes by the name of the first one, so that stores
-    that were begun with that go on; that number itself, where it is given, goes by another."""
-    if integrator is None or integrator.atol is not None:
-        given = integrator is not None and integrator.atol == FIRST_ATOL
-        return f"{integrator!r}{' as given' if given else ''}"
-    return repr(dataclasses.replace(integrator, atol=FIRST_ATOL))
 
 
 def traced(function: Any, *arguments: Any) -> list[Any]:

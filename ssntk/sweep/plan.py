@@ -27,7 +27,7 @@ from ssntk.models.base import AbstractStateSpaceModel
 from ssntk.models.ctrnn import CTRNN
 from ssntk.models.euler_map import step_of, with_input
 from ssntk.models.theta import block_positions, check_blocks, theta_positions
-from ssntk.sweep.identity import digest, named, traced
+from ssntk.sweep.identity import digest, traced
 from ssntk.sweep.measure import FAILURES, Asked, Measurement, measure_together, prepare, times_shown
 
 
@@ -288,7 +288,7 @@ class Sweep:
             self.probe.x0 is None,
             theta_positions(model, self.of, self.wrt),
             (self.towards, self.span, self.index, self.of, self.step),
-            named(self.integrator),
+            repr(self.integrator),
         ]
         if self.probe.at_frequency(1.0) is not self.probe:
             parts.append("at the frequency of the bifurcation")

@@ -83,7 +83,7 @@ ts = { start = 0.0, stop = 200.0, num = 21 }            # evenly spaced, or a li
 # [integrator]
 # solver = "Tsit5"              # a solver of diffrax
 # rtol = 1e-8
-# atol = 1e-10                  # in state units; default 1e-10 times each state's scale along the solve
+# atol = 1e-10
 # dt = 0.1                      # fixed steps instead of adaptive ones
 # max_steps = 16384
 """

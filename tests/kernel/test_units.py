@@ -42,13 +42,18 @@ def ratios(spectrum):
     return np.array([spectrum.participation_ratio, spectrum.top_share, spectrum.effective_rank])
 
 
+def fixed(rate=1.0):
+    """Steps that are the same in all units: the tolerance of adaptive ones is absolute."""
+    return ssntk.Integrator(dt=0.05 / rate)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_spectra_of_trajectories(seed):
-    expected = ssntk.ntk_spectrum(network(seed), driven(seed), wrt=weights)
+    expected = ssntk.ntk_spectrum(network(seed), driven(seed), wrt=weights, integrator=fixed())
     metric = units(seed)
     for scale, rate, given in ((1e-6, 1.0, None), (1e6, 1e-6, None), (metric, 1e4, metric)):
         model, probe = network(seed, scale, rate), driven(seed, rate)
-        found = ssntk.ntk_spectrum(model, probe, wrt=weights, scale=given)
+        found = ssntk.ntk_spectrum(model, probe, wrt=weights, scale=given, integrator=fixed(rate))
         np.testing.assert_allclose(ratios(found), ratios(expected), rtol=1e-6)
         relative = [one.eigenvalues[:6] / one.eigenvalues[0] for one in (found, expected)]
         np.testing.assert_allclose(*relative, rtol=1e-5, atol=1e-9)
@@ -74,12 +79,12 @@ def test_the_metric_divides_rows_and_every_way_to_the_kernel_does_it():
         np.testing.assert_allclose(found / np.outer(at, at), kernel / np.outer(at, at), atol=1e-9)
     large = ssntk.CTRNN(32, 2, 1, key=jr.key(0))
     wide, short = units(5, 32), ssntk.Probe(jnp.linspace(0.0, 1.0, 2), np.ones((1, 2)))
-    fixed = {"integrator": ssntk.Integrator(dt=0.5), "scale": wide}
-    by_sites, by_rows = (ssntk.ntk(large, short, method=method, **fixed) for method in ("sites", "segments"))
+    halves = {"integrator": ssntk.Integrator(dt=0.5), "scale": wide}
+    by_sites, by_rows = (ssntk.ntk(large, short, method=method, **halves) for method in ("sites", "segments"))
     each = np.tile(wide, 2)
     np.testing.assert_allclose(by_sites * np.outer(each, each), by_rows * np.outer(each, each), rtol=1e-9, atol=1e-9)
     for memory in (1.0, 1e9):
-        top = ssntk.ntk_spectrum(large, short, k=2, memory=memory, exact=True, **fixed)
+        top = ssntk.ntk_spectrum(large, short, k=2, memory=memory, exact=True, **halves)
         np.testing.assert_allclose(top.eigenvalues, np.linalg.eigvalsh(by_rows)[:-3:-1], rtol=1e-6)
         np.testing.assert_allclose(top.trace, np.trace(by_rows), rtol=1e-9)
     # One number for all states divides the kernel by its square.
@@ -94,11 +99,11 @@ def test_the_metric_divides_rows_and_every_way_to_the_kernel_does_it():
 def test_measurements_and_steady_states(seed):
     x = ssntk.find_fixed_points(network(seed), n_starts=8).x[0]
     metric = units(seed + 7)
-    plain = ssntk.measure(network(seed), driven(seed), x, wrt=weights)
+    plain = ssntk.measure(network(seed), driven(seed), x, wrt=weights, integrator=fixed())
     steady = ssntk.steady_state_ntk(network(seed), x, wrt=weights)
     for scale, rate, given in ((1e-6, 1e6, None), (1e6, 1.0, None), (metric, 1e-5, metric)):
         model = network(seed, scale, rate)
-        found = ssntk.measure(model, driven(seed, rate), x * scale, wrt=weights, scale=given)
+        found = ssntk.measure(model, driven(seed, rate), x * scale, wrt=weights, scale=given, integrator=fixed(rate))
         np.testing.assert_allclose(ratios(found.trajectory), ratios(plain.trajectory), rtol=1e-6)
         np.testing.assert_allclose(found.steady_state.condition_number, plain.steady_state.condition_number, rtol=1e-6)
         np.testing.assert_allclose(ratios(found.steady_state), ratios(plain.steady_state), rtol=1e-6)
