@@ -192,7 +192,7 @@ def _result(model: AbstractStateSpaceModel, search: Search, metric: np.ndarray) 
     field, dt = search.field, step_of(model)
     scale, pull = field.scale, field.pull
     order, exact = np.arange(len(search.y)), search.jacobian + pull * field.weights.T @ field.weights
-    rates, doubts = judged_exponents(search.jacobian, dt)
+    rates, doubts = (search.values, search.doubts) if dt is None else judged_exponents(search.jacobian, dt)
     grows, decays = (rates.real > doubts).sum(axis=1), (rates.real < -doubts).all(axis=1)
     x = search.y * scale
     turns = search.periods * scale
@@ -203,7 +203,7 @@ def _result(model: AbstractStateSpaceModel, search: Search, metric: np.ndarray) 
     sizes = x / metric
     norms = np.linalg.norm(sizes / (np.abs(sizes).max(initial=0.0) or 1.0), axis=1)
     order = np.lexsort((norms, grows, ~decays))
-    values = reported(exponents(exact, dt), dt)[order]
+    values = reported(exponents(exact, dt) if len(field.weights) else rates, dt)[order]
     return FixedPoints(
         x=x[order],
         eigenvalues=values,

@@ -6,12 +6,11 @@ folds; each crossing of lambda = 1 is a fixed point. The curve goes on beyond la
 fixed points of negative index are met. No spectra and no events are computed on the way.
 """
 
-import concurrent.futures
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from ssntk.dynamics.scaled import SMALL, ScaledField, solved
+from ssntk.dynamics.scaled import ScaledField, solved
 
 # How far beyond lambda = 1 a path is followed, and how far out, in half widths of the box.
 BEYOND, FAR = 3.0, 1e6
@@ -30,7 +29,7 @@ class Care(NamedTuple):
     close: float
 
 
-ROUGHLY, CLOSELY = Care(0.6, 0.35, 0.3, 0.1, 0.1), Care(0.6, 0.25, 0.3, 0.05, 0.03)
+ROUGHLY, CLOSELY = Care(0.8, 0.5, 0.4, 0.15, 0.15), Care(0.6, 0.25, 0.3, 0.05, 0.03)
 # Corrections at one step.
 CORRECTIONS = 4
 
@@ -90,24 +89,6 @@ def rates_of(jacobians: np.ndarray) -> np.ndarray:
 
 
 def cross(
-    field: ScaledField, starts: np.ndarray, level: np.ndarray, rates: np.ndarray, box: np.ndarray, **rest: Any
-) -> Crossings:
-    """The crossings of lambda = 1 of the paths from states (k, n), with D = `rates` (n,), in a box of half widths (n,).
-
-    `beyond`: the lambda at which a path ends. `care`: how closely paths are followed. `steps`: the most corrections of one.
-    """
-    if field.n <= SMALL or len(starts) < 2:
-        return _crossings(field, starts, level, rates, box, **rest)
-    # In two halves side by side: LAPACK and compiled code let other threads run.
-    halves = np.array_split(np.arange(len(starts)), 2)
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        runs = [pool.submit(_crossings, field, starts[half], level[half], rates, box, **rest) for half in halves]
-        first, second = (run.result() for run in runs)
-    owners = np.concatenate([halves[0][first.start], halves[1][second.start]])
-    return Crossings(np.concatenate([first.y, second.y]), owners, first.ended + second.ended, first.count + second.count)
-
-
-def _crossings(
     field: ScaledField,
     starts: np.ndarray,
     level: np.ndarray,
@@ -118,7 +99,10 @@ def _crossings(
     care: Care = CLOSELY,
     steps: int = 1500,
 ) -> Crossings:
-    """The crossings of lambda = 1 of the paths from these states, in one thread."""
+    """The crossings of lambda = 1 of the paths from states (k, n), with D = `rates` (n,), in a box of half widths (n,).
+
+    `beyond`: the lambda at which a path ends. `care`: how closely paths are followed. `steps`: the most corrections of one.
+    """
     found, by, ended, count = [], [], np.zeros(4, int), 0
     waiting = np.arange(len(starts))
     paths = _Paths(field, waiting[:0], starts[:0], level[:0], steps)

@@ -4,6 +4,7 @@ Loops over starts run on the host, with LAPACK. Only the field and its Jacobian 
 structure and size, whatever the number of starts.
 """
 
+import concurrent.futures
 import functools
 from typing import Any, NamedTuple
 
@@ -17,7 +18,9 @@ from ssntk.compiled import Compiled, Held
 from ssntk.dynamics.stability import field_at
 
 # Numbers in the Jacobians of one call, the most states in it, and the numbers in what is worked on side by side.
-NUMBERS, CALL, TOGETHER = 2**19, 256, 2**16
+NUMBERS, CALL, TOGETHER = 2**18, 256, 2**16
+# Multiplications from which on they are worth another thread.
+BESIDE = 2**23
 # Units up to which numpy's batched inverse is faster than LAPACK matrix by matrix.
 SMALL = 32
 # Fractions of Newton's step that are tried, all in one call.
@@ -88,7 +91,7 @@ class ScaledField:
 
     def field(self, y: np.ndarray, level: np.ndarray) -> np.ndarray:
         """g (k, n) at states (k, n) at levels (k, c)."""
-        return self._run(False, y, level, 4 * CALL)[0]
+        return self._run(False, y, level, CALL)[0]
 
     def linear(self, y: np.ndarray, level: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """g (k, n) and dg/dy (k, n, n) at states (k, n) at levels (k, c)."""
@@ -118,10 +121,24 @@ class ScaledField:
 
 def solved(matrices: np.ndarray, right: np.ndarray) -> np.ndarray:
     """The solutions (k, n, r) for matrices (k, n, n) and right-hand sides (k, n, r), NaN where a matrix is singular."""
+    half = len(matrices) // 2
+    if half * matrices.shape[1] ** 3 < BESIDE:
+        return _solved(matrices, right)
+    # In two halves side by side: LAPACK lets other threads run.
+    other = _beside().submit(_solved, matrices[half:], right[half:])
+    return np.concatenate([_solved(matrices[:half], right[:half]), other.result()])
+
+
+def _solved(matrices: np.ndarray, right: np.ndarray) -> np.ndarray:
     try:
         return np.linalg.solve(matrices, right)
     except np.linalg.LinAlgError:
         return Factored(matrices, loop=True).solve(right)
+
+
+@functools.cache
+def _beside() -> concurrent.futures.ThreadPoolExecutor:
+    return concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="ssntk-solve")
 
 
 class Factored:
@@ -258,7 +275,8 @@ def confined(field: ScaledField, starts: np.ndarray, level: np.ndarray, box: np.
             here = y[some]
             with np.errstate(all="ignore"):
                 velocity, jacobian = field.linear(here, level[some])
-                step = -Factored(jacobian).solve(velocity[:, :, None])[:, :, 0]
+                rows = _row_sizes(jacobian)[:, :, None]
+                step = -solved(jacobian / rows, velocity[:, :, None] / rows)[:, :, 0]
                 longest = (np.abs(step) / np.maximum(box, np.abs(here))).max(axis=1)
                 done = _rms(step, sizes(here)) <= field.eps**0.4
                 step = step * np.minimum(1.0, SHARE / longest)[:, None]
@@ -298,7 +316,8 @@ def settle(field: ScaledField, near: np.ndarray, level: np.ndarray) -> Settled:
         here = y[active]
         with np.errstate(all="ignore"):
             velocity, jacobian = field.linear(here, level[active])
-            step = -Factored(jacobian).solve(velocity[:, :, None])[:, :, 0]
+            rows = _row_sizes(jacobian)[:, :, None]
+            step = -solved(jacobian / rows, velocity[:, :, None] / rows)[:, :, 0]
             length = _rms(step, sizes(here))
             # Each state beside itself: a state that is small for good may still be moving.
             rests = (np.abs(step) <= 4 * field.eps * np.abs(here)).all(axis=1)

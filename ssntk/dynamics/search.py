@@ -54,9 +54,11 @@ class Search:
         self.field = ScaledField(model, u, scale, weights, rate_of(velocity, jacobian, scale))
         self.periods = periods / scale
         n, dtype = self.field.n, self.field.dtype
-        # Distinct points: states, errors, Jacobians, signs of det(-A), and how many starts met each.
+        # Distinct points: states, errors, Jacobians, their eigenvalues and how far rounding may have moved these, signs of
+        # det(-A), and how many starts met each.
         self.y, self.error = np.zeros((0, n), dtype), np.zeros((0, n), dtype)
         self.jacobian, self.velocity = np.zeros((0, n, n), dtype), np.zeros((0, n), dtype)
+        self.values, self.doubts = np.zeros((0, n), complex), np.zeros((0, n))
         self.sign, self.hits = np.zeros(0, int), np.zeros(0, int)
         self.made, self.missed = 0, 0
         # Starts that Newton's iteration did not bring to a point.
@@ -191,8 +193,12 @@ class Search:
         self.y, self.error = np.concatenate([self.y, y[new]]), np.concatenate([self.error, error[new]])
         self.jacobian = np.concatenate([self.jacobian, jacobian[new]])
         self.velocity = np.concatenate([self.velocity, velocity[new]])
-        self.sign = np.concatenate([self.sign, [_sign(a, lost) for a, lost in zip(jacobian[new], linear[new], strict=True)]])
-        self.sign = self.sign.astype(int)
+        values, doubts = judged_exponents(jacobian[new], None)
+        self.values, self.doubts = np.concatenate([self.values, values]), np.concatenate([self.doubts, doubts])
+        # Where Newton's iteration converged linearly only, A is singular too.
+        degenerate = linear[new] | (np.abs(values) <= doubts).any(axis=1)
+        signs = np.where(degenerate, 0, np.linalg.slogdet(-jacobian[new])[0])
+        self.sign = np.concatenate([self.sign, signs.astype(int)])
         # A start counts once for a point, however often its path crosses there.
         pairs = np.unique(np.stack([which, owner]), axis=1)
         self.hits = np.bincount(pairs[0], minlength=len(self.y)) + np.pad(self.hits, (0, len(self.y) - len(self.hits)))
@@ -252,13 +258,3 @@ def _paths(n: int, starts: int) -> int:
     if n <= SMALL:
         return starts
     return int(np.clip(WORK / (240 * n**3), 8, max(starts // 8, 16) if n > 64 else starts))
-
-
-def _sign(jacobian: np.ndarray, linear: Any) -> int:
-    """The sign of det(-A); zero where A is singular to its error, as where Newton's iteration converged linearly only."""
-    if linear:
-        return 0
-    values, doubts = judged_exponents(jacobian, None)
-    if (np.abs(values) <= doubts).any():
-        return 0
-    return int(np.linalg.slogdet(-jacobian)[0])

@@ -38,7 +38,7 @@ def slow_points(field: ScaledField, starts: np.ndarray, level: np.ndarray, weigh
         keep &= apart.max(axis=2).min(axis=1) > field.eps**0.4
     y, level = y[keep], level[keep]
     # The iteration gets near a minimum only: what may be one is solved for once.
-    first, which = distinct(y, field.eps**NEAR * sizes(y) / (2 * ERRORS))
+    first, which = distinct(y, 3 * field.eps**NEAR * sizes(y) / (2 * ERRORS))
     if len(first) == 0:
         return _none(field)
     begun, hits = y[first], np.bincount(which)
@@ -46,7 +46,7 @@ def slow_points(field: ScaledField, starts: np.ndarray, level: np.ndarray, weigh
     with np.errstate(all="ignore"):
         size = sizes(begun)
         good = np.isfinite(x).all(axis=1) & curved & ((np.abs(move) / size).max(axis=1) <= field.eps**0.5)
-        good &= (np.abs(x - begun) / size).max(axis=1) <= 10 * field.eps**NEAR
+        good &= (np.abs(x - begun) / size).max(axis=1) <= 100 * field.eps**NEAR
     x, hits, level = x[good], hits[good], level[first][good]
     first, which = distinct(x, field.eps**0.4 * sizes(x) / (2 * ERRORS))
     if len(first) == 0:
@@ -90,11 +90,14 @@ def _descended(field: ScaledField, starts: np.ndarray, level: np.ndarray, weight
             normal[~fine], gradient[~fine] = identity, 0.0
             step = -solved(normal, gradient[:, :, None])[:, :, 0] / columns
             new = (here + step).astype(field.dtype)
-            better = np.linalg.norm(weight * field.field(new, level[active]), axis=1) < np.linalg.norm(left, axis=1)
+            before, after = np.linalg.norm(left, axis=1), np.linalg.norm(weight * field.field(new, level[active]), axis=1)
+            better = after < before
             length = (np.abs(step) / sizes(here)).max(axis=1)
         y[active[better]] = new[better]
         damping[active] = np.where(better, damping[active] / 10, damping[active] * 4)
-        active = active[fine & (damping[active] < 1e8) & ~(better & (length <= field.eps**0.5))]
+        # Towards a zero the speed falls on: those are told apart by what is left of it.
+        near = (length <= 10 * field.eps**NEAR) & (after > before / 2)
+        active = active[fine & (damping[active] < 1e8) & ~(better & (near | (length <= field.eps**0.5)))]
     return y
 
 
