@@ -66,7 +66,7 @@ def sweep(
     folder = pathlib.Path("results") / file.stem if out is None else out
     store = Store(folder)
     if status:
-        if store.check(plan.hash()):
+        if store.check(plan.hash(), plan):
             _print_status(store)
         else:
             print(f"{folder}: 0 of {plan.size} done, nothing was run yet")
@@ -267,7 +267,7 @@ def _print_estimate(file: pathlib.Path, plan: Any, store: Any, workers: int, par
 
     from ssntk.sweep.progress import duration
 
-    held = store.check(plan.hash())
+    held = store.check(plan.hash(), plan)
     states = store.status() if held else None
     done, failed = (len(states.done), len(states.failed)) if states else (0, 0)
     header = plan.header()

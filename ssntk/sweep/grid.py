@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -19,8 +19,9 @@ from ssntk.errors import NumericalError, as_array, as_choice, as_instance
 from ssntk.models.base import dtype_of
 from ssntk.models.euler_map import step_of, with_input
 from ssntk.models.theta import check_blocks
-from ssntk.sweep.identity import digest, traced
+from ssntk.sweep.identity import Traced, digest, digests, probe_parts
 from ssntk.sweep.measure import Asked, Measurement, measure_together, times_shown
+from ssntk.sweep.older import older
 from ssntk.sweep.record import VARIABLES
 
 # The names that a store's dataset has besides the axes.
@@ -157,21 +158,45 @@ class Grid:
 
         Of `make` that is what JAX traces of it, or the models that it makes where it cannot be traced.
         """
-        probe = self.probe
-        extra = [] if self.scale is None else ["scale", self.scale]
-        parts: list[Any] = ["grid", *self.axes, *self.axes.values(), self.of, self.modes, self.x0, self.u]
-        parts += [probe.ts, probe.x0, probe.mask, *extra]
+        return digest(self.identity)
+
+    @functools.cached_property
+    def identity(self) -> dict[str, str]:
+        """The digest of each part of the plan that its results depend on, by its name."""
+        parts: dict[str, Any] = {"axes": list(self.axes.items()), **probe_parts(self.probe, self.probe)}
+        parts |= {name: getattr(self, name) for name in ("x0", "u", "of", "modes", "scale")}
+        made, asked = [], [group.asked for group in self.groups]
         for group in self.groups:
-            us = group.asked.probe.us
-            parts += traced(us, jax.ShapeDtypeStruct((), probe.ts.dtype)) if callable(us) else [us]
-            parts += [*_computed(group.model), group.indices, step_of(group.model), repr(group.asked.integrator)]
-            parts += [group.asked.theta, group.asked.of_states, sorted(group.asked.blocks.items())]
             if set(group.fixed) == set(self.axes):
-                for index in group.indices:
-                    parts += jax.tree.leaves(eqx.filter(self._model(self.values(index)), eqx.is_array))
+                own: Any = [jax.tree.leaves(eqx.filter(self._model(self.values(i)), eqx.is_array)) for i in group.indices]
             else:
-                parts += traced(self._maker(group.fixed), self._abstract(group.fixed))
-        return digest(parts)
+                own = Traced(self._maker(group.fixed), self._abstract(group.fixed))
+            made.append((_computed(group.model), group.indices, step_of(group.model), own))
+        parts["make"] = made
+        parts["integrator"] = [one.integrator for one in asked]
+        parts["wrt"] = [(one.theta, one.of_states) for one in asked]
+        parts["blocks"] = [one.blocks for one in asked] if self.blocks else None
+        return digests(parts)
+
+    def older_hashes(self) -> set[str]:
+        """The identities that earlier versions would have given this plan."""
+        probe = self.probe
+
+        def parts(traced: Callable[..., list[Any]]) -> Iterator[Any]:
+            yield from ("grid", *self.axes, *self.axes.values(), self.of, self.modes, self.x0, self.u)
+            yield from (probe.ts, probe.x0, probe.mask, *([] if self.scale is None else ["scale", self.scale]))
+            for group in self.groups:
+                us, asked = group.asked.probe.us, group.asked
+                yield from traced(us, jax.ShapeDtypeStruct((), probe.ts.dtype)) if callable(us) else [us]
+                yield from (*traced(*_field(group.model)), group.indices, step_of(group.model), repr(asked.integrator))
+                yield from (asked.theta, asked.of_states, sorted(asked.blocks.items()))
+                if set(group.fixed) == set(self.axes):
+                    for index in group.indices:
+                        yield from jax.tree.leaves(eqx.filter(self._model(self.values(index)), eqx.is_array))
+                else:
+                    yield from traced(self._maker(group.fixed), self._abstract(group.fixed))
+
+        return older(parts)
 
     def measure_batch(self, _: Any, indices: Sequence[int]) -> list[tuple[dict[str, Any], Measurement | Exception]]:
         """For each of the points of (a part of) a batch its axes' values, and what was measured or why not."""
@@ -322,8 +347,13 @@ def _axes(axes: Any) -> dict[str, np.ndarray]:
     return out
 
 
-def _computed(model: Any) -> list[Any]:
+def _computed(model: Any) -> Traced:
     """What the field and the readout of a model compute, whatever its arrays' values are."""
+    return Traced(*_field(model))
+
+
+def _field(model: Any) -> list[Any]:
+    """The field and the readout as a function of a model's arrays, t, x and u, and the shapes of these."""
     arrays, static = eqx.partition(model, _is_array)
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), arrays)
     dtype = jax.eval_shape(lambda arrays: jnp.zeros((), dtype_of(eqx.combine(arrays, static))), shapes).dtype
@@ -333,7 +363,7 @@ def _computed(model: Any) -> list[Any]:
         model = eqx.combine(arrays, static)
         return model.vector_field(t, x, u), model.readout(x)
 
-    return traced(field, shapes, *sizes)
+    return [field, shapes, *sizes]
 
 
 def _is_array(leaf: Any) -> bool:

@@ -27,8 +27,9 @@ from ssntk.models.base import AbstractStateSpaceModel
 from ssntk.models.ctrnn import CTRNN
 from ssntk.models.euler_map import step_of, with_input
 from ssntk.models.theta import block_positions, check_blocks, theta_positions
-from ssntk.sweep.identity import digest, traced
+from ssntk.sweep.identity import Traced, digest, digests, probe_parts
 from ssntk.sweep.measure import FAILURES, Asked, Measurement, measure_together, prepare, times_shown
+from ssntk.sweep.older import older
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -270,37 +271,63 @@ class Sweep:
 
         Functions enter as the operations that JAX traces of them, so that what is computed counts and its name does not.
         """
+        return digest(self.identity)
+
+    @functools.cached_property
+    def identity(self) -> dict[str, str]:
+        """The digest of each part of the plan that its results depend on, by its name."""
         # What a sinusoid's frequency will be follows from the rest: here any will do.
         family, probe = self.family, self.probe.at_frequency(1.0).fit(self.family.model)
-        model, d = family.model, family.model.n_input
-        arrays, static = eqx.partition((family, self.constant()), eqx.is_array)
-        sizes = [jax.ShapeDtypeStruct(shape, probe.ts.dtype) for shape in ((), (), (model.n_state,), (d,))]
+        model, arrays, (field, sizes) = family.model, *self._computed(probe)
+        parts = {
+            "family": (Traced(field, arrays, *sizes), jax.tree.leaves(arrays), self.family.dt),
+            "u": self.constant(),
+            **probe_parts(self.probe, probe),
+            "x0": self.x0,
+            "distances": self.distances,
+            "wrt": theta_positions(model, self.of, self.wrt),
+            "integrator": self.integrator,
+            "blocks": block_positions(model, self.of, self.wrt, self.blocks) if self.blocks else None,
+        }
+        parts |= {name: getattr(self, name) for name in ("towards", "span", "index", "of", "step", "modes", "scale")}
+        return digests(parts)
+
+    def _computed(self, probe: Probe) -> tuple[PyTree, tuple[Callable[..., Any], list[Any]]]:
+        """The arrays of the family and the constant input; what is computed of them, and the shapes of p, t, x and u."""
+        arrays, static = eqx.partition((self.family, self.constant()), eqx.is_array)
+        model = self.family.model
+        shapes = [jax.ShapeDtypeStruct(shape, probe.ts.dtype) for shape in ((), (), (model.n_state,), (model.n_input,))]
 
         def field(arrays: PyTree, p: Any, t: Any, x: Any, u: Any) -> Any:
             family, constant = eqx.combine(arrays, static)
             moved = with_input(family(p), constant)
             return moved.vector_field(t, x, u), moved.readout(x)
 
-        parts = [
-            *traced(field, arrays, *sizes),
-            *jax.tree.leaves((arrays, probe.ts, probe.x0, probe.mask, self.x0, self.distances)),
-            *(traced(probe.us, sizes[0]) if callable(probe.us) else [probe.us]),
-            self.probe.x0 is None,
-            theta_positions(model, self.of, self.wrt),
-            (self.towards, self.span, self.index, self.of, self.step),
-            repr(self.integrator),
-        ]
-        if self.probe.at_frequency(1.0) is not self.probe:
-            parts.append("at the frequency of the bifurcation")
-        if family.dt is not None:
-            parts.append(("map", family.dt))
-        if self.blocks:
-            parts.append(block_positions(model, self.of, self.wrt, self.blocks))
-        if self.modes is not None:
-            parts.append(("modes", self.modes))
-        if self.scale is not None:
-            parts += ["scale", self.scale]
-        return digest(parts)
+        return arrays, (field, shapes)
+
+    def older_hashes(self) -> set[str]:
+        """The identities that earlier versions would have given this plan."""
+        probe = self.probe.at_frequency(1.0).fit(self.family.model)
+        model, arrays, (field, sizes) = self.family.model, *self._computed(probe)
+
+        def parts(traced: Callable[..., list[Any]]) -> Iterator[Any]:
+            yield from traced(field, arrays, *sizes)
+            yield from jax.tree.leaves((arrays, probe.ts, probe.x0, probe.mask, self.x0, self.distances))
+            yield from traced(probe.us, sizes[0]) if callable(probe.us) else [probe.us]
+            yield from (self.probe.x0 is None, theta_positions(model, self.of, self.wrt))
+            yield from ((self.towards, self.span, self.index, self.of, self.step), repr(self.integrator))
+            if self.probe.at_frequency(1.0) is not self.probe:
+                yield "at the frequency of the bifurcation"
+            if self.family.dt is not None:
+                yield "map", self.family.dt
+            if self.blocks:
+                yield block_positions(model, self.of, self.wrt, self.blocks)
+            if self.modes is not None:
+                yield "modes", self.modes
+            if self.scale is not None:
+                yield from ("scale", self.scale)
+
+        return older(parts)
 
 
 def _missed(path: Approach) -> str:

@@ -74,8 +74,12 @@ def run(
 
 def _run(sweep: Any, store: Store, executor: Any, progress: bool, batches: Any, retry_failed: bool) -> Store:
     identity = sweep.hash()
-    held = store.check(identity)
+    held = store.check(identity, sweep)
     context, followed = None, None
+    if held:
+        # What is read below is found by the header, which may have been changed by hand.
+        with store.locked():
+            store.claim(identity, sweep.header(), sweep)
     if isinstance(sweep, Sweep):
         branch = store.branch() if held else None
         if branch is None:
@@ -85,7 +89,7 @@ def _run(sweep: Any, store: Store, executor: Any, progress: bool, batches: Any, 
         context = sweep.side(branch)
     # Only now: a plan that leads to no bifurcation must not keep the folder from the corrected one.
     with store.locked():
-        store.claim(identity, sweep.header())
+        store.claim(identity, sweep.header(), sweep)
         status = store.status()
         store.set_aside(status.set_aside)
         if isinstance(sweep, Sweep) and followed is not None:

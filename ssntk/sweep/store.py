@@ -7,14 +7,14 @@ points/00007.npz  one measured or failed point
 
 import contextlib
 import dataclasses
-import functools
-import importlib.metadata
 import io
+import itertools
 import json
 import math
 import os
 import pathlib
 import tempfile
+import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -23,17 +23,11 @@ import numpy as np
 
 from ssntk.bifurcation.continuation import Branch
 from ssntk.bifurcation.locate import Bifurcation
+from ssntk.sweep import header
+from ssntk.sweep.header import StoreError
 from ssntk.sweep.record import VARIABLES
 
-# 1: sweeps towards a bifurcation only, without what the kernel is over time and the channel's directions.
-FORMAT, READABLE = 2, (1, 2)
 DONE = "done"
-# What the numbers of a record depend on.
-PACKAGES = ("ssntk", "jax", "jaxlib", "diffrax", "equinox", "numpy", "scipy")
-
-
-class StoreError(RuntimeError):
-    """A folder that cannot serve as the store of this plan."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,21 +92,8 @@ class Store:
             lock.release()
 
     def plan(self) -> dict[str, Any]:
-        """The contents of plan.json; `StoreError` where there is none or it cannot be read."""
-        try:
-            plan = json.loads(self._plan_file.read_text())
-            if plan["format"] not in READABLE:
-                raise StoreError(
-                    f"{self.path} has format {plan['format']}; this version reads {' and '.join(map(str, READABLE))}: "
-                    "it was written by a newer ssntk"
-                )
-            plan = {"kind": "towards", "blocks": [], "dt": None, "ts": None} | plan
-            needed = ("hash", "title", "n_state", "versions", "distances" if plan["kind"] == "towards" else "axes")
-            return plan | {name: plan[name] for name in needed}
-        except FileNotFoundError as error:
-            raise StoreError(f"{self.path} holds no sweep") from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"{self._plan_file} cannot be read: {error}") from error
+        """The contents of plan.json; `StoreError` where there is none, it cannot be read, or it was changed by hand."""
+        return header.read(self._plan_file)
 
     def total(self) -> int:
         """How many points the plan has."""
@@ -124,32 +105,45 @@ class Store:
         plan = self.plan()
         return (len(plan["distances"]),) if plan["kind"] == "towards" else tuple(map(len, plan["axes"].values()))
 
-    def check(self, plan_hash: str) -> bool:
-        """Whether this store holds the plan; `StoreError` where it holds another, unless nothing was measured of that."""
+    def check(self, plan_hash: str, plan: Any = None) -> bool:
+        """Whether this store holds the plan; `StoreError` where it holds another, unless nothing was measured of that.
+
+        `plan`: the plan itself, which knows the hashes that earlier versions gave it.
+        """
         if not self._plan_file.exists():
             return False
-        held = self.plan()["hash"]
-        if held == plan_hash:
+        # The plan knows better than a header that was changed.
+        held = header.read(self._plan_file, whole=plan is None)
+        if held["hash"] == plan_hash or (plan is not None and _same(held, plan)):
             return True
         if any(self.path.glob("points/*.npz")):
+            what = "" if plan is None else f": {header.changes(held, plan)}"
             raise StoreError(
-                f"{self.path} holds another plan ({held}, not {plan_hash}): name another folder, or remove that one"
+                f"{self.path} holds another plan ({held['hash']}, not {plan_hash}){what}; name another folder, or remove "
+                "that one"
             )
         return False
 
-    def claim(self, plan_hash: str, header: dict[str, Any]) -> None:
+    def claim(self, plan_hash: str, said: dict[str, Any], plan: Any = None) -> None:
         """Make this the store of a plan, or check that it is; `StoreError` where it holds another plan.
 
-        `header`: what is said of the plan, as the plan's own `header` makes it.
+        `said`: what is said of the plan, as the plan's own `header` makes it. Where plan.json says otherwise, it is written
+        anew, with a warning.
         """
         try:
             (self.path / "points").mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(f"{self.path} cannot be written to: {error}") from error
-        if self.check(plan_hash):
-            return
-        plan = {"format": FORMAT, "hash": plan_hash, **header, "versions": _versions()}
-        _write(self._plan_file, json.dumps(plan, indent=1).encode())
+        identity, by = None if plan is None else plan.identity, header.versions()
+        if self.check(plan_hash, plan):
+            held = header.read(self._plan_file, whole=False)
+            # What earlier versions did not say is no difference.
+            if header.unsaid(held, said) and (identity is None or held.get("identity") == identity):
+                return
+            if not header.unsaid(held, said):
+                warnings.warn(f"{self._plan_file} was not what the plan says, and is written anew", stacklevel=2)
+            plan_hash, by = held["hash"], held["versions"]
+        _write(self._plan_file, header.written(plan_hash, said, identity, by))
 
     def write_branch(self, branch: Branch, number: int) -> None:
         """Keep the branch, and which of its bifurcations is swept towards, atomically."""
@@ -193,22 +187,34 @@ class Store:
             return
         if held is None and self._point_file(index).exists():
             _set_aside(self._point_file(index))
-        named = {"format": FORMAT, "plan": self.plan()["hash"], "index": index, "versions": json.dumps(_versions())}
+        named = {"format": header.FORMAT, "plan": self.plan()["hash"], "index": index}
+        named |= {"versions": json.dumps(header.versions())}
         _write_npz(self._point_file(index), named | record)
 
     def point(self, index: int) -> dict[str, np.ndarray] | None:
         """The record of one point, or `None` where there is none of this plan and number."""
-        return self._record(self._point_file(index), index, self.plan()["hash"])
+        return self._record(index, self.plan())
 
-    def _record(self, file: pathlib.Path, index: int, plan_hash: str) -> dict[str, np.ndarray] | None:
-        record = self._read(file, plan_hash)
-        return record if record is not None and record.get("index") == index and "status" in record else None
+    def _record(self, index: int, plan: dict[str, Any], strict: bool = False) -> dict[str, np.ndarray] | None:
+        file = self._point_file(index)
+        record = self._read(file, plan["hash"])
+        if record is None or record.get("index") != index or "status" not in record:
+            return None
+        wrong = header.misfit(plan, index, record)
+        if wrong is not None and strict:
+            raise StoreError(f"{file} does not fit its plan: {wrong}; run the sweep again, which puts it right")
+        return record if wrong is None else None
 
-    def records(self, total: int | None = None) -> Iterator[tuple[int, dict[str, np.ndarray] | None]]:
-        """Every point's number and record, or `None` where there is none, one after another."""
-        plan_hash = self.plan()["hash"]
+    def records(
+        self, total: int | None = None, *, strict: bool = False
+    ) -> Iterator[tuple[int, dict[str, np.ndarray] | None]]:
+        """Every point's number and record, or `None` where there is none, one after another.
+
+        `strict`: a record that was not measured where plan.json says raises `StoreError`; otherwise it counts as none.
+        """
+        plan = self.plan()
         for index in range(self.total() if total is None else total):
-            yield index, self._record(self._point_file(index), index, plan_hash)
+            yield index, self._record(index, plan, strict)
 
     def status(self) -> Status:
         """What is done, failed and missing."""
@@ -273,7 +279,7 @@ class Store:
         n, towards = plan["n_state"], plan["kind"] == "towards"
         order = np.argsort(plan["distances"]) if towards else np.arange(self.total())
         missing = {"status": np.asarray("missing")}
-        kept = {index: record or missing for index, record in self.records(len(order))}
+        kept = {index: record or missing for index, record in self.records(len(order), strict=True)}
         records = [kept[int(index)] for index in order]
         rows = max((record["ntk_eigenvalues"].size for record in records if "ntk_eigenvalues" in record), default=n)
         times = max((len(record["kernel_over_time"]) for record in records if "kernel_over_time" in record), default=0)
@@ -336,12 +342,10 @@ class Store:
         return held if str(held.get("plan")) == (self.plan()["hash"] if plan_hash is None else plan_hash) else None
 
 
-@functools.cache
-def _versions() -> dict[str, str]:
-    """Of what a measurement depends on."""
-    return {
-        name: importlib.metadata.version(name) for name in ("ssntk", "jax", "jaxlib", "diffrax", "equinox", "numpy", "scipy")
-    }
+def _same(held: dict[str, Any], plan: Any) -> bool:
+    """Whether a header tells of this plan, which may have had another hash in an earlier version, or under another JAX."""
+    identity = held.get("identity")
+    return identity == plan.identity if identity is not None else held["hash"] in plan.older_hashes()
 
 
 def _event(held: dict[str, np.ndarray], prefix: str) -> Bifurcation:
@@ -378,8 +382,13 @@ def _write(file: pathlib.Path, data: bytes) -> None:
 
 
 def _set_aside(file: pathlib.Path) -> None:
-    number = sum(1 for _ in file.parent.glob(f"{file.name}.set-aside*"))
-    try:
-        os.replace(file, file.with_name(f"{file.name}.set-aside{number}"))
-    except OSError as error:
-        raise StoreError(f"{file} cannot be set aside: {error}") from error
+    """Rename a file to the first name that is free, which no file that was set aside before can have."""
+    for number in itertools.count():
+        aside = file.with_name(f"{file.name}.set-aside{number}")
+        if os.path.lexists(aside):
+            continue
+        try:
+            os.rename(file, aside)
+        except OSError as error:
+            raise StoreError(f"{file} cannot be set aside: {error}") from error
+        return

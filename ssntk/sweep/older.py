@@ -1,0 +1,65 @@
+"""Plans as earlier versions told them apart: by text. Their stores are known by it and go on."""
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import equinox as eqx
+import jax
+import numpy as np
+
+
+def older(parts: Callable[[Callable[..., list[Any]]], Iterable[Any]]) -> set[str]:
+    """The hashes of a plan of these parts, of which `parts(traced)` gives one after another: the text of what is traced held
+    colours where standard output was a terminal. None for a plan that had no such hash."""
+    found = set()
+    for colour in (False, True):
+        try:
+            found.add(_digest(parts(lambda *function, colour=colour: list(_traced(colour, *function)))))
+        # Text cannot be made of everything that is known by its structure.
+        except Exception:
+            continue
+    return found
+
+
+def _digest(parts: Iterable[Any]) -> str:
+    sha = hashlib.sha256()
+    for part in parts:
+        if eqx.is_array(part) or isinstance(part, np.ndarray):
+            array = np.asarray(part)
+            sha.update(f"{array.dtype}{array.shape}".encode() + array.tobytes())
+        else:
+            sha.update(repr(part).encode())
+    return sha.hexdigest()[:16]
+
+
+def _traced(colour: bool, function: Any, *arguments: Any) -> Iterator[Any]:
+    traced = jax.make_jaxpr(function)(*arguments)
+    text = traced.jaxpr.pretty_print(use_color=colour)
+    yield from _parts(text, traced)
+    if "custom_jvp" in text or "custom_vjp" in text:
+        moving, still = eqx.partition(arguments, lambda leaf: eqx.is_inexact_array(leaf) or hasattr(leaf, "dtype"))
+
+        def derivative(moving: Any, tangents: Any) -> Any:
+            return jax.jvp(lambda moving: function(*eqx.combine(moving, still)), (moving,), (tangents,))
+
+        again = jax.make_jaxpr(derivative)(moving, moving)
+        yield from _parts(again.jaxpr.pretty_print(use_color=colour), again)
+
+
+def _parts(text: str, traced: Any) -> Iterator[Any]:
+    yield re.sub(r"0x[0-9a-f]+", "", text)
+    yield from traced.consts
+    yield from _held(traced.jaxpr)
+
+
+def _held(jaxpr: Any) -> list[Any]:
+    """The arrays that functions inside a jaxpr close over, which its text does not show."""
+    found: list[Any] = []
+    for equation in jaxpr.eqns:
+        found += [value for var in equation.invars if np.ndim(value := getattr(var, "val", 0.0)) > 0]
+        for part in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda part: hasattr(part, "eqns")):
+            if hasattr(part, "eqns"):
+                found += [*getattr(part, "consts", []), *_held(part)]
+    return found
