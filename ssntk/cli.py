@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import gc
+import io
 import json
 import math
 import os
@@ -14,11 +15,9 @@ from typing import Annotated, Any
 
 import cyclopts
 
+from ssntk.foreign import UsageError, foreign
+
 app = cyclopts.App(name="ssntk", help="Bifurcations of recurrent networks, and what they do to learning.")
-
-
-class UsageError(Exception):
-    """What was asked for cannot be understood: exit status 2."""
 
 
 @app.command
@@ -166,11 +165,13 @@ def check(
 
     if seeds < 1:
         raise UsageError(f"--seeds must be at least 1, got {seeds}")
-    make = _factory(factory)
-    try:
-        results = criticality_ensemble([make(jax.random.key(seed)) for seed in range(seeds)], horizon=horizon)
-    except ValueError as error:
-        raise UsageError(f"{factory}: {error}") from error
+    # What foreign code prints is not what is printed here.
+    with contextlib.redirect_stdout(sys.stderr):
+        make = _factory(factory)
+        with foreign(factory):
+            models = [make(jax.random.key(seed)) for seed in range(seeds)]
+        with foreign(factory):
+            results = criticality_ensemble(models, horizon=horizon)
     if as_json:
         print(json.dumps([{"seed": seed} | _plain(found) for seed, found in enumerate(results)], indent=1))
     else:
@@ -187,10 +188,8 @@ def _factory(name: str) -> Callable[[Any], Any]:
     if not module or not attribute:
         raise UsageError(f"{name!r} must be package.module:function")
     sys.path.insert(0, os.getcwd())
-    try:
+    with foreign(f"{name!r} cannot be imported"):
         make = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UsageError(f"{name!r} cannot be imported: {error}") from error
     if not callable(make):
         raise UsageError(f"{name!r} is not a function of a key")
     return make
@@ -198,11 +197,14 @@ def _factory(name: str) -> Callable[[Any], Any]:
 
 def _plain(found: Any) -> dict[str, Any]:
     """A verdict as JSON has it; what is not a finite number is null."""
-    plain: dict[str, Any] = {}
-    for name, value in dataclasses.asdict(found).items():
-        value = value.tolist() if hasattr(value, "tolist") else value
-        plain[name] = None if isinstance(value, float) and not math.isfinite(value) else value
-    return plain
+    return {name: _finite(value) for name, value in dataclasses.asdict(found).items()}
+
+
+def _finite(value: Any) -> Any:
+    value = value.tolist() if hasattr(value, "tolist") else value
+    if isinstance(value, list):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @app.command
@@ -228,6 +230,8 @@ def report(
 
     page = folder / "report.html" if out is None else out
     _check_folder(page)
+    if page.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"{page}: a page must end in .html")
     print(write_page(_opened(folder), page))
 
 
@@ -253,12 +257,13 @@ def _draw(store: Any, out: pathlib.Path | None = None) -> pathlib.Path:
 
     matplotlib.use("agg")
     from ssntk import plot
+    from ssntk.files import write_whole
 
     axes = plot.phase_diagram(store) if grid else plot.collapse(store)
-    figure = axes[0].figure
-    figure.savefig(file, dpi=150)
+    figure, drawn = axes[0].figure, io.BytesIO()
+    figure.savefig(drawn, dpi=150, format=file.suffix[1:].lower())
     plot.plt.close(figure)
-    return file
+    return write_whole(file, drawn.getvalue())
 
 
 def _print_estimate(file: pathlib.Path, plan: Any, store: Any, workers: int, part: tuple[int, int] | None) -> None:
@@ -370,6 +375,10 @@ def main(tokens: list[str] | None = None) -> None:
     # Set before JAX starts. Solves are checked on the host, and the compiled checks of equinox cannot be cached.
     os.environ.setdefault("EQX_ON_ERROR", "off")
     _keep_compiled()
+    # Some daemons start what they run without these.
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     # Tracing makes millions of small objects that live on: looking for garbage among them takes a seventh of a start.
     gc.set_threshold(100_000, 20, 20)
     import jax

@@ -17,16 +17,21 @@ import pathlib
 import pickle
 import sys
 import threading
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 
+from ssntk.files import write_whole
+
 # What may take part in something kept: all else may change without a change of its version.
 BUILT_ON = ("jax", "jaxlib", "equinox", "diffrax", "optimistix", "lineax", "jaxtyping", "numpy")
 # The most that are kept, of some ten kilobytes each.
 MOST = 1024
+# The bytes of a checksum, with which each file begins.
+SUM = 32
 
 
 def _code() -> tuple[Any, ...]:
@@ -160,21 +165,56 @@ def _kept(function: Any, structure: Any, shapes: Any, settings: Any) -> tuple[Ca
     except Exception:
         return None
     file = pathlib.Path(FOLDER) / hashlib.sha256(described).hexdigest()
-    try:
-        written, out = pickle.loads(file.read_bytes())
-        exported = export.deserialize(written)
-        with contextlib.suppress(OSError):
-            os.utime(file)
-    # Whatever comes of bytes that are none.
-    except Exception:
-        # What is wrong with the function itself is said where it is called.
-        try:
-            exported, out = _traced(function, structure, shapes)
-        except Exception:
-            return None
+    if not _private(file.parent):
+        return None
+    held = _read(file)
+    if held is not None:
         with contextlib.suppress(Exception):
-            _write(file, _described((bytes(exported.serialize()), out)))
+            written, out = pickle.loads(held)
+            return export.deserialize(written).call, out
+    # What is wrong with the function itself is said where it is called.
+    try:
+        exported, out = _traced(function, structure, shapes)
+    except Exception:
+        return None
+    with contextlib.suppress(Exception):
+        _write(file, _described((bytes(exported.serialize()), out)))
     return exported.call, out
+
+
+def _private(folder: pathlib.Path) -> bool:
+    """Whether nobody else may write into the folder, made where there is none: what lies there is unpickled."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        held = folder.stat()
+    except OSError:
+        return False
+    own = not hasattr(os, "getuid") or (held.st_uid == os.getuid() and not held.st_mode & 0o022)
+    if not own:
+        _warn(f"{folder} is not used: others may write into it, and what is kept there is run; chmod 700 makes it private")
+    return own
+
+
+def _read(file: pathlib.Path) -> bytes | None:
+    """What a file holds behind its checksum; `None` where there is none, where it is damaged, or not one's own."""
+    try:
+        with open(file, "rb") as opened:
+            held, data = os.fstat(opened.fileno()), opened.read()
+    except OSError:
+        return None
+    own = not hasattr(os, "getuid") or (held.st_uid == os.getuid() and not held.st_mode & 0o022)
+    if not own or data[:SUM] != hashlib.sha256(data[SUM:]).digest():
+        _warn(f"{file.parent} holds what is damaged or not your own: it is traced anew")
+        return None
+    with contextlib.suppress(OSError):
+        os.utime(file)
+    return data[SUM:]
+
+
+@functools.cache
+def _warn(text: str) -> None:
+    """Said once."""
+    warnings.warn(text, stacklevel=2)
 
 
 def _traced(function: Any, structure: Any, shapes: Any) -> tuple[Any, Any]:
@@ -236,13 +276,8 @@ def _described(tree: Any) -> bytes:
 
 def _write(file: pathlib.Path, data: bytes) -> None:
     """Write a file at once, and drop those that were not used for the longest time."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_suffix(f".{os.getpid()}")
-    try:
-        part.write_bytes(data)
-        os.replace(part, file)
-    finally:
-        part.unlink(missing_ok=True)
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_whole(file, hashlib.sha256(data).digest() + data, mode=0o600)
     # Others may be doing the same.
     with contextlib.suppress(OSError):
         own = [other for other in file.parent.iterdir() if len(other.name) == len(file.name)]

@@ -1,5 +1,6 @@
 """Failures and the checks of arguments that every room shares."""
 
+import os
 from typing import Any, TypeVar
 
 import jax
@@ -34,6 +35,10 @@ def as_array(value: Any, name: str, shape: tuple[int | str, ...] | None = None, 
         array = array.astype(jnp.result_type(float))
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise ValueError(f"{name} must hold real numbers, got dtype {array.dtype}")
+    if array.dtype not in (jnp.float32, jnp.float64):
+        raise ValueError(
+            f"{name} must hold float32 or float64 numbers, got {array.dtype}: no eigenvalues are computed in it"
+        )
     if array.weak_type:
         # A Python number and an array must not compile twice.
         array = jnp.asarray(array, dtype=array.dtype)
@@ -71,15 +76,28 @@ def as_instance(value: Any, name: str, kind: type[T]) -> T:
     return value
 
 
-def as_key(value: Any) -> jax.Array:
-    """`value` as a random key, `jax.random.key(0)` where it is `None`."""
+def as_key(value: Any, *, needed: bool = False) -> jax.Array:
+    """`value` as a random key, `jax.random.key(0)` where it is `None` and none is `needed`."""
     if value is None:
+        if needed:
+            raise ValueError("key must be a jax.random.key, got None")
         return jax.random.key(0)
-    dtype = getattr(value, "dtype", None)
-    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key) and value.shape == ()
-    if not typed and not (dtype == np.uint32 and value.shape == (2,)):
+    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key) and shape == ()
+    if not typed and not (dtype == np.uint32 and shape == (2,)):
         raise ValueError(f"key must be a jax.random.key, got {value!r}")
     return value
+
+
+def as_room(numbers: int, name: str, dtype: Any = float) -> None:
+    """`ValueError` naming `name` where so many numbers do not fit into this machine: trying ends the process."""
+    try:
+        room = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        room = 2**40
+    needed = numbers * np.dtype(dtype).itemsize
+    if needed > room:
+        raise ValueError(f"{name} is too large: {needed:.3g} bytes do not fit into this machine's {room:.3g}")
 
 
 def as_count(value: Any, name: str, *, least: int = 1) -> int:

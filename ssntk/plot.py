@@ -45,7 +45,7 @@ def bifurcation_diagram(diagram: Diagram | Branch, ax: Axes | None = None, *, la
         _draw_branch(ax, branch, centre, direction)
     events = (*diagram.bifurcations, *diagram.unresolved)
     # A user's own events by their names.
-    own = {event.kind: (event.kind, "*", "#000000") for event in events if event.kind not in _MARKS}
+    own = {event.kind: (_plain(event.kind), "*", "#000000") for event in events if event.kind not in _MARKS}
     marks = _MARKS | own
     for kind, (kind_name, marker, colour) in marks.items():
         found = [event for event in events if event.kind == kind]
@@ -341,15 +341,20 @@ def phase_diagram(store: Store, x: str | None = None, y: str | None = None) -> n
         panels[0, 0].axhline(0, color="#AAAAAA", linewidth=0.8)
     others = [name for name in axes if name not in (x, y)]
     over = f"; median over {' and '.join(f'{len(axes[name])} values of {name}' for name in others)}" if others else ""
-    figure.suptitle(f"{store.plan()['title']}{over}", fontsize="medium")
+    figure.suptitle(f"{_plain(store.plan()['title'])}{over}", fontsize="medium")
     return panels.ravel()
+
+
+def _plain(name: str) -> str:
+    """A name as it is drawn: none of it is mathematics."""
+    return name.replace("$", r"\$")
 
 
 def _places(values: np.ndarray) -> tuple[np.ndarray, list[str] | None]:
     """Where an axis's values are drawn: numbers that are evenly spaced at their places, others side by side, with labels."""
     if values.dtype.kind != "U" and (values.size < 3 or np.ptp(np.diff(values)) <= 1e-6 * np.abs(np.diff(values)).max()):
         return values, None if values.size > 12 else [f"{value:.4g}" for value in values]
-    return np.arange(values.size), [str(value) if values.dtype.kind == "U" else f"{value:.4g}" for value in values]
+    return np.arange(values.size), [_plain(str(value)) if values.dtype.kind == "U" else f"{value:.4g}" for value in values]
 
 
 def _channel(data: dict[str, np.ndarray], growth: Axes, parts: Axes) -> None:
@@ -384,9 +389,9 @@ def _blocks(data: dict[str, np.ndarray], names: list[str], channel: int, growth:
     predicted = data["block_channel_participation_ratio"]
     for i, name in enumerate(names):
         style: dict[str, Any] = {"color": _PALETTE[i % len(_PALETTE)], "marker": "osD^vPX"[i % 7], "markersize": 3.5}
-        growth.loglog(distance, data["block_eigenvalues"][:, i, 0], label=name, **style)
+        growth.loglog(distance, data["block_eigenvalues"][:, i, 0], label=_plain(name), **style)
         count = "mode" if channel == 1 else "two modes"
-        label = f"{name}; its top {count} at the end: {share[0, i]:.4f}"
+        label = f"{_plain(name)}; its top {count} at the end: {share[0, i]:.4f}"
         modes.loglog(distance, data["block_participation_ratio"][:, i], label=label, **style)
         if (predicted[:, i] > 0).any():
             modes.loglog(
@@ -394,7 +399,7 @@ def _blocks(data: dict[str, np.ndarray], names: list[str], channel: int, growth:
                 np.where(predicted[:, i] > 0, predicted[:, i], np.nan),
                 ":",
                 color=style["color"],
-                label=f"{name}, predicted near the point",
+                label=f"{_plain(name)}, predicted near the point",
             )
     growth.set_ylabel("largest eigenvalue of the block's trajectory NTK")
     growth.legend(frameon=False, fontsize="small")

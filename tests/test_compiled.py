@@ -140,7 +140,8 @@ def test_torn_files_unwritable_folders_and_failing_exports_are_no_failures(folde
     (file,) = folder.iterdir()
     whole = file.read_bytes()
     file.write_bytes(whole[: len(whole) // 2])
-    assert_same(corrected(stack_of()), expected)
+    with pytest.warns(UserWarning, match="damaged"):
+        assert_same(corrected(stack_of()), expected)
     assert len(tracings) == 2
     assert len(file.read_bytes()) == len(whole)
     # A file stands where the folder should.
@@ -153,7 +154,55 @@ def test_torn_files_unwritable_folders_and_failing_exports_are_no_failures(folde
     monkeypatch.setattr(compiled, "_traced", failing)
     monkeypatch.setattr(compiled, "FOLDER", str(tmp_path / "other"))
     assert_same(corrected(stack_of()), expected)
-    assert not (tmp_path / "other").exists()
+    assert list((tmp_path / "other").iterdir()) == []
+
+
+@pytest.fixture(autouse=True)
+def said_anew():
+    """Each test has what is said once to itself."""
+    compiled._warn.cache_clear()
+
+
+def test_a_flipped_bit_is_found_wherever_it_is(folder, tracings):
+    expected = corrected(stack_of())
+    (file,) = folder.iterdir()
+    whole = file.read_bytes()
+    for at in np.linspace(0, len(whole) - 1, 6).astype(int):
+        file.write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
+        compiled._warn.cache_clear()
+        with pytest.warns(UserWarning, match="damaged or not your own: it is traced anew"):
+            assert_same(corrected(stack_of()), expected)
+        # It was written anew.
+        assert hashlib.sha256(file.read_bytes()[compiled.SUM :]).digest() == file.read_bytes()[: compiled.SUM]
+
+
+class Executed:
+    """What runs a command where it is unpickled."""
+
+    def __reduce__(self):
+        return os.mkdir, (Executed.folder,)
+
+
+@pytest.mark.parametrize("where", ["file", "folder", "sum"])
+def test_what_others_may_have_written_is_never_unpickled(folder, tmp_path, where):
+    Executed.folder = str(tmp_path / "was run")
+    expected = corrected(stack_of())
+    (file,) = folder.iterdir()
+    data = pickle.dumps(Executed())
+    # With a checksum that fits, as whoever writes there can make it, or without.
+    file.write_bytes(data if where == "sum" else hashlib.sha256(data).digest() + data)
+    if where != "sum":
+        (file if where == "file" else folder).chmod(0o777)
+    with pytest.warns(UserWarning, match="others may write into it" if where == "folder" else "not your own"):
+        assert_same(corrected(stack_of()), expected)
+    assert not (tmp_path / "was run").exists()
+
+
+def test_what_is_kept_is_private(folder):
+    corrected(stack_of())
+    assert folder.stat().st_mode & 0o777 == 0o700
+    (file,) = folder.iterdir()
+    assert file.stat().st_mode & 0o777 == 0o600
 
 
 def test_the_least_used_are_dropped(folder, monkeypatch):

@@ -9,7 +9,6 @@ import jax
 import jax.random as jr
 import numpy as np
 from jaxtyping import Array, PyTree
-from threadpoolctl import threadpool_limits
 
 from ssntk.bifurcation.continuation import continuation
 from ssntk.bifurcation.family import Family
@@ -25,6 +24,7 @@ from ssntk.dynamics.stability import edge, eigenpair, exponents, field_at, linea
 from ssntk.errors import NumericalError, as_array, as_choice, as_count, as_key, as_scalar
 from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model
 from ssntk.models.euler_map import step_of
+from ssntk.threads import one_blas_thread
 
 KINDS = ("singular", "saddle-node", "hopf")
 MAP_KINDS = ("singular", "saddle-node", "flip", "neimark-sacker")
@@ -81,7 +81,7 @@ class Approach:
         return max(self.residual, self.kkt_residual) <= TOLERANCE
 
 
-@threadpool_limits.wrap(limits=1)
+@one_blas_thread()
 def approach(
     model: AbstractStateSpaceModel,
     kind: str,

@@ -12,7 +12,6 @@ import equinox as eqx
 import jax
 import numpy as np
 from jaxtyping import Array, PyTree
-from threadpoolctl import threadpool_limits
 
 from ssntk.collapse import laws
 from ssntk.collapse.drive import critical_drive
@@ -27,6 +26,7 @@ from ssntk.kernel.steady_state import forcing
 from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model, dtype_of
 from ssntk.models.euler_map import step_of, with_input
 from ssntk.models.theta import theta_positions
+from ssntk.threads import one_blas_thread
 
 # Relative distances below which a network is near a bifurcation, and critical: where the kernel is 10 times as large as
 # through leaks alone, as measured (sweeps/criticality_study.py, docs/criticality.md), and 100 times by the master law.
@@ -83,7 +83,7 @@ class Criticality:
     reason: str
 
 
-@threadpool_limits.wrap(limits=1)
+@one_blas_thread()
 def criticality(
     model: AbstractStateSpaceModel,
     u: Any = None,
@@ -130,7 +130,7 @@ def criticality(
     return _judge(model, inputs, found, span, time, wrt, metric)
 
 
-@threadpool_limits.wrap(limits=1)
+@one_blas_thread()
 def criticality_ensemble(
     models: Any,
     u: Any = None,

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 import scipy
 from jaxtyping import Array, PyTree
-from threadpoolctl import threadpool_limits
 
 from ssntk.critical.flag import criticality
 from ssntk.critical.freedom import Freedom
@@ -21,6 +20,7 @@ from ssntk.dynamics.stability import edge, exponents, field_at, linearised, stat
 from ssntk.errors import NumericalError, as_scalar
 from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model
 from ssntk.models.euler_map import step_of
+from ssntk.threads import one_blas_thread
 
 # Singular values up to this many margins are kept from falling below one.
 WATCHED = 1.6
@@ -50,7 +50,7 @@ class Retreat:
     gap: float
 
 
-@threadpool_limits.wrap(limits=1)
+@one_blas_thread()
 def retreat(
     model: AbstractStateSpaceModel,
     margin: Any,

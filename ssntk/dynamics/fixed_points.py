@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from threadpoolctl import threadpool_limits
 
 from ssntk.dynamics.metric import as_metric
 from ssntk.dynamics.scales import typical_sizes
@@ -19,6 +18,7 @@ from ssntk.dynamics.stability import exponents, field_at, growth, judged_exponen
 from ssntk.errors import NumericalError, as_array, as_choice, as_count, as_key, is_traced
 from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model, dtype_of
 from ssntk.models.euler_map import step_of
+from ssntk.threads import one_blas_thread
 
 # Starts of the search for slow points: up to so many units, so many.
 DESCENTS = ((32, 64),)
@@ -108,7 +108,7 @@ class FixedPoints:
 
 
 # The matrices of one start are small: threads of LAPACK would wait for one another.
-@threadpool_limits.wrap(limits=1)
+@one_blas_thread()
 def find_fixed_points(
     model: AbstractStateSpaceModel,
     u: Any = None,

@@ -21,6 +21,10 @@ def _number(value: Any) -> Any:
     return float(value) if isinstance(value, (int, np.integer)) and not isinstance(value, bool) else value
 
 
+# The most steps that a solve may be allowed, each of which takes memory.
+MOST_STEPS = 2**24
+
+
 class Integrator(eqx.Module):
     """How the model is solved: a diffrax solver, and adaptive or fixed steps that land on the save times.
 
@@ -44,7 +48,8 @@ class Integrator(eqx.Module):
             value = getattr(self, name)
             if value is not None and not (isinstance(value, (int, float)) and np.isfinite(value) and value > 0):
                 raise ValueError(f"{name} must be a positive number, got {value!r}")
-        as_count(self.max_steps, "max_steps")
+        if as_count(self.max_steps, "max_steps") > MOST_STEPS:
+            raise ValueError(f"max_steps must be at most {MOST_STEPS}, which take memory each, got {self.max_steps}")
         if not isinstance(self.solver.term_structure, type) or not issubclass(
             self.solver.term_structure, diffrax.AbstractTerm
         ):

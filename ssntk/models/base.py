@@ -12,7 +12,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from ssntk.errors import as_array, as_count, is_traced
+from ssntk.errors import as_array, as_count, as_key, as_room, is_traced
 
 
 class AbstractStateSpaceModel(eqx.Module):
@@ -60,6 +60,8 @@ def check_model(model: Any, name: str = "model") -> None:
     """`ValueError` unless `model` follows the protocol and all its numbers are finite."""
     if not isinstance(model, AbstractStateSpaceModel):
         raise ValueError(f"{name} must be an ssntk.AbstractStateSpaceModel, got {type(model).__name__}")
+    if dtype_of(model).itemsize < 4:
+        raise ValueError(f"{name} must hold float32 or float64 numbers, got {dtype_of(model)}")
     for path, leaf in jax.tree_util.tree_leaves_with_path(model):
         if (eqx.is_inexact_array(leaf) or isinstance(leaf, (float, complex, np.ndarray))) and not is_traced(leaf):
             if jnp.iscomplexobj(leaf):
@@ -156,7 +158,13 @@ def _numbers(closed: Any, model: Any) -> np.ndarray:
 
 
 def random_weights(key: Any, *parts: tuple[tuple[int, ...], int]) -> list[Array]:
-    """For each (shape, c) an array from N(0, 1/c), drawn from one key in one compiled call."""
+    """For each (shape, c) an array from N(0, 1/c), drawn from one key in one compiled call.
+
+    Raises `ValueError` for what is no key, and where the arrays do not fit into this machine.
+    """
+    key = as_key(key, needed=True)
+    # A grid makes many at once; what a draw takes beside its result is as large.
+    as_room(2 * sum(math.prod(shape) for shape, _ in parts), "n_state")
     return _drawn(key, tuple(shape for shape, _ in parts), [math.sqrt(c) for _, c in parts])
 
 

@@ -9,7 +9,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from ssntk.errors import as_count
+from ssntk.errors import as_count, as_key
 from ssntk.models.base import AbstractStateSpaceModel
 
 
@@ -43,7 +43,7 @@ class NeuralODE(AbstractStateSpaceModel):
         m = as_count(n_output, "n_output")
         if not callable(activation):
             raise ValueError(f"activation must be callable, got {type(activation).__name__}")
-        mlp_key, readout_key = jr.split(key)
+        mlp_key, readout_key = jr.split(as_key(key, needed=True))
         width, depth = as_count(width, "width"), as_count(depth, "depth", least=0)
         self.mlp = eqx.nn.MLP(n + d, n, width, depth, activation=activation, key=mlp_key)
         self.readout_weight = jr.normal(readout_key, (m, n)) / np.sqrt(n)

@@ -17,6 +17,7 @@ from scipy.interpolate import CubicSpline
 from ssntk.bifurcation.continuation import Branch
 from ssntk.bifurcation.projection import curves, direction_of
 from ssntk.collapse.exponent import STEADY_STATE_EXPONENT, fitted_decades, measured_exponent
+from ssntk.files import write_whole
 from ssntk.sweep.record import VARIABLES
 from ssntk.sweep.store import DONE, Status, Store
 
@@ -72,9 +73,8 @@ def write_page(store: Store, path: str | os.PathLike[str]) -> pathlib.Path:
         script_hash=_sha256(script),
         data=_as_json(held),
     )
-    path = pathlib.Path(path)
-    path.write_text(page, encoding="utf-8")
-    return path
+    # A folder's name need not be text.
+    return write_whole(path, page.encode("utf-8", "replace"))
 
 
 def payload(store: Store) -> dict[str, Any]:

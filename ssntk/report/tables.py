@@ -6,9 +6,15 @@ from typing import Any
 import numpy as np
 import rich.console
 import rich.table
+import rich.text
 
 from ssntk.collapse.exponent import NEXT_ORDER, STEADY_STATE_EXPONENT, fitted_decades, measured_exponent
 from ssntk.critical.flag import CRITICAL, NEAR
+
+
+def _plain(name: str) -> rich.text.Text:
+    """A name as it is printed: none of it is markup."""
+    return rich.text.Text(name)
 
 
 def print_verdicts(results: Any) -> None:
@@ -25,7 +31,7 @@ def print_verdicts(results: Any) -> None:
             found.spectral_abscissa,
             found.drive,
         )
-        table.add_row(str(seed), found.verdict, found.kind, *(f"{size:.3g}" for size in sizes))
+        table.add_row(str(seed), found.verdict, _plain(found.kind), *(f"{size:.3g}" for size in sizes))
     console = rich.console.Console(width=None if sys.stdout.isatty() else 100)
     console.print(table)
     known = [found for found in results if found.near is not None]
@@ -44,7 +50,7 @@ def print_grid(store: Any) -> None:
     good = np.flatnonzero(data["status"] == "done")
     if good.size == 0:
         return
-    table = rich.table.Table(title=f"{store.plan()['title']}: {good.size} points", title_justify="left")
+    table = rich.table.Table(title=_plain(f"{store.plan()['title']}: {good.size} points"), title_justify="left")
     for head in ("", "least", "quartile", "median", "quartile", "most", "most at"):
         table.add_column(head, justify="right" if head not in ("", "most at") else "left")
     quantities = {
@@ -64,7 +70,7 @@ def print_grid(store: Any) -> None:
             f"{axis} = {axes[axis][i]:.4g}" if axes[axis].dtype.kind != "U" else f"{axis} = {axes[axis][i]}"
             for axis, i in zip(axes, at, strict=True)
         )
-        table.add_row(name, *(f"{value:.4g}" for value in np.nanquantile(values, [0, 0.25, 0.5, 0.75, 1])), where)
+        table.add_row(name, *(f"{value:.4g}" for value in np.nanquantile(values, [0, 0.25, 0.5, 0.75, 1])), _plain(where))
     rich.console.Console(width=None if sys.stdout.isatty() else 120).print(table)
 
 
@@ -74,7 +80,7 @@ def print_points(store: Any) -> None:
     good = np.flatnonzero(data["status"] == "done")[::-1]
     if good.size:
         event = store.bifurcation()
-        table = rich.table.Table(title=f"{event.kind} at p = {event.parameter:.10g}", title_justify="left")
+        table = rich.table.Table(title=_plain(f"{event.kind} at p = {event.parameter:.10g}"), title_justify="left")
         heads = ("distance", "Re lambda_1", "steady-state NTK", "its condition", "effective rank", "participation")
         for head in heads:
             table.add_column(head, justify="right")
@@ -118,7 +124,7 @@ def print_points(store: Any) -> None:
             for i, name in enumerate(blocks):
                 predicted = last["block_channel_participation_ratio"][i]
                 table.add_row(
-                    name,
+                    _plain(name),
                     f"{last['block_eigenvalues'][i, 0]:.3e}",
                     f"{last['block_top_share'][i]:.5f}",
                     f"{last['block_top_two_share'][i]:.5f}",

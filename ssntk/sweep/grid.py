@@ -212,7 +212,7 @@ class Grid:
             filled = [places[min(i, len(places) - 1)] for i in range(group.room)]
             moving = {name: np.array([values[name] for values in filled]) for name in self.axes if name not in group.fixed}
             key = tuple(sorted(group.fixed.items()))
-            arrays = jax.tree.map(np.asarray, self._compiled(key)(moving))
+            arrays = jax.tree.map(_on_host, self._compiled(key)(moving))
             if key not in self._compared:
                 self._compare(places[0], jax.tree.map(lambda leaf: leaf[0], arrays))
                 self._compared.add(key)
@@ -258,9 +258,16 @@ class Grid:
         """From the values of the other axes to the arrays of the model."""
         return lambda values: eqx.filter(self._model(fixed | values), eqx.is_array)
 
-    @functools.cache  # noqa: B019
     def _compiled(self, fixed: tuple[tuple[str, Any], ...]) -> Callable[[dict[str, Any]], Any]:
-        return jax.jit(lambda values: jax.lax.map(self._maker(dict(fixed)), values))
+        """What makes models, kept as long as the grid itself."""
+        if fixed not in self._makers:
+            make = self._maker(dict(fixed))
+            self._makers[fixed] = jax.jit(lambda values: jax.lax.map(make, values))
+        return self._makers[fixed]
+
+    @functools.cached_property
+    def _makers(self) -> dict[Any, Callable[[dict[str, Any]], Any]]:
+        return {}
 
     @functools.cached_property
     def _compared(self) -> set[Any]:
@@ -271,6 +278,7 @@ class Grid:
         """`ValueError` where `make` tells tracers from numbers, and returns another model for them."""
         expected = jax.tree_util.tree_leaves_with_path(eqx.filter(self._model(values), eqx.is_array))
         for (path, own), other in zip(expected, jax.tree.leaves(traced), strict=True):
+            own, other = (jax.random.key_data(one) if _is_key(one) else one for one in (own, other))
             # Compiled code may round otherwise, and no more.
             loose = float(np.finfo(own.dtype).eps) ** 0.5 if jnp.issubdtype(own.dtype, jnp.floating) else 0.0
             if not np.allclose(own, other, rtol=loose, atol=loose * float(np.abs(own).max(initial=0)), equal_nan=True):
@@ -364,6 +372,15 @@ def _field(model: Any) -> list[Any]:
         return model.vector_field(t, x, u), model.readout(x)
 
     return [field, shapes, *sizes]
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _on_host(leaf: Any) -> Any:
+    """A leaf as NumPy has it, but for random keys, which it does not have."""
+    return leaf if _is_key(leaf) else np.asarray(leaf)
 
 
 def _is_array(leaf: Any) -> bool:

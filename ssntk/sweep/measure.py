@@ -3,7 +3,6 @@
 import concurrent.futures
 import contextlib
 import dataclasses
-import functools
 import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -13,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
-from threadpoolctl import ThreadpoolController
 
 from ssntk.collapse.channel import Carried, Channel, Mode, carried, channel_of, mode_of, seen_weights
 from ssntk.collapse.drive import channel_participation_ratio, critical_drive
@@ -32,6 +30,7 @@ from ssntk.kernel.top import Leading, leading, smaller_gram, top_of
 from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model, dtype_of
 from ssntk.models.euler_map import step_of
 from ssntk.models.theta import Positions, block_positions, columns, size, theta_positions
+from ssntk.threads import one_blas_thread
 
 # The most save times over which a kernel over time is kept: more than a picture shows.
 MOST_TIMES = 64
@@ -246,17 +245,6 @@ def _each(one: Callable[[Any], Any], points: Any) -> Any:
     """`one` of every point of a batch: side by side on an accelerator, one after another on a CPU, where side by side gains
     nothing and all would wait for the slowest."""
     return jax.lax.map(one, points) if jax.default_backend() == "cpu" else jax.vmap(one)(points)
-
-
-def one_blas_thread() -> contextlib.AbstractContextManager[Any]:
-    """One thread for each product of matrices on the host: sums over several depend on their number."""
-    return _blas().limit(limits=1)
-
-
-@functools.cache
-def _blas() -> ThreadpoolController:
-    # Looking for the libraries takes 2 ms each time; by now all are loaded.
-    return ThreadpoolController()
 
 
 def _cores() -> int:

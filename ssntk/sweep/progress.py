@@ -20,7 +20,7 @@ def reporting(what: str, total: int, done: int, failed: int, shown: bool) -> Ite
         yield lambda finished, failures: None
     elif console.is_terminal:
         columns = (
-            rich.progress.TextColumn("{task.description}"),
+            rich.progress.TextColumn("{task.description}", markup=False),
             rich.progress.BarColumn(),
             rich.progress.MofNCompleteColumn(),
             rich.progress.TextColumn("{task.fields[failures]} failed"),
@@ -47,11 +47,17 @@ def reporting(what: str, total: int, done: int, failed: int, shown: bool) -> Ite
             meter.add(finished, failures)
             if time.monotonic() - last > EVERY:
                 last = time.monotonic()
-                print(f"{what}: {meter}", file=sys.stderr, flush=True)
+                _say(f"{what}: {meter}")
 
-        print(f"{what}: {done} of {total} points done, {total - done} to go", file=sys.stderr, flush=True)
+        _say(f"{what}: {done} of {total} points done, {total - done} to go")
         yield tell
-        print(f"{what}: {meter}", file=sys.stderr, flush=True)
+        _say(f"{what}: {meter}")
+
+
+def _say(text: str) -> None:
+    """On standard error, where somebody reads it: a run does not end because nobody does."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        print(text, file=sys.stderr, flush=True)
 
 
 class _Meter:

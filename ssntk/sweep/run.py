@@ -1,5 +1,6 @@
 """Who runs a sweep: measures each missing batch of points, and records every point at once."""
 
+import asyncio
 import concurrent.futures
 import contextlib
 import hashlib
@@ -16,19 +17,22 @@ import jax
 import numpy as np
 
 from ssntk.compiled import by_name
-from ssntk.errors import as_count
+from ssntk.errors import NumericalError, as_count
 from ssntk.sweep.grid import Grid
-from ssntk.sweep.measure import one_blas_thread
+from ssntk.sweep.header import StoreError
 from ssntk.sweep.plan import Sweep
 from ssntk.sweep.progress import reporting
 from ssntk.sweep.record import record_of
 from ssntk.sweep.store import DONE, Store
 from ssntk.sweep.workers import one_thread
+from ssntk.threads import one_blas_thread
 
 # Batches that wait in an executor at a time: enough for any cluster, without a plan of a million points in memory.
 WAITING = 1024
 # What executors raise for a task whose processes died, time and again: `Workers`, and Dask.
 DEATHS = ("WorkerDied", "KilledWorker")
+# What a failure of compiled code says where it comes of what is measured: of its size, or of a function that it calls back.
+OF_THE_POINT = ("RESOURCE_EXHAUSTED", "Out of memory", "allocat", "allback")
 # The thread that compiles in advance.
 PREPARING = "ssntk-prepare"
 
@@ -144,7 +148,10 @@ def _spread(sweep: Any, store: Store, context: Any, todo: Sequence[Sequence[int]
     rest = iter(todo)
 
     def submit(indices: Sequence[int]) -> None:
-        waiting[executor.submit(_task, plan, key, double, indices)] = indices
+        try:
+            waiting[executor.submit(_task, plan, key, double, indices)] = indices
+        except Exception as error:
+            raise _ended(error, store) from error
 
     try:
         while True:
@@ -156,10 +163,11 @@ def _spread(sweep: Any, store: Store, context: Any, todo: Sequence[Sequence[int]
             for future in ready:
                 indices = waiting.pop(future)
                 try:
-                    yield future.result()
-                except Exception as error:
+                    states = future.result()
+                # Asyncio's own cancellation is no Exception.
+                except (Exception, asyncio.CancelledError) as error:
                     if type(error).__name__ not in DEATHS:
-                        raise
+                        raise _ended(error, store) from error
                     if len(indices) > 1:
                         for index in indices:
                             submit((index,))
@@ -167,9 +175,19 @@ def _spread(sweep: Any, store: Store, context: Any, todo: Sequence[Sequence[int]
                         reason = f"failed: {error}"
                         store.write_point(indices[0], {"seconds": np.nan, "status": reason})
                         yield [reason]
+                else:
+                    yield states
     finally:
         for future in waiting:
             future.cancel()
+
+
+def _ended(error: BaseException, store: Store) -> Exception:
+    """What a run ends with where its executor does: where a scheduler is gone, say, or tasks were cancelled."""
+    if isinstance(error, (StoreError, NumericalError)):
+        return error
+    said = f"{type(error).__name__}: {error}".removesuffix(": ")
+    return RuntimeError(f"the executor gave up ({said}); what was measured is kept in {store.path}: run it again to go on")
 
 
 class _Pickler(cloudpickle.Pickler):
@@ -206,6 +224,9 @@ def measure_batch(sweep: Any, store: Store, context: Any, indices: Sequence[int]
         with one_blas_thread():
             measured = sweep.measure_batch(context, indices)
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if not isinstance(error, MemoryError) and not any(fault in str(error) for fault in OF_THE_POINT):
+            # A fault of the environment, such as compiled code that is damaged, is not the point's.
+            raise RuntimeError(f"{str(error).strip()}; what was measured is kept in {store.path}") from error
         # Too large for this machine, or for its accelerator.
         measured = [({}, error)] * len(indices)
     seconds = (time.perf_counter() - began) / len(indices)

@@ -13,7 +13,6 @@ import json
 import math
 import os
 import pathlib
-import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -23,6 +22,7 @@ import numpy as np
 
 from ssntk.bifurcation.continuation import Branch
 from ssntk.bifurcation.locate import Bifurcation
+from ssntk.files import write_whole
 from ssntk.sweep import header
 from ssntk.sweep.header import StoreError
 from ssntk.sweep.record import VARIABLES
@@ -364,20 +364,10 @@ def _write_npz(file: pathlib.Path, arrays: dict[str, Any]) -> None:
 
 
 def _write(file: pathlib.Path, data: bytes) -> None:
-    """Write under another name, flush to the disk, then rename: a reader sees all of it or nothing.
-
-    Raises `StoreError` where that cannot be done, as on a full disk; nothing is left behind then.
-    """
-    part: Any = None
+    """A whole file or none; `StoreError` where it cannot be written, as on a full disk."""
     try:
-        with tempfile.NamedTemporaryFile(dir=file.parent, prefix=".", suffix=".part", delete=False) as part:
-            part.write(data)
-            part.flush()
-            os.fsync(part.fileno())
-        os.replace(part.name, file)
+        write_whole(file, data)
     except OSError as error:
-        if part is not None:
-            pathlib.Path(part.name).unlink(missing_ok=True)
         raise StoreError(f"{file} cannot be written: {error}; what was measured before is kept") from error
 
 

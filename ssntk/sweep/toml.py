@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import inspect
+import io
 import operator
 import pathlib
 import tomllib
@@ -99,7 +100,8 @@ _WEIGHTS = ("weight", "input_weight", "bias", "readout_weight", "readout_bias", 
 def read(path: pathlib.Path) -> Sweep | Grid:
     """The sweep or grid in the file `path`. Raises `ValueError` naming the file and the key that is wrong."""
     try:
-        table = tomllib.loads(path.read_text())
+        # Some editors write a byte-order mark before what they save.
+        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -214,15 +216,31 @@ def _model(table: dict[str, Any], folder: pathlib.Path) -> CTRNN:
     if surplus:
         raise ValueError(f"model.{surplus[0]} does not go with model.weights, which holds the network")
     file = folder / str(table["weights"])
-    try:
-        with np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError) as error:
-        raise ValueError(f"model.weights: {file} cannot be read as .npz: {error}") from error
+    arrays: dict[str, Any] = _arrays(file)
     _known(arrays, _WEIGHTS, f"{file}: ")
     if "weight" not in arrays:
         raise ValueError(f"model.weights: {file} holds no array named weight")
     return CTRNN.from_weights(**(arrays | rest))
+
+
+def _arrays(file: pathlib.Path) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file; `ValueError` where it is none, or damaged."""
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise ValueError(f"model.weights: {file} cannot be read as .npz: {error}") from error
+    # Told by how they begin, as an .npz archive begins with PK.
+    if not data.startswith(b"PK"):
+        what = "empty" if not data else "a .npy file, of one array" if data.startswith(b"\x93NUMPY") else "no .npz file"
+        raise ValueError(f"model.weights: {file} cannot be read as .npz: it is {what}; write it with numpy.savez")
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    # Whatever zip files and arrays raise of bytes that are damaged.
+    except Exception as error:
+        raise ValueError(
+            f"model.weights: {file} cannot be read as .npz: it is damaged, or holds what is no array ({error})"
+        ) from error
 
 
 def _family(table: dict[str, Any], model: CTRNN) -> Family:

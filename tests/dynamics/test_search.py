@@ -367,7 +367,8 @@ def test_another_solver_finds_no_other_point(seed):
     found = ssntk.find_fixed_points(model)
     starts = 4 * np.random.default_rng(seed).normal(size=(300, 10))
     others = [scipy.optimize.root(lambda x: -x + weight @ np.tanh(x), start, tol=1e-12) for start in starts]
-    others = np.stack([one.x for one in others if one.success and np.abs(one.fun).max() < 1e-10])
+    # Whether it calls that a success depends on its own last step.
+    others = np.stack([one.x for one in others if np.abs(one.fun).max() < 1e-10])
     assert np.abs(others[:, None] - found.x[None]).max(axis=2).min(axis=1).max() < 1e-6
 
 
