@@ -1,6 +1,8 @@
 """Failures and the checks of arguments that every room shares."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import jax
@@ -36,9 +38,7 @@ def as_array(value: Any, name: str, shape: tuple[int | str, ...] | None = None, 
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise ValueError(f"{name} must hold real numbers, got dtype {array.dtype}")
     if array.dtype not in (jnp.float32, jnp.float64):
-        raise ValueError(
-            f"{name} must hold float32 or float64 numbers, got {array.dtype}: no eigenvalues are computed in it"
-        )
+        raise ValueError(f"{name} must hold float32 or float64 numbers, got {array.dtype}")
     if array.weak_type:
         # A Python number and an array must not compile twice.
         array = jnp.asarray(array, dtype=array.dtype)
@@ -74,6 +74,27 @@ def as_instance(value: Any, name: str, kind: type[T]) -> T:
     if not isinstance(value, kind):
         raise ValueError(f"{name} must be an ssntk.{kind.__name__}, got {type(value).__name__}")
     return value
+
+
+@contextlib.contextmanager
+def traceable(what: str) -> Iterator[None]:
+    """What JAX cannot trace is a `ValueError` that says what to write instead."""
+    try:
+        yield
+    except jax.errors.TracerArrayConversionError as error:
+        raise ValueError(
+            f"{what} calls a function of NumPy, which JAX cannot trace: use jax.numpy, such as jnp.tanh for np.tanh"
+        ) from error
+    except jax.errors.TracerBoolConversionError as error:
+        raise ValueError(
+            f"{what} branches on a value that JAX does not know while it traces: use jnp.where or jax.lax.cond instead of if"
+        ) from error
+    except (jax.errors.ConcretizationTypeError, jax.errors.TracerIntegerConversionError) as error:
+        raise ValueError(
+            f"{what} needs a value as a number that JAX does not know while it traces: compute with jax.numpy throughout"
+        ) from error
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{what} could not be evaluated: {error}") from error
 
 
 def as_key(value: Any, *, needed: bool = False) -> jax.Array:

@@ -7,7 +7,8 @@ import pytest
 
 PACKAGE = pathlib.Path(__file__).parent.parent / "ssntk"
 FLOORS = [
-    {"errors", "compiled"},
+    {"errors", "files", "threads"},
+    {"compiled", "foreign"},
     {"models"},
     {"dynamics"},
     {"kernel", "bifurcation"},

@@ -96,6 +96,7 @@ def test_deaths_agree_with_bisection_on_long_simulations(model, deaths):
     np.testing.assert_allclose(located * against, (low + high) / 2, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_slope_law_holds_at_every_death(deaths):
     for *_, sweep, branch in deaths:
         side = sweep.side(branch)

@@ -53,7 +53,10 @@ def as_crossings(events: Any, n: int) -> tuple[Crossing, ...]:
     for i, event in enumerate(found):
         if not isinstance(event, Crossing):
             raise ValueError(f"events[{i}] must be an ssntk.Crossing, got {type(event).__name__}")
-        _check(event.fn, f"events[{i}].fn", n)
+        if np.asarray(_check(event.fn, f"events[{i}].fn", n)).dtype == bool:
+            raise ValueError(
+                f"events[{i}].fn must return a number that changes its sign, got a boolean: return a difference"
+            )
     return found
 
 
@@ -73,14 +76,16 @@ def as_bounds(bounds: Any, n: int) -> Bounds:
     return {int(index): (float(pair[0]), float(pair[1])) for index, pair in bounds.items()}
 
 
-def _check(fn: Callable[..., Any], name: str, n: int) -> None:
-    """`ValueError` unless `fn(x, p)` returns a scalar."""
+def _check(fn: Callable[..., Any], name: str, n: int) -> Any:
+    """What `fn(x, p)` returns at zero; `ValueError` unless it is a scalar."""
     try:
-        shape = np.shape(fn(np.zeros(n), 0.0))
+        found = fn(np.zeros(n), 0.0)
+        shape = np.shape(found)
     except Exception as error:
         raise ValueError(f"{name} must be callable as fn(x ({n},), p): {error}") from error
     if shape != ():
         raise ValueError(f"{name} must return a scalar, got shape {shape}")
+    return found
 
 
 def _values(stack: Stack, member: int, fn: Callable[[Any, Any], Any], z: np.ndarray) -> np.ndarray:
@@ -97,7 +102,7 @@ def stops_of(stack: Stack, bounds: Bounds, crossings: Sequence[Crossing], start:
         def within(z: np.ndarray) -> np.ndarray:
             return np.where(_values(stack, 0, bounds, z) != 0, 1.0, -1.0)
 
-        stops.append(Stop(within, lambda p: f"left its bounds at p = {p:.6g}", exact=False))
+        stops.append(Stop(within, lambda p: f"left its bounds at p = {p:.6g}"))
     elif bounds:
         for index, (low, high) in bounds.items():
             for limit, sign in ((low, 1.0), (high, -1.0)):

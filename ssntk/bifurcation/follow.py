@@ -42,11 +42,10 @@ FAR, STILL = 1e6, 1e-3
 @dataclasses.dataclass(frozen=True)
 class Stop:
     """Where a branch is to end: `margin` of points z (k, n + 1) is positive, (k,), as long as it goes on; `says` is why it
-    ends at p. `exact`: the margin is continuous, so that the branch ends where it vanishes."""
+    ends at p."""
 
     margin: Callable[[np.ndarray], np.ndarray]
     says: Callable[[float], str]
-    exact: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -351,8 +350,8 @@ def _halted(stack: Stack, track: Track, run: _Run) -> Track:
     stop, z, tangent = run.stop, track.z, track.tangent
     if stop is None:
         return track
-    if len(z) > 1 and stop.exact:
-        found = on_branch(stack, track.member, (z[-2], tangent[-2]), (z[-1], tangent[-1]), stop.margin)
+    if len(z) > 1:
+        found = on_branch(stack, track.member, (z[-2], tangent[-2]), (z[-1], tangent[-1]), stop.margin, inside=True)
         if found is not None:
             track = _ending(stack, track, found)
     return dataclasses.replace(track, status=stop.says(float(stack.parameter(track.member, track.z[-1, -1]))))
@@ -364,9 +363,12 @@ def on_branch(
     first: tuple[np.ndarray, np.ndarray],
     second: tuple[np.ndarray, np.ndarray],
     value: Callable[[np.ndarray], np.ndarray],
+    inside: bool = False,
 ) -> Any:
     """The point of the branch between two of its points, each (z, tangent), at which `value` of z (k, n + 1) vanishes, as a
     `Corrected` with a leading axis of one, or `None`. By the Illinois method (Dowell and Jarratt, *BIT* 11, 1971).
+
+    `inside`: of the two ends of what is left between them, the first, where `value` is not negative.
     """
     parts, values = [0.0, 1.0], [float(value(point[0][None])[0]) for point in (first, second)]
     found, last, kept = None, np.nan, -1
@@ -383,6 +385,10 @@ def on_branch(
         # The end that is kept twice counts half.
         values[1 - side] /= 2 if kept == 1 - side else 1
         parts[side], values[side], last, kept = part, here, part, 1 - side
+    if inside and found is not None and float(value(found.z)[0]) < 0:
+        guess, border = interpolate(*first, *second, parts[0])
+        before = corrected(stack, [member], guess[None], border[None])
+        return before if before.converged[0] else found
     return found
 
 

@@ -11,7 +11,7 @@ from ssntk.dynamics.stability import Eigenpair, edge, eigenpair, judged_exponent
 from ssntk.errors import NumericalError
 
 
-def start(kind: str, y: np.ndarray, q: float, jacobian: np.ndarray, dt: float | None) -> tuple[np.ndarray, np.ndarray]:
+def start(kind: str, y: np.ndarray, q: Any, jacobian: np.ndarray, dt: float | None) -> tuple[np.ndarray, np.ndarray]:
     """The unknowns of the extended system at a guess, and its border."""
     if not np.isfinite(jacobian).all():
         raise NumericalError("the Jacobian is not finite there")
@@ -30,7 +30,7 @@ def start(kind: str, y: np.ndarray, q: float, jacobian: np.ndarray, dt: float | 
         # A pair that is about to meet at zero, as in conservative systems.
         lefts, _, rights = np.linalg.svd(jacobian)
         pair = Eigenpair(0j, rights[-1], lefts[:, -1])
-    start, border = extended.pack(kind, y, q, pair)
+    start, border = extended.pack(kind, y, float(q), pair)
     if kind in PAIR:
         start[-2] = pair.value.imag if dt is None else np.angle(1 + dt * pair.value) / dt
     return start, border
@@ -108,7 +108,9 @@ def judge(kind: str, solved: Solved, dt: float | None) -> Read | str:
         return "the branch does not turn there: it is a branch point"
     if kind in ("saddle-node", BRANCH_POINT) and not defective and _vanishing(solved, values, np.maximum(doubts, doubt)) > 1:
         return "more than one eigenvalue vanishes there"
-    arguments: tuple[Any, ...] = (y, np.asarray(q), np.asarray(frequency, y.dtype), right + 0j, left + 0j)
+    # Eigenvectors are computed in double precision, and the model may not be.
+    arguments: tuple[Any, ...] = (y, np.asarray(q), np.asarray(frequency, y.dtype))
+    arguments += tuple(part.astype(np.result_type(y.dtype, np.complex64)) for part in (right, left))
     if kind == BRANCH_POINT:
         b, psi = float(unknowns[n]), np.abs(unknowns[n + 1 : -1])
         sizes = terms_of @ (1 + np.abs(y)) + np.abs(slope)
@@ -116,13 +118,17 @@ def judge(kind: str, solved: Solved, dt: float | None) -> Read | str:
             return "the branches pass close by each other and do not cross"
         if pushed or pair.value.imag != 0:
             return "more than one eigenvalue vanishes there"
-        arguments = (y, np.asarray(q), right, left, _beside(jacobian, slope, right, left).astype(y.dtype))
+        arguments = (
+            y,
+            np.asarray(q),
+            *(part.astype(y.dtype) for part in (right, left, _beside(jacobian, slope, right, left))),
+        )
     resonance = None
     if kind == "neimark-sacker" and dt is not None:
         turns = frequency * dt / (2 * np.pi)
         off = {k: abs(k * turns - round(k * turns)) * 2 * np.pi for k in (3, 4)}
         resonance = next((k for k, angle in off.items() if angle <= max(NEAR * doubt * dt, 16 * eps**0.5)), None)
-    width = float(solved.correction) * (1 + abs(q)) + 4 * eps * (1 + abs(q))
+    width = float((float(solved.correction) + 4 * eps) * (1 + abs(q)))
     z = np.append(y, q)
     residual = float(solved.residual)
     return Read(z, frequency, right, left, arguments, values, doubts, natural, residual, width, resonance, defective)

@@ -105,7 +105,7 @@ def criticality(
     - `u`: constant input, (d,), or several, (B, d): the nearest to a bifurcation is judged. Default zero.
     - `horizon`: how long trajectories last in training, in units of time. Default: as long as it takes.
     - `time_scale`: in units of time, what "near" is relative to. Default: the largest `tau` of the model, else 1 / median
-      |Re eigenvalue|, which says nothing where n = 1.
+      |eigenvalue|, which says nothing where n = 1.
     - `wrt`: which parameters may drive the mode, for `drive`. Default: `model.trainable("state")`.
     - `n_starts`, `key`: of [`find_fixed_points`][].
     - `scale`: (n,) or a number, positive, in units of the states: their metric. The radius, `sigma_min`, `nonnormality` and
@@ -198,11 +198,14 @@ def relative_distance(radius: float, time_scale: float, horizon: float | None) -
 
 
 def natural_time_scale(model: AbstractStateSpaceModel, rates: np.ndarray) -> float:
-    """The largest `tau` of a model, else 1 / median |Re| of its growth rates (n,)."""
+    """The largest `tau` of a model, else 1 / the median size of its growth rates (n,).
+
+    Of the sizes, and not of the real parts: those of a pair that is about to cross are no time scale of the network.
+    """
     tau = getattr(model, "tau", None)
     if tau is not None and np.size(tau) and np.issubdtype(np.asarray(tau).dtype, np.floating) and np.min(tau) > 0:
         return float(np.max(tau))
-    median = float(np.median(np.abs(rates.real)))
+    median = float(np.median(np.abs(rates)))
     return 1 / median if median > 0 else 1.0
 
 
@@ -249,20 +252,21 @@ def _judge(
     metric: np.ndarray | None,
 ) -> Criticality:
     dt = step_of(model)
-    points = [(u, one.x[i], bool(one.stable[i])) for u, one in zip(inputs, found, strict=True) for i in range(len(one))]
-    stable = [point for point in points if point[2]]
+    points = [(u, one.x[i], one, bool(one.stable[i])) for u, one in zip(inputs, found, strict=True) for i in range(len(one))]
+    stable = [point for point in points if point[3]]
     judged = []
-    for u, x, _ in stable or points:
-        matrix = in_metric(np.asarray(linearised(model, x, u)[1], float), metric)
-        judged.append((u, x, matrix, nearest_edge(matrix, dt)))
-    u, x, matrix, touch = min(judged, key=lambda one: abs(one[3].radius))
+    for u, x, one, _ in stable or points:
+        level = _level(one.conserved, metric)
+        matrix = level.T @ in_metric(np.asarray(linearised(model, x, u)[1], float), metric) @ level
+        judged.append((u, x, level, matrix, nearest_edge(matrix, dt)))
+    u, x, level, matrix, touch = min(judged, key=lambda one: abs(one[4].radius))
     rates = exponents(matrix, dt)
     time = natural_time_scale(model, rates) if time_scale is None else time_scale
     at_end = dt is not None and attained_at(matrix, dt, touch, np.pi / dt)
     real = not at_end and attained_at(matrix, dt, touch, 0.0)
     far = relative_distance(touch.radius, time, horizon)
     sort = verdict(far)
-    size, drive, driven = _mode(model, u, x, matrix, touch, wrt, metric)
+    size, drive, driven = _mode(model, u, x, level, matrix, touch, wrt, metric)
     frequency = 0.0 if real else np.pi / (dt or 1.0) if at_end else touch.frequency
     what = {
         (True, False): "a zero eigenvalue (saddle-node, transcritical or pitchfork)",
@@ -292,6 +296,16 @@ def _judge(
     return dataclasses.replace(result, reason=_reason(result, what, driven))
 
 
+def _level(conserved: np.ndarray, metric: np.ndarray | None) -> np.ndarray:
+    """An orthonormal basis (n, n - c) of the states at one level of what is conserved (c, n): its eigenvalues of zero, which
+    no parameter moves, are of no bifurcation."""
+    n = conserved.shape[1]
+    if len(conserved) in (0, n):
+        return np.eye(n)
+    weights = conserved if metric is None else conserved * metric
+    return np.linalg.svd(weights)[2][len(weights) :].T
+
+
 def _reason(found: Criticality, what: str, driven: bool) -> str:
     """The verdict in one sentence, with its remedy."""
     radius = abs(found.stability_radius)
@@ -318,6 +332,7 @@ def _mode(
     model: AbstractStateSpaceModel,
     u: Array,
     x: np.ndarray,
+    level: np.ndarray,
     matrix: np.ndarray,
     touch: Edge,
     wrt: Callable[[Any], PyTree] | None,
@@ -330,6 +345,7 @@ def _mode(
         value, right, left = eigenpair(matrix, here)
     except NumericalError:
         return np.inf, np.nan, True
+    right, left = level @ right, level @ left
     size = float(np.linalg.norm(left) * np.linalg.norm(right))
     moved = with_input(model, u)
     at, start = theta_positions(moved, "state", wrt), jax.device_put(x)

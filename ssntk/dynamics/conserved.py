@@ -12,7 +12,7 @@ from ssntk.dynamics.stability import field_at
 from ssntk.models.base import AbstractStateSpaceModel
 
 # A combination of rates is zero where it is below this many roundings of its terms.
-ROUNDINGS = 2.0**14
+ROUNDINGS = 2.0**11
 
 
 def conserved_quantities(models: Any, u: Any, sizes: np.ndarray) -> np.ndarray:
@@ -53,6 +53,8 @@ def is_conserved(models: Any, u: Any, sizes: np.ndarray, weights: np.ndarray) ->
     """Whether each of the weights (c, n) is conserved, (c,): w . f is rounding at random states."""
     models = [models] if isinstance(models, AbstractStateSpaceModel) else list(models)
     velocity = _velocities(models, u, sizes, 1, 8)
+    if velocity.shape[1] == 0:
+        return np.zeros(len(weights), bool)
     terms = np.abs(weights) @ np.abs(velocity)
     return (np.abs(weights @ velocity) <= ROUNDINGS * np.finfo(sizes.dtype).eps * terms).all(axis=1)
 
@@ -61,7 +63,8 @@ def _velocities(models: Sequence[AbstractStateSpaceModel], u: Any, sizes: np.nda
     """f (n, m) at random states of the sizes, without those at which it is not finite."""
     random = np.random.default_rng(seed)
     states = random.standard_normal((count, len(sizes))) * 3 ** random.uniform(-1, 1, (count, 1))
-    states = (states * sizes).astype(sizes.dtype)
+    # Of both signs, and positive alone: as concentrations are, whose fractional powers are not finite elsewhere.
+    states = (np.concatenate([states, np.abs(states)]) * sizes).astype(sizes.dtype)
     velocity = np.concatenate([np.asarray(_fields(model, states, u)) for model in models]).T.astype(float)
     return velocity[:, np.isfinite(velocity).all(axis=0)]
 

@@ -99,7 +99,11 @@ def nearest_edge(matrix: np.ndarray, dt: float | None = None, values: np.ndarray
         lowest, w = min((_smallest(matrix, dt, w), w) for w in (*at, *(at[1:] + at[:-1]) / 2))
         if lowest >= (1 - MARGIN / 2) * best.radius:
             break
-        best = _descend(matrix, dt, w)
+        other = _descend(matrix, dt, w)
+        # Where no singular value is known to better than that, nothing is gained any more.
+        if not other.radius < best.radius - np.finfo(float).eps * scale:
+            break
+        best = other
     return best._replace(radius=-best.radius) if rates[0].real > 0 else best
 
 

@@ -92,3 +92,13 @@ def comes_back(field: ScaledField, box: np.ndarray, middle: np.ndarray, random: 
     level = np.zeros((len(starts), len(field.weights)), field.dtype)
     ends = roll_out(field, starts, level, 80)[0][-1]
     return bool(np.isfinite(ends).all() and (np.abs(ends - middle) <= 5 * wide).all())
+
+
+def from_afar(field: ScaledField, box: np.ndarray, middle: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Where roll-outs end (k, n) that begin from once to 1e8 times the scale, or the box, outside, if they stay finite."""
+    away = 10.0 ** np.arange(9)
+    directions = random.standard_normal((2 * len(away), field.n))
+    directions /= np.abs(directions).max(axis=1, keepdims=True)
+    starts = middle + np.concatenate([away, away])[:, None] * np.maximum(1.0, box) * directions
+    ends = roll_out(field, starts, np.zeros((len(starts), len(field.weights)), field.dtype), 80)[0][-1]
+    return ends[np.isfinite(ends).all(axis=1)]

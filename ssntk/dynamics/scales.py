@@ -41,7 +41,7 @@ def sizes_over(models: Sequence[AbstractStateSpaceModel], u: Any, x: Any) -> np.
     states = np.broadcast_to(x, (len(models), x.shape[-1]))
     pairs = list(zip(models, jax.device_put(list(states)), strict=True))
     nothing, axes = np.zeros_like(states[0]), np.eye(states.shape[1], dtype=x.dtype)
-    found, jacobians = zip(*[_departures(model, state, u, axes, nothing) for model, state in pairs], strict=True)
+    found, jacobians, fields = zip(*[_departures(model, state, u, axes, nothing) for model, state in pairs], strict=True)
     jacobian = np.mean([np.abs(np.where(np.isfinite(one), one, 0.0)) for one in map(np.asarray, jacobians)], axis=0)
     least = _mean(found)
     if not np.isfinite(least).all() and len(axes) <= FEW:
@@ -64,22 +64,33 @@ def sizes_over(models: Sequence[AbstractStateSpaceModel], u: Any, x: Any) -> np.
         if np.isfinite(factor):
             least[group] = factor * along[0, group] / TANH
     offset = np.abs(states.astype(float)).max(axis=0)
-    with np.errstate(over="ignore"):
-        sizes = np.where(np.isfinite(least), np.clip(offset, least, OFFSET * least), offset)
+    # A state that enters linearly has a size by its couplings alone, which may be anything where a loop is hardly closed:
+    # it is at least as large as it is, and as the least change of it that stops what is not at rest.
+    with np.errstate(all="ignore"):
+        push = np.max([np.abs(np.asarray(one, float)) for one in fields], axis=0)
+        linear = np.maximum(offset, _least(push[:, None] / jacobian))
+        linear = np.where(np.isfinite(least), np.maximum(least, linear), linear)
+        sizes = np.where(known, np.clip(offset, least, OFFSET * least), linear)
     # Far from the ends of all numbers, so that squares stay among them.
     ends = np.finfo(x.dtype)
     sizes = np.clip(sizes, float(ends.tiny) ** 0.3, float(ends.max) ** 0.3) * (sizes > 0)
     return np.where(sizes > 0, sizes, 1.0).astype(x.dtype)
 
 
+def _least(ratios: np.ndarray) -> np.ndarray:
+    """The least positive finite entries (n,) of the columns of a matrix (n, n), zero where there is none."""
+    kept = np.where(np.isfinite(ratios) & (ratios > 0), ratios, np.inf).min(axis=0)
+    return np.where(np.isfinite(kept), kept, 0.0)
+
+
 def _mean(departures: Sequence[Any]) -> np.ndarray:
-    """The geometric means (n,) of the finite ones of several sizes (n, 2), NaN where there is none: ways and models count
-    alike."""
+    """The geometric means (n,) of the finite ones of several sizes (n, 2), NaN where fewer than half are: ways and models
+    count alike. A single one may be rounding, where large terms cancel for this parameter alone."""
     with np.errstate(divide="ignore", invalid="ignore"):
         logs = np.log(np.concatenate([np.asarray(one, float) for one in departures], axis=1))
     counts = np.isfinite(logs).sum(axis=1)
     totals = np.where(np.isfinite(logs), logs, 0.0).sum(axis=1)
-    return np.where(counts > 0, np.exp(totals / np.maximum(counts, 1)), np.nan)
+    return np.where(2 * counts >= logs.shape[1], np.exp(totals / np.maximum(counts, 1)), np.nan)
 
 
 def _groups(jacobian: np.ndarray, unknown: np.ndarray) -> list[np.ndarray]:
@@ -101,10 +112,10 @@ def rate_of(velocity: Any, jacobian: Any, sizes: np.ndarray) -> float:
 @eqx.filter_jit
 def _departures(
     model: AbstractStateSpaceModel, x: Array, u: Array, along: Any, terms: Any, turns: bool = False
-) -> tuple[Array, Array]:
+) -> tuple[Array, Array, Array]:
     """The multiples (k, 2) of directions (k, n), up and down, at which f departs from its linear part, infinite if it never
-    does; and the Jacobian (n, n). `terms` (n,): what the rows of f are compared with besides what changes in them. `turns`:
-    at which an entry of the Jacobian changes instead."""
+    does; the Jacobian (n, n); and f (n,). `terms` (n,): what the rows of f are compared with besides what changes in them.
+    `turns`: at which an entry of the Jacobian changes instead."""
     n, dtype = x.shape[0], x.dtype
     eps = jnp.finfo(dtype).eps
 
@@ -112,7 +123,9 @@ def _departures(
         return field_at(model, x, u)
 
     here, jacobian = field(x), state_jacobian(model, x, u)
-    noise = 256 * eps * (jnp.abs(here) + jnp.abs(jacobian) @ jnp.abs(x))
+
+    def noise(moved: Array) -> Array:
+        return 256 * eps * (jnp.abs(here) + jnp.abs(jacobian) @ (jnp.abs(x) + jnp.abs(moved)))
 
     def departs(direction: Array, sign: Array, power: Array) -> Array:
         """Whether a step along a direction, sign * 10^power long, leaves the linear part."""
@@ -126,7 +139,7 @@ def _departures(
         off = jnp.abs(there - here - change)
         # What does not answer in the first order is compared with what is there.
         against = jnp.maximum(jnp.abs(change) + jnp.abs(here), terms)
-        return ((off > DEPARTURE * against) & (off > noise) & (against > 0)).any() | ~jnp.isfinite(there).all()
+        return ((off > DEPARTURE * against) & (off > noise(moved)) & (against > 0)).any() | ~jnp.isfinite(there).all()
 
     powers = jnp.arange(-DECADES, DECADES + 1, dtype=dtype)
 
@@ -151,7 +164,7 @@ def _departures(
         return jax.vmap(way)(jnp.asarray([1.0, -1.0], dtype))
 
     each = n * len(powers) * 2 * (n if turns else 1)
-    return jax.lax.map(one, along, batch_size=int(np.clip(TOGETHER // each, 1, n))), jacobian
+    return jax.lax.map(one, along, batch_size=int(np.clip(TOGETHER // each, 1, n))), jacobian, here
 
 
 def _balanced(jacobian: np.ndarray, sizes: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ssntk.dynamics.conserved import conserved_quantities
 from ssntk.dynamics.homotopy import BEYOND, CLOSELY, ROUGHLY, cross, rates_of
-from ssntk.dynamics.rollout import comes_back, half_widths, known_bounded, roll_out
+from ssntk.dynamics.rollout import comes_back, from_afar, half_widths, known_bounded, roll_out
 from ssntk.dynamics.scaled import SMALL, ScaledField, confined, damped, distinct, settle
 from ssntk.dynamics.scales import rate_of, typical_sizes
 from ssntk.dynamics.stability import judged_exponents, linearised
@@ -222,6 +222,7 @@ class Search:
         field, region = self.field, self.region()
         limits = next(((count, steps) for units, count, steps in EXPLORING if field.n <= units), (0, 0))
         paths, batch, bounded = _paths(field.n, n_starts), n_starts, None
+        afar = False
         while True:
             before, first = len(self.y), self.made == 0
             half = max(batch // 2, 1)
@@ -240,7 +241,13 @@ class Search:
             elif not more and self.index_sum not in (None, 1) and not (self.periods > 0).any():
                 if bounded is None:
                     bounded = known_bounded(self.model) or comes_back(field, region.box, region.middle, self.random)
-                more = bounded
+                if not bounded and not afar:
+                    # What holds the states may lie far outside of where they began.
+                    afar = True
+                    ends = from_afar(field, region.box, region.middle, self.random)
+                    self.run(*self.on_level(ends), region, paths)
+                    more = self.index_sum not in (None, 1) and len(self.y) > before
+                more = more or bounded
             if not more or self.made + batch > MOST * n_starts:
                 return
 

@@ -12,7 +12,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from ssntk.errors import as_array, as_count, as_key, as_room, is_traced
+from ssntk.errors import as_array, as_count, as_key, as_room, is_traced, traceable
 
 
 class AbstractStateSpaceModel(eqx.Module):
@@ -72,10 +72,11 @@ def check_model(model: Any, name: str = "model") -> None:
         as_count(getattr(model, what), f"{name}.{what}", least=least)
     x, u = (jax.ShapeDtypeStruct((size,), dtype_of(model)) for size in (model.n_state, model.n_input))
     time = jax.ShapeDtypeStruct((), dtype_of(model))
-    for what, out, size in (
-        ("vector_field", jax.eval_shape(lambda *at: model.vector_field(*at), time, x, u), model.n_state),
-        ("readout", jax.eval_shape(lambda x: model.readout(x), x), model.n_output),
-    ):
+    with traceable(f"{name}.vector_field at x ({model.n_state},) and u ({model.n_input},)"):
+        velocity = jax.eval_shape(lambda *at: model.vector_field(*at), time, x, u)
+    with traceable(f"{name}.readout at x ({model.n_state},)"):
+        output = jax.eval_shape(lambda x: model.readout(x), x)
+    for what, out, size in (("vector_field", velocity, model.n_state), ("readout", output, model.n_output)):
         got = f"{getattr(out, 'dtype', type(out).__name__)} {getattr(out, 'shape', '')}"
         if getattr(out, "shape", None) != (size,) or not jnp.issubdtype(out.dtype, jnp.floating):
             raise ValueError(f"{name}.{what} must return real numbers of shape ({size},), got {got}")

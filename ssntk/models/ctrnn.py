@@ -5,7 +5,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float
 
 from ssntk.errors import as_array, as_choice, as_count
 from ssntk.models.base import AbstractStateSpaceModel, random_weights, time_constant
@@ -43,7 +43,7 @@ class CTRNN(AbstractStateSpaceModel):
         tau: Any = 1.0,
         activation: Callable[[Any], Any] = jnp.tanh,
         form: str = "current",
-        key: PRNGKeyArray,
+        key: Any,
     ):
         """Random weights: `weight` and `readout_weight` from N(0, 1/n), `input_weight` from N(0, 1/d), biases zero.
 

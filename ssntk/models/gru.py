@@ -4,7 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float
 
 from ssntk.errors import as_count
 from ssntk.models.base import AbstractStateSpaceModel, random_weights, time_constant
@@ -28,7 +28,7 @@ class GRUODE(AbstractStateSpaceModel):
     readout_bias: Float[Array, " m"]
     tau: Float[Array, ""] | Float[Array, " n"]
 
-    def __init__(self, n_state: int, n_input: int, n_output: int, *, tau: Any = 1.0, key: PRNGKeyArray):
+    def __init__(self, n_state: int, n_input: int, n_output: int, *, tau: Any = 1.0, key: Any):
         """Random weights: `weight` and `readout_weight` from N(0, 1/n), `input_weight` from N(0, 1/d), biases zero.
 
         Arguments as of [`CTRNN`][]. Raises `ValueError` naming what is wrong.

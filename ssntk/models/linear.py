@@ -4,7 +4,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float
 
 from ssntk.errors import as_choice, as_count
 from ssntk.models.base import AbstractStateSpaceModel, random_weights
@@ -27,7 +27,7 @@ class LinearSSM(AbstractStateSpaceModel):
     readout_weight: Float[Array, "m n"]
     readout_bias: Float[Array, " m"]
 
-    def __init__(self, n_state: int, n_input: int, n_output: int, *, form: str = "dense", key: PRNGKeyArray):
+    def __init__(self, n_state: int, n_input: int, n_output: int, *, form: str = "dense", key: Any):
         """Random and stable: dense, `weight` is a random matrix of N(0, 1/(4n)) less the identity, whose eigenvalues lie
         within about 1/2 of -1; diagonal, the decays are 1/2 and the frequencies 0, pi, 2 pi, ... `input_weight` from
         N(0, 1/d), `readout_weight` from N(0, 1/n), `readout_bias` zero.

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float
 
 from ssntk.errors import as_array, as_count
 from ssntk.models.base import AbstractStateSpaceModel, random_weights, time_constant
@@ -40,7 +40,7 @@ class LowRankRNN(AbstractStateSpaceModel):
         gain: Any = 1.0,
         tau: Any = 1.0,
         activation: Callable[[Any], Any] = jnp.tanh,
-        key: PRNGKeyArray,
+        key: Any,
     ):
         """Random weights: `left` and `right` from N(0, 1), `input_weight` from N(0, 1/d), `readout_weight` from N(0, 1/n),
         biases zero.

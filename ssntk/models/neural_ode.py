@@ -7,7 +7,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, PyTree
 
 from ssntk.errors import as_count, as_key
 from ssntk.models.base import AbstractStateSpaceModel
@@ -32,7 +32,7 @@ class NeuralODE(AbstractStateSpaceModel):
         width: int = 32,
         depth: int = 2,
         activation: Callable[[Any], Any] = jnp.tanh,
-        key: PRNGKeyArray,
+        key: Any,
     ):
         """**Arguments:** `width`, `depth`: of the hidden layers of an `equinox.nn.MLP`, which draws its weights;
         `activation`: smooth, for the kernel is a derivative. The others as of [`CTRNN`][]. Raises `ValueError` naming what

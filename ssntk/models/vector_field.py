@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from ssntk.errors import as_array, as_count
+from ssntk.errors import as_array, as_count, traceable
 from ssntk.models.base import AbstractStateSpaceModel, dtype_of
 
 
@@ -37,12 +37,14 @@ class VectorField(AbstractStateSpaceModel):
         # Times, states and inputs come in the model's own type.
         dtype = dtype_of(self)
         x, u = jnp.zeros(self.n_state, dtype), jnp.zeros(self.n_input, dtype)
+        what = f"fn(t, x ({self.n_state},), u ({self.n_input},), params)"
         try:
-            out = jax.eval_shape(fn, jnp.zeros((), dtype), x, u, self.params)
+            with traceable(what):
+                out = jax.eval_shape(fn, jnp.zeros((), dtype), x, u, self.params)
+        except ValueError:
+            raise
         except Exception as error:
-            raise ValueError(
-                f"fn(t, x ({self.n_state},), u ({self.n_input},), params) could not be evaluated: {error}"
-            ) from error
+            raise ValueError(f"{what} could not be evaluated: {error}") from error
         if getattr(out, "shape", None) != (self.n_state,):
             raise ValueError(f"fn must return shape ({self.n_state},), got {getattr(out, 'shape', type(out).__name__)}")
 

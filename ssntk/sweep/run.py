@@ -150,7 +150,7 @@ def _spread(sweep: Any, store: Store, context: Any, todo: Sequence[Sequence[int]
     def submit(indices: Sequence[int]) -> None:
         try:
             waiting[executor.submit(_task, plan, key, double, indices)] = indices
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
             raise _ended(error, store) from error
 
     try:

@@ -48,7 +48,7 @@ def test_branch_points_are_equilibria_with_their_eigenvalues():
         assert stable == (np.linalg.eigvals(jacobian).real.max() < 0)
 
 
-@pytest.mark.parametrize("seed", [*range(3), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(3, 10))])
+@pytest.mark.parametrize("seed", [*range(2), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 10))])
 @pytest.mark.parametrize("gain", [1.4, 2.0])
 def test_random_networks_the_other_way_and_at_a_fifth_of_the_step(gain, seed):
     family = ssntk.Family.input(ssntk.CTRNN(32, 1, 1, gain=gain, key=jr.key(100 + seed)), [1.0])

@@ -45,7 +45,9 @@ def test_a_branch_ends_where_a_state_leaves_its_bounds():
     assert ended.status == "left its bounds at p = 0.0625: state 0 reached -0.25"
     np.testing.assert_allclose(ended.x[-1], -0.25, rtol=1e-12)
     ended = branch(bounds=lambda x, p: x[0] > -0.25)
-    assert ended.status.startswith("left its bounds at p = ")
+    assert ended.status == "left its bounds at p = 0.0625"
+    # The last point is within.
+    assert 0 < ended.x[-1, 0] + 0.25 < 1e-12
     assert (ended.x[:-1] > -0.25).all()
 
 

@@ -1,0 +1,407 @@
+"""What stands around the records when others have a hand in it: foreign code, names, files, streams, threads, executors.
+
+Compiles: criticality of one network of 3 units; one grid of 2 points of 3 units, which the tests share.
+"""
+
+import asyncio
+import concurrent.futures
+import contextlib
+import gc
+import io
+import json
+import os
+import pathlib
+import resource
+import subprocess
+import sys
+import threading
+import weakref
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import ml_dtypes
+import numpy as np
+import pytest
+from helpers import ROOT
+
+import ssntk
+from ssntk import cli, threads
+
+PROBE = ssntk.Probe(np.linspace(0.0, 2.0, 3))
+
+
+def here(*arguments):
+    """(status, standard output, standard error) of a command that is run in this process."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            cli._guarded(lambda: cli.app([str(argument) for argument in arguments]))
+        except SystemExit as ended:
+            code = ended.code or 0
+    return code, out.getvalue(), err.getvalue()
+
+
+FACTORIES = """
+import sys
+import jax.random as jr
+import ssntk
+def key_error(key): return {}["n"]
+def type_error(key): return len(3)
+def divided(key): return 1 / 0
+def asserted(key): assert False, "no weights"
+def memory(key): raise MemoryError("of 1 TB")
+def stopped(key): raise StopIteration
+def left(key): sys.exit(0)
+def without(): return None
+def model(): pass
+def prints(key):
+    print("loading weights")
+    return ssntk.CTRNN(3, 1, 1, gain=0.5, key=key)
+def branches(key):
+    def field(t, x, u, p):
+        return -x if x[0] > 0 else x
+    return ssntk.VectorField(field, 1.0, 2)
+def nowhere(key):
+    return ssntk.VectorField(lambda t, x, u, p: p + x**2, 1.0, 1)
+"""
+
+
+@pytest.fixture
+def factories(tmp_path, monkeypatch):
+    (tmp_path / "own_factories.py").write_text(FACTORIES)
+    (tmp_path / "own_broken.py").write_text("x = 1\ndef f(:\n")
+    (tmp_path / "own_leaves.py").write_text("import sys\n\nsys.exit(0)\n")
+    (tmp_path / "own_fails.py").write_text("names = {}\nnames['a']\n")
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    for name in [name for name in sys.modules if name.startswith("own_")]:
+        del sys.modules[name]
+    sys.path[:] = [place for place in sys.path if place != str(tmp_path)]
+
+
+@pytest.mark.parametrize(
+    ("factory", "said"),
+    [
+        (
+            "own_factories:key_error",
+            "KeyError: 'n'",
+        ),
+        ("own_factories:type_error", "TypeError: object of type 'int' has no len()"),
+        ("own_factories:divided", "ZeroDivisionError: division by zero"),
+        ("own_factories:asserted", "AssertionError: no weights"),
+        ("own_factories:memory", "MemoryError: of 1 TB"),
+        ("own_factories:stopped", "StopIteration"),
+        ("own_factories:left", "it ends the process, by sys.exit(0)"),
+        ("own_factories:without", "takes 0 positional arguments"),
+        ("own_broken:f", "SyntaxError"),
+        ("own_leaves:f", "it ends the process, by sys.exit(0)"),
+        ("own_fails:f", "KeyError: 'a'"),
+        ("own_factories:branches", "use jnp.where or jax.lax.cond instead of if"),
+    ],
+)
+def test_whatever_foreign_code_does_is_a_sentence(factories, factory, said):
+    code, out, err = here("check", factory, "--seeds", 1)
+    assert (code, out) == (2, "")
+    assert said in err
+    assert "Traceback" not in err
+    if "without" not in factory:
+        module = factory.partition(":")[0]
+        assert f"{module}.py:" in err
+
+
+@pytest.mark.parametrize("factory", ["own_factories:prints", "own_factories:nowhere"])
+def test_json_is_json_and_nothing_else(factories, factory):
+    _, out, err = here("check", factory, "--seeds", 1, "--json")
+
+    def strict(text):
+        raise ValueError(f"{text} is no JSON")
+
+    (found,) = json.loads(out, parse_constant=strict)
+    if factory.endswith("nowhere"):
+        assert found["x_star"] == [None]
+        assert found["stability_radius"] is None
+    else:
+        assert "loading weights" in err
+
+
+GRID = """
+[model]
+n_input = 1
+[grid]
+weights = {names}
+gain = [0.5, 1.5]
+[probe]
+ts = {{ start = 0.0, stop = 2.0, num = 3 }}
+"""
+NAMES = ["good.npz", "[/x].npz", "[bold]b.npz", r"$\frac$.npz", "$1$.npz"]
+
+
+def test_names_are_neither_markup_nor_mathematics(tmp_path):
+    for i, name in enumerate(NAMES):
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        np.savez(tmp_path / "w.npz", weight=np.eye(3) * (0.1 + 0.1 * i))
+        os.rename(tmp_path / "w.npz", tmp_path / name.replace("/", "_"))
+    names = [name.replace("/", "_") for name in NAMES]
+    (tmp_path / "grid.toml").write_text(GRID.format(names=json.dumps(names)).replace("n_input = 1\n", ""))
+    code, out, err = here("sweep", tmp_path / "grid.toml", "--out", tmp_path / "s")
+    assert code == 0, err
+    # The largest eigenvalue of all belongs to the last.
+    assert f"weights = {names[-1]}" in out
+    assert (tmp_path / "s" / "phase_diagram.png").stat().st_size > 1000
+    # Closing markup in a title, as a header may hold it.
+    from ssntk.report.tables import _plain
+
+    assert _plain("[/red]").plain == "[/red]"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    grid = ssntk.Grid(lambda gain: ssntk.CTRNN(3, 1, 1, gain=gain, key=jr.key(0)), {"gain": [0.3, 0.5]}, probe=PROBE)
+    return ssntk.run(grid, ssntk.Store(tmp_path_factory.mktemp("grid") / "s"), progress=False)
+
+
+@pytest.mark.parametrize(("command", "name"), [("report", "page.html"), ("plot", "figure.png"), ("plot", "figure.svg")])
+def test_what_was_there_stays_where_the_disk_is_full(store, tmp_path, command, name):
+    out = tmp_path / name
+    assert here(command, store.path, "--out", out)[0] == 0
+    good = out.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        code, _, err = here(command, store.path, "--out", out)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert code == 1
+    assert "Traceback" not in err
+    assert out.read_bytes() == good
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
+def test_out_is_never_of_another_kind(store):
+    plan = (store.path / "plan.json").read_bytes()
+    for command in ("report", "plot", "export"):
+        code, _, err = here(command, store.path, "--out", store.path / "plan.json")
+        assert code == 2
+        assert "must end in" in err
+    assert (store.path / "plan.json").read_bytes() == plan
+
+
+def test_files_have_the_modes_that_the_umask_leaves(tmp_path):
+    before = os.umask(0o002)
+    try:
+        grid = ssntk.Grid(lambda gain: ssntk.CTRNN(3, 1, 1, gain=gain, key=jr.key(0)), {"gain": [0.3, 0.5]}, probe=PROBE)
+        kept = ssntk.run(grid, ssntk.Store(tmp_path / "s"), progress=False)
+        here("report", kept.path)
+        modes = {file.name: file.stat().st_mode & 0o777 for file in kept.path.rglob("*") if file.is_file()}
+    finally:
+        os.umask(before)
+    del modes[".lock"]
+    assert set(modes.values()) == {0o664}
+    assert len(modes) == 4
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"", "it is empty"),
+        (b"weights\n1 2 3\n", "it is no .npz file"),
+        (b"PK\x03\x04 and no more", "it is damaged"),
+        (None, "it is damaged"),
+        ("npy", "a .npy file, of one array"),
+        ("objects", "holds what is no array"),
+    ],
+)
+def test_weights_that_are_none_are_said_in_a_sentence(tmp_path, data, said):
+    file = tmp_path / "w.npz"
+    if data == "npy":
+        np.save(tmp_path / "w.npy", np.eye(3))
+        os.rename(tmp_path / "w.npy", file)
+    elif data == "objects":
+        np.savez(file, weight=np.array([None, {}]))
+    else:
+        np.savez(file, weight=np.eye(3))
+        whole = file.read_bytes()
+        file.write_bytes(whole[: len(whole) // 2] if data is None else data)
+    (tmp_path / "grid.toml").write_text(GRID.format(names='["w.npz"]').replace("n_input = 1\n", ""))
+    code, _, err = here("sweep", tmp_path / "grid.toml", "--out", tmp_path / "s")
+    assert code == 2
+    assert "w.npz cannot be read as .npz" in err
+    assert said in err
+
+
+def test_a_byte_order_mark_is_passed_over(tmp_path):
+    np.savez(tmp_path / "w.npz", weight=np.eye(3))
+    text = GRID.format(names='["w.npz"]').replace("n_input = 1\n", "")
+    (tmp_path / "grid.toml").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert ssntk.Sweep.from_toml(tmp_path / "grid.toml").size == 2
+
+
+@pytest.mark.parametrize("size", [10**6, 10**30])
+def test_what_cannot_be_allocated_is_refused(size):
+    with pytest.raises(ValueError, match=r"n_state is too large: .* bytes do not fit"):
+        ssntk.CTRNN(size, 1, 1, key=jr.key(0))
+    with pytest.raises(ValueError, match="n_state is too large"):
+        ssntk.GRUODE(size, 1, 1, key=jr.key(0))
+
+
+@pytest.mark.parametrize("key", [0, None, "x", np.zeros(3, np.uint32)])
+@pytest.mark.parametrize("kind", ["CTRNN", "GRUODE", "NeuralODE"])
+def test_what_is_no_key_is_named(key, kind):
+    with pytest.raises(ValueError, match=r"key must be a jax\.random\.key"):
+        getattr(ssntk, kind)(3, 1, 1, key=key)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
+def test_numbers_in_which_no_eigenvalues_are_computed_are_refused(dtype):
+    with pytest.raises(ValueError, match="weight must hold float32 or float64 numbers"):
+        ssntk.CTRNN.from_weights(np.eye(3, dtype=dtype))
+    with pytest.raises(ValueError, match="params must hold float32 or float64 numbers"):
+        ssntk.VectorField(lambda t, x, u, p: -p * x, jnp.ones((), dtype), 2)
+    # However it came to be: by a cast of all of a model, say.
+    model = ssntk.CTRNN.from_weights(np.eye(3))
+    model = jax.tree.map(lambda leaf: leaf.astype(dtype) if hasattr(leaf, "dtype") else leaf, model)
+    with pytest.raises(ValueError, match="model must hold float32 or float64 numbers"):
+        ssntk.criticality(model)
+
+
+def test_steps_that_would_fill_the_memory_are_refused():
+    with pytest.raises(ValueError, match="max_steps must be at most"):
+        ssntk.Integrator(max_steps=10**11)
+
+
+def test_thread_limits_of_several_at_once(monkeypatch):
+    """The last to leave restores what the first found: a machine may have one thread anyway, so a stand-in is asked."""
+    now = [4]
+
+    class Limit:
+        def __init__(self):
+            self.before, now[0] = now[0], 1
+
+        def restore_original_limits(self):
+            now[0] = self.before
+
+    class Controller:
+        def limit(self, limits):
+            assert limits == 1
+            return Limit()
+
+    monkeypatch.setattr(threads, "_blas", Controller)
+    entered, leave = threading.Event(), threading.Event()
+
+    def other():
+        with threads.one_blas_thread():
+            entered.set()
+            leave.wait()
+
+    thread = threading.Thread(target=other)
+    with threads.one_blas_thread():
+        thread.start()
+        entered.wait()
+        assert now == [1]
+    # The first has left, and the other is still inside.
+    assert now == [1]
+    leave.set()
+    thread.join()
+    assert now == [4]
+    # Also where what is inside fails.
+    with pytest.raises(ZeroDivisionError), threads.one_blas_thread():
+        1 / 0  # noqa: B018
+    assert now == [4]
+
+
+def test_a_grid_is_let_go():
+    def ended():
+        grid = ssntk.Grid(lambda gain: ssntk.CTRNN(3, 1, 1, gain=gain, key=jr.key(0)), {"gain": [0.3, 0.5]}, probe=PROBE)
+        grid.measure_batch(None, (0, 1))
+        return weakref.ref(grid)
+
+    found = ended()
+    gc.collect()
+    assert found() is None
+
+
+class Cancels(concurrent.futures.Executor):
+    """An executor that gives up in its own way, once it was asked for something or right away."""
+
+    def __init__(self, error, at_once):
+        self.error, self.at_once = error, at_once
+
+    def submit(self, *_):
+        if self.at_once:
+            raise self.error
+        future = concurrent.futures.Future()
+        future.set_exception(self.error)
+        return future
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize(
+    "error", [concurrent.futures.CancelledError(), asyncio.CancelledError(), OSError("scheduler is gone"), TimeoutError()]
+)
+def test_an_executor_that_gives_up_keeps_what_was_measured(store, tmp_path, error, at_once):
+    grid = ssntk.Grid(lambda gain: ssntk.CTRNN(3, 1, 1, gain=gain, key=jr.key(0)), {"gain": [0.3, 0.5]}, probe=PROBE)
+    with pytest.raises(RuntimeError, match=f"the executor gave up .{type(error).__name__}.*what was measured is kept in"):
+        ssntk.run(grid, ssntk.Store(tmp_path), Cancels(error, at_once), progress=False)
+    assert ssntk.Store(tmp_path).status().missing == (0, 1)
+
+
+def test_a_fault_of_the_environment_is_not_the_points(tmp_path, monkeypatch):
+    grid = ssntk.Grid(lambda gain: ssntk.CTRNN(3, 1, 1, gain=gain, key=jr.key(0)), {"gain": [0.3, 0.5]}, probe=PROBE)
+
+    def broken(*_):
+        raise jax.errors.JaxRuntimeError("INVALID_ARGUMENT: Failed to deserialize StableHLO")
+
+    monkeypatch.setattr(ssntk.Grid, "measure_batch", broken)
+    with pytest.raises(RuntimeError, match="Failed to deserialize StableHLO; what was measured is kept in"):
+        ssntk.run(grid, ssntk.Store(tmp_path), progress=False)
+    assert ssntk.Store(tmp_path).status().missing == (0, 1)
+
+
+@pytest.mark.parametrize("closed", ["stdout", "stderr read by nobody"])
+def test_streams_that_are_gone_end_no_run(tmp_path, closed):
+    np.savez(tmp_path / "w.npz", weight=np.eye(3))
+    (tmp_path / "grid.toml").write_text(GRID.format(names='["w.npz"]').replace("n_input = 1\n", ""))
+    command = f"{sys.executable} -m ssntk sweep grid.toml --out s"
+    command += " >&-" if closed == "stdout" else " 2>&1 >out | true"
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "SSNTK_CACHE": "off"}
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 0
+    assert len(ssntk.Store(tmp_path / "s").status().done) == 2
+
+
+def test_memory_and_open_files_stay_flat(tmp_path):
+    """Sweeps of two points, one after another: neither files nor grids are left."""
+
+    def one(i):
+        grid = ssntk.Grid(lambda gain: ssntk.CTRNN(3, 1, 1, gain=gain, key=jr.key(0)), {"gain": [0.3, 0.5]}, probe=PROBE)
+        ssntk.run(grid, ssntk.Store(tmp_path / str(i)), progress=False)
+
+    for i in range(3):
+        one(i)
+    files, grids = (len(list(pathlib.Path("/proc/self/fd").iterdir())), _grids())
+    for i in range(3, 13):
+        one(i)
+    assert len(list(pathlib.Path("/proc/self/fd").iterdir())) <= files
+    assert _grids() <= grids
+
+
+def _grids():
+    gc.collect()
+    return sum(isinstance(one, ssntk.Grid) for one in gc.get_objects())
+
+
+def test_the_commonest_mistakes_of_tracing_are_told_what_to_do():
+    for fn, said in (
+        (lambda t, x, u, p: np.tanh(x), "use jax.numpy, such as jnp.tanh for np.tanh"),
+        (lambda t, x, u, p: x if x[0] > 0 else -x, "use jnp.where or jax.lax.cond instead of if"),
+        (lambda t, x, u, p: x * float(x[0]), "compute with jax.numpy throughout"),
+        (lambda t, x, u, p: jnp.ones((3, 3)) @ x, "could not be evaluated: "),
+    ):
+        with pytest.raises(ValueError, match=said):
+            ssntk.VectorField(fn, 1.0, 2)
+    with pytest.raises(ValueError, match=r"model.vector_field at x \(3,\) and u \(1,\) calls a function of NumPy"):
+        ssntk.criticality(ssntk.CTRNN(3, 1, 1, activation=np.tanh, key=jr.key(0)))
