@@ -55,6 +55,8 @@ def as_array(value: Any, name: str, shape: tuple[int | str, ...] | None = None, 
 
 def _copied(value: Any) -> jax.Array:
     """`value`, of the host, as an array that later changes of it do not reach; unlike `jnp.asarray`, compiling nothing."""
+    if np.ma.is_masked(value):
+        raise TypeError("a masked array")
     host = np.array(value)
     if host.dtype.kind not in "biufcV":
         raise TypeError(f"an array of {host.dtype}")

@@ -34,7 +34,7 @@ def run(script, *arguments, optimised=False):
     return done.stdout
 
 
-# Longer than a minute even so.
+# Longer than a minute even so, or of what other tests have too.
 LONG = (
     "train_flip_flop",
     "width_and_control",
@@ -42,6 +42,10 @@ LONG = (
     "student_teacher",
     "multitask_interference",
     "reproduce_collapse",
+    "bifurcation_diagram",
+    "memory_death",
+    "pitchfork",
+    "transcritical",
 )
 SCRIPTS = [
     pytest.param(script, id=script.stem, marks=[pytest.mark.slow] if script.stem in LONG else [])

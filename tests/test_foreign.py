@@ -373,8 +373,9 @@ def test_streams_that_are_gone_end_no_run(tmp_path, closed):
     assert len(ssntk.Store(tmp_path / "s").status().done) == 2
 
 
-def test_memory_and_open_files_stay_flat(tmp_path):
-    """Sweeps of two points, one after another: neither files nor grids are left."""
+@pytest.mark.parametrize("count", [10, pytest.param(200, marks=pytest.mark.slow)])
+def test_memory_and_open_files_stay_flat(tmp_path, count):
+    """Sweeps of two points, one after another: neither files nor grids nor memory are left."""
 
     def one(i):
         grid = ssntk.Grid(lambda gain: ssntk.CTRNN(3, 1, 1, gain=gain, key=jr.key(0)), {"gain": [0.3, 0.5]}, probe=PROBE)
@@ -382,11 +383,17 @@ def test_memory_and_open_files_stay_flat(tmp_path):
 
     for i in range(3):
         one(i)
-    files, grids = (len(list(pathlib.Path("/proc/self/fd").iterdir())), _grids())
-    for i in range(3, 13):
+    files, grids, peak = len(list(pathlib.Path("/proc/self/fd").iterdir())), _grids(), _peak()
+    for i in range(3, 3 + count):
         one(i)
     assert len(list(pathlib.Path("/proc/self/fd").iterdir())) <= files
     assert _grids() <= grids
+    # Each compiles its own `make`, a lambda; what that leaves in JAX's caches is bounded.
+    assert _peak() - peak <= 3e8
+
+
+def _peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _grids():
@@ -405,3 +412,26 @@ def test_the_commonest_mistakes_of_tracing_are_told_what_to_do():
             ssntk.VectorField(fn, 1.0, 2)
     with pytest.raises(ValueError, match=r"model.vector_field at x \(3,\) and u \(1,\) calls a function of NumPy"):
         ssntk.criticality(ssntk.CTRNN(3, 1, 1, activation=np.tanh, key=jr.key(0)))
+
+
+def with_activation(folder, name):
+    text = GRID.replace("weights = {names}\n", "").replace("{{", "{").replace("}}", "}")
+    rest = f'n_input = 1\nn_state = 3\nn_output = 1\nseed = 0\nactivation = "{name}"'
+    (folder / "grid.toml").write_text(text.replace("n_input = 1", rest))
+    return ssntk.Sweep.from_toml(folder / "grid.toml")
+
+
+@pytest.mark.parametrize("name", ["glu", "softmax", "sort", "argsort", "isnan", "cumsum", "max", "flip", "ones", "crelu"])
+def test_an_activation_works_unit_by_unit(tmp_path, name):
+    with pytest.raises(ValueError, match=r"model\.activation must name a function"):
+        with_activation(tmp_path, name)
+
+
+def test_activations_that_do(tmp_path):
+    for name in ("tanh", "relu", "softplus", "gelu", "sigmoid", "elu", "silu", "sin", "hard_tanh", "selu", "arctan"):
+        assert with_activation(tmp_path, name).size == 2
+
+
+def test_a_mask_is_not_dropped():
+    with pytest.raises(ValueError, match="weight must be an array of real numbers, got MaskedArray"):
+        ssntk.CTRNN.from_weights(np.ma.array(np.eye(2), mask=np.eye(2, dtype=bool)))

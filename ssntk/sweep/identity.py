@@ -75,7 +75,7 @@ class Traced:
 
     def __init__(self, function: Callable[..., Any], *arguments: Any):
         self.jaxprs = [jax.make_jaxpr(function)(*arguments)]
-        if any(_ruled(closed.jaxpr) for closed in self.jaxprs):
+        if primitives(self.jaxprs[0].jaxpr).intersection(RULED):
             moving, still = eqx.partition(arguments, _moves)
 
             def derivative(moving: Any, tangents: Any) -> Any:
@@ -88,14 +88,15 @@ def _moves(leaf: Any) -> bool:
     return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.inexact)
 
 
-def _ruled(jaxpr: Any) -> bool:
-    """Whether some derivative in a jaxpr is a rule."""
+def primitives(jaxpr: Any) -> set[str]:
+    """The names of all operations in a jaxpr, of functions inside of it too."""
+    found: set[str] = set()
     for equation in jaxpr.eqns:
-        parts = jax.tree.leaves(list(equation.params.values()), is_leaf=lambda part: hasattr(part, "eqns"))
-        inner = [getattr(part, "jaxpr", part) for part in parts if hasattr(part, "eqns")]
-        if equation.primitive.name in RULED or any(map(_ruled, inner)):
-            return True
-    return False
+        found.add(equation.primitive.name)
+        for part in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda part: hasattr(part, "eqns")):
+            if hasattr(part, "eqns"):
+                found |= primitives(getattr(part, "jaxpr", part))
+    return found
 
 
 class _Described:

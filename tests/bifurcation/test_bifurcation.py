@@ -48,7 +48,7 @@ def test_branch_points_are_equilibria_with_their_eigenvalues():
         assert stable == (np.linalg.eigvals(jacobian).real.max() < 0)
 
 
-@pytest.mark.parametrize("seed", [*range(2), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 10))])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 10))])
 @pytest.mark.parametrize("gain", [1.4, 2.0])
 def test_random_networks_the_other_way_and_at_a_fifth_of_the_step(gain, seed):
     family = ssntk.Family.input(ssntk.CTRNN(32, 1, 1, gain=gain, key=jr.key(100 + seed)), [1.0])
@@ -163,6 +163,7 @@ def test_critical_vectors_are_eigenvectors_of_the_located_point():
         np.testing.assert_allclose([np.linalg.norm(event.right), event.left @ event.right], 1.0, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_memories_of_the_trained_network_die_in_saddle_nodes():
     model = flip_flop()
     memories = ssntk.find_fixed_points(model).x[:4]

@@ -18,7 +18,7 @@ def goodwin(n, h):
     return lambda x, p: jnp.array([p / (1 + x[-1] ** h) - x[0]] + [x[i] - x[i + 1] for i in range(n - 1)])
 
 
-@pytest.mark.parametrize(("n", "h"), [(5, 12), (6, 12)])
+@pytest.mark.parametrize(("n", "h"), [(6, 12), pytest.param(5, 12, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("span", [(0.1, 10.0), (10.0, 0.1)])
 def test_a_loop_that_is_hardly_closed_where_the_branch_starts(n, h, span):
     """Goodwin's oscillator: all states are equal at rest, the loop's gain is h x^h / (1 + x^h), and a pair of

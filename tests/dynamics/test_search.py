@@ -327,7 +327,7 @@ def nothing_is_missed(seed, n, logistic, dense):
     assert (apart <= 1e-7 * (1 + np.abs(again.x).max())).all(), (seed, n, logistic, len(found), len(again))
 
 
-@pytest.mark.parametrize("n", [3, 8, pytest.param(12, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n", [3, *(pytest.param(n, marks=pytest.mark.slow) for n in (8, 12))])
 def test_random_networks_of_one_size(n):
     for seed in range(4):
         nothing_is_missed(seed, n, False, 1024)

@@ -56,6 +56,7 @@ def check(expected, share, ratio, bias):
     np.testing.assert_allclose(bias, constant, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_shown_network_in_record_and_figure(tmp_path):
     sweep = dataclasses.replace(SHOWN, distances=[1e-1, SHOWN.distances[-1]])
     store = ssntk.run(sweep, ssntk.Store(tmp_path), progress=False)
