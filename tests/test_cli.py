@@ -88,6 +88,7 @@ def test_a_second_run_recomputes_nothing(finished):
     assert [file.stat().st_mtime_ns for file in points] == before
 
 
+@pytest.mark.slow
 def test_kill_in_the_middle_loses_no_finished_point(finished, tmp_path):
     folder, _ = finished
     process = subprocess.Popen(

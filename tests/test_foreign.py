@@ -373,7 +373,7 @@ def test_streams_that_are_gone_end_no_run(tmp_path, closed):
     assert len(ssntk.Store(tmp_path / "s").status().done) == 2
 
 
-@pytest.mark.parametrize("count", [10, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [4, pytest.param(200, marks=pytest.mark.slow)])
 def test_memory_and_open_files_stay_flat(tmp_path, count):
     """Sweeps of two points, one after another: neither files nor grids nor memory are left."""
 

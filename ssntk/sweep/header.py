@@ -46,8 +46,11 @@ def checksum(plan: dict[str, Any]) -> str:
 
 
 def read(file: pathlib.Path, *, whole: bool = True) -> dict[str, Any]:
-    """The contents of plan.json, what it lacks filled in. `StoreError` where it is none, cannot be read, or, if it is to be
-    `whole`, was changed since it was written."""
+    """The contents of plan.json, what it lacks filled in.
+
+    `StoreError` where it is none, cannot be read, or, if it is to be `whole`, was changed since it was written. Earlier
+    versions wrote no checksum.
+    """
     try:
         plan = json.loads(file.read_bytes().decode("utf-8-sig"))
     except FileNotFoundError as error:
@@ -61,7 +64,7 @@ def read(file: pathlib.Path, *, whole: bool = True) -> dict[str, Any]:
             f"{file.parent} has format {plan['format']}; this version reads {' and '.join(map(str, READABLE))}: "
             "it was written by a newer ssntk"
         )
-    held = plan.get("checksum")
+    whole_still = plan.get("checksum") in (None, checksum(plan))
     plan = {"kind": "towards", "blocks": [], "dt": None, "ts": None} | plan
     needed = "distances" if plan["kind"] == "towards" else "axes"
     for name in ("format", "hash", "title", "kind", "n_state", "versions", "blocks", "dt", "ts", needed):
@@ -69,16 +72,12 @@ def read(file: pathlib.Path, *, whole: bool = True) -> dict[str, Any]:
             raise StoreError(f"{file} cannot be read: it holds no {name}")
         if not FIELDS[name][1](plan[name]):
             raise StoreError(f"{file} cannot be read: {name} must be {FIELDS[name][0]}, got {_short(plan[name])}")
-    if whole and held is not None and held != checksum({name: plan[name] for name in _given(file)}):
+    if whole and not whole_still:
         raise StoreError(
             f"{file} was changed since it was written, and may not say what was measured: run the sweep again, "
             "which writes it anew, or put it back"
         )
     return plan
-
-
-def _given(file: pathlib.Path) -> list[str]:
-    return [name for name in json.loads(file.read_bytes().decode("utf-8-sig")) if name != "checksum"]
 
 
 def _short(value: Any) -> str:

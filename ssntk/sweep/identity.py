@@ -112,7 +112,7 @@ class _Described:
         return self.sha
 
     def put(self, kind: str, data: bytes | str = b"") -> None:
-        data = data.encode() if isinstance(data, str) else data
+        data = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
         self.sha.update(f"{kind} {len(data)} ".encode() + data)
 
     def add(self, value: Any) -> None:

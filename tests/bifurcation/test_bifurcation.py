@@ -279,6 +279,7 @@ def test_families(getkey):
     np.testing.assert_array_equal(pushed.weight, model.weight)
 
 
+@pytest.mark.slow
 def test_from_one_network_to_another():
     """A fold at mu = 0 lies where the line passes it, from either end; networks are met at both, to rounding."""
     below, above = nf.saddle_node(-1.0), nf.saddle_node(3.0)

@@ -17,6 +17,7 @@ def network(key):
     return ssntk.Family.input(ssntk.CTRNN(8, 1, 1, gain=2.5, key=key), [1.0])
 
 
+@pytest.mark.slow
 def test_an_ensemble_is_its_members(compilations):
     families = [network(jr.key(seed)) for seed in range(12)]
     branches = ssntk.continuation_ensemble(families, SPAN)

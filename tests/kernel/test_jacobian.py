@@ -112,6 +112,7 @@ def test_every_explicit_solver_is_replayed_exactly(solver, getkey):
     assert relative(got, plain_jacrev(model, probe, integrator)) < 1e-12
 
 
+@pytest.mark.slow
 def test_implicit_solver_falls_back_to_autodiff(getkey):
     model = ssntk.CTRNN(3, 2, 1, key=getkey())
     probe, implicit = drive(getkey, model, 1), ssntk.Integrator(solver=diffrax.Kvaerno3(), rtol=1e-9, atol=1e-11)

@@ -339,6 +339,7 @@ def test_a_model_that_is_another_when_it_is_traced_is_refused():
         grid.measure_batch(None, grid.batches[0])
 
 
+@pytest.mark.slow
 def test_few_modes_of_uncoupled_units_whose_eigenvalues_are_all_repeated():
     def make(gain):
         return ssntk.CTRNN(56, 1, 1, gain=gain, key=jr.key(0))

@@ -131,6 +131,7 @@ def test_a_side_that_other_modes_have_left_is_not_stable():
         sweep.side(branch)
 
 
+@pytest.mark.slow
 def test_at_rest_with_activity_the_recurrent_weights_see_a_constant_drive():
     # With biases x* is not zero: what the recurrent weights see is the constant presynaptic activity, which a Hopf point
     # does not amplify, and only the input weights collapse.
