@@ -17,6 +17,7 @@ import sys
 import threading
 import weakref
 
+import cloudpickle
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -308,6 +309,14 @@ def test_thread_limits_of_several_at_once(monkeypatch):
     with pytest.raises(ZeroDivisionError), threads.one_blas_thread():
         1 / 0  # noqa: B018
     assert now == [4]
+
+
+def test_a_grid_that_was_measured_travels():
+    grid = ssntk.Grid(lambda gain: ssntk.CTRNN(3, 1, 1, gain=gain, key=jr.key(0)), {"gain": [0.3, 0.5]}, probe=PROBE)
+    grid.measure_batch(None, (0, 1))
+    other = cloudpickle.loads(cloudpickle.dumps(grid))
+    assert "_makers" not in vars(other)
+    assert other.hash() == grid.hash()
 
 
 def test_a_grid_is_let_go():

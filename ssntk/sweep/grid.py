@@ -265,6 +265,10 @@ class Grid:
             self._makers[fixed] = jax.jit(lambda values: jax.lax.map(make, values))
         return self._makers[fixed]
 
+    def __getstate__(self) -> dict[str, Any]:
+        # What was compiled stays in its process.
+        return {name: value for name, value in vars(self).items() if name != "_makers"}
+
     @functools.cached_property
     def _makers(self) -> dict[Any, Callable[[dict[str, Any]], Any]]:
         return {}
