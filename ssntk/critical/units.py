@@ -6,48 +6,26 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float
 
-from ssntk.models.base import AbstractStateSpaceModel, dtype_of
+from ssntk.models.base import Wrapper, dtype_of
 from ssntk.models.euler_map import EulerMap
 
 
-class Rescaled(AbstractStateSpaceModel):
-    """`wrapped` in states z = x / `sizes` (n,) and in times of `unit`; its other attributes are the model's own.
+class Rescaled(Wrapper):
+    """`wrapped` in states z = x / `sizes` (n,) and in times of `unit`.
 
     The leaves of `wrapped` come first, so that parameters have the same places in both.
     """
 
-    wrapped: AbstractStateSpaceModel
     sizes: Float[Array, " n"]
     unit: Float[Array, ""]
-
-    @property
-    def n_state(self) -> int:
-        return self.wrapped.n_state
-
-    @property
-    def n_input(self) -> int:
-        return self.wrapped.n_input
-
-    @property
-    def n_output(self) -> int:
-        return self.wrapped.n_output
 
     def vector_field(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
         return self.wrapped.vector_field(t * self.unit, x * self.sizes, u) * (self.unit / self.sizes)
 
     def readout(self, x: Float[Array, " n"]) -> Float[Array, " m"]:
         return self.wrapped.readout(x * self.sizes)
-
-    def trainable(self, of: str) -> PyTree:
-        return self.wrapped.trainable(of)
-
-    def __getattr__(self, name: str) -> Any:
-        # A lens written for the model works on the model in other units.
-        if name.startswith("__") or name == "wrapped":
-            raise AttributeError(name)
-        return getattr(self.wrapped, name)
 
 
 def rescaled(model: Any, sizes: np.ndarray, unit: float) -> Any:

@@ -187,11 +187,10 @@ def time_constant(tau: Any, n: int) -> Array:
     return tau
 
 
-class WithInput(AbstractStateSpaceModel):
-    """`wrapped` with `added_input` (d,) added to whatever input it is given; its other attributes are the model's own."""
+class Wrapper(AbstractStateSpaceModel):
+    """A model around `wrapped`, whose sizes, readout, parameters and other attributes are its own."""
 
     wrapped: AbstractStateSpaceModel
-    added_input: Float[Array, " d"]
 
     @property
     def n_state(self) -> int:
@@ -205,9 +204,6 @@ class WithInput(AbstractStateSpaceModel):
     def n_output(self) -> int:
         return self.wrapped.n_output
 
-    def vector_field(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
-        return self.wrapped.vector_field(t, x, u + self.added_input)
-
     def readout(self, x: Float[Array, " n"]) -> Float[Array, " m"]:
         return self.wrapped.readout(x)
 
@@ -215,7 +211,16 @@ class WithInput(AbstractStateSpaceModel):
         return self.wrapped.trainable(of)
 
     def __getattr__(self, name: str) -> Any:
-        # A lens written for the model works on the model with its input.
+        # A lens written for the model works on what is around it.
         if name.startswith("__") or name == "wrapped":
             raise AttributeError(name)
         return getattr(self.wrapped, name)
+
+
+class WithInput(Wrapper):
+    """`wrapped` with `added_input` (d,) added to whatever input it is given."""
+
+    added_input: Float[Array, " d"]
+
+    def vector_field(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
+        return self.wrapped.vector_field(t, x, u + self.added_input)

@@ -37,6 +37,10 @@ OF_THE_POINT = ("RESOURCE_EXHAUSTED", "Out of memory", "allocat", "allback")
 PREPARING = "ssntk-prepare"
 
 
+class EnvironmentFault(RuntimeError):
+    """A failure of compiled code that no point is to blame for."""
+
+
 def run(
     sweep: Sweep | Grid,
     store: Store,
@@ -184,7 +188,7 @@ def _spread(sweep: Any, store: Store, context: Any, todo: Sequence[Sequence[int]
 
 def _ended(error: BaseException, store: Store) -> Exception:
     """What a run ends with where its executor does: where a scheduler is gone, say, or tasks were cancelled."""
-    if isinstance(error, (StoreError, NumericalError)):
+    if isinstance(error, (StoreError, NumericalError, EnvironmentFault)):
         return error
     said = f"{type(error).__name__}: {error}".removesuffix(": ")
     return RuntimeError(f"the executor gave up ({said}); what was measured is kept in {store.path}: run it again to go on")
@@ -226,7 +230,7 @@ def measure_batch(sweep: Any, store: Store, context: Any, indices: Sequence[int]
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
         if not isinstance(error, MemoryError) and not any(fault in str(error) for fault in OF_THE_POINT):
             # A fault of the environment, such as compiled code that is damaged, is not the point's.
-            raise RuntimeError(f"{str(error).strip()}; what was measured is kept in {store.path}") from error
+            raise EnvironmentFault(f"{str(error).strip()}; what was measured is kept in {store.path}") from error
         # Too large for this machine, or for its accelerator.
         measured = [({}, error)] * len(indices)
     seconds = (time.perf_counter() - began) / len(indices)
