@@ -19,6 +19,7 @@ from jaxtyping import Array, Float
 
 from ssntk.bifurcation.family import Family
 from ssntk.compiled import Compiled, Held
+from ssntk.dynamics.scaled import whole_periods
 from ssntk.dynamics.stability import field_at
 
 # Points that one compiled call works through, at most, and the numbers in a Jacobian for each of them.
@@ -66,11 +67,11 @@ class Stack:
     """Problems that differ in the values of their arrays alone.
 
     `held`: theirs as one, each array with a leading axis; `n`: units; `dt`: the step of maps; `p0`, `p1` (k,), `scale`
-    (k, n), `weights` (k, c, n) and `pull` (k,) on the host.
+    (k, n), `weights` (k, c, n) and `pull` (k,) on the host. `periods` (n,): of states that are angles, zero for the others.
     Raises `ValueError` naming the first family that differs in more.
     """
 
-    def __init__(self, problems: Sequence[Problem]):
+    def __init__(self, problems: Sequence[Problem], periods: np.ndarray | None = None):
         held = [Held.of(problem) for problem in problems]
         leaves, structures = zip(*[jax.tree.flatten(one.arrays) for one in held], strict=True)
         for number in range(1, len(problems)):
@@ -85,6 +86,13 @@ class Stack:
         self.scale, self.weights, self.pull = (
             np.stack([np.asarray(getattr(p, name)) for p in problems]) for name in ("scale", "weights", "pull")
         )
+        self.periods = periods
+
+    def wound(self, number: int, step: np.ndarray) -> np.ndarray:
+        """The whole periods that a step (..., n + 1) holds, in z: what two points that are one may differ by."""
+        if self.periods is None:
+            return np.zeros_like(step)
+        return whole_periods(step, np.append(self.periods / self.scale[number], 0.0).astype(step.dtype))
 
     def parameter(self, number: int, q: Any) -> Any:
         """p of one problem at this q."""
@@ -243,9 +251,9 @@ def length(step: np.ndarray) -> Any:
 def interpolate(
     z0: np.ndarray, tangent0: np.ndarray, z1: np.ndarray, tangent1: np.ndarray, part: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The cubic Hermite interpolant between two points of a branch at the fraction `part`, and its unit direction."""
-    chord, gap = z1 - z0, length(z1 - z0)
+    """The cubic Hermite interpolant between points (..., n + 1) of a branch at the part `part`, and its unit direction."""
+    chord, gap = z1 - z0, length(z1 - z0)[..., None]
     start, end = tangent0 * gap, tangent1 * gap
     square, cube = 3 * chord - 2 * start - end, start + end - 2 * chord
     direction = start + part * (2 * square + part * 3 * cube)
-    return z0 + part * (start + part * (square + part * cube)), direction / length(direction)
+    return z0 + part * (start + part * (square + part * cube)), direction / length(direction)[..., None]

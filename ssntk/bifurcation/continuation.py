@@ -18,12 +18,15 @@ from ssntk.bifurcation.linear import on_a_line, singular, state_jacobians
 from ssntk.bifurcation.locate import Bifurcation
 from ssntk.bifurcation.problem import make_problem, resized
 from ssntk.dynamics.fixed_points import find_fixed_points
+from ssntk.dynamics.metric import as_periods
 from ssntk.dynamics.stability import growth, reported, sorted_eigenvalues
 from ssntk.errors import NumericalError, as_array, as_count, as_instance, as_scalar
 from ssntk.models.base import dtype_of
 
 # Branches of an ensemble that are followed at a time. On two cores more pays for a few units only, and costs from 24 on.
 LANES = 4
+# How the status begins to say that a branch winds.
+REPEATS = "it repeats itself"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +68,7 @@ def continuation(
     events: Any = (),
     bounds: Any = None,
     fix: Any = None,
+    periods: Any = None,
 ) -> Branch:
     """Follow the branch of equilibria from `span[0]` towards `span[1]` until it leaves the span.
 
@@ -90,6 +94,8 @@ def continuation(
       bifurcations.
     - `bounds`: `{index: (low, high)}` or `fn(x, p) -> bool`: the branch ends where a state leaves, and `status` says so.
     - `fix`: pairs (weights (n,), value) of conserved quantities, `weights . x = value`.
+    - `periods`: (n,), 0 for none: the periods of states that are angles. A branch that comes back to its start but for whole
+      periods is closed, and ends there. Default: none.
 
     Raises `ValueError` for arguments that do not fit, among them a model that depends on time; `NumericalError` if no
     equilibrium is found at the start.
@@ -108,7 +114,8 @@ def continuation(
         as_instance(family, "family", Family)
         x = np.asarray(as_array(x0, "x0", (family.model.n_state,)).astype(dtype_of(family.model)))
     problem = make_problem(family, span, u, x=x, scale=scale, fix=fix)
-    stack = Stack([problem])
+    turns = as_periods(periods, family.model.n_state)
+    stack = Stack([problem], turns)
     here = _place(stack, at)
     crossings = as_crossings(events, family.model.n_state)
     limits = as_bounds(bounds, family.model.n_state)
@@ -117,13 +124,22 @@ def continuation(
         raise NumericalError(start)
     if x is None and scale is None:
         # What the states are like is known only now.
-        stack = Stack([resized(problem, start.z[:-1] * stack.scale[0])])
-        (start,) = _starts(stack, (start.z[:-1] * np.asarray(problem.scale) / stack.scale[0])[None], here)
-        if isinstance(start, str):
-            raise NumericalError(start)
+        stack = Stack([resized(problem, start.z[:-1] * stack.scale[0])], turns)
+        (again,) = _starts(stack, (start.z[:-1] * np.asarray(problem.scale) / stack.scale[0])[None], here)
+        if isinstance(again, str):
+            raise NumericalError(_degenerate(stack, here))
+        start = again
     stops = stops_of(stack, limits, crossings, start.z)
     tracks = _follow(stack, start, longest, max_steps, stops, bool(both))
     return as_branches(stack, tracks, crossings)[0]
+
+
+def _degenerate(stack: Stack, q: float) -> str:
+    """What is said of an equilibrium that was found, but cannot be corrected."""
+    return (
+        f"the equilibrium found at p = {float(stack.parameter(0, q)):g} is degenerate: df/dx is singular there, so that no "
+        "branch can be followed through it; start beside it, or pass x0 on another branch"
+    )
 
 
 def _place(stack: Stack, at: Any) -> float:
@@ -231,13 +247,29 @@ def as_branches(stack: Stack, tracks: Sequence[Track], crossings: Sequence[Cross
                 stable=(track.exponents.real < -track.doubts).all(axis=1),
                 bifurcations=tuple(event for _, event in located),
                 unresolved=tuple(event for _, event in events if not event.converged),
-                status=track.status + _conservative(stack, track),
+                status=track.status + _winds(stack, track, located) + _conservative(stack, track),
                 tangent=track.tangent * np.append(scale, 1.0).astype(scale.dtype),
                 steps=tuple(step for step, _ in located),
                 scale=scale,
             )
         )
     return branches
+
+
+def _winds(stack: Stack, track: Track, located: Sequence[tuple[int, Bifurcation]]) -> str:
+    """What is said of a branch that was cut, and on which the same events come again and again, equally far apart."""
+    folds = [stack.point(track.member, event.x, event.parameter) for _, event in located if event.kind == "saddle-node"]
+    if "max_steps" not in track.status or len(folds) < 5:
+        return ""
+    for every in range(1, len(folds) // 2):
+        first, second = folds[-1] - folds[-1 - every], folds[-1 - every] - folds[-1 - 2 * every]
+        close = np.finfo(track.z.dtype).eps ** 0.4 * (1 + np.abs(folds[-1]))
+        if (np.abs(first - second) <= close).all() and abs(first[-1]) <= close[-1]:
+            apart = first[:-1] * stack.scale[track.member]
+            moved = np.flatnonzero(np.abs(first[:-1]) > close[:-1])
+            states = ", ".join(f"state {i} by {abs(apart[i]):.6g}" for i in moved[:4])
+            return f"; {REPEATS}, {states}: if those are angles, pass periods"
+    return ""
 
 
 def _along(stack: Stack, track: Track, step: int, event: Bifurcation) -> tuple[int, float]:
@@ -327,7 +359,7 @@ def _search(stack: Stack, number: int, q: float) -> Start | str:
     """The start at q of one problem from all fixed points that can be found there."""
     problem, p = stack.problems[number], float(stack.parameter(number, q))
     model = problem.family(problem.parameter(np.asarray(q, stack.p0.dtype)))
-    points = find_fixed_points(model, problem.u).x / stack.scale[number]
+    points = find_fixed_points(model, problem.u, periods=stack.periods).x / stack.scale[number]
     if len(points):
         found = corrected_at(stack, np.full(len(points), number), points, np.full(len(points), q))
         good = np.flatnonzero(found.converged)

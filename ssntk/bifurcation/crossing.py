@@ -7,8 +7,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from ssntk.bifurcation.between import dips, on_branch
 from ssntk.bifurcation.bordered import Stack
-from ssntk.bifurcation.follow import Stop, Track, on_branch
+from ssntk.bifurcation.follow import Stop, Track
 from ssntk.bifurcation.locate import Bifurcation, failed
 
 
@@ -114,16 +115,18 @@ def stops_of(stack: Stack, bounds: Bounds, crossings: Sequence[Crossing], start:
                     return f"left its bounds at p = {p:.6g}: state {index} reached {limit:g}"
 
                 stops.append(Stop(margin, says))
-    if any(float(stop.margin(start[None])[0]) < 0 for stop in stops):
+    if any(not float(stop.margin(start[None])[0]) >= 0 for stop in stops):
         raise ValueError("bounds must hold at the start of the branch, and they exclude it")
     for event in crossings:
         if event.stop:
             sign = np.sign(_values(stack, 0, event.fn, start[None])[0]) or 1.0
+            if not np.isfinite(sign):
+                raise ValueError(f"events: fn of {event.name!r} stops the branch, and must be finite at its start")
 
             def before(z: np.ndarray, fn: Any = event.fn, sign: float = sign) -> np.ndarray:
                 return sign * _values(stack, 0, fn, z)
 
-            stops.append(Stop(before, lambda p, name=event.name: f"stopped at p = {p:.6g}: {name}"))
+            stops.append(Stop(before, lambda p, name=event.name: f"stopped at p = {p:.6g}: {name}", side=1))
     return stops
 
 
@@ -131,21 +134,58 @@ def crossings_on(stack: Stack, track: Track, crossings: Sequence[Crossing]) -> l
     """The user's events on a branch, each with the index of the point before it."""
     found = []
     for event in crossings:
-        values = _values(stack, track.member, event.fn, track.z)
+
+        def value(z: np.ndarray, fn: Any = event.fn) -> np.ndarray:
+            return _values(stack, track.member, fn, z)
+
+        values = value(track.z)
+        found += [(ends[0], _undefined(stack, track, event, *ends)) for ends in _stretches(values)]
+        inside = dips(stack, track.member, value, track.z, track.tangent, values)
+        at = [dip.step + 1 for dip in inside]
+        # The points with those that lie between two crossings in one step.
+        z = np.insert(track.z, at, [dip.z for dip in inside], axis=0) if inside else track.z
+        tangent = np.insert(track.tangent, at, [dip.tangent for dip in inside], axis=0) if inside else track.tangent
+        steps = np.insert(np.arange(len(values)), at, [dip.step for dip in inside])
+        values = np.insert(values, at, [dip.value for dip in inside])
         signs = np.sign(values)
-        # At a stop the branch ends on the event itself.
-        last = len(values) - 2
-        for i in np.flatnonzero((signs[1:] != signs[:-1]) & ((signs[:-1] != 0) | (np.arange(last + 1) == 0))):
-            found.append((int(i), _located(stack, track, event, int(i), values)))
+        # Zero at a point is one crossing, of the step that ends there.
+        changes = (signs[1:] != signs[:-1]) & np.isfinite(signs[1:]) & np.isfinite(signs[:-1])
+        for i in np.flatnonzero(changes & ((signs[:-1] != 0) | (np.arange(len(signs) - 1) == 0))):
+            ends = [(z[j], tangent[j]) for j in (i, i + 1)]
+            found.append((int(steps[i]), _located(stack, track, event, value, ends, values[i : i + 2])))
     return found
 
 
-def _located(stack: Stack, track: Track, event: Crossing, i: int, values: np.ndarray) -> Bifurcation:
-    ends = [(track.z[j], track.tangent[j]) for j in (i, i + 1)]
-    exact = [j for j in (i, i + 1) if values[j] == 0]
-    z = track.z[exact[0]] if exact else None
+def _stretches(values: np.ndarray) -> list[tuple[int, int]]:
+    """The first and the last index of each run of values that are no numbers."""
+    bad = np.concatenate([[False], ~np.isfinite(values), [False]]).astype(int)
+    edges = np.diff(bad)
+    return list(zip(np.flatnonzero(edges > 0).tolist(), (np.flatnonzero(edges < 0) - 1).tolist(), strict=True))
+
+
+def _undefined(stack: Stack, track: Track, event: Crossing, first: int, last: int) -> Bifurcation:
+    """What is said where the function of an event is no number, from one point to another."""
+    limits = sorted(float(stack.parameter(track.member, track.z[j, -1])) for j in (first, last))
+    reason = (
+        f"fn of {event.name!r} is not finite from p = {limits[0]:.6g} to p = {limits[1]:.6g}: crossings there are not seen"
+    )
+    point = failed(stack, track.member, event.name, track.z[first], reason).point
+    return dataclasses.replace(point, interval=(limits[0], limits[1]))
+
+
+def _located(
+    stack: Stack,
+    track: Track,
+    event: Crossing,
+    value: Callable[[np.ndarray], np.ndarray],
+    ends: list[Any],
+    values: np.ndarray,
+) -> Bifurcation:
+    """The event between two points of the branch, each (z, tangent)."""
+    exact = [point[0] for point, here in zip(ends, values, strict=True) if here == 0]
+    z = exact[0] if exact else None
     if z is None:
-        new = on_branch(stack, track.member, ends[0], ends[1], lambda z: _values(stack, track.member, event.fn, z))
+        new = on_branch(stack, track.member, ends[0], ends[1], value)
         z = None if new is None else new.z[0]
     where = z if z is not None else (ends[0][0] + ends[1][0]) / 2
     point = failed(

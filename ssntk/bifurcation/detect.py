@@ -333,10 +333,10 @@ def _refused(interval: Interval, kind: str, one: Located) -> str:
     if _outside(interval, one):
         return "Newton's iteration left for another point"
     values, doubts = one.exponents, one.doubts
-    # Alone, the event leaves the other modes where they are; else a second one hides behind the same count.
-    critical = np.argsort(np.abs(np.abs(values.imag) - one.point.frequency) + np.abs(values.real))[
-        : 2 if kind in PAIR else 1
-    ]
+    # Alone, the event leaves the other modes where they are; else a second one hides behind the same count. A pair that
+    # meets at zero has no left vector there.
+    count = 2 if kind in PAIR or np.isnan(one.point.left).any() else 1
+    critical = np.argsort(np.abs(np.abs(values.imag) - one.point.frequency) + np.abs(values.real))[:count]
     others = int((np.delete(values, critical).real > np.delete(doubts, critical)).sum())
     fewest = min(a.unstable, b.unstable)
     # A pitchfork passed along its parabola: the critical mode is on the same side before and after.

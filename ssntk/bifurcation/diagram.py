@@ -8,13 +8,14 @@ import jax.random as jr
 import numpy as np
 
 from ssntk.bifurcation.bordered import Stack, corrected, corrected_at, inner, interpolate, length
-from ssntk.bifurcation.continuation import Branch, as_branches, as_start
+from ssntk.bifurcation.continuation import REPEATS, Branch, as_branches, as_start
 from ssntk.bifurcation.family import Family
 from ssntk.bifurcation.follow import CLOSED, Start, Track, follow, joined
 from ssntk.bifurcation.linear import on_a_line, singular
 from ssntk.bifurcation.locate import CROSSINGS, DEGENERATE, Bifurcation, failed, solve
 from ssntk.bifurcation.problem import make_problem, resized
 from ssntk.dynamics.fixed_points import FixedPoints, find_fixed_points
+from ssntk.dynamics.metric import as_periods
 from ssntk.errors import NumericalError, as_count, as_key, as_scalar
 
 # How far from a crossing or a fold the first point of a branch is looked for, beside the longest step.
@@ -59,6 +60,7 @@ def bifurcation_diagram(
     max_branches: int = 256,
     scale: Any = None,
     fix: Any = None,
+    periods: Any = None,
 ) -> Diagram:
     """All branches of equilibria over a span that can be reached.
 
@@ -72,7 +74,7 @@ def bifurcation_diagram(
     - `span`: (p0, p1), distinct. `u`: (d,) constant input; default zero.
     - `n_slices`: how many parameters, evenly spaced, at least 2; `n_starts`: starts of each search; `key`: a
       `jax.random.key`, default `jax.random.key(0)`. More of either find more.
-    - `step`, `max_steps`, `scale`, `fix`: as for [`continuation`][].
+    - `step`, `max_steps`, `scale`, `fix`, `periods`: as for [`continuation`][].
     - `max_branches`: the most branches; `status` says where it stopped the search.
 
     Raises `ValueError` for arguments that do not fit, among them a model that depends on time; `NumericalError` if no
@@ -81,19 +83,19 @@ def bifurcation_diagram(
     problem = make_problem(family, span, u, scale=scale, fix=fix)
     n_slices, max_steps = as_count(n_slices, "n_slices", least=2), as_count(max_steps, "max_steps")
     n_starts, max_branches = as_count(n_starts, "n_starts", least=2), as_count(max_branches, "max_branches")
-    longest = float(as_scalar(step, "step", positive=True))
+    longest, turns = float(as_scalar(step, "step", positive=True)), as_periods(periods, family.model.n_state)
     # The ends first: what starts there needs to be followed one way only.
     slices = np.linspace(0.0, 1.0, n_slices)[[0, -1, *range(1, n_slices - 1)]].tolist()
     found: list[FixedPoints] = []
     for q, one in zip(slices, jr.split(as_key(key), n_slices), strict=True):
         model = family(problem.parameter(np.asarray(q, problem.p0.dtype)))
-        found.append(find_fixed_points(model, problem.u, n_starts=n_starts, key=one))
+        found.append(find_fixed_points(model, problem.u, n_starts=n_starts, periods=turns, key=one))
     seen = [(q, x) for q, points in zip(slices, found, strict=True) for x in points.x]
     if scale is None and seen:
         # What the states are like is known only now.
         chosen = [seen[i] for i in np.linspace(0, len(seen) - 1, min(len(seen), LOOKS)).astype(int)]
         problem = resized(problem, np.stack([x for _, x in chosen]), [q for q, _ in chosen])
-    search = _Search(Stack([problem]), longest, max_steps, max_branches)
+    search = _Search(Stack([problem], turns), longest, max_steps, max_branches)
     for q, points in zip(slices, found, strict=True):
         search.through(points.x, q)
         search.near(points.slow.x, q)
@@ -121,12 +123,13 @@ class _Search:
         self.branches: list[Branch] = []
         self.parent: list[tuple[int, int] | None] = []
         self.degenerate: list[Bifurcation] = []
-        self.full = False
+        self.full = self.winds = False
         self._crossed: list[tuple[np.ndarray, float]] = []
 
     def status(self, unresolved: int) -> str:
         """What was not followed: a limit, branches that were cut, events that were not located."""
         parts = [f"stopped at max_branches = {self.max_branches}: more was seen"] if self.full else []
+        parts += ["stopped at a branch that repeats itself"] if self.winds else []
         for i, branch in enumerate(self.branches):
             ends = branch.status.split("; the other way: ")
             parts += [f"branch {i} {end}" for end in ends if not end.startswith(COMPLETE)]
@@ -177,7 +180,7 @@ class _Search:
         `shared`: both starts are one point, else the branch runs on from one to the other.
         """
         todo: list[tuple[list[Start], bool, tuple[int, int] | None]] = [(starts, shared, None)]
-        while todo:
+        while todo and not self.winds:
             starts, shared, parent = todo.pop()
             halves: list[Track] = []
             for number, start in enumerate(starts):
@@ -198,6 +201,7 @@ class _Search:
             self.tracks.append(track)
             self.branches.append(branch)
             self.parent.append(parent)
+            self.winds = REPEATS in branch.status
             for number, (event, at) in enumerate(zip(branch.bifurcations, branch.steps, strict=True)):
                 if event.kind in CROSSINGS and not self._passed(event):
                     other = self._other(event, track.tangent[at] + track.tangent[at + 1])
@@ -206,7 +210,7 @@ class _Search:
     def _passed(self, event: Bifurcation) -> bool:
         """Whether the branches through this crossing were followed already; from now on they count so."""
         z, error = self._z(event), error_of(self.stack, event)
-        near = any(length(z - other) <= SAME * (error + its) for other, its in self._crossed)
+        near = any(_apart(self.stack, z, other) <= SAME * (error + its) for other, its in self._crossed)
         self._crossed.append((z, error))
         return near
 
@@ -236,9 +240,12 @@ class _Search:
 
     def _on(self, track: Track, start: Start) -> bool:
         """Whether the start lies on a branch: whether that branch passes the plane across it at the same point."""
-        z = start.z
-        size, gap = length(track.z - z), length(np.diff(track.z, axis=0))
+        away = track.z - start.z
+        turns = self.stack.wound(0, away)
+        size, gap = length(away - turns), length(np.diff(track.z, axis=0))
         for j in np.flatnonzero(np.minimum(size[:-1], size[1:]) <= 1.5 * gap):
+            # Of the points that are one with it, the one beside this part of the branch.
+            z = start.z + turns[j if size[j] <= size[j + 1] else j + 1]
             chord = track.z[j + 1] - track.z[j]
             part = inner(chord, z - track.z[j]) / inner(chord, chord)
             if not -0.2 <= part <= 1.2:
@@ -254,6 +261,12 @@ class _Search:
         return False
 
 
+def _apart(stack: Stack, z: np.ndarray, other: np.ndarray) -> float:
+    """How far two points are from each other, whole periods of angles apart."""
+    step = z - other
+    return float(length(step - stack.wound(0, step)))
+
+
 def error_of(stack: Stack, event: Bifurcation) -> float:
     """How far a located point may be from where it lies, in the metric."""
     return float(np.ptp(event.interval)) / 2 / abs(float(stack.p1[0]) - float(stack.p0[0]))
@@ -265,6 +278,6 @@ def _distinct(stack: Stack, events: Iterable[Bifurcation]) -> tuple[Bifurcation,
     for event in sorted(events, key=lambda event: event.parameter):
         z, error = stack.point(0, event.x, event.parameter), error_of(stack, event)
         same = (one for one in kept if one[0].kind == event.kind and one[0].converged == event.converged)
-        if not any(length(z - other) <= SAME * (error + its) for _, other, its in same):
+        if not any(_apart(stack, z, other) <= SAME * (error + its) for _, other, its in same):
             kept.append((event, z, error))
     return tuple(event for event, _, _ in kept)

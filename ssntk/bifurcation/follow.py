@@ -16,7 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from ssntk.bifurcation.bordered import Stack, correct, corrected, corrected_at, inner, interpolate, length, metric, pick
+from ssntk.bifurcation.between import Dip, dips, on_branch
+from ssntk.bifurcation.bordered import Stack, correct, corrected_at, inner, length, metric, pick
 from ssntk.bifurcation.linear import branch_jacobians
 from ssntk.compiled import Compiled, Held
 from ssntk.dynamics.stability import judged_exponents
@@ -42,10 +43,11 @@ FAR, STILL = 1e6, 1e-3
 @dataclasses.dataclass(frozen=True)
 class Stop:
     """Where a branch is to end: `margin` of points z (k, n + 1) is positive, (k,), as long as it goes on; `says` is why it
-    ends at p."""
+    ends at p. Its last point lies before the border, or beyond (`side` 1)."""
 
     margin: Callable[[np.ndarray], np.ndarray]
     says: Callable[[float], str]
+    side: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,33 +204,44 @@ def _advance(
 class _Run:
     """One branch on its way: what was recorded of it, and eigenvalues that are being computed."""
 
-    def __init__(self, start: Start, left: int):
-        self.start, self.left, self.status = start, left, ""
+    def __init__(self, stack: Stack, start: Start, left: int):
+        self.stack, self.start, self.left, self.status = stack, start, left, ""
         self.blocks = [(start.z[None], start.tangent[None], np.array([start.turn]))]
         self.values: list[Callable[[], tuple[np.ndarray, np.ndarray]]] = []
         self.cut: int | None = None
         self.stop: Stop | None = None
+        self.dip: Dip | None = None
 
     def closes(self) -> int | None:
         """The index of the point after which the branch passes its start again, along the same direction."""
         z = np.concatenate([part[0] for part in self.blocks])
-        start, along = self.start.z, self.start.tangent
-        ahead, size, gap = inner(z - start, along), length(z - start), length(np.diff(z, axis=0))
+        away = z - self.start.z
+        away -= self.stack.wound(self.start.member, away)
+        ahead, size, gap = inner(away, self.start.tangent), length(away), length(np.diff(z, axis=0))
         passes = (ahead[:-1] < 0) & (ahead[1:] >= 0) & (np.maximum(size[:-1], size[1:]) <= 1.01 * gap)
         found = np.flatnonzero(passes)
         return int(found[0]) if found.size else None
 
     def stopped(self, stops: Sequence[Stop]) -> str:
         """Why the branch is to end within its last block, and then `cut` is the number of points up to there."""
-        z, p = np.concatenate([part[0] for part in self.blocks]), []
+        z, tangent = (np.concatenate([part[i] for part in self.blocks]) for i in (0, 1))
         fresh = len(z) - len(self.blocks[-1][0])
+        seen = []
         for stop in stops:
-            out = np.flatnonzero(~(stop.margin(z[fresh:]) > 0))
-            p += [(fresh + int(out[0]), stop)] if out.size else []
-        if not p:
+            # What is not a number ends nothing.
+            values = stop.margin(z[fresh - 1 :])
+            out = np.flatnonzero(values[1:] <= 0)
+            left = fresh + int(out[0]) if out.size else len(z)
+            held = slice(fresh - 1, left)
+            inside = dips(self.stack, self.start.member, stop.margin, z[held], tangent[held], values[: left - fresh + 1])
+            if inside:
+                seen.append((fresh + inside[0].step, stop, inside[0]))
+            elif out.size:
+                seen.append((left, stop, None))
+        if not seen:
             return ""
-        first, stop = min(p, key=lambda pair: pair[0])
-        self.cut, self.stop = first + 1, stop
+        first, self.stop, self.dip = min(seen, key=lambda one: one[0])
+        self.cut = first + 1
         return "stopped"
 
     def track(self) -> Track:
@@ -244,7 +257,9 @@ class _Run:
         if last is None:
             return track
         once = track.part(0, last + 1, CLOSED)
-        return dataclasses.replace(joined(once, track.part(0, 1, CLOSED), False), status=CLOSED)
+        start = track.part(0, 1, CLOSED)
+        start = dataclasses.replace(start, z=start.z + self.stack.wound(track.member, once.z[-1:] - start.z))
+        return dataclasses.replace(joined(once, start, False), status=CLOSED)
 
 
 def follow(
@@ -261,7 +276,7 @@ def follow(
     dt = stack.dt
     block = int(np.clip(NUMBERS // (lanes * n1**2), 8, BLOCK))
     advance = _advancing(block)
-    queue = [_Run(start, max_steps - 1) for start in starts]
+    queue = [_Run(stack, start, max_steps - 1) for start in starts]
     waiting, at = list(range(len(queue)))[::-1], [-1] * lanes
     points, numbers = np.zeros((4, lanes, n1), dtype), np.zeros((3, lanes), dtype)
     state = _Lanes(points[0], points[1], numbers[0], points[2], points[3], numbers[1], numbers[2], np.zeros(lanes, int))
@@ -351,45 +366,11 @@ def _halted(stack: Stack, track: Track, run: _Run) -> Track:
     if stop is None:
         return track
     if len(z) > 1:
-        found = on_branch(stack, track.member, (z[-2], tangent[-2]), (z[-1], tangent[-1]), stop.margin, inside=True)
+        last = (z[-1], tangent[-1]) if run.dip is None else (run.dip.z, run.dip.tangent)
+        found = on_branch(stack, track.member, (z[-2], tangent[-2]), last, stop.margin, stop.side)
         if found is not None:
             track = _ending(stack, track, found)
     return dataclasses.replace(track, status=stop.says(float(stack.parameter(track.member, track.z[-1, -1]))))
-
-
-def on_branch(
-    stack: Stack,
-    member: int,
-    first: tuple[np.ndarray, np.ndarray],
-    second: tuple[np.ndarray, np.ndarray],
-    value: Callable[[np.ndarray], np.ndarray],
-    inside: bool = False,
-) -> Any:
-    """The point of the branch between two of its points, each (z, tangent), at which `value` of z (k, n + 1) vanishes, as a
-    `Corrected` with a leading axis of one, or `None`. By the Illinois method (Dowell and Jarratt, *BIT* 11, 1971).
-
-    `inside`: of the two ends of what is left between them, the first, where `value` is not negative.
-    """
-    parts, values = [0.0, 1.0], [float(value(point[0][None])[0]) for point in (first, second)]
-    found, last, kept = None, np.nan, -1
-    for _ in range(60):
-        part = (parts[0] * values[1] - parts[1] * values[0]) / (values[1] - values[0])
-        guess, border = interpolate(*first, *second, part)
-        found = corrected(stack, [member], guess[None], border[None])
-        if not found.converged[0]:
-            return None
-        here = float(value(found.z)[0])
-        if here == 0 or abs(part - last) <= 4 * float(np.finfo(guess.dtype).eps):
-            break
-        side = int((here > 0) == (values[1] > 0))
-        # The end that is kept twice counts half.
-        values[1 - side] /= 2 if kept == 1 - side else 1
-        parts[side], values[side], last, kept = part, here, part, 1 - side
-    if inside and found is not None and float(value(found.z)[0]) < 0:
-        guess, border = interpolate(*first, *second, parts[0])
-        before = corrected(stack, [member], guess[None], border[None])
-        return before if before.converged[0] else found
-    return found
 
 
 def _ending(stack: Stack, track: Track, found: Any) -> Track:

@@ -25,15 +25,26 @@ def start(kind: str, y: np.ndarray, q: Any, jacobian: np.ndarray, dt: float | No
     else:
         values = values[values.imag == 0] if (values.imag == 0).any() else values.real
         off = values.real if kind != "flip" else values.real + 2 / (dt or 1.0)
-    pair = eigenpair(jacobian, complex(values[np.argmin(np.abs(off))]), every)
-    if kind in ("saddle-node", BRANCH_POINT) and pair.value.imag != 0:
-        # A pair that is about to meet at zero, as in conservative systems.
+    if kind in ("saddle-node", BRANCH_POINT) and _meets(every):
+        # A pair meets at zero, as in conservative systems.
         lefts, _, rights = np.linalg.svd(jacobian)
         pair = Eigenpair(0j, rights[-1], lefts[:, -1])
+    else:
+        pair = eigenpair(jacobian, complex(values[np.argmin(np.abs(off))]), every)
     start, border = extended.pack(kind, y, float(q), pair)
     if kind in PAIR:
         start[-2] = pair.value.imag if dt is None else np.angle(1 + dt * pair.value) / dt
     return start, border
+
+
+# A complex pair is about to meet at zero if it is so many times nearer to it than any real eigenvalue.
+MEETS = 10.0
+
+
+def _meets(values: np.ndarray) -> bool:
+    """Whether a pair among the eigenvalues (n,) is about to meet at zero, as pairs do in conservative systems."""
+    real, least = np.abs(values[values.imag == 0]), np.abs(values).min()
+    return bool(MEETS * least < real.min(initial=np.inf))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ssntk.dynamics.metric import as_metric
+from ssntk.dynamics.metric import as_metric, as_periods
 from ssntk.dynamics.scales import typical_sizes
 from ssntk.dynamics.search import Search
 from ssntk.dynamics.slow import slow_points
@@ -171,11 +171,8 @@ def find_fixed_points(
             raise ValueError("starts must hold at least one state")
     metric = as_metric(scale, n)
     sizes = None if metric is None else metric.astype(dtype)
-    turns = np.zeros(n, dtype)
-    if periods is not None:
-        turns = np.asarray(as_array(periods, "periods", (n,)).astype(dtype))
-        if (turns < 0).any():
-            raise ValueError(f"periods must be positive, or zero for states that are no angles, got {turns.min():g}")
+    given_turns = as_periods(periods, n)
+    turns = np.zeros(n, dtype) if given_turns is None else given_turns.astype(dtype)
     seed = [int(word) for word in np.asarray(jax.random.key_data(as_key(key))).ravel()]
     # What overflows has not arrived, and is counted so.
     with np.errstate(all="ignore"):
@@ -194,11 +191,7 @@ def _result(model: AbstractStateSpaceModel, search: Search, metric: np.ndarray) 
     order, exact = np.arange(len(search.y)), search.jacobian + pull * field.weights.T @ field.weights
     rates, doubts = (search.values, search.doubts) if dt is None else judged_exponents(search.jacobian, dt)
     grows, decays = (rates.real > doubts).sum(axis=1), (rates.real < -doubts).all(axis=1)
-    x = search.y * scale
-    turns = search.periods * scale
-    x = np.where(turns > 0, x - turns * np.floor(x / np.where(turns > 0, turns, 1.0)), x)
-    # Just below a whole period is rounding below zero.
-    x = np.where((turns > 0) & (turns - x <= 64 * search.error * scale), 0.0, x).astype(field.dtype)
+    x = _within(search, search.y * scale, search.error * scale)
     # Beside the largest, since the square of a large state is no number.
     sizes = x / metric
     norms = np.linalg.norm(sizes / (np.abs(sizes).max(initial=0.0) or 1.0), axis=1)
@@ -222,17 +215,26 @@ def _result(model: AbstractStateSpaceModel, search: Search, metric: np.ndarray) 
     )
 
 
+def _within(search: Search, x: np.ndarray, error: Any) -> np.ndarray:
+    """States (k, n) with their angles in [0, period); `error`: how far they may be off, in the same units."""
+    turns = search.periods * search.field.scale
+    angle = turns > 0
+    x = np.where(angle, x - turns * np.floor(x / np.where(angle, turns, 1.0)), x)
+    # Just below a whole period is rounding below zero.
+    return np.where(angle & (turns - x <= 64 * error), 0.0, x).astype(search.field.dtype)
+
+
 def _slow(search: Search, dt: float | None, metric: np.ndarray) -> SlowPoints:
     """The minima of |f / metric| that are no fixed points."""
     field = search.field
     count = next((count for units, count in DESCENTS if field.n <= units), 0)
     starts = search.descents(count)
-    found = slow_points(field, starts, field.level(starts), field.scale / metric, search.y)
+    found = slow_points(field, starts, field.level(starts), field.scale / metric, search.y, search.periods)
     exact = found.jacobian + field.pull * field.weights.T @ field.weights
     speed = np.linalg.norm(found.velocity * field.scale / metric, axis=1)
     order = np.argsort(speed)
     values = reported(exponents(exact, dt), dt)
-    return SlowPoints((found.y * field.scale)[order], speed[order], values[order], found.hits[order])
+    return SlowPoints(_within(search, found.y * field.scale, 0.0)[order], speed[order], values[order], found.hits[order])
 
 
 def _outputs(model: AbstractStateSpaceModel, x: np.ndarray) -> np.ndarray:

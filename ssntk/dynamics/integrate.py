@@ -11,6 +11,7 @@ import optimistix as optx
 from jaxtyping import Array, Float, Int
 
 from ssntk.dynamics.probe import Probe
+from ssntk.dynamics.scales import typical_sizes
 from ssntk.errors import NumericalError, as_count, as_instance, is_traced
 from ssntk.models.base import AbstractStateSpaceModel, check_model
 from ssntk.models.euler_map import EulerMap
@@ -30,7 +31,8 @@ class Integrator(eqx.Module):
 
     - `solver`: an explicit Runge-Kutta method is fastest for kernels; any diffrax ODE solver works.
     - `rtol`, `atol`: tolerances of the adaptive steps (relative, and absolute in state units); `rtol` counts as no smaller
-      than 32 roundings of the model's dtype.
+      than 32 roundings of the model's dtype. `atol=None`: 1e-10 times the typical size of each state at the probe's start,
+      to a power of two, so that no result depends on the units of the states; models with mixed units need it.
     - `dt`: if given, fixed steps: the same number in each save interval, none longer than `dt`.
     - `max_steps`: the most steps that one solve may take; past it `NumericalError` is raised.
     """
@@ -46,7 +48,9 @@ class Integrator(eqx.Module):
             raise ValueError(f"solver must be a diffrax solver, got {type(self.solver).__name__}")
         for name in ("rtol", "atol", "dt"):
             value = getattr(self, name)
-            if value is not None and not (isinstance(value, (int, float)) and np.isfinite(value) and value > 0):
+            if value is None and name != "rtol":
+                continue
+            if not (isinstance(value, (int, float)) and np.isfinite(value) and value > 0):
                 raise ValueError(f"{name} must be a positive number, got {value!r}")
         if as_count(self.max_steps, "max_steps") > MOST_STEPS:
             raise ValueError(f"max_steps must be at most {MOST_STEPS}, which take memory each, got {self.max_steps}")
@@ -74,10 +78,13 @@ class Integrator(eqx.Module):
         return jax.device_put(np.append(inner.ravel(), times[-1]).astype(times.dtype))
 
 
-def steps_of(model: AbstractStateSpaceModel, integrator: Any, ts: Array) -> tuple[Integrator, Array | None]:
-    """How `model` is solved: the integrator, and its fixed step times or `None`. A map takes its own steps."""
+def steps_of(model: AbstractStateSpaceModel, integrator: Any, probe: Probe) -> tuple[Integrator, Array | None]:
+    """How `model` is solved at a fitted probe: the integrator, and its fixed step times or `None`. A map has its own steps."""
+    ts = probe.ts
     if not isinstance(model, EulerMap):
         integrator = Integrator() if integrator is None else as_instance(integrator, "integrator", Integrator)
+        if integrator.atol is None:
+            integrator = _in_units(model, integrator, probe)
         return integrator, integrator.grid(ts)
     if integrator is not None:
         raise ValueError("integrator must be None for a map, which takes its own steps")
@@ -97,6 +104,18 @@ def steps_of(model: AbstractStateSpaceModel, integrator: Any, ts: Array) -> tupl
     grid = times[0] + model.dt * np.arange(int(counts.sum()) + 1)
     grid[np.append(0, np.cumsum(counts).astype(int))] = times
     return Integrator(solver=diffrax.Euler(), dt=model.dt, max_steps=grid.size), jax.device_put(grid.astype(ts.dtype))
+
+
+def _in_units(model: AbstractStateSpaceModel, integrator: Integrator, probe: Probe) -> Integrator:
+    """The integrator with an absolute tolerance for each state (n,), from its typical size where the first input begins."""
+    if is_traced(model, probe):
+        raise ValueError("integrator.atol must be a number while JAX traces: the sizes of the states are not known there")
+    assert probe.x0 is not None
+    sizes = typical_sizes(model, probe.input(0)(probe.ts[0]), np.asarray(probe.x0[0]))
+    # A power of two is the same whatever another number of threads makes of the last digits.
+    tolerances = 1e-10 * 2.0 ** np.round(np.log2(sizes.astype(float)))
+    atol = jax.device_put(tolerances.astype(sizes.dtype))
+    return eqx.tree_at(lambda integrator: integrator.atol, integrator, atol, is_leaf=lambda leaf: leaf is None)
 
 
 class Trajectory(eqx.Module):
@@ -160,7 +179,8 @@ def solve(
         # On given steps nothing else would tell how well the stages are to be solved, and no step can be refused because the
         # chord method, diffrax's default, takes rounding for divergence.
         least = 32 * float(jnp.finfo(ts.dtype).eps)
-        root_finder = optx.Newton(rtol=max(integrator.rtol, least), atol=max(integrator.atol, least))
+        atol = integrator.atol * max(1.0, least / 1e-10) if eqx.is_array(integrator.atol) else max(integrator.atol, least)
+        root_finder = optx.Newton(rtol=max(integrator.rtol, least), atol=atol)
         solver = eqx.tree_at(lambda s: s.root_finder, solver, root_finder)
     solution = diffrax.diffeqsolve(
         diffrax.ODETerm(field),
@@ -194,9 +214,10 @@ def check_solved(result: diffrax.RESULTS, integrator: Integrator, states: Any) -
         first = int(np.flatnonzero(failed.ravel())[0])
         # On the device, where its words are looked up.
         code = jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf).ravel()[first]), result)
+        atol = f"{np.min(integrator.atol):g}{' and more' if np.size(integrator.atol) > 1 else ''}"
         raise NumericalError(
             f"the solve of input {first} failed ({int(failed.sum())} of {failed.size} did; max_steps = "
-            f"{integrator.max_steps}, rtol = {integrator.rtol:g}, atol = {integrator.atol:g}): {diffrax.RESULTS[code]}"
+            f"{integrator.max_steps}, rtol = {integrator.rtol:g}, atol = {atol}): {diffrax.RESULTS[code]}"
         )
     diverged = ~np.isfinite(np.asarray(states)).all(axis=(1, 2))
     if diverged.any():
@@ -242,7 +263,7 @@ def simulate(
     """
     check_model(model)
     probe = as_instance(probe, "probe", Probe).fit(model)
-    integrator, grid = steps_of(model, integrator, probe.ts)
+    integrator, grid = steps_of(model, integrator, probe)
     if adjoint is not None and not isinstance(adjoint, diffrax.AbstractAdjoint):
         raise ValueError(f"adjoint must be a diffrax adjoint, got {type(adjoint).__name__}")
     states, result = _simulate(model, probe, integrator, grid, adjoint)

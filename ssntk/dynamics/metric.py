@@ -13,6 +13,16 @@ from ssntk.dynamics.stability import balance
 from ssntk.errors import as_array, is_traced
 
 
+def as_periods(value: Any, n: int) -> np.ndarray | None:
+    """`periods` checked: (n,), positive for states that are angles and zero for the others; `None` stays."""
+    if value is None:
+        return None
+    turns = np.asarray(as_array(value, "periods", (n,)))
+    if (turns < 0).any():
+        raise ValueError(f"periods must be positive, or zero for states that are no angles, got {turns.min():g}")
+    return turns if turns.any() else None
+
+
 def as_metric(scale: Any, n: int) -> np.ndarray | None:
     """`scale` as one positive number for each of n states, (n,), or `None` if it is `None`: all ones.
 

@@ -31,6 +31,8 @@ DAMPED, CONFINED = 15, 20
 SHARE = 0.5
 # The power of the precision that the last correction must be below, and the most corrections for the last digits.
 ACCEPT, POLISHES = 0.6, 80
+# How many roundings of its terms may be left of f at a point far out.
+ROUGH = 1e3
 # States at which rounding is measured.
 PROBES = 8
 # How many times its measured error a point may lie from another one that is the same.
@@ -335,6 +337,11 @@ def settle(field: ScaledField, near: np.ndarray, level: np.ndarray) -> Settled:
         terms = np.abs(jacobian) @ size[:, :, None]
         at_rest = (np.abs(velocity) <= field.eps**0.5 * terms[:, :, 0]).all(axis=1)
         good = small & at_rest & np.isfinite(y).all(axis=1) & np.isfinite(jacobian).all(axis=(1, 2))
+        far = good & (last.max(axis=1) > field.eps**ACCEPT)
+        if far.any():
+            # Beside a state far out any step is small: what is left of f must be rounding.
+            rounding = _rounding(field, y[far], level[far], velocity[far], jacobian[far])
+            good[far] = (np.abs(velocity[far]) <= ROUGH * rounding).all(axis=1)
         noise = _noise(field, y, level, velocity, jacobian)
         jacobian = np.where(good[:, None, None], jacobian, np.eye(field.n, dtype=field.dtype))
         # Roundings have signs of their own: the largest of several draws.
@@ -342,6 +349,18 @@ def settle(field: ScaledField, near: np.ndarray, level: np.ndarray) -> Settled:
         spread = np.abs(Factored(jacobian).solve(noise[:, :, None] * signs)).max(axis=2)
     error = np.where(np.isfinite(spread), spread, 0.0) + 4 * np.where(np.isfinite(last), last, 0.0)
     return Settled(y, velocity, jacobian, error, good, counts > 12)
+
+
+def _rounding(
+    field: ScaledField, y: np.ndarray, level: np.ndarray, velocity: np.ndarray, jacobian: np.ndarray
+) -> np.ndarray:
+    """What rounding makes of g (k, n) at states (k, n): that of the states and of its terms, and what is measured a few
+    roundings away, where nothing is curved."""
+    there = y * (1 + np.array([4.0, -4.0, 12.0, -12.0])[:, None, None] * field.eps).astype(field.dtype)
+    velocities = field.field(there.reshape(-1, field.n), np.tile(level, (len(there), 1))).reshape(there.shape)
+    linear = (jacobian @ (there - y).transpose(1, 2, 0)).transpose(2, 0, 1)
+    measured = np.abs(velocities - velocity - linear).max(axis=0)
+    return field.eps * (np.abs(jacobian) @ np.abs(y)[:, :, None])[:, :, 0] + measured
 
 
 def _noise(field: ScaledField, y: np.ndarray, level: np.ndarray, velocity: np.ndarray, jacobian: np.ndarray) -> np.ndarray:
@@ -361,7 +380,12 @@ def _noise(field: ScaledField, y: np.ndarray, level: np.ndarray, velocity: np.nd
     return 2 * field.eps * (np.abs(jacobian) @ np.abs(y)[:, :, None])[:, :, 0] + measured
 
 
-def distinct(y: np.ndarray, error: np.ndarray, periods: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+def whole_periods(step: np.ndarray, periods: np.ndarray) -> np.ndarray:
+    """The whole periods (n,) that steps (..., n) hold; zero for states that are no angles."""
+    return periods * np.round(step / np.where(periods > 0, periods, 1.0))
+
+
+def distinct(y: np.ndarray, error: np.ndarray, periods: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The numbers of distinct states among states (m, n), in the order in which they come, and which of them each is (m,).
 
     States are one if they differ by no more than their errors (m, n) explain. `periods` (n,), zero for none.
@@ -369,9 +393,7 @@ def distinct(y: np.ndarray, error: np.ndarray, periods: np.ndarray | None = None
     which, first = np.zeros(len(y), int), np.zeros(0, int)
     for i in range(len(y)):
         apart = y[i] - y[first]
-        if periods is not None:
-            turns = np.where(periods > 0, periods, 1.0)
-            apart = np.where(periods > 0, apart - turns * np.round(apart / turns), apart)
+        apart -= whole_periods(apart, periods)
         same = (np.abs(apart) <= ERRORS * (error[i] + error[first])).all(axis=1)
         which[i] = same.argmax() if same.any() else len(first)
         if not same.any():

@@ -25,6 +25,8 @@ DEPARTURE, TANH = 0.1, 0.554
 OFFSET = 30.0
 # Units up to which the Jacobian's own departures are looked at, which cost n times more.
 FEW = 16
+# The part of the mean Jacobian over several states below which an entry counts as vanishing at one of them.
+WEAK = 0.03
 # Numbers in the states that are worked on side by side.
 TOGETHER = 2**21
 
@@ -40,13 +42,21 @@ def sizes_over(models: Sequence[AbstractStateSpaceModel], u: Any, x: Any) -> np.
     x = np.asarray(x)
     states = np.broadcast_to(x, (len(models), x.shape[-1]))
     pairs = list(zip(models, jax.device_put(list(states)), strict=True))
-    nothing, axes = np.zeros_like(states[0]), np.eye(states.shape[1], dtype=x.dtype)
-    found, jacobians, fields = zip(*[_departures(model, state, u, axes, nothing) for model, state in pairs], strict=True)
-    jacobian = np.mean([np.abs(np.where(np.isfinite(one), one, 0.0)) for one in map(np.asarray, jacobians)], axis=0)
+    axes = np.eye(states.shape[1], dtype=x.dtype)
+    nothing, no_rates = np.zeros_like(states[0]), np.zeros_like(axes)
+    each = [_departures(model, state, u, axes, nothing, no_rates) for model, state in pairs]
+    jacobians = [np.abs(np.where(np.isfinite(one), one, 0.0)) for one in (np.asarray(out[1]) for out in each)]
+    jacobian, fields = np.mean(jacobians, axis=0), [out[2] for out in each]
+    # Beside a linear part that vanishes, as at a bifurcation, everything departs: there the others' counts too.
+    usual = (WEAK * jacobian).astype(x.dtype)
+    found = [
+        _departures(*pair, u, axes, nothing, usual)[0] if (one < usual).any() else out[0]
+        for pair, one, out in zip(pairs, jacobians, each, strict=True)
+    ]
     least = _mean(found)
     if not np.isfinite(least).all() and len(axes) <= FEW:
         # What enters linearly may still change how fast others are, as in a product of two states.
-        turned = _mean([_departures(model, state, u, axes, nothing, True)[0] for model, state in pairs])
+        turned = _mean([_departures(model, state, u, axes, nothing, no_rates, True)[0] for model, state in pairs])
         least = np.where(np.isfinite(least), least, turned)
     least = least / TANH
     known = np.isfinite(least)
@@ -60,7 +70,7 @@ def sizes_over(models: Sequence[AbstractStateSpaceModel], u: Any, x: Any) -> np.
         along = np.zeros_like(axes)
         along[0, group] = np.where(np.isfinite(within), within, 1.0)
         terms = np.where(known, np.diagonal(jacobian) * np.where(known, least, 0.0), 0.0).astype(x.dtype)
-        factor = _mean([_departures(model, state, u, along, terms)[0] for model, state in pairs])[0]
+        factor = _mean([_departures(model, state, u, along, terms, no_rates)[0] for model, state in pairs])[0]
         if np.isfinite(factor):
             least[group] = factor * along[0, group] / TANH
     offset = np.abs(states.astype(float)).max(axis=0)
@@ -111,11 +121,11 @@ def rate_of(velocity: Any, jacobian: Any, sizes: np.ndarray) -> float:
 
 @eqx.filter_jit
 def _departures(
-    model: AbstractStateSpaceModel, x: Array, u: Array, along: Any, terms: Any, turns: bool = False
+    model: AbstractStateSpaceModel, x: Array, u: Array, along: Any, terms: Any, rates: Any, turns: bool = False
 ) -> tuple[Array, Array, Array]:
     """The multiples (k, 2) of directions (k, n), up and down, at which f departs from its linear part, infinite if it never
-    does; the Jacobian (n, n); and f (n,). `terms` (n,): what the rows of f are compared with besides what changes in them.
-    `turns`: at which an entry of the Jacobian changes instead."""
+    does; the Jacobian (n, n); and f (n,). `terms` (n,): what the rows of f are compared with besides what changes in them,
+    which counts for no less than by `rates` (n, n). `turns`: at which an entry of the Jacobian changes instead."""
     n, dtype = x.shape[0], x.dtype
     eps = jnp.finfo(dtype).eps
 
@@ -138,7 +148,8 @@ def _departures(
         there = field(x + moved)
         off = jnp.abs(there - here - change)
         # What does not answer in the first order is compared with what is there.
-        against = jnp.maximum(jnp.abs(change) + jnp.abs(here), terms)
+        linear = jnp.maximum(jnp.abs(change), rates @ jnp.abs(moved))
+        against = jnp.maximum(linear + jnp.abs(here), terms)
         return ((off > DEPARTURE * against) & (off > noise(moved)) & (against > 0)).any() | ~jnp.isfinite(there).all()
 
     powers = jnp.arange(-DECADES, DECADES + 1, dtype=dtype)

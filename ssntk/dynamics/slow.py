@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array
 
 from ssntk.compiled import Compiled, Held
-from ssntk.dynamics.scaled import ERRORS, ScaledField, distinct, sizes, solved, velocity_at
+from ssntk.dynamics.scaled import ERRORS, ScaledField, distinct, sizes, solved, velocity_at, whole_periods
 
 # States whose second derivatives are worked out in one call.
 BATCH = 16
@@ -28,17 +28,23 @@ class Slow(NamedTuple):
     hits: np.ndarray
 
 
-def slow_points(field: ScaledField, starts: np.ndarray, level: np.ndarray, weight: np.ndarray, known: np.ndarray) -> Slow:
-    """The minima of |weight * g| that are met from states (k, n) and are no zeros of g, of which `known` (m, n) are some."""
+def slow_points(
+    field: ScaledField, starts: np.ndarray, level: np.ndarray, weight: np.ndarray, known: np.ndarray, periods: np.ndarray
+) -> Slow:
+    """The minima of |weight * g| that are met from states (k, n) and are no zeros of g, of which `known` (m, n) are some.
+
+    `periods` (n,), zero for none: minima that differ by whole periods are one.
+    """
     y = _descended(field, starts, level, weight)
     velocity, jacobian = field.linear(y, level)
     keep = np.isfinite(y).all(axis=1) & np.isfinite(velocity).all(axis=1) & ~_at_rest(field, y, velocity, jacobian)
     if len(known):
-        apart = np.abs(y[:, None] - known[None]) / sizes(known)[None]
+        apart = y[:, None] - known[None]
+        apart = np.abs(apart - whole_periods(apart, periods)) / sizes(known)[None]
         keep &= apart.max(axis=2).min(axis=1) > field.eps**0.4
     y, level = y[keep], level[keep]
     # The iteration gets near a minimum only: what may be one is solved for once.
-    first, which = distinct(y, 3 * field.eps**NEAR * sizes(y) / (2 * ERRORS))
+    first, which = distinct(y, 3 * field.eps**NEAR * sizes(y) / (2 * ERRORS), periods)
     if len(first) == 0:
         return _none(field)
     begun, hits = y[first], np.bincount(which)
@@ -48,7 +54,7 @@ def slow_points(field: ScaledField, starts: np.ndarray, level: np.ndarray, weigh
         good = np.isfinite(x).all(axis=1) & curved & ((np.abs(move) / size).max(axis=1) <= field.eps**0.5)
         good &= (np.abs(x - begun) / size).max(axis=1) <= 100 * field.eps**NEAR
     x, hits, level = x[good], hits[good], level[first][good]
-    first, which = distinct(x, field.eps**0.4 * sizes(x) / (2 * ERRORS))
+    first, which = distinct(x, field.eps**0.4 * sizes(x) / (2 * ERRORS), periods)
     if len(first) == 0:
         return _none(field)
     hits = np.bincount(which, hits).astype(int)

@@ -106,7 +106,7 @@ def record(
     rows, itemsize = probe.n_batch * probe.ts.shape[0] * each, np.dtype(probe.ts.dtype).itemsize
     if formed is not None:
         check_room(rows * (rows if formed == "kernel" else size(model, at)) * itemsize, formed)
-    integrator, grid = steps_of(model, integrator, probe.ts)
+    integrator, grid = steps_of(model, integrator, probe)
     replay = recorded(model, at, probe, integrator, grid, observation)
     check_solved(replay.tracks.result, integrator, saved_states(replay.tracks))
     return replay

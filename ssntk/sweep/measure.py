@@ -141,7 +141,7 @@ class Asked(NamedTuple):
         at_rest = as_instance(probe, "probe", Probe).x0 is None
         probe = probe.fit(model)
         probe.check_mask(model.n_output if of == "readout" else model.n_state)
-        integrator, grid = steps_of(model, integrator, probe.ts)
+        integrator, grid = steps_of(model, integrator, probe)
         if modes is not None:
             rows = probe.n_batch * probe.ts.shape[0] * (model.n_output if of == "readout" else model.n_state)
             if as_count(modes, "modes") > rows:

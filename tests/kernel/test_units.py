@@ -1,5 +1,6 @@
 """Spectra are the same in all units under a common factor, and under any units in their metric."""
 
+import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -43,7 +44,7 @@ def ratios(spectrum):
 
 
 def fixed(rate=1.0):
-    """Steps that are the same in all units: the tolerance of adaptive ones is absolute."""
+    """Steps that are the same in all units: the default tolerance of adaptive ones is absolute."""
     return ssntk.Integrator(dt=0.05 / rate)
 
 
@@ -61,6 +62,26 @@ def test_spectra_of_trajectories(seed):
         np.testing.assert_allclose(
             found.eigenvalues[0] / (1.0 if given is not None else scale**2), expected.eigenvalues[0], rtol=1e-6
         )
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6, "mixed"])
+def test_adaptive_steps_in_the_units_of_the_states(scale):
+    """Against fixed steps a hundred times as exact. With an absolute tolerance the first is off by 1e-4."""
+    scale = units(2) if scale == "mixed" else scale
+    model, probe, loose = network(1, scale), driven(1), ssntk.Integrator(atol=None)
+    x = np.asarray(ssntk.simulate(model, probe, integrator=loose)) / scale
+    np.testing.assert_allclose(x, ssntk.simulate(network(1), driven(1), integrator=fixed()), rtol=0, atol=1e-8)
+    rows = ssntk.parameter_jacobian(model, probe, wrt=weights, integrator=loose)
+    rows = np.asarray(rows) / np.broadcast_to(scale, 4)[:, None]
+    exact = np.asarray(ssntk.parameter_jacobian(network(1), driven(1), wrt=weights, integrator=fixed()))
+    np.testing.assert_allclose(rows, exact, rtol=0, atol=1e-7 * np.abs(exact).max())
+
+
+def test_tolerances_that_are_not_known_yet():
+    with pytest.raises(ValueError, match="integrator.atol must be a number while JAX traces"):
+        eqx.filter_jit(lambda model: ssntk.simulate(model, driven(1), integrator=ssntk.Integrator(atol=None)))(network(1))
+    with pytest.raises(ValueError, match="rtol must be a positive number, got None"):
+        ssntk.Integrator(rtol=None)
 
 
 def test_the_metric_divides_rows_and_every_way_to_the_kernel_does_it():
