@@ -20,6 +20,7 @@ from ssntk.dynamics.stability import edge, exponents, field_at, linearised, stat
 from ssntk.errors import NumericalError, as_scalar
 from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model
 from ssntk.models.euler_map import step_of
+from ssntk.models.to_torch import to_torch
 from ssntk.threads import one_blas_thread
 
 # Singular values up to this many margins are kept from falling below one.
@@ -48,6 +49,24 @@ class Retreat:
     frequencies: np.ndarray
     distance: float
     gap: float
+
+    def to_torch(self, state_dict: Any, *, names: Any = None) -> Any:
+        """A copy of the PyTorch weights that the network was made of by [`from_torch`][], with those of `model`.
+
+        **Arguments:** `state_dict`: those weights, a dict, or the module or checkpoint that holds them. `names`: as given to
+        `from_torch`.
+
+        **Returns:** a dict of the same names and types (tensors, NumPy or JAX arrays, in their precision and on their
+        device), for `load_state_dict`. What did not move is copied; of two biases each goes back to its own place.
+
+        Raises `ValueError` where the network cannot have come from these weights.
+
+        ```python
+        safe = ssntk.retreat(ssntk.from_torch(net), 0.1, full=True)
+        net.load_state_dict(safe.to_torch(net.state_dict()))
+        ```
+        """
+        return to_torch(self.model, state_dict, names)
 
 
 @one_blas_thread()
