@@ -62,8 +62,9 @@ class Retreat:
         Raises `ValueError` where the network cannot have come from these weights.
 
         ```python
-        safe = ssntk.retreat(ssntk.from_torch(net), 0.1, full=True)
-        net.load_state_dict(safe.to_torch(net.state_dict()))
+        weights = {"weight_ih_l0": np.ones((2, 1)), "weight_hh_l0": 0.95 * np.eye(2)}  # or net.state_dict()
+        safe = ssntk.retreat(ssntk.from_torch(weights), 0.1, full=True)
+        print(safe.to_torch(weights)["weight_hh_l0"])  # for net.load_state_dict: 0.9 on the diagonal, and zeros
         ```
         """
         return to_torch(self.model, state_dict, names)
