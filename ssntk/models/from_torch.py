@@ -11,11 +11,9 @@ import numpy as np
 from ssntk.errors import as_choice, as_scalar
 from ssntk.models.cells import GRU, LSTM, TorchRNN
 from ssntk.models.euler_map import EulerMap
-from ssntk.models.torch_layout import as_numpy, layout_of, nonlinearity_of, weights_of
+from ssntk.models.torch_layout import GATED, as_numpy, layout_of, nonlinearity_of, weights_of
 
 _KNOWN = {"tanh": jnp.tanh, "relu": jax.nn.relu}
-# Names of the gated layers' arrays in PyTorch.
-_GATED = {"weight": "weight_hh", "input_weight": "weight_ih", "bias": "bias_hh", "input_bias": "bias_ih"}
 
 
 def from_torch(
@@ -95,7 +93,7 @@ def _gated(kind: str, weights: dict[str, Any], dt: Any, form: str, activation: A
     if activation is not None and not _agree(activation, jnp.tanh):
         raise ValueError(f"activation must be left out for {kind}: its gates are sigmoids and its candidate a tanh")
     layer = {"nn.GRU": GRU, "nn.LSTM": LSTM}[kind]
-    return EulerMap(layer(**{_GATED.get(part, part): array for part, array in weights.items()}), 1.0)
+    return EulerMap(layer(**{GATED.get(part, part): array for part, array in weights.items()}), 1.0)
 
 
 def _activation(said: str | None, given: Any) -> Callable[[Any], Any]:

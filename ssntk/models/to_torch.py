@@ -10,11 +10,9 @@ import numpy as np
 from ssntk.models.cells import GRU, LSTM
 from ssntk.models.ctrnn import CTRNN
 from ssntk.models.euler_map import EulerMap
-from ssntk.models.torch_layout import WEIGHTS, as_numpy, layout_of, weights_of
+from ssntk.models.torch_layout import GATED, WEIGHTS, as_numpy, layout_of, weights_of
 
 _LAYERS = {"nn.RNN": CTRNN, "nn.GRU": GRU, "nn.LSTM": LSTM}
-# The arrays of a gated layer that the parts of a network are.
-_GATED = {"weight": "weight_hh", "input_weight": "weight_ih", "bias": "bias_hh", "input_bias": "bias_ih"}
 _READOUT = ("readout_weight", "readout_bias")
 
 
@@ -35,7 +33,7 @@ def to_torch(model: Any, state_dict: Any, names: Any = None) -> Any:
     if not isinstance(layer, _LAYERS[kind]):
         made = f"an EulerMap of {type(layer).__name__}" if layer is not None else f"a {type(model).__name__}"
         raise ValueError(f"state_dict holds the weights of an {kind}, and the model, {made}, did not come from them")
-    values = {part: getattr(layer, _GATED.get(part, part) if kind != "nn.RNN" else part) for part in WEIGHTS}
+    values = {part: getattr(layer, GATED.get(part, part) if kind != "nn.RNN" else part) for part in WEIGHTS}
     if isinstance(layer, CTRNN):
         if not np.all(np.asarray(layer.tau) == 1):
             raise ValueError("the model's tau is not 1, for which PyTorch's weights have no place: fold it into dt")

@@ -14,6 +14,8 @@ FAMILIES = (
 )
 HEADS = ("fc", "linear", "lin", "out", "output", "readout", "head", "decoder", "h2o", "hidden2out")
 WEIGHTS = ("weight", "input_weight", "bias", "input_bias", "readout_weight", "readout_bias")
+# What a gated layer calls its arrays.
+GATED = {"weight": "weight_hh", "input_weight": "weight_ih", "bias": "bias_hh", "input_bias": "bias_ih"}
 # The layer by the rows of its recurrent weights, in units.
 KINDS = {1: "nn.RNN", 3: "nn.GRU", 4: "nn.LSTM"}
 OWN_STEP = "write its step as a function and wrap that by ssntk.from_cell"
