@@ -33,6 +33,7 @@ from .dynamics.integrate import simulate as simulate
 from .dynamics.probe import Probe as Probe
 from .dynamics.probe import Sinusoid as Sinusoid
 from .dynamics.radius import stability_radius as stability_radius
+from .dynamics.same_rollout import same_rollout as same_rollout
 from .errors import NumericalError as NumericalError
 from .kernel.choice import kernel_plan as kernel_plan
 from .kernel.frequency import frequency_ntk as frequency_ntk

@@ -20,6 +20,7 @@ from ssntk.dynamics.stability import edge, exponents, field_at, linearised, stat
 from ssntk.errors import NumericalError, as_scalar
 from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model
 from ssntk.models.euler_map import step_of
+from ssntk.models.to_torch import to_torch
 from ssntk.threads import one_blas_thread
 
 # Singular values up to this many margins are kept from falling below one.
@@ -48,6 +49,25 @@ class Retreat:
     frequencies: np.ndarray
     distance: float
     gap: float
+
+    def to_torch(self, state_dict: Any, *, names: Any = None) -> Any:
+        """A copy of the PyTorch weights that the network was made of by [`from_torch`][], with those of `model`.
+
+        **Arguments:** `state_dict`: those weights, a dict, or the module or checkpoint that holds them. `names`: as given to
+        `from_torch`.
+
+        **Returns:** a dict of the same names and types (tensors, NumPy or JAX arrays, in their precision and on their
+        device), for `load_state_dict`. What did not move is copied; of two biases each goes back to its own place.
+
+        Raises `ValueError` where the network cannot have come from these weights.
+
+        ```python
+        weights = {"weight_ih_l0": np.ones((2, 1)), "weight_hh_l0": 0.95 * np.eye(2)}  # or net.state_dict()
+        safe = ssntk.retreat(ssntk.from_torch(weights), 0.1, full=True)
+        print(safe.to_torch(weights)["weight_hh_l0"])  # for net.load_state_dict: 0.9 on the diagonal, and zeros
+        ```
+        """
+        return to_torch(self.model, state_dict, names)
 
 
 @one_blas_thread()

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from ssntk.dynamics.scaled import SMALL, Factored, ScaledField
+from ssntk.models.cells import Gated
 from ssntk.models.ctrnn import CTRNN
 from ssntk.models.low_rank import LowRankRNN
 
@@ -75,6 +76,9 @@ def known_bounded(model: Any) -> bool:
         inner = vars(model).get(name)
         if inner is not None and not isinstance(model, (CTRNN, LowRankRNN)):
             return known_bounded(inner)
+    if isinstance(model, Gated):
+        # Each state is pulled towards what lies within the gates' bounds, however weakly.
+        return True
     if not isinstance(model, (CTRNN, LowRankRNN)):
         return False
     with np.errstate(all="ignore"):

@@ -20,7 +20,8 @@ class CTRNN(AbstractStateSpaceModel):
       `y = readout_weight @ x + readout_bias`.
 
     theta is (weight, input_weight, bias), and the readout's weights too where the readout is observed;
-    `gain` and `tau` can be swept but are not trained.
+    `gain` and `tau` can be swept but are not trained. A network that trains two biases, as PyTorch's do, has `input_bias`,
+    which is added to `bias`: it changes nothing that moves, but each of the two has its own columns in theta.
     """
 
     weight: Float[Array, "n n"]
@@ -32,6 +33,8 @@ class CTRNN(AbstractStateSpaceModel):
     tau: Float[Array, ""] | Float[Array, " n"]
     activation: Callable[[Any], Any]
     form: str
+    # A default of the class: networks that were pickled before have none.
+    input_bias: Float[Array, " n"] | None = None
 
     def __init__(
         self,
@@ -62,7 +65,7 @@ class CTRNN(AbstractStateSpaceModel):
         d = as_count(n_input, "n_input", least=0)
         m = as_count(n_output, "n_output")
         weight, input_weight, readout_weight = random_weights(key, ((n, n), n), ((n, d), max(d, 1)), ((m, n), n))
-        self._fill(weight, input_weight, np.zeros(n), readout_weight, np.zeros(m), gain, tau, activation, form)
+        self._fill(weight, input_weight, np.zeros(n), readout_weight, np.zeros(m), gain, tau, activation, form, None)
 
     @classmethod
     def from_weights(
@@ -77,11 +80,12 @@ class CTRNN(AbstractStateSpaceModel):
         tau: Any = 1.0,
         activation: Callable[[Any], Any] = jnp.tanh,
         form: str = "current",
+        input_bias: Any = None,
     ) -> "CTRNN":
         """A network with given weights, shapes as in the fields of the class.
 
-        `None` means: `input_weight` of width 0, `bias` zeros, `readout_weight` the identity, `readout_bias` zeros.
-        Raises `ValueError` naming the argument that is wrong.
+        `None` means: `input_weight` of width 0, `bias` zeros, `readout_weight` the identity, `readout_bias` zeros, no
+        `input_bias`. Raises `ValueError` naming the argument that is wrong.
         """
         weight = as_array(weight, "weight", ("n", "n"))
         n = weight.shape[0]
@@ -91,7 +95,7 @@ class CTRNN(AbstractStateSpaceModel):
         if readout_bias is None:
             readout_bias = np.zeros(as_array(readout_weight, "readout_weight", ("m", n)).shape[0])
         self = object.__new__(cls)
-        self._fill(weight, input_weight, bias, readout_weight, readout_bias, gain, tau, activation, form)
+        self._fill(weight, input_weight, bias, readout_weight, readout_bias, gain, tau, activation, form, input_bias)
         return self
 
     def _fill(
@@ -105,6 +109,7 @@ class CTRNN(AbstractStateSpaceModel):
         tau: Any,
         activation: Any,
         form: Any,
+        input_bias: Any,
     ) -> None:
         """Check every field, bring it to the dtype of `weight`, and set it."""
         weight = as_array(weight, "weight", ("n", "n"))
@@ -127,6 +132,9 @@ class CTRNN(AbstractStateSpaceModel):
         for name, array in fields.items():
             object.__setattr__(self, name, array.astype(weight.dtype))
         object.__setattr__(self, "activation", activation)
+        if input_bias is not None:
+            input_bias = as_array(input_bias, "input_bias", (n,)).astype(weight.dtype)
+        object.__setattr__(self, "input_bias", input_bias)
         object.__setattr__(self, "form", as_choice(form, "form", ("current", "rate")))
 
     @property
@@ -143,6 +151,8 @@ class CTRNN(AbstractStateSpaceModel):
 
     def vector_field(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
         drive = self.input_weight @ u + self.bias
+        if self.input_bias is not None:
+            drive = drive + self.input_bias
         if self.form == "current":
             return (-x + self.gain * (self.weight @ self.activation(x)) + drive) / self.tau
         return (-x + self.activation(self.gain * (self.weight @ x) + drive)) / self.tau
@@ -152,4 +162,6 @@ class CTRNN(AbstractStateSpaceModel):
 
     def trainable(self, of: str) -> tuple[Array, ...]:
         dynamics = (self.weight, self.input_weight, self.bias)
+        if self.input_bias is not None:
+            dynamics = (*dynamics, self.input_bias)
         return (*dynamics, self.readout_weight, self.readout_bias) if of == "readout" else dynamics

@@ -1,128 +1,122 @@
-"""Weights of recurrent networks that were trained in PyTorch, which need not be installed."""
+"""Networks that were made or trained in PyTorch, which need not be installed."""
 
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ssntk.models.ctrnn import CTRNN
+from ssntk.errors import as_choice, as_scalar
+from ssntk.models.cells import GRU, LSTM, TorchRNN
 from ssntk.models.euler_map import EulerMap
+from ssntk.models.torch_layout import GATED, as_numpy, layout_of, nonlinearity_of, weights_of
 
-# What the weights of one module are called: nn.RNN, nn.RNNCell, and a leaky network made of two nn.Linear.
-_FAMILIES = (
-    {"weight": ("weight_hh_l0",), "input_weight": ("weight_ih_l0",), "bias": ("bias_hh_l0", "bias_ih_l0")},
-    {"weight": ("weight_hh",), "input_weight": ("weight_ih",), "bias": ("bias_hh", "bias_ih")},
-    {"weight": ("h2h.weight",), "input_weight": ("input2h.weight",), "bias": ("h2h.bias", "input2h.bias")},
-)
-_HEADS = ("fc", "linear", "lin", "out", "output", "readout", "head", "decoder", "h2o", "hidden2out")
-_WEIGHTS = ("weight", "input_weight", "bias", "readout_weight", "readout_bias")
+_KNOWN = {"tanh": jnp.tanh, "relu": jax.nn.relu}
 
 
 def from_torch(
-    state_dict: Any,
+    module_or_state_dict: Any = None,
     dt: Any = 1.0,
     *,
-    activation: Callable[[Any], Any] = jnp.tanh,
+    form: str = "rate",
+    activation: Any = None,
     names: Any = None,
+    state_dict: Any = None,
 ) -> EulerMap:
-    """The network in a PyTorch `state_dict`, exactly, as the Euler map of a rate-form [`CTRNN`][].
+    """The network in a PyTorch module or state_dict, exactly, as a map. **tanh is assumed** if only a state_dict is given,
+    which does not hold the nonlinearity: pass the module itself, whose `nonlinearity` is read, or `activation=jax.nn.relu`.
 
-    `h <- (1 - dt) h + dt activation(weight h + input_weight u + bias)`: `dt = 1` is `torch.nn.RNN`, a smaller one is a leaky
-    network with leak dt (its step over its time constant).
+    | PyTorch | what comes back | state |
+    |---|---|---|
+    | `nn.RNN`, `nn.RNNCell` | [`EulerMap`][] of a rate-form [`CTRNN`][], dt = 1 | h (n,) |
+    | `nn.GRU`, `nn.GRUCell` | `EulerMap` of PyTorch's own step, dt = 1 | h (n,) |
+    | `nn.LSTM`, `nn.LSTMCell` | the same | (h, c), (2n,) |
+    | a leaky network of two `nn.Linear`, h2h and input2h | `EulerMap` of a `CTRNN`, dt = its leak | h (n,) |
+
+    Each may lie inside another module, with one linear readout of h, `y = W h + b`. The kernel is PyTorch's too: theta is
+    the weights that the network has, both biases if it has two (`input_bias` and `bias` of the CTRNN), and no readout's
+    weights if it has no readout.
 
     **Arguments:**
 
-    - `state_dict`: names to tensors or arrays. Recognised, behind one prefix: one layer of `nn.RNN`, an `nn.RNNCell`, and
-      `h2h` with `input2h`; and a readout, one linear layer (m, n) called fc, linear, out, output, readout, head or decoder.
-    - `activation`: the nonlinearity, which a state_dict does not hold: `jnp.tanh`, or `jax.nn.relu` for
-      `nonlinearity="relu"`.
+    - `module_or_state_dict`: an `nn.Module`; or names to tensors or arrays; or a checkpoint that holds such a dict as
+      "state_dict" or "model_state_dict". Recognised, behind one prefix: one layer of the table, in one direction; and a
+      readout, one linear layer (m, n) called fc, linear, out, output, readout, head or decoder, or in a module the only
+      `nn.Linear` that fits.
+    - `dt`: the leak of a leaky network, its step over its time constant. `h <- (1 - dt) h + dt activation(...)`; 1 is
+      `nn.RNN`, and all that a gated layer takes.
+    - `form`: where a leaky network has its nonlinearity: `"rate"`, `activation(weight h + ...)`, or `"current"`,
+      `weight activation(h) + ...`, as of `CTRNN`.
+    - `activation`: the nonlinearity. Default: what the module says, else `jnp.tanh`.
     - `names`: where the names are others, or more is held than these: a dict from any of weight, input_weight, bias,
-      readout_weight, readout_bias to the name in `state_dict`, or to a list of names that are added up. `weight` must be
-      among them; what is not named is left out.
+      input_bias, readout_weight, readout_bias to the name in `state_dict`, or to a list of names that are added up into one
+      array. `weight` must be among them; what is not named is left out.
 
-    The arrays take JAX's default floating-point type. Raises `ValueError` where the state_dict holds anything else.
+    The arrays take JAX's default floating-point type. [`same_rollout`][] checks a result against the module. Raises
+    `ValueError` where the network is anything else, such as several layers, two directions or a projection, or where
+    `activation` contradicts the module.
+
+    ```python
+    weights = {"weight_ih_l0": np.zeros((2, 1)), "weight_hh_l0": np.eye(2) / 2}
+    network = ssntk.from_torch(weights)  # or the nn.RNN itself
+    print(network.step([1.0, 0.0]))  # tanh of a half and of zero: [0.46211716 0.]
+    ```
     """
-    if not isinstance(state_dict, Mapping) or not all(isinstance(name, str) for name in state_dict):
-        raise ValueError(f"state_dict must map names to tensors or arrays, got {type(state_dict).__name__}")
-    parts = _recognise(state_dict) if names is None else _as_named(names, state_dict)
+    if state_dict is not None:
+        warnings.warn("state_dict= is now the first argument, module_or_state_dict", DeprecationWarning, stacklevel=2)
+        module_or_state_dict = state_dict
+    as_choice(form, "form", ("rate", "current"))
+    held = weights_of(module_or_state_dict)
+    kind, parts = layout_of(module_or_state_dict, held, names)
     weights = {}
     for part, sources in parts.items():
-        arrays = [_as_numpy(state_dict[source], source) for source in sources]
+        arrays = [as_numpy(held[source], source) for source in sources]
         if len({array.shape for array in arrays}) > 1:
             raise ValueError(f"state_dict: {', '.join(sources)} add up to {part} and must have one shape")
         weights[part] = jnp.asarray(sum(arrays), jnp.result_type(float))
-    return EulerMap(CTRNN.from_weights(**weights, activation=activation, form="rate"), dt)
+    if kind != "nn.RNN":
+        return _gated(kind, weights, dt, form, activation)
+    # Both are (n,), and neither would be named by a sum of shapes that differ.
+    if "input_bias" in weights and weights["input_bias"].shape != weights["bias"].shape:
+        raise ValueError(f"state_dict: {parts['bias'][0]} and {parts['input_bias'][0]} must have one shape")
+    activation = _activation(nonlinearity_of(module_or_state_dict, parts["weight"][0]), activation)
+    return EulerMap(TorchRNN.of(weights, activation=activation, form=form), dt)
 
 
-def _as_numpy(value: Any, name: str) -> np.ndarray:
+def _gated(kind: str, weights: dict[str, Any], dt: Any, form: str, activation: Any) -> EulerMap:
+    if float(as_scalar(dt, "dt", positive=True)) != 1.0:
+        raise ValueError(f"dt must be 1 for {kind}, whose own step it is, got {dt}")
+    if form != "rate":
+        raise ValueError(f"form must be left out for {kind}, got {form!r}")
+    if activation is not None and not _agree(activation, jnp.tanh):
+        raise ValueError(f"activation must be left out for {kind}: its gates are sigmoids and its candidate a tanh")
+    layer = {"nn.GRU": GRU, "nn.LSTM": LSTM}[kind]
+    return EulerMap(layer(**{GATED.get(part, part): array for part, array in weights.items()}), 1.0)
+
+
+def _activation(said: str | None, given: Any) -> Callable[[Any], Any]:
+    """The nonlinearity that a module says and the one that is given, which must agree."""
+    if given is not None and not callable(given):
+        raise ValueError(f"activation must be callable, got {type(given).__name__}")
+    if said is None:
+        return jnp.tanh if given is None else given
+    if said not in _KNOWN:
+        if given is None:
+            raise ValueError(f"activation must be given: the module's nonlinearity is {said!r}, which is not known here")
+        return given
+    if given is None:
+        return _KNOWN[said]
+    if not _agree(given, _KNOWN[said]):
+        raise ValueError(f"activation contradicts the module, whose nonlinearity is {said!r}: leave it out")
+    return given
+
+
+def _agree(one: Callable[[Any], Any], other: Callable[[Any], Any]) -> bool:
+    """Whether two functions have the same values, which tells tanh and relu from each other and from all others."""
+    at = jnp.asarray(np.linspace(-3.0, 3.0, 13), jnp.result_type(float))
     try:
-        if hasattr(value, "detach"):
-            value = value.detach().cpu()
-            # numpy knows no bfloat16, and float64 holds all the others.
-            value = (value.double() if hasattr(value, "double") and value.is_floating_point() else value).numpy()
-        array = np.asarray(value)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"state_dict[{name!r}] cannot be read as an array: {error}") from error
-    if array.dtype.kind != "f":
-        raise ValueError(f"state_dict[{name!r}] must hold real floating-point numbers, got {array.dtype}")
-    # In float64 the sum of two biases of float32 is exact.
-    return array.astype(np.float64)
-
-
-def _recognise(held: Any) -> dict[str, list[str]]:
-    """Which names make up which weight."""
-    found = [
-        (name.removesuffix(family["weight"][0]), family)
-        for name in held
-        for family in _FAMILIES
-        if name == family["weight"][0] or name.endswith("." + family["weight"][0])
-    ]
-    found = [(prefix, family) for prefix, family in found if prefix + family["input_weight"][0] in held]
-    if len(found) != 1:
-        raise ValueError(
-            "state_dict must hold one recurrent layer, as weight_hh_l0 and weight_ih_l0 of nn.RNN in one module; say which "
-            f"is which by names=, got {', '.join(held) or 'nothing'}"
-        )
-    ((prefix, family),) = found
-    parts = {part: [prefix + end for end in ends if prefix + end in held] for part, ends in family.items()}
-    parts = {part: sources for part, sources in parts.items() if sources}
-    shape = _as_numpy(held[parts["weight"][0]], parts["weight"][0]).shape
-    if len(shape) != 2 or shape[0] != shape[1]:
-        gated = {3: ", as of nn.GRU", 4: ", as of nn.LSTM"}.get(
-            shape[0] // shape[1] if len(shape) == 2 and shape[1] else 0, ""
-        )
-        raise ValueError(f"state_dict[{parts['weight'][0]!r}] must be square, got {shape}{gated}")
-    rest = [name for name in held if not any(name in sources for sources in parts.values())]
-    heads = [name for name in rest if name.removesuffix(".weight").split(".")[-1] in _HEADS and name.endswith(".weight")]
-    if len(heads) == 1:
-        parts["readout_weight"] = heads
-        bias = heads[0].removesuffix("weight") + "bias"
-        if bias in rest:
-            parts["readout_bias"] = [bias]
-    surplus = [name for name in rest if [name] not in parts.values()]
-    if surplus:
-        layers = (
-            " (one layer in one direction is what a CTRNN is)" if any(prefix + "weight" in name for name in surplus) else ""
-        )
-        raise ValueError(
-            f"state_dict holds {', '.join(surplus)}, whose use is not known{layers}: say which is which by names="
-        )
-    return parts
-
-
-def _as_named(names: Any, held: Any) -> dict[str, list[str]]:
-    if not isinstance(names, Mapping) or "weight" not in names:
-        raise ValueError(f"names must be a dict that holds at least weight, got {names!r}")
-    parts = {}
-    for part, sources in names.items():
-        if part not in _WEIGHTS:
-            raise ValueError(f"names holds {part!r}; known are {', '.join(_WEIGHTS)}")
-        sources = [sources] if isinstance(sources, str) else sources
-        if not isinstance(sources, (list, tuple)) or not sources or not all(isinstance(name, str) for name in sources):
-            raise ValueError(f"names[{part!r}] must be a name or a list of names, got {sources!r}")
-        for source in sources:
-            if source not in held:
-                raise ValueError(f"names[{part!r}] is {source!r}, which state_dict does not hold")
-        parts[part] = list(sources)
-    return parts
+        return bool(np.allclose(np.asarray(one(at)), np.asarray(other(at)), rtol=1e-5, atol=1e-5))
+    except (TypeError, ValueError):
+        return False

@@ -11,7 +11,10 @@ from ssntk.models.base import AbstractStateSpaceModel, random_weights, time_cons
 
 
 class GRUODE(AbstractStateSpaceModel):
-    """A GRU of n units, d inputs and m outputs as an ODE (De Brouwer, Simm, Arany and Moreau, 2019).
+    """A GRU of n units, d inputs and m outputs as an ODE (De Brouwer, Simm, Arany and Moreau, 2019). Not PyTorch's GRU.
+
+    The weights of `torch.nn.GRU` have these shapes and are another function: there the reset gate multiplies `W_c x + b_c`,
+    here x before `W_c`, and there is one bias. [`from_torch`][] takes PyTorch's.
 
     With r, z and c, the reset gate, the update gate and the candidate:
     `r, z = sigmoid(weight x + input_weight u + bias)` (their thirds),

@@ -52,8 +52,8 @@ gain = 1.3                      # default 1.0
 # tau = 1.0
 # activation = "tanh"           # a function of jax.numpy or jax.nn
 # form = "current"              # or "rate"
-# weights = "file.npz"          # instead of n_state to seed: arrays named weight, input_weight, bias, readout_weight,
-#                               # readout_bias, gain, tau, as in CTRNN.from_weights; beside this file
+# weights = "file.npz"          # instead of n_state to seed: arrays named weight, input_weight, bias, input_bias,
+#                               # readout_weight, readout_bias, gain, tau, as in CTRNN.from_weights; beside this file
 
 [family]                        # exactly one of attribute, input, line
 input = { direction = [1.0] }   # u = offset + p * direction, also with offset = [0.0]
@@ -95,7 +95,7 @@ _TOP = ("distances", "wrt", *_PLAIN, "model", "family", "approach", "grid", "pro
 _NO_GRID = ("towards", "span", "distances", "index", "step", "approach")
 _APPROACH = ("kind", "wrt", "metric", "signs", "min_coefficient", "omega_min", "n_starts", "seed")
 _MODEL = ("n_state", "n_input", "n_output", "seed", "gain", "tau", "activation", "form", "weights")
-_WEIGHTS = ("weight", "input_weight", "bias", "readout_weight", "readout_bias", "gain", "tau")
+_WEIGHTS = ("weight", "input_weight", "bias", "input_bias", "readout_weight", "readout_bias", "gain", "tau")
 
 
 def read(path: pathlib.Path) -> Sweep | Grid:

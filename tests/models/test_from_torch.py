@@ -1,4 +1,7 @@
-"""Weights of PyTorch, which need not be there: arrays in a dict of the same names, rolled out in numpy."""
+"""Weights of PyTorch, which need not be there: arrays in a dict of the same names, rolled out in numpy.
+
+Compiles: roll-outs of five networks of 6 units.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -104,12 +107,32 @@ def test_leaky_network():
     assert not network.readout_bias.any()
 
 
+def test_a_leaky_network_of_the_current_form():
+    rng, leak = np.random.default_rng(6), 0.2
+    weights = {
+        "input2h.weight": rng.normal(size=(N, D)),
+        "h2h.weight": rng.normal(size=(N, N)),
+        "h2h.bias": rng.normal(size=N),
+    }
+    network = ssntk.from_torch(weights, dt=leak, form="current")
+
+    def step(h, u):
+        drive = weights["input2h.weight"] @ u + weights["h2h.bias"]
+        return (1 - leak) * h + leak * (weights["h2h.weight"] @ np.tanh(h) + drive)
+
+    np.testing.assert_allclose(states(network, US), rolled(step, US), rtol=1e-11, atol=1e-12)
+
+
 def test_names():
     rng = np.random.default_rng(3)
     weights = {"J": rng.normal(size=(N, N)), "c": rng.normal(size=N), "d": rng.normal(size=N), "B": rng.normal(size=(N, D))}
     network = ssntk.from_torch(weights, names={"weight": "J", "input_weight": "B", "bias": ["c", "d"]})
     np.testing.assert_array_equal(network.weight, weights["J"])
     np.testing.assert_allclose(network.bias, weights["c"] + weights["d"], rtol=1e-15)
+    assert network.input_bias is None
+    both = ssntk.from_torch(weights, names={"weight": "J", "input_weight": "B", "bias": "c", "input_bias": "d"})
+    np.testing.assert_array_equal(both.bias, weights["c"])
+    np.testing.assert_array_equal(both.input_bias, weights["d"])
     np.testing.assert_array_equal(network.readout_weight, np.eye(N))
 
 
@@ -128,6 +151,8 @@ def test_what_is_not_understood_is_said():
     backwards = {f"{name}_reverse": value for name, value in good.items()}
     lstm = {"weight_ih_l0": np.zeros((4 * N, D)), "weight_hh_l0": np.zeros((4 * N, N))}
     gru = {"weight_ih_l0": np.zeros((3 * N, D)), "weight_hh_l0": np.zeros((3 * N, N))}
+    b = {"bias_ih_l0": np.zeros(3 * N), "bias_hh_l0": np.zeros(3 * N)}
+    summed = {"weight": "weight_hh_l0", "input_weight": "weight_ih_l0", "bias": list(b)}
     cases = [
         (good | second, {}, "one layer in one direction"),
         (good | backwards, {}, "one layer in one direction"),
@@ -135,8 +160,18 @@ def test_what_is_not_understood_is_said():
         ({"a.weight_hh_l0": good["weight_hh_l0"], "b.weight_ih_l0": good["weight_ih_l0"]}, {}, "one recurrent layer"),
         (good | {"embed.weight": np.zeros((100, N))}, {}, r"embed\.weight"),
         (good | {"attention.h2h.bias": np.zeros(N)}, {}, r"attention\.h2h\.bias"),
-        (lstm, {}, r"nn\.LSTM"),
-        (gru, {}, r"nn\.GRU"),
+        (good | second, {}, "weight_hh_l1, num_layers > 1.*ssntk.from_cell"),
+        (good | backwards, {}, "weight_hh_l0_reverse, bidirectional"),
+        (lstm | {"weight_hr_l0": np.zeros((2, N))}, {}, "weight_hr_l0, the projection of proj_size"),
+        (lstm, {"dt": 0.5}, r"dt must be 1 for nn\.LSTM"),
+        (gru, {"form": "current"}, r"form must be left out for nn\.GRU"),
+        (gru, {"activation": jax.nn.relu}, r"activation must be left out for nn\.GRU"),
+        (gru | b | {"bias_ih_l0": np.zeros(N)}, {}, r"bias_ih must have shape \(18,\)"),
+        (gru | b, {"names": summed}, r"the biases of nn\.GRU do not add up"),
+        (good, {"form": "fast"}, "form must be one of"),
+        (good, {"activation": 3}, "activation must be callable"),
+        (good | {"weight_hh_l0": np.zeros((2 * N, N))}, {}, "must be square"),
+        (good | {"bias_hh_l0": np.zeros(N + 1), "bias_ih_l0": np.zeros(N + 1)}, {}, "bias must have shape"),
         ({}, {}, "nothing"),
         ({"W": np.zeros((N, N))}, {}, "names="),
         (good | {"extra.weight": np.zeros((2, 5))}, {}, r"extra\.weight"),
@@ -153,6 +188,7 @@ def test_what_is_not_understood_is_said():
         (good, {"names": {"weight": "weight_hh_l0", "bias": None}}, "must be a name"),
         (good, {"names": {"weight": [["weight_hh_l0"]]}}, "must be a name"),
         ([1.0], {}, "state_dict must map"),
+        ("rnn.pt", {}, r"got str: load the file first.*from_torch\(torch\.load"),
     ]
     for weights, arguments, match in cases:
         with pytest.raises(ValueError, match=match):

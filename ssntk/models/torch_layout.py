@@ -1,0 +1,210 @@
+"""What PyTorch calls things: modules and weights are recognised by their own methods and names, without importing it."""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+# What the recurrent weights of one module are called: nn.RNN, nn.GRU, nn.LSTM; their Cells; a network of two nn.Linear.
+FAMILIES = (
+    {"weight": "weight_hh_l0", "input_weight": "weight_ih_l0", "bias": "bias_hh_l0", "input_bias": "bias_ih_l0"},
+    {"weight": "weight_hh", "input_weight": "weight_ih", "bias": "bias_hh", "input_bias": "bias_ih"},
+    {"weight": "h2h.weight", "input_weight": "input2h.weight", "bias": "h2h.bias", "input_bias": "input2h.bias"},
+)
+HEADS = ("fc", "linear", "lin", "out", "output", "readout", "head", "decoder", "h2o", "hidden2out")
+WEIGHTS = ("weight", "input_weight", "bias", "input_bias", "readout_weight", "readout_bias")
+# What a gated layer calls its arrays.
+GATED = {"weight": "weight_hh", "input_weight": "weight_ih", "bias": "bias_hh", "input_bias": "bias_ih"}
+# The layer by the rows of its recurrent weights, in units.
+KINDS = {1: "nn.RNN", 3: "nn.GRU", 4: "nn.LSTM"}
+OWN_STEP = "write its step as a function and wrap that by ssntk.from_cell"
+# Under which names checkpoints hold a state_dict beside an optimiser's and others.
+CHECKPOINTS = ("state_dict", "model_state_dict")
+
+
+def is_module(value: Any) -> bool:
+    """Whether something looks like an `nn.Module`."""
+    return not isinstance(value, type) and all(
+        callable(getattr(value, name, None)) for name in ("named_modules", "state_dict")
+    )
+
+
+def is_weights(value: Any) -> bool:
+    """Whether something looks like a state_dict, or like a checkpoint that holds one."""
+    if not isinstance(value, Mapping) or not value or not all(isinstance(name, str) for name in value):
+        return False
+    if any(isinstance(value.get(name), Mapping) for name in CHECKPOINTS):
+        return True
+    ends = tuple(family["weight"] for family in FAMILIES)
+    return any(name.endswith(ends) or hasattr(tensor, "detach") for name, tensor in value.items())
+
+
+def looks_like_torch(value: Any) -> bool:
+    """Whether [`from_torch`][] is what something was meant for."""
+    return is_module(value) or is_weights(value)
+
+
+def what_to_write(value: Any) -> str:
+    """How to make a model of something that is none, as the end of a message; nothing where that is not known."""
+    if looks_like_torch(value):
+        return ": pass ssntk.from_torch(net)"
+    if isinstance(value, (str, pathlib.Path)):
+        return ": load the file first, and pass ssntk.from_torch(torch.load(path, weights_only=True)) if PyTorch wrote it"
+    origins = {kind.__module__.partition(".")[0] for kind in type(value).__mro__}
+    if callable(value) and origins & {"equinox", "flax"}:
+        return ": wrap it by ssntk.from_cell(cell, n_state=..., n_input=...)"
+    return ""
+
+
+class Layout(NamedTuple):
+    """What a network is: `kind`, nn.RNN, nn.GRU or nn.LSTM, and the names that make up each of its weights."""
+
+    kind: str
+    parts: dict[str, list[str]]
+
+
+def weights_of(value: Any) -> Mapping[str, Any]:
+    """The names and tensors of a module, of a state_dict, or of a checkpoint that holds one."""
+    held = value.state_dict() if is_module(value) else value
+    if isinstance(held, Mapping):
+        for name in CHECKPOINTS:
+            if isinstance(held.get(name), Mapping):
+                held = held[name]
+    if not isinstance(held, Mapping) or not all(isinstance(name, str) for name in held):
+        write = what_to_write(value) if isinstance(value, (str, pathlib.Path)) else ""
+        raise ValueError(
+            "module_or_state_dict must map names to tensors or arrays, or be an nn.Module, "
+            f"got {type(value).__name__}{write}"
+        )
+    return held
+
+
+def layout_of(value: Any, held: Mapping[str, Any], names: Any = None, *, whole: bool = True) -> Layout:
+    """Which of the weights `held` by a module or state_dict is which; `names` as of [`from_torch`][]. `whole`: what is left
+    over is an error."""
+    parts = _recognised(value, held, whole) if names is None else _as_named(names, held)
+    (weight, *_) = parts["weight"]
+    shape = as_numpy(held[weight], weight).shape
+    rows = shape[0] / shape[1] if len(shape) == 2 and shape[1] else 0
+    if rows not in KINDS:
+        raise ValueError(
+            f"state_dict[{weight!r}] must be square, as of nn.RNN, or have three times as many rows as columns, as of "
+            f"nn.GRU, or four times, as of nn.LSTM; got {shape}"
+        )
+    kind = KINDS[int(rows)]
+    if kind == "nn.RNN" and "bias" not in parts and "input_bias" in parts:
+        parts["bias"] = parts.pop("input_bias")
+    if kind != "nn.RNN":
+        for part, sources in parts.items():
+            if len(sources) > 1:
+                raise ValueError(
+                    f"names[{part!r}] adds up {', '.join(sources)}; the biases of {kind} do not add up: name bias_hh as "
+                    "bias and bias_ih as input_bias"
+                )
+    return Layout(kind, parts)
+
+
+def as_numpy(value: Any, name: str) -> np.ndarray:
+    """A tensor or array, in float64."""
+    try:
+        if hasattr(value, "detach"):
+            value = value.detach().cpu()
+            # numpy knows no bfloat16, and float64 holds all the others.
+            value = (value.double() if hasattr(value, "double") and value.is_floating_point() else value).numpy()
+        array = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"state_dict[{name!r}] cannot be read as an array: {error}") from error
+    if array.dtype.kind != "f":
+        raise ValueError(f"state_dict[{name!r}] must hold real floating-point numbers, got {array.dtype}")
+    # In float64 the sum of two biases of float32 is exact.
+    return array.astype(np.float64)
+
+
+def nonlinearity_of(value: Any, weight: str) -> str | None:
+    """What the layer in a module that holds the recurrent weights `weight` says of its nonlinearity, in small letters."""
+    if not is_module(value):
+        return None
+    modules = dict(value.named_modules())
+    inside, _, last = weight.rpartition(".")
+    # A layer made of two nn.Linear is the module around them.
+    around = [inside, inside.rpartition(".")[0]] if last == "weight" else [inside]
+    for module in [modules.get(name) for name in around]:
+        said = getattr(module, "nonlinearity", None)
+        if said is None:
+            mode = getattr(module, "mode", None)
+            said = mode[4:] if isinstance(mode, str) and mode.startswith("RNN_") else None
+        if said is not None:
+            return (said if isinstance(said, str) else getattr(said, "__name__", type(said).__name__)).lower()
+    return None
+
+
+def _recognised(value: Any, held: Mapping[str, Any], whole: bool) -> dict[str, list[str]]:
+    """Which names make up which weight."""
+    found = [
+        (name.removesuffix(family["weight"]), family)
+        for name in held
+        for family in FAMILIES
+        if name == family["weight"] or name.endswith("." + family["weight"])
+    ]
+    found = [(prefix, family) for prefix, family in found if prefix + family["input_weight"] in held]
+    if len(found) != 1:
+        raise ValueError(
+            "state_dict must hold one recurrent layer, as weight_hh_l0 and weight_ih_l0 of nn.RNN in one module; say which "
+            f"is which by names=, got {', '.join(held) or 'nothing'}"
+        )
+    ((prefix, family),) = found
+    parts = {part: [prefix + end] for part, end in family.items() if prefix + end in held}
+    rest = [name for name in held if [name] not in parts.values()]
+    if prefix + "weight_hr_l0" in rest:
+        raise ValueError(f"state_dict holds {prefix}weight_hr_l0, the projection of proj_size: {OWN_STEP}")
+    more = [name for name in rest if name.startswith(prefix + "weight_hh")]
+    if more:
+        what = "bidirectional" if any(name.endswith("_reverse") for name in more) else "num_layers > 1"
+        raise ValueError(
+            f"state_dict holds {', '.join(more)}, {what}: one layer in one direction is taken; {OWN_STEP}, or choose "
+            "a layer by names="
+        )
+    heads = [name for name in rest if name.removesuffix(".weight").split(".")[-1] in HEADS and name.endswith(".weight")]
+    heads = heads or _linear(value, held, parts, rest)
+    if len(heads) == 1:
+        parts["readout_weight"] = heads
+        bias = heads[0].removesuffix("weight") + "bias"
+        if bias in rest:
+            parts["readout_bias"] = [bias]
+    surplus = [name for name in rest if [name] not in parts.values()]
+    if surplus and whole:
+        raise ValueError(f"state_dict holds {', '.join(surplus)}, whose use is not known: say which is which by names=")
+    return parts
+
+
+def _linear(value: Any, held: Mapping[str, Any], parts: dict[str, list[str]], rest: list[str]) -> list[str]:
+    """The weights, of any name, of linear layers of a module that can only be its readout."""
+    if not is_module(value):
+        return []
+    d, n = (np.shape(held[parts[part][0]])[-1] for part in ("input_weight", "weight"))
+    return [
+        f"{name}.weight"
+        for name, module in value.named_modules()
+        if f"{name}.weight" in rest
+        and getattr(module, "in_features", None) == n
+        # What fits in front of the layer too may be an embedding of the inputs.
+        and getattr(module, "out_features", d) != d
+    ]
+
+
+def _as_named(names: Any, held: Mapping[str, Any]) -> dict[str, list[str]]:
+    if not isinstance(names, Mapping) or "weight" not in names:
+        raise ValueError(f"names must be a dict that holds at least weight, got {names!r}")
+    parts = {}
+    for part, sources in names.items():
+        if part not in WEIGHTS:
+            raise ValueError(f"names holds {part!r}; known are {', '.join(WEIGHTS)}")
+        sources = [sources] if isinstance(sources, str) else sources
+        if not isinstance(sources, (list, tuple)) or not sources or not all(isinstance(name, str) for name in sources):
+            raise ValueError(f"names[{part!r}] must be a name or a list of names, got {sources!r}")
+        for source in sources:
+            if source not in held:
+                raise ValueError(f"names[{part!r}] is {source!r}, which state_dict does not hold")
+        parts[part] = list(sources)
+    return parts
