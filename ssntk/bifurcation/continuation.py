@@ -14,7 +14,7 @@ from ssntk.bifurcation.detect import find_events
 from ssntk.bifurcation.family import Family
 from ssntk.bifurcation.follow import Start, Stop, Track, follow, joined
 from ssntk.bifurcation.judge import NEAR
-from ssntk.bifurcation.linear import on_a_line, singular, state_jacobians
+from ssntk.bifurcation.linear import on_a_line, outputs_at, singular, state_jacobians
 from ssntk.bifurcation.locate import Bifurcation
 from ssntk.bifurcation.problem import make_problem, resized
 from ssntk.dynamics.fixed_points import find_fixed_points
@@ -37,6 +37,8 @@ class Branch:
     - `tangent` (k, n + 1): the unit tangent (dx, dq) along the direction of travel, in the length that `step` measures.
     - `steps`: of each located bifurcation the index of the point before it.
     - `scale` (n,): the typical sizes of the states, which `step` and every tolerance are relative to.
+    - `n_unstable` (k,): how many modes grow by more than rounding explains. `outputs` (k, m): the readout along the branch;
+      `has_readout`: whether that is anything but the states themselves.
     """
 
     parameter: np.ndarray
@@ -49,6 +51,9 @@ class Branch:
     tangent: np.ndarray
     steps: tuple[int, ...]
     scale: np.ndarray | None = None
+    n_unstable: np.ndarray | None = None
+    outputs: np.ndarray | None = None
+    has_readout: bool = False
 
 
 def continuation(
@@ -221,12 +226,15 @@ def as_branches(stack: Stack, tracks: Sequence[Track], crossings: Sequence[Cross
         events = [*found, *crossings_on(stack, track, crossings)]
         if crossings:
             events.sort(key=lambda pair, track=track: _along(stack, track, *pair))
+        events = _with_outputs(stack, track.member, events)
         located = [(step, event) for step, event in events if event.converged]
         scale = stack.scale[track.member]
+        x = track.z[:, :-1] * scale
+        outputs = outputs_at(stack, track.member, track.z)
         branches.append(
             Branch(
                 parameter=stack.parameter(track.member, track.z[:, -1]),
-                x=track.z[:, :-1] * scale,
+                x=x,
                 eigenvalues=_eigenvalues(stack, track),
                 stable=(track.exponents.real < -track.doubts).all(axis=1),
                 bifurcations=tuple(event for _, event in located),
@@ -235,9 +243,21 @@ def as_branches(stack: Stack, tracks: Sequence[Track], crossings: Sequence[Cross
                 tangent=track.tangent * np.append(scale, 1.0).astype(scale.dtype),
                 steps=tuple(step for step, _ in located),
                 scale=scale,
+                n_unstable=track.unstable,
+                outputs=outputs,
+                has_readout=not np.array_equal(outputs, x),
             )
         )
     return branches
+
+
+def _with_outputs(stack: Stack, member: int, events: list[tuple[int, Bifurcation]]) -> list[tuple[int, Bifurcation]]:
+    """The events with the readout at each."""
+    if not events:
+        return events
+    places = np.stack([stack.point(member, event.x, event.parameter) for _, event in events]).astype(stack.p0.dtype)
+    outputs = outputs_at(stack, member, places)
+    return [(step, dataclasses.replace(event, outputs=out)) for (step, event), out in zip(events, outputs, strict=True)]
 
 
 def _along(stack: Stack, track: Track, step: int, event: Bifurcation) -> tuple[int, float]:
@@ -367,4 +387,6 @@ def _empty(model: Any, status: str) -> Branch:
         tangent=np.zeros((0, n + 1), dtype),
         steps=(),
         scale=np.ones(n, dtype),
+        n_unstable=np.zeros(0, int),
+        outputs=np.zeros((0, model.n_output), dtype),
     )

@@ -45,6 +45,16 @@ class Diagram:
     status: str
     parent: tuple[tuple[int, int] | None, ...] = ()
 
+    @property
+    def outputs(self) -> tuple[np.ndarray | None, ...]:
+        """The readout along each branch, (k, m)."""
+        return tuple(branch.outputs for branch in self.branches)
+
+    @property
+    def has_readout(self) -> bool:
+        """Whether the outputs are anything but the states themselves."""
+        return any(branch.has_readout for branch in self.branches)
+
 
 def bifurcation_diagram(
     family: Family,

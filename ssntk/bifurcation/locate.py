@@ -15,7 +15,7 @@ from ssntk.bifurcation.bordered import Problem, Stack, each
 from ssntk.bifurcation.extended import BRANCH_POINT, PAIR, Solved
 from ssntk.bifurcation.family import Family
 from ssntk.bifurcation.judge import Read, judge, start
-from ssntk.bifurcation.linear import branch_jacobians
+from ssntk.bifurcation.linear import branch_jacobians, outputs_at
 from ssntk.dynamics.fixed_points import constant_input
 from ssntk.dynamics.scales import typical_sizes
 from ssntk.dynamics.stability import edge
@@ -50,6 +50,7 @@ class Bifurcation:
     - `converged`, and `reason` if not; `reason` also names what is special about a located point, such as a resonance, and
       is empty otherwise.
     - `multiplicity`: how many events this one stands for: 1, or more if several are closer than they can be told apart.
+    - `outputs` (m,): the readout there.
     """
 
     kind: str
@@ -66,6 +67,7 @@ class Bifurcation:
     reason: str = ""
     tangents: np.ndarray | None = None
     multiplicity: int = 1
+    outputs: Any = None
 
 
 class Located(NamedTuple):
@@ -115,7 +117,8 @@ def locate(family: Family, kind: str, *, parameter: Any, x: Any, u: Any = None) 
             crossing = solve(stack, BRANCH_POINT, [0], near)[0].point
             reason += f"; a branch point lies at p = {float(crossing.parameter):g}" if crossing.converged else ""
         raise NumericalError(f"no {kind} near p = {float(parameter):g}: {reason}")
-    return point
+    place = stack.point(0, point.x, point.parameter).astype(dtype)
+    return dataclasses.replace(point, outputs=outputs_at(stack, 0, place[None])[0])
 
 
 def _problem(family: Family, u: Array, parameter: Array, x: Array) -> Problem:
@@ -318,4 +321,5 @@ def _differentiable(problem: Problem, kind: str, q: Array, y: Array) -> Bifurcat
     value = normal_form.coefficient(problem, y, q, frequency, right, left, kind)
     residual = jnp.abs(extended.equations(problem, kind, unknowns, border)).max()
     p = problem.parameter(q)
-    return Bifurcation(kind, p, y, frequency, right, left, value, None, residual, (p, p), True)
+    outputs = problem.family(p).readout(y)
+    return Bifurcation(kind, p, y, frequency, right, left, value, None, residual, (p, p), True, outputs=outputs)

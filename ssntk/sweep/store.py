@@ -149,7 +149,9 @@ class Store:
         """Keep the branch, and which of its bifurcations is swept towards, atomically."""
         fields = {field.name: getattr(branch, field.name) for field in dataclasses.fields(Branch)}
         events = {name: [dataclasses.asdict(event) for event in fields.pop(name)] for name in ("bifurcations", "unresolved")}
-        arrays = {name: np.asarray(value) for name, value in fields.items()} | {"number": np.asarray(number)}
+        # A branch of an earlier version does not say everything.
+        arrays = {name: np.asarray(value) for name, value in fields.items() if value is not None}
+        arrays["number"] = np.asarray(number)
         arrays["plan"] = np.asarray(self.plan()["hash"])
         for name, found in events.items():
             arrays[f"{name}.count"] = np.asarray(len(found))
@@ -171,7 +173,8 @@ class Store:
             # What a field that came later stands for has a default.
             elif field.name in held:
                 parts[field.name] = held[field.name]
-        return Branch(**parts | {"status": str(parts["status"]), "steps": tuple(int(at) for at in parts["steps"])})
+        parts |= {"status": str(parts["status"]), "steps": tuple(int(at) for at in parts["steps"])}
+        return Branch(**parts | {"has_readout": bool(parts.get("has_readout", False))})
 
     def bifurcation(self) -> Bifurcation:
         """The point that is swept towards; `StoreError` where it was not located yet."""
@@ -351,8 +354,9 @@ def _same(held: dict[str, Any], plan: Any) -> bool:
 def _event(held: dict[str, np.ndarray], prefix: str) -> Bifurcation:
     values: dict[str, Any] = {name.removeprefix(prefix): value for name, value in held.items() if name.startswith(prefix)}
     values = {name: value if value.ndim else value.item() for name, value in values.items()}
-    nothing = {name: value for name in ("criticality", "tangents") if isinstance(value := values.get(name, ""), str)}
-    values |= {name: value or None for name, value in nothing.items()}
+    for name in ("criticality", "tangents", "outputs"):
+        if isinstance(value := values.get(name, ""), str):
+            values[name] = value or None
     values["interval"] = tuple(values["interval"].tolist())
     return Bifurcation(**values)
 
