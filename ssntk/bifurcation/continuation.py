@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from ssntk.bifurcation.bordered import Corrected, Stack, corrected_at, inner
+from ssntk.bifurcation.branch import Branch
 from ssntk.bifurcation.crossing import Crossing, as_bounds, as_crossings, crossings_on, stops_of
 from ssntk.bifurcation.detect import find_events
 from ssntk.bifurcation.family import Family
@@ -21,39 +22,10 @@ from ssntk.dynamics.fixed_points import find_fixed_points
 from ssntk.dynamics.stability import growth, reported, sorted_eigenvalues
 from ssntk.errors import NumericalError, as_array, as_count, as_instance, as_scalar
 from ssntk.models.base import dtype_of
+from ssntk.results import Results
 
 # Branches of an ensemble that are followed at a time. On two cores more pays for a few units only, and costs from 24 on.
 LANES = 4
-
-
-@dataclasses.dataclass(frozen=True)
-class Branch:
-    """A branch of equilibria, in the order in which it was followed.
-
-    - `parameter` (k,), `x` (k, n), `eigenvalues` (k, n) of df/dx with the rightmost first, of a map its multipliers with
-      the largest first, `stable` (k,).
-    - `bifurcations`: the located ones, in branch order; `unresolved`: events that were seen but not located.
-    - `status`: why the branch ends, a sentence.
-    - `tangent` (k, n + 1): the unit tangent (dx, dq) along the direction of travel, in the length that `step` measures.
-    - `steps`: of each located bifurcation the index of the point before it.
-    - `scale` (n,): the typical sizes of the states, which `step` and every tolerance are relative to.
-    - `n_unstable` (k,): how many modes grow by more than rounding explains. `outputs` (k, m): the readout along the branch;
-      `has_readout`: whether that is anything but the states themselves.
-    """
-
-    parameter: np.ndarray
-    x: np.ndarray
-    eigenvalues: np.ndarray
-    stable: np.ndarray
-    bifurcations: tuple[Bifurcation, ...]
-    unresolved: tuple[Bifurcation, ...]
-    status: str
-    tangent: np.ndarray
-    steps: tuple[int, ...]
-    scale: np.ndarray | None = None
-    n_unstable: np.ndarray | None = None
-    outputs: np.ndarray | None = None
-    has_readout: bool = False
 
 
 def continuation(
@@ -216,7 +188,7 @@ def continuation_ensemble(
     usable = [start for start in starts if isinstance(start, Start)]
     tracks = follow(stack, usable, longest, max_steps, min(lanes, len(usable))) if usable else []
     branches = iter(as_branches(stack, tracks))
-    return tuple(next(branches) if isinstance(start, Start) else _empty(model, start) for start in starts)
+    return Results(next(branches) if isinstance(start, Start) else _empty(model, start) for start in starts)
 
 
 def as_branches(stack: Stack, tracks: Sequence[Track], crossings: Sequence[Crossing] = ()) -> list[Branch]:

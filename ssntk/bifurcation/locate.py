@@ -21,16 +21,26 @@ from ssntk.dynamics.scales import typical_sizes
 from ssntk.dynamics.stability import edge
 from ssntk.errors import NumericalError, as_array, as_choice, as_instance, as_scalar, is_traced
 from ssntk.models.base import check_autonomous, dtype_of
+from ssntk.results import Result, short
 
 CROSSINGS = ("transcritical", "pitchfork")
 # Where several real eigenvalues vanish at once, and where a coefficient does that tells the kinds apart.
 DOUBLE, DEGENERATE = "double", "degenerate"
 KINDS = ("saddle-node", "hopf", *CROSSINGS)
+# Of a Bifurcation, what may be traced.
+_NUMBERS = ("parameter", "x", "frequency", "right", "left", "coefficient", "residual", "interval", "tangents", "outputs")
+# What textbooks call the coefficient of each kind.
+_LETTERS = {"saddle-node": "a", "transcritical": "a", "pitchfork": "b3", "hopf": "l1", "flip": "c3", "neimark-sacker": "d"}
 MAP_KINDS = ("saddle-node", "flip", "neimark-sacker", *CROSSINGS)
 
 
-@dataclasses.dataclass(frozen=True)
-class Bifurcation:
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=_NUMBERS,
+    meta_fields=("kind", "criticality", "converged", "reason", "multiplicity"),
+)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Bifurcation(Result):
     """A bifurcation point of equilibria, or of the fixed points of a map.
 
     - `kind`: `"saddle-node"`, `"transcritical"`, `"pitchfork"` or `"hopf"`; for maps also `"flip"` or `"neimark-sacker"`,
@@ -51,6 +61,8 @@ class Bifurcation:
       is empty otherwise.
     - `multiplicity`: how many events this one stands for: 1, or more if several are closer than they can be told apart.
     - `outputs` (m,): the readout there.
+
+    It is a pytree, so that a compiled function may return it.
     """
 
     kind: str
@@ -68,6 +80,18 @@ class Bifurcation:
     tangents: np.ndarray | None = None
     multiplicity: int = 1
     outputs: Any = None
+    _brief = True
+
+    def _headline(self) -> str:
+        said = f"{self.kind} {'at' if self.converged else 'near'} p = {short(self.parameter)}"
+        if not self.converged:
+            return f"{said}, not located: {self.reason}"
+        parts = [self.criticality] if self.criticality else []
+        if self.kind in _LETTERS:
+            parts.append(f"{_LETTERS[self.kind]} = {short(self.coefficient)}")
+        parts += [f"frequency {short(self.frequency)}"] if self.kind in PAIR else []
+        parts += [f"{self.multiplicity} events in one"] if self.multiplicity > 1 else []
+        return f"{said}{': ' if parts else ''}{', '.join(parts)}" + (f"; {self.reason}" if self.reason else "")
 
 
 class Located(NamedTuple):
