@@ -73,8 +73,8 @@ def _(found: FixedPoints) -> list[str]:
             "Next: ssntk.find_fixed_points(model, u, n_starts=1024), or look at a simulation by ssntk.simulate.",
         ]
     stable, chance = int(found.stable.sum()), found.coverage
-    alone = f"Fixed points: {found._headline()}."
-    rest = "it comes to rest at a stable one" if stable else "none is stable, so that it keeps moving, or moves away"
+    alone = f"There {'is' if len(found) == 1 else 'are'} {found._headline()}."
+    rest = "it can come to rest at a stable one" if stable else "none is stable, so that it keeps moving, or moves away"
     known = (
         "It is proved that there are no others."
         if found.complete
@@ -182,7 +182,7 @@ def _(spectrum: Spectrum) -> list[str]:
     else:
         wide = f"The slowest mode learns {say(condition)} times more slowly than the fastest."
     return [
-        f"Of the kernel {counted(len(values), 'eigenvalue')} {'is' if len(values) == 1 else 'are'} known, the largest {say(values[0])}.",
+        f"There {_are(len(values), 'known eigenvalue')} of the kernel, the largest {say(values[0])}.",
         f"Its weight is spread over about {say(spectrum.participation_ratio)} modes, and the first holds "
         f"{say(100 * spectrum.top_share)} % of it.",
         wide,

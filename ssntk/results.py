@@ -85,7 +85,8 @@ def short(value: Any, digits: int = 6) -> str:
     return text if len(text) <= CELL else text[: CELL - 3] + "..."
 
 
-def _array(array: np.ndarray, digits: int) -> str:
+def _array(array: Any, digits: int) -> str:
+    """Numbers of NumPy as text."""
     if array.dtype.kind not in "biufc":
         return f"{array.dtype} {array.shape}"
     if array.ndim == 0:

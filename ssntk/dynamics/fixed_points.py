@@ -47,7 +47,7 @@ class SlowPoints(Collection):
         return SlowPoint(self.x[i], float(self.speed[i]), self.eigenvalues[i], int(self.hits[i]))
 
     def _headline(self) -> str:
-        return f"{counted(len(self), 'slow point')} that are no fixed points"
+        return f"{counted(len(self), 'slow point')}, no fixed {'point' if len(self) == 1 else 'points'}"
 
     def _tables(self) -> list[Table]:
         rows = [(i, point.speed, point.hits, point.eigenvalues[:1], point.x) for i, point in enumerate(self)]
