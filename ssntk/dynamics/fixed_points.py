@@ -156,7 +156,7 @@ class FixedPoints(Pictured, Tabular, Collection):
 
     def _tables(self) -> list[Table]:
         rows = [
-            (i, point.stable, point.n_unstable, point.eigenvalues[0], point.residual, point.hits, point.outputs)
+            (i, point.stable, point.n_unstable, point.eigenvalues[0], short(point.residual, 2), point.hits, point.outputs)
             for i, point in enumerate(self)
         ]
         mode = "fastest mode" if self.dt is None else "largest multiplier"
