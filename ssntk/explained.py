@@ -16,6 +16,7 @@ from ssntk.critical.flag import Criticality
 from ssntk.critical.retreat import Retreat
 from ssntk.dynamics.fixed_points import FixedPoints, SlowPoints
 from ssntk.kernel.spectrum import Spectrum
+from ssntk.learning.monitor import MonitorRecord, NTKMonitor
 from ssntk.learning.predict import LinearisedTraining
 from ssntk.results import Result, Results, Speaks, counted, short
 from ssntk.sweep.measure import Measurement
@@ -272,6 +273,28 @@ def _(found: LinearisedTraining) -> list[str]:
         if found.lazy
         else "Next: predict fewer steps, or lower the learning rate.",
     ]
+
+
+@_sentences.register
+def _(record: MonitorRecord) -> list[str]:
+    given = "" if np.isnan(record.learning_rate) else f", and yours is {say(record.learning_rate)}"
+    near = record.verdict in ("near-critical", "critical")
+    return [
+        f"At step {record.step} {counted(record.n_fixed_points, 'fixed point')} of the network are known, {record.n_stable} "
+        "of them stable.",
+        f"The verdict on the nearest to a bifurcation is {record.verdict!r}: its stability radius is "
+        f"{say(record.stability_radius)} in 1 / time.",
+        f"Gradient descent overshoots above the learning rate {say(record.max_learning_rate)}{given}.",
+        f"The kernel has moved by {say(record.relative_change)} of itself since the first record.",
+        "Next: "
+        + ("ssntk.retreat(model, margin) moves away, or lower the learning rate." if near else "train on, and look again."),
+    ]
+
+
+@_sentences.register
+def _(monitor: NTKMonitor) -> list[str]:
+    last = _sentences(monitor.records[-1]) if monitor.records else ["Next: call monitor.update(step, model) in the loop."]
+    return [f"{monitor._headline()}.", *last]
 
 
 @_sentences.register
