@@ -1,7 +1,8 @@
 """The public names, and where they live."""
 
 from . import plot as plot
-from .bifurcation.continuation import Branch as Branch
+from .bifurcation.branch import Branch as Branch
+from .bifurcation.branch import BranchPoint as BranchPoint
 from .bifurcation.continuation import continuation as continuation
 from .bifurcation.continuation import continuation_ensemble as continuation_ensemble
 from .bifurcation.crossing import Crossing as Crossing
@@ -26,6 +27,7 @@ from .critical.flag import criticality_ensemble as criticality_ensemble
 from .critical.flag import warn_if_near_critical as warn_if_near_critical
 from .critical.retreat import Retreat as Retreat
 from .critical.retreat import retreat as retreat
+from .dynamics.fixed_points import FixedPoint as FixedPoint
 from .dynamics.fixed_points import FixedPoints as FixedPoints
 from .dynamics.fixed_points import find_fixed_points as find_fixed_points
 from .dynamics.integrate import Integrator as Integrator
@@ -35,6 +37,7 @@ from .dynamics.probe import Sinusoid as Sinusoid
 from .dynamics.radius import stability_radius as stability_radius
 from .dynamics.same_rollout import same_rollout as same_rollout
 from .errors import NumericalError as NumericalError
+from .explained import explain as explain
 from .kernel.choice import kernel_plan as kernel_plan
 from .kernel.frequency import frequency_ntk as frequency_ntk
 from .kernel.jacobian import initial_state_jacobian as initial_state_jacobian
@@ -66,6 +69,8 @@ from .models.linear import LinearSSM as LinearSSM
 from .models.low_rank import LowRankRNN as LowRankRNN
 from .models.neural_ode import NeuralODE as NeuralODE
 from .models.vector_field import VectorField as VectorField
+from .saved import load as load
+from .saved import save as save
 from .sweep.grid import Grid as Grid
 from .sweep.measure import Measurement as Measurement
 from .sweep.measure import measure as measure

@@ -9,6 +9,7 @@ PACKAGE = pathlib.Path(__file__).parent.parent / "ssntk"
 FLOORS = [
     {"errors", "files", "threads"},
     {"compiled", "foreign"},
+    {"results"},
     {"models"},
     {"dynamics"},
     {"kernel", "bifurcation"},
@@ -16,7 +17,7 @@ FLOORS = [
     {"critical"},
     {"learning"},
     {"sweep"},
-    {"plot", "report"},
+    {"plot", "report", "saved", "explained"},
     {"cli"},
     {"__main__"},
 ]

@@ -9,12 +9,13 @@ import jax
 import numpy as np
 
 from ssntk.bifurcation.bordered import Corrected, Stack, corrected_at, inner
+from ssntk.bifurcation.branch import Branch
 from ssntk.bifurcation.crossing import Crossing, as_bounds, as_crossings, crossings_on, stops_of
 from ssntk.bifurcation.detect import find_events
 from ssntk.bifurcation.family import Family
 from ssntk.bifurcation.follow import Start, Stop, Track, follow, joined
 from ssntk.bifurcation.judge import NEAR
-from ssntk.bifurcation.linear import on_a_line, singular, state_jacobians
+from ssntk.bifurcation.linear import on_a_line, outputs_at, singular, state_jacobians
 from ssntk.bifurcation.locate import Bifurcation
 from ssntk.bifurcation.problem import make_problem, resized
 from ssntk.dynamics.fixed_points import find_fixed_points
@@ -22,36 +23,12 @@ from ssntk.dynamics.metric import as_periods
 from ssntk.dynamics.stability import growth, reported, sorted_eigenvalues
 from ssntk.errors import NumericalError, as_array, as_count, as_instance, as_scalar
 from ssntk.models.base import dtype_of
+from ssntk.results import Results
 
 # Branches of an ensemble that are followed at a time. On two cores more pays for a few units only, and costs from 24 on.
 LANES = 4
 # How the status begins to say that a branch winds.
 REPEATS = "it repeats itself"
-
-
-@dataclasses.dataclass(frozen=True)
-class Branch:
-    """A branch of equilibria, in the order in which it was followed.
-
-    - `parameter` (k,), `x` (k, n), `eigenvalues` (k, n) of df/dx with the rightmost first, of a map its multipliers with
-      the largest first, `stable` (k,).
-    - `bifurcations`: the located ones, in branch order; `unresolved`: events that were seen but not located.
-    - `status`: why the branch ends, a sentence.
-    - `tangent` (k, n + 1): the unit tangent (dx, dq) along the direction of travel, in the length that `step` measures.
-    - `steps`: of each located bifurcation the index of the point before it.
-    - `scale` (n,): the typical sizes of the states, which `step` and every tolerance are relative to.
-    """
-
-    parameter: np.ndarray
-    x: np.ndarray
-    eigenvalues: np.ndarray
-    stable: np.ndarray
-    bifurcations: tuple[Bifurcation, ...]
-    unresolved: tuple[Bifurcation, ...]
-    status: str
-    tangent: np.ndarray
-    steps: tuple[int, ...]
-    scale: np.ndarray | None = None
 
 
 def continuation(
@@ -227,7 +204,7 @@ def continuation_ensemble(
     usable = [start for start in starts if isinstance(start, Start)]
     tracks = follow(stack, usable, longest, max_steps, min(lanes, len(usable))) if usable else []
     branches = iter(as_branches(stack, tracks))
-    return tuple(next(branches) if isinstance(start, Start) else _empty(model, start) for start in starts)
+    return Results(next(branches) if isinstance(start, Start) else _empty(model, start) for start in starts)
 
 
 def as_branches(stack: Stack, tracks: Sequence[Track], crossings: Sequence[Crossing] = ()) -> list[Branch]:
@@ -237,12 +214,15 @@ def as_branches(stack: Stack, tracks: Sequence[Track], crossings: Sequence[Cross
         events = [*found, *crossings_on(stack, track, crossings)]
         if crossings:
             events.sort(key=lambda pair, track=track: _along(stack, track, *pair))
+        events = _with_outputs(stack, track.member, events)
         located = [(step, event) for step, event in events if event.converged]
         scale = stack.scale[track.member]
+        x = track.z[:, :-1] * scale
+        outputs = outputs_at(stack, track.member, track.z)
         branches.append(
             Branch(
                 parameter=stack.parameter(track.member, track.z[:, -1]),
-                x=track.z[:, :-1] * scale,
+                x=x,
                 eigenvalues=_eigenvalues(stack, track),
                 stable=(track.exponents.real < -track.doubts).all(axis=1),
                 bifurcations=tuple(event for _, event in located),
@@ -251,6 +231,9 @@ def as_branches(stack: Stack, tracks: Sequence[Track], crossings: Sequence[Cross
                 tangent=track.tangent * np.append(scale, 1.0).astype(scale.dtype),
                 steps=tuple(step for step, _ in located),
                 scale=scale,
+                n_unstable=track.unstable,
+                outputs=outputs,
+                has_readout=not np.array_equal(outputs, x),
             )
         )
     return branches
@@ -270,6 +253,15 @@ def _winds(stack: Stack, track: Track, located: Sequence[tuple[int, Bifurcation]
             states = ", ".join(f"state {i} by {abs(apart[i]):.6g}" for i in moved[:4])
             return f"; {REPEATS}, {states}: if those are angles, pass periods"
     return ""
+
+
+def _with_outputs(stack: Stack, member: int, events: list[tuple[int, Bifurcation]]) -> list[tuple[int, Bifurcation]]:
+    """The events with the readout at each."""
+    if not events:
+        return events
+    places = np.stack([stack.point(member, event.x, event.parameter) for _, event in events]).astype(stack.p0.dtype)
+    outputs = outputs_at(stack, member, places)
+    return [(step, dataclasses.replace(event, outputs=out)) for (step, event), out in zip(events, outputs, strict=True)]
 
 
 def _along(stack: Stack, track: Track, step: int, event: Bifurcation) -> tuple[int, float]:
@@ -399,4 +391,6 @@ def _empty(model: Any, status: str) -> Branch:
         tangent=np.zeros((0, n + 1), dtype),
         steps=(),
         scale=np.ones(n, dtype),
+        n_unstable=np.zeros(0, int),
+        outputs=np.zeros((0, model.n_output), dtype),
     )

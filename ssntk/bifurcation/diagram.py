@@ -8,7 +8,8 @@ import jax.random as jr
 import numpy as np
 
 from ssntk.bifurcation.bordered import Stack, corrected, corrected_at, inner, interpolate, length
-from ssntk.bifurcation.continuation import REPEATS, Branch, as_branches, as_start
+from ssntk.bifurcation.branch import Branch, events_table
+from ssntk.bifurcation.continuation import REPEATS, as_branches, as_start
 from ssntk.bifurcation.family import Family
 from ssntk.bifurcation.follow import CLOSED, Start, Track, follow, joined
 from ssntk.bifurcation.linear import on_a_line, singular
@@ -17,6 +18,7 @@ from ssntk.bifurcation.problem import make_problem, resized
 from ssntk.dynamics.fixed_points import FixedPoints, find_fixed_points
 from ssntk.dynamics.metric import as_periods
 from ssntk.errors import NumericalError, as_count, as_key, as_scalar
+from ssntk.results import Collection, Pictured, Table, Tabular, counted
 
 # How far from a crossing or a fold the first point of a branch is looked for, beside the longest step.
 AWAY = (0.1, 0.02, 0.5)
@@ -28,8 +30,8 @@ LOOKS = 12
 COMPLETE = ("left the span", "left the domain", CLOSED)
 
 
-@dataclasses.dataclass(frozen=True)
-class Diagram:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Diagram(Pictured, Tabular, Collection):
     """The branches of a family over a span.
 
     - `branches`: in the order in which they were found; `bifurcations`, `unresolved`: those of all branches, each once, by
@@ -45,6 +47,56 @@ class Diagram:
     unresolved: tuple[Bifurcation, ...]
     status: str
     parent: tuple[tuple[int, int] | None, ...] = ()
+    _picture = "bifurcation_diagram"
+
+    @property
+    def outputs(self) -> tuple[np.ndarray | None, ...]:
+        """The readout along each branch, (k, m)."""
+        return tuple(branch.outputs for branch in self.branches)
+
+    @property
+    def has_readout(self) -> bool:
+        """Whether the outputs are anything but the states themselves."""
+        return any(branch.has_readout for branch in self.branches)
+
+    def __len__(self) -> int:
+        return len(self.branches)
+
+    def _item(self, i: int) -> Branch:
+        return self.branches[i]
+
+    def _headline(self) -> str:
+        points = counted(sum(map(len, self.branches)), "point")
+        return f"Diagram: {counted(len(self), 'branch')}, {points}; {self.status}"
+
+    def _tables(self) -> list[Table]:
+        rows = [
+            (i, len(branch), int(branch.stable.sum()), branch.parameter.min(), branch.parameter.max(), self._origin(i))
+            for i, branch in enumerate(self)
+            if len(branch)
+        ]
+        columns = ("branch", "points", "stable", "lowest p", "highest p", "")
+        return [Table.of(columns, rows, 6), events_table((*self.bifurcations, *self.unresolved), 11)]
+
+    def _origin(self, i: int) -> str:
+        parent = self.parent[i] if i < len(self.parent) else None
+        if parent is None:
+            return ""
+        event = self.branches[parent[0]].bifurcations[parent[1]]
+        return f"from the {event.kind} of branch {parent[0]} at p = {event.parameter:.6g}"
+
+    def _columns(self) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
+        parts = [branch._columns() for branch in self.branches]
+        numbers = np.repeat(np.arange(len(self)), [len(branch) for branch in self.branches])
+        shared = [name for name in (parts[0] if parts else {}) if all(name in part for part in parts)]
+        joined = {name: (parts[0][name][0], np.concatenate([part[name][1] for part in parts])) for name in shared}
+        return {"branch": (("point",), numbers), **joined}
+
+    def _attributes(self) -> dict[str, Any]:
+        return {"status": self.status}
+
+    def _events(self) -> tuple[Bifurcation, ...]:
+        return self.bifurcations
 
 
 def bifurcation_diagram(

@@ -17,6 +17,23 @@ def _linear(problem: Problem, z: Array) -> tuple[Array, Array]:
 _linearised = each(_linear)
 
 
+def _readout(problem: Problem, z: Array) -> Array:
+    """The readout at a point of the branch, where theta of the readout may move with the parameter too."""
+    return problem.family(problem.parameter(z[-1])).readout(problem.scale * z[:-1])
+
+
+_read = each(_readout)
+
+
+def outputs_at(stack: Stack, member: int, z: np.ndarray) -> np.ndarray:
+    """The readout (k, m) at points of a branch (k, n + 1). A readout that hands on the states compiles nothing."""
+    problem = stack.problems[member]
+    traced = jax.make_jaxpr(lambda x: problem.family.model.readout(x))(jax.ShapeDtypeStruct((stack.n,), z.dtype)).jaxpr
+    if traced.outvars[0] is traced.invars[0]:
+        return z[:, :-1] * stack.scale[member]
+    return _read(stack, np.full(len(z), member), z)
+
+
 def branch_jacobians(stack: Stack, members: Any, z: np.ndarray) -> np.ndarray:
     """A beside df/dq (k, n, n + 1) at points of branches (k, n + 1)."""
     return _linearised(stack, members, z)[1]

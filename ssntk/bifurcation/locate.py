@@ -15,22 +15,32 @@ from ssntk.bifurcation.bordered import Problem, Stack, each
 from ssntk.bifurcation.extended import BRANCH_POINT, PAIR, Solved
 from ssntk.bifurcation.family import Family
 from ssntk.bifurcation.judge import Read, judge, start
-from ssntk.bifurcation.linear import branch_jacobians
+from ssntk.bifurcation.linear import branch_jacobians, outputs_at
 from ssntk.dynamics.fixed_points import constant_input
 from ssntk.dynamics.scales import typical_sizes
 from ssntk.dynamics.stability import edge
 from ssntk.errors import NumericalError, as_array, as_choice, as_instance, as_scalar, is_traced
 from ssntk.models.base import check_autonomous, dtype_of
+from ssntk.results import Result, short
 
 CROSSINGS = ("transcritical", "pitchfork")
 # Where several real eigenvalues vanish at once, and where a coefficient does that tells the kinds apart.
 DOUBLE, DEGENERATE = "double", "degenerate"
 KINDS = ("saddle-node", "hopf", *CROSSINGS)
+# Of a Bifurcation, what may be traced.
+_NUMBERS = ("parameter", "x", "frequency", "right", "left", "coefficient", "residual", "interval", "tangents", "outputs")
+# What textbooks call the coefficient of each kind.
+_LETTERS = {"saddle-node": "a", "transcritical": "a", "pitchfork": "b3", "hopf": "l1", "flip": "c3", "neimark-sacker": "d"}
 MAP_KINDS = ("saddle-node", "flip", "neimark-sacker", *CROSSINGS)
 
 
-@dataclasses.dataclass(frozen=True)
-class Bifurcation:
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=_NUMBERS,
+    meta_fields=("kind", "criticality", "converged", "reason", "multiplicity"),
+)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Bifurcation(Result):
     """A bifurcation point of equilibria, or of the fixed points of a map.
 
     - `kind`: `"saddle-node"`, `"transcritical"`, `"pitchfork"` or `"hopf"`; for maps also `"flip"` or `"neimark-sacker"`,
@@ -50,6 +60,9 @@ class Bifurcation:
     - `converged`, and `reason` if not; `reason` also names what is special about a located point, such as a resonance, and
       is empty otherwise.
     - `multiplicity`: how many events this one stands for: 1, or more if several are closer than they can be told apart.
+    - `outputs` (m,): the readout there.
+
+    It is a pytree, so that a compiled function may return it.
     """
 
     kind: str
@@ -66,6 +79,19 @@ class Bifurcation:
     reason: str = ""
     tangents: np.ndarray | None = None
     multiplicity: int = 1
+    outputs: Any = None
+    _brief = True
+
+    def _headline(self) -> str:
+        said = f"{self.kind} {'at' if self.converged else 'near'} p = {short(self.parameter)}"
+        if not self.converged:
+            return f"{said}, not located: {self.reason}"
+        parts = [self.criticality] if self.criticality else []
+        if self.kind in _LETTERS:
+            parts.append(f"{_LETTERS[self.kind]} = {short(self.coefficient)}")
+        parts += [f"frequency {short(self.frequency)}"] if self.kind in PAIR else []
+        parts += [f"{self.multiplicity} events in one"] if self.multiplicity > 1 else []
+        return f"{said}{': ' if parts else ''}{', '.join(parts)}" + (f"; {self.reason}" if self.reason else "")
 
 
 class Located(NamedTuple):
@@ -115,7 +141,8 @@ def locate(family: Family, kind: str, *, parameter: Any, x: Any, u: Any = None) 
             crossing = solve(stack, BRANCH_POINT, [0], near)[0].point
             reason += f"; a branch point lies at p = {float(crossing.parameter):g}" if crossing.converged else ""
         raise NumericalError(f"no {kind} near p = {float(parameter):g}: {reason}")
-    return point
+    place = stack.point(0, point.x, point.parameter).astype(dtype)
+    return dataclasses.replace(point, outputs=outputs_at(stack, 0, place[None])[0])
 
 
 def _problem(family: Family, u: Array, parameter: Array, x: Array) -> Problem:
@@ -318,4 +345,5 @@ def _differentiable(problem: Problem, kind: str, q: Array, y: Array) -> Bifurcat
     value = normal_form.coefficient(problem, y, q, frequency, right, left, kind)
     residual = jnp.abs(extended.equations(problem, kind, unknowns, border)).max()
     p = problem.parameter(q)
-    return Bifurcation(kind, p, y, frequency, right, left, value, None, residual, (p, p), True)
+    outputs = problem.family(p).readout(y)
+    return Bifurcation(kind, p, y, frequency, right, left, value, None, residual, (p, p), True, outputs=outputs)

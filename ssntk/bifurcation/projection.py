@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ssntk.bifurcation.continuation import Branch
+from ssntk.bifurcation.branch import Branch
 
 
 def direction_of(branches: Sequence[Branch]) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ssntk.bifurcation.bordered import Stack, corrected, corrected_at, inner, interpolate, length
-from ssntk.bifurcation.continuation import Branch
+from ssntk.bifurcation.branch import Branch
 from ssntk.bifurcation.family import Family
 from ssntk.bifurcation.linear import state_jacobians
 from ssntk.bifurcation.locate import Bifurcation

@@ -21,6 +21,7 @@ from ssntk.kernel.top import Leading, leading, smaller_gram
 from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model
 from ssntk.models.euler_map import step_of
 from ssntk.models.theta import get, put, theta_positions
+from ssntk.results import Result, short
 
 # How far, relatively, a predicted channel may lie from the measured one and still be called its prediction.
 AGREES = 0.1
@@ -37,8 +38,8 @@ class Mode(NamedTuple):
     frequency: Any
 
 
-@dataclasses.dataclass(frozen=True)
-class Channel:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Channel(Result):
     """What of a trajectory kernel K_int (trapezoid weights) belongs to the critical mode of a fixed point.
 
     With `A r = lambda r`, `l^T A = lambda l^T`, |r| = 1 and l^T r = 1, the Jacobian splits into `J_c = Pi J`, Pi = r l^T (a
@@ -85,6 +86,11 @@ class Channel:
     departure: float
     alignment: float
     parameter_alignment: float
+
+    def _headline(self) -> str:
+        top = f"top eigenvalue {short(self.top_eigenvalue)}, predicted {short(self.predicted_top_eigenvalue)}"
+        share = f"{short(self.share)} of the kernel's trace lies along {short(self.critical_eigenvalue)}"
+        return f"Channel ({self.kind}): {share}; {top} ({self.method}: {self.reason})"
 
 
 def bifurcation_channel(

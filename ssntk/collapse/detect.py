@@ -10,6 +10,7 @@ import scipy.special
 from ssntk.collapse import laws
 from ssntk.collapse.rates import oscillates, rates_of
 from ssntk.errors import NumericalError, as_count
+from ssntk.results import Result, short
 
 # The distance from the bifurcation as a power series of the critical rate, by its powers; at a fold it has no linear term.
 POWERS = {"saddle-node": tuple(range(2, 10)), "pitchfork": tuple(range(1, 9)), "hopf": tuple(range(1, 9))}
@@ -36,8 +37,8 @@ HELD, OFF = 0.9, 0.3
 TOLD = 1.0
 
 
-@dataclasses.dataclass(frozen=True)
-class Detection:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Detection(Result):
     """What kernels along a sweep say of the bifurcation ahead.
 
     - `kind`: `"saddle-node"`, `"pitchfork"` or `"hopf"`; `None` where they cannot be told apart. Transcriticals have the
@@ -58,6 +59,12 @@ class Detection:
     rates: np.ndarray | None
     converged: bool
     reason: str
+
+    def _headline(self) -> str:
+        if not self.converged:
+            return f"Detection: nothing can be told; {self.reason}"
+        at = f"{short(self.critical_parameter)}, 95 % interval {short(self.interval)}"
+        return f"Detection: {self.kind or 'a bifurcation of unknown kind'} at p = {at}; {self.reason}"
 
 
 def detect_from_ntk(

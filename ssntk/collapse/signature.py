@@ -14,10 +14,11 @@ from ssntk.kernel.frequency import frequency_response
 from ssntk.kernel.loss_operators import Residual, Sobolev, TimeDerivative, observation_of
 from ssntk.models.base import AbstractStateSpaceModel
 from ssntk.models.euler_map import step_of
+from ssntk.results import Result, short
 
 
-@dataclasses.dataclass(frozen=True)
-class Signature:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Signature(Result):
     """How strongly the states at a fixed point answer to parameters that oscillate.
 
     - `omegas`, `response` (W,): angular frequencies, and the largest eigenvalue of `K(w) = S S^H`, S = (i w - A)^-1 F,
@@ -35,6 +36,10 @@ class Signature:
     peak: float
     width: float
     kind: str
+
+    def _headline(self) -> str:
+        at = f"peak {short(self.peak)} at frequency {short(self.peak_frequency)}"
+        return f"Signature of a {'real eigenvalue' if self.kind == 'real' else 'pair'}: {at}, half width {short(self.width)}"
 
 
 def frequency_signature(

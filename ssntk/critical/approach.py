@@ -24,6 +24,7 @@ from ssntk.dynamics.stability import edge, eigenpair, exponents, field_at, linea
 from ssntk.errors import NumericalError, as_array, as_choice, as_count, as_key, as_scalar
 from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model
 from ssntk.models.euler_map import step_of
+from ssntk.results import Holder
 from ssntk.threads import one_blas_thread
 
 KINDS = ("singular", "saddle-node", "hopf")
@@ -33,8 +34,8 @@ BOUNDARY = "Bogdanov-Takens boundary"
 TOLERANCE = 1e-10
 
 
-@dataclasses.dataclass(frozen=True)
-class Approach:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Approach(Holder):
     """The way from a network to a bifurcation, along a straight line in the space of its parameters.
 
     - `kind`: what is met: `"saddle-node"`, `"cusp"`, `"transcritical"`, `"pitchfork"`, `"hopf"`, `"flip"`,
@@ -75,6 +76,9 @@ class Approach:
     reached: bool | None
     others: tuple["Approach", ...]
     reason: str
+
+    def _headline(self) -> str:
+        return f"Approach: {self.reason}"
 
     @property
     def converged(self) -> bool:

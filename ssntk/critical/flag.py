@@ -5,7 +5,7 @@ import dataclasses
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -27,6 +27,7 @@ from ssntk.models.as_model import as_model
 from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model, dtype_of
 from ssntk.models.euler_map import step_of, with_input
 from ssntk.models.theta import theta_positions
+from ssntk.results import Result, Results
 from ssntk.threads import one_blas_thread
 
 # Relative distances below which a network is near a bifurcation, and critical: where the kernel is 10 times as large as
@@ -40,8 +41,8 @@ class NearCriticalWarning(UserWarning):
     """A network lies near a bifurcation."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Criticality:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Criticality(Result):
     """How near a network is to a bifurcation, judged at one of its fixed points.
 
     - `verdict`: `"regular"`, `"near-critical"` or `"critical"`; `"unknown"` (only in an ensemble) where no fixed point was
@@ -82,6 +83,14 @@ class Criticality:
     time_scale: float
     horizon: float | None
     reason: str
+
+    def _headline(self) -> str:
+        return f"Criticality: {self.reason}"
+
+    @staticmethod
+    def _many(found: Sequence["Criticality"]) -> str:
+        verdicts = [one.verdict for one in found]
+        return ", ".join(f"{verdicts.count(kind)} {kind}" for kind in dict.fromkeys(verdicts))
 
 
 @one_blas_thread()
@@ -164,7 +173,7 @@ def criticality_ensemble(
     # The first compiles for all. The others spend their time in LAPACK and in compiled code, outside Python's lock.
     found = one(first)
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        return (found, *pool.map(one, rest))
+        return Results((found, *pool.map(one, rest)))
 
 
 def warn_if_near_critical(model: Any, u: Any = None, **how: Any) -> Criticality:

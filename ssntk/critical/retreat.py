@@ -21,6 +21,7 @@ from ssntk.errors import NumericalError, as_scalar
 from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model
 from ssntk.models.euler_map import step_of
 from ssntk.models.to_torch import to_torch
+from ssntk.results import Holder, short
 from ssntk.threads import one_blas_thread
 
 # Singular values up to this many margins are kept from falling below one.
@@ -31,8 +32,8 @@ OUTER, INNER = 100, 80
 NEARLY, GAP, TIGHT = 1e-6, 1e-7, 1e-9
 
 
-@dataclasses.dataclass(frozen=True)
-class Retreat:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Retreat(Holder):
     """The nearest network whose equilibrium has a stability radius of at least a margin.
 
     - `model`; `x` (n,) its equilibrium, `x_start` (n,) that of the network it was made from.
@@ -68,6 +69,12 @@ class Retreat:
         ```
         """
         return to_torch(self.model, state_dict, names)
+
+    def _headline(self) -> str:
+        if self.distance == 0:
+            return f"Retreat: nothing had to change; stability radius {short(self.stability_radius)}"
+        to = f"stability radius {short(self.stability_radius)}"
+        return f"Retreat: a {type(self.model).__name__} at distance {short(self.distance)} with {to}"
 
 
 @one_blas_thread()

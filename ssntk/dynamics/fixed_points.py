@@ -18,6 +18,7 @@ from ssntk.dynamics.stability import exponents, field_at, growth, judged_exponen
 from ssntk.errors import NumericalError, as_array, as_choice, as_count, as_key, is_traced
 from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model, dtype_of
 from ssntk.models.euler_map import step_of
+from ssntk.results import Collection, Pictured, Result, Table, Tabular, counted, short
 from ssntk.threads import one_blas_thread
 
 # Starts of the search for slow points: up to so many units, so many.
@@ -26,8 +27,8 @@ DESCENTS = ((32, 64),)
 BATCH = 32
 
 
-@dataclasses.dataclass(frozen=True)
-class SlowPoints:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class SlowPoints(Collection):
     """j states at which the network almost rests: minima of the speed |f| above zero (Sussillo and Barak, 2013).
 
     `x` (j, n), the slowest first; `speed` (j,), |f| in units of state over time; `eigenvalues` (j, n) of df/dx, for maps
@@ -42,9 +43,52 @@ class SlowPoints:
     def __len__(self) -> int:
         return len(self.x)
 
+    def _item(self, i: int) -> "SlowPoint":
+        return SlowPoint(self.x[i], float(self.speed[i]), self.eigenvalues[i], int(self.hits[i]))
 
-@dataclasses.dataclass(frozen=True)
-class FixedPoints:
+    def _headline(self) -> str:
+        return f"{counted(len(self), 'slow point')}, no fixed {'point' if len(self) == 1 else 'points'}"
+
+    def _tables(self) -> list[Table]:
+        rows = [(i, point.speed, point.hits, point.eigenvalues[:1], point.x) for i, point in enumerate(self)]
+        return [Table.of(("#", "speed", "hits", "fastest mode", "x"), rows, 16)]
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class SlowPoint(Result):
+    """One of [`SlowPoints`][]: `x` (n,), `speed`, `eigenvalues` (n,), `hits`."""
+
+    x: np.ndarray
+    speed: float
+    eigenvalues: np.ndarray
+    hits: int
+    _brief = True
+
+    def _headline(self) -> str:
+        return f"slow point: speed {short(self.speed)}, x {short(self.x)}"
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class FixedPoint(Result):
+    """One of [`FixedPoints`][], with its own part of their fields: `x` (n,), `eigenvalues` (n,), `stable`, `residual`,
+    `n_unstable`, `hits`, `outputs` (m,), `jacobian` (n, n)."""
+
+    x: np.ndarray
+    eigenvalues: np.ndarray
+    stable: bool
+    residual: float
+    n_unstable: int
+    hits: int
+    outputs: np.ndarray
+    jacobian: np.ndarray
+    _brief = True
+
+    def _headline(self) -> str:
+        return f"{'stable' if self.stable else 'unstable'} fixed point: x {short(self.x)}, residual {short(self.residual)}"
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class FixedPoints(Pictured, Tabular, Collection):
     """k fixed points, the stable ones first, then by the number of unstable directions and by norm.
 
     - `x` (k, n): the states. `outputs` (k, m): the readout there.
@@ -78,8 +122,55 @@ class FixedPoints:
     dt: float | None = None
     complete: bool | None = None
 
+    _picture = "fixed_points"
+
     def __len__(self) -> int:
         return len(self.x)
+
+    def _item(self, i: int) -> FixedPoint:
+        return FixedPoint(
+            self.x[i],
+            self.eigenvalues[i],
+            bool(self.stable[i]),
+            float(self.residual[i]),
+            int(self.n_unstable[i]),
+            int(self.hits[i]),
+            self.outputs[i],
+            self.jacobian[i],
+        )
+
+    def _headline(self) -> str:
+        several = [(int(k), int((self.n_unstable == k).sum())) for k in np.unique(self.n_unstable) if k > 0]
+        parts = [f"{stable} stable"] if (stable := int(self.stable.sum())) else []
+        edge = len(self) - stable - sum(number for _, number in several)
+        parts += [f"{edge} on the edge of stability"] if edge else []
+        parts += [f"{number} with {k}" for k, number in several]
+        if several:
+            parts[-1] += " unstable direction" + ("" if several[-1][0] == 1 else "s")
+        said = [counted(len(self), "fixed point") + (f": {', '.join(parts)}" if parts else "")]
+        said += [f"coverage {self.coverage:.2f}"] if self.hits.sum() else [f"{counted(self.n_starts, 'start')} made"]
+        said += ["proved to be all"] if self.complete else [f"about {more:.0f} unseen"] if (more := self.unseen) >= 1 else []
+        said += [counted(len(self.conserved), "conserved quantity")] if len(self.conserved) else []
+        said += [counted(len(self.slow), "slow point")] if len(self.slow) else []
+        return "; ".join(said)
+
+    def _tables(self) -> list[Table]:
+        rows = [
+            (i, point.stable, point.n_unstable, point.eigenvalues[0], short(point.residual, 2), point.hits, point.outputs)
+            for i, point in enumerate(self)
+        ]
+        mode = "fastest mode" if self.dt is None else "largest multiplier"
+        return [Table.of(("#", "stable", "unstable directions", mode, "residual", "hits", "outputs"), rows, 16)]
+
+    def _columns(self) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
+        held = {name: getattr(self, name) for name in ("stable", "n_unstable", "residual", "hits")}
+        wide = {"x": "state", "outputs": "output", "eigenvalues": "mode"}
+        return {name: (("point",), value) for name, value in held.items()} | {
+            name: (("point", dim), getattr(self, name)) for name, dim in wide.items()
+        }
+
+    def _attributes(self) -> dict[str, Any]:
+        return {"n_starts": self.n_starts, "n_lost": self.n_lost, "coverage": self.coverage}
 
     @functools.cached_property
     def right(self) -> np.ndarray:

@@ -79,7 +79,7 @@ class Integrator(eqx.Module):
 
 
 def steps_of(model: AbstractStateSpaceModel, integrator: Any, probe: Probe) -> tuple[Integrator, Array | None]:
-    """How `model` is solved at a fitted probe: the integrator, and its fixed step times or `None`. A map has its own steps."""
+    """How `model` is solved at a fitted probe: the integrator, and its fixed step times or `None`. Maps have their own."""
     ts = probe.ts
     if not isinstance(model, EulerMap):
         integrator = Integrator() if integrator is None else as_instance(integrator, "integrator", Integrator)

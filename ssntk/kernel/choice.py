@@ -13,6 +13,7 @@ from ssntk.kernel.jacobian import METHODS, Choice, jacobian_choice
 from ssntk.kernel.replay import Replay, check_room
 from ssntk.kernel.rows import Asked, Rows, rows_of
 from ssntk.kernel.signals import with_signals
+from ssntk.results import Speaks, Table
 
 # From how many units inner products between events pay, for the kernel and for its products with vectors, which are cheap.
 UNITS_FOR_KERNEL, UNITS_FOR_PRODUCTS = 96, 256
@@ -62,6 +63,14 @@ class KernelPlan(NamedTuple):
     rows: int
     parameters: int
     memory: float
+
+    def _line(self) -> str:
+        return f"KernelPlan: {self.method}: {self.why}"
+
+    def _tables(self) -> list[Table]:
+        return [Table((), [(name, f"{getattr(self, name):.3g}") for name in ("rows", "parameters", "memory")])]
+
+    summary, _repr_html_ = Speaks.summary, Speaks._repr_html_
 
     def __str__(self) -> str:
         return (

@@ -11,10 +11,11 @@ import scipy.special
 from jaxtyping import Float
 
 from ssntk.errors import NumericalError, as_array, as_count, as_scalar
+from ssntk.results import Result, Table, counted, short
 
 
-@dataclasses.dataclass(frozen=True)
-class Spectrum:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Spectrum(Result):
     """The eigenvalues of a kernel K, and what follows from them.
 
     - `eigenvalues`: descending, (N,) for N rows. Where K = J J^T has more rows than parameters, the surplus is exactly zero.
@@ -31,6 +32,20 @@ class Spectrum:
     eigenvectors: Float[np.ndarray, "rows k"] | None
     structural_zeros: int
     rest: "Rest | None" = None
+
+    def _headline(self) -> str:
+        count = counted(self.eigenvalues.size, "eigenvalue")
+        known = f"the top {count}" if self.rest is not None else f"{count}, {self.rank} above the floor"
+        return f"Spectrum: {known}; participation ratio {short(self.participation_ratio)}, top share {short(self.top_share)}"
+
+    def _tables(self) -> list[Table]:
+        names = ("trace", "trace_error", "condition_number", "condition_number_on_rank", "effective_rank", "spectral_bias")
+        bound = ", at least" if self.condition_number_is_bound else ""
+        rows = [("eigenvalues", ", ".join(short(value) for value in self.eigenvalues[:6]))]
+        rows += [(name.replace("_", " "), short(getattr(self, name))) for name in (*names, "max_learning_rate", "floor")]
+        shown = [(name + bound * (name == "condition number"), value) for name, value in rows if value != "None"]
+        with_vectors = "refused" if self.eigenvectors is None else short(self.eigenvectors)
+        return [Table((), [*shown, ("eigenvectors", with_vectors)])]
 
     @staticmethod
     def from_jacobian(jacobian: Any, *, eigenvectors: bool = True) -> "Spectrum":
@@ -307,8 +322,8 @@ def _warn_of_noise(eigenvalues: np.ndarray, floor: float, count: int) -> None:
         )
 
 
-@dataclasses.dataclass(frozen=True)
-class Rest:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Rest(Result):
     """What is known of a kernel of which only the top eigenvalues were computed.
 
     - `trace` and `square_trace`: tr K and tr K^2, and `trace_error`, the standard error of the first, 0 where it is exact.

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ssntk.kernel.top import smaller_gram
+from ssntk.results import Speaks, short
 
 
 class Drift(NamedTuple):
@@ -16,6 +17,11 @@ class Drift(NamedTuple):
 
     relative_change: float
     alignment: float
+
+    def _line(self) -> str:
+        return f"Drift: relative change {short(self.relative_change)}, alignment {short(self.alignment)}"
+
+    _tables, summary, _repr_html_ = Speaks._tables, Speaks.summary, Speaks._repr_html_
 
 
 class Seen(NamedTuple):

@@ -27,6 +27,7 @@ from ssntk.kernel.spectrum import Spectrum
 from ssntk.learning.drift import Seen, drift, seen
 from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, dtype_of
 from ssntk.models.euler_map import step_of
+from ssntk.results import Result, Speaks, Table, counted, short
 
 # Fixed points that are followed, and the states from which others are searched for at each record.
 FOLLOWED, FRESH = 64, 8
@@ -36,8 +37,8 @@ class LearningRateWarning(UserWarning):
     """A learning rate is larger than the kernel allows."""
 
 
-@dataclasses.dataclass(frozen=True)
-class MonitorRecord:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class MonitorRecord(Result):
     """What [`NTKMonitor`][] saw at one step.
 
     - `step`. `seconds`: what this record took.
@@ -70,9 +71,15 @@ class MonitorRecord:
     n_stable: int
     events: tuple[str, ...]
     seconds: float
+    _brief = True
+
+    def _headline(self) -> str:
+        points = f"{counted(self.n_fixed_points, 'fixed point')}, {self.n_stable} stable"
+        rate = f"learning rates below {short(self.max_learning_rate)}"
+        return f"step {self.step}: {self.verdict}; {points}; {rate}" + "".join(f"; {event}" for event in self.events)
 
 
-class NTKMonitor:
+class NTKMonitor(Speaks):
     """Watches a network in its training loop: how its kernel collapses and moves, and how near its fixed points come to a
     bifurcation.
 
@@ -83,6 +90,17 @@ class NTKMonitor:
     It warns, once for each time that it comes to pass, where the learning rate exceeds what the kernel allows
     (`LearningRateWarning`) and where a known fixed point is near a bifurcation ([`NearCriticalWarning`][]).
     """
+
+    def _headline(self) -> str:
+        return f"NTKMonitor: {counted(len(self.records), 'record')}, one in {self.every} steps"
+
+    def _tables(self) -> list[Table]:
+        rows = [
+            (r.step, r.verdict, r.critical_eigenvalue, f"{r.n_fixed_points} ({r.n_stable})", r.max_learning_rate, r.events)
+            for r in self.records[-16:]
+        ]
+        columns = ("step", "verdict", "critical eigenvalue", "fixed points (stable)", "max learning rate", "events")
+        return [Table.of(columns, [(*row[:-1], "; ".join(row[-1])) for row in rows], 16)]
 
     def __init__(
         self,

@@ -21,6 +21,7 @@ from ssntk.kernel.spectrum import Spectrum
 from ssntk.learning.drift import Drift, Seen, drift, seen
 from ssntk.models.base import AbstractStateSpaceModel
 from ssntk.models.theta import get, put
+from ssntk.results import Holder
 
 # The kernel's relative change over the predicted training up to which a prediction counts as lazy: steps to a tolerance were
 # then right to 5 % on random networks (tests/learning/test_predict.py).
@@ -29,8 +30,8 @@ LAZY = 0.03
 DOUBLINGS = 200
 
 
-@dataclasses.dataclass(frozen=True)
-class LinearisedTraining:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class LinearisedTraining(Holder):
     """Training as the kernel at its start predicts it, for the loss `mean(residual^2) / 2`.
 
     - `steps` (N + 1,), from 0, and `loss` (N + 1,) there.
@@ -54,7 +55,12 @@ class LinearisedTraining:
     reason: str
     _modes: "_Modes"
     _first: Seen
-    _rows: Callable[[Any], tuple[Rows, np.ndarray, np.ndarray]]
+    _rows: Callable[[Any], tuple[Rows, np.ndarray, np.ndarray]] | None
+    # It holds the user's own functions.
+    _transient = ("_rows",)
+
+    def _headline(self) -> str:
+        return f"LinearisedTraining: {self.reason}"
 
     def steps_to(self, tol: Any) -> float:
         """The first step at which the predicted loss is at most `tol`, in (0, 1), times that at the start; infinite where it
@@ -72,6 +78,8 @@ class LinearisedTraining:
         """
         if jax.tree.structure(model) != jax.tree.structure(self.model):
             raise ValueError(f"model must be a {type(self.model).__name__} as it was at the start of the prediction")
+        if self._rows is None:
+            raise ValueError("this prediction was read back without its probe: make it again for drift_to")
         return drift(self._first, seen(self._rows(model)[1]))
 
 

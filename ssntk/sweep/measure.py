@@ -30,6 +30,7 @@ from ssntk.kernel.top import Leading, leading, smaller_gram, top_of
 from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model, dtype_of
 from ssntk.models.euler_map import step_of
 from ssntk.models.theta import Positions, block_positions, columns, size, theta_positions
+from ssntk.results import Result, short
 from ssntk.threads import one_blas_thread
 
 # The most save times over which a kernel over time is kept: more than a picture shows.
@@ -38,8 +39,8 @@ MOST_TIMES = 64
 MOST_TOGETHER, BATCH_BYTES = 8, 2**28
 
 
-@dataclasses.dataclass(frozen=True)
-class Measurement:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Measurement(Result):
     """One point, measured.
 
     - `x_star` (n,), `residual`: the fixed point after Newton's iteration, and the largest |f_i| there.
@@ -64,6 +65,11 @@ class Measurement:
     blocks: dict[str, Spectrum]
     channel_participation_ratio: dict[str, float]
     channel: Channel | None
+
+    def _headline(self) -> str:
+        fastest = short(self.jacobian_eigenvalues[0])
+        ratios = f"{short(self.trajectory.participation_ratio)} and {short(self.steady_state.participation_ratio)}"
+        return f"Measurement: fastest eigenvalue {fastest}; participation ratios {ratios} (trajectory, steady state)"
 
 
 def measure(

@@ -12,12 +12,11 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import cloudpickle
 import jax
 import numpy as np
 
-from ssntk.compiled import by_name
 from ssntk.errors import NumericalError, as_count
+from ssntk.results import ByName
 from ssntk.sweep.grid import Grid
 from ssntk.sweep.header import StoreError
 from ssntk.sweep.plan import Sweep
@@ -145,7 +144,7 @@ def _serial(sweep: Any, store: Store, context: Any, todo: Sequence[tuple[int, ..
 def _spread(sweep: Any, store: Store, context: Any, todo: Sequence[Sequence[int]], executor: Any) -> Iterator[list[str]]:
     """What became of each batch, in whatever order. One whose process died is taken apart, to find the point that did it."""
     written = io.BytesIO()
-    _Pickler(written).dump((sweep, context, str(store.path.absolute())))
+    ByName(written).dump((sweep, context, str(store.path.absolute())))
     plan = written.getvalue()
     key, double = hashlib.sha256(plan).hexdigest(), bool(jax.config.read("jax_enable_x64"))
     waiting: dict[Any, Sequence[int]] = {}
@@ -192,15 +191,6 @@ def _ended(error: BaseException, store: Store) -> Exception:
         return error
     said = f"{type(error).__name__}: {error}".removesuffix(": ")
     return RuntimeError(f"the executor gave up ({said}); what was measured is kept in {store.path}: run it again to go on")
-
-
-class _Pickler(cloudpickle.Pickler):
-    """By value where a function has no name to import it by, as in a script; others must not arrive as copies."""
-
-    def reducer_override(self, obj: Any) -> Any:
-        # Cloudpickle copies compiled functions, such as `jax.numpy.tanh`, whose copies nothing that is kept is known by.
-        name = None if isinstance(obj, type) else by_name(obj)
-        return super().reducer_override(obj) if name is None else name
 
 
 # The plan that this process works on, by its key: one that arrived anew would be traced and compiled anew.

@@ -20,9 +20,10 @@ from typing import Any
 import filelock
 import numpy as np
 
-from ssntk.bifurcation.continuation import Branch
+from ssntk.bifurcation.branch import Branch
 from ssntk.bifurcation.locate import Bifurcation
 from ssntk.files import write_whole
+from ssntk.results import Result, Speaks, Table
 from ssntk.sweep import header
 from ssntk.sweep.header import StoreError
 from ssntk.sweep.record import VARIABLES
@@ -30,8 +31,8 @@ from ssntk.sweep.record import VARIABLES
 DONE = "done"
 
 
-@dataclasses.dataclass(frozen=True)
-class Status:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Status(Result):
     """How far a sweep is: point numbers `done`, `failed` (with reasons) and `missing`.
 
     `set_aside`: files that are no record of this plan; they are kept under another name once the sweep goes on.
@@ -43,8 +44,16 @@ class Status:
     missing: tuple[int, ...]
     set_aside: tuple[str, ...]
 
+    def _headline(self) -> str:
+        done, failed, missing = len(self.done), len(self.failed), len(self.missing)
+        aside = f"; {len(self.set_aside)} files are no record of this plan" if self.set_aside else ""
+        return f"{done} of {self.total} points done, {failed} failed, {missing} missing{aside}"
 
-class Store:
+    def _tables(self) -> list[Table]:
+        return [Table.of(("point", "failed"), list(self.failed.items()), 16)]
+
+
+class Store(Speaks):
     """A folder of results. Opening one that exists resumes it; an empty folder or a new path begins one."""
 
     def __init__(self, path: str | os.PathLike[str]):
@@ -58,6 +67,27 @@ class Store:
             left = [file for file in self.path.iterdir() if file.suffix != ".part" and file.name not in own]
             if left:
                 raise StoreError(f"{self.path} is not empty and holds no sweep: name another folder")
+
+    def __eq__(self, other: Any) -> bool:
+        return isinstance(other, Store) and self.path.absolute() == other.path.absolute()
+
+    def __hash__(self) -> int:
+        return hash(self.path.absolute())
+
+    def _headline(self) -> str:
+        return f"Store {self.path}: {self._said()}"
+
+    def _said(self) -> str:
+        try:
+            return self.status()._headline()
+        except (StoreError, OSError) as error:
+            return str(error) if self._plan_file.exists() else "nothing yet"
+
+    def _tables(self) -> list[Table]:
+        try:
+            return self.status()._tables()
+        except (StoreError, OSError):
+            return []
 
     @property
     def _plan_file(self) -> pathlib.Path:
@@ -149,7 +179,9 @@ class Store:
         """Keep the branch, and which of its bifurcations is swept towards, atomically."""
         fields = {field.name: getattr(branch, field.name) for field in dataclasses.fields(Branch)}
         events = {name: [dataclasses.asdict(event) for event in fields.pop(name)] for name in ("bifurcations", "unresolved")}
-        arrays = {name: np.asarray(value) for name, value in fields.items()} | {"number": np.asarray(number)}
+        # A branch of an earlier version does not say everything.
+        arrays = {name: np.asarray(value) for name, value in fields.items() if value is not None}
+        arrays["number"] = np.asarray(number)
         arrays["plan"] = np.asarray(self.plan()["hash"])
         for name, found in events.items():
             arrays[f"{name}.count"] = np.asarray(len(found))
@@ -171,7 +203,9 @@ class Store:
             # What a field that came later stands for has a default.
             elif field.name in held:
                 parts[field.name] = held[field.name]
-        return Branch(**parts | {"status": str(parts["status"]), "steps": tuple(int(at) for at in parts["steps"])})
+        parts |= {"status": str(parts["status"]), "steps": tuple(int(at) for at in parts["steps"])}
+        parts["has_readout"] = bool(parts.get("has_readout", False))
+        return Branch(**parts)
 
     def bifurcation(self) -> Bifurcation:
         """The point that is swept towards; `StoreError` where it was not located yet."""
@@ -351,8 +385,9 @@ def _same(held: dict[str, Any], plan: Any) -> bool:
 def _event(held: dict[str, np.ndarray], prefix: str) -> Bifurcation:
     values: dict[str, Any] = {name.removeprefix(prefix): value for name, value in held.items() if name.startswith(prefix)}
     values = {name: value if value.ndim else value.item() for name, value in values.items()}
-    nothing = {name: value for name in ("criticality", "tangents") if isinstance(value := values.get(name, ""), str)}
-    values |= {name: value or None for name, value in nothing.items()}
+    for name in ("criticality", "tangents", "outputs"):
+        if isinstance(value := values.get(name, ""), str):
+            values[name] = value or None
     values["interval"] = tuple(values["interval"].tolist())
     return Bifurcation(**values)
 

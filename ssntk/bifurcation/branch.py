@@ -1,0 +1,111 @@
+"""A branch of equilibria as a user reads it, and its bifurcations as a table."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ssntk.bifurcation.locate import Bifurcation
+from ssntk.results import Collection, Pictured, Result, Table, Tabular, counted, short
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class BranchPoint(Result):
+    """One point of a [`Branch`][]: `parameter`, `x` (n,), `eigenvalues` (n,), `stable`, `n_unstable`, `outputs` (m,)."""
+
+    parameter: float
+    x: np.ndarray
+    eigenvalues: np.ndarray
+    stable: bool
+    n_unstable: int | None
+    outputs: np.ndarray | None
+    _brief = True
+
+    def _headline(self) -> str:
+        return f"{'stable' if self.stable else 'unstable'} point at p = {short(self.parameter)}: x {short(self.x)}"
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Branch(Pictured, Tabular, Collection):
+    """A branch of equilibria, in the order in which it was followed.
+
+    - `parameter` (k,), `x` (k, n), `eigenvalues` (k, n) of df/dx with the rightmost first, of a map its multipliers with
+      the largest first, `stable` (k,).
+    - `bifurcations`: the located ones, in branch order; `unresolved`: events that were seen but not located.
+    - `status`: why the branch ends, a sentence.
+    - `tangent` (k, n + 1): the unit tangent (dx, dq) along the direction of travel, in the length that `step` measures.
+    - `steps`: of each located bifurcation the index of the point before it.
+    - `scale` (n,): the typical sizes of the states, which `step` and every tolerance are relative to.
+    - `n_unstable` (k,): how many modes grow by more than rounding explains. `outputs` (k, m): the readout along the branch;
+      `has_readout`: whether that is anything but the states themselves.
+    """
+
+    parameter: np.ndarray
+    x: np.ndarray
+    eigenvalues: np.ndarray
+    stable: np.ndarray
+    bifurcations: tuple[Bifurcation, ...]
+    unresolved: tuple[Bifurcation, ...]
+    status: str
+    tangent: np.ndarray
+    steps: tuple[int, ...]
+    scale: np.ndarray | None = None
+    n_unstable: np.ndarray | None = None
+    outputs: np.ndarray | None = None
+    has_readout: bool = False
+    _picture = "bifurcation_diagram"
+
+    def __len__(self) -> int:
+        return len(self.parameter)
+
+    def _item(self, i: int) -> BranchPoint:
+        counts, outputs = (None if held is None else held[i] for held in (self.n_unstable, self.outputs))
+        return BranchPoint(
+            float(self.parameter[i]),
+            self.x[i],
+            self.eigenvalues[i],
+            bool(self.stable[i]),
+            None if counts is None else int(counts),
+            outputs,
+        )
+
+    def _headline(self) -> str:
+        if len(self) == 0:
+            return f"Branch: no points; {self.status}"
+        span = f"p in [{self.parameter.min():.6g}, {self.parameter.max():.6g}]"
+        return f"Branch: {counted(len(self), 'point')}, {int(self.stable.sum())} stable, {span}; {self.status}"
+
+    def _tables(self) -> list[Table]:
+        return [events_table((*self.bifurcations, *self.unresolved), 18)]
+
+    def _columns(self) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
+        narrow = {name: getattr(self, name) for name in ("parameter", "stable", "n_unstable")}
+        wide = {"x": "state", "outputs": "output", "eigenvalues": "mode"}
+        # What a branch of an earlier version does not hold is left out.
+        return {name: (("point",), value) for name, value in narrow.items() if value is not None} | {
+            name: (("point", dim), value) for name, dim in wide.items() if (value := getattr(self, name)) is not None
+        }
+
+    def _attributes(self) -> dict[str, Any]:
+        return {"status": self.status}
+
+    def _events(self) -> tuple[Bifurcation, ...]:
+        return self.bifurcations
+
+
+def events_table(events: Sequence[Bifurcation], most: int) -> Table:
+    """Bifurcations, one a line."""
+    rows = [
+        (
+            event.kind,
+            event.parameter,
+            (event.criticality or "-") if event.converged else "not located",
+            event.coefficient if event.converged and np.isfinite(event.coefficient) else "-",
+            event.frequency if event.converged and event.frequency else "-",
+            event.reason,
+        )
+        for event in events
+    ]
+    columns = ("kind", "parameter", "criticality", "coefficient", "frequency", "")
+    return Table.of(columns, rows, most)

@@ -1,0 +1,345 @@
+"""Results that speak: one screen of text for each, equality by value, and tables for other programs. One mechanism for all.
+
+A result says two things of itself, a headline and tables; what it prints, what a notebook shows and what `summary` returns
+follow from these. A class that says nothing of its own is shown by its headline and its fields.
+"""
+
+import csv
+import dataclasses
+import html
+import importlib
+import io
+import operator
+import os
+import pathlib
+import pickle
+import textwrap
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import cloudpickle
+import jax
+import numpy as np
+from jax.core import Tracer
+
+from ssntk.compiled import by_name
+from ssntk.errors import is_traced
+from ssntk.files import write_whole
+
+# Columns of a line, letters of one cell, and numbers of an array that are shown one by one.
+WIDTH, CELL, NUMBERS = 110, 78, 4
+
+
+class Table(NamedTuple):
+    """What is shown in columns: their names, none for a list of fields, the rows as text, and how many more there are."""
+
+    columns: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+    more: int = 0
+
+    @classmethod
+    def of(cls, columns: Sequence[str], rows: Sequence[Sequence[Any]], most: int) -> "Table":
+        """The first `most` of the rows."""
+        return cls(tuple(columns), [tuple(short(cell) for cell in row) for row in rows[:most]], max(len(rows) - most, 0))
+
+    def lines(self) -> list[str]:
+        """The table as text."""
+        shown = [self.columns, *self.rows] if self.columns else self.rows
+        widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+        lines = [
+            "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in shown
+        ]
+        return lines + ([f"  ... and {self.more} more"] if self.more else [])
+
+    def html(self) -> str:
+        """The table as HTML."""
+
+        def row(cells: Sequence[str], tag: str) -> str:
+            return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+        head = row(self.columns, "th") if self.columns else ""
+        more = f"<p>... and {self.more} more</p>" if self.more else ""
+        return f"<table>{head}{''.join(row(cells, 'td') for cells in self.rows)}</table>{more}"
+
+
+def short(value: Any, digits: int = 6) -> str:
+    """A value in a few letters, whatever it is: numbers to six digits, arrays by their shape and range."""
+    if isinstance(value, Tracer):
+        text = f"traced {value.dtype}{list(value.shape)}"
+    elif value is None or isinstance(value, (str, bool, int)):
+        text = str(value)
+    elif isinstance(value, Speaks):
+        text = " ".join(value._line().split())
+    elif isinstance(value, (np.ndarray, np.generic, jax.Array, float, complex)) and not _is_key(value):
+        text = _array(np.asarray(value), digits)
+    elif isinstance(value, dict):
+        text = f"{len(value)}: {', '.join(map(str, value))}" if value else "none"
+    elif isinstance(value, (tuple, list)):
+        few = len(value) <= NUMBERS and not any(isinstance(one, Speaks) for one in value)
+        text = f"({', '.join(short(one, digits) for one in value)})" if few else f"{len(value)} of {type(value[0]).__name__}"
+    elif dataclasses.is_dataclass(value):
+        # Models print themselves, at length.
+        text = type(value).__name__
+    else:
+        text = repr(value)
+    return text if len(text) <= CELL else text[: CELL - 3] + "..."
+
+
+def _array(array: Any, digits: int) -> str:
+    """Numbers of NumPy as text."""
+    if array.dtype.kind not in "biufc":
+        return f"{array.dtype} {array.shape}"
+    if array.ndim == 0:
+        value = array.item()
+        if isinstance(value, complex) and value.imag == 0:
+            value = value.real
+        return f"{value:.{digits}g}" if isinstance(value, (float, complex)) else str(value)
+    if array.ndim == 1 and array.size <= NUMBERS:
+        return "[" + ", ".join(_array(one, digits) for one in array) + "]"
+    if array.dtype.kind == "b":
+        return f"{array.shape}, {int(array.sum())} true"
+    finite = array[np.isfinite(array)]
+    if finite.size == 0 or array.dtype.kind == "c":
+        return f"{array.shape}" + (" complex" if array.dtype.kind == "c" else "")
+    bad = f", {array.size - finite.size} not finite" if finite.size < array.size else ""
+    return f"{array.shape} in [{finite.min():.{digits}g}, {finite.max():.{digits}g}]{bad}"
+
+
+def counted(number: int, what: str) -> str:
+    """`1 branch`, `3 branches`, `2 quantities`."""
+    plural = what[:-1] + "ies" if what[-1] == "y" else what + ("es" if what.endswith(("ch", "s")) else "s")
+    return f"{number} {what if number == 1 else plural}"
+
+
+class Speaks:
+    """Anything that has a headline and tables."""
+
+    # Whether it prints as one line, as what lies in lists of many does. `summary` says all.
+    _brief: ClassVar[bool] = False
+
+    def _headline(self) -> str:
+        """The most important in one line."""
+        return type(self).__name__
+
+    def _tables(self) -> list[Table]:
+        """What follows the headline."""
+        return []
+
+    def _line(self) -> str:
+        return self._headline()
+
+    def summary(self) -> str:
+        """What was found, on one screen."""
+        lines = textwrap.wrap(self._line(), WIDTH, subsequent_indent="  ", break_long_words=False)
+        for table in self._tables():
+            lines += table.lines() if table.rows else []
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"<{self._line()}>" if self._brief else self.summary()
+
+    def _repr_html_(self) -> str:
+        tables = "".join(table.html() for table in self._tables() if table.rows)
+        return f"<div><p>{html.escape(self._line())}</p>{tables}</div>"
+
+
+class Result(Speaks):
+    """What a function returns: a frozen dataclass, declared with `eq=False, repr=False`, that speaks.
+
+    Two are equal if they are of one class and all their fields are: arrays to the last bit, with NaN equal to NaN. They have
+    no hash, since arrays have none.
+    """
+
+    # Fields that neither a pickle nor a file can hold: `None` once read back.
+    _transient: ClassVar[tuple[str, ...]] = ()
+    # Which function of ssntk.plot draws it.
+    _picture: ClassVar[str] = ""
+
+    def _tables(self) -> list[Table]:
+        hidden = (*self._transient, "reason")
+        held = [(name, getattr(self, name)) for name in field_names(self) if name not in hidden and name[0] != "_"]
+        return [Table((), [(name, short(value)) for name, value in held])]
+
+    def _line(self) -> str:
+        # Under a transformation there are no numbers to be said.
+        held = [getattr(self, name, None) for name in field_names(self)]
+        return f"{type(self).__name__}, while it is traced" if is_traced(held) else self._headline()
+
+    def __eq__(self, other: Any) -> Any:
+        return same(self, other) if type(other) is type(self) else NotImplemented
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: None if name in self._transient else getattr(self, name) for name in field_names(self)}
+
+
+class Holder(Result):
+    """A result that holds a model, or functions of a user's."""
+
+    def __reduce__(self) -> Any:
+        written = io.BytesIO()
+        ByName(written).dump(self.__getstate__())
+        return _read_back, (type(self), written.getvalue())
+
+
+def _read_back(kind: type, data: bytes) -> Any:
+    made = object.__new__(kind)
+    made.__dict__.update(pickle.loads(data))
+    return made
+
+
+class ByName(cloudpickle.Pickler):
+    """By value where a function has no name to import it by, as in a script; others must not arrive as copies."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        # Pickle refuses compiled functions, such as `jax.numpy.tanh`; by cloudpickle's copies nothing that is kept is known.
+        name = None if isinstance(obj, type) else by_name(obj)
+        return super().reducer_override(obj) if name is None else name
+
+
+class Pictured(Result):
+    """A result that is drawn by a function of [`ssntk.plot`][ssntk.plot.bifurcation_diagram]."""
+
+    def plot(self, *arguments: Any, **options: Any) -> Any:
+        """Draw it by the function of `ssntk.plot` that is made for it, which takes these arguments."""
+        # By name: results lie on floors below the pictures, and who draws nothing does not wait for pyplot.
+        return getattr(importlib.import_module("ssntk.plot"), self._picture)(self, *arguments, **options)
+
+
+class Tabular(Result):
+    """A result that other programs read as a table: one row a point."""
+
+    def _columns(self) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
+        """For each variable its dimensions, the first of them `point`, and its values."""
+        raise NotImplementedError
+
+    def _attributes(self) -> dict[str, Any]:
+        return {}
+
+    def _events(self) -> Sequence[Any]:
+        """Bifurcations, which `to_xarray` has along a dimension of their own."""
+        return ()
+
+    def to_xarray(self) -> Any:
+        """An `xarray.Dataset` with the dimensions point, state, output and mode, and, if there are bifurcations, event.
+
+        Raises `ImportError` if xarray is not installed, which `pip install 'ssntk[sweep]'` brings.
+        """
+        try:
+            xarray = importlib.import_module("xarray")
+        except ImportError as error:
+            raise ImportError("to_xarray needs xarray: pip install 'ssntk[sweep]'") from error
+        data = dict(self._columns())
+        events = self._events()
+        if events:
+            for name in ("kind", "criticality"):
+                data[f"event_{name}"] = ("event",), np.array([getattr(event, name) or "" for event in events])
+            for name in ("parameter", "coefficient", "frequency"):
+                data[f"event_{name}"] = ("event",), np.array([float(getattr(event, name)) for event in events])
+            data["event_x"] = ("event", "state"), np.stack([np.asarray(event.x) for event in events])
+        return xarray.Dataset(data, attrs=self._attributes())
+
+    def to_csv(self, path: str | os.PathLike[str]) -> pathlib.Path:
+        """Write one row for each point, under a header; a complex number takes two columns, `_real` and `_imag`.
+
+        The file is there as a whole or not at all. Raises `OSError` where it cannot be written.
+        """
+        names: list[str] = []
+        columns: list[list[Any]] = []
+        for name, (_, values) in self._columns().items():
+            flat = values.reshape(len(values), int(np.prod(values.shape[1:])))
+            for i in range(flat.shape[1]):
+                own, column = f"{name}_{i}" if values.ndim > 1 else name, flat[:, i]
+                parts = (
+                    {f"{own}_real": column.real, f"{own}_imag": column.imag} if np.iscomplexobj(column) else {own: column}
+                )
+                names += parts
+                # Python's numbers, whose text gives them back to the last bit.
+                columns += [part.astype(int if part.dtype.kind == "b" else part.dtype).tolist() for part in parts.values()]
+        written = io.StringIO()
+        writer = csv.writer(written, lineterminator="\n")
+        writer.writerow(names)
+        writer.writerows(zip(*columns, strict=True))
+        return write_whole(path, written.getvalue().encode())
+
+
+class Collection(Result):
+    """A result that holds points: `len`, indexing and iteration. A slice is a tuple of points."""
+
+    def _item(self, i: int) -> Any:
+        raise NotImplementedError
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def __getitem__(self, at: Any) -> Any:
+        if isinstance(at, slice):
+            return tuple(self._item(i) for i in range(*at.indices(len(self))))
+        try:
+            i = operator.index(at)
+        except TypeError as error:
+            raise TypeError(f"an index must be an integer or a slice, got {type(at).__name__}: index the arrays") from error
+        if not -len(self) <= i < len(self):
+            raise IndexError(f"index {i} is out of range: there {_are(len(self))}")
+        return self._item(i % len(self))
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self._item(i) for i in range(len(self)))
+
+
+class Results(Speaks, tuple[Any, ...]):
+    """A tuple of results that prints one line for each."""
+
+    def _headline(self) -> str:
+        if not self:
+            return "no results"
+        many = getattr(type(self[0]), "_many", None)
+        return f"{len(self)} of {type(self[0]).__name__}" + (f": {many(self)}" if many else "")
+
+    def _tables(self) -> list[Table]:
+        return [Table.of(("#", "result"), list(enumerate(self)), 16)]
+
+
+def _are(count: int) -> str:
+    return "is 1" if count == 1 else f"are {count}" if count else "are none"
+
+
+def field_names(value: Any) -> tuple[str, ...]:
+    """The names of the fields of a dataclass or named tuple."""
+    return getattr(value, "_fields", None) or tuple(field.name for field in dataclasses.fields(value))
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two values are equal: arrays to the last bit, NaN equal to NaN, dataclasses field by field."""
+    if one is other:
+        return True
+    if is_traced(one, other):
+        # Values are not known there.
+        return False
+    if all(isinstance(value, (np.ndarray, np.generic, jax.Array, float, complex)) for value in (one, other)):
+        first, second = (jax.random.key_data(v) if _is_key(v) else v for v in (one, other))
+        first, second = np.asarray(first), np.asarray(second)
+        if first.shape != second.shape:
+            return False
+        equal = np.asarray(first == second)
+        if first.dtype.kind in "fc" and second.dtype.kind in "fc":
+            equal = equal | (np.isnan(first) & np.isnan(second))
+        return bool(equal.all())
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, (tuple, list)):
+        return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(value, other[name]) for name, value in one.items())
+    if dataclasses.is_dataclass(one):
+        skipped = getattr(one, "_transient", ())
+        names = (name for name in field_names(one) if name not in skipped)
+        return all(same(getattr(one, name, None), getattr(other, name, None)) for name in names)
+    if type(one).__eq__ is object.__eq__ and hasattr(one, "__dict__"):
+        return same(vars(one), vars(other)) if not callable(one) else False
+    return bool(one == other)
+
+
+def _is_key(value: Any) -> bool:
+    return hasattr(value, "dtype") and jax.numpy.issubdtype(value.dtype, jax.dtypes.prng_key)

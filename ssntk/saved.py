@@ -1,0 +1,258 @@
+"""Results as files: arrays and a header that names classes and fields. Nothing in a file is ever executed."""
+
+import dataclasses
+import importlib.metadata
+import io
+import json
+import os
+import pathlib
+import zipfile
+from typing import Any
+
+import jax
+import numpy as np
+
+from ssntk.bifurcation.branch import Branch, BranchPoint
+from ssntk.bifurcation.diagram import Diagram
+from ssntk.bifurcation.family import Family
+from ssntk.bifurcation.locate import Bifurcation
+from ssntk.collapse.channel import Channel
+from ssntk.collapse.detect import Detection
+from ssntk.collapse.signature import Signature
+from ssntk.critical.approach import Approach
+from ssntk.critical.flag import Criticality
+from ssntk.critical.retreat import Retreat
+from ssntk.dynamics.fixed_points import FixedPoint, FixedPoints, SlowPoint, SlowPoints
+from ssntk.errors import is_traced
+from ssntk.files import write_whole
+from ssntk.kernel.choice import KernelPlan
+from ssntk.kernel.spectrum import Rest, Spectrum
+from ssntk.learning.drift import Drift, Seen
+from ssntk.learning.monitor import MonitorRecord
+from ssntk.learning.predict import LinearisedTraining, _Modes
+from ssntk.models import normal_forms
+from ssntk.models.base import AbstractStateSpaceModel, WithInput
+from ssntk.models.ctrnn import CTRNN
+from ssntk.models.euler_map import EulerMap
+from ssntk.models.gru import GRUODE
+from ssntk.models.linear import LinearSSM
+from ssntk.models.low_rank import LowRankRNN
+from ssntk.results import Result, Results, field_names
+from ssntk.sweep.identity import digest
+from ssntk.sweep.measure import Measurement
+from ssntk.sweep.store import Status
+
+# Raised by one where a file of now could not be read by then. What only has more fields is no other format.
+FORMAT = 1
+PACKAGES = ("ssntk", "jax", "numpy")
+# All that a file may hold, by the name that it is held under.
+_RESULTS = (
+    *(Branch, BranchPoint, Diagram, Bifurcation, FixedPoint, FixedPoints, SlowPoint, SlowPoints, Channel, Detection),
+    *(Signature, Approach, Retreat, Criticality, Spectrum, LinearisedTraining, MonitorRecord, Measurement, Status),
+    *(Drift, KernelPlan),
+)
+_FORMS = (normal_forms.SaddleNode, normal_forms.Transcritical, normal_forms.Pitchfork, normal_forms.Hopf)
+_PARTS = (Rest, Seen, _Modes, Family, WithInput, CTRNN, EulerMap, GRUODE, LinearSSM, LowRankRNN, *_FORMS)
+KNOWN: dict[str, type] = {kind.__name__: kind for kind in (*_RESULTS, *_PARTS)}
+# Where the functions of models, their activations, are looked up by name.
+_FUNCTIONS = {"jax.numpy": jax.numpy, "jax.nn": jax.nn, "jax.lax": jax.lax}
+
+
+def save(path: str | os.PathLike[str], result: Any, *, model: Any = None) -> pathlib.Path:
+    """Write a result to a file, from which [`load`][] reads it back: all its fields, to the last bit.
+
+    The file is a `.npz` archive: arrays, and a header with the versions of ssntk, jax and numpy. It holds no pickle. It is
+    there as a whole or not at all.
+
+    **Arguments:**
+
+    - `path`: of the file, which is replaced if it exists.
+    - `result`: what a function of ssntk returned, or a tuple of such.
+    - `model`: the model that it is of. Its hash is kept, and `load(path, model=...)` holds another against it. A result that
+      holds a model knows its own.
+
+    Raises `ValueError` for what is no result, and for one that holds a model of a class of the user's own, whose code no
+    file without pickle can hold; `OSError` where the file cannot be written.
+
+    **Example:**
+
+    ```python
+    points = ssntk.find_fixed_points(ssntk.normal_forms.pitchfork(1.0))
+    ssntk.save("points.npz", points)
+    print(ssntk.load("points.npz") == points)  # True
+    ```
+    """
+    parts: Any = result if type(result) in (tuple, list, Results) else None
+    for one in (result,) if parts is None else parts:
+        if not isinstance(one, _RESULTS):
+            raise ValueError(f"result must be what a function of ssntk returned, got {type(one).__name__}")
+    if is_traced(result) or (isinstance(result, Result) and "while it is traced" in result._line()):
+        raise ValueError("result must hold numbers, and cannot be saved while it is traced")
+    arrays: dict[str, np.ndarray] = {}
+    value = _encoded(result if parts is None else Results(parts), "result", arrays)
+    own = getattr(result, "model", None) if model is None else model
+    header = {
+        "format": FORMAT,
+        "holds": type(result).__name__,
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "model": None if own is None else digest(own),
+        "value": value,
+    }
+    buffer = io.BytesIO()
+    text = json.dumps(header, allow_nan=False).encode()
+    np.savez(buffer, allow_pickle=False, ssntk=np.frombuffer(text, np.uint8), **arrays)
+    return write_whole(path, buffer.getvalue())
+
+
+def load(path: str | os.PathLike[str], *, model: Any = None) -> Any:
+    """The result that [`save`][] wrote to a file.
+
+    **Arguments:** `model`: the model that the result should be of; default: any.
+
+    Raises `ValueError` naming `path` for a file that is no such result, that a later version wrote in another format, or
+    that is of another model; for double precision while JAX is limited to single precision. `OSError` for a file that
+    cannot be read. Nothing in the file is executed, and only classes of ssntk are made.
+    """
+    file = pathlib.Path(path)
+    if file.is_dir():
+        raise ValueError(
+            f"path must be a file that ssntk.save wrote, got the folder {file}; a sweep is opened by ssntk.Store"
+        )
+    header, arrays = _opened(file, file.read_bytes())
+    if header["format"] > FORMAT:
+        by = header.get("versions", {})
+        raise ValueError(
+            f"path {file} is in format {header['format']}, written by ssntk {by.get('ssntk', 'unknown')} and this version "
+            f"reads format {FORMAT}: install a newer ssntk"
+        )
+    if model is not None and header.get("model") != digest(model):
+        known = "is of another model" if header.get("model") else "does not know its model"
+        raise ValueError(f"path {file} holds a result that {known}: save it with model=")
+    try:
+        result = _decoded(header["value"], arrays)
+    except _NoDoubles:
+        raise ValueError(
+            f"path {file} holds a model in double precision: call jax.config.update('jax_enable_x64', True) first"
+        ) from None
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise ValueError(f"path {file} is damaged, or was changed: {type(error).__name__}: {error}") from error
+    if not isinstance(result, (*_RESULTS, Results)):
+        raise ValueError(f"path {file} is damaged, or was changed: it holds a {type(result).__name__}, which is no result")
+    return result
+
+
+class _NoDoubles(Exception):
+    """A 64-bit array of JAX where JAX has none."""
+
+
+def _opened(file: pathlib.Path, data: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The header and the arrays of a file; `ValueError` that says what it is where it is no result."""
+    must = f"path must be a file that ssntk.save wrote, and {file} is"
+    if not zipfile.is_zipfile(io.BytesIO(data)):
+        raise ValueError(f"{must} {'empty' if not data else f'not: it begins with {data[:8]!r}'}")
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    # Whatever zip files and arrays raise of bytes that are none, or of objects that only pickle reads.
+    except Exception as error:
+        raise ValueError(f"{must} an archive that cannot be read: {error}") from error
+    if "ssntk" not in arrays:
+        names = ", ".join(list(arrays)[:6]) or "nothing"
+        raise ValueError(
+            f"{must} an archive of {names}" + ("; a sweep is opened by ssntk.Store" if "plan" in arrays else "")
+        )
+    try:
+        header = json.loads(arrays.pop("ssntk").tobytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{must} damaged: its header cannot be read") from error
+    if not isinstance(header, dict) or not isinstance(header.get("format"), int) or "value" not in header:
+        raise ValueError(f"{must} damaged: its header says no format")
+    return header, arrays
+
+
+def _encoded(value: Any, where: str, arrays: dict[str, np.ndarray]) -> Any:
+    """A value as JSON, whose arrays are put aside under names of their own."""
+    if value is None or type(value) in (bool, int, str):
+        return value
+    if type(value) is float:
+        # As text, since JSON has no NaN.
+        return {"float": repr(value)}
+    if type(value) is complex:
+        return {"complex": [repr(value.real), repr(value.imag)]}
+    if isinstance(value, (np.ndarray, np.generic, jax.Array)) and np.dtype(value.dtype).kind in "biufcU":
+        name = f"array{len(arrays)}"
+        arrays[name] = np.asarray(value)
+        kind = "jax" if isinstance(value, jax.Array) else "scalar" if isinstance(value, np.generic) else "numpy"
+        return {"array": name, "of": kind}
+    if type(value) in (tuple, list, Results):
+        held: Any = value
+        parts = [_encoded(one, f"{where}[{i}]", arrays) for i, one in enumerate(held)]
+        return {type(value).__name__.lower(): parts}
+    if type(value) is dict and all(isinstance(name, (str, int)) for name in value):
+        pairs = [[name, _encoded(one, f"{where}[{name!r}]", arrays)] for name, one in value.items()]
+        return {"dict": pairs}
+    if KNOWN.get(type(value).__name__) is type(value):
+        fields = {name: _encoded(part, f"{where}.{name}", arrays) for name, part in _fields(value).items()}
+        return {"class": type(value).__name__, "fields": fields}
+    for module, held in _FUNCTIONS.items():
+        name = getattr(value, "__name__", None)
+        if name is not None and getattr(held, name, None) is value:
+            return {"function": f"{module}.{name}"}
+    what = f"the function {value.__name__}" if hasattr(value, "__name__") else f"a {type(value).__name__}"
+    own = " of a class of your own" if isinstance(value, AbstractStateSpaceModel) else ""
+    raise ValueError(f"{where} is {what}{own}, which no file without pickle can hold: pickle the result instead")
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    if not dataclasses.is_dataclass(value) and not hasattr(value, "_fields"):
+        return vars(value)
+    skipped = getattr(value, "_transient", ())
+    return {name: getattr(value, name) for name in field_names(value) if name not in skipped}
+
+
+def _decoded(value: Any, arrays: dict[str, np.ndarray]) -> Any:
+    """What `_encoded` made JSON of."""
+    if not isinstance(value, dict):
+        return value
+    if "float" in value:
+        return float(value["float"])
+    if "complex" in value:
+        return complex(*map(float, value["complex"]))
+    if "array" in value:
+        array = arrays[value["array"]]
+        if value["of"] != "jax":
+            return array[()] if value["of"] == "scalar" else array
+        if array.dtype.itemsize > jax.dtypes.canonicalize_dtype(array.dtype).itemsize:
+            raise _NoDoubles
+        return jax.device_put(array)
+    for name, kind in (("tuple", tuple), ("list", list), ("results", Results)):
+        if name in value:
+            return kind(_decoded(one, arrays) for one in value[name])
+    if "dict" in value:
+        return {name: _decoded(one, arrays) for name, one in value["dict"]}
+    if "function" in value:
+        module, _, name = value["function"].rpartition(".")
+        function = getattr(_FUNCTIONS[module], name)
+        if name.startswith("_") or not callable(function):
+            raise KeyError(value["function"])
+        return function
+    kind = KNOWN[value["class"]]
+    fields = {name: _decoded(one, arrays) for name, one in value["fields"].items()}
+    if issubclass(kind, tuple):
+        return kind(**fields)
+    # Not by `__init__`, which checks and converts what was checked and converted before.
+    made = object.__new__(kind)
+    for name, default in _defaults(kind).items():
+        object.__setattr__(made, name, fields.pop(name, default))
+    if fields and dataclasses.is_dataclass(kind):
+        raise KeyError(f"{kind.__name__} has no field {next(iter(fields))!r}")
+    for name, one in fields.items():
+        object.__setattr__(made, name, one)
+    return made
+
+
+def _defaults(kind: type) -> dict[str, Any]:
+    """For each field of a dataclass what stands for it where a file of an earlier version lacks it."""
+    if not dataclasses.is_dataclass(kind):
+        return {}
+    return {f.name: None if f.default is dataclasses.MISSING else f.default for f in dataclasses.fields(kind)}
