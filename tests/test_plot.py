@@ -37,12 +37,12 @@ def test_bifurcation_diagram_of_a_fold_is_the_parabola():
 
 def test_a_whole_diagram_names_each_thing_once():
     hopf = ssntk.continuation(ssntk.Family(nf.hopf(0.0, 1.0), "mu"), (-1.0, 1.0))
-    assert "Hopf" in lines(ssntk.plot.bifurcation_diagram(hopf))
+    assert "Hopf, supercritical" in lines(ssntk.plot.bifurcation_diagram(hopf))
     family = ssntk.Family(nf.pitchfork(0.0), "mu")
     diagram = ssntk.bifurcation_diagram(family, (-1.0, 1.0), n_slices=2, n_starts=16)
     ax = ssntk.plot.bifurcation_diagram(diagram)
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["stable", "unstable", "Pitchfork"]
-    np.testing.assert_allclose(lines(ax)["Pitchfork"].get_data(), [[0.0], [0.0]], atol=1e-12)
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["stable", "unstable", "Pitchfork, supercritical"]
+    np.testing.assert_allclose(lines(ax)["Pitchfork, supercritical"].get_data(), [[0.0], [0.0]], atol=1e-12)
     # x = 0 up to 0 and x^2 = mu beyond are stable, x = 0 beyond is not; all meet in the pitchfork.
     drawn = [np.array(line.get_data()) for line in ax.get_lines() if line.get_label() in ("stable", "unstable")]
     assert len(drawn) == 3
@@ -97,7 +97,7 @@ def test_collapse_draws_what_the_store_holds(tmp_path):
     predicted = ssntk.laws.channel(1.0, -2 * np.sqrt(np.asarray(distance)), 5.0)
     for label in ("measured, the whole kernel", "critical mode alone, master law"):
         np.testing.assert_allclose(drawn[label].get_ydata(), predicted, rtol=0.02)
-    for label in ("share along the critical direction", "alignment in state space"):
+    for label in ("share, orthogonal", "alignment, state"):
         np.testing.assert_allclose(lines(axes[6])[label].get_ydata(), 1.0, rtol=1e-9)
     # What another machine measured of it may lie between two points of the branch.
     for index in range(7):
