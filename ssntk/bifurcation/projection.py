@@ -14,8 +14,8 @@ def direction_of(branches: Sequence[Branch]) -> tuple[np.ndarray, np.ndarray]:
     of one dimension is shown as it is.
     """
     x, parameter = (np.concatenate([getattr(branch, name) for branch in branches]) for name in ("x", "parameter"))
-    if x.shape[1] == 1:
-        return np.zeros(1), np.ones(1)
+    if x.shape[1] == 1 or len(x) == 0:
+        return np.zeros(x.shape[1]), np.eye(x.shape[1])[0]
     centre, offset = x.mean(axis=0), parameter - parameter.mean()
     spread = offset @ offset
     trend = np.outer(offset, offset @ (x - centre)) / (spread if spread > 0 else 1.0)

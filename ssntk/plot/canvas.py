@@ -2,7 +2,7 @@
 
 import io
 import itertools
-from typing import Any
+from typing import Any, cast
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
@@ -40,7 +40,7 @@ def plain(name: str) -> str:
 
 def keep_ticks(ax: Axes) -> None:
     """Hold the settings of today for the ticks that are only made when the figure is drawn."""
-    held: dict[Any, Any] = plt.rcParams
+    held = cast(Any, plt.rcParams)
     for axis, which in itertools.product(("x", "y"), ("major", "minor")):
         look = {
             name: held[f"{axis}tick.{which}.{key}"] for name, key in (("length", "size"), ("width", "width"), ("pad", "pad"))

@@ -30,9 +30,7 @@ MARKS = {
 WITH_CRITICALITY = ("hopf", "pitchfork", "flip", "neimark-sacker")
 
 
-def bifurcation_diagram(
-    diagram: Diagram | Branch, ax: Axes | None = None, *, y: Any = None, label: str = "parameter $p$"
-) -> Axes:
+def bifurcation_diagram(diagram: Any, ax: Axes | None = None, *, y: Any = None, label: str = "parameter $p$") -> Axes:
     """Branches over their parameter: stable parts solid, unstable dashed, bifurcations marked and named.
 
     Supercritical points are filled, subcritical ones open, and half filled if it is not known which they are. Kinds that
@@ -40,12 +38,13 @@ def bifurcation_diagram(
 
     **Arguments:**
 
+    - `diagram`: a [`Diagram`][], or a [`Branch`][].
     - `y`: what of the state (n,) is shown. A state's index; `"output 0"`, the first entry of the readout, and so on;
       `"norm"`; a function `x (n,) -> number`; or `"principal"`, the first principal component of the states, from which the
       linear trend in p is removed, so that folds show. Default: `"output 0"` if the model has a readout, else state 0.
     - `label`: of the parameter's axis.
 
-    Raises `ValueError` if `y` is nothing that the states or the outputs have.
+    Raises `ValueError` if `y` is nothing that the states or the outputs have, and if there is no branch to draw.
 
     **Example:**
 
@@ -54,7 +53,11 @@ def bifurcation_diagram(
     ax = ssntk.plot.bifurcation_diagram(ssntk.bifurcation_diagram(family, (-1.0, 1.0)), y=0, label="mu")
     ```
     """
+    if not isinstance(diagram, (Diagram, Branch)):
+        raise ValueError(f"diagram must be an ssntk.Diagram or an ssntk.Branch, got {type(diagram).__name__}")
     branches = diagram.branches if isinstance(diagram, Diagram) else (diagram,)
+    if not branches:
+        raise ValueError(f"diagram must hold a branch to draw, got none: {diagram.status}")
     ordinate = as_ordinate(y, branches)
     ax = axes_or_new(ax)
     for branch in branches:

@@ -22,7 +22,7 @@ def monitor(monitor: Any, loss: Any = None) -> np.ndarray:
 
     From above:
 
-    - the loss, if it is given;
+    - the loss, if it is known;
     - the learning rate that was used, with the largest one that the kernel allows;
     - the growth exponent nearest to the edge of stability, of stable points and of saddles if these are recorded apart;
       rings are records whose verdict is near-critical or critical;
@@ -35,7 +35,7 @@ def monitor(monitor: Any, loss: Any = None) -> np.ndarray:
 
     - `monitor`: an `NTKMonitor`, or a sequence of its [`MonitorRecord`][]s.
     - `loss`: `(steps, values)`, each (k,); or values (k,), at the steps of the records if there are as many, else at the
-      steps 0 to k - 1.
+      steps 0 to k - 1. Default: what the records hold, if they hold any.
 
     Returns the axes, (3,), or (4,) with a loss. Raises `ValueError` for arguments that do not fit, and if there is no
     record.
@@ -50,7 +50,8 @@ def monitor(monitor: Any, loss: Any = None) -> np.ndarray:
     """
     records = _records(monitor)
     steps = np.array([record.step for record in records])
-    losses = None if loss is None else _losses(loss, steps)
+    losses = _losses(loss, steps) if loss is not None else (steps, _over(records, "loss"))
+    losses = None if loss is None and not np.isfinite(losses[1]).any() else losses
     count = 3 + (losses is not None)
     width = plt.rcParams["figure.figsize"][0]
     # Panels of the same height, whatever their number; text has to fit between them.

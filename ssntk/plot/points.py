@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from ssntk.dynamics.fixed_points import FixedPoints, constant_input
 from ssntk.dynamics.scales import typical_sizes
 from ssntk.errors import as_array, as_instance
-from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model
+from ssntk.models.base import check_autonomous, check_model
 from ssntk.plot.canvas import BLUE, GREEN, INK, ORANGE, PALE, PINK, RED, axes_or_new, plt, thin
 from ssntk.plot.legends import legend_above, own_legend
 from ssntk.plot.portrait import draw_line, draw_plane
@@ -22,8 +22,8 @@ LENGTH, MARGIN = 0.16, 0.15
 
 
 def fixed_points(
-    fp: FixedPoints,
-    model: AbstractStateSpaceModel | None = None,
+    fp: Any,
+    model: Any = None,
     *,
     trajectories: Any = None,
     dims: Any = 2,

@@ -171,3 +171,17 @@ def test_tab_offers_plots_alone():
     assert all(callable(getattr(ssntk.plot, name)) for name in dir(ssntk.plot))
     assert not {"np", "plt", "Any", "Axes", "Branch"} & set(dir(ssntk.plot))
     assert ssntk.plot.plt is plt
+
+
+@pytest.mark.parametrize("y", [None, "norm", "principal"])
+def test_a_branch_without_points_is_drawn_empty(y):
+    """As an ensemble has one of a member without an equilibrium."""
+    assert not ssntk.plot.bifurcation_diagram(branch(np.zeros((0, 3)), parameter=np.zeros(0)), y=y).get_lines()
+
+
+def test_what_is_no_diagram_is_refused_by_name():
+    with pytest.raises(ValueError, match=r"diagram must be an ssntk.Diagram or an ssntk.Branch, got list"):
+        ssntk.plot.bifurcation_diagram([branch(MU[:, None])])
+    with pytest.raises(ValueError, match="diagram must hold a branch to draw, got none: lines of equilibria were found"):
+        ssntk.plot.bifurcation_diagram(ssntk.Diagram((), (), (), "lines of equilibria were found, which are not followed"))
+    assert plt.get_fignums() == []
