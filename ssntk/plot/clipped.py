@@ -16,13 +16,16 @@ def clipped(ax: Axes, x: np.ndarray, values: np.ndarray, limits: tuple[float, fl
         if not outside.any():
             continue
         ax.plot(x[outside], np.full(outside.sum(), border), "^" if sign > 0 else "v", color=how["color"])
+        # Limits are only found when they are asked for.
+        ax.get_xlim()
         farthest = np.flatnonzero(outside)[np.argmax(sign * values[outside])]
+        place = (ax.transData - ax.transAxes).transform((x[farthest], border))[0]
         ax.annotate(
             f"{values[farthest]:.3g}",
             (x[farthest], border),
             xytext=(0, 3 * sign),
             textcoords="offset points",
-            ha="center",
+            ha="left" if place < 0.1 else "right" if place > 0.9 else "center",
             va="bottom" if sign > 0 else "top",
             fontsize=small(),
             color=how["color"],

@@ -52,7 +52,7 @@ def collapse(store: Store, *, y: Any = "principal") -> np.ndarray:
     data = {name: values[kept] for name, values in data.items()}
     kind, blocks, dt = store.bifurcation().kind, store.plan()["blocks"], store.plan()["dt"]
     tight: dict[Any, Any] = {"axes.labelpad": 2.0, "legend.handletextpad": 0.5}
-    tight |= {"legend.labelspacing": 0.25, "legend.handlelength": 2.0}
+    tight |= {"legend.labelspacing": 0.25, "legend.handlelength": 1.8, "legend.columnspacing": 1.0, "axes.labelsize": 7.0}
     paper = style("paper", columns=2, height=HEIGHT_WITH_BLOCKS if blocks else HEIGHT)
     with paper, plt.rc_context(tight):
         figure = plt.figure(layout="constrained")
@@ -62,6 +62,8 @@ def collapse(store: Store, *, y: Any = "principal") -> np.ndarray:
             figure.add_subplot(grid[row, column]) for row in range(1, 4 + bool(blocks)) for column in (0, 1)
         )
         panels = [top, left, plane, lower, ranks, channel, parts, *rest]
+        for ax in (left, *panels[3:]):
+            ax.invert_xaxis()
         _diagram(store, data, top, y)
         _decay(data, dt, left)
         distance = data["distance"]
@@ -76,7 +78,6 @@ def collapse(store: Store, *, y: Any = "principal") -> np.ndarray:
             ax.set_xlabel("distance from the bifurcation $|p - p_c|$")
             ax.xaxis.set_major_locator(LogLocator(numticks=9))
             ax.xaxis.set_minor_formatter(NullFormatter())
-            ax.invert_xaxis()
         _ranks(data, ranks)
         for ax in (left, lower, channel, parts, *rest):
             own_legend(ax)
@@ -129,12 +130,12 @@ def _steady(data: dict[str, np.ndarray], predicted: float, lower: Axes) -> None:
     lower.loglog(distance, np.where(steady[:, 1:] > 0, steady[:, 1:], np.nan), color=PALE, linestyle="-", linewidth=thin())
     decades = fitted_decades(distance)
     slope = measured_exponent(distance, steady[:, 0], decades)
-    label = f"largest, slope {slope:.3f} over the last {decades:.2g} decades"
+    label = f"largest, slope {slope:.3f}, last {decades:.2g} decades"
     lower.loglog(distance, steady[:, 0], "-", color=RED, label=label, **DOTS)
     _others(steady, lower)
     law = 4 * steady[0, 0] * (distance / distance[0]) ** predicted
     lower.loglog(distance, law, ":", color=INK, label=f"predicted slope {predicted:g} (shifted up)")
-    lower.set_ylabel("steady-state NTK eigenvalue")
+    lower.set_ylabel("steady-state NTK\neigenvalue")
 
 
 def _ranks(data: dict[str, np.ndarray], ranks: Axes) -> None:
@@ -143,7 +144,7 @@ def _ranks(data: dict[str, np.ndarray], ranks: Axes) -> None:
     ranks.semilogx(distance, data["effective_rank"], "-", color=BLUE, label="effective rank (trajectory NTK)", **DOTS)
     pr = data["participation_ratio"]
     ranks.semilogx(distance, pr, "--", color=GREEN, label="participation ratio (trajectory NTK)", **DOTS)
-    ranks.set_ylabel("effective number of modes")
+    ranks.set_ylabel("number of modes")
     highest = np.nanmax(data["effective_rank"], initial=1.0)
     ranks.set_ylim(0, 1.5 * highest)
     condition = ranks.twinx()
@@ -173,17 +174,17 @@ def _channel(data: dict[str, np.ndarray], growth: Axes) -> None:
         if np.isfinite(shown).any():
             label = "critical mode alone, master law" + (", rate averaged" if name == "averaged" else "")
             growth.loglog(distance, shown, line, color=RED, linewidth=thin(1.5), label=label)
-    growth.set_ylabel("top eigenvalue, trajectory NTK")
+    growth.set_ylabel("top eigenvalue,\ntrajectory NTK")
 
 
 def _parts(data: dict[str, np.ndarray], parts: Axes) -> None:
     """What of the kernel belongs to the critical mode."""
     lines = (
-        ("share", "share, orthogonal", "-", BLUE),
-        ("oblique_share", "share, oblique", "--", ORANGE),
+        ("share", "share", "-", BLUE),
+        ("oblique_share", "oblique share", "--", ORANGE),
         ("cross_share", "cross terms", ":", PINK),
-        ("alignment", "alignment, state", "-.", GREEN),
-        ("parameter_alignment", "alignment, parameters", (0, (1, 1)), INK),
+        ("alignment", "alignment", "-.", GREEN),
+        ("parameter_alignment", "alignment of θ", (0, (1, 1)), INK),
     )
     parts.set_xscale("log")
     for name, label, line, colour in lines:
@@ -197,18 +198,21 @@ def _blocks(data: dict[str, np.ndarray], names: list[str], channel: int, growth:
     distance = data["distance"]
     share = data["block_top_share" if channel == 1 else "block_top_two_share"]
     predicted = data["block_channel_participation_ratio"]
+    told = False
     for i, name in enumerate(names):
         look: dict[str, Any] = {"color": PALETTE[i % len(PALETTE)], "marker": "osD^vPX"[i % 7], "markersize": 2.5}
         growth.loglog(distance, data["block_eigenvalues"][:, i, 0], label=plain(name), **look)
         count = "mode" if channel == 1 else "two modes"
-        label = f"{plain(name)}; its top {count} at the end: {share[0, i]:.4f}"
+        label = f"{plain(name)}, top {count} {share[0, i]:.4f}"
         modes.loglog(distance, data["block_participation_ratio"][:, i], label=label, **look)
         shown = predicted[:, i] > 0
         if shown.any():
             law = np.where(shown, predicted[:, i], np.nan)
-            modes.loglog(distance, law, ":", color=look["color"], label=f"{plain(name)}, predicted near the point")
-    growth.set_ylabel("top eigenvalue, block's NTK")
-    modes.set_ylabel("participation ratio, block's NTK")
+            # One entry of the legend serves all of them.
+            hidden, told = "_" if told else "", True
+            modes.loglog(distance, law, ":", color=look["color"], label=f"{hidden}predicted near the point")
+    growth.set_ylabel("top eigenvalue,\nNTK of a block")
+    modes.set_ylabel("participation ratio,\nNTK of a block")
     modes.set_ylim(0.9, 1.5 * np.nanmax(data["block_participation_ratio"], initial=2.0))
     modes.yaxis.set_major_locator(FixedLocator([1, 2, 3, 5, 10, 20, 50, 100, 200, 500]))
     modes.yaxis.set_major_formatter("{x:g}")

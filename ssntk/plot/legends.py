@@ -22,7 +22,7 @@ PLACES = (
     "center left",
 )
 # How much larger a legend may get beside the axes until they are drawn, where the layout takes its room.
-GROWTH = 1.15
+GROWTH = 1.08
 
 
 def clear_legend(ax: Axes, handles: Sequence[Any], labels: Sequence[str], **how: Any) -> Legend | None:
@@ -53,7 +53,7 @@ def legend_above(ax: Axes, **how: Any) -> Legend | None:
 def _in_columns(ax: Axes, handles: Sequence[Any], labels: Sequence[str], how: dict[str, Any], room: float = 1.0) -> Legend:
     """A legend with as many columns as fit beside one another."""
     for columns in range(len(labels), 0, -1):
-        legend = ax.legend(handles, labels, ncols=columns, columnspacing=1.2, **how)
+        legend = ax.legend(handles, labels, ncols=columns, **how)
         if columns == 1 or _box(ax, legend).width <= room:
             return legend
     raise AssertionError("a legend has a column")

@@ -9,7 +9,7 @@ import numpy as np
 from ssntk.bifurcation.continuation import Branch
 from ssntk.bifurcation.projection import direction_of
 
-PRINCIPAL = "state (first principal component,\nlinear trend in p removed)"
+PRINCIPAL = "state (first principal\ncomponent, linear\ntrend in p removed)"
 
 
 class Ordinate(NamedTuple):

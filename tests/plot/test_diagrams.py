@@ -97,7 +97,7 @@ def test_without_a_readout_the_first_state_is_shown(pitchfork):
 def test_the_principal_direction_removes_the_linear_trend_and_stays_available(pitchfork):
     """What is left of (3 mu, sqrt(mu)) beyond its regression on mu is along x1 alone."""
     ax = ssntk.plot.bifurcation_diagram(pitchfork, y="principal")
-    assert ax.get_ylabel() == "state (first principal component,\nlinear trend in p removed)"
+    assert ax.get_ylabel() == "state (first principal\ncomponent, linear\ntrend in p removed)"
     np.testing.assert_allclose(line(ax, "stable").get_ydata(), np.append(0, np.sqrt(MU)) - np.sqrt(MU).mean(), atol=1e-12)
 
 
