@@ -23,10 +23,14 @@ class Ordinate(NamedTuple):
         return self.height(branch.x, outputs_of(branch))
 
     def at(self, events: Sequence[Any]) -> np.ndarray:
-        """Of bifurcations, one or more."""
-        outputs = [outputs_of(event) for event in events]
-        known = [out for out in outputs if out is not None]
-        return self.height(np.stack([event.x for event in events]), np.stack(known) if len(known) == len(events) else None)
+        """Of bifurcations, one or more; NaN for one whose outputs are asked for and not known."""
+        return np.concatenate([self._of(event) for event in events])
+
+    def _of(self, event: Any) -> np.ndarray:
+        outputs = outputs_of(event)
+        if outputs is None:
+            return self.height(np.asarray(event.x)[None], None)
+        return self.height(np.asarray(event.x)[None], np.asarray(outputs)[None])
 
 
 def outputs_of(result: Any) -> np.ndarray | None:
@@ -55,7 +59,7 @@ def as_ordinate(y: Any, branches: Sequence[Branch], *, states: bool = False) -> 
     named = re.fullmatch(r"output (\d+)", y) if isinstance(y, str) else None
     if named and int(named[1]) < m:
         which = int(named[1])
-        return Ordinate(lambda _, outputs: np.asarray(outputs)[:, which], f"output {which}")
+        return Ordinate(lambda x, out: np.full(len(x), np.nan) if out is None else out[:, which], f"output {which}")
     known = [f"a state's index from 0 to {n - 1}" if n > 1 else "the state's index 0"]
     known += [repr("output 0") if m == 1 else f"'output 0' to 'output {m - 1}'"] if m else []
     raise ValueError(f"y must be {', '.join(known)}, 'norm', 'principal' or a function of a state (n,), got {y!r}")

@@ -4,14 +4,17 @@ from typing import Any
 
 import numpy as np
 
-from ssntk.plot.canvas import INK, plain, plt
+from ssntk.plot.canvas import INK, PALE, keep_ticks, plain, plt, thin
+from ssntk.plot.styles import style
 from ssntk.sweep.store import DONE, Store, StoreError
 
+# Of the figure, in millimetres.
+HEIGHT = 140.0
 # What a phase diagram shows: the variable, its name, and whether its scale is logarithmic.
 _PHASES = (
     ("growth", r"Re $\lambda_1$ of the Jacobian (1/time)", False),
     ("condition_number", "condition number, steady-state NTK", True),
-    ("top", r"largest eigenvalue, trajectory NTK (state$^2$ time)", True),
+    ("top", "top eigenvalue of the\ntrajectory NTK (state$^2$ time)", True),
     ("participation_ratio", "participation ratio, trajectory NTK", False),
 )
 
@@ -19,7 +22,8 @@ _PHASES = (
 def phase_diagram(store: Store, x: str | None = None, y: str | None = None) -> np.ndarray:
     """A grid's results over two of its axes, four panels: growth rate of the Jacobian's rightmost mode, with the border of
     stability; condition number of the steady-state kernel; largest eigenvalue and participation ratio of the trajectory
-    kernel. Over the other axes the median is taken; where all points failed there is a gap. One axis gives lines.
+    kernel. Over the other axes the median is taken; where all points failed there is a gap. One axis gives lines. The figure
+    is 178 mm wide, with text of 7 pt and more.
 
     **Arguments:** `x`, `y`: names of axes; default the longest, and the next longest but one called `seed`.
 
@@ -38,11 +42,16 @@ def phase_diagram(store: Store, x: str | None = None, y: str | None = None) -> n
     y = next((name for name in ranked if name != x), None) if y is None else y
     if x == y:
         raise ValueError(f"x and y must be two axes, got {x!r} twice")
+    with style("paper", columns=2, height=HEIGHT):
+        return _panels(store, axes, data, x, y)
+
+
+def _panels(store: Store, axes: dict[str, np.ndarray], data: dict[str, np.ndarray], x: str, y: str | None) -> np.ndarray:
     data["growth"], data["top"] = data["jacobian_eigenvalues"][:, 0].real, data["ntk_eigenvalues"][:, 0]
     label = "growth of the Jacobian's largest multiplier, $|m|$ - 1"
     names = list(axes)
     kept = [names.index(name) for name in (y, x) if name is not None]
-    figure, panels = plt.subplots(2, 2, figsize=(10, 7.5), layout="constrained")
+    figure, panels = plt.subplots(2, 2)
     for ax, (name, title, logarithmic) in zip(panels.ravel(), _PHASES, strict=True):
         if name == "growth" and store.plan()["dt"] is not None:
             data[name], title = np.abs(data["jacobian_eigenvalues"][:, 0]) - 1, label
@@ -55,9 +64,9 @@ def phase_diagram(store: Store, x: str | None = None, y: str | None = None) -> n
         across, where = _places(axes[x])
         if y is None:
             spread = np.where(some[:, None], shown, np.nan)
-            ax.plot(across, spread, ".", color="#BBBBBB", markersize=3)
+            ax.plot(across, spread, ".", color=PALE, markersize=2)
             ax.plot(across, values, ".-", color=INK)
-            ax.set_ylabel(title, fontsize="small")
+            ax.set_ylabel(title)
             if logarithmic:
                 ax.set_yscale("log")
         else:
@@ -68,10 +77,10 @@ def phase_diagram(store: Store, x: str | None = None, y: str | None = None) -> n
                 how = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
             image = ax.pcolormesh(across, up, values, shading="nearest", rasterized=True, **how)
             bar = figure.colorbar(image, ax=ax, pad=0.02)
-            bar.set_label(title, fontsize="small")
+            bar.set_label(title)
             if name == "growth" and min(values.shape) > 1 and np.nanmin(values) < 0 < np.nanmax(values):
-                ax.contour(across, up, values, [0.0], colors=INK, linewidths=1.2)
-                ax.set_title("line: border of stability", fontsize="small", loc="left")
+                ax.contour(across, up, values, [0.0], colors=INK, linewidths=thin(1.0))
+                ax.set_title("line: border of stability", loc="left")
             ax.set_ylabel(y)
             if ticks is not None:
                 ax.set_yticks(up, ticks)
@@ -79,10 +88,12 @@ def phase_diagram(store: Store, x: str | None = None, y: str | None = None) -> n
         if where is not None:
             ax.set_xticks(across, where)
     if y is None and np.nanmin(data["growth"]) < 0 < np.nanmax(data["growth"]):
-        panels[0, 0].axhline(0, color="#AAAAAA", linewidth=0.8)
+        panels[0, 0].axhline(0, color=PALE, linestyle="-", linewidth=thin())
     others = [name for name in axes if name not in (x, y)]
     over = f"; median over {' and '.join(f'{len(axes[name])} values of {name}' for name in others)}" if others else ""
-    figure.suptitle(f"{plain(store.plan()['title'])}{over}", fontsize="medium")
+    figure.suptitle(f"{plain(store.plan()['title'])}{over}")
+    for ax in figure.axes:
+        keep_ticks(ax)
     return panels.ravel()
 
 

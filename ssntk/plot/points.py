@@ -9,7 +9,7 @@ from ssntk.dynamics.fixed_points import FixedPoints, constant_input
 from ssntk.dynamics.scales import typical_sizes
 from ssntk.errors import as_array, as_instance
 from ssntk.models.base import check_autonomous, check_model
-from ssntk.plot.canvas import BLUE, GREEN, INK, ORANGE, PALE, PINK, RED, axes_or_new, plt, thin
+from ssntk.plot.canvas import BLUE, GREEN, GREY, INK, ORANGE, PINK, RED, axes_or_new, plt, thin
 from ssntk.plot.legends import legend_above, own_legend
 from ssntk.plot.portrait import draw_line, draw_plane
 from ssntk.plot.projected import Projection, own_axes, principal_axes
@@ -87,9 +87,9 @@ def fixed_points(
         if model is not None and n == 2:
             draw_plane(ax, model, u, low, high)
         for path in projection(paths):
-            ax.plot(*path.T, "-", color=PALE, linewidth=thin(0.4), zorder=1.5)
+            ax.plot(*path.T, "-", color=GREY, linewidth=thin(0.4), zorder=1.5)
         if len(paths):
-            ax.plot(*([] for _ in projection.labels), "-", color=PALE, linewidth=thin(0.6), label="trajectories")
+            ax.plot(*([] for _ in projection.labels), "-", color=GREY, linewidth=thin(0.6), label="trajectories")
         _directions(ax, fp, projection, high - low)
         for setter, ends, label in zip(("x", "y", "z"), zip(low, high, strict=True), projection.labels, strict=False):
             getattr(ax, f"set_{setter}label")(label)
@@ -122,7 +122,7 @@ def _window(shown: np.ndarray, fp: FixedPoints, model: Any, u: Any) -> tuple[np.
 
 def _directions(ax: Axes, fp: FixedPoints, projection: Projection, extent: np.ndarray) -> None:
     """Each unstable direction of each point as a line through it."""
-    own = len(extent) == fp.x.shape[1]
+    own = fp.x.shape[1] == 2
     for i, count in enumerate(fp.n_unstable):
         colour = LOOKS[min(int(count), len(LOOKS) - 1)][1]
         for vector, value in zip(fp.right[i].T[: int(count)], fp.eigenvalues[i], strict=False):

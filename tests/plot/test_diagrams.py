@@ -135,6 +135,13 @@ def test_supercritical_points_are_filled_and_subcritical_ones_open():
         assert marker.get_markerfacecolor() != "white"
 
 
+def test_an_event_without_outputs_has_no_place_among_outputs(pitchfork):
+    """As a line of equilibria has none, which lies on no branch."""
+    both = dataclasses.replace(pitchfork, unresolved=(event("degenerate", 1.0, [3.0, 1.0]),))
+    assert np.isnan(line(ssntk.plot.bifurcation_diagram(both), "Degenerate").get_ydata()).all()
+    np.testing.assert_array_equal(line(ssntk.plot.bifurcation_diagram(both, y=0), "Degenerate").get_data(), [[1.0], [3.0]])
+
+
 def test_a_users_own_event_has_its_own_name():
     ax = ssntk.plot.bifurcation_diagram(branch(MU[:, None], [event("x = $1", 1.0, [1.0])], [10]))
     assert r"x = \$1" in [text.get_text() for text in ax.get_legend().get_texts()]
