@@ -71,7 +71,8 @@ def _drawn(ax: Axes) -> list[Path]:
         limits()
     paths = []
     for line in ax.get_lines():
-        if line.get_transform().contains_branch(ax.transData) and np.size(line.get_xdata()):
+        # Horizontal borders are in the way; vertical ones, which go through everything, are not.
+        if line.get_transform().contains_branch_seperately(ax.transData)[1] and np.size(line.get_xdata()):
             path = (line.get_transform() - ax.transAxes).transform_path(line.get_path()).cleaned(remove_nans=True)
             paths += (
                 [path] if line.get_linestyle() not in ("None", "") else [_cross(at) for at in np.asarray(path.vertices)[:-1]]

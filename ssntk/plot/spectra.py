@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from ssntk.errors import as_array, as_count
 from ssntk.kernel.spectrum import Spectrum
@@ -52,6 +53,7 @@ def spectrum(values: Spectrum | Any, ax: Axes | None = None) -> Axes:
     if floor is not None and floor > 0:
         ax.axhline(floor, color=RED, linestyle=":", label="rounding floor")
         own_legend(ax)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel("mode")
     ax.set_ylabel("kernel eigenvalue")
     return ax
@@ -76,6 +78,8 @@ def kernel(matrix: Any, ax: Axes | None = None, *, ts: Any = None, n_batch: int 
     how: dict[str, Any] = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
     if times is None:
         image = ax.imshow(shown, interpolation="nearest", **how)
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_major_locator(MaxNLocator(integer=True))
     else:
         image = ax.pcolormesh(times, times, shown, shading="nearest", rasterized=True, **how)
         ax.set_aspect("equal")

@@ -156,6 +156,16 @@ def test_one_state_shows_its_field_and_where_it_leads():
     assert len(ssntk.plot.fixed_points(fp).get_lines()) == 3
 
 
+def test_one_state_of_a_map_shows_what_a_step_adds():
+    fp = dataclasses.replace(points([[0.0]], [[[1.0]]]), dt=0.5)
+    ax = ssntk.plot.fixed_points(fp, ssntk.EulerMap(CUBIC, 0.5), trajectories=[[-2.0], [2.0]])
+    x, step = next(line for line in ax.get_lines() if np.size(line.get_xdata()) > 100).get_data()
+    np.testing.assert_allclose(step, 0.5 * (x - x**3), atol=1e-12)
+    assert ax.get_ylabel() == "$F(x) - x$"
+    # As wide as the trajectory.
+    assert x.min() < -2 < 2 < x.max()
+
+
 def field(t, x, u, p):
     return jnp.stack([p * x[0] - x[0] ** 3 - u[0], -1e3 * x[0] - x[1]])
 

@@ -28,9 +28,12 @@ def pdf(figure):
     return file.getvalue()
 
 
-def figure_of(**how):
+FLOOR = ssntk.Spectrum.from_jacobian(np.diag(np.arange(1.0, 21.0)))
+
+
+def figure_of(values=(3.0, 2.0, 1.0), **how):
     with ssntk.plot.style("paper", **how):
-        return ssntk.plot.spectrum(np.array([3.0, 2.0, 1.0])).figure
+        return ssntk.plot.spectrum(values).figure
 
 
 def test_a_paper_has_columns_of_its_journal():
@@ -74,6 +77,17 @@ def test_lines_are_told_apart_in_grey():
     assert len({str(line._unscaled_dash_pattern) for line in lines}) == 7
     lightness = [np.dot(to_rgb(line.get_color()), [0.2126, 0.7152, 0.0722]) for line in lines[:3]]
     assert min(np.diff(np.sort(lightness))) > 0.05
+
+
+def test_the_legend_covers_no_horizontal_line():
+    """A spectrum's floor, which crosses all of the axes, in the largest figure and in the smallest."""
+    for figure in (ssntk.plot.spectrum(FLOOR).figure, figure_of(FLOOR)):
+        figure.draw_without_rendering()
+        (ax,) = figure.axes
+        (floor,) = (line for line in ax.get_lines() if line.get_label() == "rounding floor")
+        height = ax.transData.transform((1.0, floor.get_ydata()[0]))[1]
+        box = ax.get_legend().get_window_extent()
+        assert not box.y0 <= height <= box.y1
 
 
 def test_a_style_ends_with_its_block_and_is_a_dictionary():
