@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import gc
-import io
 import json
 import math
 import os
@@ -258,12 +257,10 @@ def _draw(store: Any, out: pathlib.Path | None = None) -> pathlib.Path:
     matplotlib.use("agg")
     from ssntk import plot
     from ssntk.files import write_whole
+    from ssntk.plot.canvas import saved
 
     axes = plot.phase_diagram(store) if grid else plot.collapse(store)
-    figure, drawn = axes[0].figure, io.BytesIO()
-    figure.savefig(drawn, dpi=150, format=file.suffix[1:].lower())
-    plot.plt.close(figure)
-    return write_whole(file, drawn.getvalue())
+    return write_whole(file, saved(axes[0].figure, file.suffix[1:].lower()))
 
 
 def _print_estimate(file: pathlib.Path, plan: Any, store: Any, workers: int, part: tuple[int, int] | None) -> None:

@@ -16,7 +16,7 @@ QUICK = {
     "student_teacher": (["--seeds", "1", "--rates", "1", "--steps", "250", "--cues", "0.2"], "student_teacher.png"),
     "multitask_interference": (["--seeds", "1", "--records", "2"], "multitask_interference.png"),
     "reproduce_collapse": (["--units", "6", "--seeds", "1"], "reproduce_collapse.png"),
-    **{kind: ([], f"{kind}.png") for kind in ("saddle_node", "transcritical", "pitchfork", "hopf")},
+    **{kind: ([], f"{kind}.png") for kind in ("saddle_node", "transcritical", "pitchfork", "hopf", "fixed_points")},
 }
 
 
@@ -44,6 +44,7 @@ LONG = (
     "reproduce_collapse",
     "bifurcation_diagram",
     "memory_death",
+    "fixed_points",
     "pitchfork",
     "transcritical",
 )

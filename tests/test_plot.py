@@ -1,3 +1,5 @@
+import itertools
+
 import matplotlib
 
 matplotlib.use("agg")
@@ -37,12 +39,12 @@ def test_bifurcation_diagram_of_a_fold_is_the_parabola():
 
 def test_a_whole_diagram_names_each_thing_once():
     hopf = ssntk.continuation(ssntk.Family(nf.hopf(0.0, 1.0), "mu"), (-1.0, 1.0))
-    assert "Hopf" in lines(ssntk.plot.bifurcation_diagram(hopf))
+    assert "Hopf, supercritical" in lines(ssntk.plot.bifurcation_diagram(hopf))
     family = ssntk.Family(nf.pitchfork(0.0), "mu")
     diagram = ssntk.bifurcation_diagram(family, (-1.0, 1.0), n_slices=2, n_starts=16)
     ax = ssntk.plot.bifurcation_diagram(diagram)
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["stable", "unstable", "Pitchfork"]
-    np.testing.assert_allclose(lines(ax)["Pitchfork"].get_data(), [[0.0], [0.0]], atol=1e-12)
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["stable", "unstable", "Pitchfork, supercritical"]
+    np.testing.assert_allclose(lines(ax)["Pitchfork, supercritical"].get_data(), [[0.0], [0.0]], atol=1e-12)
     # x = 0 up to 0 and x^2 = mu beyond are stable, x = 0 beyond is not; all meet in the pitchfork.
     drawn = [np.array(line.get_data()) for line in ax.get_lines() if line.get_label() in ("stable", "unstable")]
     assert len(drawn) == 3
@@ -97,7 +99,7 @@ def test_collapse_draws_what_the_store_holds(tmp_path):
     predicted = ssntk.laws.channel(1.0, -2 * np.sqrt(np.asarray(distance)), 5.0)
     for label in ("measured, the whole kernel", "critical mode alone, master law"):
         np.testing.assert_allclose(drawn[label].get_ydata(), predicted, rtol=0.02)
-    for label in ("share along the critical direction", "alignment in state space"):
+    for label in ("share", "alignment"):
         np.testing.assert_allclose(lines(axes[6])[label].get_ydata(), 1.0, rtol=1e-9)
     # What another machine measured of it may lie between two points of the branch.
     for index in range(7):
@@ -112,8 +114,29 @@ def test_collapse_draws_what_the_store_holds(tmp_path):
     for index, value in ((7, 100.0), (8, 100.1)):
         file = tmp_path / "points" / f"{index:05d}.npz"
         with np.load(file) as archive:
-            changed = dict(archive) | {"condition_number": np.array(value)}
+            far = {7: 22.0, 8: 0.7}[index]
+            changed = dict(archive) | {"condition_number": np.array(value), "channel_oblique_share": np.array(far)}
         np.savez(file, allow_pickle=False, **changed)
-    figure = ssntk.plot.collapse(store)[0].figure
+    axes = ssntk.plot.collapse(store)
+    figure = axes[0].figure
     (condition,) = (ax for ax in figure.axes if ax.get_ylabel() == "condition number")
     assert condition.get_ylim()[0] <= 50
+    # A share far out does not flatten the others.
+    assert [text.get_text() for text in axes[6].texts] == ["22"]
+    assert sorted(lines(axes[6])["oblique share"].get_ydata()) == [0.7, 1.5]
+    assert axes[6].get_ylim()[1] < 5
+    fits_one_page(figure)
+
+
+def fits_one_page(figure):
+    """A page of A4 or letter with a caption; all text can be read, and none lies on another."""
+    assert (figure.get_size_inches() * 25.4 <= [180, 230]).all()
+    figure.draw_without_rendering()
+    shown = [text for text in figure.findobj(matplotlib.text.Text) if text.get_text().strip() and text.get_visible()]
+    assert min(text.get_fontsize() for text in shown) >= 7
+    ticks = {id(text) for ax in figure.axes for axis in (ax.xaxis, ax.yaxis) for text in axis.get_ticklabels(which="both")}
+    boxes = [text.get_window_extent() for text in shown if id(text) not in ticks]
+    assert len(boxes) > 30
+    for one, other in itertools.combinations(boxes, 2):
+        assert not one.overlaps(other)
+    assert all(figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1 for box in boxes)

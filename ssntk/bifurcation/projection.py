@@ -10,28 +10,30 @@ from ssntk.bifurcation.branch import Branch
 def direction_of(branches: Sequence[Branch]) -> tuple[np.ndarray, np.ndarray]:
     """The centre and the unit direction along which states are shown.
 
-    The first principal direction once the linear answer to the parameter is taken out, which would hide every fold. A state
+    The first principal component once the linear trend in the parameter is removed, which would hide every fold. A state
     of one dimension is shown as it is.
     """
     x, parameter = (np.concatenate([getattr(branch, name) for branch in branches]) for name in ("x", "parameter"))
-    if x.shape[1] == 1:
-        return np.zeros(1), np.ones(1)
+    if x.shape[1] == 1 or len(x) == 0:
+        return np.zeros(x.shape[1]), np.eye(x.shape[1])[0]
     centre, offset = x.mean(axis=0), parameter - parameter.mean()
-    trend = np.outer(offset, offset @ (x - centre)) / (offset @ offset)
+    spread = offset @ offset
+    trend = np.outer(offset, offset @ (x - centre)) / (spread if spread > 0 else 1.0)
     axis = np.linalg.svd(x - centre - trend, full_matrices=False)[2][0]
     return centre, axis * np.sign(axis[np.abs(axis).argmax()])
 
 
 def curves(
-    branch: Branch, centre: np.ndarray, direction: np.ndarray
+    branch: Branch, heights: np.ndarray, located: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Parameters and heights (m,) of a branch with its located points, and which of them its stable and its unstable line
     hold, (m,) each: both hold the located point where they join.
+
+    **Arguments:** `heights` (k,): of the points of the branch, `located`: of its bifurcations.
     """
     at = np.array(branch.steps, int) + 1
     parameter = np.insert(branch.parameter, at, [event.parameter for event in branch.bifurcations])
-    states = np.array([event.x for event in branch.bifurcations]).reshape(-1, branch.x.shape[1])
-    height = (np.insert(branch.x, at, states, axis=0) - centre) @ direction
+    height = np.insert(np.asarray(heights), at, located)
     stable = np.insert(branch.stable.astype(float), at, np.nan)
     lines = []
     for solid in (1.0, 0.0):

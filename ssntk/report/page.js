@@ -377,7 +377,7 @@ function diagram() {
       SELECTED,
     ]);
     note.append(
-      (branch.scalar ? "" : "The state is projected on the first principal direction of the branch's states, beyond their linear answer to p. ") +
+      (branch.scalar ? "" : "The ordinate is the first principal component of the branch's states, with their linear trend in p removed. ") +
       "Between its steps the branch is drawn by cubic splines. ", hint("Click near a point to select it."));
     const place = (i) => [at.x.at(points[i].parameter ?? NaN), at.y.at(points[i].height ?? NaN)];
     clickable(at.root, (px, py) => nearest(points.length, (i) => {

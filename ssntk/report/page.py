@@ -170,7 +170,8 @@ def _channel(one: dict[str, Any]) -> dict[str, Any] | None:
 
 def _branch(store: Store, branch: Branch, centre: np.ndarray, direction: np.ndarray) -> dict[str, Any]:
     """The branch as its two lines, None where a line has a gap, and its events."""
-    parameter, height, solid, dashed = _smooth(*curves(branch, centre, direction))
+    located = np.array([event.x for event in branch.bifurcations]).reshape(-1, branch.x.shape[1])
+    parameter, height, solid, dashed = _smooth(*curves(branch, *((x - centre) @ direction for x in (branch.x, located))))
     target = store.bifurcation()
     return {
         "parameter": [_number(value, 12) for value in parameter],

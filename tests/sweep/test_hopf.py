@@ -85,12 +85,10 @@ def test_the_shown_network_in_record_and_figure(tmp_path):
     axes = ssntk.plot.collapse(store)
     assert len(axes) == 9
     drawn = {line.get_label(): line.get_ydata() for line in axes[8].get_lines()}
-    (label,) = (label for label in drawn if label.startswith("weight; its top two modes"))
+    (label,) = (label for label in drawn if label.startswith("weight, top two modes"))
     np.testing.assert_allclose(drawn[label], data.block_participation_ratio.sel(block="weight"))
     assert f"{float(weight.block_top_two_share):.4f}" in label
-    np.testing.assert_allclose(
-        drawn["weight, predicted near the point"], data.block_channel_participation_ratio.sel(block="weight")
-    )
+    np.testing.assert_allclose(drawn["predicted near the point"], data.block_channel_participation_ratio.sel(block="weight"))
     ssntk.plot.plt.close(axes[0].figure)
 
 

@@ -1,0 +1,29 @@
+"""Pictures of results. Every function takes results and returns the axes it drew into."""
+
+from ssntk.plot.canvas import plt as plt
+from ssntk.plot.collapse_figure import collapse
+from ssntk.plot.diagram import bifurcation_diagram
+from ssntk.plot.judged import verdicts
+from ssntk.plot.monitoring import monitor
+from ssntk.plot.phases import phase_diagram
+from ssntk.plot.points import fixed_points
+from ssntk.plot.spectra import eigenvalues, kernel, spectrum
+from ssntk.plot.styles import style
+
+__all__ = [
+    "bifurcation_diagram",
+    "collapse",
+    "eigenvalues",
+    "fixed_points",
+    "kernel",
+    "monitor",
+    "phase_diagram",
+    "spectrum",
+    "style",
+    "verdicts",
+]
+
+
+def __dir__() -> list[str]:
+    """The plots alone."""
+    return __all__

@@ -1,0 +1,57 @@
+"""What every picture is drawn with: axes, sizes of text, colours. The only file that imports pyplot."""
+
+import io
+import itertools
+from typing import Any, cast
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ssntk.plot.styles import TRUETYPE
+
+# A palette that colour-blind readers can tell apart (Okabe and Ito, 2008).
+BLUE, ORANGE, GREEN, PINK, SKY, RED, YELLOW = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442"
+INK, GREY, PALE = "#222222", "#888888", "#BBBBBB"
+PALETTE = (BLUE, ORANGE, GREEN, PINK, SKY, RED, INK)
+# Smaller text cannot be read in print, in points.
+LEAST = 7.0
+
+
+def axes_or_new(ax: Axes | None, **how: Any) -> Axes:
+    """`ax`, or the axes of a new figure."""
+    return plt.figure(layout="constrained").add_subplot(**how) if ax is None else ax
+
+
+def small() -> float:
+    """The size of small text, in points: five sixths of the usual, but no less than can be read in print."""
+    return max(LEAST, plt.rcParams["font.size"] / 1.2)
+
+
+def thin(part: float = 0.5) -> float:
+    """The width of a line that is thinner than usual by this factor, in points."""
+    return part * plt.rcParams["lines.linewidth"]
+
+
+def plain(name: str) -> str:
+    """A name as it is drawn: none of it is mathematics."""
+    return name.replace("$", r"\$")
+
+
+def keep_ticks(ax: Axes) -> None:
+    """Hold the settings of today for the ticks that are only made when the figure is drawn."""
+    held = cast(Any, plt.rcParams)
+    for axis, which in itertools.product(("x", "y"), ("major", "minor")):
+        look = {
+            name: held[f"{axis}tick.{which}.{key}"] for name, key in (("length", "size"), ("width", "width"), ("pad", "pad"))
+        }
+        ax.tick_params(axis, which=which, labelsize=held[f"{axis}tick.labelsize"], **look)
+
+
+def saved(figure: Figure, kind: str, dpi: float = 150) -> bytes:
+    """A figure as a file of this kind, `"png"`, `"svg"` or `"pdf"`, and closed: publishers refuse fonts of Type 3."""
+    drawn = io.BytesIO()
+    with plt.rc_context(TRUETYPE):
+        figure.savefig(drawn, dpi=dpi, format=kind)
+    plt.close(figure)
+    return drawn.getvalue()

@@ -1,0 +1,118 @@
+"""Branches over their parameter."""
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from ssntk.bifurcation.continuation import Branch
+from ssntk.bifurcation.diagram import Diagram
+from ssntk.bifurcation.projection import curves
+from ssntk.plot import canvas
+from ssntk.plot.canvas import GREEN, INK, ORANGE, PINK, RED, SKY, YELLOW, axes_or_new, plain, plt
+from ssntk.plot.legends import clear_legend
+from ssntk.plot.ordinate import Ordinate, as_ordinate
+
+# One name, marker and colour a kind.
+MARKS = {
+    "saddle-node": ("Saddle-node", "s", RED),
+    "hopf": ("Hopf", "o", canvas.BLUE),
+    "transcritical": ("Transcritical", "^", GREEN),
+    "pitchfork": ("Pitchfork", "v", ORANGE),
+    "flip": ("Flip", "P", SKY),
+    "neimark-sacker": ("Neimark-Sacker", "o", canvas.BLUE),
+    "branch-point": ("Branch point", "D", PINK),
+    "double": ("Double", "d", PINK),
+    "degenerate": ("Degenerate", "h", PINK),
+    "unknown": ("Unresolved", "X", YELLOW),
+}
+# Kinds at which something is born that is stable or is not.
+WITH_CRITICALITY = ("hopf", "pitchfork", "flip", "neimark-sacker")
+
+
+def bifurcation_diagram(diagram: Any, ax: Axes | None = None, *, y: Any = None, label: str = "parameter $p$") -> Axes:
+    """Branches over their parameter: stable parts solid, unstable dashed, bifurcations marked and named.
+
+    Supercritical points are filled, subcritical ones open, and half filled if it is not known which they are. Kinds that
+    have no criticality, such as saddle-nodes, are filled.
+
+    **Arguments:**
+
+    - `diagram`: a [`Diagram`][], or a [`Branch`][].
+    - `y`: what of the state (n,) is shown. A state's index; `"output 0"`, the first entry of the readout, and so on;
+      `"norm"`; a function `x (n,) -> number`; or `"principal"`, the first principal component of the states, from which the
+      linear trend in p is removed, so that folds show. Default: `"output 0"` if the model has a readout, else state 0.
+    - `label`: of the parameter's axis.
+
+    Raises `ValueError` if `y` is nothing that the states or the outputs have, and if there is no branch to draw.
+
+    **Example:**
+
+    ```python
+    family = ssntk.Family(ssntk.normal_forms.pitchfork(0.0), "mu")
+    ax = ssntk.plot.bifurcation_diagram(ssntk.bifurcation_diagram(family, (-1.0, 1.0)), y=0, label="mu")
+    ```
+    """
+    if not isinstance(diagram, (Diagram, Branch)):
+        raise ValueError(f"diagram must be an ssntk.Diagram or an ssntk.Branch, got {type(diagram).__name__}")
+    branches = diagram.branches if isinstance(diagram, Diagram) else (diagram,)
+    if not branches:
+        raise ValueError(f"diagram must hold a branch to draw, got none: {diagram.status}")
+    ordinate = as_ordinate(y, branches)
+    ax = axes_or_new(ax)
+    for branch in branches:
+        _draw_branch(ax, branch, ordinate)
+    marked = draw_events(ax, (*diagram.bifurcations, *diagram.unresolved), ordinate)
+    ax.set_xlabel(label)
+    ax.set_ylabel(ordinate.label)
+    # Each name once, however many branches there are, and "stable" before "unstable".
+    handles = {text: handle for handle, text in reversed(list(zip(*ax.get_legend_handles_labels(), strict=True)))}
+    order = [text for text in ("stable", "unstable", *marked) if text in handles]
+    clear_legend(ax, [handles[text] for text in order], order)
+    return ax
+
+
+def _draw_branch(ax: Axes, branch: Branch, ordinate: Ordinate) -> None:
+    """Its stable parts as a solid line, its unstable ones dashed, where there are any."""
+    heights = ordinate.at(branch.bifurcations) if branch.bifurcations else np.zeros(0)
+    parameter, height, *lines = curves(branch, ordinate.along(branch), heights)
+    for drawn, line, colour, name in zip(lines, ("-", "--"), (INK, canvas.GREY), ("stable", "unstable"), strict=True):
+        if drawn.any():
+            shown = (np.where(drawn, values, np.nan) for values in (parameter, height))
+            ax.plot(*shown, line, color=colour, label=name, marker="")
+
+
+def draw_events(ax: Axes, events: tuple[Any, ...], ordinate: Ordinate) -> list[str]:
+    """Mark each event; the names that the legend is to have, in order."""
+    names = []
+    size = 7 / 6 * plt.rcParams["lines.markersize"]
+    # A user's own events by their names.
+    own = {event.kind: (plain(event.kind), "*", "#000000") for event in events if event.kind not in MARKS}
+    for kind, (kind_name, marker, colour) in (MARKS | own).items():
+        for criticality, fill in (("supercritical", "full"), ("subcritical", "none"), (None, "left")):
+            found = [event for event in events if event.kind == kind and event.criticality == criticality]
+            if not found:
+                continue
+            name = kind_name if criticality is None else f"{kind_name}, {criticality}"
+            if criticality is None and kind in WITH_CRITICALITY:
+                name = f"{kind_name}, criticality not known"
+            elif criticality is None:
+                fill = "full"
+            ax.plot(
+                [float(event.parameter) for event in found],
+                ordinate.at(found),
+                linestyle="",
+                marker=marker,
+                markersize=size,
+                label=name,
+                zorder=3,
+                color=colour,
+                # Pale colours and open ones are seen by their edge.
+                markerfacecolor="white" if fill == "none" else colour,
+                markerfacecoloralt="white",
+                fillstyle="left" if fill == "left" else "full",
+                markeredgecolor=colour if fill == "none" else INK,
+                markeredgewidth=canvas.thin(0.9 if fill == "none" else 0.4),
+            )
+            names.append(name)
+    return names

@@ -1,0 +1,106 @@
+"""Legends that cover nothing that is drawn."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.legend import Legend
+from matplotlib.path import Path
+from matplotlib.transforms import Bbox
+
+from ssntk.plot.canvas import small
+
+PLACES = (
+    "upper left",
+    "upper right",
+    "lower left",
+    "lower right",
+    "upper center",
+    "lower center",
+    "center right",
+    "center left",
+)
+# How much larger a legend may get beside the axes until they are drawn, where the layout takes its room.
+GROWTH = 1.08
+
+
+def clear_legend(ax: Axes, handles: Sequence[Any], labels: Sequence[str], **how: Any) -> Legend | None:
+    """A legend where nothing is drawn; if there is no such place, above the data, for which the axes get higher."""
+    if not labels:
+        return None
+    how = {"frameon": False, "fontsize": small(), "borderaxespad": 0.3} | how
+    paths = _drawn(ax)
+    legend = ax.legend(handles, labels, loc="upper left", **how)
+    for place in PLACES:
+        legend.set_loc(place)
+        if not any(path.intersects_bbox(_box(ax, legend), filled=False) for path in paths):
+            return legend
+    box = _box(ax, _in_columns(ax, handles, labels, {"loc": "upper center"} | how))
+    _raise(ax, min(box.height + 0.02, 0.6))
+    return ax.get_legend()
+
+
+def legend_above(ax: Axes, **how: Any) -> Legend | None:
+    """A legend of what has a label, above the axes."""
+    handles, labels = ax.get_legend_handles_labels()
+    if not labels:
+        return None
+    place = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0), "borderaxespad": 0.2}
+    return _in_columns(ax, handles, labels, {"frameon": False, "fontsize": small()} | place | how, room=1.25)
+
+
+def _in_columns(ax: Axes, handles: Sequence[Any], labels: Sequence[str], how: dict[str, Any], room: float = 1.0) -> Legend:
+    """A legend with as many columns as fit beside one another."""
+    for columns in range(len(labels), 0, -1):
+        legend = ax.legend(handles, labels, ncols=columns, **how)
+        if columns == 1 or _box(ax, legend).width <= room:
+            return legend
+    raise AssertionError("a legend has a column")
+
+
+def own_legend(ax: Axes, **how: Any) -> Legend | None:
+    """[`clear_legend`][] of what has a label."""
+    return clear_legend(ax, *ax.get_legend_handles_labels(), **how)
+
+
+def _drawn(ax: Axes) -> list[Path]:
+    """What is drawn, in fractions of the axes: lines, and where single markers are."""
+    # Limits are only found when they are asked for.
+    for limits in (ax.get_xlim, ax.get_ylim):
+        limits()
+    paths = []
+    for line in ax.get_lines():
+        # Horizontal borders are in the way; vertical ones, which go through everything, are not.
+        if line.get_transform().contains_branch_seperately(ax.transData)[1] and np.size(line.get_xdata()):
+            path = (line.get_transform() - ax.transAxes).transform_path(line.get_path()).cleaned(remove_nans=True)
+            paths += (
+                [path] if line.get_linestyle() not in ("None", "") else [_cross(at) for at in np.asarray(path.vertices)[:-1]]
+            )
+    for dots in ax.collections:
+        places = np.ma.filled(np.ma.asarray(dots.get_offsets(), float), np.nan)
+        at = (dots.get_offset_transform() - ax.transAxes).transform(places) if len(places) else places
+        paths += [_cross(one) for one in at[np.isfinite(at).all(axis=1)]]
+    return paths
+
+
+def _cross(at: np.ndarray) -> Path:
+    return Path([at - 0.015, at + 0.015])
+
+
+def _box(ax: Axes, legend: Legend) -> Bbox:
+    """The legend's place, in fractions of the axes."""
+    return legend.get_window_extent().transformed(ax.transAxes.inverted()).expanded(GROWTH, GROWTH)
+
+
+def _raise(ax: Axes, part: float) -> None:
+    """Leave this part of the axes free above the data."""
+    (left, _), scale = ax.get_xlim(), ax.transScale
+    low, high = (float(scale.transform((left, value))[1]) for value in ax.get_ylim())
+    top = float(scale.inverted().transform((scale.transform((left, 1.0))[0], low + (high - low) / (1 - part)))[1])
+    if not ax.get_autoscaley_on():
+        ax.set_ylim(top=top)
+        return
+    # What is drawn later is still to be seen.
+    ax.update_datalim([(left, top)], updatex=False)
+    ax.autoscale_view(scalex=False)

@@ -1,0 +1,80 @@
+"""What of a state a diagram shows over the parameter."""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ssntk.bifurcation.continuation import Branch
+from ssntk.bifurcation.projection import direction_of
+
+PRINCIPAL = "state (first principal\ncomponent, linear\ntrend in p removed)"
+
+
+class Ordinate(NamedTuple):
+    """The heights (k,) of states (k, n) with outputs (k, m) or `None`, and what the axis is called."""
+
+    height: Callable[[np.ndarray, np.ndarray | None], np.ndarray]
+    label: str
+
+    def along(self, branch: Branch) -> np.ndarray:
+        """Of the points of a branch."""
+        return self.height(branch.x, outputs_of(branch))
+
+    def at(self, events: Sequence[Any]) -> np.ndarray:
+        """Of bifurcations, one or more; NaN for one whose outputs are asked for and not known."""
+        return np.concatenate([self._of(event) for event in events])
+
+    def _of(self, event: Any) -> np.ndarray:
+        outputs = outputs_of(event)
+        if outputs is None:
+            return self.height(np.asarray(event.x)[None], None)
+        return self.height(np.asarray(event.x)[None], np.asarray(outputs)[None])
+
+
+def outputs_of(result: Any) -> np.ndarray | None:
+    """The readout of a branch or an event; `None` where an earlier version kept none."""
+    return getattr(result, "outputs", None)
+
+
+def as_ordinate(y: Any, branches: Sequence[Branch], *, states: bool = False) -> Ordinate:
+    """What `y` stands for; `ValueError` where it is nothing that these branches have. `states`: no output serves."""
+    n = branches[0].x.shape[1]
+    held = [] if states else [out for out in map(outputs_of, branches) if out is not None]
+    m = held[0].shape[1] if held and len(held) == len(branches) else 0
+    if y is None:
+        y = "output 0" if m and any(getattr(branch, "has_readout", False) for branch in branches) else 0
+    if callable(y):
+        return Ordinate(lambda x, _: _called(y, x), getattr(y, "__name__", "").replace("<lambda>", "") or "y(x)")
+    if isinstance(y, (int, np.integer)) and not isinstance(y, bool) and 0 <= y < n:
+        return Ordinate(lambda x, _: x[:, int(y)], "state $x$" if n == 1 else f"state {int(y)}")
+    if isinstance(y, str) and y == "norm":
+        return Ordinate(lambda x, _: _norm(x), "norm of the state $|x|$")
+    if isinstance(y, str) and y == "principal":
+        if n == 1:
+            return Ordinate(lambda x, _: x[:, 0], "state $x$")
+        centre, direction = direction_of(branches)
+        return Ordinate(lambda x, _: (x - centre) @ direction, PRINCIPAL)
+    named = re.fullmatch(r"output (\d+)", y) if isinstance(y, str) else None
+    if named and int(named[1]) < m:
+        which = int(named[1])
+        return Ordinate(lambda x, out: np.full(len(x), np.nan) if out is None else out[:, which], f"output {which}")
+    known = [f"a state's index from 0 to {n - 1}" if n > 1 else "the state's index 0"]
+    known += [repr("output 0") if m == 1 else f"'output 0' to 'output {m - 1}'"] if m else []
+    raise ValueError(f"y must be {', '.join(known)}, 'norm', 'principal' or a function of a state (n,), got {y!r}")
+
+
+def _norm(x: np.ndarray) -> np.ndarray:
+    """Beside the largest entry: the square of a large state is no number."""
+    size = np.abs(x).max(initial=0.0) or 1.0
+    return size * np.linalg.norm(x / size, axis=1)
+
+
+def _called(fn: Callable[[np.ndarray], Any], x: np.ndarray) -> np.ndarray:
+    """A user's function of each state."""
+    values = [np.asarray(fn(state)) for state in x]
+    if any(value.size != 1 or value.dtype.kind not in "biuf" for value in values):
+        shown = next(value for value in values if value.size != 1 or value.dtype.kind not in "biuf")
+        raise ValueError(f"y must return a real number for a state (n,), got {shown.dtype} of shape {shown.shape}")
+    return np.array([float(value.reshape(())) for value in values])

@@ -1,0 +1,104 @@
+"""A grid's results over two of its axes."""
+
+from typing import Any
+
+import numpy as np
+
+from ssntk.plot.canvas import INK, PALE, keep_ticks, plain, plt, thin
+from ssntk.plot.styles import style
+from ssntk.sweep.store import DONE, Store, StoreError
+
+# Of the figure, in millimetres.
+HEIGHT = 140.0
+# What a phase diagram shows: the variable, its name, and whether its scale is logarithmic.
+_PHASES = (
+    ("growth", r"Re $\lambda_1$ of the Jacobian (1/time)", False),
+    ("condition_number", "condition number, steady-state NTK", True),
+    ("top", "top eigenvalue of the\ntrajectory NTK (state$^2$ time)", True),
+    ("participation_ratio", "participation ratio, trajectory NTK", False),
+)
+
+
+def phase_diagram(store: Store, x: str | None = None, y: str | None = None) -> np.ndarray:
+    """A grid's results over two of its axes, four panels: growth rate of the Jacobian's rightmost mode, with the border of
+    stability; condition number of the steady-state kernel; largest eigenvalue and participation ratio of the trajectory
+    kernel. Over the other axes the median is taken; where all points failed there is a gap. One axis gives lines. The figure
+    is 178 mm wide, with text of 7 pt and more.
+
+    **Arguments:** `x`, `y`: names of axes; default the longest, and the next longest but one called `seed`.
+
+    Returns the axes, (4,). Raises `ValueError` for an unknown axis, `StoreError` where nothing was measured yet.
+    """
+    axes, data = store.axes(), store.arrays()
+    if not axes:
+        raise ValueError(f"store must hold a grid, {store.path} holds a sweep towards a bifurcation: draw its collapse")
+    if not (data["status"] == DONE).any():
+        raise StoreError(f"{store.path} holds no measured point to draw yet")
+    for name, value in (("x", x), ("y", y)):
+        if value is not None and value not in axes:
+            raise ValueError(f"{name} must be one of the axes {', '.join(axes)}, got {value!r}")
+    ranked = sorted(axes, key=lambda name: (name == "seed", -len(axes[name])))
+    x = next(name for name in ranked if name != y) if x is None else x
+    y = next((name for name in ranked if name != x), None) if y is None else y
+    if x == y:
+        raise ValueError(f"x and y must be two axes, got {x!r} twice")
+    with style("paper", columns=2, height=HEIGHT):
+        return _panels(store, axes, data, x, y)
+
+
+def _panels(store: Store, axes: dict[str, np.ndarray], data: dict[str, np.ndarray], x: str, y: str | None) -> np.ndarray:
+    data["growth"], data["top"] = data["jacobian_eigenvalues"][:, 0].real, data["ntk_eigenvalues"][:, 0]
+    label = "growth of the Jacobian's largest multiplier, $|m|$ - 1"
+    names = list(axes)
+    kept = [names.index(name) for name in (y, x) if name is not None]
+    figure, panels = plt.subplots(2, 2)
+    for ax, (name, title, logarithmic) in zip(panels.ravel(), _PHASES, strict=True):
+        if name == "growth" and store.plan()["dt"] is not None:
+            data[name], title = np.abs(data["jacobian_eigenvalues"][:, 0]) - 1, label
+        shown = np.moveaxis(data[name].reshape(store.shape()), kept, range(len(kept)))
+        shown = shown.reshape(*shown.shape[: len(kept)], -1)
+        # Where all points failed the median of nothing is not to be warned of.
+        some = np.asarray(np.isfinite(shown).any(axis=-1))
+        values = np.full(some.shape, np.nan)
+        values[some] = np.nanmedian(np.where(np.isfinite(shown[some]), shown[some], np.nan), axis=-1)
+        across, where = _places(axes[x])
+        if y is None:
+            spread = np.where(some[:, None], shown, np.nan)
+            ax.plot(across, spread, ".", color=PALE, markersize=2)
+            ax.plot(across, values, ".-", color=INK)
+            ax.set_ylabel(title)
+            if logarithmic:
+                ax.set_yscale("log")
+        else:
+            up, ticks = _places(axes[y])
+            how: dict[str, Any] = {"cmap": "viridis", "norm": "log" if logarithmic and some.any() else None}
+            if name == "growth":
+                limit = np.nanmax(np.abs(values), initial=1e-300)
+                how = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
+            image = ax.pcolormesh(across, up, values, shading="nearest", rasterized=True, **how)
+            bar = figure.colorbar(image, ax=ax, pad=0.02)
+            bar.set_label(title)
+            if name == "growth" and min(values.shape) > 1 and np.nanmin(values) < 0 < np.nanmax(values):
+                ax.contour(across, up, values, [0.0], colors=INK, linewidths=thin(1.0))
+                ax.set_title("line: border of stability", loc="left")
+            ax.set_ylabel(y)
+            if ticks is not None:
+                ax.set_yticks(up, ticks)
+        ax.set_xlabel(x)
+        if where is not None:
+            ax.set_xticks(across, where)
+    if y is None and np.nanmin(data["growth"]) < 0 < np.nanmax(data["growth"]):
+        panels[0, 0].axhline(0, color=PALE, linestyle="-", linewidth=thin())
+    others = [name for name in axes if name not in (x, y)]
+    over = f"; median over {' and '.join(f'{len(axes[name])} values of {name}' for name in others)}" if others else ""
+    figure.suptitle(f"{plain(store.plan()['title'])}{over}")
+    for ax in figure.axes:
+        keep_ticks(ax)
+    return panels.ravel()
+
+
+def _places(values: np.ndarray) -> tuple[np.ndarray, list[str] | None]:
+    """Where an axis's values are drawn: numbers that are evenly spaced at their places, others side by side, with labels."""
+    if values.dtype.kind != "U" and (values.size < 3 or np.ptp(np.diff(values)) <= 1e-6 * np.abs(np.diff(values)).max()):
+        return values, None if values.size > 12 else [f"{value:.4g}" for value in values]
+    return np.arange(values.size), [plain(str(value)) if values.dtype.kind == "U" else f"{value:.4g}" for value in values]
