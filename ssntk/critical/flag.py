@@ -23,6 +23,7 @@ from ssntk.dynamics.scales import typical_sizes
 from ssntk.dynamics.stability import edge, eigenpair, exponents, growth, linearised
 from ssntk.errors import NumericalError, as_array, as_scalar
 from ssntk.kernel.steady_state import forcing
+from ssntk.models.as_model import as_model
 from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model, dtype_of
 from ssntk.models.euler_map import step_of, with_input
 from ssntk.models.theta import theta_positions
@@ -166,12 +167,13 @@ def criticality_ensemble(
         return (found, *pool.map(one, rest))
 
 
-def warn_if_near_critical(model: AbstractStateSpaceModel, u: Any = None, **how: Any) -> Criticality:
+def warn_if_near_critical(model: Any, u: Any = None, **how: Any) -> Criticality:
     """[`criticality`][], with a `NearCriticalWarning` where the network is near a bifurcation.
 
-    It warns once for each line that calls it and each verdict. Arguments, result and errors as of `criticality`.
+    It warns once for each line that calls it and each verdict. Arguments, result and errors as of `criticality`; `model`
+    may also be a PyTorch module or state_dict, which is read as [`from_torch`][] reads it, with its weights of now.
     """
-    found = criticality(model, u, **how)
+    found = criticality(as_model(model), u, **how)
     caller = sys._getframe(1)
     line = caller.f_code.co_filename, caller.f_lineno, found.verdict, found.kind
     if found.near and line not in _warned:

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from ssntk.errors import as_array, as_count, as_key, as_room, is_traced, traceable
+from ssntk.models.torch_layout import what_to_write
 
 
 class AbstractStateSpaceModel(eqx.Module):
@@ -59,7 +60,9 @@ def dtype_of(model: AbstractStateSpaceModel) -> jnp.dtype:
 def check_model(model: Any, name: str = "model") -> None:
     """`ValueError` unless `model` follows the protocol and all its numbers are finite."""
     if not isinstance(model, AbstractStateSpaceModel):
-        raise ValueError(f"{name} must be an ssntk.AbstractStateSpaceModel, got {type(model).__name__}")
+        raise ValueError(
+            f"{name} must be an ssntk.AbstractStateSpaceModel, got {type(model).__name__}{what_to_write(model)}"
+        )
     if dtype_of(model).itemsize < 4:
         raise ValueError(f"{name} must hold float32 or float64 numbers, got {dtype_of(model)}")
     for path, leaf in jax.tree_util.tree_leaves_with_path(model):

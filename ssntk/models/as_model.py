@@ -1,0 +1,22 @@
+"""What may stand where a model is asked for: a model, or a PyTorch network, which becomes one."""
+
+from typing import Any
+
+from ssntk.models.base import AbstractStateSpaceModel, check_model
+from ssntk.models.from_torch import from_torch
+from ssntk.models.torch_layout import looks_like_torch
+
+
+def as_model(value: Any, name: str = "model") -> AbstractStateSpaceModel:
+    """`value` if it is a model; of a PyTorch module or state_dict, what [`from_torch`][] makes of it.
+
+    The weights are read once, now: a module that is trained on has to be passed again. Raises `ValueError` naming the
+    argument `name` where it is neither.
+    """
+    if not isinstance(value, AbstractStateSpaceModel) and looks_like_torch(value):
+        try:
+            return from_torch(value)
+        except ValueError as error:
+            raise ValueError(f"{name} is no network that from_torch takes: {error}") from error
+    check_model(value, name)
+    return value
