@@ -1,5 +1,6 @@
 """A training loop's bifurcations and its kernel, watched at little cost."""
 
+import contextlib
 import dataclasses
 import importlib
 import json
@@ -30,6 +31,10 @@ from ssntk.learning.optimiser import rule_of
 from ssntk.learning.pace import Pace, compiling
 from ssntk.models.as_model import as_model
 from ssntk.models.theta import theta_positions
+from ssntk.threads import one_blas_thread
+
+# Up to this side a matrix is decomposed by one thread.
+SMALL = 1024
 
 
 class LearningRateWarning(UserWarning):
@@ -240,12 +245,14 @@ class NTKMonitor:
         scaled, _ = loss_rows(model, rows, self.of, self.loss, self.targets)
         # The kernel itself is watched, whatever it is that preconditions it.
         matrix = scaled if rows.over_theta is None else scaled / np.asarray(rows.over_theta)
-        now = seen(matrix)
-        self._first = now if self._first is None else self._first
-        if matrix.shape != self._first.jacobian.shape:
-            raise ValueError(f"model must have p = {self._first.jacobian.shape[1]} as at first, got {matrix.shape[1]}")
-        spectrum = _spectrum(now.gram)
-        top = float(spectrum.eigenvalues[0] if matrix is scaled else np.linalg.norm(scaled, 2) ** 2)
+        # On a busy machine threads of LAPACK wait for one another: a small matrix took forty times as long with two.
+        with one_blas_thread() if min(matrix.shape) < SMALL else contextlib.nullcontext():
+            now = seen(matrix)
+            self._first = now if self._first is None else self._first
+            if matrix.shape != self._first.jacobian.shape:
+                raise ValueError(f"model must have p = {self._first.jacobian.shape[1]} as at first, got {matrix.shape[1]}")
+            spectrum, moved = _spectrum(now.gram, rows.replay.probe.ts.dtype), drift(self._first, now)
+            top = float(spectrum.eigenvalues[0] if matrix is scaled else np.linalg.norm(scaled, 2) ** 2)
         ends = np.asarray(saved_states(rows.replay.tracks))[:, -1]
         look = self._followed.look(model, ends, step, float(self.probe.ts[-1] - self.probe.ts[0]))
         return {
@@ -254,7 +261,7 @@ class NTKMonitor:
             "top_eigenvalue": top if rule.known else np.nan,
             "max_learning_rate": rule.limit(top),
             "learning_rate": rule.rate,
-            **drift(self._first, now)._asdict(),
+            **moved._asdict(),
             **look._asdict(),
         }
 
@@ -294,9 +301,10 @@ def _as_log(path: Any) -> str:
         raise ValueError(f"log must be the path of a file that can be written, got {path!r}: {error}") from error
 
 
-def _spectrum(gram: np.ndarray) -> Spectrum:
-    """From the smaller of J J^T and J^T J: a fraction of the cost of singular values, and it sees the first modes."""
+def _spectrum(gram: np.ndarray, dtype: Any) -> Spectrum:
+    """From the smaller of J J^T and J^T J, J in this precision: a fraction of the cost of singular values, and it sees the
+    first modes."""
     if not np.isfinite(gram).all():
         raise NumericalError("the Jacobian over the probe is not finite, or too large")
     values = np.maximum(np.linalg.eigvalsh(gram)[::-1], 0.0)
-    return Spectrum(values, float(len(gram) * np.finfo(gram.dtype).eps), None, 0)
+    return Spectrum(values, float(len(gram) * np.finfo(dtype).eps), None, 0)
