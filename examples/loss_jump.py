@@ -88,7 +88,7 @@ def by_torch(weights, us, wanted, rate):
         optimiser.zero_grad()
         loss.backward()
         norm = sum(float((one.grad**2).sum()) for one in network.parameters()) ** 0.5
-        yield float(loss), norm, network.state_dict()
+        yield loss.item(), norm, network.state_dict()
         optimiser.step()
 
 

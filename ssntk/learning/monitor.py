@@ -286,6 +286,8 @@ class NTKMonitor:
 def _as_loss_value(value: Any) -> float:
     """The training loss as a number, which may be infinite where training diverges; NaN where there is none."""
     try:
+        # A tensor of PyTorch warns where it is asked for a number with its gradient.
+        value = value.detach() if hasattr(value, "detach") else value
         return np.nan if value is None else float(value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"loss must be a number in update, got {type(value).__name__}") from error

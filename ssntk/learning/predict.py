@@ -25,7 +25,7 @@ from ssntk.models.theta import get, put, theta_positions
 # The kernel's relative change over the predicted training up to which a prediction counts as lazy: steps to a tolerance were
 # then right to 5 % on random networks (tests/learning/test_predict.py).
 LAZY = 0.03
-# Beside how far the loss falls: up to there the loss at the predicted end counts as the predicted one.
+# Beside the loss, and how far it falls: up to there the loss at the predicted end counts as the predicted one.
 AGREES = 0.05
 # How often a number of steps is doubled in search of one that is enough: 1.6e60 are as good as none.
 DOUBLINGS = 200
@@ -216,7 +216,7 @@ def _reason(rate: float, limit: float, moved: Drift, true_loss: float, losses: n
     kernel = f"the kernel moves by {moved.relative_change:.2g} of itself (alignment {moved.alignment:.3f})"
     if moved.relative_change <= LAZY:
         return f"Lazy: {kernel} on the way to the predicted end; the loss there is {true_loss:.3g}, predicted {end:.3g}."
-    if abs(true_loss - end) <= AGREES * abs(start - end):
+    if abs(true_loss - end) <= AGREES * min(abs(start - end), end):
         return (
             f"Not lazy: {kernel} on the way to the predicted end, more than {LAZY:g}, so that training takes more or fewer "
             f"steps than predicted. The loss at the predicted end itself is right: {true_loss:.3g}, predicted {end:.3g}. "

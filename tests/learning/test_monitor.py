@@ -221,11 +221,12 @@ def slow_saddle():
 def test_a_saddle_near_a_bifurcation_is_told_apart_and_warns_of_nothing():
     watch = ssntk.NTKMonitor(ssntk.Probe(16 * TIMES, np.ones((1, 1)), [1.0, 1.0]), 1, integrator=HEUN, n_starts=32)
     # Warnings are errors in these tests.
-    record = watch.update(0, slow_saddle())
+    model = slow_saddle()
+    record = watch.update(0, model)
     assert (record.n_fixed_points, record.n_stable, record.stable) == (3, 2, True)
     np.testing.assert_allclose(record.saddle_eigenvalue, -0.01, atol=1e-9)
     np.testing.assert_allclose(record.stability_radius, 1.0, rtol=1e-6)
-    assert record.verdict == ssntk.criticality(slow_saddle(), horizon=64.0).verdict == "regular"
+    assert record.verdict == ssntk.criticality(model, horizon=64.0).verdict == "regular"
     assert record.reason.startswith("regular: a stable fixed point has stability radius 1")
 
 
