@@ -152,13 +152,15 @@ def examine(seed):
         happened.append(change)
         shares.append([sizes[0] ** 2 / np.sum(sizes**2), own[0] ** 2 / np.sum(own**2), abs(directions[0] @ of_memory[0])])
     seen = monitor.arrays()
+    # Of stable points and saddles, what is nearest to the edge.
+    stable, saddle = (seen[name].real for name in ("critical_eigenvalue", "saddle_eigenvalue"))
     return {
         "step": steps,
         **dict(zip(("whole", "memory", *(f"top{count}" for count in TOP)), np.array(predicted).T, strict=True)),
         "one": np.array(happened)[:, 0],
         "many": np.array(happened)[:, 1],
         "shares": np.array(shares),
-        "eigenvalue": seen["critical_eigenvalue"].real,
+        "eigenvalue": np.where(np.abs(saddle) < np.abs(stable), saddle, stable),
         "born": (seen["n_fixed_points"] > 1) | (seen["n_stable"] == 0),
         "losses": np.asarray(both),
     }

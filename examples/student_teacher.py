@@ -341,8 +341,11 @@ for column, cue in enumerate(chosen.cues):
         top.loglog(step, median, color=colour, label=method)
         clock.loglog(np.median(clocks, axis=0), median, color=colour)
     for seen, passed, _, there, *_ in watched:
-        for ax, name in ((ranks, "effective_rank"), (rates, "critical_eigenvalue")):
-            ax.semilogx(seen["step"] + 1, seen[name].real, color="#222222", linewidth=0.7)
+        # Of stable points and saddles, what is nearest to the edge.
+        stable, saddle = (seen[name].real for name in ("critical_eigenvalue", "saddle_eigenvalue"))
+        nearest = np.where(np.abs(saddle) < np.abs(stable), saddle, stable)
+        for ax, values in ((ranks, seen["effective_rank"]), (rates, nearest)):
+            ax.semilogx(seen["step"] + 1, values, color="#222222", linewidth=0.7)
         if passed is not None:
             ranks.plot(passed + 1, there, "o", color="#D55E00", markersize=4)
             rates.axvline(passed + 1, color="#D55E00", linewidth=0.7)

@@ -143,7 +143,9 @@ def draw_births(errors, seen, found, known):
     when = seen["step"] + 1
     axes[0].loglog(np.arange(1, len(errors) + 1), errors, color="#222222", linewidth=0.9)
     axes[1].semilogx(when, seen["effective_rank"], ".-", color="#222222")
-    axes[2].semilogx(when, seen["critical_eigenvalue"].real, ".-", color="#222222")
+    # Of stable points and saddles, what is nearest to the edge.
+    stable, saddle = (seen[name].real for name in ("critical_eigenvalue", "saddle_eigenvalue"))
+    axes[2].semilogx(when, np.where(np.abs(saddle) < np.abs(stable), saddle, stable), ".-", color="#222222")
     axes[2].axhline(0, color="#AAAAAA", linewidth=0.8, zorder=0)
     axes[3].semilogx(when, seen["n_fixed_points"], ".-", color="#222222", label="known to the monitor")
     axes[3].semilogx(when, seen["n_stable"], ".-", color="#E69F00", label="of these stable")

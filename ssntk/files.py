@@ -23,3 +23,17 @@ def write_whole(file: str | os.PathLike[str], data: bytes, mode: int = 0o666) ->
         part.unlink(missing_ok=True)
         raise
     return file
+
+
+def append_line(file: str | os.PathLike[str], text: str) -> None:
+    """Append a whole line, in one write. A line that an earlier process left torn is ended first.
+
+    Raises `OSError` where that cannot be done.
+    """
+    with open(file, "ab+", buffering=0) as log:
+        end = log.seek(0, os.SEEK_END)
+        torn = False
+        if end:
+            log.seek(end - 1)
+            torn = log.read(1) != b"\n"
+        log.write(b"\n" * torn + text.encode() + b"\n")

@@ -15,6 +15,7 @@ QUICK = {
     "repair_initialisation": (["--quick"], "repair_initialisation.png"),
     "student_teacher": (["--seeds", "1", "--rates", "1", "--steps", "250", "--cues", "0.2"], "student_teacher.png"),
     "multitask_interference": (["--seeds", "1", "--records", "2"], "multitask_interference.png"),
+    "loss_jump": (["--quick"], "loss_jump.png"),
     "reproduce_collapse": (["--units", "6", "--seeds", "1"], "reproduce_collapse.png"),
     **{kind: ([], f"{kind}.png") for kind in ("saddle_node", "transcritical", "pitchfork", "hopf", "fixed_points")},
 }
@@ -42,6 +43,7 @@ LONG = (
     "student_teacher",
     "multitask_interference",
     "reproduce_collapse",
+    "loss_jump",
     "bifurcation_diagram",
     "memory_death",
     "fixed_points",

@@ -28,8 +28,7 @@ def diagonal(preconditioner: Any, model: AbstractStateSpaceModel, at: Positions)
         return None
     state, p = adam_state(preconditioner), size(model, at)
     if state is not None:
-        square = aligned(state.nu, model, at)
-        values = jnp.sqrt(square / (1 - DECAY ** float(state.count))) + EPSILON
+        values = adams(aligned(state.nu, model, at), float(state.count))
     else:
         values = as_array(preconditioner, "preconditioner", (p,))
     if not is_traced(values) and not bool((np.asarray(values) > 0).all()):
@@ -37,10 +36,15 @@ def diagonal(preconditioner: Any, model: AbstractStateSpaceModel, at: Positions)
     return values
 
 
-def adam_state(preconditioner: Any) -> Any:
+def adams(square: Any, count: float, decay: float = DECAY, epsilon: float = EPSILON) -> Any:
+    """What Adam divides by in its next step, from its second moments (p,) after `count` steps."""
+    return (square / (1 - decay**count)) ** 0.5 + epsilon
+
+
+def adam_state(preconditioner: Any, name: str = "preconditioner", *, fresh: bool = False) -> Any:
     """The one state of Adam in an optimiser's state, or `None` where there is none.
 
-    Raises `ValueError` where there are several, or where it has made no step.
+    Raises `ValueError` naming the argument `name` where there are several, or where it has made no step, unless `fresh`.
     """
 
     def of_adam(part: Any) -> bool:
@@ -48,13 +52,13 @@ def adam_state(preconditioner: Any) -> Any:
 
     states = [part for part in jax.tree.leaves(preconditioner, is_leaf=of_adam) if of_adam(part)]
     if len(states) > 1:
-        raise ValueError(f"preconditioner must hold one state of Adam, got {len(states)}")
-    if states and np.asarray(states[0].count) == 0:
-        raise ValueError("preconditioner must be a state of Adam after at least one step")
+        raise ValueError(f"{name} must hold one state of Adam, got {len(states)}")
+    if states and not fresh and np.asarray(states[0].count) == 0:
+        raise ValueError(f"{name} must be a state of Adam after at least one step")
     return states[0] if states else None
 
 
-def aligned(moments: Any, model: AbstractStateSpaceModel, at: Positions) -> Array:
+def aligned(moments: Any, model: AbstractStateSpaceModel, at: Positions, name: str = "preconditioner") -> Array:
     """The leaves of `moments` that belong to theta, raveled: by their place in the model, or as a tree of theta's own."""
     theta = get(model, at)
     of_model = jax.tree.flatten(model, is_leaf=lambda leaf: leaf is None)[0]
@@ -67,7 +71,7 @@ def aligned(moments: Any, model: AbstractStateSpaceModel, at: Positions) -> Arra
     shapes = [getattr(leaf, "shape", None) for leaf in of_moments]
     if shapes != [leaf.shape for leaf in theta]:
         raise ValueError(
-            f"preconditioner must be a state over the model, or over leaves of the shapes {[leaf.shape for leaf in theta]} "
+            f"{name} must be a state over the model, or over leaves of the shapes {[leaf.shape for leaf in theta]} "
             f"that theta has, got {shapes}"
         )
     return jnp.concatenate([jnp.ravel(leaf) for leaf in of_moments if eqx.is_array(leaf)])

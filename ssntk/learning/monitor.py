@@ -1,36 +1,41 @@
 """A training loop's bifurcations and its kernel, watched at little cost."""
 
+import contextlib
 import dataclasses
+import importlib
+import json
+import os
 import time
 import warnings
 from collections.abc import Callable
 from typing import Any
 
+import equinox as eqx
 import jax
-import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
 from jaxtyping import PyTree
 
-from ssntk.critical.flag import NearCriticalWarning, natural_time_scale, relative_distance, verdict
-from ssntk.dynamics.fixed_points import FixedPoints, constant_input, find_fixed_points
+from ssntk.critical.flag import NearCriticalWarning
+from ssntk.dynamics.fixed_points import FixedPoints
 from ssntk.dynamics.integrate import Integrator
 from ssntk.dynamics.probe import Probe
-from ssntk.dynamics.radius import nearest_edge
-from ssntk.dynamics.scales import typical_sizes
-from ssntk.dynamics.stability import edge, exponents, linearised
-from ssntk.errors import NumericalError, as_array, as_choice, as_count, as_instance, as_scalar
-from ssntk.kernel.preconditioner import adam_state
+from ssntk.errors import NumericalError, as_array, as_choice, as_count, as_instance
+from ssntk.files import append_line
 from ssntk.kernel.replay import saved_states
 from ssntk.kernel.rows import rows_of
 from ssntk.kernel.spectrum import Spectrum
 from ssntk.learning.drift import Seen, drift, seen
-from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, dtype_of
-from ssntk.models.euler_map import step_of
+from ssntk.learning.followed import NAN, Followed
+from ssntk.learning.losses import as_loss, loss_rows, takes_targets
+from ssntk.learning.optimiser import rule_of
+from ssntk.learning.pace import Pace, compiling
+from ssntk.models.as_model import as_model
+from ssntk.models.theta import theta_positions
 from ssntk.results import Result, Speaks, Table, counted, short
+from ssntk.threads import one_blas_thread
 
-# Fixed points that are followed, and the states from which others are searched for at each record.
-FOLLOWED, FRESH = 64, 8
+# Up to this side a matrix is decomposed by one thread.
+SMALL = 1024
 
 
 class LearningRateWarning(UserWarning):
@@ -41,18 +46,23 @@ class LearningRateWarning(UserWarning):
 class MonitorRecord(Result):
     """What [`NTKMonitor`][] saw at one step.
 
-    - `step`. `seconds`: what this record took.
+    - `step`. `loss`: what was given, else NaN.
+    - `seconds`: what this record took, and `compile_seconds`: the part of it in which JAX traced and compiled.
     - `effective_rank`, `participation_ratio`, of the kernel over the probe; `top_eigenvalue`, of `J^T J / rows`, the
-      curvature of the loss `mean(residual^2) / 2` (with a preconditioner D of `D^-1/2 J^T J D^-1/2 / rows`).
-    - `max_learning_rate`: from which on descent on that loss overshoots. `learning_rate`: what was given, else NaN.
+      curvature of the loss `mean(residual^2) / 2`, times 2 for `"mse"` and 2 rows for `"sum"` (with a preconditioner D of
+      `D^-1/2 J^T J D^-1/2`). NaN before Adam's first step, which decides on D.
+    - `max_learning_rate`: from which on descent on that loss overshoots. `learning_rate`: what was given, or what the
+      optimiser holds, else NaN.
     - `relative_change`, `alignment`: of the kernel since the first record ([`Drift`][]).
-    - `critical_eigenvalue`: of the fixed point that is nearest to a bifurcation, the growth exponent nearest to the edge, in
-      1 / time; of a pair the one above the axis. `stability_radius`: of that point, negative where it is unstable.
-      `x_star` (n,): that point. NaN where no fixed point is known.
-    - `verdict`: as of [`criticality`][], over the probe's duration, of that point.
+    - `stability_radius`: of the stable fixed point that is nearest to a bifurcation, in 1 / time. If none is stable
+      (`stable`), that of the nearest one, negative. `x_star` (n,): that point. `critical_eigenvalue`: its growth exponent
+      nearest to the edge, in 1 / time; of a pair the one above the axis. NaN where no fixed point is known.
+    - `verdict`: as of [`criticality`][], over the probe's duration, of that point. `reason`: that in a sentence.
+    - `saddle_eigenvalue`: the growth exponent nearest to the edge of stability among those of the unstable fixed points, in
+      1 / time; NaN where none is known. It enters no verdict.
     - `n_fixed_points`, `n_stable`: how many are known. What is first found late was not necessarily born late.
     - `events`: what happened to the known fixed points since the last record, a sentence each: one gained or lost
-      unstable directions, or is no longer there.
+      unstable directions, or is no longer there, or some are new.
     """
 
     step: int
@@ -71,6 +81,26 @@ class MonitorRecord(Result):
     n_stable: int
     events: tuple[str, ...]
     seconds: float
+    # What older pickles lack.
+    saddle_eigenvalue: complex = NAN
+    stable: bool = True
+    reason: str = ""
+    loss: float = np.nan
+    compile_seconds: float = np.nan
+
+    def to_json(self) -> str:
+        """One line: NaN and infinity as null, complex numbers as [real, imaginary]."""
+
+        def plain(value: Any) -> Any:
+            if isinstance(value, (complex, np.complexfloating)):
+                return [plain(value.real), plain(value.imag)]
+            if isinstance(value, (float, np.floating)):
+                return float(value) if np.isfinite(value) else None
+            return [plain(one) for one in value] if isinstance(value, (tuple, np.ndarray)) else value
+
+        fields = dataclasses.fields(self)
+        return json.dumps({field.name: plain(getattr(self, field.name)) for field in fields}, allow_nan=False)
+
     _brief = True
 
     def _headline(self) -> str:
@@ -83,16 +113,26 @@ class NTKMonitor(Speaks):
     """Watches a network in its training loop: how its kernel collapses and moves, and how near its fixed points come to a
     bifurcation.
 
-    `monitor.update(step, model)` returns a [`MonitorRecord`][] at every `every`-th step and `None` at others, so that it may
+    `monitor.update(step, model)` returns a [`MonitorRecord`][] where one is due and `None` at other steps, so that it may
     be called at each; `monitor(step, model)` is the same, wherever a callback is asked for. `monitor.records` holds all of
-    them, and `monitor.arrays()` their fields as arrays over the records.
+    them, `monitor.arrays()` their fields as arrays over the records, and `monitor.plot()` draws them.
 
     It warns, once for each time that it comes to pass, where the learning rate exceeds what the kernel allows
-    (`LearningRateWarning`) and where a known fixed point is near a bifurcation ([`NearCriticalWarning`][]).
+    (`LearningRateWarning`) and where a stable fixed point is near a bifurcation ([`NearCriticalWarning`][]); if none is
+    stable, where the nearest one is.
+
+    **Example:**
+    ```python
+    model = ssntk.CTRNN(n_state=8, n_input=1, n_output=2, key=jax.random.key(0))
+    monitor = ssntk.NTKMonitor(ssntk.Probe(np.linspace(0.0, 4.0, 9), np.ones((1, 1))), every=10, loss="mse")
+    record = monitor.update(0, model, loss=0.3, learning_rate=0.1)
+    print(record.max_learning_rate, record.verdict)
+    ```
     """
 
     def _headline(self) -> str:
-        return f"NTKMonitor: {counted(len(self.records), 'record')}, one in {self.every} steps"
+        often = f"one in {self.every} steps" if isinstance(self.every, int) else "as often as is cheap"
+        return f"NTKMonitor: {counted(len(self.records), 'record')}, {often}"
 
     def _tables(self) -> list[Table]:
         rows = [
@@ -105,7 +145,7 @@ class NTKMonitor(Speaks):
     def __init__(
         self,
         probe: Probe,
-        every: int = 100,
+        every: Any = 100,
         *,
         of: str = "readout",
         wrt: Callable[[Any], PyTree] | None = None,
@@ -114,84 +154,91 @@ class NTKMonitor(Speaks):
         u: Any = None,
         n_starts: int = 64,
         key: Any = None,
+        loss: Any = "half-mse",
+        targets: Any = None,
+        log: Any = None,
     ):
         """**Arguments:**
 
         - `probe`: the inputs whose kernel is watched; a few typical ones will do. A record costs a solve with its Jacobian
           (rows, p), one product of it with itself, and a search from the known fixed points.
-        - `every`: steps between records.
+        - `every`: steps between records, or `"auto"`: the first at once, later ones as soon as all of them together will
+          have taken at most 5 % of the time of training since then. Time in which records compile does not count.
         - `of`, `wrt`, `weights`, `integrator`: as in [`ntk`][], but of what the loss sees, the readout.
         - `u`: (d,) the constant input whose fixed points are followed; default zero.
         - `n_starts`, `key`: of the search at the first record ([`find_fixed_points`][]). Later ones start from the up to 64
           known fixed points nearest to a bifurcation, from where the probe's trajectories end, and from a few random states.
+        - `loss`: what the learning rate belongs to, as in [`linearised_training`][]. `"sum"` grows with the number of
+          residuals: the probe must then be all of a batch.
+        - `targets`: (B, T, m), for a `loss` of two arguments.
+        - `log`: the path of a file to which each record is appended, one JSON object a line. NaN and infinity are null in
+          it, complex numbers [real, imaginary].
 
         Raises `ValueError` for arguments that do not fit.
         """
         self.probe = as_instance(probe, "probe", Probe)
-        self.every = as_count(every, "every")
+        self._pace = Pace(every)
+        self.every = self._pace.every
         self.of = as_choice(of, "of", ("state", "readout"))
         self.asked: dict[str, Any] = {"of": of, "wrt": wrt, "weights": weights, "integrator": integrator}
         self.u = None if u is None else as_array(u, "u", ("d",))
-        self.n_starts, self.key = as_count(n_starts, "n_starts", least=2), key
+        self.loss = as_loss(loss)
+        self.targets = None if targets is None else as_array(targets, "targets", ("B", "T", "m"))
+        if takes_targets(loss) and targets is None:
+            raise ValueError("targets must be given for a loss that takes them, got None")
+        self.log = None if log is None else _as_log(log)
+        self._followed = Followed(self.u, as_count(n_starts, "n_starts", least=2), key)
         self.records: list[MonitorRecord] = []
-        self.fixed_points: FixedPoints | None = None
         self._first: Seen | None = None
         self._warned: set[type[Warning]] = set()
+
+    @property
+    def fixed_points(self) -> FixedPoints | None:
+        """Those that are known; `None` before the first record."""
+        return self._followed.points
 
     def update(
         self,
         step: Any,
-        model: AbstractStateSpaceModel,
+        model: Any,
         *,
+        loss: Any = None,
         learning_rate: Any = None,
         momentum: Any = None,
         preconditioner: Any = None,
+        optimiser: Any = None,
     ) -> MonitorRecord | None:
         """The record of this step, or `None` where none is due.
 
         **Arguments:**
 
-        - `learning_rate`: eta, to be held against `max_learning_rate`: `2 (1 + mu) / lambda_1` for `mean(residual^2) / 2`.
-          For the mean squared error without the half give twice your rate.
-        - `momentum`: mu of `optax.sgd`; with a state of Adam its b1, default 0.9.
-        - `preconditioner`: (p,), or the optimiser's state that holds one of `optax.adam`.
+        - `model`: as it is at this step; also a PyTorch module or state_dict ([`from_torch`][]).
+        - `loss`: the training loss, a number, which the record keeps.
+        - `learning_rate`: eta, to be held against `max_learning_rate`, `2 (1 + mu) / top_eigenvalue`. Default: what the
+          optimiser holds.
+        - `momentum`, `preconditioner`, `optimiser`: as in [`linearised_training`][]. Before Adam's first step no stable rate
+          is known, and the record's is NaN.
 
         Raises `ValueError` for arguments that do not fit, `NumericalError` where the probe cannot be solved.
         """
         step = as_count(step, "step", least=0)
-        if step % self.every:
+        if not self._pace.due(step):
             return None
+        model = as_model(model)
+        given = _as_loss_value(loss)
+        # What is still being computed is the training's time.
+        jax.block_until_ready(eqx.filter(model, eqx.is_array))
         began = time.perf_counter()
-        rate = np.nan if learning_rate is None else float(as_scalar(learning_rate, "learning_rate", positive=True))
-        adam = preconditioner is not None and adam_state(preconditioner) is not None
-        decay = (0.9 if adam else 0.0) if momentum is None else float(as_scalar(momentum, "momentum"))
-        if not 0 <= decay < 1:
-            raise ValueError(f"momentum must lie in [0, 1), got {decay:g}")
-        rows = rows_of(model, self.probe, preconditioner=preconditioner, **self.asked)
-        weights = rows.on_rows(rows.replay.probe.observed(jnp.ones((*rows.replay.shape[:3], 1), self.probe.ts.dtype)))
-        scaled = np.asarray(rows.matrix()) / float(jnp.linalg.norm(weights))
-        # The kernel itself is watched, whatever it is that preconditions it.
-        matrix = scaled if rows.over_theta is None else scaled / np.asarray(rows.over_theta)
-        now = seen(matrix)
-        self._first = now if self._first is None else self._first
-        if matrix.shape != self._first.jacobian.shape:
-            raise ValueError(f"model must have p = {self._first.jacobian.shape[1]} as at first, got {matrix.shape[1]}")
-        spectrum = _spectrum(now.gram)
-        top = float(spectrum.eigenvalues[0] if matrix is scaled else np.linalg.norm(scaled, 2) ** 2)
-        limit = 2 * (1 + decay) / (1 - decay if adam else 1) / top if top > 0 else np.inf
-        point = self._nearest(model, np.asarray(saved_states(rows.replay.tracks))[:, -1])
+        with compiling() as compiled:
+            fields = self._measured(step, model, learning_rate, momentum, preconditioner, optimiser)
+        seconds = time.perf_counter() - began
+        self._pace.took(seconds, compiled.seconds)
         record = MonitorRecord(
-            step=step,
-            effective_rank=float(np.nan if spectrum.effective_rank is None else spectrum.effective_rank),
-            participation_ratio=float(spectrum.participation_ratio),
-            top_eigenvalue=top,
-            max_learning_rate=limit,
-            learning_rate=rate,
-            **drift(self._first, now)._asdict(),
-            **point,
-            seconds=time.perf_counter() - began,
+            step=step, loss=given, seconds=seconds, compile_seconds=min(compiled.seconds, seconds), **fields
         )
         self.records.append(record)
+        if self.log is not None:
+            append_line(self.log, record.to_json())
         self._warn(record)
         return record
 
@@ -202,46 +249,41 @@ class NTKMonitor(Speaks):
         names = [field.name for field in dataclasses.fields(MonitorRecord) if field.name != "events"]
         return {name: np.array([getattr(record, name) for record in self.records]) for name in names}
 
-    def _nearest(self, model: AbstractStateSpaceModel, ends: np.ndarray) -> dict[str, Any]:
-        """What a record says of the fixed points. A model that depends on time has none, and its first record says so."""
-        before, events = self.fixed_points, ()
-        unknown = {
-            "critical_eigenvalue": complex(np.nan, np.nan),
-            "stability_radius": np.nan,
-            "x_star": np.full(model.n_state, np.nan),
-            "verdict": "unknown",
-        }
-        try:
-            check_autonomous(model)
-        except ValueError as error:
-            said = () if self.records else (f"no fixed points are followed: {error}",)
-            return unknown | {"n_fixed_points": 0, "n_stable": 0, "events": said}
-        if before is None or len(before) == 0:
-            found = find_fixed_points(model, self.u, n_starts=self.n_starts, key=self.key)
-        else:
-            followed = _by_distance(before, step_of(model))[:FOLLOWED]
-            found = find_fixed_points(model, self.u, starts=self._starts(model, before.x[followed], ends))
-            events = _events(before, followed, found, step_of(model))
-        self.fixed_points, counts = found, {"n_fixed_points": len(found), "n_stable": int(found.stable.sum())}
-        if len(found) == 0:
-            return unknown | counts | {"events": events}
-        dt, u = step_of(model), constant_input(model, self.u)
-        x = found.x[_by_distance(found, dt)[0]]
-        matrix = np.asarray(linearised(model, jax.device_put(x), u)[1], float)
-        touch, rates = nearest_edge(matrix, dt), exponents(matrix, dt)
-        here = complex(*edge(touch.frequency, None))
-        critical = complex(rates[np.argmin(np.abs(rates - here))])
-        horizon = float(self.probe.ts[-1] - self.probe.ts[0])
-        far = relative_distance(touch.radius, natural_time_scale(model, rates), horizon)
-        known = {"critical_eigenvalue": critical, "stability_radius": touch.radius, "x_star": x, "verdict": verdict(far)}
-        return known | counts | {"events": events}
+    def plot(self, loss: Any = None) -> Any:
+        """[`ssntk.plot.monitor`][ssntk.plot], of this monitor. `loss`: the training loss at each step; default: that of the
+        records."""
+        # Pictures are a floor above.
+        return importlib.import_module("ssntk.plot").monitor(self, loss=loss)
 
-    def _starts(self, model: AbstractStateSpaceModel, known: np.ndarray, ends: np.ndarray) -> np.ndarray:
-        """Known fixed points, where trajectories end, random states: always as many, so that nothing is compiled anew."""
-        ends = ends[np.isfinite(ends).all(axis=1)][:FRESH]
-        size = np.maximum(np.abs(known).max(axis=0), typical_sizes(model, constant_input(model, self.u), known[0]))
-        noise = jr.normal(jr.key(len(self.records)), (FOLLOWED + 2 * FRESH, model.n_state), dtype_of(model))
-        return np.concatenate([known, ends, size * np.asarray(noise)])[: FOLLOWED + 2 * FRESH]
+    def _measured(
+        self, step: int, model: Any, learning_rate: Any, momentum: Any, preconditioner: Any, optimiser: Any
+    ) -> dict[str, Any]:
+        """What a record says, but for what it took."""
+        at = theta_positions(model, self.of, self.asked["wrt"])
+        rule = rule_of(model, at, learning_rate, momentum, preconditioner, optimiser)
+        rows = rows_of(model, self.probe, preconditioner=rule.diagonal, **self.asked)
+        scaled, _ = loss_rows(model, rows, self.of, self.loss, self.targets)
+        # The kernel itself is watched, whatever it is that preconditions it.
+        matrix = scaled if rows.over_theta is None else scaled / np.asarray(rows.over_theta)
+        # On a busy machine threads of LAPACK wait for one another: a small matrix took forty times as long with two.
+        with one_blas_thread() if min(matrix.shape) < SMALL else contextlib.nullcontext():
+            now = seen(matrix)
+            self._first = now if self._first is None else self._first
+            if matrix.shape != self._first.jacobian.shape:
+                raise ValueError(f"model must have p = {self._first.jacobian.shape[1]} as at first, got {matrix.shape[1]}")
+            spectrum, moved = _spectrum(now.gram, rows.replay.probe.ts.dtype), drift(self._first, now)
+            top = float(spectrum.eigenvalues[0] if matrix is scaled else np.linalg.norm(scaled, 2) ** 2)
+        ends = np.asarray(saved_states(rows.replay.tracks))[:, -1]
+        look = self._followed.look(model, ends, step, float(self.probe.ts[-1] - self.probe.ts[0]))
+        return {
+            "effective_rank": float(np.nan if spectrum.effective_rank is None else spectrum.effective_rank),
+            "participation_ratio": float(spectrum.participation_ratio),
+            "top_eigenvalue": top if rule.known else np.nan,
+            "max_learning_rate": rule.limit(top),
+            "learning_rate": rule.rate,
+            **moved._asdict(),
+            **look._asdict(),
+        }
 
     def _warn(self, record: MonitorRecord) -> None:
         """Say what is wrong where it was not wrong at the last record."""
@@ -254,52 +296,37 @@ class NTKMonitor(Speaks):
                 f"step {record.step}: the learning rate {record.learning_rate:.3g} exceeds {record.max_learning_rate:.3g}, "
                 "beyond which the kernel's first mode grows; lower it, or use ssntk.low_rank_natural_gradient",
             ),
-            (
-                near,
-                NearCriticalWarning,
-                f"step {record.step}: {record.verdict}, a fixed point has stability radius {record.stability_radius:.2g} "
-                f"and the eigenvalue {record.critical_eigenvalue:.2g}: the loss may jump",
-            ),
+            (near, NearCriticalWarning, f"step {record.step}: {record.reason}: the loss may jump"),
         ):
             if wrong and kind not in self._warned:
                 warnings.warn(text, kind, stacklevel=3)
             (self._warned.add if wrong else self._warned.discard)(kind)
 
 
-def _spectrum(gram: np.ndarray) -> Spectrum:
-    """From the smaller of J J^T and J^T J: a fraction of the cost of singular values, and it sees the first modes."""
+def _as_loss_value(value: Any) -> float:
+    """The training loss as a number, which may be infinite where training diverges; NaN where there is none."""
+    try:
+        # A tensor of PyTorch warns where it is asked for a number with its gradient.
+        value = value.detach() if hasattr(value, "detach") else value
+        return np.nan if value is None else float(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"loss must be a number in update, got {type(value).__name__}") from error
+
+
+def _as_log(path: Any) -> str:
+    """A file that can be written to, which is made if it is not there."""
+    try:
+        file = os.path.abspath(os.fspath(path))
+        with open(file, "ab"):
+            return str(file)
+    except (TypeError, OSError) as error:
+        raise ValueError(f"log must be the path of a file that can be written, got {path!r}: {error}") from error
+
+
+def _spectrum(gram: np.ndarray, dtype: Any) -> Spectrum:
+    """From the smaller of J J^T and J^T J, J in this precision: a fraction of the cost of singular values, and it sees the
+    first modes."""
     if not np.isfinite(gram).all():
         raise NumericalError("the Jacobian over the probe is not finite, or too large")
     values = np.maximum(np.linalg.eigvalsh(gram)[::-1], 0.0)
-    return Spectrum(values, float(len(gram) * np.finfo(gram.dtype).eps), None, 0)
-
-
-def _growth(points: FixedPoints, dt: float | None) -> np.ndarray:
-    """How fast the modes of each fixed point grow (k, n), in 1 / time."""
-    if dt is None:
-        return points.eigenvalues.real
-    return np.log(np.maximum(np.abs(points.eigenvalues), np.finfo(float).tiny)) / dt
-
-
-def _by_distance(points: FixedPoints, dt: float | None) -> np.ndarray:
-    """The order of fixed points by how near an eigenvalue lies to the edge of stability."""
-    return np.argsort(np.abs(_growth(points, dt)).min(axis=1), kind="stable")
-
-
-def _events(before: FixedPoints, followed: np.ndarray, after: FixedPoints, dt: float | None) -> tuple[str, ...]:
-    """What became of the fixed points that were followed: each is the nearest one now, unless that is nearer to another."""
-    if len(after) == 0:
-        return ("no fixed point is known any longer",)
-    # Beside the largest that each state is anywhere.
-    sizes = np.maximum(np.abs(before.x).max(axis=0), np.abs(after.x).max(axis=0))
-    apart = np.linalg.norm((before.x[:, None] - after.x[None]) / np.where(sizes > 0, sizes, 1.0), axis=2)
-    to, back = apart.argmin(axis=1), apart.argmin(axis=0)
-    was, now = ((_growth(points, dt) > 0).sum(axis=1) for points in (before, after))
-    said = []
-    for i in followed:
-        j = to[i]
-        if back[j] != i:
-            said.append(f"a fixed point with {was[i]} unstable directions is no longer there")
-        elif was[i] != now[j]:
-            said.append(f"a fixed point that had {was[i]} unstable directions has {now[j]}")
-    return tuple(said)
+    return Spectrum(values, float(len(gram) * np.finfo(dtype).eps), None, 0)

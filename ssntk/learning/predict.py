@@ -6,37 +6,40 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
 from jaxtyping import Array, PyTree
 
 from ssntk.dynamics.integrate import Integrator
 from ssntk.dynamics.probe import Probe
-from ssntk.errors import NumericalError, as_array, as_count, as_scalar
-from ssntk.kernel.preconditioner import adam_state, aligned
-from ssntk.kernel.replay import saved_states
+from ssntk.errors import NumericalError, as_count, as_scalar
 from ssntk.kernel.rows import Rows, rows_of
 from ssntk.kernel.spectrum import Spectrum
 from ssntk.learning.drift import Drift, Seen, drift, seen
+from ssntk.learning.losses import as_loss, loss_rows
+from ssntk.learning.optimiser import rule_of
+from ssntk.models.as_model import as_model
 from ssntk.models.base import AbstractStateSpaceModel
-from ssntk.models.theta import get, put
+from ssntk.models.theta import get, put, theta_positions
 from ssntk.results import Holder
 
 # The kernel's relative change over the predicted training up to which a prediction counts as lazy: steps to a tolerance were
 # then right to 5 % on random networks (tests/learning/test_predict.py).
 LAZY = 0.03
+# Beside the loss, and how far it falls: up to there the loss at the predicted end counts as the predicted one.
+AGREES = 0.05
 # How often a number of steps is doubled in search of one that is enough: 1.6e60 are as good as none.
 DOUBLINGS = 200
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class LinearisedTraining(Holder):
-    """Training as the kernel at its start predicts it, for the loss `mean(residual^2) / 2`.
+    """Training as the kernel at its start predicts it.
 
     - `steps` (N + 1,), from 0, and `loss` (N + 1,) there.
     - `learning_rate`, and `max_learning_rate`: what is predicted to be stable lies below it.
-    - `spectrum`: of the kernel of that loss, `J D^-1 J^T / rows` (D where there is a preconditioner).
+    - `spectrum`: of the kernel of that loss, `J D^-1 J^T / rows` for `mean(residual^2) / 2` (D where there is a
+      preconditioner), times 2 for `"mse"` and 2 rows for `"sum"`.
     - `model`: at the predicted end. `true_loss`: what its loss really is there; NaN where it cannot be solved.
     - `drift`: of the kernel from the start to there ([`Drift`][]).
     - `lazy`: whether the kernel moves by at most 3 % on the way, so that the prediction can be relied on. `reason`: that
@@ -84,15 +87,17 @@ class LinearisedTraining(Holder):
 
 
 def linearised_training(
-    model: AbstractStateSpaceModel,
+    model: Any,
     probe: Probe,
     targets: Any,
     learning_rate: Any,
     steps: Any,
     *,
     of: str = "readout",
+    loss: Any = "half-mse",
     momentum: Any = None,
     preconditioner: Any = None,
+    optimiser: Any = None,
     wrt: Callable[[Any], PyTree] | None = None,
     weights: Any = None,
     integrator: Integrator | None = None,
@@ -101,43 +106,52 @@ def linearised_training(
     """The loss over training as the kernel of `model` predicts it, were that kernel not to move (Jacot, Gabriel and Hongler,
     2018; Lee et al., 2019), and whether it does.
 
-    The loss is `mean(residual^2) / 2` over all observed rows, weighted by `weights` where they are given. With full-batch
-    gradient descent each eigenmode of the kernel falls as `(1 - eta lambda)^k`. For the mean squared error itself, without
-    the half, give twice the learning rate.
+    With full-batch gradient descent each eigenmode of the kernel falls as `(1 - eta lambda)^k`.
 
     **Arguments:**
 
+    - `model`: also a PyTorch module or state_dict ([`from_torch`][]).
     - `targets`: (B, T, m), what is wanted of the readout (of the state with `of="state"`) at the save times.
-    - `learning_rate`: eta > 0. `steps`: how many steps, at least 1; the whole is one singular value decomposition of
-      J (rows, p) and a small loop.
+    - `learning_rate`: eta > 0; `None` for that of `optimiser`. `steps`: how many steps, at least 1; the whole is one
+      singular value decomposition of J (rows, p) and a small loop.
+    - `loss`: `"half-mse"`, `mean(residual^2) / 2`; `"mse"`, `mean(residual^2)`, as of `torch.nn.MSELoss()`; or `"sum"`,
+      `sum(residual^2)`, as with `reduction="sum"`. The mean is over all B T m entries of the outputs but masked ones, the
+      row at `ts[0]` included unless it is masked; `weights` weigh them. Or residuals of your own: a traceable function of
+      the outputs (B, T, m) and the targets, or of the outputs alone, that returns an array r; the loss is `mean(r^2) / 2`.
+      With a mask or weights r must have the outputs' shape.
     - `momentum`: mu in [0, 1) of `optax.sgd(eta, momentum=mu)`; with a state of Adam its b1, default 0.9.
     - `preconditioner`: (p,) positive numbers by which the gradient is divided, or a state of `optax.adam`: then training
       goes on as Adam does from there with its second moments held still, first moments and their bias correction included.
+    - `optimiser`: a state of `optax.sgd` or `optax.adam` (or a chain with one, after a step of Adam), over the model or over
+      theta; or a `torch.optim` SGD, Adam or AdamW that moves theta. Learning rate, momentum, decays and moments are taken
+      from it where it holds them: a state of optax holds a rate only with `optax.inject_hyperparams`. torch's tensors
+      belong to the leaves of theta that they equal, or are nearest to. Weight decay, clipping and schedules are not seen.
     - `of`, `wrt`, `weights`, `integrator`, `method`: as in [`ntk`][]; a masked row counts nowhere.
 
     Raises `ValueError` for arguments that do not fit, `NumericalError` where the solver fails or J vanishes.
+
+    **Example:**
+    ```python
+    model = ssntk.CTRNN(n_state=8, n_input=1, n_output=2, key=jax.random.key(0))
+    probe = ssntk.Probe(np.linspace(0.0, 4.0, 9), np.ones((1, 1)))
+    training = ssntk.linearised_training(model, probe, np.ones((1, 9, 2)), 0.1, steps=20, loss="mse")
+    print(training.max_learning_rate, training.reason)
+    ```
     """
-    count = as_count(steps, "steps")
-    rate = float(as_scalar(learning_rate, "learning_rate", positive=True))
-    state = None if preconditioner is None else adam_state(preconditioner)
-    decay = (0.0 if state is None else 0.9) if momentum is None else float(as_scalar(momentum, "momentum"))
-    if not 0 <= decay < 1:
-        raise ValueError(f"momentum must lie in [0, 1), got {decay:g}")
+    model = as_model(model)
+    count, loss = as_count(steps, "steps"), as_loss(loss)
+    rule = rule_of(model, theta_positions(model, of, wrt), learning_rate, momentum, preconditioner, optimiser)
+    if not rule.known:
+        raise ValueError("optimiser must be a state of Adam after at least one step")
+    if np.isnan(rule.rate):
+        raise ValueError("learning_rate must be a number where no optimiser holds one, got None")
+    rate, decay, weight = rule.rate, rule.momentum, rule.weight
+    asked = {"of": of, "wrt": wrt, "weights": weights, "preconditioner": rule.diagonal, "integrator": integrator}
 
     def rows(model: Any) -> tuple[Rows, np.ndarray, np.ndarray]:
         """The rows of the loss as they are seen from `model`: themselves, J (rows, p) and the residual (rows,)."""
-        asked = {"of": of, "wrt": wrt, "weights": weights, "preconditioner": preconditioner, "integrator": integrator}
         found = rows_of(model, probe, **asked)
-        replay = found.replay
-        wanted = as_array(targets, "targets", replay.shape[:3])
-        states = saved_states(replay.tracks)
-        outputs = states if of == "state" else jax.vmap(jax.vmap(model.readout))(states)
-        residual = found.on_rows(replay.probe.observed((outputs - wanted.astype(outputs.dtype))[..., None]))
-        total = jnp.sum(jnp.square(found.on_rows(replay.probe.observed(jnp.ones_like(residual)))))
-        if not float(total) > 0:
-            raise ValueError("probe.mask and weights must leave something to be observed")
-        scale = float(total) ** -0.5
-        return found, np.asarray(found.matrix(method), float) * scale, np.asarray(residual, float).ravel() * scale
+        return found, *loss_rows(model, found, of, loss, targets, method)
 
     observed, jacobian, residual = rows(model)
     first = seen(jacobian)
@@ -155,19 +169,14 @@ def linearised_training(
     # In the coordinates phi = sqrt(D) theta the descent is plain.
     at = observed.replay.at
     over = np.ones(right.shape[1]) if observed.over_theta is None else np.asarray(observed.over_theta, float)
-    velocity = np.zeros(right.shape[1])
-    if state is not None:
-        velocity = np.asarray(aligned(state.mu, model, at), float) * over
-    weight = 1.0 if state is None else 1 - decay
-    moves = _Modes(
-        sizes, left.T @ residual, right @ velocity, rate, decay, weight, None if state is None else int(state.count)
-    )
+    velocity = np.zeros(right.shape[1]) if rule.velocity is None else rule.velocity * over
+    moves = _Modes(sizes, left.T @ residual, right @ velocity, rate, decay, weight, rule.count)
     outside = max(float(residual @ residual - moves.error @ moves.error), 0.0)
-    loss = moves.run(count, outside)
+    losses = moves.run(count, outside)
     # What Adam's first moments hold outside of the rows moves theta, and nothing that is observed.
     still = velocity - right.T @ (right @ velocity)
     change = over * (right.T @ moves.moved - rate * moves.drifted * still)
-    limit = 2 * (1 + decay) / (weight * float(sizes[0]) ** 2)
+    limit = rule.limit(float(sizes[0]) ** 2)
     where = _moved(model, at, change)
     true_loss, moved = np.nan, Drift(np.inf, np.nan)
     if np.isfinite(change).all():
@@ -179,7 +188,7 @@ def linearised_training(
     lazy = moved.relative_change <= LAZY
     return LinearisedTraining(
         steps=np.arange(count + 1),
-        loss=loss,
+        loss=losses,
         learning_rate=rate,
         max_learning_rate=limit,
         spectrum=spectrum,
@@ -187,7 +196,7 @@ def linearised_training(
         true_loss=true_loss,
         drift=moved,
         lazy=lazy,
-        reason=_reason(rate, limit, moved, true_loss, float(loss[-1])),
+        reason=_reason(rate, limit, moved, true_loss, losses),
         _modes=moves,
         _first=first,
         _rows=rows,
@@ -205,18 +214,25 @@ def _moved(model: AbstractStateSpaceModel, at: tuple[int, ...], change: np.ndarr
     return put(model, at, parts)
 
 
-def _reason(rate: float, limit: float, moved: Drift, true_loss: float, loss: float) -> str:
+def _reason(rate: float, limit: float, moved: Drift, true_loss: float, losses: np.ndarray) -> str:
+    """Whether to rely on the prediction, and why, in plain sentences."""
     if rate >= limit:
         return f"Diverges: the learning rate {rate:.3g} exceeds the largest stable one, {limit:.3g}, already at the start."
     if not np.isfinite(true_loss):
         return "Not lazy: the network at the predicted end cannot be solved; predict fewer steps at a time."
-    end = f"the kernel moves by {moved.relative_change:.2g} of itself (alignment {moved.alignment:.3f})"
-    losses = f"the loss at the predicted end is {true_loss:.3g}, predicted {loss:.3g}"
+    start, end = float(losses[0]), float(losses[-1])
+    kernel = f"the kernel moves by {moved.relative_change:.2g} of itself (alignment {moved.alignment:.3f})"
     if moved.relative_change <= LAZY:
-        return f"Lazy: {end} on the way to the predicted end; {losses}."
+        return f"Lazy: {kernel} on the way to the predicted end; the loss there is {true_loss:.3g}, predicted {end:.3g}."
+    if abs(true_loss - end) <= AGREES * min(abs(start - end), end):
+        return (
+            f"Not lazy: {kernel} on the way to the predicted end, more than {LAZY:g}, so that training takes more or fewer "
+            f"steps than predicted. The loss at the predicted end itself is right: {true_loss:.3g}, predicted {end:.3g}. "
+            "Predict fewer steps."
+        )
     return (
-        f"Not lazy: {end} on the way to the predicted end, so that this prediction cannot be relied on; {losses}. "
-        "Predict fewer steps."
+        f"Not lazy: {kernel} on the way to the predicted end, more than {LAZY:g}, so that this prediction cannot be relied "
+        f"on. The loss at the predicted end is {true_loss:.3g}, predicted {end:.3g}. Predict fewer steps."
     )
 
 

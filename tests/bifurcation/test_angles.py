@@ -1,5 +1,5 @@
-"""States that are angles, events twice in one step, and pitchforks of conservative systems. Compiles: a small program set for
-each of 6 fields of one to four states."""
+"""States that are angles, events twice in one step, and pitchforks of conservative systems. Compiles: a small program set
+for each of 6 fields of one to four states."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -100,17 +100,18 @@ def test_an_event_that_is_no_number():
 
 @pytest.mark.parametrize("s", [1.0, -1.0, 1e-3, -1e4])
 def test_a_conservative_pitchfork_beside_another_mode(s):
-    """x1'' = s x1, hyperbolic or an oscillation, beside Duffing's x2'' = p x2 - x2^3, whose pair passes through zero at 0."""
+    """x1'' = s x1, hyperbolic or an oscillation, beside Duffing's x2'' = p x2 - x2^3, whose pair meets at zero for p = 0."""
     duffing = family(lambda x, p: jnp.array([x[2], x[3], s * x[0], p * x[1] - x[1] ** 3]), 4)
     branch = ssntk.continuation(duffing, (-1.3, 1.1), x0=np.zeros(4))
     (found,) = branch.bifurcations
     assert (found.kind, found.criticality, branch.unresolved) == ("pitchfork", None, ())
-    assert "defective" in found.reason and abs(found.parameter) < 1e-12
+    assert "defective" in found.reason
+    assert abs(found.parameter) < 1e-12
     np.testing.assert_allclose(np.abs(found.right), [0, 1, 0, 0], atol=1e-7)
 
 
 def test_two_pendula_upside_down():
-    """Coupled by p, standing: x'' = sin-terms with 1 for the sum, which falls, and 1 - 2 p for the difference, held from 1/2."""
+    """Coupled by p, standing: the linear part is 1 for the sum, which falls, and 1 - 2 p for the difference."""
     pendula = family(
         lambda x, p: jnp.array([x[2], x[3], p * (x[1] - x[0]) - jnp.sin(x[0]), p * (x[0] - x[1]) - jnp.sin(x[1])]), 4
     )
@@ -123,5 +124,5 @@ def test_two_pendula_upside_down():
 
 @pytest.mark.parametrize("fn", [lambda x, p: p * jnp.array([x[0] ** 3]), lambda x, p: jnp.array([-(x[0] ** 3) + 0 * p])])
 def test_a_start_that_is_degenerate_is_not_blamed_on_x0(fn):
-    with pytest.raises(ssntk.NumericalError, match="the equilibrium found at p = 0.5 is degenerate"):
+    with pytest.raises(ssntk.NumericalError, match=r"the equilibrium found at p = 0\.5 is degenerate"):
         ssntk.continuation(family(fn, 1), (0.5, 2.0))

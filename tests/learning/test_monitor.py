@@ -1,5 +1,9 @@
 """The monitor's records against the functions that they summarise, its events against bifurcations in closed form."""
 
+import dataclasses
+import json
+import pathlib
+import pickle
 import warnings
 
 import diffrax
@@ -12,6 +16,7 @@ import optax
 import pytest
 
 import ssntk
+from ssntk.learning import pace
 
 TIMES = np.linspace(0.0, 4.0, 9)
 HEUN = ssntk.Integrator(solver=diffrax.Heun(), dt=0.5)
@@ -115,14 +120,23 @@ def test_a_pitchfork_is_seen_at_the_record_after_it(seed):
     assert (seen["n_fixed_points"][:after] == 1).all()
     assert (seen["n_fixed_points"][after:] >= 3).all()
     assert (seen["n_stable"][after:] == 2).all()
-    assert watch.records[after].events == ("a fixed point that had 0 unstable directions has 1",)
+    assert watch.records[after].events == (
+        "a fixed point that had 0 unstable directions has 1",
+        f"2 new fixed points (2 stable), first seen at step {after}",
+    )
     assert all(record.events == () for record in watch.records[:after])
     # The symmetric origin is as far from instability as its rightmost eigenvalue is.
     np.testing.assert_allclose(seen["critical_eigenvalue"][:after].real, gains[:after] - 1, atol=1e-8)
     np.testing.assert_allclose(seen["stability_radius"][:after], 1 - gains[:after], atol=1e-8)
-    near = [w for w in said if w.category is ssntk.NearCriticalWarning]
-    assert len(near) == 1
-    assert "the loss may jump" in str(near[0].message)
+    # Beyond it the verdict is that of the two that were born, and the origin is the saddle.
+    assert np.isnan(seen["saddle_eigenvalue"][:after]).all()
+    near = slice(after, after + 2)
+    np.testing.assert_allclose(seen["saddle_eigenvalue"][near].real, gains[near] - 1, atol=1e-8)
+    assert (seen["critical_eigenvalue"][after:].real < 0).all()
+    assert (np.abs(seen["x_star"][after:]).max(axis=1) > 1e-3).all()
+    warned = [w for w in said if w.category is ssntk.NearCriticalWarning]
+    assert len(warned) == 1
+    assert "the loss may jump" in str(warned[0].message)
 
 
 def test_a_fold_is_seen_at_the_record_after_it():
@@ -152,6 +166,7 @@ def test_more_fixed_points_than_are_followed_lose_none_where_nothing_moves():
     watch = monitor(n_starts=256)
     first, second = (watch.update(step, model) for step in (0, 1))
     assert first.n_fixed_points > second.n_fixed_points >= 64
+    # Nor is what was known and is met again said to be new.
     assert second.events == ()
 
 
@@ -196,17 +211,148 @@ def test_a_map_is_watched_in_continuous_time_units():
     assert record.n_stable == 1
 
 
+def slow_saddle():
+    """x' = x - x^3, y' = -y (0.01 + 0.99 x^2): stable at x = +-1 with rates -1 and -2, a saddle at 0 with 1 and -0.01."""
+    return ssntk.VectorField(
+        lambda t, x, u, p: jnp.stack([x[0] - x[0] ** 3, -p * x[1] * (0.01 + 0.99 * x[0] ** 2)]), jnp.ones(()), 2, 1
+    )
+
+
+def test_a_saddle_near_a_bifurcation_is_told_apart_and_warns_of_nothing():
+    watch = ssntk.NTKMonitor(ssntk.Probe(16 * TIMES, np.ones((1, 1)), [1.0, 1.0]), 1, integrator=HEUN, n_starts=32)
+    # Warnings are errors in these tests.
+    model = slow_saddle()
+    record = watch.update(0, model)
+    assert (record.n_fixed_points, record.n_stable, record.stable) == (3, 2, True)
+    np.testing.assert_allclose(record.saddle_eigenvalue, -0.01, atol=1e-9)
+    np.testing.assert_allclose(record.stability_radius, 1.0, rtol=1e-6)
+    assert record.verdict == ssntk.criticality(model, horizon=64.0).verdict == "regular"
+    assert record.reason.startswith("regular: a stable fixed point has stability radius 1")
+
+
+def test_where_nothing_is_stable_the_verdict_says_so():
+    # A rotation that grows at rate 0.001, and nothing else.
+    field = ssntk.VectorField(lambda t, x, u, p: p @ x, jnp.array([[0.001, 1.0], [-1.0, 0.001]]), 2, 1)
+    watch = ssntk.NTKMonitor(ssntk.Probe(16 * TIMES, np.ones((1, 1))), 1, integrator=HEUN, n_starts=8)
+    with pytest.warns(ssntk.NearCriticalWarning, match=r"step 0: critical: none is stable, .*: the loss may jump"):
+        record = watch.update(0, field)
+    assert (record.n_stable, record.stable) == (0, False)
+    np.testing.assert_allclose((record.stability_radius, record.critical_eigenvalue), (-0.001, 0.001 + 1j), rtol=1e-6)
+    np.testing.assert_allclose(record.saddle_eigenvalue, 0.001 + 1j, rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_trained_flip_flop_is_judged_by_its_memories():
+    file = pathlib.Path(__file__).parent.parent / "reference" / "flip_flop64.npz"
+    model = ssntk.CTRNN.from_weights(**np.load(file))
+    watch = ssntk.NTKMonitor(ssntk.Probe(np.linspace(0.0, 12.0, 5), np.zeros((1, 3))), 1, wrt=lambda m: m.bias)
+    record = watch.update(0, model)
+    found = ssntk.criticality(model, horizon=12.0, n_starts=64)
+    assert (record.n_stable, record.verdict, found.verdict) == (8, "regular", "regular")
+    assert record.n_fixed_points > 16
+    np.testing.assert_allclose(record.stability_radius, found.stability_radius, rtol=1e-6)
+
+
+def test_the_log_has_a_line_for_each_record(tmp_path):
+    file = tmp_path / "run.jsonl"
+    file.write_text('{"step": 0, "torn')
+    watch, model = monitor(every=2, log=file), network(6)
+    for step in range(5):
+        watch.update(step, model, loss=np.float32(0.5) if step else float("inf"), learning_rate=0.1)
+        # Whole lines at once, so that what is there can be followed.
+        assert file.read_text().count("\n") == step // 2 + 2
+    torn, *lines = file.read_text().splitlines()
+    said = [json.loads(line, parse_constant=lambda name: pytest.fail(name)) for line in lines]
+    assert torn == '{"step": 0, "torn'
+    assert [one["step"] for one in said] == [0, 2, 4]
+    assert [one["loss"] for one in said] == [None, 0.5, 0.5]
+    assert set(said[0]) == {field.name for field in dataclasses.fields(ssntk.MonitorRecord)}
+    last = watch.records[-1]
+    assert (last.loss, watch.records[0].loss) == (0.5, np.inf)
+    np.testing.assert_array_equal(said[-1]["x_star"], last.x_star)
+    assert complex(*said[-1]["critical_eigenvalue"]) == last.critical_eigenvalue
+    assert said[-1]["saddle_eigenvalue"] == [None, None]
+
+
+def test_automatic_records_take_five_per_cent_of_the_time(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(pace.time, "perf_counter", lambda: now[0])
+    rng, due = np.random.default_rng(0), pace.Pace("auto")
+    spent, training, cost, records = 0.0, 0.0, 0.4, []
+    for step in range(2000):
+        if due.due(step):
+            # The first compiles for 20 seconds besides.
+            compiled = 20.0 if not records else 0.0
+            now[0] += cost + compiled
+            due.took(cost + compiled, compiled)
+            spent, records = spent + cost, [*records, step]
+        if step and len(records) > 1:
+            assert spent <= 0.05 * training
+        took = rng.uniform(0.05, 0.15)
+        now[0], training = now[0] + took, training + took
+    # About 200 s of training leave room for 25 of them.
+    assert records[0] == 0
+    assert abs(len(records) - 0.05 * training / cost) <= 2
+
+
+def test_compilation_is_told_apart():
+    watch = ssntk.NTKMonitor(ssntk.Probe(TIMES[:4], np.ones((2, 1))), "auto", wrt=theta, integrator=HEUN, n_starts=8)
+    first = watch.update(0, network(7))
+    assert 0.2 * first.seconds < first.compile_seconds <= first.seconds
+    assert watch.update(1, network(7)) is None
+    watch = monitor()
+    records = [watch.update(step, network(7)) for step in range(4)]
+    assert records[-1].compile_seconds < 0.5 * records[-1].seconds
+
+
+def test_weights_of_pytorch_stand_where_a_model_is_asked_for():
+    rng = np.random.default_rng(0)
+    shapes = {"weight_ih_l0": (N, 1), "weight_hh_l0": (N, N), "bias_ih_l0": (N,), "bias_hh_l0": (N,)}
+    weights = {f"rnn.{name}": 0.3 * rng.normal(size=shape) for name, shape in shapes.items()}
+    weights |= {"fc.weight": rng.normal(size=(2, N)), "fc.bias": np.zeros(2)}
+    asked = ssntk.Probe(np.arange(5.0), rng.normal(size=(2, 5, 1))), 1
+    one, two = (ssntk.NTKMonitor(*asked, n_starts=8).update(0, model) for model in (weights, ssntk.from_torch(weights)))
+    assert (one.top_eigenvalue, one.stability_radius) == (two.top_eigenvalue, two.stability_radius)
+
+
+def test_old_pickles_load():
+    record = object.__new__(ssntk.MonitorRecord)
+    fields = {field.name: 0 for field in dataclasses.fields(record)[:16]}
+    vars(record).update(fields)
+    again = pickle.loads(pickle.dumps(record))
+    assert vars(again) == fields
+    assert np.isnan(again.loss)
+    assert np.isnan(again.saddle_eigenvalue)
+    assert again.reason == ""
+
+
+def test_plot_is_the_picture_of_this_monitor(monkeypatch):
+    seen = []
+    monkeypatch.setattr(ssntk.plot, "monitor", lambda watch, loss=None: seen.append((watch, loss)) or "axes", raising=False)
+    watch = monitor()
+    assert watch.plot([1.0]) == "axes"
+    assert seen == [(watch, [1.0])]
+
+
 def test_bad_arguments_are_named():
     for wrong, name in (
         ({"every": 0}, "every"),
         ({"of": "all"}, "of"),
         ({"n_starts": 1}, "n_starts"),
         ({"u": np.zeros((2, 2))}, "u"),
+        ({"every": "often"}, "every must be a number of steps or 'auto'"),
+        ({"loss": "l1"}, "loss must be one of"),
+        ({"log": "/no/such/folder/log"}, "log must be the path"),
+        ({"log": 3.5}, "log must be the path"),
     ):
         with pytest.raises(ValueError, match=name):
             monitor(**wrong)
     watch, model = monitor(), network(5)
-    for wrong, name in (({"learning_rate": -1.0}, "learning_rate"), ({"momentum": 1.0}, "momentum")):
+    for wrong, name in (
+        ({"learning_rate": -1.0}, "learning_rate"),
+        ({"momentum": 1.0}, "momentum"),
+        ({"loss": "low"}, "loss"),
+    ):
         with pytest.raises(ValueError, match=name):
             watch.update(0, model, **wrong)
     with pytest.raises(ValueError, match="step"):

@@ -109,6 +109,19 @@ def test_outside_the_lazy_regime_it_says_so():
     assert not found.lazy
     assert found.drift.relative_change > 0.03
     assert "Not lazy" in found.reason
+    assert "cannot be relied on" in found.reason
+
+
+def test_what_is_right_at_its_end_is_not_refused_in_the_same_breath():
+    problem = task(1, size=0.2)
+    found = predicted(*problem, 0.5 * predicted(*problem, 1.0, 1).max_learning_rate, 100)
+    assert not found.lazy
+    actual = np.asarray(descent(*problem, jnp.asarray(found.learning_rate)))
+    # The loss is right to 5 % of how far it fell, and is reached more than 5 % of the steps too early.
+    assert abs(found.true_loss - found.loss[-1]) < 0.05 * (found.loss[0] - found.loss[-1])
+    assert abs(np.argmax(actual <= found.loss[-1]) / 100 - 1) > 0.05
+    assert "The loss at the predicted end itself is right" in found.reason
+    assert "relied" not in found.reason
 
 
 def test_gradient_descent_is_the_spectrums_own_prediction():

@@ -1,0 +1,153 @@
+"""The fixed points of a network that is trained: followed from record to record, and what happens to them."""
+
+from typing import Any, NamedTuple
+
+import jax.random as jr
+import numpy as np
+
+from ssntk.critical.flag import natural_time_scale, relative_distance, verdict
+from ssntk.dynamics.fixed_points import FixedPoints, constant_input, find_fixed_points
+from ssntk.dynamics.radius import nearest_edge
+from ssntk.dynamics.scales import typical_sizes
+from ssntk.dynamics.stability import exponents
+from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, dtype_of
+from ssntk.models.euler_map import step_of
+from ssntk.threads import one_blas_thread
+
+# Fixed points that are followed, and the states from which others are searched for at each record.
+FOLLOWED, FRESH = 64, 8
+# Of how many stable points the radius is computed: of those whose eigenvalues come nearest to the edge.
+JUDGED = 16
+
+NAN = complex(np.nan, np.nan)
+
+
+class Look(NamedTuple):
+    """What one record says of the fixed points: fields of `MonitorRecord`."""
+
+    critical_eigenvalue: complex
+    stability_radius: float
+    x_star: np.ndarray
+    verdict: str
+    n_fixed_points: int
+    n_stable: int
+    events: tuple[str, ...]
+    saddle_eigenvalue: complex = NAN
+    stable: bool = False
+    reason: str = ""
+
+
+class Followed:
+    """The fixed points that are known, `points`, at a constant input."""
+
+    def __init__(self, u: Any, n_starts: int, key: Any):
+        self.u, self.n_starts, self.key = u, n_starts, key
+        self.points: FixedPoints | None = None
+        self.looks = 0
+
+    @one_blas_thread()
+    def look(self, model: AbstractStateSpaceModel, ends: np.ndarray, step: int, horizon: float) -> Look:
+        """What has become of them at this step; `ends` (B, n) are states from which to look for others. A model that depends
+        on time has none, and the first look says so."""
+        before, first = self.points, self.looks == 0
+        self.looks += 1
+        try:
+            check_autonomous(model)
+        except ValueError as error:
+            events = (f"no fixed points are followed: {error}",) if first else ()
+            return _unknown(model, events, str(error))
+        if before is None or len(before) == 0:
+            followed = np.arange(0)
+            found = find_fixed_points(model, self.u, n_starts=self.n_starts, key=self.key)
+        else:
+            followed = _by_distance(before, step_of(model))[:FOLLOWED]
+            found = find_fixed_points(model, self.u, starts=self._starts(model, before.x[followed], ends))
+        self.points = found
+        events = () if before is None else _events(before, followed, found, step_of(model), step)
+        if len(found) == 0:
+            return _unknown(model, events, "no fixed point is known")
+        return _judged(model, found, horizon, events)
+
+    def _starts(self, model: AbstractStateSpaceModel, known: np.ndarray, ends: np.ndarray) -> np.ndarray:
+        """Known fixed points, where trajectories end, random states: always as many, so that nothing is compiled anew."""
+        ends = ends[np.isfinite(ends).all(axis=1)][:FRESH]
+        size = np.maximum(np.abs(known).max(axis=0), typical_sizes(model, constant_input(model, self.u), known[0]))
+        noise = jr.normal(jr.key(self.looks - 1), (FOLLOWED + 2 * FRESH, model.n_state), dtype_of(model))
+        return np.concatenate([known, ends, size * np.asarray(noise)])[: FOLLOWED + 2 * FRESH]
+
+
+def _unknown(model: AbstractStateSpaceModel, events: tuple[str, ...], why: str) -> Look:
+    nothing = np.full(model.n_state, np.nan)
+    return Look(NAN, np.nan, nothing, "unknown", 0, 0, events, reason=f"unknown: {why}")
+
+
+def _judged(model: AbstractStateSpaceModel, found: FixedPoints, horizon: float, events: tuple[str, ...]) -> Look:
+    """The verdict on the stable point that is nearest to a bifurcation; if none is stable, on the nearest one."""
+    dt, matrices = step_of(model), found.jacobian.astype(float)
+    order = _by_distance(found, dt)
+    stable = order[found.stable[order]]
+    judged = stable[:JUDGED] if len(stable) else order[:1]
+    touch, i = min(((nearest_edge(matrices[i], dt), i) for i in judged), key=lambda one: abs(one[0].radius))
+    rates = exponents(matrices[i], dt)
+    critical = complex(rates[np.argmin(np.abs(rates - 1j * touch.frequency))])
+    sort = verdict(relative_distance(touch.radius, natural_time_scale(model, rates), horizon))
+    saddle, others = NAN, order[~found.stable[order]]
+    if len(others):
+        growing = exponents(matrices[others[0]], dt)
+        saddle = complex(growing[np.argmin(np.abs(growing.real))])
+    who = "a stable fixed point" if len(stable) else "none is stable, and the fixed point that is nearest to a bifurcation"
+    return Look(
+        critical_eigenvalue=critical,
+        stability_radius=touch.radius,
+        x_star=found.x[i],
+        verdict=sort,
+        n_fixed_points=len(found),
+        n_stable=len(stable),
+        events=events,
+        saddle_eigenvalue=saddle,
+        stable=len(stable) > 0,
+        reason=f"{sort}: {who} has stability radius {touch.radius:.2g} and the eigenvalue {critical:.2g}",
+    )
+
+
+def _growth(points: FixedPoints, dt: float | None) -> np.ndarray:
+    """How fast the modes of each fixed point grow (k, n), in 1 / time."""
+    if dt is None:
+        return points.eigenvalues.real
+    return np.log(np.maximum(np.abs(points.eigenvalues), np.finfo(float).tiny)) / dt
+
+
+def _by_distance(points: FixedPoints, dt: float | None) -> np.ndarray:
+    """The order of fixed points by how near an eigenvalue lies to the edge of stability."""
+    return np.argsort(np.abs(_growth(points, dt)).min(axis=1), kind="stable")
+
+
+def _events(before: FixedPoints, followed: np.ndarray, after: FixedPoints, dt: float | None, step: int) -> tuple[str, ...]:
+    """What became of the fixed points that were followed, and which are new: each is the nearest one now, unless that is
+    nearer to another."""
+    if len(after) == 0:
+        return ("no fixed point is known any longer",) if len(before) else ()
+    if len(before) == 0:
+        return (_births(after.stable, step),)
+    # Beside the largest that each state is anywhere.
+    sizes = np.maximum(np.abs(before.x).max(axis=0), np.abs(after.x).max(axis=0))
+    apart = np.linalg.norm((before.x[:, None] - after.x[None]) / np.where(sizes > 0, sizes, 1.0), axis=2)
+    to, back = apart.argmin(axis=1), apart.argmin(axis=0)
+    was, now = ((_growth(points, dt) > 0).sum(axis=1) for points in (before, after))
+    said = []
+    for i in followed:
+        j = to[i]
+        if back[j] != i:
+            said.append(f"a fixed point with {was[i]} unstable directions is no longer there")
+        elif was[i] != now[j]:
+            said.append(f"a fixed point that had {was[i]} unstable directions has {now[j]}")
+    fresh = to[back] != np.arange(len(after))
+    # Of more than are followed, what is found again looks as if it were new.
+    if fresh.any() and len(before) <= FOLLOWED:
+        said.append(_births(after.stable[fresh], step))
+    return tuple(said)
+
+
+def _births(stable: np.ndarray, step: int) -> str:
+    many = "s" if len(stable) > 1 else ""
+    return f"{len(stable)} new fixed point{many} ({int(stable.sum())} stable), first seen at step {step}"
