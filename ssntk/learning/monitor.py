@@ -250,8 +250,7 @@ class NTKMonitor(Speaks):
         return {name: np.array([getattr(record, name) for record in self.records]) for name in names}
 
     def plot(self, loss: Any = None) -> Any:
-        """[`ssntk.plot.monitor`][ssntk.plot], of this monitor. `loss`: the training loss at each step; default: that of the
-        records."""
+        """`ssntk.plot.monitor` of this monitor. `loss`: the training loss at each step; default: that of the records."""
         # Pictures are a floor above.
         return importlib.import_module("ssntk.plot").monitor(self, loss=loss)
 
