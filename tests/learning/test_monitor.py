@@ -320,7 +320,7 @@ def test_old_pickles_load():
     fields = {field.name: 0 for field in dataclasses.fields(record)[:16]}
     vars(record).update(fields)
     again = pickle.loads(pickle.dumps(record))
-    assert vars(again) == fields
+    assert {name: getattr(again, name) for name in fields} == fields
     assert np.isnan(again.loss)
     assert np.isnan(again.saddle_eigenvalue)
     assert again.reason == ""
