@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from ssntk.bifurcation.continuation import Branch
 from ssntk.bifurcation.diagram import Diagram
@@ -63,6 +64,8 @@ def bifurcation_diagram(diagram: Any, ax: Axes | None = None, *, y: Any = None, 
     for branch in branches:
         _draw_branch(ax, branch, ordinate)
     marked = draw_events(ax, (*diagram.bifurcations, *diagram.unresolved), ordinate)
+    # No more labels than one column has room for.
+    ax.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     ax.set_xlabel(label)
     ax.set_ylabel(ordinate.label)
     # Each name once, however many branches there are, and "stable" before "unstable".
