@@ -1,5 +1,6 @@
 """A grid: networks at every combination of some values, such as gain x input x seed, each measured where it rests."""
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -19,7 +20,7 @@ from ssntk.errors import NumericalError, as_array, as_choice, as_instance
 from ssntk.models.base import dtype_of
 from ssntk.models.euler_map import step_of, with_input
 from ssntk.models.theta import check_blocks
-from ssntk.sweep.identity import Traced, digest, digests, probe_parts
+from ssntk.sweep.identity import Traced, digest, digests, hashed, probe_parts, uniform
 from ssntk.sweep.measure import Asked, Measurement, measure_together, times_shown
 from ssntk.sweep.older import older
 from ssntk.sweep.record import VARIABLES
@@ -158,13 +159,17 @@ class Grid:
 
         Of `make` that is what JAX traces of it, or the models that it makes where it cannot be traced.
         """
-        return digest(self.identity)
+        return hashed(self.identity)
 
     @functools.cached_property
     def identity(self) -> dict[str, str]:
         """The digest of each part of the plan that its results depend on, by its name."""
+        if self.u is not None and not self.u.any():
+            with contextlib.suppress(ValueError):
+                return dataclasses.replace(self, u=None).identity
         parts: dict[str, Any] = {"axes": list(self.axes.items()), **probe_parts(self.probe, self.probe)}
-        parts |= {name: getattr(self, name) for name in ("x0", "u", "of", "modes", "scale")}
+        parts |= {name: getattr(self, name) for name in ("u", "of", "modes")}
+        parts |= {"x0": None if self.x0 is None or not self.x0.any() else self.x0, "scale": uniform(self.scale)}
         made, asked = [], [group.asked for group in self.groups]
         for group in self.groups:
             if set(group.fixed) == set(self.axes):
@@ -175,7 +180,7 @@ class Grid:
         parts["make"] = made
         parts["integrator"] = [one.integrator for one in asked]
         parts["wrt"] = [(one.theta, one.of_states) for one in asked]
-        parts["blocks"] = [one.blocks for one in asked] if self.blocks else None
+        parts["blocks"] = [list(one.blocks.items()) for one in asked] if self.blocks else None
         return digests(parts)
 
     def older_hashes(self) -> set[str]:
