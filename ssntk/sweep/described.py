@@ -100,15 +100,10 @@ class _Node:
             self.put(kind.__name__, repr(kind(value)) if kind in PLAIN else repr(value))
 
     def scalar(self, value: Any) -> None:
-        own = (
-            value.item()
-            if isinstance(value, (np.bool_, np.float64, np.complex128, np.integer, np.str_, np.bytes_))
-            else value
-        )
-        if isinstance(own, np.generic):
-            self.array(np.asarray(own))
+        if isinstance(value, (np.bool_, np.float64, np.complex128, np.integer, np.str_, np.bytes_)):
+            self.add(value.item())
         else:
-            self.add(own)
+            self.array(np.asarray(value))
 
     def array(self, value: Any) -> None:
         if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
@@ -185,9 +180,7 @@ def _hash(top: _Node) -> bytes:
             todo.pop()
             continue
         members = _members(node)
-        unknown = [
-            below for member in members for below in member.below if below.circle != node.circle and below.hash is None
-        ]
+        unknown = [one for member in members for one in member.below if one.circle != node.circle and one.hash is None]
         if unknown:
             todo += unknown
             continue
@@ -239,9 +232,9 @@ def _described(value: Any) -> _Node:
     elif type(value) is dict:
         node.many("dict", (part for pair in value.items() for part in pair))
     elif type(value) in (set, frozenset, _Unordered):
-        node.many("set", value)
-        node.text, node.held = bytearray(f"set {len(value)}".encode()), [(part,) for part in value]
-        node.unordered = True
+        node.put("set", str(len(value)))
+        # Each in a node of its own, whose hash puts them in order.
+        node.held, node.unordered = [(part,) for part in value], True
     elif isinstance(value, (jax.ShapeDtypeStruct, jax.core.AbstractValue)):
         node.put("shape", f"{getattr(value, 'shape', '')} {getattr(value, 'dtype', '')} {type(value).__name__}")
     elif isinstance(value, jax.tree_util.PyTreeDef):
@@ -288,7 +281,7 @@ def _object(node: _Node, value: Any) -> None:
     elif isinstance(value, property):
         node.many("property", (value.fget, value.fset))
     elif isinstance(value, types.CellType):
-        node.many("cell", (part for part in [value.cell_contents]) if value != types.CellType() else ())
+        node.many("cell", () if value == types.CellType() else (value.cell_contents,))
     elif isinstance(value, memoryview):
         node.many("memory", (value.format, value.shape, value.tobytes()))
     elif isinstance(value, weakref.ReferenceType):
@@ -297,20 +290,17 @@ def _object(node: _Node, value: Any) -> None:
         node.put("a cache")
     elif isinstance(value, types.MappingProxyType):
         node.many("proxy", (dict(value),))
-    elif (
-        isinstance(value, LOCKS)
-        or any(value is stream for stream in _streams())
-        or type(value).__module__.partition(".")[0] in PRINTING
-    ):
-        node.put("prints, or keeps others out", type(value).__qualname__)
+    elif isinstance(value, LOCKS) or _prints(value):
+        node.put("computes nothing", type(value).__qualname__)
     elif type(value).__name__ == "_Environ":
         node.put("the environment")
     else:
         _instance(node, value)
 
 
-def _streams() -> list[Any]:
-    return [sys.stdin, sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__]
+def _prints(value: Any) -> bool:
+    streams = (sys.stdin, sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)
+    return any(value is one for one in streams) or type(value).__module__.partition(".")[0] in PRINTING
 
 
 def _instance(node: _Node, value: Any) -> None:

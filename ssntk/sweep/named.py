@@ -56,7 +56,7 @@ def _module_of(value: Any) -> str:
 
 @functools.cache
 def library(name: str, file: str | None) -> str | None:
-    """How a module is known that lies in a library or, with its version, in an installed package; `None` for a user's own."""
+    """How a module of a library, or with its version of an installed package, is known; `None` for a user's own."""
     top = name.partition(".")[0]
     if top in LIBRARIES:
         return name
