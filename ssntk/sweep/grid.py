@@ -1,5 +1,6 @@
 """A grid: networks at every combination of some values, such as gain x input x seed, each measured where it rests."""
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -19,7 +20,7 @@ from ssntk.errors import NumericalError, as_array, as_choice, as_instance
 from ssntk.models.base import dtype_of
 from ssntk.models.euler_map import step_of, with_input
 from ssntk.models.theta import check_blocks
-from ssntk.sweep.identity import Traced, digest, digests, probe_parts
+from ssntk.sweep.identity import Traced, digest, digests, hashed, probe_parts, uniform
 from ssntk.sweep.measure import Asked, Measurement, measure_together, times_shown
 from ssntk.sweep.older import older
 from ssntk.sweep.record import VARIABLES
@@ -116,7 +117,7 @@ class Grid:
             values = {name: self.axes[name][i].item() for name, i in chosen.items()}
             indices = numbers[each].ravel().tolist()
             model = self._model(self.values(indices[0]))
-            by_shape.setdefault(_signature(model), []).append((values, model, indices))
+            by_shape.setdefault(self._signature(model), []).append((values, model, indices))
         out = []
         for parts in by_shape.values():
             asked, model = self._asked(parts[0][1]), parts[0][1]
@@ -137,7 +138,7 @@ class Grid:
     @property
     def samples(self) -> tuple[tuple[int, ...], ...]:
         """For each shape of models a batch that stands for all of that shape, for an estimate of how long they take."""
-        by_shape = {_signature(group.model): group.indices[: group.room] for group in self.groups}
+        by_shape = {self._signature(group.model): group.indices[: group.room] for group in self.groups}
         return tuple(by_shape.values())
 
     def header(self) -> dict[str, Any]:
@@ -158,13 +159,17 @@ class Grid:
 
         Of `make` that is what JAX traces of it, or the models that it makes where it cannot be traced.
         """
-        return digest(self.identity)
+        return hashed(self.identity)
 
     @functools.cached_property
     def identity(self) -> dict[str, str]:
         """The digest of each part of the plan that its results depend on, by its name."""
+        if self.u is not None and not self.u.any():
+            with contextlib.suppress(ValueError):
+                return dataclasses.replace(self, u=None).identity
         parts: dict[str, Any] = {"axes": list(self.axes.items()), **probe_parts(self.probe, self.probe)}
-        parts |= {name: getattr(self, name) for name in ("x0", "u", "of", "modes", "scale")}
+        parts |= {name: getattr(self, name) for name in ("u", "of", "modes")}
+        parts |= {"x0": None if self.x0 is None or not self.x0.any() else self.x0, "scale": uniform(self.scale)}
         made, asked = [], [group.asked for group in self.groups]
         for group in self.groups:
             if set(group.fixed) == set(self.axes):
@@ -175,7 +180,7 @@ class Grid:
         parts["make"] = made
         parts["integrator"] = [one.integrator for one in asked]
         parts["wrt"] = [(one.theta, one.of_states) for one in asked]
-        parts["blocks"] = [one.blocks for one in asked] if self.blocks else None
+        parts["blocks"] = [list(one.blocks.items()) for one in asked] if self.blocks else None
         return digests(parts)
 
     def older_hashes(self) -> set[str]:
@@ -267,7 +272,26 @@ class Grid:
 
     def __getstate__(self) -> dict[str, Any]:
         # What was compiled stays in its process.
-        return {name: value for name, value in vars(self).items() if name != "_makers"}
+        return {name: value for name, value in vars(self).items() if name not in ("_makers", "_traced")}
+
+    def _signature(self, model: Any) -> tuple[Any, ...]:
+        """What two models share that compute the same but for their arrays' values."""
+        arrays, rest = eqx.partition(model, _is_array)
+        shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(arrays))
+        # Where all but the arrays' values is equal, what is traced is too.
+        key = shapes, tuple(jax.tree.leaves(rest)), jax.tree.structure(rest)
+        try:
+            computed = self._traced.get(key)
+            if computed is None:
+                computed = self._traced[key] = digest(_computed(model))
+        # What has no hash, or says no plain word of whether it is equal.
+        except (TypeError, ValueError):
+            computed = digest(_computed(model))
+        return shapes, step_of(model), model.n_state, model.n_input, model.n_output, computed
+
+    @functools.cached_property
+    def _traced(self) -> dict[Any, str]:
+        return {}
 
     @functools.cached_property
     def _makers(self) -> dict[Any, Callable[[dict[str, Any]], Any]]:
@@ -306,7 +330,7 @@ class Grid:
         for value in self.axes[name]:
             at = self.values(0) | {name: value.item()}
             try:
-                seen.add(_signature(self._model(at)))
+                seen.add(self._signature(self._model(at)))
             except ValueError as error:
                 raise ValueError(f"axes[{name!r}] holds {value}, of which no model can be made: {error}") from error
         return len(seen) == 1 and self._traces((name,))
@@ -324,7 +348,7 @@ class Grid:
 
         try:
             arrays = jax.eval_shape(build, self._abstract(fixed))
-            return _signature(eqx.combine(arrays, made[-1][1])) == _signature(self._model(self.values(0)))
+            return self._signature(eqx.combine(arrays, made[-1][1])) == self._signature(self._model(self.values(0)))
         # Whatever a function raises that cannot work with tracers.
         except Exception:
             return False
@@ -390,10 +414,3 @@ def _on_host(leaf: Any) -> Any:
 def _is_array(leaf: Any) -> bool:
     """Whether this is an array of a model, or stands for one in a model that was only traced."""
     return eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct)
-
-
-def _signature(model: Any) -> tuple[Any, ...]:
-    """What two models share that compute the same but for their arrays' values."""
-    leaves = jax.tree.leaves(eqx.filter(model, _is_array))
-    shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
-    return shapes, step_of(model), model.n_state, model.n_input, model.n_output, digest(_computed(model))

@@ -27,7 +27,7 @@ from ssntk.models.base import AbstractStateSpaceModel
 from ssntk.models.ctrnn import CTRNN
 from ssntk.models.euler_map import step_of, with_input
 from ssntk.models.theta import block_positions, check_blocks, theta_positions
-from ssntk.sweep.identity import Traced, digest, digests, probe_parts
+from ssntk.sweep.identity import Traced, digests, hashed, probe_parts, uniform
 from ssntk.sweep.measure import FAILURES, Asked, Measurement, measure_together, prepare, times_shown
 from ssntk.sweep.older import older
 
@@ -271,7 +271,7 @@ class Sweep:
 
         Functions enter as the operations that JAX traces of them, so that what is computed counts and its name does not.
         """
-        return digest(self.identity)
+        return hashed(self.identity)
 
     @functools.cached_property
     def identity(self) -> dict[str, str]:
@@ -287,9 +287,11 @@ class Sweep:
             "distances": self.distances,
             "wrt": theta_positions(model, self.of, self.wrt),
             "integrator": self.integrator,
-            "blocks": block_positions(model, self.of, self.wrt, self.blocks) if self.blocks else None,
+            # Records hold them in their order.
+            "blocks": list(block_positions(model, self.of, self.wrt, self.blocks).items()) if self.blocks else None,
+            "scale": uniform(self.scale),
         }
-        parts |= {name: getattr(self, name) for name in ("towards", "span", "index", "of", "step", "modes", "scale")}
+        parts |= {name: getattr(self, name) for name in ("towards", "span", "index", "of", "step", "modes")}
         return digests(parts)
 
     def _computed(self, probe: Probe) -> tuple[PyTree, tuple[Callable[..., Any], list[Any]]]:

@@ -1,0 +1,100 @@
+"""What is known by its name alone: libraries, and packages that were installed, with their versions."""
+
+import functools
+import importlib.metadata
+import json
+import pathlib
+import sys
+import sysconfig
+import types
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ssntk.compiled import BUILT_ON
+
+# Libraries, whose functions are known by their names.
+LIBRARIES = ("ssntk", *BUILT_ON, "scipy")
+# The folder of the standard library.
+STANDARD = pathlib.Path(sysconfig.get_paths()["stdlib"])
+
+
+def named(value: Any) -> str | None:
+    """The name of a module, function or class of a library or an installed package; `None` for what is none."""
+    if isinstance(value, types.ModuleType):
+        return library(value.__name__, getattr(value, "__file__", None))
+    if isinstance(value, np.ufunc):
+        spaces = [np, sys.modules.get("scipy.special")]
+        held = (space for space in spaces if getattr(space, value.__name__, None) is value)
+        return next((f"{space.__name__}.{value.__name__}" for space in held), None)
+    name, module = getattr(value, "__qualname__", None), sys.modules.get(_module_of(value))
+    if not isinstance(name, str) or module is None:
+        return None
+    where = library(module.__name__, getattr(module, "__file__", None))
+    if where is None:
+        return None
+    held: Any = module
+    for part in name.split("."):
+        held = getattr(held, part, None)
+    if held is not value:
+        return None
+    # Where something of this package lies is its own affair.
+    return f"ssntk.{name}" if module.__name__.startswith("ssntk.") else f"{where}.{name}"
+
+
+def foreign(value: Any) -> bool:
+    """Whether a function or a class was written in a library or an installed package, found by its name there or not."""
+    module = sys.modules.get(_module_of(value))
+    return module is not None and library(module.__name__, getattr(module, "__file__", None)) is not None
+
+
+def _module_of(value: Any) -> str:
+    name = getattr(value, "__module__", None)
+    return name if isinstance(name, str) else ""
+
+
+@functools.cache
+def library(name: str, file: str | None) -> str | None:
+    """How a module of a library, or with its version of an installed package, is known; `None` for a user's own."""
+    top = name.partition(".")[0]
+    if top in LIBRARIES:
+        return name
+    # A user's own file may be called as a module of the standard library.
+    path = None if file is None else pathlib.Path(file)
+    if top in sys.stdlib_module_names and (path is None or STANDARD in path.parents):
+        return name
+    version = None if path is None else _installed(top, path)
+    return None if version is None else f"{name} {version}"
+
+
+def _installed(top: str, file: pathlib.Path) -> str | None:
+    """The version of the installed package that a file belongs to; `None` for a user's own, which changes without one."""
+    if not {"site-packages", "dist-packages"}.intersection(file.parts):
+        return None
+    found = None
+    for name in _names(top):
+        try:
+            found = importlib.metadata.distribution(name)
+            break
+        except (importlib.metadata.PackageNotFoundError, ValueError):
+            continue
+    if found is None or pathlib.Path(str(found.locate_file(""))) not in file.parents:
+        return None
+    # Installed from a folder or a repository, and not from an index.
+    try:
+        source = json.loads(found.read_text("direct_url.json") or "{}")
+    except ValueError:
+        source = {}
+    return None if {"dir_info", "vcs_info"}.intersection(source) else found.version
+
+
+def _names(top: str) -> Iterator[str]:
+    """What the package may be called that holds a module: most are called as it is, and to look for others takes longer."""
+    yield top
+    yield from _distributions().get(top, ())
+
+
+@functools.cache
+def _distributions() -> dict[str, list[str]]:
+    return dict(importlib.metadata.packages_distributions())
