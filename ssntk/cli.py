@@ -14,7 +14,8 @@ from typing import Annotated, Any
 
 import cyclopts
 
-from ssntk.foreign import UsageError, foreign
+from ssntk.files import is_private
+from ssntk.foreign import UsageError, foreign, own_stdout
 
 app = cyclopts.App(name="ssntk", help="Bifurcations of recurrent networks, and what they do to learning.")
 
@@ -160,21 +161,23 @@ def check(
     import jax
 
     from ssntk.critical.flag import criticality_ensemble
+    from ssntk.errors import NumericalError
     from ssntk.report.tables import print_verdicts
 
     if seeds < 1:
         raise UsageError(f"--seeds must be at least 1, got {seeds}")
     # What foreign code prints is not what is printed here.
-    with contextlib.redirect_stdout(sys.stderr):
+    with own_stdout() as out:
         make = _factory(factory)
         with foreign(factory):
             models = [make(jax.random.key(seed)) for seed in range(seeds)]
-        with foreign(factory):
+        with foreign(factory, NumericalError):
             results = criticality_ensemble(models, horizon=horizon)
-    if as_json:
-        print(json.dumps([{"seed": seed} | _plain(found) for seed, found in enumerate(results)], indent=1))
-    else:
-        print_verdicts(results)
+        with contextlib.redirect_stdout(out):
+            if as_json:
+                print(json.dumps([{"seed": seed} | _plain(found) for seed, found in enumerate(results)], indent=1))
+            else:
+                print_verdicts(results)
     if any(found.near is not False for found in results):
         raise SystemExit(1)
 
@@ -360,8 +363,11 @@ def _keep_compiled() -> None:
         return
     import platformdirs
 
+    folder = where or platformdirs.user_cache_dir("ssntk")
+    if not is_private(folder, within=True):
+        return
     # For the processes that are started from here too.
-    folder = os.environ["JAX_COMPILATION_CACHE_DIR"] = where or platformdirs.user_cache_dir("ssntk")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
     os.environ.setdefault("SSNTK_TRACED", os.path.join(folder, "traced"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(2**30))
@@ -376,6 +382,9 @@ def main(tokens: list[str] | None = None) -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+    # Names of files need not be text: what of them cannot be written is written by its number.
+    with contextlib.suppress(AttributeError, ValueError):
+        sys.stdout.reconfigure(errors="backslashreplace")  # pyright: ignore[reportAttributeAccessIssue]
     # Tracing makes millions of small objects that live on: looking for garbage among them takes a seventh of a start.
     gc.set_threshold(100_000, 20, 20)
     import jax

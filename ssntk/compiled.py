@@ -17,14 +17,13 @@ import pathlib
 import pickle
 import sys
 import threading
-import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 
-from ssntk.files import write_whole
+from ssntk.files import is_private, owned, warn_once, write_whole
 
 # What may take part in something kept: all else may change without a change of its version.
 BUILT_ON = ("jax", "jaxlib", "equinox", "diffrax", "optimistix", "lineax", "jaxtyping", "numpy")
@@ -165,7 +164,7 @@ def _kept(function: Any, structure: Any, shapes: Any, settings: Any) -> tuple[Ca
     except Exception:
         return None
     file = pathlib.Path(FOLDER) / hashlib.sha256(described).hexdigest()
-    if not _private(file.parent):
+    if not is_private(file.parent):
         return None
     held = _read(file)
     if held is not None:
@@ -182,19 +181,6 @@ def _kept(function: Any, structure: Any, shapes: Any, settings: Any) -> tuple[Ca
     return exported.call, out
 
 
-def _private(folder: pathlib.Path) -> bool:
-    """Whether nobody else may write into the folder, made where there is none: what lies there is unpickled."""
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        held = folder.stat()
-    except OSError:
-        return False
-    own = not hasattr(os, "getuid") or (held.st_uid == os.getuid() and not held.st_mode & 0o022)
-    if not own:
-        _warn(f"{folder} is not used: others may write into it, and what is kept there is run; chmod 700 makes it private")
-    return own
-
-
 def _read(file: pathlib.Path) -> bytes | None:
     """What a file holds behind its checksum; `None` where there is none, where it is damaged, or not one's own."""
     try:
@@ -202,19 +188,12 @@ def _read(file: pathlib.Path) -> bytes | None:
             held, data = os.fstat(opened.fileno()), opened.read()
     except OSError:
         return None
-    own = not hasattr(os, "getuid") or (held.st_uid == os.getuid() and not held.st_mode & 0o022)
-    if not own or data[:SUM] != hashlib.sha256(data[SUM:]).digest():
-        _warn(f"{file.parent} holds what is damaged or not your own: it is traced anew")
+    if not owned(held) or data[:SUM] != hashlib.sha256(data[SUM:]).digest():
+        warn_once(f"{file.parent} holds what is damaged or not your own: it is traced anew")
         return None
     with contextlib.suppress(OSError):
         os.utime(file)
     return data[SUM:]
-
-
-@functools.cache
-def _warn(text: str) -> None:
-    """Said once."""
-    warnings.warn(text, stacklevel=2)
 
 
 def _traced(function: Any, structure: Any, shapes: Any) -> tuple[Any, Any]:

@@ -1,8 +1,11 @@
 """Files that are there as a whole or not at all."""
 
+import contextlib
+import functools
 import os
 import pathlib
 import secrets
+import warnings
 
 
 def write_whole(file: str | os.PathLike[str], data: bytes, mode: int = 0o666) -> pathlib.Path:
@@ -37,3 +40,47 @@ def append_line(file: str | os.PathLike[str], text: str) -> None:
             log.seek(end - 1)
             torn = log.read(1) != b"\n"
         log.write(b"\n" * torn + text.encode() + b"\n")
+
+
+def is_private(folder: str | os.PathLike[str], *, within: bool = False) -> bool:
+    """Whether nobody else may write into a folder, made where there is none: what lies there is run. Where not, a warning.
+
+    `within`: what lies in it directly was not written by others either, as it may be where they can enter.
+    """
+    try:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        held = os.stat(folder)
+        own = owned(held)
+        if own and within and held.st_mode & 0o011:
+            with os.scandir(folder) as files:
+                own = all(_owned_or_gone(file) for file in files)
+    except OSError:
+        return False
+    if not own:
+        warn_once(
+            f"{folder} is not used: others may write into it, and what is kept there is run; chmod 700 makes it private"
+        )
+    return own
+
+
+def owned(held: os.stat_result) -> bool:
+    """Whether a file is the user's own, and nobody else may write to it."""
+    return not hasattr(os, "getuid") or (held.st_uid == os.getuid() and not held.st_mode & 0o022)
+
+
+def _owned_or_gone(file: "os.DirEntry[str]") -> bool:
+    # Others may be dropping what they have not used.
+    with contextlib.suppress(FileNotFoundError):
+        return owned(file.stat())
+    return True
+
+
+@functools.cache
+def warn_once(text: str) -> None:
+    """Said once."""
+    warnings.warn(text, stacklevel=2)
+
+
+def legible(name: str) -> str:
+    """A name as text that can be written everywhere: names of files may hold bytes that are none."""
+    return name.encode("utf-8", "backslashreplace").decode()

@@ -1,38 +1,70 @@
-"""A user's own code, called by the command line: whatever it does is said in a sentence, with its file and its line."""
+"""A user's own code, called by the command line: whatever it does is said in a sentence, with its file and its line.
+
+Imports nothing that imports JAX, which is configured before.
+"""
 
 import contextlib
+import os
 import pathlib
+import sys
 import sysconfig
 import traceback
 from collections.abc import Iterator
-
-from ssntk.errors import NumericalError
+from typing import Any, TextIO
 
 
 class UsageError(Exception):
     """What was asked for cannot be understood: exit status 2."""
 
 
+class _Left(BaseException):
+    """What `os._exit` raises in foreign code, which no `except Exception` there catches."""
+
+
 @contextlib.contextmanager
-def foreign(what: str) -> Iterator[None]:
-    """Whatever is raised meanwhile becomes a `UsageError`, `what: KeyError: 'n' (net.py:3)`; so does leaving the process."""
+def foreign(what: str, *through: type[BaseException]) -> Iterator[None]:
+    """Whatever is raised meanwhile becomes a `UsageError`, `what: KeyError: 'n' (net.py:3)`; so does leaving the process.
+
+    `through`: what is an answer, and not a mistake.
+    """
+    leave, own = os._exit, os.getpid()
+
+    def left(code: int) -> Any:
+        # Processes that foreign code forked end as they are used to.
+        if os.getpid() != own:
+            leave(code)
+        raise _Left(f"os._exit({code!r})")
+
+    os._exit = left
     try:
         yield
-    except (KeyboardInterrupt, UsageError, NumericalError):
+    except (KeyboardInterrupt, UsageError, *through):
         raise
     except BaseException as error:
-        said = f"{type(error).__name__}: {error}".removesuffix(": ")
+        said = f"{type(error).__name__}: {_message(error)}".removesuffix(": ")
         if isinstance(error, SystemExit):
-            said = f"it ends the process, by sys.exit({error.code!r})"
+            said = f"it ends the process, by sys.exit({_message(error)})"
+        elif isinstance(error, _Left):
+            said = f"it ends the process, by {error}"
         elif type(error) is ValueError or type(error).__module__.startswith("ssntk."):
-            said = str(error)
+            said = _message(error)
         where = _where(error)
         raise UsageError(f"{what}: {said}" + (f" ({where})" if where else "")) from error
+    finally:
+        os._exit = leave
+
+
+def _message(error: BaseException) -> str:
+    """An error's own words; foreign errors may have none that can be made."""
+    try:
+        return repr(error.code) if isinstance(error, SystemExit) else str(error)
+    except BaseException as other:
+        return f"its message cannot be made, which raises {type(other).__name__}"
 
 
 def _where(error: BaseException) -> str | None:
     """The file and the line of the user's code at which an error was raised; `None` where that was not in it."""
-    if isinstance(error, SyntaxError) and error.filename:
+    if isinstance(error, SyntaxError) and error.filename and not error.filename.startswith("<"):
         return f"{error.filename}:{error.lineno}"
     places = [place for place in traceback.extract_tb(error.__traceback__) if not _installed(place.filename)]
     return f"{places[-1].filename}:{places[-1].lineno}" if places else None
@@ -43,3 +75,29 @@ def _installed(file: str) -> bool:
     paths = sysconfig.get_paths()
     known = [pathlib.Path(__file__).parent, *(pathlib.Path(paths[name]).resolve() for name in ("stdlib", "purelib"))]
     return file.startswith("<") or any(folder in pathlib.Path(file).resolve().parents for folder in known)
+
+
+@contextlib.contextmanager
+def own_stdout() -> Iterator[TextIO]:
+    """Standard output for what is said here alone: whatever else is written there meanwhile goes to standard error.
+
+    Of a process's own that is so until it ends, by whatever way it is written: by foreign code's children, by its threads,
+    and at exit. What was put in the place of standard output by Python, as in a test, is given back.
+    """
+    given = sys.stdout
+    try:
+        own = given is sys.__stdout__ and given.fileno() == 1
+    except (OSError, ValueError, AttributeError):
+        own = False
+    if not own:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield given
+        return
+    given.flush()
+    with open(os.dup(1), "w", encoding=given.encoding, errors=given.errors) as kept:
+        try:
+            os.dup2(2, 1)
+        except OSError:
+            # There is no standard error.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        yield kept

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import ssntk
-from ssntk import compiled
+from ssntk import compiled, files
 from ssntk.bifurcation.bordered import Stack, correct, each
 from ssntk.bifurcation.continuation import make_problem
 from ssntk.bifurcation.linear import _linear
@@ -160,7 +160,7 @@ def test_torn_files_unwritable_folders_and_failing_exports_are_no_failures(folde
 @pytest.fixture(autouse=True)
 def said_anew():
     """Each test has what is said once to itself."""
-    compiled._warn.cache_clear()
+    files.warn_once.cache_clear()
 
 
 def test_a_flipped_bit_is_found_wherever_it_is(folder, tracings):
@@ -169,7 +169,7 @@ def test_a_flipped_bit_is_found_wherever_it_is(folder, tracings):
     whole = file.read_bytes()
     for at in np.linspace(0, len(whole) - 1, 6).astype(int):
         file.write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
-        compiled._warn.cache_clear()
+        files.warn_once.cache_clear()
         with pytest.warns(UserWarning, match="damaged or not your own: it is traced anew"):
             assert_same(corrected(stack_of()), expected)
         # It was written anew.

@@ -18,6 +18,7 @@ import threading
 import weakref
 
 import cloudpickle
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -27,7 +28,7 @@ import pytest
 from helpers import ROOT
 
 import ssntk
-from ssntk import cli, threads
+from ssntk import cli, files, threads
 
 PROBE = ssntk.Probe(np.linspace(0.0, 2.0, 3))
 
@@ -44,7 +45,8 @@ def here(*arguments):
 
 
 FACTORIES = """
-import sys
+import atexit, os, sys
+import jax
 import jax.random as jr
 import ssntk
 def key_error(key): return {}["n"]
@@ -63,6 +65,20 @@ def branches(key):
     def field(t, x, u, p):
         return -x if x[0] > 0 else x
     return ssntk.VectorField(field, 1.0, 2)
+def evaluated(key): return eval("1 +")
+def no_luck(key): raise ssntk.NumericalError("no luck")
+class Wordless(Exception):
+    def __str__(self): raise RuntimeError("none")
+def wordless(key): raise Wordless
+def ended(key): os._exit(0)
+def loud(key):
+    os.write(1, b"raw line\\n")
+    print("under", file=sys.__stdout__)
+    os.system("echo from a child")
+    atexit.register(print, "bye")
+    jax.debug.print("of jax")
+    os.close(1)
+    return ssntk.CTRNN(3, 1, 1, gain=0.5, key=key)
 def nowhere(key):
     return ssntk.VectorField(lambda t, x, u, p: p + x**2, 1.0, 1)
 """
@@ -95,6 +111,10 @@ def factories(tmp_path, monkeypatch):
         ("own_factories:stopped", "StopIteration"),
         ("own_factories:left", "it ends the process, by sys.exit(0)"),
         ("own_factories:without", "takes 0 positional arguments"),
+        ("own_factories:evaluated", "SyntaxError: invalid syntax (<string>, line 1)"),
+        ("own_factories:no_luck", "no luck"),
+        ("own_factories:wordless", "Wordless: its message cannot be made, which raises RuntimeError"),
+        ("own_factories:ended", "it ends the process, by os._exit(0)"),
         ("own_broken:f", "SyntaxError"),
         ("own_leaves:f", "it ends the process, by sys.exit(0)"),
         ("own_fails:f", "KeyError: 'a'"),
@@ -124,6 +144,80 @@ def test_json_is_json_and_nothing_else(factories, factory):
         assert found["stability_radius"] is None
     else:
         assert "loading weights" in err
+
+
+def test_json_is_all_on_standard_output_however_else_is_written_there(factories):
+    """In a process of its own, which keeps what it compiled."""
+    done = subprocess.run(
+        [sys.executable, "-m", "ssntk", "check", "own_factories:loud", "--seeds", "1", "--json"],
+        cwd=factories,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "SSNTK_CACHE": str(factories / "cache")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    # A network of gain 1/2 at rest is far from any bifurcation, or near: either is an answer.
+    assert done.returncode in (0, 1)
+    assert json.loads(done.stdout)[0]["seed"] == 0
+    for said in ("raw line", "under", "from a child"):
+        assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (factories / "cache").stat().st_mode & 0o777 == 0o700
+    assert list((factories / "cache").glob("*-cache"))
+    assert list((factories / "cache" / "traced").iterdir())
+
+
+def test_the_command_line_configures_jax_before_it_starts():
+    code = "import sys, ssntk.cli; assert 'jax' not in sys.modules, 'jax'"
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+
+
+@pytest.mark.parametrize("which", ["private", "folder", "file", "foreign file"])
+def test_jax_keeps_compiled_code_in_a_private_folder_only(tmp_path, monkeypatch, which):
+    folder = tmp_path / "cache"
+    folder.mkdir(mode=0o755)
+    folder.chmod(0o777 if which == "folder" else 0o755)
+    (folder / "a-cache").touch()
+    (folder / "a-cache").chmod(0o666 if which == "file" else 0o644)
+    if which == "foreign file":
+        monkeypatch.setattr(os, "getuid", lambda: 12345)
+    for name in ("JAX_COMPILATION_CACHE_DIR", "SSNTK_TRACED"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_MAX_SIZE", "0")
+    monkeypatch.setenv("SSNTK_CACHE", str(folder))
+    with contextlib.nullcontext() if which == "private" else pytest.warns(UserWarning, match="chmod 700 makes it private"):
+        files.warn_once.cache_clear()
+        cli._keep_compiled()
+    kept = str(folder) if which == "private" else None
+    assert os.environ.get("JAX_COMPILATION_CACHE_DIR") == kept
+    # What was set here is taken back.
+    for name in ("JAX_COMPILATION_CACHE_DIR", "SSNTK_TRACED"):
+        os.environ.pop(name, None)
+
+
+def test_names_of_files_that_are_no_text(tmp_path):
+    """On Linux a name may hold any bytes; Python has them as surrogates, which no font, terminal or netCDF file takes."""
+    names = ["good.npz", "\udcff.npz"]
+    for i, name in enumerate(names):
+        np.savez(tmp_path / "w.npz", weight=np.eye(3) * (0.1 + 0.1 * i))
+        os.rename(tmp_path / "w.npz", tmp_path / name)
+
+    def make(weights, gain):
+        return ssntk.CTRNN.from_weights(**np.load(tmp_path / weights), gain=gain)
+
+    grid = ssntk.Grid(make, {"weights": names, "gain": [0.5, 1.5]}, probe=PROBE)
+    store = ssntk.run(grid, ssntk.Store(tmp_path / "s"), progress=False)
+    assert store.status().done == (0, 1, 2, 3)
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        cli._print_summary(store)
+    assert r"weights = \udcff.npz" in said.getvalue()
+    for command, name in (("plot", "f.svg"), ("report", "p.html"), ("export", "d.nc")):
+        code, _, err = here(command, store.path, "--out", tmp_path / name)
+        assert code == 0, err
+    xarray = pytest.importorskip("xarray")
+    assert xarray.load_dataset(tmp_path / "d.nc")["weights"].values.tolist() == ["good.npz", r"\udcff.npz"]
 
 
 GRID = """
@@ -365,6 +459,73 @@ def test_a_fault_of_the_environment_is_not_the_points(tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match="Failed to deserialize StableHLO; what was measured is kept in"):
         ssntk.run(grid, ssntk.Store(tmp_path), progress=False)
     assert ssntk.Store(tmp_path).status().missing == (0, 1)
+
+
+def failing_above(limit, raised):
+    """A grid of 4 gains, in one batch, whose field calls back a function that fails above a limit."""
+
+    def host(p):
+        if p > limit:
+            raise raised
+        return p
+
+    @jax.custom_jvp
+    def called(p):
+        return jax.pure_callback(host, jax.ShapeDtypeStruct((), p.dtype), p, vmap_method="sequential")
+
+    called.defjvp(lambda primals, tangents: (called(*primals), tangents[0]))
+
+    def make(gain):
+        return ssntk.VectorField(lambda t, x, u, p: -x + called(p) * jnp.tanh(x) + 0.1, jnp.asarray(gain), 1)
+
+    return ssntk.Grid(make, {"gain": [0.3, 0.5, 0.7]}, probe=PROBE)
+
+
+def test_a_function_that_fails_at_one_point_fails_that_point_alone(tmp_path):
+    store = ssntk.run(failing_above(0.6, ValueError("gain is\ntoo large")), ssntk.Store(tmp_path / "s"), progress=False)
+    assert store.status().done == (0, 1)
+    assert store.status().failed == {2: "ValueError: gain is\ntoo large"}
+    # Where the disk is full, or all is to end, no point is to blame.
+    with pytest.raises(RuntimeError, match=r"^OSError: \[Errno 28\] full; what was measured is kept in"):
+        ssntk.run(failing_above(0.4, OSError(28, "full")), ssntk.Store(tmp_path / "disk"), progress=False)
+    with pytest.raises(KeyboardInterrupt):
+        ssntk.run(failing_above(0.4, KeyboardInterrupt()), ssntk.Store(tmp_path / "key"), progress=False)
+    for name in ("disk", "key"):
+        assert ssntk.Store(tmp_path / name).status().failed == {}
+
+
+def test_a_check_in_a_model_fails_the_points_that_it_is_about(tmp_path):
+    def field(t, x, u, p):
+        x = eqx.error_if(x, p > 0.6, "gain is too large")
+        return -x + p * jnp.tanh(x) + 0.1
+
+    grid = ssntk.Grid(lambda gain: ssntk.VectorField(field, jnp.asarray(gain), 1), {"gain": [0.3, 0.7]}, probe=PROBE)
+    store = ssntk.run(grid, ssntk.Store(tmp_path), progress=False)
+    assert store.status().done == (0,)
+    assert store.status().failed == {1: "gain is too large"}
+
+
+def test_an_executor_that_is_shut_down_ends_the_run(tmp_path):
+    """What it cancels then is never said to be done to who waits for it."""
+    axes = {"gain": np.linspace(0.1, 0.6, 30).tolist()}
+    grid = ssntk.Grid(lambda gain: ssntk.CTRNN(3, 1, 1, gain=gain, key=jr.key(0)), axes, probe=PROBE)
+    assert len(grid.batches) > 2
+    executor, begun = concurrent.futures.ThreadPoolExecutor(1), threading.Event()
+
+    class Slow(concurrent.futures.Executor):
+        def submit(self, fn, *args, **kwargs):
+            return executor.submit(lambda: (begun.set(), threading.Event().wait(0.2), fn(*args, **kwargs))[-1])
+
+    def stop():
+        begun.wait()
+        executor.shutdown(wait=False, cancel_futures=True)
+
+    stopping = threading.Thread(target=stop)
+    stopping.start()
+    with pytest.raises(RuntimeError, match=r"the executor gave up .*what was measured is kept in"):
+        ssntk.run(grid, ssntk.Store(tmp_path), Slow(), progress=False)
+    stopping.join()
+    executor.shutdown()
 
 
 @pytest.mark.parametrize("closed", ["stdout", "stderr read by nobody"])

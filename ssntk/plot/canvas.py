@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ssntk.files import legible
 from ssntk.plot.styles import TRUETYPE
 
 # A palette that colour-blind readers can tell apart (Okabe and Ito, 2008).
@@ -35,7 +36,7 @@ def thin(part: float = 0.5) -> float:
 
 def plain(name: str) -> str:
     """A name as it is drawn: none of it is mathematics."""
-    return name.replace("$", r"\$")
+    return legible(name).replace("$", r"\$")
 
 
 def keep_ticks(ax: Axes) -> None:

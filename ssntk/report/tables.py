@@ -10,11 +10,12 @@ import rich.text
 
 from ssntk.collapse.exponent import NEXT_ORDER, STEADY_STATE_EXPONENT, fitted_decades, measured_exponent
 from ssntk.critical.flag import CRITICAL, NEAR
+from ssntk.files import legible
 
 
 def _plain(name: str) -> rich.text.Text:
     """A name as it is printed: none of it is markup."""
-    return rich.text.Text(name)
+    return rich.text.Text(legible(name))
 
 
 def print_verdicts(results: Any) -> None:

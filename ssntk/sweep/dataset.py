@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ssntk.files import legible
 from ssntk.sweep.record import VARIABLES
 from ssntk.sweep.store import Store
 
@@ -38,12 +39,12 @@ def as_dataset(store: Store) -> Any:
                 variables[f"{name}_all"] = ((*over, "row"), folded, about)
         else:
             variables[name] = ((*over, *variable.dims), folded, about)
-    coordinates: dict[str, Any] = dict(axes)
+    coordinates: dict[str, Any] = {name: _legible(values) for name, values in axes.items()}
     if plan["blocks"]:
-        coordinates["block"] = plan["blocks"]
+        coordinates["block"] = [legible(name) for name in plan["blocks"]]
     if plan["ts"] is not None and "kernel_over_time" in variables:
         coordinates |= {dim: (dim, plan["ts"], {"units": "time"}) for dim in ("time", "time_2")}
-    attributes = {"plan": plan["hash"], "title": plan["title"], "format": plan["format"]}
+    attributes = {"plan": plan["hash"], "title": legible(plan["title"]), "format": plan["format"]}
     attributes |= {f"version_{name}": version for name, version in plan["versions"].items()}
     if plan["dt"] is not None:
         attributes["dt"] = plan["dt"]
@@ -52,6 +53,10 @@ def as_dataset(store: Store) -> Any:
         event = store.bifurcation()
         attributes |= {"branch": branch.status, "bifurcation": event.kind, "critical_parameter": event.parameter}
     return xarray.Dataset(variables, coordinates, attributes)
+
+
+def _legible(values: np.ndarray) -> np.ndarray:
+    return np.asarray([legible(value) for value in values.tolist()]) if values.dtype.kind == "U" else values
 
 
 def write_netcdf(store: Store, path: pathlib.Path) -> None:

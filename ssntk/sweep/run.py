@@ -1,12 +1,14 @@
 """Who runs a sweep: measures each missing batch of points, and records every point at once."""
 
 import asyncio
-import concurrent.futures
+import builtins
 import contextlib
 import hashlib
 import io
 import multiprocessing
 import pickle
+import queue
+import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -32,6 +34,10 @@ WAITING = 1024
 DEATHS = ("WorkerDied", "KilledWorker")
 # What a failure of compiled code says where it comes of what is measured: of its size, or of a function that it calls back.
 OF_THE_POINT = ("RESOURCE_EXHAUSTED", "Out of memory", "allocat", "allback")
+# What of a function that was called back says nothing of what is measured: a disk or a network, or that all is to end.
+ELSEWHERE = (OSError, ImportError, SystemExit, KeyboardInterrupt)
+# Where the lines of a traceback end, and what was raised begins.
+RAISED = re.compile(r'.*\n  File "[^"\n]*", line \d+[^\n]*\n(?:    [^\n]*\n)*(?P<said>.*)', re.DOTALL)
 # The thread that compiles in advance.
 PREPARING = "ssntk-prepare"
 
@@ -148,11 +154,15 @@ def _spread(sweep: Any, store: Store, context: Any, todo: Sequence[Sequence[int]
     plan = written.getvalue()
     key, double = hashlib.sha256(plan).hexdigest(), bool(jax.config.read("jax_enable_x64"))
     waiting: dict[Any, Sequence[int]] = {}
+    # `concurrent.futures.wait` never returns for what an executor cancels as it is shut down; what is called back does.
+    ready: queue.SimpleQueue[Any] = queue.SimpleQueue()
     rest = iter(todo)
 
     def submit(indices: Sequence[int]) -> None:
         try:
-            waiting[executor.submit(_task, plan, key, double, indices)] = indices
+            future = executor.submit(_task, plan, key, double, indices)
+            waiting[future] = indices
+            future.add_done_callback(ready.put)
         except (Exception, asyncio.CancelledError) as error:
             raise _ended(error, store) from error
 
@@ -162,24 +172,23 @@ def _spread(sweep: Any, store: Store, context: Any, todo: Sequence[Sequence[int]
                 submit(indices)
             if not waiting:
                 return
-            ready, _ = concurrent.futures.wait(waiting, return_when=concurrent.futures.FIRST_COMPLETED)
-            for future in ready:
-                indices = waiting.pop(future)
-                try:
-                    states = future.result()
-                # Asyncio's own cancellation is no Exception.
-                except (Exception, asyncio.CancelledError) as error:
-                    if type(error).__name__ not in DEATHS:
-                        raise _ended(error, store) from error
-                    if len(indices) > 1:
-                        for index in indices:
-                            submit((index,))
-                    else:
-                        reason = f"failed: {error}"
-                        store.write_point(indices[0], {"seconds": np.nan, "status": reason})
-                        yield [reason]
+            future = ready.get()
+            indices = waiting.pop(future)
+            try:
+                states = future.result()
+            # Asyncio's own cancellation is no Exception.
+            except (Exception, asyncio.CancelledError) as error:
+                if type(error).__name__ not in DEATHS:
+                    raise _ended(error, store) from error
+                if len(indices) > 1:
+                    for index in indices:
+                        submit((index,))
                 else:
-                    yield states
+                    reason = f"failed: {error}"
+                    store.write_point(indices[0], {"seconds": np.nan, "status": reason})
+                    yield [reason]
+            else:
+                yield states
     finally:
         for future in waiting:
             future.cancel()
@@ -218,11 +227,12 @@ def measure_batch(sweep: Any, store: Store, context: Any, indices: Sequence[int]
         with one_blas_thread():
             measured = sweep.measure_batch(context, indices)
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
-        if not isinstance(error, MemoryError) and not any(fault in str(error) for fault in OF_THE_POINT):
-            # A fault of the environment, such as compiled code that is damaged, is not the point's.
-            raise EnvironmentFault(f"{str(error).strip()}; what was measured is kept in {store.path}") from error
-        # Too large for this machine, or for its accelerator.
-        measured = [({}, error)] * len(indices)
+        # Too large for this machine, or for its accelerator, or a failure of a function that is called back.
+        reason = _reason(error, store)
+        if len(indices) > 1:
+            # It may be that of one point only.
+            return [state for index in indices for state in measure_batch(sweep, store, context, (index,))]
+        measured = [({}, reason)]
     seconds = (time.perf_counter() - began) / len(indices)
     states = []
     for index, (values, found) in zip(indices, measured, strict=True):
@@ -231,3 +241,20 @@ def measure_batch(sweep: Any, store: Store, context: Any, indices: Sequence[int]
         record = values | ({} if failed else record_of(found)) | {"seconds": seconds, "status": states[-1]}
         store.write_point(index, record)
     return states
+
+
+def _reason(error: Exception, store: Store) -> Exception:
+    """What a point fails with; `EnvironmentFault` where it is not to blame, such as for compiled code that is damaged."""
+    text = str(error).strip()
+    if isinstance(error, MemoryError):
+        return error
+    raised = RAISED.match(text)
+    # Equinox says much about what it is called by.
+    said = text if raised is None else raised["said"].split("\n\n")[0].strip()
+    kind = getattr(builtins, said.partition(":")[0].rpartition(".")[2], Exception)
+    known = any(fault in text for fault in OF_THE_POINT)
+    if raised is not None and kind is KeyboardInterrupt:
+        raise KeyboardInterrupt from error
+    if not known or (raised is not None and isinstance(kind, type) and issubclass(kind, ELSEWHERE)):
+        raise EnvironmentFault(f"{said.removesuffix(':')}; what was measured is kept in {store.path}") from error
+    return RuntimeError(said.removesuffix(":").removeprefix("_EquinoxRuntimeError: "))

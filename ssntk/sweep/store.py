@@ -26,6 +26,7 @@ from ssntk.files import write_whole
 from ssntk.results import Result, Speaks, Table
 from ssntk.sweep import header
 from ssntk.sweep.header import StoreError
+from ssntk.sweep.kept_branch import arrays_of, branch_of
 from ssntk.sweep.record import VARIABLES
 
 DONE = "done"
@@ -142,12 +143,19 @@ class Store(Speaks):
         """
         if not self._plan_file.exists():
             return False
-        # The plan knows better than a header that was changed.
-        held = header.read(self._plan_file, whole=plan is None)
-        if held["hash"] == plan_hash or (plan is not None and _same(held, plan)):
+        if plan is None:
+            held = self.plan()
+            same = plan_hash in header.hashes(held)
+        else:
+            # The plan knows better than a header that was changed.
+            held, same = self._compared(plan_hash, plan)
+        if same:
             return True
         if any(self.path.glob("points/*.npz")):
             what = "" if plan is None else f": {header.changes(held, plan)}"
+            if not held["hash"]:
+                # Of that nothing is left, which is said there.
+                self.plan()
             raise StoreError(
                 f"{self.path} holds another plan ({held['hash']}, not {plan_hash}){what}; name another folder, or remove "
                 "that one"
@@ -165,47 +173,61 @@ class Store(Speaks):
         except OSError as error:
             raise StoreError(f"{self.path} cannot be written to: {error}") from error
         identity, by = None if plan is None else plan.identity, header.versions()
+        sound: bool | None = True
+        held: dict[str, Any] = {"hash": plan_hash, "versions": {}, "older": []}
         if self.check(plan_hash, plan):
-            held = header.read(self._plan_file, whole=False)
+            held, sound = header.read_what_is_left(self._plan_file)
             # What earlier versions did not say is no difference.
-            if header.unsaid(held, said) and (identity is None or held.get("identity") == identity):
+            differing = header.differing(held, said)
+            if sound and differing:
+                raise StoreError(
+                    f"{self.path} holds a plan of the same identity that has other {' and '.join(differing)}, "
+                    f"{', '.join(str(held[name]) for name in differing)}: name another folder"
+                )
+            if sound and (identity is None or held.get("identity") == identity):
                 return
-            if not header.unsaid(held, said):
+            if differing or sound is False:
                 warnings.warn(f"{self._plan_file} was not what the plan says, and is written anew", stacklevel=2)
-            plan_hash, by = held["hash"], held["versions"]
-        _write(self._plan_file, header.written(plan_hash, said, identity, by))
+        # What was measured knows better than a header that was changed.
+        recorded = header.recorded(self.path)
+        known = {plan_hash} | (self._older(plan) if {held["hash"], *recorded} - {plan_hash} else set())
+        counted = [one for one in recorded if one in known]
+        own = held["hash"] if held["hash"] in known else next(iter(counted), plan_hash)
+        if sound is not True:
+            by = held["versions"] if sound is None else next((recorded[one] for one in counted if recorded[one]), by)
+        _write(self._plan_file, header.written(own, said, identity, by, {*counted, *(known & set(held["older"]))}))
+
+    def _compared(self, plan_hash: str, plan: Any) -> tuple[dict[str, Any], bool]:
+        """What can be read of plan.json, and whether it is that of a plan, which may have had another hash in an earlier
+        version; of a header that was changed its records tell."""
+        held, sound = header.read_what_is_left(self._plan_file)
+        identity = held.get("identity")
+        if sound and identity is not None:
+            return held, identity == plan.identity
+        if held["hash"] == plan_hash or (identity is not None and identity == plan.identity):
+            return held, True
+        if sound is not False and identity is None:
+            return held, held["hash"] in self._older(plan) or bool(sound is None and self._of(plan_hash, plan))
+        return held, self._of(plan_hash, plan)
+
+    def _of(self, plan_hash: str, plan: Any) -> bool:
+        """Whether anything that was measured here is of this plan."""
+        recorded = header.recorded(self.path)
+        return plan_hash in recorded or (bool(recorded) and not self._older(plan).isdisjoint(recorded))
+
+    @staticmethod
+    def _older(plan: Any) -> set[str]:
+        return set() if plan is None else plan.older_hashes()
 
     def write_branch(self, branch: Branch, number: int) -> None:
         """Keep the branch, and which of its bifurcations is swept towards, atomically."""
-        fields = {field.name: getattr(branch, field.name) for field in dataclasses.fields(Branch)}
-        events = {name: [dataclasses.asdict(event) for event in fields.pop(name)] for name in ("bifurcations", "unresolved")}
-        # A branch of an earlier version does not say everything.
-        arrays = {name: np.asarray(value) for name, value in fields.items() if value is not None}
-        arrays["number"] = np.asarray(number)
-        arrays["plan"] = np.asarray(self.plan()["hash"])
-        for name, found in events.items():
-            arrays[f"{name}.count"] = np.asarray(len(found))
-            for i, event in enumerate(found):
-                # None is not an array: an empty string stands for it.
-                arrays |= {f"{name}.{i}.{key}": np.asarray("" if value is None else value) for key, value in event.items()}
+        arrays = {**arrays_of(branch, number), "plan": np.asarray(self.plan()["hash"])}
         _write_npz(self._branch_file, arrays)
 
     def branch(self) -> Branch | None:
-        """The branch that was kept, or `None`."""
+        """The branch that was kept, or `None`, also where what is kept is none."""
         held = self._read(self._branch_file)
-        if held is None:
-            return None
-        parts: dict[str, Any] = {}
-        for field in dataclasses.fields(Branch):
-            if field.name in ("bifurcations", "unresolved"):
-                count = int(held[f"{field.name}.count"])
-                parts[field.name] = tuple(_event(held, f"{field.name}.{i}.") for i in range(count))
-            # What a field that came later stands for has a default.
-            elif field.name in held:
-                parts[field.name] = held[field.name]
-        parts |= {"status": str(parts["status"]), "steps": tuple(int(at) for at in parts["steps"])}
-        parts["has_readout"] = bool(parts.get("has_readout", False))
-        return Branch(**parts)
+        return None if held is None else branch_of(held)
 
     def bifurcation(self) -> Bifurcation:
         """The point that is swept towards; `StoreError` where it was not located yet."""
@@ -231,8 +253,8 @@ class Store(Speaks):
 
     def _record(self, index: int, plan: dict[str, Any], strict: bool = False) -> dict[str, np.ndarray] | None:
         file = self._point_file(index)
-        record = self._read(file, plan["hash"])
-        if record is None or record.get("index") != index or "status" not in record:
+        record = self._read(file, plan)
+        if record is None or not _is_number(record.get("index"), index) or "status" not in record:
             return None
         wrong = header.misfit(plan, index, record)
         if wrong is not None and strict:
@@ -246,9 +268,21 @@ class Store(Speaks):
 
         `strict`: a record that was not measured where plan.json says raises `StoreError`; otherwise it counts as none.
         """
-        plan = self.plan()
+        plan, beyond = self.plan(), self._beyond() if strict else None
+        if beyond is not None:
+            raise StoreError(f"{beyond} does not fit its plan, which has {self.total()} points; {header.ANEW}")
         for index in range(self.total() if total is None else total):
             yield index, self._record(index, plan, strict)
+
+    def _beyond(self) -> pathlib.Path | None:
+        """A record of this plan whose number is beyond its last point, as where the header has lost some; or `None`."""
+        plan, total = self.plan(), self.total()
+        for file in sorted(self.path.glob("points/*.npz")):
+            if file.stem.isdecimal() and int(file.stem) >= total:
+                record = self._read(file, plan)
+                if record is not None and _is_number(record.get("index"), int(file.stem)):
+                    return file
+        return None
 
     def status(self) -> Status:
         """What is done, failed and missing."""
@@ -256,7 +290,7 @@ class Store(Speaks):
         states = {index: None if record is None else str(record["status"]) for index, record in self.records(total)}
         there = {self._point_file(index).name for index, state in states.items() if state is not None}
         foreign = [file for file in self.path.glob("points/*.npz") if file.name not in there]
-        if self._branch_file.exists() and self._read(self._branch_file) is None:
+        if self._branch_file.exists() and self.branch() is None:
             foreign.append(self._branch_file)
         return Status(
             total=total,
@@ -282,13 +316,19 @@ class Store(Speaks):
         """
         if not others:
             raise ValueError("others must hold at least one store")
-        first = others[0].plan()
-        for other in others:
-            if other.plan()["hash"] != first["hash"]:
-                raise StoreError(f"{other.path} holds another plan ({other.plan()['hash']}, not {first['hash']})")
         with self.locked():
-            if not self.check(first["hash"]):
-                _write(self._plan_file, others[0]._plan_file.read_bytes())
+            # Where nothing was measured a header says nothing.
+            own = [self] if self._plan_file.exists() and any(self.path.glob("points/*.npz")) else []
+            stores = [*own, *others]
+            plans = [store.plan() for store in stores]
+            for store, plan in zip(stores, plans, strict=True):
+                if wrong := header.apart(plans[0], plan):
+                    raise StoreError(f"{store.path} holds another plan than {stores[0].path}: {wrong}")
+            together = header.together(plans)
+            if not own or together != plans[0]:
+                said = {name: value for name, value in together.items() if name not in header.OWN}
+                rest = (together.get("identity"), together["versions"], together["older"])
+                _write(self._plan_file, header.written(together["hash"], said, *rest))
             status = self.status()
             self.set_aside(status.set_aside)
             done, failed = set(status.done), set(status.failed)
@@ -315,9 +355,19 @@ class Store(Speaks):
         missing = {"status": np.asarray("missing")}
         kept = {index: record or missing for index, record in self.records(len(order), strict=True)}
         records = [kept[int(index)] for index in order]
+        others = header.recorded(self.path).keys() - header.hashes(plan) if all(one is missing for one in records) else ()
+        if others:
+            raise StoreError(
+                f"{self._plan_file} does not fit its records: hash is {plan['hash']}, and {min(others)} there; {header.ANEW}"
+            )
+        sizes = [record["x_star"].size if "x_star" in record else n for record in records]
+        if max(sizes) < n:
+            raise StoreError(
+                f"{self._plan_file} does not fit its records: n_state is {n}, and {max(sizes)} there; {header.ANEW}"
+            )
         rows = max((record["ntk_eigenvalues"].size for record in records if "ntk_eigenvalues" in record), default=n)
         times = max((len(record["kernel_over_time"]) for record in records if "kernel_over_time" in record), default=0)
-        sizes = {"mode": n, "row": rows, "block": len(plan["blocks"]), "time": times, "time_2": times}
+        dims = {"mode": n, "row": rows, "block": len(plan["blocks"]), "time": times, "time_2": times}
         out: dict[str, np.ndarray] = {}
         if towards:
             out["distance"] = np.asarray(plan["distances"])[order]
@@ -329,7 +379,7 @@ class Store(Speaks):
                 out[name] = np.asarray([str(record.get(name, "")) for record in records])
                 continue
             # A flag is a number here, so that a failed point can be NaN.
-            array = np.full((len(records), *(sizes[dim] for dim in variable.dims)), np.nan, variable.dtype)
+            array = np.full((len(records), *(dims[dim] for dim in variable.dims)), np.nan, variable.dtype)
             for at, record in enumerate(records):
                 if name in record:
                     value = np.asarray(record[name])
@@ -358,7 +408,7 @@ class Store(Speaks):
 
         write_netcdf(self, pathlib.Path(path))
 
-    def _read(self, file: pathlib.Path, plan_hash: str | None = None) -> dict[str, np.ndarray] | None:
+    def _read(self, file: pathlib.Path, plan: dict[str, Any] | None = None) -> dict[str, np.ndarray] | None:
         """The arrays in a file of this plan; `None` where there is none, or where it is torn or foreign."""
         try:
             data = file.read_bytes()
@@ -373,23 +423,11 @@ class Store(Speaks):
         # Whatever zip files and arrays raise of bytes that are none: the file is torn, or no record.
         except Exception:
             return None
-        return held if str(held.get("plan")) == (self.plan()["hash"] if plan_hash is None else plan_hash) else None
+        return held if str(held.get("plan")) in header.hashes(self.plan() if plan is None else plan) else None
 
 
-def _same(held: dict[str, Any], plan: Any) -> bool:
-    """Whether a header tells of this plan, which may have had another hash in an earlier version, or under another JAX."""
-    identity = held.get("identity")
-    return identity == plan.identity if identity is not None else held["hash"] in plan.older_hashes()
-
-
-def _event(held: dict[str, np.ndarray], prefix: str) -> Bifurcation:
-    values: dict[str, Any] = {name.removeprefix(prefix): value for name, value in held.items() if name.startswith(prefix)}
-    values = {name: value if value.ndim else value.item() for name, value in values.items()}
-    for name in ("criticality", "tangents", "outputs"):
-        if isinstance(value := values.get(name, ""), str):
-            values[name] = value or None
-    values["interval"] = tuple(values["interval"].tolist())
-    return Bifurcation(**values)
+def _is_number(value: Any, number: int) -> bool:
+    return value is not None and value.ndim == 0 and value.item() == number
 
 
 def _write_npz(file: pathlib.Path, arrays: dict[str, Any]) -> None:

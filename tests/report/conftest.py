@@ -184,5 +184,7 @@ def grid(tmp_path_factory, record):
             store.write_point(index, {"seconds": 1.0, "status": f"failed: NumericalError: {EVIL}"})
         elif index != 17:
             changes = {"condition_number": np.inf} if index == 2 else {}
-            store.write_point(index, record(rng, 3, 15, 5, **changes))
+            place = dict(zip(axes, np.unravel_index(index, (3, 2, 3)), strict=True))
+            at = {f"axis_{name}": axes[name][i] for name, i in place.items()}
+            store.write_point(index, record(rng, 3, 15, 5, **at, **changes))
     return store, write_page(store, store.path / "report.html")
