@@ -99,7 +99,8 @@ def linearised_training(
 
     **Arguments:**
 
-    - `targets`: (B, T, m), what is wanted of the readout (of the state with `of="state"`) at the save times.
+    - `targets`: (B, T, m), what is wanted of the readout (of the state with `of="state"`) at the save times. The
+      outputs of a map, as of `nn.RNN`, with [`Probe.steps`][]: one fewer.
     - `learning_rate`: eta > 0. `steps`: how many steps, at least 1; the whole is one singular value decomposition of
       J (rows, p) and a small loop.
     - `momentum`: mu in [0, 1) of `optax.sgd(eta, momentum=mu)`; with a state of Adam its b1, default 0.9.
@@ -121,7 +122,7 @@ def linearised_training(
         asked = {"of": of, "wrt": wrt, "weights": weights, "preconditioner": preconditioner, "integrator": integrator}
         found = rows_of(model, probe, **asked)
         replay = found.replay
-        wanted = as_array(targets, "targets", replay.shape[:3])
+        wanted = as_array(replay.probe.aligned(as_array(targets, "targets")), "targets", replay.shape[:3])
         states = saved_states(replay.tracks)
         outputs = states if of == "state" else jax.vmap(jax.vmap(model.readout))(states)
         residual = found.on_rows(replay.probe.observed((outputs - wanted.astype(outputs.dtype))[..., None]))
