@@ -140,6 +140,34 @@ def as_choice(value: Any, name: str, choices: tuple[str, ...]) -> str:
     return value
 
 
+# What AUTO, MatCont, XPPAUT and textbooks call kinds of bifurcations, in small letters.
+ALIASES = {
+    "fold": "saddle-node",
+    "lp": "saddle-node",
+    "sn": "saddle-node",
+    "hb": "hopf",
+    "pd": "flip",
+    "ns": "neimark-sacker",
+    "bp": "branch-point",
+}
+
+
+def kind_of(value: Any) -> Any:
+    """A kind of bifurcation under the name that results have; anything else as it is."""
+    return ALIASES.get(value.lower(), value) if isinstance(value, str) else value
+
+
+def as_kind(value: Any, name: str, choices: tuple[str, ...]) -> str:
+    """A kind of bifurcation, or an alias of it such as "LP", under the name that is one of `choices`."""
+    kind = kind_of(value)
+    if isinstance(kind, str) and kind in choices:
+        return kind
+    meant = "" if kind == value else f", which is {kind!r}"
+    if kind == "branch-point":
+        meant = ", a branch point, which is 'transcritical' or 'pitchfork'"
+    raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}{meant}")
+
+
 def close_to(name: str, known: Sequence[str]) -> str:
     """The end of a message about an unknown name: the one that may be meant, and those that there are."""
     # The last part of a name is what people remember: params.I is found from I.

@@ -6,6 +6,7 @@ Compiles: one branch and one search of a pendulum with two states.
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import fold_sweep
 
 import ssntk
 
@@ -87,3 +88,56 @@ def test_an_array_is_not_one_parameter():
         ssntk.Family(network, "weight")
     with pytest.raises(ValueError, match=r"'taus' is not one of CTRNN; did you mean 'tau'\?"):
         ssntk.Family(network, "taus")
+
+
+@pytest.mark.parametrize(
+    ("normal_form", "alias", "kind"),
+    [
+        (ssntk.normal_forms.saddle_node(1.0), "fold", "saddle-node"),
+        (ssntk.normal_forms.saddle_node(1.0), "LP", "saddle-node"),
+        (ssntk.normal_forms.pitchfork(1.0), "BP", "pitchfork"),
+        (ssntk.normal_forms.transcritical(1.0), "BP", "transcritical"),
+        (ssntk.normal_forms.hopf(1.0, 2.0), "HB", "hopf"),
+    ],
+)
+def test_a_kind_goes_by_the_names_that_others_have_for_it(normal_form, alias, kind):
+    found = ssntk.locate(ssntk.Family(normal_form, "mu"), alias, parameter=0.01, x=0.01 * np.ones(normal_form.n_state))
+    assert found.kind == kind
+    assert found.parameter == pytest.approx(0.0, abs=1e-8)
+
+
+def test_a_plan_is_the_same_under_every_name_of_a_kind(tmp_path):
+    plans = {name: fold_sweep(towards=name) for name in ("saddle-node", "fold", "LP", "lp")}
+    assert {plan.towards for plan in plans.values()} == {"saddle-node"}
+    assert len({plan.hash() for plan in plans.values()}) == 1
+    lines = '{} = "{}"\nspan = [-4.0, 4.0]\ndistances = [0.1]\nprobe = {{ ts = [0.0, 1.0] }}\n'
+    lines += "model = {{ n_state = 2, n_input = 1, n_output = 1, seed = 0 }}\nfamily = {{ input = {{ direction = [1.0] }} }}"
+    hashes = set()
+    for name in ("saddle-node", "fold"):
+        (tmp_path / "sweep.toml").write_text(lines.format("towards", name))
+        hashes.add(ssntk.Sweep.from_toml(tmp_path / "sweep.toml").hash())
+    assert len(hashes) == 1
+
+
+def test_a_map_has_flips_and_neimark_sacker_points():
+    model = ssntk.EulerMap(ssntk.VectorField(lambda t, x, u, p: -p["a"] * x + x**3, {"a": 1.9}, 1), 1.0)
+    # The multiplier of x = 0 is 1 - a.
+    found = ssntk.locate(ssntk.Family(model, "a"), "PD", parameter=1.9, x=[0.0])
+    assert (found.kind, found.parameter) == ("flip", pytest.approx(2.0, abs=1e-12))
+    with pytest.raises(ValueError, match=r"'neimark-sacker'.*got 'HB', which is 'hopf'"):
+        ssntk.locate(ssntk.Family(model, "a"), "HB", parameter=1.9, x=[0.0])
+    with pytest.raises(ValueError, match=r"'neimark-sacker'.*got 'hopf'$"):
+        ssntk.approach(model, "hopf")
+
+
+def test_an_alias_that_does_not_fit_says_what_it_is():
+    with pytest.raises(ValueError, match="got 'PD', which is 'flip'"):
+        ssntk.locate(ssntk.Family(ssntk.normal_forms.hopf(1.0, 2.0), "mu"), "PD", parameter=0.0, x=[0.0, 0.0])
+    with pytest.raises(ValueError, match=r"towards must be one of .*got 'branch-point', a branch point"):
+        fold_sweep(towards="BP")
+    with pytest.raises(ValueError, match=r"kind must be one of 'singular', .*got 'BP', a branch point"):
+        ssntk.approach(ssntk.CTRNN.from_weights(np.eye(2) / 2), "BP")
+    with pytest.raises(ValueError, match=r"got 'cusp'$"):
+        fold_sweep(towards="cusp")
+    assert ssntk.laws.steady_state("LP", 0.5) == ssntk.laws.steady_state("saddle-node", 0.5) == 0.5
+    assert ssntk.laws.landing("HB", "omega", 4.0) == 4.0
