@@ -1,10 +1,12 @@
 """A user's own code, called by the command line: whatever it does is said in a sentence, with its file and its line."""
 
 import contextlib
+import inspect
 import pathlib
 import sysconfig
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from ssntk.errors import NumericalError
 
@@ -14,8 +16,12 @@ class UsageError(Exception):
 
 
 @contextlib.contextmanager
-def foreign(what: str) -> Iterator[None]:
-    """Whatever is raised meanwhile becomes a `UsageError`, `what: KeyError: 'n' (net.py:3)`; so does leaving the process."""
+def foreign(what: str, function: Any = None, hint: Callable[[BaseException], str] | None = None) -> Iterator[None]:
+    """Whatever is raised meanwhile becomes a `UsageError`, `what: KeyError: 'n' (net.py:3)`; so does leaving the process.
+
+    **Arguments:** `function`: whose first line is named if no other line of the user's code raised it. `hint`: what to say
+    besides of an error.
+    """
     try:
         yield
     except (KeyboardInterrupt, UsageError, NumericalError):
@@ -26,8 +32,38 @@ def foreign(what: str) -> Iterator[None]:
             said = f"it ends the process, by sys.exit({error.code!r})"
         elif type(error) is ValueError or type(error).__module__.startswith("ssntk."):
             said = str(error)
-        where = _where(error)
-        raise UsageError(f"{what}: {said}" + (f" ({where})" if where else "")) from error
+        where = _where(error) or _first_line(function)
+        said += f" ({where})" if where else ""
+        raise UsageError(f"{what}: {said}" + ("" if hint is None else hint(error))) from error
+
+
+def argument_of(function: Callable[..., Any]) -> str | None:
+    """The name of the argument by which a factory of models is called, such as `key` or `seed`; `None` if it has no name.
+
+    Raises `ValueError` if it needs more than one, or takes none.
+    """
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return None
+    needed = [
+        one for one in parameters if one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
+    ]
+    if not parameters or len(needed) > 1:
+        names = "".join(f" {one.name}," for one in needed)
+        took = f"it takes {len(needed)} positional arguments" + (f",{names}" if names else "")
+        raise ValueError(f"{took} and must take one, called key or seed")
+    first = (needed or parameters)[0]
+    return first.name if first.kind in (first.POSITIONAL_OR_KEYWORD, first.KEYWORD_ONLY) else None
+
+
+def about_keys(error: BaseException) -> str:
+    """What to do about an error of a factory that was given a key, if the key may be to blame."""
+    if isinstance(error, IndexError):
+        return "; its argument is a jax.random.key, which has no parts key[0] or key[-1]: use jax.random.split(key)"
+    if isinstance(error, TypeError):
+        return "; its argument is a jax.random.key, or an int if it is called seed"
+    return ""
 
 
 def _where(error: BaseException) -> str | None:
@@ -38,8 +74,22 @@ def _where(error: BaseException) -> str | None:
     return f"{places[-1].filename}:{places[-1].lineno}" if places else None
 
 
+def _first_line(function: Any) -> str | None:
+    """The file and the line at which a function or a class begins; `None` if that is not known."""
+    try:
+        code = inspect.unwrap(function)
+        return f"{inspect.getsourcefile(code)}:{inspect.getsourcelines(code)[1]}"
+    except (TypeError, ValueError, OSError):
+        return None
+
+
 def _installed(file: str) -> bool:
     """Whether a file is of this package, of Python or of what is installed."""
     paths = sysconfig.get_paths()
     known = [pathlib.Path(__file__).parent, *(pathlib.Path(paths[name]).resolve() for name in ("stdlib", "purelib"))]
-    return file.startswith("<") or any(folder in pathlib.Path(file).resolve().parents for folder in known)
+    # What Cython compiled names its source as it was where it was built.
+    return (
+        file.startswith("<")
+        or file.endswith((".pyx", ".pxd"))
+        or any(folder in pathlib.Path(file).resolve().parents for folder in known)
+    )
