@@ -67,6 +67,7 @@ from .models.linear import LinearSSM as LinearSSM
 from .models.low_rank import LowRankRNN as LowRankRNN
 from .models.neural_ode import NeuralODE as NeuralODE
 from .models.vector_field import VectorField as VectorField
+from .precision import PrecisionWarning as PrecisionWarning
 from .sweep.grid import Grid as Grid
 from .sweep.measure import Measurement as Measurement
 from .sweep.measure import measure as measure

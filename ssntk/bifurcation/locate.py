@@ -21,6 +21,7 @@ from ssntk.dynamics.scales import typical_sizes
 from ssntk.dynamics.stability import edge
 from ssntk.errors import NumericalError, as_array, as_instance, as_kind, as_scalar, is_traced
 from ssntk.models.base import check_autonomous, dtype_of
+from ssntk.precision import in_precision, watch_precision
 
 CROSSINGS = ("transcritical", "pitchfork")
 # Where several real eigenvalues vanish at once, and where a coefficient does that tells the kinds apart.
@@ -99,6 +100,7 @@ def locate(family: Family, kind: str, *, parameter: Any, x: Any, u: Any = None) 
     guess = as_array(x, "x", (family.model.n_state,)).astype(dtype)
     u, parameter = constant_input(family.model, u), as_scalar(parameter, "parameter").astype(dtype)
     check_autonomous(family.model)
+    watch_precision(dtype)
     problem = _problem(family, u, parameter, guess)
     zero = jnp.zeros((), dtype)
     if is_traced(problem, guess, parameter):
@@ -117,7 +119,7 @@ def locate(family: Family, kind: str, *, parameter: Any, x: Any, u: Any = None) 
             # Where branches cross, the saddle-node's system is singular: whether its iteration ends is left to rounding.
             crossing = solve(stack, BRANCH_POINT, [0], near)[0].point
             reason += f"; a branch point lies at p = {float(crossing.parameter):g}" if crossing.converged else ""
-        raise NumericalError(f"no {kind} near p = {float(parameter):g}: {reason}")
+        raise NumericalError(f"no {kind} near p = {float(parameter):g}: {in_precision(reason, dtype)}")
     return point
 
 

@@ -22,8 +22,9 @@ from ssntk.dynamics.radius import local_minima, nearest_edge
 from ssntk.dynamics.scales import typical_sizes
 from ssntk.dynamics.stability import edge, eigenpair, exponents, field_at, linearised
 from ssntk.errors import NumericalError, as_array, as_count, as_key, as_kind, as_scalar
-from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model
+from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model, dtype_of
 from ssntk.models.euler_map import step_of
+from ssntk.precision import watch_precision
 from ssntk.threads import one_blas_thread
 
 KINDS = ("singular", "saddle-node", "hopf")
@@ -131,6 +132,7 @@ def approach(
     dt = step_of(model)
     kind = as_kind(kind, "kind", KINDS if dt is None else MAP_KINDS)
     u = constant_input(model, u)
+    watch_precision(dtype_of(model))
     count, key = as_count(n_starts, "n_starts"), as_key(key)
     freedom = Freedom(model, wrt, metric, signs)
     if x is None:

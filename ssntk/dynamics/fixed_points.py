@@ -18,6 +18,7 @@ from ssntk.dynamics.stability import exponents, field_at, growth, judged_exponen
 from ssntk.errors import NumericalError, as_array, as_choice, as_count, as_key, is_traced
 from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model, dtype_of
 from ssntk.models.euler_map import step_of
+from ssntk.precision import watch_precision
 from ssntk.threads import one_blas_thread
 
 # Starts of the search for slow points: up to so many units, so many.
@@ -176,6 +177,7 @@ def find_fixed_points(
         turns = np.asarray(as_array(periods, "periods", (n,)).astype(dtype))
         if (turns < 0).any():
             raise ValueError(f"periods must be positive, or zero for states that are no angles, got {turns.min():g}")
+    watch_precision(dtype)
     seed = [int(word) for word in np.asarray(jax.random.key_data(as_key(key))).ravel()]
     # What overflows has not arrived, and is counted so.
     with np.errstate(all="ignore"):
