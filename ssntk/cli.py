@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import cyclopts
 
 from ssntk.files import is_private
-from ssntk.foreign import UsageError, foreign, own_stdout
+from ssntk.foreign import UsageError, about_keys, argument_of, foreign, own_stdout
 
 app = cyclopts.App(name="ssntk", help="Bifurcations of recurrent networks, and what they do to learning.")
 
@@ -148,7 +148,7 @@ def export(
 
 @app.command
 def check(
-    factory: Annotated[str, cyclopts.Parameter(help="package.module:function, called as function(key) -> model.")],
+    factory: Annotated[str, cyclopts.Parameter(help="package.module:function, called as function(key) or function(seed).")],
     *,
     seeds: Annotated[int, cyclopts.Parameter(help="How many: seed s is jax.random.key(s), s = 0, 1, ...")] = 16,
     horizon: Annotated[
@@ -157,11 +157,15 @@ def check(
     ] = None,
     as_json: Annotated[bool, cyclopts.Parameter(name="--json", negative=(), help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Are a model's initialisations near a bifurcation? Exit status 1 where one is, or where it could not be told."""
+    """Are a model's initialisations near a bifurcation? Exit status 1 where one is, or where it could not be told.
+
+    The function returns a model or a PyTorch network. An argument called seed is an int, s = 0, 1, ...
+    """
     import jax
 
     from ssntk.critical.flag import criticality_ensemble
     from ssntk.errors import NumericalError
+    from ssntk.models.as_model import as_model
     from ssntk.report.tables import print_verdicts
 
     if seeds < 1:
@@ -169,8 +173,13 @@ def check(
     # What foreign code prints is not what is printed here.
     with own_stdout() as out:
         make = _factory(factory)
-        with foreign(factory):
-            models = [make(jax.random.key(seed)) for seed in range(seeds)]
+        with foreign(factory, function=make):
+            name = argument_of(make)
+        with foreign(factory, function=make, hint=None if name == "seed" else about_keys):
+            keys = [seed if name == "seed" else jax.random.key(seed) for seed in range(seeds)]
+            made = [make(key) if name is None else make(**{name: key}) for key in keys]
+        with foreign(factory, function=make):
+            models = [as_model(one, "the model that it returns") for one in made]
         with foreign(factory, NumericalError):
             results = criticality_ensemble(models, horizon=horizon)
         with contextlib.redirect_stdout(out):
@@ -182,7 +191,7 @@ def check(
         raise SystemExit(1)
 
 
-def _factory(name: str) -> Callable[[Any], Any]:
+def _factory(name: str) -> Callable[..., Any]:
     """The function that `package.module:function` names, looked for in the current folder too."""
     import importlib
 

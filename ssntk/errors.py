@@ -1,8 +1,9 @@
 """Failures and the checks of arguments that every room shares."""
 
 import contextlib
+import difflib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -137,3 +138,44 @@ def as_choice(value: Any, name: str, choices: tuple[str, ...]) -> str:
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
     return value
+
+
+# What AUTO, MatCont, XPPAUT and textbooks call kinds of bifurcations, in small letters.
+ALIASES = {
+    "fold": "saddle-node",
+    "lp": "saddle-node",
+    "sn": "saddle-node",
+    "hb": "hopf",
+    "pd": "flip",
+    "ns": "neimark-sacker",
+    "bp": "branch-point",
+}
+
+
+def kind_of(value: Any) -> Any:
+    """A kind of bifurcation under the name that results have; anything else as it is."""
+    return ALIASES.get(value.lower(), value) if isinstance(value, str) else value
+
+
+def as_kind(value: Any, name: str, choices: tuple[str, ...]) -> str:
+    """A kind of bifurcation, or an alias of it such as "LP", under the name that is one of `choices`."""
+    kind = kind_of(value)
+    if isinstance(kind, str) and kind in choices:
+        return kind
+    meant = "" if kind == value else f", which is {kind!r}"
+    if kind == "branch-point":
+        meant = ", a branch point, which is 'transcritical' or 'pitchfork'"
+    raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}{meant}")
+
+
+def close_to(name: str, known: Sequence[str]) -> str:
+    """The end of a message about an unknown name: the one that may be meant, and those that there are."""
+    # The last part of a name is what people remember: params.I is found from I.
+    ends = {one.rpartition(".")[2]: one for one in reversed(known)}
+    lower = {end.lower(): one for end, one in (*ends.items(), *((one, one) for one in known))}
+    close = difflib.get_close_matches(name.lower(), lower, n=1) or difflib.get_close_matches(
+        name.rpartition(".")[2].lower(), lower, n=1
+    )
+    listed = ", ".join(known[:20]) + (", ..." if len(known) > 20 else "")
+    meant = f"; did you mean {lower[close[0]]!r}?" if close else ""
+    return meant + (f" Known are {listed}" if meant and listed else f"; known are {listed}" if listed else "")

@@ -4,12 +4,13 @@ Imports nothing that imports JAX, which is configured before.
 """
 
 import contextlib
+import inspect
 import os
 import pathlib
 import sys
 import sysconfig
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
 
@@ -22,10 +23,13 @@ class _Left(BaseException):
 
 
 @contextlib.contextmanager
-def foreign(what: str, *through: type[BaseException]) -> Iterator[None]:
+def foreign(
+    what: str, *through: type[BaseException], function: Any = None, hint: Callable[[BaseException], str] | None = None
+) -> Iterator[None]:
     """Whatever is raised meanwhile becomes a `UsageError`, `what: KeyError: 'n' (net.py:3)`; so does leaving the process.
 
-    `through`: what is an answer, and not a mistake.
+    **Arguments:** `through`: what is an answer, and not a mistake. `function`: whose first line is named if no other line of
+    the user's code raised it. `hint`: what to say besides of an error.
     """
     leave, own = os._exit, os.getpid()
 
@@ -48,8 +52,9 @@ def foreign(what: str, *through: type[BaseException]) -> Iterator[None]:
             said = f"it ends the process, by {error}"
         elif type(error) is ValueError or type(error).__module__.startswith("ssntk."):
             said = _message(error)
-        where = _where(error)
-        raise UsageError(f"{what}: {said}" + (f" ({where})" if where else "")) from error
+        where = _where(error) or _first_line(function)
+        said += f" ({where})" if where else ""
+        raise UsageError(f"{what}: {said}" + ("" if hint is None else hint(error))) from error
     finally:
         os._exit = leave
 
@@ -62,6 +67,35 @@ def _message(error: BaseException) -> str:
         return f"its message cannot be made, which raises {type(other).__name__}"
 
 
+def argument_of(function: Callable[..., Any]) -> str | None:
+    """The name of the argument by which a factory of models is called, such as `key` or `seed`; `None` if it has no name.
+
+    Raises `ValueError` if it needs more than one, or takes none.
+    """
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return None
+    needed = [
+        one for one in parameters if one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
+    ]
+    if not parameters or len(needed) > 1:
+        names = "".join(f" {one.name}," for one in needed)
+        took = f"it takes {len(needed)} positional arguments" + (f",{names}" if names else "")
+        raise ValueError(f"{took} and must take one, called key or seed")
+    first = (needed or parameters)[0]
+    return first.name if first.kind in (first.POSITIONAL_OR_KEYWORD, first.KEYWORD_ONLY) else None
+
+
+def about_keys(error: BaseException) -> str:
+    """What to do about an error of a factory that was given a key, if the key may be to blame."""
+    if isinstance(error, IndexError):
+        return "; its argument is a jax.random.key, which has no parts key[0] or key[-1]: use jax.random.split(key)"
+    if isinstance(error, TypeError):
+        return "; its argument is a jax.random.key, or an int if it is called seed"
+    return ""
+
+
 def _where(error: BaseException) -> str | None:
     """The file and the line of the user's code at which an error was raised; `None` where that was not in it."""
     if isinstance(error, SyntaxError) and error.filename and not error.filename.startswith("<"):
@@ -70,11 +104,25 @@ def _where(error: BaseException) -> str | None:
     return f"{places[-1].filename}:{places[-1].lineno}" if places else None
 
 
+def _first_line(function: Any) -> str | None:
+    """The file and the line at which a function or a class begins; `None` if that is not known."""
+    try:
+        code = inspect.unwrap(function)
+        return f"{inspect.getsourcefile(code)}:{inspect.getsourcelines(code)[1]}"
+    except (TypeError, ValueError, OSError):
+        return None
+
+
 def _installed(file: str) -> bool:
     """Whether a file is of this package, of Python or of what is installed."""
     paths = sysconfig.get_paths()
     known = [pathlib.Path(__file__).parent, *(pathlib.Path(paths[name]).resolve() for name in ("stdlib", "purelib"))]
-    return file.startswith("<") or any(folder in pathlib.Path(file).resolve().parents for folder in known)
+    # What Cython compiled names its source as it was where it was built.
+    return (
+        file.startswith("<")
+        or file.endswith((".pyx", ".pxd"))
+        or any(folder in pathlib.Path(file).resolve().parents for folder in known)
+    )
 
 
 @contextlib.contextmanager

@@ -29,6 +29,14 @@ def few_mappings():
         gc.collect()
 
 
+@pytest.fixture(autouse=True)
+def precision():
+    """What is said once in a process, of float32, is said once in a test."""
+    from ssntk import precision
+
+    precision.unsaid_again()
+
+
 @pytest.fixture
 def getkey():
     """A new random key at every call, the same in every run."""

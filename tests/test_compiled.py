@@ -126,7 +126,8 @@ def test_settings_are_told_apart(folder, tracings):
     def follow():
         return ssntk.continuation(ssntk.Family.input(single, direction=[1.0]), (-0.5, 0.5), max_steps=3)
 
-    wide = follow()
+    with pytest.warns(ssntk.PrecisionWarning):
+        wide = follow()
     with jax.enable_x64(False):
         narrow = follow()
     again = follow()

@@ -7,8 +7,8 @@ import pytest
 
 PACKAGE = pathlib.Path(__file__).parent.parent / "ssntk"
 FLOORS = [
-    {"errors", "files", "threads"},
-    {"compiled", "foreign"},
+    {"errors", "files", "notices", "threads"},
+    {"compiled", "foreign", "precision"},
     {"results"},
     {"models"},
     {"dynamics"},

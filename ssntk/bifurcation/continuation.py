@@ -23,6 +23,7 @@ from ssntk.dynamics.metric import as_periods
 from ssntk.dynamics.stability import growth, reported, sorted_eigenvalues
 from ssntk.errors import NumericalError, as_array, as_count, as_instance, as_scalar
 from ssntk.models.base import dtype_of
+from ssntk.precision import in_precision
 from ssntk.results import Results
 
 # Branches of an ensemble that are followed at a time. On two cores more pays for a few units only, and costs from 24 on.
@@ -226,7 +227,11 @@ def as_branches(stack: Stack, tracks: Sequence[Track], crossings: Sequence[Cross
                 eigenvalues=_eigenvalues(stack, track),
                 stable=(track.exponents.real < -track.doubts).all(axis=1),
                 bifurcations=tuple(event for _, event in located),
-                unresolved=tuple(event for _, event in events if not event.converged),
+                unresolved=tuple(
+                    dataclasses.replace(event, reason=in_precision(event.reason, event.x.dtype))
+                    for _, event in events
+                    if not event.converged
+                ),
                 status=track.status + _winds(stack, track, located) + _conservative(stack, track),
                 tangent=track.tangent * np.append(scale, 1.0).astype(scale.dtype),
                 steps=tuple(step for step, _ in located),

@@ -12,13 +12,14 @@ from jaxtyping import Array, Float, PyTree
 from ssntk.errors import as_array, is_traced
 from ssntk.models.base import AbstractStateSpaceModel, check_model, dtype_of
 from ssntk.models.euler_map import step_of, with_input
+from ssntk.models.names import lens_of
 from ssntk.models.theta import Positions, get, positions, put
 
 
 class Family(eqx.Module):
     """A model with one scalar parameter p: `family(p)` is the model there.
 
-    `Family(model, "tau")` or `Family(model, lambda m: m.params["p"])` sets a scalar attribute to p;
+    `Family(model, "tau")`, `Family(model, "params.I")` or `Family(model, lambda m: m.params["p"])` sets a scalar to p;
     [`Family.line`][] and [`Family.input`][] move along a direction, [`Family.between`][] from one network to another.
     """
 
@@ -29,16 +30,15 @@ class Family(eqx.Module):
     moves: str = eqx.field(static=True)
 
     def __init__(self, model: AbstractStateSpaceModel, attribute: str | Callable[[Any], Any]):
-        """**Arguments:** `attribute`: the name of a scalar attribute, or a lens that returns one.
+        """**Arguments:** `attribute`: the name of a scalar, or a lens that returns one. A name may be an attribute, "tau", a
+        way through attributes, keys and places in lists, "params.rates.0", or a key of `model.params`, "I".
 
         Raises `ValueError` where there is no such attribute, or it is no floating-point scalar.
         """
         model = jax.tree.map(lambda leaf: jnp.asarray(leaf) if isinstance(leaf, (float, np.ndarray)) else leaf, model)
         check_model(model)
         if isinstance(attribute, str):
-            if not hasattr(model, attribute):
-                raise ValueError(f"attribute {attribute!r} is not one of {type(model).__name__}")
-            at = positions(model, lambda m: getattr(m, attribute), "attribute")
+            at = positions(model, lens_of(model, attribute, "attribute"), "attribute")
         elif callable(attribute):
             at = positions(model, attribute, "attribute")
         else:

@@ -19,8 +19,9 @@ from ssntk.bifurcation.linear import branch_jacobians, outputs_at
 from ssntk.dynamics.fixed_points import constant_input
 from ssntk.dynamics.scales import typical_sizes
 from ssntk.dynamics.stability import edge
-from ssntk.errors import NumericalError, as_array, as_choice, as_instance, as_scalar, is_traced
+from ssntk.errors import NumericalError, as_array, as_instance, as_kind, as_scalar, is_traced
 from ssntk.models.base import check_autonomous, dtype_of
+from ssntk.precision import in_precision, watch_precision
 from ssntk.results import Result, short
 
 CROSSINGS = ("transcritical", "pitchfork")
@@ -111,28 +112,32 @@ def locate(family: Family, kind: str, *, parameter: Any, x: Any, u: Any = None) 
     there, since it cannot be raised, and only generic points can be located: a crossing of branches is none.
 
     **Arguments:** `kind`: `"saddle-node"`, `"hopf"`, `"transcritical"` or `"pitchfork"`; for a map `"flip"` and
-    `"neimark-sacker"` instead of `"hopf"`. `parameter`, `x` (n,): the guess. `u`: (d,) constant input.
+    `"neimark-sacker"` instead of `"hopf"`. Or what others call them: `"fold"`, `"LP"`, `"HB"`, `"PD"`, `"NS"`, and `"BP"`
+    for a crossing of either kind. `parameter`, `x` (n,): the guess. `u`: (d,) constant input.
 
     Raises `ValueError` for arguments that do not fit, `NumericalError` where Newton's iteration does not converge to a
     point of this kind.
     """
     as_instance(family, "family", Family)
-    as_choice(kind, "kind", KINDS if family.dt is None else MAP_KINDS)
+    kinds = KINDS if family.dt is None else MAP_KINDS
+    kind = as_kind(kind, "kind", (*kinds, BRANCH_POINT))
+    wanted = CROSSINGS if kind == BRANCH_POINT else (kind,)
     dtype = dtype_of(family.model)
     guess = as_array(x, "x", (family.model.n_state,)).astype(dtype)
     u, parameter = constant_input(family.model, u), as_scalar(parameter, "parameter").astype(dtype)
     check_autonomous(family.model)
+    watch_precision(dtype)
     problem = _problem(family, u, parameter, guess)
     zero = jnp.zeros((), dtype)
     if is_traced(problem, guess, parameter):
-        if kind in CROSSINGS:
+        if wanted[0] in CROSSINGS:
             raise ValueError(f"kind {kind!r} has no derivative: a generic change of the model breaks the crossing")
         return _differentiable(problem, kind, zero, guess / problem.scale)
-    search = BRANCH_POINT if kind in CROSSINGS else kind
+    search = BRANCH_POINT if wanted[0] in CROSSINGS else kind
     stack = Stack([problem])
     near = np.append(np.asarray(guess) / stack.scale[0], zero)[None]
     point = solve(stack, search, [0], near)[0].point
-    if point.converged and point.kind != kind:
+    if point.converged and point.kind not in wanted:
         point = dataclasses.replace(point, converged=False, reason=f"it is a {point.kind}")
     if not point.converged:
         reason = point.reason
@@ -140,7 +145,7 @@ def locate(family: Family, kind: str, *, parameter: Any, x: Any, u: Any = None) 
             # Where branches cross, the saddle-node's system is singular: whether its iteration ends is left to rounding.
             crossing = solve(stack, BRANCH_POINT, [0], near)[0].point
             reason += f"; a branch point lies at p = {float(crossing.parameter):g}" if crossing.converged else ""
-        raise NumericalError(f"no {kind} near p = {float(parameter):g}: {reason}")
+        raise NumericalError(f"no {kind} near p = {float(parameter):g}: {in_precision(reason, dtype)}")
     place = stack.point(0, point.x, point.parameter).astype(dtype)
     return dataclasses.replace(point, outputs=outputs_at(stack, 0, place[None])[0])
 

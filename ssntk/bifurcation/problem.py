@@ -16,6 +16,7 @@ from ssntk.dynamics.scales import rate_of, sizes_over
 from ssntk.dynamics.stability import linearised
 from ssntk.errors import as_array, as_instance
 from ssntk.models.base import check_autonomous, dtype_of
+from ssntk.precision import watch_precision
 
 # Parts of the span at which the states' sizes are looked at.
 PLACES = (0.0, 0.5, 1.0)
@@ -36,6 +37,7 @@ def make_problem(
     pairs = _pairs(fix, n)
     u = constant_input(model, u)
     check_autonomous(family(float(ends[0])))
+    watch_precision(dtype)
     models = [family(float(ends[0] + q * (ends[1] - ends[0]))) for q in PLACES]
     state = np.zeros(n, dtype) if x is None else np.asarray(x, dtype)
     sizes = sizes_over(models, u, state) if given_sizes is None else given_sizes.astype(dtype)

@@ -18,9 +18,10 @@ from ssntk.errors import NumericalError, as_instance
 from ssntk.kernel.replay import Replay
 from ssntk.kernel.rows import rows_of, time_weights
 from ssntk.kernel.top import Leading, leading, smaller_gram
-from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model
+from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model, dtype_of
 from ssntk.models.euler_map import step_of
 from ssntk.models.theta import get, put, theta_positions
+from ssntk.precision import watch_precision
 from ssntk.results import Result, short
 
 # How far, relatively, a predicted channel may lie from the measured one and still be called its prediction.
@@ -124,6 +125,7 @@ def bifurcation_channel(
     check_model(model)
     check_autonomous(model)
     theta_positions(model, "state", wrt)
+    watch_precision(dtype_of(model))
     near = _wanted(eigenvalues, step_of(model))
     probe = as_instance(probe, "probe", Probe)
     x, u = check_fixed_point(model, x_star, _own_input(probe) if u is None else u)

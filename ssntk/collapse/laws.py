@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import scipy
 
+from ssntk.errors import kind_of
+
 # The smallest |a| at which the closed form of `g` keeps more digits than its series.
 _SERIES = 0.05
 
@@ -70,7 +72,7 @@ def steady_state(kind: str, mu: Any, parameter: str = "h", *, omega: Any = 1.0) 
 
     NaN where there is no stable fixed point. Raises `ValueError` for a kind or parameter that is not in the table. Verified.
     """
-    mu = np.asarray(mu, float)
+    kind, mu = kind_of(kind), np.asarray(mu, float)
     with np.errstate(divide="ignore", invalid="ignore"):
         table = {
             ("saddle-node", "mu"): (np.nan, 1 / (4 * mu)),
@@ -110,6 +112,7 @@ def landing(kind: str, parameter: str, horizon: Any) -> np.ndarray | np.floating
 
     Raises `ValueError` for another kind or parameter.
     """
+    kind = kind_of(kind)
     if (kind, parameter) not in _LANDING:
         known = ", ".join(f"{kind} {parameter}" for kind, parameter in _LANDING)
         raise ValueError(f"kind and parameter must be one of {known}; got {kind!r} and {parameter!r}")

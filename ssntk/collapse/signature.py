@@ -12,8 +12,9 @@ from ssntk.dynamics.stability import exponents
 from ssntk.errors import as_array
 from ssntk.kernel.frequency import frequency_response
 from ssntk.kernel.loss_operators import Residual, Sobolev, TimeDerivative, observation_of
-from ssntk.models.base import AbstractStateSpaceModel
+from ssntk.models.base import AbstractStateSpaceModel, dtype_of
 from ssntk.models.euler_map import step_of
+from ssntk.precision import watch_precision
 from ssntk.results import Result, short
 
 
@@ -66,6 +67,7 @@ def frequency_signature(
     Raises as [`frequency_ntk`][] does.
     """
     observation_of("state", loss_operator)
+    watch_precision(dtype_of(model))
     response, jacobian, columns = frequency_response(model, x_star, u=u, wrt=wrt)
     dt = step_of(model)
     highest = np.inf if dt is None else np.pi / dt

@@ -21,9 +21,10 @@ from ssntk.dynamics.metric import as_metric, in_metric
 from ssntk.dynamics.radius import local_minima, nearest_edge
 from ssntk.dynamics.scales import typical_sizes
 from ssntk.dynamics.stability import edge, eigenpair, exponents, field_at, linearised
-from ssntk.errors import NumericalError, as_array, as_choice, as_count, as_key, as_scalar
-from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model
+from ssntk.errors import NumericalError, as_array, as_count, as_key, as_kind, as_scalar
+from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model, dtype_of
 from ssntk.models.euler_map import step_of
+from ssntk.precision import watch_precision
 from ssntk.results import Holder
 from ssntk.threads import one_blas_thread
 
@@ -112,7 +113,7 @@ def approach(
 
     - `kind`: `"singular"`, the nearest zero eigenvalue of whatever kind; `"saddle-node"`, the nearest generic fold, with a
       coefficient of at least `min_coefficient`, which may be farther; `"hopf"`. Of maps also `"flip"`, and
-      `"neimark-sacker"` instead of `"hopf"`.
+      `"neimark-sacker"` instead of `"hopf"`. Aliases as of [`locate`][].
     - `x`: (n,) the equilibrium to start from. Default: the one that [`criticality`][] judges.
     - `u`: (d,) constant input. Default zero.
     - `wrt`: a lens of what may change, all else stays. Default: `model.trainable("state")`.
@@ -133,8 +134,9 @@ def approach(
     states = as_metric(scale, model.n_state)
     check_autonomous(model)
     dt = step_of(model)
-    as_choice(kind, "kind", KINDS if dt is None else MAP_KINDS)
+    kind = as_kind(kind, "kind", KINDS if dt is None else MAP_KINDS)
     u = constant_input(model, u)
+    watch_precision(dtype_of(model))
     count, key = as_count(n_starts, "n_starts"), as_key(key)
     freedom = Freedom(model, wrt, metric, signs)
     if x is None:

@@ -18,9 +18,10 @@ from ssntk.dynamics.metric import as_metric, in_metric
 from ssntk.dynamics.radius import local_minima, nearest_edge
 from ssntk.dynamics.stability import edge, exponents, field_at, linearised, state_jacobian
 from ssntk.errors import NumericalError, as_scalar
-from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model
+from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model, dtype_of
 from ssntk.models.euler_map import step_of
 from ssntk.models.to_torch import to_torch
+from ssntk.precision import watch_precision
 from ssntk.results import Holder, short
 from ssntk.threads import one_blas_thread
 
@@ -111,6 +112,7 @@ def retreat(
     check_model(model)
     sizes = as_metric(scale, model.n_state)
     check_autonomous(model)
+    watch_precision(dtype_of(model))
     target = float(as_scalar(margin, "margin", positive=True))
     u = constant_input(model, u)
     freedom, dt = Freedom(model, wrt, metric, signs), step_of(model)

@@ -18,6 +18,7 @@ from ssntk.dynamics.stability import exponents, field_at, growth, judged_exponen
 from ssntk.errors import NumericalError, as_array, as_choice, as_count, as_key, is_traced
 from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model, dtype_of
 from ssntk.models.euler_map import step_of
+from ssntk.precision import watch_precision
 from ssntk.results import Collection, Pictured, Result, Table, Tabular, counted, short
 from ssntk.threads import one_blas_thread
 
@@ -264,6 +265,7 @@ def find_fixed_points(
     sizes = None if metric is None else metric.astype(dtype)
     given_turns = as_periods(periods, n)
     turns = np.zeros(n, dtype) if given_turns is None else given_turns.astype(dtype)
+    watch_precision(dtype)
     seed = [int(word) for word in np.asarray(jax.random.key_data(as_key(key))).ravel()]
     # What overflows has not arrived, and is counted so.
     with np.errstate(all="ignore"):

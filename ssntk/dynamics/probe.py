@@ -98,6 +98,60 @@ class Probe(eqx.Module):
                 )
             self.mask = mask
 
+    @classmethod
+    def steps(cls, us: Any, h0: Any = None, *, dt: Any = 1.0, mask: Any = None) -> "Probe":
+        """T inputs of a map and the T outputs that follow them, as `nn.RNN(batch_first=True)` has them.
+
+        Output k has seen input k. T inputs lead through T + 1 states, so that this probe has T + 1 save times, 0, dt, ...,
+        T dt; the initial state, at the first, is masked. `simulate(model, probe)[:, 1:]` are the T states of `nn.RNN`.
+
+        **Arguments:**
+
+        - `us`: (B, T, d), or (T, d) of one trial, T >= 1: one input a step.
+        - `h0`: the initial state, (n,), (B, n), or (1, B, n) as PyTorch has it. Default: zero.
+        - `dt`: the step of the map, in units of time.
+        - `mask`: (T,), (B, T) or (B, T, rows per time) booleans: which outputs are observed. Default: all.
+
+        `targets` of [`linearised_training`][] may then be (B, T, m). Raises `ValueError` naming the argument that is wrong.
+
+        ```python
+        network = ssntk.EulerMap(ssntk.CTRNN.from_weights([[0.5]], [[1.0]], form="rate"), 1.0)
+        probe = ssntk.Probe.steps(jnp.ones((1, 3, 1)))
+        print(ssntk.simulate(network, probe)[0, 1:, 0])  # [0.76159416 0.88112963 0.89381137], by tanh(h / 2 + 1)
+        ```
+        """
+        us = as_array(us, "us")
+        us = us[None] if us.ndim == 2 else us
+        if us.ndim != 3 or us.shape[1] == 0:
+            raise ValueError(f"us must have shape (B, T, d) or (T, d), with T >= 1, got {us.shape}")
+        if h0 is not None:
+            h0 = as_array(h0, "h0")
+            h0 = h0[0] if h0.ndim == 3 and h0.shape[0] == 1 else h0
+            if h0.ndim not in (1, 2) or (h0.ndim == 2 and len(h0) != len(us)):
+                raise ValueError(f"h0 must have shape (n,), (B, n) or (1, B, n) with B = {len(us)}, got {h0.shape}")
+        ts = float(as_scalar(dt, "dt", positive=True)) * np.arange(us.shape[1] + 1)
+        observed = np.arange(len(ts)) > 0
+        if mask is not None:
+            mask = np.asarray(mask)
+            shapes = us.shape[1:2] if mask.ndim == 1 else us.shape[:2]
+            if mask.dtype != bool or mask.ndim not in (1, 2, 3) or mask.shape[: len(shapes)] != shapes:
+                raise ValueError(
+                    f"mask must be boolean of shape (T,), (B, T) or (B, T, rows per time) with B = {len(us)} and "
+                    f"T = {us.shape[1]}, the number of outputs, got {mask.dtype} {mask.shape}"
+                )
+            axis = min(mask.ndim - 1, 1)
+            observed = np.concatenate([np.zeros_like(mask.take([0], axis)), mask], axis=axis)
+        # What comes after the last step is seen by nobody.
+        return cls(ts, jnp.concatenate([us, us[:, -1:]], axis=1), h0, mask=observed)
+
+    def aligned(self, targets: Float[Array, "..."]) -> Float[Array, "..."]:
+        """`targets`, (B, T, m) or with one time fewer: then the initial time, where nothing is observed, is put in front."""
+        short = targets.ndim == 3 and targets.shape[1] == self.ts.shape[0] - 1
+        if not short or self.mask is None or is_traced(self.mask):
+            return targets
+        first = self.mask[0] if self.mask.ndim == 1 else self.mask[:, 0]
+        return targets if bool(np.any(first)) else jnp.pad(targets, ((0, 0), (1, 0), (0, 0)))
+
     def _us_batch(self) -> int | None:
         us = self.us
         if us is None:

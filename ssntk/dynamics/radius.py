@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 from ssntk.dynamics.metric import as_metric, in_metric
 from ssntk.dynamics.stability import edge, growth, sorted_eigenvalues
 from ssntk.errors import as_array, as_scalar, is_traced
+from ssntk.precision import watch_precision
 
 # Eigenvalues of the level set this near to the edge, relative to its size, are looked at. Each is verified, so that this
 # generosity costs time alone, and what rounding moved off the edge is not missed.
@@ -59,6 +60,7 @@ def stability_radius(A: Any, *, dt: Any = None, scale: Any = None) -> tuple[Floa
     with jax.ensure_compile_time_eval():
         metric = as_metric(scale, matrices.shape[-1])
     matrices = in_metric(matrices, metric)
+    watch_precision(matrices.dtype)
     if is_traced(matrices):
         radius, frequency, _, _ = _touched(matrices, dt)
         return radius, frequency

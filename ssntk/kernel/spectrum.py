@@ -1,7 +1,6 @@
 """What a kernel's eigenvalues say, and below which floor they say nothing."""
 
 import dataclasses
-import warnings
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,8 @@ import scipy.special
 from jaxtyping import Float
 
 from ssntk.errors import NumericalError, as_array, as_count, as_scalar
+from ssntk.notices import warn
+from ssntk.precision import PrecisionWarning
 from ssntk.results import Result, Table, counted, short
 
 
@@ -315,10 +316,10 @@ def _warn_of_noise(eigenvalues: np.ndarray, floor: float, count: int) -> None:
     """Warn where, of the `count` eigenvalues that are not zero by construction, some are single precision's rounding."""
     noise = count - int((eigenvalues > floor * eigenvalues[0]).sum())
     if eigenvalues.dtype == np.float32 and noise > 0 and eigenvalues[0] > 0:
-        warnings.warn(
+        warn(
             f"in float32 the last {noise} of {count} eigenvalues are rounding: below {floor:.1g} of the first nothing is "
             "known; float64 (jax_enable_x64) sees further",
-            stacklevel=3,
+            PrecisionWarning,
         )
 
 

@@ -52,7 +52,8 @@ def loss_rows(
     replay = rows.replay
     outputs = wanted = jnp.zeros(replay.shape[:3], replay.probe.ts.dtype)
     if targets is not None:
-        wanted = as_array(targets, "targets", replay.shape[:3]).astype(outputs.dtype)
+        wanted = as_array(replay.probe.aligned(as_array(targets, "targets")), "targets", replay.shape[:3])
+        wanted = wanted.astype(outputs.dtype)
     if targets is not None or callable(loss):
         states = saved_states(replay.tracks)
         outputs = states if of == "state" else jax.vmap(jax.vmap(model.readout))(states)

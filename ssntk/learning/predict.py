@@ -111,7 +111,8 @@ def linearised_training(
     **Arguments:**
 
     - `model`: also a PyTorch module or state_dict ([`from_torch`][]).
-    - `targets`: (B, T, m), what is wanted of the readout (of the state with `of="state"`) at the save times.
+    - `targets`: (B, T, m), what is wanted of the readout (of the state with `of="state"`) at the save times. The outputs
+      of a map, as of `nn.RNN`, with [`Probe.steps`][]: one fewer.
     - `learning_rate`: eta > 0; `None` for that of `optimiser`. `steps`: how many steps, at least 1; the whole is one
       singular value decomposition of J (rows, p) and a small loop.
     - `loss`: `"half-mse"`, `mean(residual^2) / 2`; `"mse"`, `mean(residual^2)`, as of `torch.nn.MSELoss()`; or `"sum"`,

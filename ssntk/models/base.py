@@ -51,7 +51,7 @@ class AbstractStateSpaceModel(eqx.Module):
         return eqx.filter(self, eqx.is_inexact_array)
 
 
-def dtype_of(model: AbstractStateSpaceModel) -> jnp.dtype:
+def dtype_of(model: PyTree) -> jnp.dtype:
     """The floating-point type that a model computes in: that of its arrays, else JAX's default."""
     leaves = [leaf.dtype for leaf in jax.tree.leaves(model) if eqx.is_inexact_array(leaf)]
     return jnp.dtype(max(leaves, key=lambda dtype: dtype.itemsize) if leaves else jnp.result_type(float))

@@ -12,7 +12,19 @@ from ssntk.models.base import AbstractStateSpaceModel, dtype_of
 
 
 class VectorField(AbstractStateSpaceModel):
-    """`dx/dt = fn(t, x, u, params)`, `fn(t, (n,), (d,), params) -> (n,)`; theta is `params`."""
+    """`dx/dt = fn(t, x, u, params)`, `fn(t, (n,), (d,), params) -> (n,)`; theta is `params`.
+
+    What `fn` returns may also be a list or tuple of n scalars, as scipy and XPPAUT have it.
+
+    ```python
+    def pendulum(t, x, u, params):
+        return [x[1], -jnp.sin(x[0]) - params["friction"] * x[1]]
+
+
+    model = ssntk.VectorField(pendulum, {"friction": 0.2}, n_state=2)
+    print(ssntk.find_fixed_points(model, starts=[[0.1, 0.0]]).x)  # [[0. 0.]], to rounding
+    ```
+    """
 
     fn: Callable[..., Any]
     params: PyTree[Array]
@@ -45,6 +57,9 @@ class VectorField(AbstractStateSpaceModel):
             raise
         except Exception as error:
             raise ValueError(f"{what} could not be evaluated: {error}") from error
+        if isinstance(out, (list, tuple)) and all(getattr(one, "shape", None) == () for one in out):
+            # Numbers, one for each state, are put together.
+            out = jax.ShapeDtypeStruct((len(out),), dtype)
         if getattr(out, "shape", None) != (self.n_state,):
             raise ValueError(f"fn must return shape ({self.n_state},), got {getattr(out, 'shape', type(out).__name__)}")
 
@@ -53,7 +68,8 @@ class VectorField(AbstractStateSpaceModel):
         return self.n_state
 
     def vector_field(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
-        return self.fn(t, x, u, self.params)
+        out = self.fn(t, x, u, self.params)
+        return jnp.stack([jnp.asarray(one, x.dtype) for one in out]) if isinstance(out, (list, tuple)) else out
 
     def trainable(self, of: str) -> PyTree[Array]:
         return self.params

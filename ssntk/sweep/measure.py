@@ -30,6 +30,7 @@ from ssntk.kernel.top import Leading, leading, smaller_gram, top_of
 from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model, dtype_of
 from ssntk.models.euler_map import step_of
 from ssntk.models.theta import Positions, block_positions, columns, size, theta_positions
+from ssntk.precision import watch_precision
 from ssntk.results import Result, short
 from ssntk.threads import one_blas_thread
 
@@ -142,6 +143,7 @@ class Asked(NamedTuple):
         check_model(model)
         metric = as_metric(scale, model.n_state)
         check_autonomous(model)
+        watch_precision(dtype_of(model))
         theta, of_states = theta_positions(model, of, wrt), theta_positions(model, "state", wrt)
         parts = block_positions(model, of, wrt, blocks)
         at_rest = as_instance(probe, "probe", Probe).x0 is None

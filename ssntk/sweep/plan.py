@@ -22,7 +22,7 @@ from ssntk.dynamics.integrate import Integrator
 from ssntk.dynamics.metric import as_metric
 from ssntk.dynamics.probe import Probe
 from ssntk.dynamics.scales import typical_sizes
-from ssntk.errors import NumericalError, as_array, as_choice, as_count, as_instance, as_scalar
+from ssntk.errors import NumericalError, as_array, as_choice, as_count, as_instance, as_kind, as_scalar, kind_of
 from ssntk.models.base import AbstractStateSpaceModel
 from ssntk.models.ctrnn import CTRNN
 from ssntk.models.euler_map import step_of, with_input
@@ -38,7 +38,7 @@ class Sweep:
 
     - `family`: the model and its parameter, or an [`Approach`][]: the line of all parameters to the bifurcation nearest to
       a network. `towards`, `span`, `x0`, `u` and `index` then follow from it, and p is the change of theta by its metric.
-    - `towards`: a kind of bifurcation, as `Bifurcation.kind` has it.
+    - `towards`: a kind of bifurcation, as `Bifurcation.kind` has it, or an alias as of [`locate`][].
     - `span`: (p0, p1); the branch is followed from p0 towards p1. Of an approach: 0, the network, to twice its distance.
     - `distances` (k,): |p - p_c|, positive, in units of the parameter. Kept in descending order.
     - `probe`: inputs and save times; an `x0` of `None` is the point's x*.
@@ -73,6 +73,8 @@ class Sweep:
     scale: Any = None
 
     def __post_init__(self):
+        # A plan is the same under every name of a kind.
+        object.__setattr__(self, "towards", kind_of(self.towards))
         path = self._take()
         as_instance(self.family, "family", Family)
         as_instance(self.probe, "probe", Probe)
@@ -80,7 +82,7 @@ class Sweep:
         index = None if self.index is None else as_count(self.index, "index", least=0)
         model = self.family.model
         dt = step_of(model)
-        as_choice(self.towards, "towards", KINDS if dt is None else MAP_KINDS)
+        as_kind(self.towards, "towards", KINDS if dt is None else MAP_KINDS)
         if self.integrator is not None:
             as_instance(self.integrator, "integrator", Integrator)
         elif dt is None:

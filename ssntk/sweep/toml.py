@@ -30,7 +30,7 @@ from ssntk.sweep.plan import Sweep
 
 SCHEMA = """\
 # A sweep towards a bifurcation. Keys are the Python arguments' names; those behind a # are optional, with their defaults.
-towards = "saddle-node"         # or "hopf"
+towards = "saddle-node"         # or "hopf", "transcritical", "pitchfork"; "fold", "LP" and "HB" are aliases
 span = [-4.0, 4.0]              # (p0, p1): the branch is followed from p0 towards p1
 distances = { start = 1e-1, stop = 1e-7, num = 32 }     # log-spaced |p - p_c|, or a list
 # index = 0                     # which bifurcation of that kind, in branch order

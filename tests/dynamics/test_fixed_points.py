@@ -102,7 +102,8 @@ def test_a_network_of_128_units_by_the_closed_form(hidden):
 def test_single_precision_weights_lose_no_point():
     # x = 2 tanh(x) - 2 has one root, whatever the precision that JAX would take for other numbers.
     model = ssntk.CTRNN.from_weights(jnp.array([[2.0]], jnp.float32), jnp.ones((1, 1), jnp.float32))
-    found = ssntk.find_fixed_points(model, jnp.array([-2.0], jnp.float32))
+    with pytest.warns(ssntk.PrecisionWarning):
+        found = ssntk.find_fixed_points(model, jnp.array([-2.0], jnp.float32))
     root = scipy.optimize.brentq(lambda x: -x + 2 * np.tanh(x) - 2, -5, 0)
     assert found.x.dtype == np.float32
     np.testing.assert_allclose(found.x, [[root]], rtol=1e-6)

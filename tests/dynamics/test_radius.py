@@ -230,7 +230,8 @@ def test_batches():
 
 def test_single_precision_is_kept():
     A = random_matrix(0)
-    radius, frequency = ssntk.stability_radius(A.astype(np.float32))
+    with pytest.warns(ssntk.PrecisionWarning):
+        radius, frequency = ssntk.stability_radius(A.astype(np.float32))
     assert radius.dtype == frequency.dtype == jnp.float32
     # The rounding error of A in float32, by at most 8 terms.
     np.testing.assert_allclose(radius, brute_force(A)[0], atol=8 * 1.2e-7 * np.linalg.norm(A, 2))
