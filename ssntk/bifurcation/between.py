@@ -68,9 +68,10 @@ class _Done(Exception):
 def _lowest(stack: Stack, member: int, value: Value, ends: Any, limits: tuple[float, float], sign: float) -> Dip | None:
     """A point of the branch between two parts of a step at which `sign * value` is negative, if its minimum is."""
     found: list[Dip] = []
+    (z0, tangent0), (z1, tangent1) = ends
 
     def height(part: float) -> float:
-        guess, border = interpolate(*ends[0], *ends[1], part)
+        guess, border = interpolate(z0, tangent0, z1, tangent1, part)
         new = corrected(stack, [member], guess[None], border[None])
         here = float(value(new.z)[0])
         if not new.converged[0] or not np.isfinite(here):

@@ -19,7 +19,7 @@ def clipped(ax: Axes, x: np.ndarray, values: np.ndarray, limits: tuple[float, fl
         # Limits are only found when they are asked for.
         ax.get_xlim()
         farthest = np.flatnonzero(outside)[np.argmax(sign * values[outside])]
-        place = (ax.transData - ax.transAxes).transform((x[farthest], border))[0]
+        place = (ax.transData - ax.transAxes).transform(np.array([x[farthest], border]))[0]
         ax.annotate(
             f"{values[farthest]:.3g}",
             (x[farthest], border),
