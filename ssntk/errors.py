@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import os
+import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -34,6 +35,9 @@ def as_array(value: Any, name: str, shape: tuple[int | str, ...] | None = None, 
         array = jnp.asarray(value) if isinstance(value, jax.Array) or is_traced(value) else _copied(value)
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{name} must be an array of real numbers, got {type(value).__name__}") from error
+    except MemoryError as error:
+        raise ValueError(f"{name} is too large: {error}") from error
+    allocated(array, name)
     if jnp.issubdtype(array.dtype, jnp.integer):
         array = array.astype(jnp.result_type(float))
     if not jnp.issubdtype(array.dtype, jnp.floating):
@@ -115,13 +119,40 @@ def as_key(value: Any, *, needed: bool = False) -> jax.Array:
 
 def as_room(numbers: int, name: str, dtype: Any = float) -> None:
     """`ValueError` naming `name` where so many numbers do not fit into this machine: trying ends the process."""
-    try:
-        room = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        room = 2**40
-    needed = numbers * np.dtype(dtype).itemsize
+    # Whole numbers, which have no largest.
+    needed, room = numbers * np.dtype(dtype).itemsize, _room()
     if needed > room:
-        raise ValueError(f"{name} is too large: {needed:.3g} bytes do not fit into this machine's {room:.3g}")
+        count = f"{needed:.3g}" if needed < 2**1000 else "more than 1e300"
+        raise ValueError(f"{name} is too large: {count} bytes do not fit into the {room:.3g} that there are")
+
+
+def allocated(arrays: Any, name: str) -> None:
+    """Wait for arrays of a device; `ValueError` where there was no room: what was not allocated must not be looked at."""
+    try:
+        jax.block_until_ready(arrays)
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error) and "ut of memory" not in str(error):
+            raise
+        raise ValueError(f"{name} is too large: {str(error).splitlines()[0]}") from error
+
+
+def _room() -> int:
+    """The bytes that this process may have: of the machine, of its group, and of addresses that are left to it."""
+    found = [2**48]
+    with contextlib.suppress(AttributeError, ValueError, OSError):
+        found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        # Where there is no limit it is "max", or more than there is.
+        with contextlib.suppress(ValueError, OSError):
+            found.append(int(pathlib.Path(file).read_text()))
+    with contextlib.suppress(ImportError, AttributeError, ValueError, OSError, IndexError):
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if limit != resource.RLIM_INFINITY:
+            taken = int(pathlib.Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+            found.append(max(limit - taken, 0))
+    return min(found)
 
 
 def as_count(value: Any, name: str, *, least: int = 1) -> int:

@@ -332,10 +332,47 @@ def test_a_byte_order_mark_is_passed_over(tmp_path):
 
 @pytest.mark.parametrize("size", [10**6, 10**30])
 def test_what_cannot_be_allocated_is_refused(size):
-    with pytest.raises(ValueError, match=r"n_state is too large: .* bytes do not fit"):
+    with pytest.raises(ValueError, match=r"n_state is too large: .* bytes do not fit into the .* that there are"):
         ssntk.CTRNN(size, 1, 1, key=jr.key(0))
     with pytest.raises(ValueError, match="n_state is too large"):
         ssntk.GRUODE(size, 1, 1, key=jr.key(0))
+
+
+def test_a_failed_allocation_names_its_argument_and_ends_no_process():
+    """Of 7 GB, which fit in all but not beside what a draw takes besides, of addresses that a batch job may be given."""
+    code = (
+        "import resource, jax, ssntk; jax.config.update('jax_enable_x64', True); limit = 9 * 2**30\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (limit, limit))\n"
+        "for n in (22_000, 36_000):\n"
+        "    try:\n"
+        "        ssntk.CTRNN(n, 1, 1, key=jax.random.key(0))\n"
+        "    except ValueError as error:\n"
+        "        print(error)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("n_state is too large: ") == 2
+
+
+@pytest.mark.parametrize("kind", ["CTRNN", "GRUODE", "LowRankRNN"])
+def test_what_is_too_large_is_named(kind):
+    model, rank = getattr(ssntk, kind), {"rank": 1} if kind == "LowRankRNN" else {}
+    for name, sizes in (("n_state", (10**12, 1, 1)), ("n_input", (3, 10**12, 1)), ("n_output", (3, 1, 10**12))):
+        with pytest.raises(ValueError, match=f"{name} is too large"):
+            model(*sizes, key=jr.key(0), **rank)
+
+
+def test_tasks_that_are_too_large_name_what_is():
+    model = ssntk.CTRNN(3, 1, 1, gain=0.5, key=jr.key(0))
+    with pytest.raises(ValueError, match=r"probe\.ts must be at most 16777216 steps of the map long, got 2e\+12"):
+        ssntk.ntk(ssntk.EulerMap(model, 1e-12), PROBE)
+    with pytest.raises(ValueError, match="n_starts is too large"):
+        ssntk.find_fixed_points(model, n_starts=10**11)
+    with pytest.raises(ValueError, match="axes must have at most 10000000 points together, got 10 x 10 x"):
+        ssntk.Grid(lambda **_: model, {f"a{i}": list(range(10)) for i in range(12)}, probe=PROBE)
+    with pytest.raises(ValueError, match="ts is too large"):
+        ssntk.Probe(np.broadcast_to(0.0, (10**13,)))
 
 
 @pytest.mark.parametrize("key", [0, None, "x", np.zeros(3, np.uint32)])

@@ -15,7 +15,7 @@ from ssntk.dynamics.scales import typical_sizes
 from ssntk.dynamics.search import Search
 from ssntk.dynamics.slow import slow_points
 from ssntk.dynamics.stability import exponents, field_at, growth, judged_exponents, linearised, reported, state_jacobian
-from ssntk.errors import NumericalError, as_array, as_choice, as_count, as_key, is_traced
+from ssntk.errors import NumericalError, as_array, as_choice, as_count, as_key, as_room, is_traced
 from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model, dtype_of
 from ssntk.models.euler_map import step_of
 from ssntk.precision import watch_precision
@@ -257,6 +257,8 @@ def find_fixed_points(
     n, dtype = model.n_state, dtype_of(model)
     as_choice(method, "method", ("auto", "search"))
     count, given = as_count(n_starts, "n_starts", least=2), None
+    # A start is kept some sixteen times over on its way.
+    as_room(16 * count * n, "n_starts")
     if starts is not None:
         given = np.asarray(as_array(starts, "starts", ("k", n)).astype(dtype))
         if len(given) == 0:

@@ -101,6 +101,10 @@ def steps_of(model: AbstractStateSpaceModel, integrator: Any, probe: Probe) -> t
         )
     if counts.min() < 1 or np.abs(np.diff(times) - counts * model.dt).max() > 8 * rounding + 1e-9 * model.dt:
         raise ValueError(f"probe.ts must lie whole steps of the map apart, dt = {model.dt:g}")
+    if counts.sum() > MOST_STEPS:
+        raise ValueError(
+            f"probe.ts must be at most {MOST_STEPS} steps of the map long, got {counts.sum():.3g} of dt = {model.dt:g}"
+        )
     grid = times[0] + model.dt * np.arange(int(counts.sum()) + 1)
     grid[np.append(0, np.cumsum(counts).astype(int))] = times
     return Integrator(solver=diffrax.Euler(), dt=model.dt, max_steps=grid.size), jax.device_put(grid.astype(ts.dtype))

@@ -12,7 +12,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from ssntk.errors import as_array, as_count, as_key, as_room, is_traced, traceable
+from ssntk.errors import allocated, as_array, as_count, as_key, as_room, is_traced, traceable
 from ssntk.models.torch_layout import what_to_write
 
 
@@ -168,8 +168,19 @@ def random_weights(key: Any, *parts: tuple[tuple[int, ...], int]) -> list[Array]
     """
     key = as_key(key, needed=True)
     # A grid makes many at once; what a draw takes beside its result is as large.
-    as_room(2 * sum(math.prod(shape) for shape, _ in parts), "n_state")
-    return _drawn(key, tuple(shape for shape, _ in parts), [math.sqrt(c) for _, c in parts])
+    shapes = tuple(shape for shape, _ in parts)
+    # The last two are the input's and the readout's.
+    largest = max(range(len(shapes)), key=lambda i: math.prod(shapes[i]))
+    (_, inputs), (outputs, _) = shapes[-2:]
+    name = "n_state"
+    if largest == len(shapes) - 2 and inputs > shapes[-2][0]:
+        name = "n_input"
+    elif largest == len(shapes) - 1 and outputs > shapes[-1][1]:
+        name = "n_output"
+    as_room(2 * sum(map(math.prod, shapes)), name)
+    drawn = _drawn(key, shapes, [math.sqrt(c) for _, c in parts])
+    allocated(drawn, name)
+    return drawn
 
 
 @functools.partial(jax.jit, static_argnums=1)

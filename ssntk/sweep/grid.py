@@ -29,6 +29,10 @@ from ssntk.sweep.record import VARIABLES
 RESERVED = {*VARIABLES, "mode", "row", "block", "time", "time_2", "point", "ntk_eigenvalues_all"}
 
 
+# The numbers of more do not fit into memory, nor their records onto disks.
+MOST_POINTS = 10**7
+
+
 class _Group(eqx.Module):
     """Points whose models have the same shapes: their numbers, and the values that are the same for all of them."""
 
@@ -78,6 +82,8 @@ class Grid:
             raise ValueError("probe.us must have a frequency: a grid has no bifurcation to take it from")
         object.__setattr__(self, "blocks", check_blocks(self.blocks) or None)
         object.__setattr__(self, "axes", _axes(self.axes))
+        if self.size > MOST_POINTS:
+            raise ValueError(f"axes must have at most {MOST_POINTS} points together, got {' x '.join(map(str, self.shape))}")
         # Equal plans must be equal however they were written.
         for name in ("x0", "u", "scale"):
             value = getattr(self, name)

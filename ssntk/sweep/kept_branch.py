@@ -38,7 +38,10 @@ def branch_of(held: dict[str, np.ndarray]) -> Branch | None:
         parts |= {"status": str(parts["status"]), "steps": tuple(int(at) for at in parts["steps"])}
         parts["has_readout"] = bool(parts.get("has_readout", False))
         branch = Branch(**parts)
-        return branch if 0 <= int(held["number"]) < len(branch.bifurcations) else None
+        points = [getattr(branch, name) for name in ("parameter", "x", "eigenvalues", "stable", "tangent")]
+        alike = branch.parameter.ndim == 1 and branch.x.ndim == 2 and len(set(map(len, points))) == 1
+        numbers = all(array.dtype.kind in "bfc" for array in points)
+        return branch if alike and numbers and 0 <= int(held["number"]) < len(branch.bifurcations) else None
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
 

@@ -190,7 +190,8 @@ class Store(Speaks):
                 warnings.warn(f"{self._plan_file} was not what the plan says, and is written anew", stacklevel=2)
         # What was measured knows better than a header that was changed.
         recorded = header.recorded(self.path)
-        known = {plan_hash} | (self._older(plan) if {held["hash"], *recorded} - {plan_hash} else set())
+        others = {held["hash"], *recorded} - {plan_hash}
+        known = {plan_hash} | (plan.older_hashes() if others and plan is not None else set())
         counted = [one for one in recorded if one in known]
         own = held["hash"] if held["hash"] in known else next(iter(counted), plan_hash)
         if sound is not True:
@@ -204,20 +205,10 @@ class Store(Speaks):
         identity = held.get("identity")
         if sound and identity is not None:
             return held, identity == plan.identity
-        if held["hash"] == plan_hash or (identity is not None and identity == plan.identity):
-            return held, True
-        if sound is not False and identity is None:
-            return held, held["hash"] in self._older(plan) or bool(sound is None and self._of(plan_hash, plan))
-        return held, self._of(plan_hash, plan)
-
-    def _of(self, plan_hash: str, plan: Any) -> bool:
-        """Whether anything that was measured here is of this plan."""
-        recorded = header.recorded(self.path)
-        return plan_hash in recorded or (bool(recorded) and not self._older(plan).isdisjoint(recorded))
-
-    @staticmethod
-    def _older(plan: Any) -> set[str]:
-        return set() if plan is None else plan.older_hashes()
+        recorded = set() if sound else header.recorded(self.path).keys()
+        found = recorded or {held["hash"]}
+        same = plan_hash in found or (not recorded and identity == plan.identity)
+        return held, same or not plan.older_hashes().isdisjoint(found)
 
     def write_branch(self, branch: Branch, number: int) -> None:
         """Keep the branch, and which of its bifurcations is swept towards, atomically."""
@@ -268,11 +259,12 @@ class Store(Speaks):
 
         `strict`: a record that was not measured where plan.json says raises `StoreError`; otherwise it counts as none.
         """
-        plan, beyond = self.plan(), self._beyond() if strict else None
-        if beyond is not None:
-            raise StoreError(f"{beyond} does not fit its plan, which has {self.total()} points; {header.ANEW}")
+        plan = self.plan()
         for index in range(self.total() if total is None else total):
             yield index, self._record(index, plan, strict)
+        beyond = self._beyond() if strict else None
+        if beyond is not None:
+            raise StoreError(f"{beyond} does not fit its plan, which has {self.total()} points; {header.ANEW}")
 
     def _beyond(self) -> pathlib.Path | None:
         """A record of this plan whose number is beyond its last point, as where the header has lost some; or `None`."""
