@@ -1,13 +1,8 @@
-"""A hash of a structure: numbers by their bytes, functions by their code and what it refers to, objects by what they hold.
-
-Each part is described by itself, once, and then hashed from below, so that it does not count whether equal parts are one
-object. Only parts that refer to each other in a circle are numbered as they are met.
-"""
+"""A hash of a structure: numbers by their bytes, functions by their code and what it refers to, objects by what they hold."""
 
 import dataclasses
 import enum
 import functools
-import hashlib
 import io
 import sys
 import threading
@@ -15,33 +10,32 @@ import types
 import weakref
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
+from ssntk.sweep.graph import PLAIN, Node, Unordered, dtype_name, hashed
 from ssntk.sweep.named import foreign, named
-from ssntk.sweep.referred import referred, written
+from ssntk.sweep.referred import counted, referred
 from ssntk.sweep.traced import Traced, only_raises, operations
 
 # Of a class, what Python makes of the rest.
 MADE = ("__module__", "__dict__", "__weakref__", "__doc__", "__annotations__", "__firstlineno__", "__static_attributes__")
 MADE += ("__abstractmethods__", "_abc_impl", "__dataclass_fields__", "__dataclass_params__", "__orig_bases__", "__slots__")
 MADE += ("__annotate__", "__annotate_func__", "__annotations_cache__")
+# Of a member of an enumeration, the same.
+ENUM = ("_value_", "_name_", "__objclass__", "_sort_order_")
 # Of an object, what it is called.
 CALLED = ("__module__", "__name__", "__qualname__", "__doc__", "__annotations__", "__type_params__", "__weakref__")
 # Of a code's flags, those that change how it is called: *args, **kwargs, a generator, a coroutine.
 FLAGS = 0x04 | 0x08 | 0x20 | 0x80 | 0x200
 # Of a class's flags, that it was made while Python ran.
 HEAP = 1 << 9
-PLAIN = (bool, int, float, complex, str, bytes)
 # Packages whose objects only print.
 PRINTING = ("rich", "tqdm", "logging")
 # What keeps others out computes nothing.
 LOCKS = (type(threading.Lock()), type(threading.RLock()), threading.local, threading.Condition, threading.Event)
-# What calls a function that it holds, and computes the same.
-AROUND = (type(jax.jit(len)), type(functools.lru_cache(len)), type(eqx.filter_jit(lambda: None)))
 
 
 def digest(value: Any) -> str:
@@ -49,173 +43,10 @@ def digest(value: Any) -> str:
 
     Raises `ValueError` naming what can neither be written down nor looked into.
     """
-    return _hashed(value).hex()[:16]
+    return hashed(value, _described).hex()[:16]
 
 
-class _Unordered(tuple):
-    """Parts whose order does not count."""
-
-
-class _Node:
-    """One part: what is said of it, and the parts that it holds."""
-
-    def __init__(self):
-        self.text, self.held = bytearray(), []
-        self.unordered = False
-        # Filled in as all parts are walked.
-        self.below: list[_Node] = []
-        self.hash: bytes | None = None
-        self.number, self.low, self.circle = -1, -1, -1
-
-    def put(self, kind: str, data: bytes | str = b"") -> None:
-        data = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
-        self.text += f"{kind} {len(data)} ".encode() + data
-
-    def add(self, value: Any) -> None:
-        while type(value) in AROUND:
-            value = value.__wrapped__
-        if isinstance(value, np.generic):
-            self.scalar(value)
-        elif value is None or value is ... or type(value) in PLAIN:
-            self.plain(value, type(value))
-        elif type(value) in (np.ndarray, np.memmap) or isinstance(value, jax.Array):
-            self.array(value)
-        else:
-            self.put("held")
-            self.held.append(value)
-
-    def many(self, kind: str, values: Any) -> None:
-        values = tuple(values)
-        self.put(kind, str(len(values)))
-        for value in values:
-            self.add(value)
-
-    def plain(self, value: Any, kind: Any) -> None:
-        if kind is str or kind is bytes:
-            self.put(kind.__name__, value)
-        elif kind is int:
-            self.put("int", format(int(value), "x"))
-        else:
-            # The shortest text that gives back a number is one for each.
-            self.put(kind.__name__, repr(kind(value)) if kind in PLAIN else repr(value))
-
-    def scalar(self, value: Any) -> None:
-        if isinstance(value, (np.bool_, np.float64, np.complex128, np.integer, np.str_, np.bytes_)):
-            self.add(value.item())
-        else:
-            self.array(np.asarray(value))
-
-    def array(self, value: Any) -> None:
-        if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
-            self.put("key", str(jax.random.key_impl(value)))
-            value = jax.random.key_data(value)
-        value = np.asarray(value)
-        if value.dtype.hasobject:
-            self.many("objects", (value.shape, str(value.dtype), value.ravel().tolist()))
-        elif value.dtype.names is not None:
-            self.many("fields", (value.shape, [(name, value[name]) for name in value.dtype.names]))
-        elif value.dtype.char in "gG":
-            # Their bytes hold some that are no part of the number.
-            self.many("array", (value.dtype.name, value.shape, [repr(one) for one in value.ravel()]))
-        else:
-            value = value.astype(value.dtype.newbyteorder("="), copy=False)
-            self.put("array", f"{_dtype(value.dtype)} {value.shape} ".encode() + value.tobytes())
-
-
-def _dtype(value: Any) -> str:
-    # Of times the name says the unit, of structures the text says the fields.
-    return value.name if value.names is None else str(value)
-
-
-def _hashed(root: Any) -> bytes:
-    """The hash of a structure: Tarjan's walk, which meets what is held before what holds it, and circles as a whole."""
-    nodes: dict[int, _Node] = {}
-    # An address may be given to another object once its own is gone.
-    alive: list[Any] = []
-
-    def node_of(value: Any) -> _Node:
-        if id(value) not in nodes:
-            nodes[id(value)] = _described(value)
-            alive.append(value)
-        return nodes[id(value)]
-
-    top, count = _Node(), 0
-    top.add(root)
-    path: list[tuple[_Node, int]] = [(top, 0)]
-    waiting: list[_Node] = []
-    while path:
-        node, at = path.pop()
-        if at == 0:
-            node.number = node.low = count
-            count += 1
-            waiting.append(node)
-        else:
-            node.low = min(node.low, node.below[at - 1].low)
-        for i in range(at, len(node.held)):
-            below = node_of(node.held[i])
-            node.below.append(below)
-            if below.number < 0:
-                path += [(node, i + 1), (below, 0)]
-                break
-            if below.circle < 0:
-                node.low = min(node.low, below.number)
-        else:
-            if node.low == node.number:
-                while True:
-                    member = waiting.pop()
-                    member.circle = node.number
-                    # What is done weighs no more on what holds it.
-                    member.low = sys.maxsize
-                    if member is node:
-                        break
-    return _hash(top)
-
-
-def _hash(top: _Node) -> bytes:
-    """The hash of a node from those below, each made once."""
-    todo = [top]
-    while todo:
-        node = todo[-1]
-        if node.hash is not None:
-            todo.pop()
-            continue
-        members = _members(node)
-        unknown = [one for member in members for one in member.below if one.circle != node.circle and one.hash is None]
-        if unknown:
-            todo += unknown
-            continue
-        numbers = {id(member): i for i, member in enumerate(members)}
-        sha = hashlib.sha256()
-        for member in members:
-            parts = [
-                below.hash or b"" if below.circle != node.circle else f"member {numbers[id(below)]}".encode()
-                for below in _sorted(member)
-            ]
-            for part in (bytes(member.text), *(sorted(parts) if member.unordered else parts)):
-                sha.update(f"{len(part)} ".encode() + part)
-        node.hash = sha.digest()
-        todo.pop()
-    assert top.hash is not None
-    return top.hash
-
-
-def _members(node: _Node) -> list[_Node]:
-    """The parts of a node's circle in the order that they are met from it."""
-    members, seen = [node], {id(node)}
-    for member in members:
-        for below in _sorted(member):
-            if below.circle == node.circle and id(below) not in seen:
-                seen.add(id(below))
-                members.append(below)
-    return members
-
-
-def _sorted(node: _Node) -> list[_Node]:
-    return sorted(node.below, key=lambda below: bytes(below.text)) if node.unordered else node.below
-
-
-def _described(value: Any) -> _Node:
-    node = _Node()
+def _described(value: Any, node: Node) -> None:
     if isinstance(value, Traced):
         node.many("traced", (*value.jaxprs, value.drawn))
     elif isinstance(value, ClosedJaxpr):
@@ -223,7 +54,7 @@ def _described(value: Any) -> _Node:
     elif isinstance(value, Jaxpr):
         operations(node, value, ())
     elif isinstance(value, np.dtype):
-        node.put("dtype", _dtype(value))
+        node.put("dtype", dtype_name(value))
     elif isinstance(value, type) and issubclass(value, np.generic):
         # Some stand for many, as np.floating does.
         node.put("dtype", value.__name__ if value in _ABSTRACT else np.dtype(value).name)
@@ -231,10 +62,11 @@ def _described(value: Any) -> _Node:
         node.many("sequence", value)
     elif type(value) is dict:
         node.many("dict", (part for pair in value.items() for part in pair))
-    elif type(value) in (set, frozenset, _Unordered):
-        node.put("set", str(len(value)))
+    elif type(value) in (set, frozenset, Unordered):
+        parts: Any = tuple(value)
+        node.put("set", str(len(parts)))
         # Each in a node of its own, whose hash puts them in order.
-        node.held, node.unordered = [(part,) for part in value], True
+        node.held, node.unordered = [(part,) for part in parts], True
     elif isinstance(value, (jax.ShapeDtypeStruct, jax.core.AbstractValue)):
         node.put("shape", f"{getattr(value, 'shape', '')} {getattr(value, 'dtype', '')} {type(value).__name__}")
     elif isinstance(value, jax.tree_util.PyTreeDef):
@@ -243,14 +75,13 @@ def _described(value: Any) -> _Node:
         node.put("dtype", np.dtype(value).name)
     else:
         _object(node, value)
-    return node
 
 
 _ABSTRACT = (np.generic, np.number, np.integer, np.signedinteger, np.unsignedinteger, np.inexact, np.floating)
 _ABSTRACT += (np.complexfloating, np.flexible, np.character)
 
 
-def _object(node: _Node, value: Any) -> None:
+def _object(node: Node, value: Any) -> None:
     name = named(value)
     if name is not None:
         node.put("named", name)
@@ -269,13 +100,14 @@ def _object(node: _Node, value: Any) -> None:
         node.many("enumeration", (value.__qualname__, value.__bases__, *_flat(own)))
         node.many("members", (part for one in value.__members__.items() for part in (one[0], one[1].value)))
     elif isinstance(value, enum.Enum):
-        node.many("enum", (type(value), value.name, value.value))
+        own = {key: part for key, part in _attributes(value).items() if key not in ENUM}
+        node.many("enum", (type(value), value.name, value.value, *_flat(own)))
     elif isinstance(value, type) and not value.__flags__ & HEAP:
         # Of C and not of Python, though it may be found by no name, as that of functions.
         node.put("type", f"{value.__module__}.{value.__qualname__}")
     elif isinstance(value, type):
         members = {key: part for key, part in vars(value).items() if key not in MADE}
-        node.many("class", (value.__qualname__, value.__bases__, *_flat(members)))
+        node.many("class", (value.__qualname__, type(value), value.__bases__, *_flat(members)))
     elif isinstance(value, (staticmethod, classmethod)):
         node.many("wrapped", (type(value).__name__, value.__func__))
     elif isinstance(value, property):
@@ -303,7 +135,7 @@ def _prints(value: Any) -> bool:
     return any(value is one for one in streams) or type(value).__module__.partition(".")[0] in PRINTING
 
 
-def _instance(node: _Node, value: Any) -> None:
+def _instance(node: Node, value: Any) -> None:
     """What an object holds: first what it is at bottom, such as a list or a number, then its attributes."""
     kind, known = type(value), True
     if kind.__module__.startswith("scipy.sparse") and hasattr(value, "tocsr"):
@@ -321,18 +153,18 @@ def _instance(node: _Node, value: Any) -> None:
     elif isinstance(value, dict):
         node.many("dict", (part for pair in dict.items(value) for part in pair))
     elif isinstance(value, (set, frozenset)):
-        node.many("set", (_Unordered(value),))
+        node.many("set", (Unordered(value),))
     elif isinstance(value, PLAIN):
-        base = next(base for base in PLAIN if isinstance(value, base))
-        node.plain(base.__str__(value) if base is str else base(value), base)
+        base: Any = next(base for base in PLAIN if isinstance(value, base))
+        node.plain("".join(value) if isinstance(value, str) else base(value), base)
     else:
         known = False
     node.many("of", (kind,))
-    own = _attributes(value)
+    own = _uncounted(_attributes(value), (part for base in kind.__mro__ for part in vars(base).values()))
     parts = _reduced(value) if _reduces(kind) or not (known or _looked_into(kind)) else None
     if isinstance(parts, str):
         # What is written down by its name alone, as `module.NAME`.
-        module = sys.modules.get(str(getattr(value, "__module__", None)))
+        module = sys.modules.get(str(getattr(value, "__module__", "builtins")))
         parts = (f"{module.__name__}.{parts}",) if module and getattr(module, parts, None) is value else None
     if parts is not None:
         node.many("made of", (part if i < 3 or part is None else list(part) for i, part in enumerate(parts[:5])))
@@ -406,7 +238,7 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def _function(node: _Node, value: types.FunctionType) -> None:
+def _function(node: Node, value: types.FunctionType) -> None:
     # What never returns computes nothing.
     if only_raises(value):
         node.put("raises")
@@ -422,19 +254,27 @@ def _function(node: _Node, value: types.FunctionType) -> None:
     node.many("function", (value.__code__, value.__defaults__, value.__kwdefaults__))
     for name, part in referred(value):
         node.many("refers", (name, part))
-    counted = written(value.__code__, "STORE_ATTR")
-    own = {key: part for key, part in _attributes(value).items() if not (type(part) is int and key in counted)}
-    node.many("holds", _flat({key: part for key, part in own.items() if not key.startswith("function.")}))
+    own = {key: part for key, part in _attributes(value).items() if not key.startswith("function.")}
+    node.many("holds", _flat(_uncounted(own, [value])))
+
+
+def _uncounted(held: dict[str, Any], functions: Any) -> dict[str, Any]:
+    """What an object holds, without the numbers that its own functions count up."""
+    if not any(type(part) is int for part in held.values()):
+        return held
+    codes = [function.__code__ for function in functions if isinstance(function, types.FunctionType)]
+    names = {name for code in codes for kind, name in counted(code) if kind == "attribute"}
+    return {key: part for key, part in held.items() if type(part) is not int or key not in names}
 
 
 def _is_text(value: Any) -> bool:
     """Whether this is text for people and no name of an option, or bytes."""
     if isinstance(value, (list, tuple)) and value:
-        return all(map(_is_text, value))
+        return all(isinstance(one, (str, bytes)) for one in value)
     return isinstance(value, bytes) or (isinstance(value, str) and not (value.isidentifier() and len(value) < 32))
 
 
-def _code(node: _Node, code: types.CodeType) -> None:
+def _code(node: Node, code: types.CodeType) -> None:
     # The first constant may be what documents a function, which computes nothing.
     consts = [None if i == 0 and isinstance(const, str) else const for i, const in enumerate(code.co_consts)]
     counts = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags & FLAGS)

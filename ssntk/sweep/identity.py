@@ -13,6 +13,9 @@ import numpy as np
 from ssntk.sweep.described import digest
 from ssntk.sweep.traced import Traced, primitives
 
+# Of how plans are described: those of another version cannot be compared part by part.
+VERSION = "2"
+
 __all__ = ["Traced", "digest", "digests", "hashed", "primitives", "probe_parts"]
 
 
@@ -22,7 +25,7 @@ def digests(parts: dict[str, Any]) -> dict[str, str]:
     Parts that are `None` are left out, so that a plan without what a later version offers stays the same plan. Raises
     `ValueError` naming the part that cannot be told from others.
     """
-    found = {}
+    found = {"version": VERSION}
     for name, part in parts.items():
         if part is not None:
             try:

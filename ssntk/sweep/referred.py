@@ -13,35 +13,54 @@ from ssntk.sweep.named import library, named
 
 GLOBAL, CELL, LOCAL = ("LOAD_GLOBAL", "LOAD_NAME"), ("LOAD_DEREF", "LOAD_CLASSDEREF"), ("LOAD_FAST",)
 ATTRIBUTE = ("LOAD_ATTR", "LOAD_METHOD")
+SILENT = ("PRECALL", "CACHE", "NOP", "PUSH_NULL", "RESUME")
 
 
 def referred(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
     """What a function closes over, then the globals that it and the functions inside of it look up, and what they import:
     names, and what these stand for."""
     code, spaces = function.__code__, function.__globals__
-    chains = _chains(code)
+    chains, counts = _chains(code), counted(code)
     for number, (name, cell) in enumerate(zip(code.co_freevars, function.__closure__ or (), strict=True)):
-        held = _content(cell)
         # What a closed-over variable is called computes nothing.
-        for path, value in _followed(held, [chain for kind, chain in chains if kind in CELL and chain[0] == name]):
-            yield f"cell {number} {path}", _uncounted(code, "STORE_DEREF", name, value)
+        for path, value in _followed(_content(cell), [chain for kind, chain in chains if kind in CELL and chain[0] == name]):
+            yield f"cell {number} {path}", _still(value, name, counts)
     for name in sorted({chain[0] for kind, chain in chains if kind in GLOBAL}):
         if name in spaces:
             for path, value in _followed(spaces[name], [c for kind, c in chains if kind in GLOBAL and c[0] == name]):
-                yield f"{name}{path}", _uncounted(code, "STORE_GLOBAL", name, value)
+                yield f"{name}{path}", _still(value, name, counts)
         else:
             yield name, hasattr(builtins, name)
     yield from sorted(_imported(code, spaces), key=lambda pair: pair[0])
 
 
-def written(code: types.CodeType, by: str) -> set[str]:
-    """The names that this code itself writes."""
-    return {at.argval for at in dis.get_instructions(code) if at.opname == by}
+def counted(code: types.CodeType) -> set[tuple[str, str]]:
+    """The names that this code counts up, as in `name += 1`, `.name += 1` or `name[0] += 1`, and of lists that it adds to."""
+    found = set()
+    for one in _inner(code):
+        steps = [at for at in dis.get_instructions(one) if at.opname not in (*SILENT, "COPY", "SWAP")]
+        for i, at in enumerate(steps[:-1]):
+            if at.opname == "BINARY_OP" and at.argrepr in ("+=", "-=") and i >= 2 and steps[i - 1].opname == "LOAD_CONST":
+                into, of = steps[i + 1], steps[i - 2]
+                if into.opname in ("STORE_GLOBAL", "STORE_DEREF", "STORE_ATTR") and into.argval == of.argval:
+                    found.add(("attribute" if into.opname == "STORE_ATTR" else "name", into.argval))
+                elif into.opname == "STORE_SUBSCR" and i >= 4:
+                    found.add(("entry", steps[i - 4].argval))
+            elif at.opname in ATTRIBUTE and at.argval == "append" and i >= 1:
+                found.add(("list", steps[i - 1].argval))
+    return found
 
 
-def _uncounted(code: types.CodeType, by: str, name: str, value: Any) -> Any:
-    """A number that the function itself counts is no part of what it computes."""
-    return "counted" if type(value) is int and name in written(code, by) else value
+def _still(value: Any, name: str, counts: set[tuple[str, str]]) -> Any:
+    """A value without what a function counts in it, which is no part of what the function computes."""
+    if type(value) is int and ("name", name) in counts:
+        return "counted"
+    if type(value) is list and ("list", name) in counts:
+        return "added to"
+    if type(value) in (list, dict) and ("entry", name) in counts:
+        blank = [("counted" if type(one) is int else one) for one in (value.values() if type(value) is dict else value)]
+        return [*value, *blank] if type(value) is dict else blank
+    return value
 
 
 def _content(cell: Any) -> Any:
@@ -62,7 +81,7 @@ def _chains(code: types.CodeType) -> set[tuple[str, tuple[str, ...]]]:
     """What is loaded, here and in functions inside of it, with the attributes that are taken of it at once."""
     found = set()
     for one in _inner(code):
-        steps = [at for at in dis.get_instructions(one) if at.opname not in ("PRECALL", "CACHE", "NOP", "PUSH_NULL")]
+        steps = [at for at in dis.get_instructions(one) if at.opname not in SILENT]
         for i, at in enumerate(steps):
             if at.opname in (*GLOBAL, *CELL, *LOCAL):
                 attributes = []
@@ -97,24 +116,21 @@ def _imported(code: types.CodeType, spaces: dict[str, Any]) -> Iterator[tuple[st
                 continue
             level = next((step.argval for step in reversed(steps[:i]) if type(step.argval) is int), 0)
             name, top = f"{'.' * level}{at.argval}", at.argval.partition(".")[0]
-            if level == 0 and library(top, None) is not None:
+            if level == 0 and library(top, getattr(sys.modules.get(top), "__file__", None)) is not None:
                 continue
-            module = _module(name, spaces)
-            taken = []
-            for step in steps[i + 1 :]:
-                if step.opname == "IMPORT_FROM":
-                    taken.append(step.argval)
-                elif step.opname not in ("STORE_FAST", "STORE_DEREF", "STORE_NAME", "SWAP", "POP_TOP"):
-                    break
+            module, rest = _module(name, spaces), steps[i + 1 :]
             if module is None or named(module) is not None:
                 yield f"import {at.argval}", named(module)
-            elif taken:
-                for attribute in taken:
+            elif steps[i - 1].argval is not None:
+                # from module import these
+                for attribute in tuple(steps[i - 1].argval):
                     yield f"import {name} {attribute}", getattr(module, attribute, "missing")
             else:
-                variable = steps[i + 1].argval
+                # `import a.b` is called a, and `import a.b as c` is a.b.
+                variable = next((step.argval for step in rest if step.opname.startswith("STORE_")), "")
+                bound = module if rest[0].opname == "IMPORT_FROM" or variable != top else sys.modules.get(top, module)
                 chains = [chain for kind, chain in _chains(one) if kind in LOCAL and chain[0] == variable]
-                for path, value in _followed(sys.modules.get(top, module), chains):
+                for path, value in _followed(bound, chains):
                     yield f"import {name}{path}", value
 
 
