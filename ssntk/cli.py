@@ -166,9 +166,11 @@ def check(
     from ssntk.critical.flag import criticality_ensemble
     from ssntk.models.as_model import as_model
     from ssntk.report.tables import print_verdicts
+    from ssntk.silence import LISTENER
 
     if seeds < 1:
         raise UsageError(f"--seeds must be at least 1, got {seeds}")
+    LISTENER.quiet = as_json
     # What foreign code prints is not what is printed here.
     with contextlib.redirect_stdout(sys.stderr):
         make = _factory(factory)

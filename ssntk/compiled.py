@@ -17,7 +17,6 @@ import pathlib
 import pickle
 import sys
 import threading
-import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -25,6 +24,7 @@ import equinox as eqx
 import jax
 
 from ssntk.files import write_whole
+from ssntk.notices import warn
 
 # What may take part in something kept: all else may change without a change of its version.
 BUILT_ON = ("jax", "jaxlib", "equinox", "diffrax", "optimistix", "lineax", "jaxtyping", "numpy")
@@ -214,7 +214,7 @@ def _read(file: pathlib.Path) -> bytes | None:
 @functools.cache
 def _warn(text: str) -> None:
     """Said once."""
-    warnings.warn(text, stacklevel=2)
+    warn(text)
 
 
 def _traced(function: Any, structure: Any, shapes: Any) -> tuple[Any, Any]:

@@ -8,7 +8,7 @@ import pytest
 PACKAGE = pathlib.Path(__file__).parent.parent / "ssntk"
 FLOORS = [
     {"errors", "files", "notices", "threads"},
-    {"compiled", "foreign", "precision"},
+    {"compiled", "foreign", "precision", "silence"},
     {"models"},
     {"dynamics"},
     {"kernel", "bifurcation"},

@@ -2,7 +2,6 @@
 
 import dataclasses
 import time
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +26,7 @@ from ssntk.kernel.spectrum import Spectrum
 from ssntk.learning.drift import Seen, drift, seen
 from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, dtype_of
 from ssntk.models.euler_map import step_of
+from ssntk.notices import warn
 
 # Fixed points that are followed, and the states from which others are searched for at each record.
 FOLLOWED, FRESH = 64, 8
@@ -244,7 +244,7 @@ class NTKMonitor:
             ),
         ):
             if wrong and kind not in self._warned:
-                warnings.warn(text, kind, stacklevel=3)
+                warn(text, kind)
             (self._warned.add if wrong else self._warned.discard)(kind)
 
 

@@ -13,7 +13,6 @@ import json
 import math
 import os
 import pathlib
-import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -23,6 +22,7 @@ import numpy as np
 from ssntk.bifurcation.continuation import Branch
 from ssntk.bifurcation.locate import Bifurcation
 from ssntk.files import write_whole
+from ssntk.notices import warn
 from ssntk.sweep import header
 from ssntk.sweep.header import StoreError
 from ssntk.sweep.record import VARIABLES
@@ -141,7 +141,7 @@ class Store:
             if header.unsaid(held, said) and (identity is None or held.get("identity") == identity):
                 return
             if not header.unsaid(held, said):
-                warnings.warn(f"{self._plan_file} was not what the plan says, and is written anew", stacklevel=2)
+                warn(f"{self._plan_file} was not what the plan says, and is written anew")
             plan_hash, by = held["hash"], held["versions"]
         _write(self._plan_file, header.written(plan_hash, said, identity, by))
 
