@@ -369,16 +369,10 @@ def _print_summary(store: Any) -> None:
 
 def _keep_compiled() -> None:
     """Keep compiled code between runs: in the user's cache folder, in `SSNTK_CACHE`, or not where that is "off"."""
-    where = os.environ.get("SSNTK_CACHE", "")
-    if where.lower() == "off" or os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        return
-    import platformdirs
+    from ssntk.cache import default_folder, keep_compiled
 
-    # For the processes that are started from here too.
-    folder = os.environ["JAX_COMPILATION_CACHE_DIR"] = where or platformdirs.user_cache_dir("ssntk")
-    os.environ.setdefault("SSNTK_TRACED", os.path.join(folder, "traced"))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-    os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(2**30))
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR") and (folder := default_folder()) is not None:
+        keep_compiled(folder)
 
 
 def main(tokens: list[str] | None = None) -> None:

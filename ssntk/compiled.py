@@ -47,6 +47,12 @@ FOLDER = os.environ.get("SSNTK_TRACED", "")
 CODE = _code() if FOLDER else ()
 
 
+def keep_traced(folder: str) -> None:
+    """Keep what is traced from now on in this folder."""
+    global FOLDER, CODE
+    FOLDER, CODE = folder, CODE or _code()
+
+
 class _Rest:
     """What is no array in a pytree; equal ones share compiled code."""
 

@@ -9,7 +9,7 @@ PACKAGE = pathlib.Path(__file__).parent.parent / "ssntk"
 FLOORS = [
     {"errors", "files", "notices", "threads"},
     {"compiled", "foreign", "precision", "silence"},
-    {"models"},
+    {"cache", "models"},
     {"dynamics"},
     {"kernel", "bifurcation"},
     {"collapse"},
