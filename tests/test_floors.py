@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = pathlib.Path(__file__).parent.parent / "ssntk"
 FLOORS = [
-    {"errors", "files", "notices", "threads"},
+    {"errors", "files", "hints", "notices", "threads"},
     {"compiled", "foreign", "precision", "silence"},
     {"cache", "models"},
     {"dynamics"},

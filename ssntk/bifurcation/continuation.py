@@ -53,7 +53,7 @@ class Branch:
 
 
 def continuation(
-    family: Family,
+    family: Any,
     span: Any,
     *,
     x0: Any = None,

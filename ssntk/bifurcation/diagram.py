@@ -9,7 +9,6 @@ import numpy as np
 
 from ssntk.bifurcation.bordered import Stack, corrected, corrected_at, inner, interpolate, length
 from ssntk.bifurcation.continuation import Branch, as_branches, as_start
-from ssntk.bifurcation.family import Family
 from ssntk.bifurcation.follow import CLOSED, Start, Track, follow, joined
 from ssntk.bifurcation.linear import on_a_line, singular
 from ssntk.bifurcation.locate import CROSSINGS, DEGENERATE, Bifurcation, failed, solve
@@ -47,7 +46,7 @@ class Diagram:
 
 
 def bifurcation_diagram(
-    family: Family,
+    family: Any,
     span: Any,
     *,
     u: Any = None,
