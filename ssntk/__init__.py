@@ -10,6 +10,18 @@ import lazy_loader
 
 # The public names are listed in __init__.pyi, and imported when they are first used: the command line configures JAX before,
 # and who only asks for a verdict does not pay for pyplot.
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+_getattr, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+
+def __getattr__(name: str) -> object:
+    try:
+        return _getattr(name)
+    except AttributeError as error:
+        if name.startswith("_") or name in __all__:
+            raise
+        from ssntk.hints import missing
+
+        raise AttributeError(missing(name, __all__), name=name) from error
+
 
 __version__ = importlib.metadata.version("ssntk")

@@ -11,6 +11,7 @@ from .bifurcation.diagram import bifurcation_diagram as bifurcation_diagram
 from .bifurcation.family import Family as Family
 from .bifurcation.locate import Bifurcation as Bifurcation
 from .bifurcation.locate import locate as locate
+from .cache import enable_cache as enable_cache
 from .collapse import laws as laws
 from .collapse.channel import Channel as Channel
 from .collapse.channel import bifurcation_channel as bifurcation_channel

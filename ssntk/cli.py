@@ -167,9 +167,11 @@ def check(
     from ssntk.errors import NumericalError
     from ssntk.models.as_model import as_model
     from ssntk.report.tables import print_verdicts
+    from ssntk.silence import LISTENER
 
     if seeds < 1:
         raise UsageError(f"--seeds must be at least 1, got {seeds}")
+    LISTENER.quiet = as_json
     # What foreign code prints is not what is printed here.
     with own_stdout() as out:
         make = _factory(factory)
@@ -367,19 +369,11 @@ def _print_summary(store: Any) -> None:
 
 def _keep_compiled() -> None:
     """Keep compiled code between runs: in the user's cache folder, in `SSNTK_CACHE`, or not where that is "off"."""
-    where = os.environ.get("SSNTK_CACHE", "")
-    if where.lower() == "off" or os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        return
-    import platformdirs
+    from ssntk.cache import default_folder, keep_compiled
 
-    folder = where or platformdirs.user_cache_dir("ssntk")
-    if not is_private(folder, within=True):
-        return
-    # For the processes that are started from here too.
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
-    os.environ.setdefault("SSNTK_TRACED", os.path.join(folder, "traced"))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-    os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(2**30))
+    folder = None if os.environ.get("JAX_COMPILATION_CACHE_DIR") else default_folder()
+    if folder is not None and is_private(folder, within=True):
+        keep_compiled(folder)
 
 
 def main(tokens: list[str] | None = None) -> None:

@@ -23,7 +23,8 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 
-from ssntk.files import is_private, owned, warn_once, write_whole
+from ssntk.files import is_private, owned, write_whole
+from ssntk.notices import warn_once
 
 # What may take part in something kept: all else may change without a change of its version.
 BUILT_ON = ("jax", "jaxlib", "equinox", "diffrax", "optimistix", "lineax", "jaxtyping", "numpy")
@@ -44,6 +45,12 @@ def _code() -> tuple[Any, ...]:
 # Looked at now, and not when something is kept: it may have changed by then.
 FOLDER = os.environ.get("SSNTK_TRACED", "")
 CODE = _code() if FOLDER else ()
+
+
+def keep_traced(folder: str) -> None:
+    """Keep what is traced from now on in this folder."""
+    global FOLDER, CODE
+    FOLDER, CODE = folder, CODE or _code()
 
 
 class _Rest:

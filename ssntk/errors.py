@@ -76,10 +76,19 @@ def as_scalar(value: Any, name: str, *, positive: bool = False) -> jax.Array:
     return array
 
 
+# What to write where something is asked for that others take as numbers or as a function.
+HOW = {
+    "Family": ': name the parameter of a model by ssntk.Family(model, "p"), and make a model of a function by '
+    "ssntk.VectorField(fn, params, n_state), fn(t, x, u, params)",
+    "Probe": ": write ssntk.Probe(ts, us, x0), with save times ts such as np.linspace(0, 100, 101)",
+}
+
+
 def as_instance(value: Any, name: str, kind: type[T]) -> T:
-    """`value` if it is an instance of `kind`."""
+    """`value` if it is an instance of `kind`; `ValueError` that says how to make one."""
     if not isinstance(value, kind):
-        raise ValueError(f"{name} must be an ssntk.{kind.__name__}, got {type(value).__name__}")
+        how = HOW.get(kind.__name__, "")
+        raise ValueError(f"{name} must be an ssntk.{kind.__name__}, got {type(value).__name__}{how}")
     return value
 
 

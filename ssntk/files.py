@@ -1,11 +1,11 @@
 """Files that are there as a whole or not at all."""
 
 import contextlib
-import functools
 import os
 import pathlib
 import secrets
-import warnings
+
+from ssntk.notices import warn_once
 
 
 def write_whole(file: str | os.PathLike[str], data: bytes, mode: int = 0o666) -> pathlib.Path:
@@ -73,12 +73,6 @@ def _owned_or_gone(file: "os.DirEntry[str]") -> bool:
     with contextlib.suppress(FileNotFoundError):
         return owned(file.stat())
     return True
-
-
-@functools.cache
-def warn_once(text: str) -> None:
-    """Said once."""
-    warnings.warn(text, stacklevel=2)
 
 
 def legible(name: str) -> str:

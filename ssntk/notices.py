@@ -4,6 +4,7 @@ Nothing is logged unless the program that uses the package asks for it, by `logg
 """
 
 import contextlib
+import functools
 import logging
 import sys
 import warnings
@@ -22,6 +23,12 @@ def warn(text: str, category: type[Warning] = UserWarning) -> None:
     while frame.f_back is not None and frame.f_globals.get("__name__", "ssntk").partition(".")[0] in BETWEEN:
         frame, level = frame.f_back, level + 1
     warnings.warn(text, category, stacklevel=level)
+
+
+@functools.cache
+def warn_once(text: str) -> None:
+    """Said once in a process."""
+    warn(text)
 
 
 def note(text: str, *, shown: bool = True) -> None:

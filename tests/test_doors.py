@@ -9,6 +9,7 @@ import pytest
 from helpers import fold_sweep
 
 import ssntk
+from ssntk import hints
 
 
 def pendulum(t, x, u, params):
@@ -141,3 +142,83 @@ def test_an_alias_that_does_not_fit_says_what_it_is():
         fold_sweep(towards="cusp")
     assert ssntk.laws.steady_state("LP", 0.5) == ssntk.laws.steady_state("saddle-node", 0.5) == 0.5
     assert ssntk.laws.landing("HB", "omega", 4.0) == 4.0
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("Monitor", "ssntk has no attribute 'Monitor': use ssntk.NTKMonitor(probe)"),
+        ("check", "use ssntk.criticality(model), or warn_if_near_critical(net)"),
+        ("diagnose", "use ssntk.criticality(model)"),
+        ("from_equinox", "use ssntk.from_cell(cell, n_state=, n_input=)"),
+        ("fixed_points", "use ssntk.find_fixed_points(model)"),
+        ("normal_form", "use ssntk.locate(family, kind, parameter=, x=)"),
+        ("linearized_training", "use ssntk.linearised_training("),
+        ("bifurcation_diagramm", "did you mean ssntk.bifurcation_diagram"),
+        ("Ctrnn", "did you mean ssntk.CTRNN"),
+        ("qwertyuiop", "ssntk has no attribute 'qwertyuiop'; dir(ssntk) lists all"),
+    ],
+)
+def test_a_name_that_is_another_here_is_answered_by_that(name, said):
+    with pytest.raises(AttributeError) as error:
+        getattr(ssntk, name)
+    assert said in str(error.value)
+    assert not hasattr(ssntk, name)
+
+
+def test_every_hint_leads_to_a_name_that_there_is():
+    for hint in hints.KNOWN.values():
+        assert hint.partition("(")[0].partition(",")[0] in ssntk.__all__, hint
+
+
+def test_an_input_goes_by_its_index():
+    network = ssntk.CTRNN.from_weights(np.eye(2) / 2, np.eye(2))
+    family = ssntk.Family.input(network, 1, [0.5, 0.0])
+    assert np.array_equal(family(2.0).added_input, [0.5, 2.0])
+    for index in (2, -1):
+        with pytest.raises(ValueError, match=rf"direction must be the index of one of 2 inputs, .*got {index}"):
+            ssntk.Family.input(network, index)
+    with pytest.raises(ValueError, match=r"direction must have shape \(2,\)"):
+        ssntk.Family.input(network, 1.0)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda family: ssntk.continuation(family, (0.0, 1.0), x0=[0.0, 0.0]),
+        lambda family: ssntk.continuation(family, (0.0, 1.0)),
+        lambda family: ssntk.bifurcation_diagram(family, (0.0, 1.0)),
+        lambda family: ssntk.locate(family, "LP", parameter=0.0, x=[0.0]),
+    ],
+)
+@pytest.mark.parametrize("family", [pendulum, model()], ids=["function", "model"])
+def test_a_function_is_no_family_and_the_message_says_how_to_make_one(call, family):
+    with pytest.raises(
+        ValueError, match=r"family must be an ssntk.Family, got .*ssntk.Family\(model, .*ssntk.VectorField\(fn"
+    ):
+        call(family)
+
+
+def test_times_alone_are_a_probe():
+    decay = ssntk.VectorField(lambda t, x, u, p: [-x[0], -2 * x[1]], (), 2)
+    states = ssntk.simulate(decay, [0, 1, 2], x0=[1.0, 3.0])
+    assert states.shape == (1, 3, 2)
+    assert np.allclose(states[0], np.exp([[0, 0], [-1, -2], [-2, -4]]) * [1, 3], rtol=1e-7)
+    with pytest.raises(ValueError, match=r"x0 must be given in the probe, ssntk.Probe\(ts, us, x0\)"):
+        ssntk.simulate(decay, ssntk.Probe([0.0, 1.0]), x0=[1.0, 3.0])
+    for other in (100.0, pendulum):
+        with pytest.raises(ValueError, match=r"probe must be an ssntk.Probe, got .*: write ssntk.Probe\(ts, us, x0\)"):
+            ssntk.simulate(decay, other)
+
+
+def test_states_of_trajectories_are_starts_and_a_batch_of_inputs_is_asked_one_by_one():
+    network = ssntk.CTRNN.from_weights(np.zeros((1, 1)), [[1.0, 2.0]])
+    starts = np.linspace(-1, 1, 6).reshape(2, 3, 1)
+    # x' = -x + u0 + 2 u1.
+    found = ssntk.find_fixed_points(network, [1.0, 0.25], starts=starts)
+    assert np.allclose(found.x, [[1.5]])
+    assert found.n_starts == 6
+    with pytest.raises(ValueError, match=r"u must have shape \(2,\), one constant input, got \(3, 2\): ask for each row"):
+        ssntk.find_fixed_points(network, np.ones((3, 2)))
+    with pytest.raises(ValueError, match=r"starts must have shape \(k, 1\), got \(2, 3, 2\)"):
+        ssntk.find_fixed_points(network, starts=np.ones((2, 3, 2)))

@@ -7,9 +7,10 @@ import pytest
 
 PACKAGE = pathlib.Path(__file__).parent.parent / "ssntk"
 FLOORS = [
-    {"errors", "files", "notices", "threads"},
-    {"compiled", "foreign", "precision"},
-    {"results"},
+    {"notices"},
+    {"errors", "files", "hints", "threads"},
+    {"compiled", "foreign", "precision", "silence"},
+    {"cache", "results"},
     {"models"},
     {"dynamics"},
     {"kernel", "bifurcation"},

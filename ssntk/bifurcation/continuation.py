@@ -33,7 +33,7 @@ REPEATS = "it repeats itself"
 
 
 def continuation(
-    family: Family,
+    family: Any,
     span: Any,
     *,
     x0: Any = None,

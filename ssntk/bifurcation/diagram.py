@@ -10,7 +10,6 @@ import numpy as np
 from ssntk.bifurcation.bordered import Stack, corrected, corrected_at, inner, interpolate, length
 from ssntk.bifurcation.branch import Branch, events_table
 from ssntk.bifurcation.continuation import REPEATS, as_branches, as_start
-from ssntk.bifurcation.family import Family
 from ssntk.bifurcation.follow import CLOSED, Start, Track, follow, joined
 from ssntk.bifurcation.linear import on_a_line, singular
 from ssntk.bifurcation.locate import CROSSINGS, DEGENERATE, Bifurcation, failed, solve
@@ -100,7 +99,7 @@ class Diagram(Pictured, Tabular, Collection):
 
 
 def bifurcation_diagram(
-    family: Family,
+    family: Any,
     span: Any,
     *,
     u: Any = None,

@@ -100,10 +100,16 @@ class Family(eqx.Module):
     def input(cls, model: AbstractStateSpaceModel, direction: Any, offset: Any = None) -> "Family":
         """`model` under the constant input `u = offset + p * direction`, each (d,). Any further input is added to it.
 
+        **Arguments:** `direction`: (d,), or an int, the input that p is: `Family.input(model, 0)`.
+
         Raises `ValueError` where a shape does not fit or the direction is zero.
         """
         check_model(model)
         d = model.n_input
+        if isinstance(direction, (int, np.integer)) and not isinstance(direction, bool):
+            if not 0 <= direction < d:
+                raise ValueError(f"direction must be the index of one of {d} inputs, or have shape ({d},), got {direction}")
+            direction = np.eye(d)[direction]
         along = as_array(direction, "direction", (d,)).astype(dtype_of(model))
         offset = as_array(np.zeros(d) if offset is None else offset, "offset", (d,))
         return cls._make(model, (along,), offset.astype(dtype_of(model)), (), "input")

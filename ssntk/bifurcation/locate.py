@@ -104,7 +104,7 @@ class Located(NamedTuple):
     doubts: np.ndarray
 
 
-def locate(family: Family, kind: str, *, parameter: Any, x: Any, u: Any = None) -> Bifurcation:
+def locate(family: Any, kind: str, *, parameter: Any, x: Any, u: Any = None) -> Bifurcation:
     """Refine a guess of a bifurcation point to rounding error.
 
     Under `jax.grad`, `jvp`, `jit` or `vmap`, where the family's arrays or `u` are traced, `parameter`, `x`, `frequency` and

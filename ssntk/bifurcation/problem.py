@@ -23,7 +23,7 @@ PLACES = (0.0, 0.5, 1.0)
 
 
 def make_problem(
-    family: Family, span: Any, u: Any, *, x: np.ndarray | None = None, scale: Any = None, fix: Any = None
+    family: Any, span: Any, u: Any, *, x: np.ndarray | None = None, scale: Any = None, fix: Any = None
 ) -> Problem:
     """The checked problem of a family over a span. `x` (n,): a state of the branch, default zero; `scale`: the sizes of the
     states, default found from the model; `fix`: conserved quantities as (weights, value)."""

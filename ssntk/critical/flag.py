@@ -4,7 +4,6 @@ import concurrent.futures
 import dataclasses
 import os
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -27,6 +26,7 @@ from ssntk.models.as_model import as_model
 from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model, dtype_of
 from ssntk.models.euler_map import step_of, with_input
 from ssntk.models.theta import theta_positions
+from ssntk.notices import warn
 from ssntk.results import Result, Results
 from ssntk.threads import one_blas_thread
 
@@ -187,7 +187,7 @@ def warn_if_near_critical(model: Any, u: Any = None, **how: Any) -> Criticality:
     line = caller.f_code.co_filename, caller.f_lineno, found.verdict, found.kind
     if found.near and line not in _warned:
         _warned.add(line)
-        warnings.warn(found.reason, NearCriticalWarning, stacklevel=2)
+        warn(found.reason, NearCriticalWarning)
     return found
 
 

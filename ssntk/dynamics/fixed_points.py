@@ -229,7 +229,8 @@ def find_fixed_points(
       the starts, or while the index sum is not 1 for a model that sends every state back: at most 16 times as many, and none
       if there are more points than so many starts could meet. Nothing proves that all were found, but `hits`, `coverage`,
       `unseen` and `index_sum` of the result say how likely it is.
-    - `starts`: (k, n) states from which alone to search, such as the fixed points of a network that was a little different;
+    - `starts`: (k, n) states from which alone to search, such as the fixed points of a network that was a little different,
+      or (B, T, n) trajectories, which are B T states;
       `n_starts` then counts for nothing. As many starts as before compile nothing.
     - `scale`: (n,) or a number, positive: typical sizes of the states, in their units. Default: found from the model. The
       speed of `slow` is then measured beside it.
@@ -260,7 +261,10 @@ def find_fixed_points(
     # A start is kept some sixteen times over on its way.
     as_room(16 * count * n, "n_starts")
     if starts is not None:
-        given = np.asarray(as_array(starts, "starts", ("k", n)).astype(dtype))
+        given = as_array(starts, "starts")
+        # Trajectories (B, T, n) are B T states.
+        given = given.reshape(-1, n) if given.ndim == 3 and given.shape[-1] == n else given
+        given = np.asarray(as_array(given, "starts", ("k", n)).astype(dtype))
         if len(given) == 0:
             raise ValueError("starts must hold at least one state")
     metric = as_metric(scale, n)
@@ -352,6 +356,11 @@ def _readouts(model: AbstractStateSpaceModel, x: Any) -> Array:
 
 def constant_input(model: AbstractStateSpaceModel, u: Any) -> Float[Array, " d"]:
     """`u` (d,) in the model's dtype; zero where it is `None`."""
+    if u is not None and np.ndim(u) == 2 and np.shape(u)[1] == model.n_input:
+        raise ValueError(
+            f"u must have shape ({model.n_input},), one constant input, got {np.shape(u)}: ask for each row by itself, "
+            "[find_fixed_points(model, row) for row in u]; criticality(model, u) takes them together"
+        )
     u = jnp.zeros(model.n_input) if u is None else as_array(u, "u", (model.n_input,))
     return u.astype(dtype_of(model))
 

@@ -6,7 +6,6 @@ import importlib
 import json
 import os
 import time
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -31,6 +30,7 @@ from ssntk.learning.optimiser import rule_of
 from ssntk.learning.pace import Pace, compiling
 from ssntk.models.as_model import as_model
 from ssntk.models.theta import theta_positions
+from ssntk.notices import warn
 from ssntk.results import Result, Speaks, Table, counted, short
 from ssntk.threads import one_blas_thread
 
@@ -298,7 +298,7 @@ class NTKMonitor(Speaks):
             (near, NearCriticalWarning, f"step {record.step}: {record.reason}: the loss may jump"),
         ):
             if wrong and kind not in self._warned:
-                warnings.warn(text, kind, stacklevel=3)
+                warn(text, kind)
             (self._warned.add if wrong else self._warned.discard)(kind)
 
 

@@ -14,6 +14,10 @@ from jaxtyping import Array, Float, PyTree
 
 from ssntk.errors import allocated, as_array, as_count, as_key, as_room, is_traced, traceable
 from ssntk.models.torch_layout import what_to_write
+from ssntk.silence import listen
+
+# Whatever compiles something for a user has imported this.
+listen()
 
 
 class AbstractStateSpaceModel(eqx.Module):

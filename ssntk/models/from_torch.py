@@ -1,6 +1,5 @@
 """Networks that were made or trained in PyTorch, which need not be installed."""
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +11,7 @@ from ssntk.errors import as_choice, as_scalar
 from ssntk.models.cells import GRU, LSTM, TorchRNN
 from ssntk.models.euler_map import EulerMap
 from ssntk.models.torch_layout import GATED, as_numpy, layout_of, nonlinearity_of, weights_of
+from ssntk.notices import warn
 
 _KNOWN = {"tanh": jnp.tanh, "relu": jax.nn.relu}
 
@@ -65,7 +65,7 @@ def from_torch(
     ```
     """
     if state_dict is not None:
-        warnings.warn("state_dict= is now the first argument, module_or_state_dict", DeprecationWarning, stacklevel=2)
+        warn("state_dict= is now the first argument, module_or_state_dict", DeprecationWarning)
         module_or_state_dict = state_dict
     as_choice(form, "form", ("rate", "current"))
     held = weights_of(module_or_state_dict)

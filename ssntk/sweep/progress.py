@@ -1,12 +1,13 @@
 """How far a run is: a bar on a terminal, plain lines elsewhere."""
 
 import contextlib
-import sys
 import time
 from collections.abc import Callable, Iterator
 
 import rich.console
 import rich.progress
+
+from ssntk.notices import LOG, note
 
 # Off a terminal a line is printed at most this often, in seconds.
 EVERY = 10.0
@@ -38,6 +39,7 @@ def reporting(what: str, total: int, done: int, failed: int, shown: bool) -> Ite
                 bar.update(task, advance=finished, failures=meter.failed, speed=f"{meter.speed:.3g} points/s")
 
             yield tell
+        LOG.info(f"{what}: {meter}")
     else:
         meter = _Meter(total, done, failed)
         last = time.monotonic()
@@ -47,17 +49,11 @@ def reporting(what: str, total: int, done: int, failed: int, shown: bool) -> Ite
             meter.add(finished, failures)
             if time.monotonic() - last > EVERY:
                 last = time.monotonic()
-                _say(f"{what}: {meter}")
+                note(f"{what}: {meter}")
 
-        _say(f"{what}: {done} of {total} points done, {total - done} to go")
+        note(f"{what}: {done} of {total} points done, {total - done} to go")
         yield tell
-        _say(f"{what}: {meter}")
-
-
-def _say(text: str) -> None:
-    """On standard error, where somebody reads it: a run does not end because nobody does."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        print(text, file=sys.stderr, flush=True)
+        note(f"{what}: {meter}")
 
 
 class _Meter:

@@ -13,7 +13,6 @@ import json
 import math
 import os
 import pathlib
-import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -23,6 +22,7 @@ import numpy as np
 from ssntk.bifurcation.branch import Branch
 from ssntk.bifurcation.locate import Bifurcation
 from ssntk.files import write_whole
+from ssntk.notices import warn
 from ssntk.results import Result, Speaks, Table
 from ssntk.sweep import header
 from ssntk.sweep.header import StoreError
@@ -187,7 +187,7 @@ class Store(Speaks):
             if sound and (identity is None or held.get("identity") == identity):
                 return
             if differing or sound is False:
-                warnings.warn(f"{self._plan_file} was not what the plan says, and is written anew", stacklevel=2)
+                warn(f"{self._plan_file} was not what the plan says, and is written anew")
         # What was measured knows better than a header that was changed.
         recorded = header.recorded(self.path)
         others = {held["hash"], *recorded} - {plan_hash}

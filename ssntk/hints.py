@@ -1,0 +1,73 @@
+"""What people type first, and what it is called here: for names that the package does not have."""
+
+import difflib
+from collections.abc import Sequence
+
+FIXED = "find_fixed_points(model)"
+JUDGE = "criticality(model), or warn_if_near_critical(net) of a PyTorch network; on the command line it is ssntk check"
+LOCATE = "locate(family, kind, parameter=, x=), whose .coefficient is the normal form's; branches have it in .bifurcations"
+CELL = "from_cell(cell, n_state=, n_input=)"
+TORCH = "from_torch(net)"
+# In small letters, without underscores.
+KNOWN = {
+    "check": JUDGE,
+    "diagnose": JUDGE,
+    "critical": JUDGE,
+    "nearcritical": JUDGE,
+    "isnearcritical": JUDGE,
+    "monitor": "NTKMonitor(probe)",
+    "watch": "NTKMonitor(probe)",
+    "fromequinox": CELL,
+    "fromeqx": CELL,
+    "fromflax": CELL,
+    "fromjax": CELL,
+    "fromstep": CELL,
+    "fromfunction": "VectorField(fn, params, n_state), or from_cell(step, n_state=, n_input=) of a step in discrete time",
+    "frompytorch": TORCH,
+    "fromstatedict": TORCH,
+    "frommodule": TORCH,
+    "rnn": "CTRNN, or from_torch(net)",
+    "vanillarnn": "CTRNN, or from_torch(net)",
+    "gru": "from_torch(net), or from_cell(cell, n_state=, n_input=); GRUODE is another function",
+    "lstm": "from_torch(net), or from_cell(cell, n_state=(n, n), n_input=)",
+    "ode": "VectorField(fn, params, n_state)",
+    "odesystem": "VectorField(fn, params, n_state)",
+    "system": "VectorField(fn, params, n_state)",
+    "map": "EulerMap(model, dt), or from_cell(step, n_state=, n_input=) of a step",
+    "fixedpoints": FIXED,
+    "findfixedpoint": FIXED,
+    "fixedpointfinder": FIXED,
+    "equilibria": FIXED,
+    "findequilibria": FIXED,
+    "steadystates": FIXED,
+    "normalform": LOCATE,
+    "findbifurcations": "continuation(family, span), or bifurcation_diagram(family, span)",
+    "bifurcations": "continuation(family, span), or bifurcation_diagram(family, span)",
+    "findbifurcation": LOCATE,
+    "diagram": "bifurcation_diagram(family, span)",
+    "continue": "continuation(family, span)",
+    "integrate": "simulate(model, probe)",
+    "solve": "simulate(model, probe)",
+    "rollout": "simulate(model, probe)",
+    "jacobian": "parameter_jacobian(model, probe)",
+    "kernel": "ntk(model, probe)",
+    "neuraltangentkernel": "ntk(model, probe)",
+    "spectrum": "ntk_spectrum(model, probe)",
+    "predict": "linearised_training(model, probe, targets, learning_rate, steps)",
+    "linearizedtraining": "linearised_training(model, probe, targets, learning_rate, steps)",
+    "learningrate": "linearised_training(...).max_learning_rate",
+    "maxlearningrate": "linearised_training(...).max_learning_rate",
+    "naturalgradient": "low_rank_natural_gradient(learning_rate)",
+    "lyapunov": "stability_radius(A), or the eigenvalues of find_fixed_points(model); there are no Lyapunov exponents",
+}
+
+
+def missing(name: str, known: Sequence[str]) -> str:
+    """The sentence on a name that is not among those that are `known`."""
+    said = f"ssntk has no attribute {name!r}"
+    plain = name.lower().replace("_", "")
+    if plain in KNOWN:
+        return f"{said}: use ssntk.{KNOWN[plain]}"
+    lower = {one.lower().replace("_", ""): one for one in known}
+    close = [lower[one] for one in difflib.get_close_matches(plain, lower, n=3, cutoff=0.7)]
+    return said + (f": did you mean {' or '.join(f'ssntk.{one}' for one in close)}?" if close else "; dir(ssntk) lists all")
