@@ -206,7 +206,7 @@ def test_times_alone_are_a_probe():
     assert np.allclose(states[0], np.exp([[0, 0], [-1, -2], [-2, -4]]) * [1, 3], rtol=1e-7)
     with pytest.raises(ValueError, match=r"x0 must be given in the probe, ssntk.Probe\(ts, us, x0\)"):
         ssntk.simulate(decay, ssntk.Probe([0.0, 1.0]), x0=[1.0, 3.0])
-    for other in (100.0, pendulum):
+    for other in (100.0, pendulum, [0.0, 100.0]):
         with pytest.raises(ValueError, match=r"probe must be an ssntk.Probe, got .*: write ssntk.Probe\(ts, us, x0\)"):
             ssntk.simulate(decay, other)
 

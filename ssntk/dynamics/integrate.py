@@ -259,8 +259,8 @@ def simulate(
 
     **Arguments:**
 
-    - `probe`: a [`Probe`][]. Or save times alone, (T,), which stand for `Probe(ts, x0=x0)`: no input.
-    - `x0`: (n,) or (B, n), the initial state, if save times alone are given; default zero.
+    - `probe`: a [`Probe`][]. With `x0`, (n,) or (B, n), save times alone, (T,), will do: `simulate(model, ts, x0=x0)` is
+      `simulate(model, Probe(ts, x0=x0))`, without input.
     - `integrator`: default `Integrator()`, and `None` for an [`EulerMap`][]. Inside `jax.jit`, with fixed steps, the
       probe's times must be known: make the probe there from given times, or close over it.
     - `adjoint`: how diffrax differentiates the solve. Default: `diffrax.RecursiveCheckpointAdjoint()`, backwards alone, in
@@ -269,10 +269,10 @@ def simulate(
     Raises `ValueError` for arguments that do not fit, `NumericalError` where the solver fails.
     """
     check_model(model)
-    if not isinstance(probe, Probe) and isinstance(probe, (list, tuple, np.ndarray, jax.Array)):
-        probe, x0 = Probe(probe, x0=x0), None
     if x0 is not None:
-        raise ValueError("x0 must be given in the probe, ssntk.Probe(ts, us, x0)")
+        if isinstance(probe, Probe):
+            raise ValueError("x0 must be given in the probe, ssntk.Probe(ts, us, x0)")
+        probe = Probe(probe, x0=x0) if isinstance(probe, (list, tuple, np.ndarray, jax.Array)) else probe
     probe = as_instance(probe, "probe", Probe).fit(model)
     integrator, grid = steps_of(model, integrator, probe)
     if adjoint is not None and not isinstance(adjoint, diffrax.AbstractAdjoint):

@@ -75,7 +75,7 @@ def test_resonance_and_the_rate_beside_a_fold():
     ("call", "names"),
     [
         (lambda: laws.steady_state("hopf", 1.0, "omega"), "parameter"),
-        (lambda: laws.steady_state("fold", 1.0), "kind"),
+        (lambda: laws.steady_state("cusp", 1.0), "kind"),
         (lambda: laws.landing("pitchfork", "omega", 1.0), "parameter"),
         (lambda: laws.limit_cycle("h", 1.0, 1.0), "parameter"),
         (lambda: laws.flip_steady_state(-0.5, "h"), "parameter"),

@@ -159,7 +159,7 @@ NET = ssntk.CTRNN.from_weights(np.diag([0.5, -0.5]), bias=[0.1, 0.2])
 @pytest.mark.parametrize(
     ("model", "how", "name"),
     [
-        (FLOW, {"kind": "fold"}, "kind"),
+        (FLOW, {"kind": "cusp"}, "kind"),
         (FLOW, {"kind": "flip"}, "kind"),
         (ssntk.EulerMap(FLOW, 0.1), {"kind": "hopf"}, "kind"),
         (FLOW, {"x": [0.0, 1.0]}, "x"),

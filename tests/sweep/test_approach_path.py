@@ -205,7 +205,7 @@ def test_toml_and_python_and_the_line_itself_are_the_same_plan(tmp_path):
     [
         ("n_starts", "n_start", "unknown key approach.n_start; did you mean approach.n_starts"),
         ('kind = "saddle-node"', "", "approach.kind is missing"),
-        ('kind = "saddle-node"', 'kind = "fold"', "kind must be one of"),
+        ('kind = "saddle-node"', 'kind = "cusp"', "kind must be one of"),
         ("n_starts = 2", "n_starts = 0", "n_starts"),
         ("n_starts = 2", "seed = -1", r"approach\.seed"),
         ("n_starts = 2", 'wrt = ["weights"]', "approach.wrt names 'weights'"),

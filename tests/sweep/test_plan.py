@@ -168,7 +168,7 @@ ts = [0.0, 1.0]
     [
         ("towards", "toward", "unknown key toward; did you mean towards"),
         ("span = [-1.0, 1.0]", "", "span is missing"),
-        ('"saddle-node"', '"fold"', "towards must be one of"),
+        ('"saddle-node"', '"cusp"', "towards must be one of"),
         ("seed = 0", "seed = -1", "model.seed"),
         ("seed = 0", "seed = 99999999999999", "model.seed"),
         ("n_state = 3", "n_states = 3", "unknown key model.n_states"),

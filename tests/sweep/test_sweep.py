@@ -146,7 +146,7 @@ def test_a_diverging_trajectory_is_a_failed_point(tmp_path):
 
 def test_arguments_of_a_sweep():
     for change, match in [
-        ({"towards": "fold"}, "towards"),
+        ({"towards": "cusp"}, "towards"),
         ({"span": (1.0, 1.0)}, "span"),
         ({"distances": []}, "distances"),
         ({"distances": [1.0, 1.0]}, "distances"),
