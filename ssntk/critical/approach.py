@@ -21,7 +21,7 @@ from ssntk.dynamics.metric import as_metric, in_metric
 from ssntk.dynamics.radius import local_minima, nearest_edge
 from ssntk.dynamics.scales import typical_sizes
 from ssntk.dynamics.stability import edge, eigenpair, exponents, field_at, linearised
-from ssntk.errors import NumericalError, as_array, as_choice, as_count, as_key, as_scalar
+from ssntk.errors import NumericalError, as_array, as_choice, as_count, as_key, as_scalar, outside_jit
 from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model
 from ssntk.models.euler_map import step_of
 from ssntk.results import Holder
@@ -85,6 +85,7 @@ class Approach(Holder):
         return max(self.residual, self.kkt_residual) <= TOLERANCE
 
 
+@outside_jit
 @one_blas_thread()
 def approach(
     model: AbstractStateSpaceModel,
