@@ -134,7 +134,6 @@ OUTSIDE = {
     "continuation": lambda model: ssntk.continuation(ssntk.Family(model, "gain"), (0.1, 0.2)),
     "continuation_ensemble": lambda model: ssntk.continuation_ensemble([ssntk.Family(model, "gain")], (0.1, 0.2)),
     "bifurcation_diagram": lambda model: ssntk.bifurcation_diagram(ssntk.Family(model, "gain"), (0.1, 0.2)),
-    "locate": lambda model: ssntk.locate(ssntk.Family(model, "gain"), "hopf", parameter=1.0, x=np.zeros(3)),
     "measure": lambda model: ssntk.measure(model, PROBE, np.zeros(3)),
     "retreat": lambda model: ssntk.retreat(model, 0.1),
     "approach": lambda model: ssntk.approach(model, "hopf"),

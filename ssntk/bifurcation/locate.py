@@ -19,7 +19,7 @@ from ssntk.bifurcation.linear import branch_jacobians, outputs_at
 from ssntk.dynamics.fixed_points import constant_input
 from ssntk.dynamics.scales import typical_sizes
 from ssntk.dynamics.stability import edge
-from ssntk.errors import NumericalError, as_array, as_choice, as_instance, as_scalar, is_traced, outside_jit
+from ssntk.errors import NumericalError, as_array, as_choice, as_instance, as_scalar, is_traced
 from ssntk.models.base import check_autonomous, dtype_of
 from ssntk.results import Result, short
 
@@ -103,7 +103,6 @@ class Located(NamedTuple):
     doubts: np.ndarray
 
 
-@outside_jit
 def locate(family: Family, kind: str, *, parameter: Any, x: Any, u: Any = None) -> Bifurcation:
     """Refine a guess of a bifurcation point to rounding error.
 
