@@ -2,10 +2,11 @@
 
 import contextlib
 import difflib
+import functools
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ import numpy as np
 from jax.core import Tracer
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 class NumericalError(RuntimeError):
@@ -21,7 +23,26 @@ class NumericalError(RuntimeError):
 
 def is_traced(*trees: Any) -> bool:
     """Whether any leaf is a tracer, so that its values cannot be looked at."""
-    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(trees))
+    try:
+        leaves = jax.tree.leaves(trees)
+    # Of what is no pytree, such as a dict of names and numbers, nothing is traced.
+    except (TypeError, ValueError):
+        return False
+    return any(isinstance(leaf, Tracer) for leaf in leaves)
+
+
+def outside_jit(function: Callable[P, T]) -> Callable[P, T]:
+    """A function that decides by numbers which are not known while JAX traces: `ValueError` there says so."""
+
+    @functools.wraps(function)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> T:
+        if is_traced(args, kwargs):
+            raise ValueError(
+                f"{function.__name__} looks at numbers and cannot be inside jit, vmap or grad: call it outside of them"
+            )
+        return function(*args, **kwargs)
+
+    return checked
 
 
 def as_array(value: Any, name: str, shape: tuple[int | str, ...] | None = None, *, finite: bool = True) -> jax.Array:
@@ -109,8 +130,22 @@ def traceable(what: str) -> Iterator[None]:
         raise ValueError(
             f"{what} needs a value as a number that JAX does not know while it traces: compute with jax.numpy throughout"
         ) from error
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{what} could not be evaluated: {error}") from error
+    except TypeError as error:
+        # As the standard library's own functions of numbers have it.
+        if "converted to Python scalars" in str(error) or "converted to a scalar" in str(error):
+            raise ValueError(
+                f"{what} takes an array for one number, as Python's math does: use jax.numpy, such as jnp.tanh for "
+                f"math.tanh ({_first(error)})"
+            ) from error
+        raise ValueError(f"{what} could not be evaluated: {_first(error)}") from error
+    except (ArithmeticError, AttributeError, LookupError, ValueError) as error:
+        raise ValueError(f"{what} could not be evaluated: {_first(error)}") from error
+
+
+def _first(error: Exception) -> str:
+    """What an error says, without the page that JAX adds of what it was tracing."""
+    said = str(error).split("\nThe error occurred while tracing")[0].split("\n\nSee https")[0].strip()
+    return said if type(error) in (TypeError, ValueError) else f"{type(error).__name__}: {said}"
 
 
 def as_key(value: Any, *, needed: bool = False) -> jax.Array:
@@ -121,9 +156,11 @@ def as_key(value: Any, *, needed: bool = False) -> jax.Array:
         return jax.random.key(0)
     shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
     typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key) and shape == ()
-    if not typed and not (dtype == np.uint32 and shape == (2,)):
+    # A raw key has as many words as the generator that is set takes.
+    if not typed and not (dtype == np.uint32 and shape == jax.eval_shape(lambda: jax.random.PRNGKey(0)).shape):
         raise ValueError(f"key must be a jax.random.key, got {value!r}")
-    return value
+    # By its generator: compiled functions do not tell raw keys of two apart.
+    return value if typed else jax.random.wrap_key_data(jnp.asarray(value))
 
 
 def as_room(numbers: int, name: str, dtype: Any = float) -> None:

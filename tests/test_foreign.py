@@ -3,8 +3,6 @@
 Compiles: criticality of one network of 3 units; one grid of 2 points of 3 units, which the tests share.
 """
 
-import asyncio
-import concurrent.futures
 import contextlib
 import gc
 import io
@@ -18,11 +16,7 @@ import threading
 import weakref
 
 import cloudpickle
-import equinox as eqx
-import jax
-import jax.numpy as jnp
 import jax.random as jr
-import ml_dtypes
 import numpy as np
 import pytest
 from helpers import ROOT
@@ -204,9 +198,9 @@ def test_names_of_files_that_are_no_text(tmp_path):
     def make(weights, gain):
         return ssntk.CTRNN.from_weights(**np.load(tmp_path / weights), gain=gain)
 
-    grid = ssntk.Grid(make, {"weights": names, "gain": [0.5, 1.5]}, probe=PROBE)
+    grid = ssntk.Grid(make, {"weights": names, "gain": [0.5]}, probe=PROBE)
     store = ssntk.run(grid, ssntk.Store(tmp_path / "s"), progress=False)
-    assert store.status().done == (0, 1, 2, 3)
+    assert store.status().done == (0, 1)
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
         cli._print_summary(store)
@@ -330,76 +324,6 @@ def test_a_byte_order_mark_is_passed_over(tmp_path):
     assert ssntk.Sweep.from_toml(tmp_path / "grid.toml").size == 2
 
 
-@pytest.mark.parametrize("size", [10**6, 10**30])
-def test_what_cannot_be_allocated_is_refused(size):
-    with pytest.raises(ValueError, match=r"n_state is too large: .* bytes do not fit into the .* that there are"):
-        ssntk.CTRNN(size, 1, 1, key=jr.key(0))
-    with pytest.raises(ValueError, match="n_state is too large"):
-        ssntk.GRUODE(size, 1, 1, key=jr.key(0))
-
-
-def test_a_failed_allocation_names_its_argument_and_ends_no_process():
-    """Of 7 GB, which fit in all but not beside what a draw takes besides, of addresses that a batch job may be given."""
-    code = (
-        "import resource, jax, ssntk; jax.config.update('jax_enable_x64', True); limit = 9 * 2**30\n"
-        "resource.setrlimit(resource.RLIMIT_AS, (limit, limit))\n"
-        "for n in (22_000, 36_000):\n"
-        "    try:\n"
-        "        ssntk.CTRNN(n, 1, 1, key=jax.random.key(0))\n"
-        "    except ValueError as error:\n"
-        "        print(error)\n"
-    )
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("n_state is too large: ") == 2
-
-
-@pytest.mark.parametrize("kind", ["CTRNN", "GRUODE", "LowRankRNN"])
-def test_what_is_too_large_is_named(kind):
-    model, rank = getattr(ssntk, kind), {"rank": 1} if kind == "LowRankRNN" else {}
-    for name, sizes in (("n_state", (10**12, 1, 1)), ("n_input", (3, 10**12, 1)), ("n_output", (3, 1, 10**12))):
-        with pytest.raises(ValueError, match=f"{name} is too large"):
-            model(*sizes, key=jr.key(0), **rank)
-
-
-def test_tasks_that_are_too_large_name_what_is():
-    model = ssntk.CTRNN(3, 1, 1, gain=0.5, key=jr.key(0))
-    with pytest.raises(ValueError, match=r"probe\.ts must be at most 16777216 steps of the map long, got 2e\+12"):
-        ssntk.ntk(ssntk.EulerMap(model, 1e-12), PROBE)
-    with pytest.raises(ValueError, match="n_starts is too large"):
-        ssntk.find_fixed_points(model, n_starts=10**11)
-    with pytest.raises(ValueError, match="axes must have at most 10000000 points together, got 10 x 10 x"):
-        ssntk.Grid(lambda **_: model, {f"a{i}": list(range(10)) for i in range(12)}, probe=PROBE)
-    with pytest.raises(ValueError, match="ts is too large"):
-        ssntk.Probe(np.broadcast_to(0.0, (10**13,)))
-
-
-@pytest.mark.parametrize("key", [0, None, "x", np.zeros(3, np.uint32)])
-@pytest.mark.parametrize("kind", ["CTRNN", "GRUODE", "NeuralODE"])
-def test_what_is_no_key_is_named(key, kind):
-    with pytest.raises(ValueError, match=r"key must be a jax\.random\.key"):
-        getattr(ssntk, kind)(3, 1, 1, key=key)
-
-
-@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
-def test_numbers_in_which_no_eigenvalues_are_computed_are_refused(dtype):
-    with pytest.raises(ValueError, match="weight must hold float32 or float64 numbers"):
-        ssntk.CTRNN.from_weights(np.eye(3, dtype=dtype))
-    with pytest.raises(ValueError, match="params must hold float32 or float64 numbers"):
-        ssntk.VectorField(lambda t, x, u, p: -p * x, jnp.ones((), dtype), 2)
-    # However it came to be: by a cast of all of a model, say.
-    model = ssntk.CTRNN.from_weights(np.eye(3))
-    model = jax.tree.map(lambda leaf: leaf.astype(dtype) if hasattr(leaf, "dtype") else leaf, model)
-    with pytest.raises(ValueError, match="model must hold float32 or float64 numbers"):
-        ssntk.criticality(model)
-
-
-def test_steps_that_would_fill_the_memory_are_refused():
-    with pytest.raises(ValueError, match="max_steps must be at most"):
-        ssntk.Integrator(max_steps=10**11)
-
-
 def test_thread_limits_of_several_at_once(monkeypatch):
     """The last to leave restores what the first found: a machine may have one thread anyway, so a stand-in is asked."""
     now = [4]
@@ -459,110 +383,6 @@ def test_a_grid_is_let_go():
     assert found() is None
 
 
-class Cancels(concurrent.futures.Executor):
-    """An executor that gives up in its own way, once it was asked for something or right away."""
-
-    def __init__(self, error, at_once):
-        self.error, self.at_once = error, at_once
-
-    def submit(self, *_):
-        if self.at_once:
-            raise self.error
-        future = concurrent.futures.Future()
-        future.set_exception(self.error)
-        return future
-
-
-@pytest.mark.parametrize("at_once", [True, False])
-@pytest.mark.parametrize(
-    "error", [concurrent.futures.CancelledError(), asyncio.CancelledError(), OSError("scheduler is gone"), TimeoutError()]
-)
-def test_an_executor_that_gives_up_keeps_what_was_measured(store, tmp_path, error, at_once):
-    grid = ssntk.Grid(lambda gain: ssntk.CTRNN(3, 1, 1, gain=gain, key=jr.key(0)), {"gain": [0.3, 0.5]}, probe=PROBE)
-    with pytest.raises(RuntimeError, match=f"the executor gave up .{type(error).__name__}.*what was measured is kept in"):
-        ssntk.run(grid, ssntk.Store(tmp_path), Cancels(error, at_once), progress=False)
-    assert ssntk.Store(tmp_path).status().missing == (0, 1)
-
-
-def test_a_fault_of_the_environment_is_not_the_points(tmp_path, monkeypatch):
-    grid = ssntk.Grid(lambda gain: ssntk.CTRNN(3, 1, 1, gain=gain, key=jr.key(0)), {"gain": [0.3, 0.5]}, probe=PROBE)
-
-    def broken(*_):
-        raise jax.errors.JaxRuntimeError("INVALID_ARGUMENT: Failed to deserialize StableHLO")
-
-    monkeypatch.setattr(ssntk.Grid, "measure_batch", broken)
-    with pytest.raises(RuntimeError, match="Failed to deserialize StableHLO; what was measured is kept in"):
-        ssntk.run(grid, ssntk.Store(tmp_path), progress=False)
-    assert ssntk.Store(tmp_path).status().missing == (0, 1)
-
-
-def failing_above(limit, raised):
-    """A grid of 4 gains, in one batch, whose field calls back a function that fails above a limit."""
-
-    def host(p):
-        if p > limit:
-            raise raised
-        return p
-
-    @jax.custom_jvp
-    def called(p):
-        return jax.pure_callback(host, jax.ShapeDtypeStruct((), p.dtype), p, vmap_method="sequential")
-
-    called.defjvp(lambda primals, tangents: (called(*primals), tangents[0]))
-
-    def make(gain):
-        return ssntk.VectorField(lambda t, x, u, p: -x + called(p) * jnp.tanh(x) + 0.1, jnp.asarray(gain), 1)
-
-    return ssntk.Grid(make, {"gain": [0.3, 0.5, 0.7]}, probe=PROBE)
-
-
-def test_a_function_that_fails_at_one_point_fails_that_point_alone(tmp_path):
-    store = ssntk.run(failing_above(0.6, ValueError("gain is\ntoo large")), ssntk.Store(tmp_path / "s"), progress=False)
-    assert store.status().done == (0, 1)
-    assert store.status().failed == {2: "ValueError: gain is\ntoo large"}
-    # Where the disk is full, or all is to end, no point is to blame.
-    with pytest.raises(RuntimeError, match=r"^OSError: \[Errno 28\] full; what was measured is kept in"):
-        ssntk.run(failing_above(0.4, OSError(28, "full")), ssntk.Store(tmp_path / "disk"), progress=False)
-    with pytest.raises(KeyboardInterrupt):
-        ssntk.run(failing_above(0.4, KeyboardInterrupt()), ssntk.Store(tmp_path / "key"), progress=False)
-    for name in ("disk", "key"):
-        assert ssntk.Store(tmp_path / name).status().failed == {}
-
-
-def test_a_check_in_a_model_fails_the_points_that_it_is_about(tmp_path):
-    def field(t, x, u, p):
-        x = eqx.error_if(x, p > 0.6, "gain is too large")
-        return -x + p * jnp.tanh(x) + 0.1
-
-    grid = ssntk.Grid(lambda gain: ssntk.VectorField(field, jnp.asarray(gain), 1), {"gain": [0.3, 0.7]}, probe=PROBE)
-    store = ssntk.run(grid, ssntk.Store(tmp_path), progress=False)
-    assert store.status().done == (0,)
-    assert store.status().failed == {1: "gain is too large"}
-
-
-def test_an_executor_that_is_shut_down_ends_the_run(tmp_path):
-    """What it cancels then is never said to be done to who waits for it."""
-    axes = {"gain": np.linspace(0.1, 0.6, 30).tolist()}
-    grid = ssntk.Grid(lambda gain: ssntk.CTRNN(3, 1, 1, gain=gain, key=jr.key(0)), axes, probe=PROBE)
-    assert len(grid.batches) > 2
-    executor, begun = concurrent.futures.ThreadPoolExecutor(1), threading.Event()
-
-    class Slow(concurrent.futures.Executor):
-        def submit(self, fn, *args, **kwargs):
-            return executor.submit(lambda: (begun.set(), threading.Event().wait(0.2), fn(*args, **kwargs))[-1])
-
-    def stop():
-        begun.wait()
-        executor.shutdown(wait=False, cancel_futures=True)
-
-    stopping = threading.Thread(target=stop)
-    stopping.start()
-    with pytest.raises(RuntimeError, match=r"the executor gave up .*what was measured is kept in"):
-        ssntk.run(grid, ssntk.Store(tmp_path), Slow(), progress=False)
-    stopping.join()
-    executor.shutdown()
-
-
 @pytest.mark.parametrize("closed", ["stdout", "stderr read by nobody"])
 def test_streams_that_are_gone_end_no_run(tmp_path, closed):
     np.savez(tmp_path / "w.npz", weight=np.eye(3))
@@ -604,39 +424,3 @@ def _peak():
 def _grids():
     gc.collect()
     return sum(isinstance(one, ssntk.Grid) for one in gc.get_objects())
-
-
-def test_the_commonest_mistakes_of_tracing_are_told_what_to_do():
-    for fn, said in (
-        (lambda t, x, u, p: np.tanh(x), "use jax.numpy, such as jnp.tanh for np.tanh"),
-        (lambda t, x, u, p: x if x[0] > 0 else -x, "use jnp.where or jax.lax.cond instead of if"),
-        (lambda t, x, u, p: x * float(x[0]), "compute with jax.numpy throughout"),
-        (lambda t, x, u, p: jnp.ones((3, 3)) @ x, "could not be evaluated: "),
-    ):
-        with pytest.raises(ValueError, match=said):
-            ssntk.VectorField(fn, 1.0, 2)
-    with pytest.raises(ValueError, match=r"model.vector_field at x \(3,\) and u \(1,\) calls a function of NumPy"):
-        ssntk.criticality(ssntk.CTRNN(3, 1, 1, activation=np.tanh, key=jr.key(0)))
-
-
-def with_activation(folder, name):
-    text = GRID.replace("weights = {names}\n", "").replace("{{", "{").replace("}}", "}")
-    rest = f'n_input = 1\nn_state = 3\nn_output = 1\nseed = 0\nactivation = "{name}"'
-    (folder / "grid.toml").write_text(text.replace("n_input = 1", rest))
-    return ssntk.Sweep.from_toml(folder / "grid.toml")
-
-
-@pytest.mark.parametrize("name", ["glu", "softmax", "sort", "argsort", "isnan", "cumsum", "max", "flip", "ones", "crelu"])
-def test_an_activation_works_unit_by_unit(tmp_path, name):
-    with pytest.raises(ValueError, match=r"model\.activation must name a function"):
-        with_activation(tmp_path, name)
-
-
-def test_activations_that_do(tmp_path):
-    for name in ("tanh", "relu", "softplus", "gelu", "sigmoid", "elu", "silu", "sin", "hard_tanh", "selu", "arctan"):
-        assert with_activation(tmp_path, name).size == 2
-
-
-def test_a_mask_is_not_dropped():
-    with pytest.raises(ValueError, match="weight must be an array of real numbers, got MaskedArray"):
-        ssntk.CTRNN.from_weights(np.ma.array(np.eye(2), mask=np.eye(2, dtype=bool)))

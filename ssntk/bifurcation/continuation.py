@@ -21,7 +21,7 @@ from ssntk.bifurcation.problem import make_problem, resized
 from ssntk.dynamics.fixed_points import find_fixed_points
 from ssntk.dynamics.metric import as_periods
 from ssntk.dynamics.stability import growth, reported, sorted_eigenvalues
-from ssntk.errors import NumericalError, as_array, as_count, as_instance, as_scalar
+from ssntk.errors import NumericalError, as_array, as_count, as_instance, as_scalar, outside_jit
 from ssntk.models.base import dtype_of
 from ssntk.precision import in_precision
 from ssntk.results import Results
@@ -32,6 +32,7 @@ LANES = 4
 REPEATS = "it repeats itself"
 
 
+@outside_jit
 def continuation(
     family: Any,
     span: Any,
@@ -144,6 +145,7 @@ def _follow(stack: Stack, start: Start, longest: float, max_steps: int, stops: S
     return [joined(second.reversed(), first, True)]
 
 
+@outside_jit
 def continuation_ensemble(
     families: Any,
     span: Any,

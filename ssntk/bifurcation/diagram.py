@@ -16,7 +16,7 @@ from ssntk.bifurcation.locate import CROSSINGS, DEGENERATE, Bifurcation, failed,
 from ssntk.bifurcation.problem import make_problem, resized
 from ssntk.dynamics.fixed_points import FixedPoints, find_fixed_points
 from ssntk.dynamics.metric import as_periods
-from ssntk.errors import NumericalError, as_count, as_key, as_scalar
+from ssntk.errors import NumericalError, as_count, as_key, as_scalar, outside_jit
 from ssntk.results import Collection, Pictured, Table, Tabular, counted
 
 # How far from a crossing or a fold the first point of a branch is looked for, beside the longest step.
@@ -98,6 +98,7 @@ class Diagram(Pictured, Tabular, Collection):
         return self.bifurcations
 
 
+@outside_jit
 def bifurcation_diagram(
     family: Any,
     span: Any,

@@ -14,7 +14,7 @@ from ssntk.dynamics.fixed_points import check_fixed_point
 from ssntk.dynamics.integrate import Integrator
 from ssntk.dynamics.probe import Probe
 from ssntk.dynamics.stability import eigenpair, state_jacobian
-from ssntk.errors import NumericalError, as_instance
+from ssntk.errors import NumericalError, as_instance, outside_jit
 from ssntk.kernel.replay import Replay
 from ssntk.kernel.rows import rows_of, time_weights
 from ssntk.kernel.top import Leading, leading, smaller_gram
@@ -94,6 +94,7 @@ class Channel(Result):
         return f"Channel ({self.kind}): {share}; {top} ({self.method}: {self.reason})"
 
 
+@outside_jit
 def bifurcation_channel(
     model: AbstractStateSpaceModel,
     probe: Probe,

@@ -9,7 +9,7 @@ import scipy
 from jaxtyping import PyTree
 
 from ssntk.dynamics.stability import exponents
-from ssntk.errors import as_array
+from ssntk.errors import as_array, outside_jit
 from ssntk.kernel.frequency import frequency_response
 from ssntk.kernel.loss_operators import Residual, Sobolev, TimeDerivative, observation_of
 from ssntk.models.base import AbstractStateSpaceModel, dtype_of
@@ -43,6 +43,7 @@ class Signature(Result):
         return f"Signature of a {'real eigenvalue' if self.kind == 'real' else 'pair'}: {at}, half width {short(self.width)}"
 
 
+@outside_jit
 def frequency_signature(
     model: AbstractStateSpaceModel,
     x_star: Any,

@@ -21,7 +21,7 @@ from ssntk.dynamics.metric import as_metric, in_metric
 from ssntk.dynamics.radius import local_minima, nearest_edge
 from ssntk.dynamics.scales import typical_sizes
 from ssntk.dynamics.stability import edge, eigenpair, exponents, field_at, linearised
-from ssntk.errors import NumericalError, as_array, as_count, as_key, as_kind, as_scalar
+from ssntk.errors import NumericalError, as_array, as_count, as_key, as_kind, as_scalar, outside_jit
 from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model, dtype_of
 from ssntk.models.euler_map import step_of
 from ssntk.precision import watch_precision
@@ -86,6 +86,7 @@ class Approach(Holder):
         return max(self.residual, self.kkt_residual) <= TOLERANCE
 
 
+@outside_jit
 @one_blas_thread()
 def approach(
     model: AbstractStateSpaceModel,

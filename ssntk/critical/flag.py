@@ -20,7 +20,7 @@ from ssntk.dynamics.probe import Probe, Sinusoid
 from ssntk.dynamics.radius import Edge, attained_at, nearest_edge
 from ssntk.dynamics.scales import typical_sizes
 from ssntk.dynamics.stability import edge, eigenpair, exponents, growth, linearised
-from ssntk.errors import NumericalError, as_array, as_scalar
+from ssntk.errors import NumericalError, as_array, as_scalar, outside_jit
 from ssntk.kernel.steady_state import forcing
 from ssntk.models.as_model import as_model
 from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model, dtype_of
@@ -93,6 +93,7 @@ class Criticality(Result):
         return ", ".join(f"{verdicts.count(kind)} {kind}" for kind in dict.fromkeys(verdicts))
 
 
+@outside_jit
 @one_blas_thread()
 def criticality(
     model: AbstractStateSpaceModel,
@@ -140,6 +141,7 @@ def criticality(
     return _judge(model, inputs, found, span, time, wrt, metric)
 
 
+@outside_jit
 @one_blas_thread()
 def criticality_ensemble(
     models: Any,

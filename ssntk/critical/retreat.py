@@ -17,7 +17,7 @@ from ssntk.dynamics.fixed_points import check_fixed_point, constant_input, polis
 from ssntk.dynamics.metric import as_metric, in_metric
 from ssntk.dynamics.radius import local_minima, nearest_edge
 from ssntk.dynamics.stability import edge, exponents, field_at, linearised, state_jacobian
-from ssntk.errors import NumericalError, as_scalar
+from ssntk.errors import NumericalError, as_scalar, outside_jit
 from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model, dtype_of
 from ssntk.models.euler_map import step_of
 from ssntk.models.to_torch import to_torch
@@ -78,6 +78,7 @@ class Retreat(Holder):
         return f"Retreat: a {type(self.model).__name__} at distance {short(self.distance)} with {to}"
 
 
+@outside_jit
 @one_blas_thread()
 def retreat(
     model: AbstractStateSpaceModel,

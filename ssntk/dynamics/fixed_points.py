@@ -15,7 +15,7 @@ from ssntk.dynamics.scales import typical_sizes
 from ssntk.dynamics.search import Search
 from ssntk.dynamics.slow import slow_points
 from ssntk.dynamics.stability import exponents, field_at, growth, judged_exponents, linearised, reported, state_jacobian
-from ssntk.errors import NumericalError, as_array, as_choice, as_count, as_key, as_room, is_traced
+from ssntk.errors import NumericalError, as_array, as_choice, as_count, as_key, as_room, is_traced, outside_jit
 from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model, dtype_of
 from ssntk.models.euler_map import step_of
 from ssntk.precision import watch_precision
@@ -200,6 +200,7 @@ class FixedPoints(Pictured, Tabular, Collection):
 
 
 # The matrices of one start are small: threads of LAPACK would wait for one another.
+@outside_jit
 @one_blas_thread()
 def find_fixed_points(
     model: AbstractStateSpaceModel,

@@ -12,7 +12,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float
 
-from ssntk.errors import as_array, as_scalar, is_traced
+from ssntk.errors import as_array, as_scalar, is_traced, traceable
 from ssntk.models.base import AbstractStateSpaceModel, dtype_of
 
 
@@ -160,7 +160,8 @@ class Probe(eqx.Module):
             return us.amplitude.shape[0]
         if callable(us):
             try:
-                out = jax.eval_shape(lambda t: jnp.asarray(us(t)), self.ts[0])
+                with traceable("us(t)"):
+                    out = jax.eval_shape(lambda t: jnp.asarray(us(t)), self.ts[0])
             except Exception as error:
                 raise ValueError(f"us must be a callable t -> (B, d) written with jax.numpy: {error}") from error
             if len(out.shape) != 2 or not jnp.issubdtype(out.dtype, jnp.floating):

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PyTree
 
 from ssntk.dynamics.integrate import Integrator
 from ssntk.dynamics.probe import Probe
-from ssntk.errors import as_choice, as_count, is_traced
+from ssntk.errors import as_choice, as_count, is_traced, outside_jit
 from ssntk.kernel.choice import kernel_choice
 from ssntk.kernel.gram import site_kernel
 from ssntk.kernel.jacobian import METHODS
@@ -117,6 +117,7 @@ def fisher(
     return _with_itself(rows.T)
 
 
+@outside_jit
 def ntk_spectrum(
     model: AbstractStateSpaceModel,
     probe: Probe,

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ssntk.errors import as_array, as_choice, as_count
+from ssntk.models.activations import check_activation
 from ssntk.models.base import AbstractStateSpaceModel, random_weights, time_constant
 
 
@@ -116,8 +117,7 @@ class CTRNN(AbstractStateSpaceModel):
         n = weight.shape[0]
         if n == 0 or weight.shape[1] != n:
             raise ValueError(f"weight must have shape (n, n) with n >= 1, got {weight.shape}")
-        if not callable(activation):
-            raise ValueError(f"activation must be callable, got {type(activation).__name__}")
+        check_activation(activation)
         readout_weight = as_array(readout_weight, "readout_weight", ("m", n))
         gain = as_array(gain, "gain", ())
         fields = {

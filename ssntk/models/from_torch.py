@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ssntk.errors import as_choice, as_scalar
+from ssntk.models.activations import check_activation
 from ssntk.models.cells import GRU, LSTM, TorchRNN
 from ssntk.models.euler_map import EulerMap
 from ssntk.models.torch_layout import GATED, as_numpy, layout_of, nonlinearity_of, weights_of
@@ -98,8 +99,8 @@ def _gated(kind: str, weights: dict[str, Any], dt: Any, form: str, activation: A
 
 def _activation(said: str | None, given: Any) -> Callable[[Any], Any]:
     """The nonlinearity that a module says and the one that is given, which must agree."""
-    if given is not None and not callable(given):
-        raise ValueError(f"activation must be callable, got {type(given).__name__}")
+    if given is not None:
+        check_activation(given)
     if said is None:
         return jnp.tanh if given is None else given
     if said not in _KNOWN:

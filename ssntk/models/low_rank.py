@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ssntk.errors import as_array, as_count
+from ssntk.models.activations import check_activation
 from ssntk.models.base import AbstractStateSpaceModel, random_weights, time_constant
 
 
@@ -52,8 +53,7 @@ class LowRankRNN(AbstractStateSpaceModel):
         m = as_count(n_output, "n_output")
         if as_count(rank, "rank") > n:
             raise ValueError(f"rank must be at most n_state = {n}, got {rank}")
-        if not callable(activation):
-            raise ValueError(f"activation must be callable, got {type(activation).__name__}")
+        check_activation(activation)
         shapes = ((n, rank), 1), ((n, rank), 1), ((n, d), max(d, 1)), ((m, n), n)
         self.left, self.right, self.input_weight, self.readout_weight = random_weights(key, *shapes)
         self.bias = jnp.zeros(n)

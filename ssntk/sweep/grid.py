@@ -17,9 +17,10 @@ from ssntk.dynamics.fixed_points import constant_input, find_fixed_points
 from ssntk.dynamics.integrate import Integrator
 from ssntk.dynamics.probe import Probe, Sinusoid
 from ssntk.errors import NumericalError, as_array, as_choice, as_instance
-from ssntk.models.base import dtype_of
+from ssntk.models.base import AbstractStateSpaceModel, dtype_of
 from ssntk.models.euler_map import step_of, with_input
 from ssntk.models.theta import check_blocks
+from ssntk.models.torch_layout import what_to_write
 from ssntk.sweep.identity import Traced, digest, digests, hashed, probe_parts, uniform
 from ssntk.sweep.measure import Asked, Measurement, measure_together, times_shown
 from ssntk.sweep.older import older
@@ -260,8 +261,11 @@ class Grid:
     def _model(self, values: dict[str, Any]) -> Any:
         try:
             model = self.make(**values)
-        except TypeError as error:
-            raise ValueError(f"make cannot be called with {', '.join(values)}: {error}") from error
+        except (TypeError, AttributeError, LookupError, ArithmeticError, AssertionError) as error:
+            said = str(error) if type(error) is TypeError else f"{type(error).__name__}: {error}".removesuffix(": ")
+            raise ValueError(f"make cannot be called with {', '.join(values)}: {said}") from error
+        if not isinstance(model, AbstractStateSpaceModel):
+            raise ValueError(f"make must return a model, got {type(model).__name__}{what_to_write(model)}")
         model = jax.tree.map(lambda leaf: jnp.asarray(leaf) if isinstance(leaf, (float, np.ndarray)) else leaf, model)
         return model if self.u is None else with_input(model, constant_input(model, self.u))
 

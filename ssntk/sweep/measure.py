@@ -21,7 +21,7 @@ from ssntk.dynamics.integrate import Integrator, Trajectory, check_solved, steps
 from ssntk.dynamics.metric import as_metric, in_metric, rows_in_metric
 from ssntk.dynamics.probe import Probe
 from ssntk.dynamics.stability import edge, exponents, reported
-from ssntk.errors import NumericalError, as_array, as_choice, as_count, as_instance
+from ssntk.errors import NumericalError, as_array, as_choice, as_count, as_instance, outside_jit
 from ssntk.kernel.replay import Replay, recorded, saved_states
 from ssntk.kernel.rows import Rows, time_weights
 from ssntk.kernel.spectrum import Spectrum
@@ -73,6 +73,7 @@ class Measurement(Result):
         return f"Measurement: fastest eigenvalue {fastest}; participation ratios {ratios} (trajectory, steady state)"
 
 
+@outside_jit
 def measure(
     model: AbstractStateSpaceModel,
     probe: Probe,

@@ -23,9 +23,9 @@ from ssntk.dynamics.fixed_points import refine_fixed_point
 from ssntk.dynamics.integrate import Integrator
 from ssntk.dynamics.probe import Probe, Sinusoid
 from ssntk.errors import as_array, as_count, as_scalar, is_traced
+from ssntk.models.activations import elementwise
 from ssntk.models.ctrnn import CTRNN
 from ssntk.sweep.grid import Grid
-from ssntk.sweep.identity import primitives
 from ssntk.sweep.plan import Sweep
 
 SCHEMA = """\
@@ -207,7 +207,7 @@ def _model(table: dict[str, Any], folder: pathlib.Path) -> CTRNN:
         rest["activation"] = getattr(jnp, str(name), None) or getattr(jax.nn, str(name), None)
         if not callable(rest["activation"]):
             raise ValueError(f"model.activation must name a function of jax.numpy or jax.nn, got {name!r}")
-        if not _elementwise(rest["activation"]):
+        if not elementwise(rest["activation"]):
             raise ValueError(f"model.activation must name a function that works unit by unit, which {name!r} does not")
     if "weights" not in table:
         for name in ("n_state", "n_input", "n_output", "seed"):
@@ -224,34 +224,6 @@ def _model(table: dict[str, Any], folder: pathlib.Path) -> CTRNN:
     if "weight" not in arrays:
         raise ValueError(f"model.weights: {file} holds no array named weight")
     return CTRNN.from_weights(**(arrays | rest))
-
-
-# Operations that mix the elements of what they are given.
-MIXING = (
-    "reduce",
-    "cum",
-    "sort",
-    "arg",
-    "gather",
-    "scatter",
-    "slice",
-    "dot_general",
-    "concatenate",
-    "rev",
-    "conv_",
-    "top_k",
-)
-
-
-def _elementwise(function: Any) -> bool:
-    """Whether each element of what a function returns, a real number, is computed from that element alone."""
-    try:
-        closed = jax.make_jaxpr(function)(jax.ShapeDtypeStruct((3,), float))
-    # Whatever it raises of one vector alone.
-    except Exception:
-        return False
-    same = [out.shape == (3,) and jnp.issubdtype(out.dtype, jnp.floating) for out in closed.out_avals]
-    return same == [True] and not any(name.startswith(MIXING) for name in primitives(closed.jaxpr))
 
 
 def _arrays(file: pathlib.Path) -> dict[str, np.ndarray]:

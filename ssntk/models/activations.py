@@ -1,0 +1,59 @@
+"""What an activation may be: a function of each unit by itself."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+# Operations that mix the elements of what they are given, and those that take some of them apart, or put them elsewhere.
+MIXING = ("reduce", "cum", "sort", "arg", "dot_general", "rev", "conv_", "top_k")
+PLACING = ("gather", "scatter", "slice", "concatenate")
+
+
+def check_activation(activation: Any) -> None:
+    """`ValueError` unless this can be called, and where it computes a unit from others, as softmax does."""
+    if not callable(activation):
+        raise ValueError(f"activation must be callable, got {type(activation).__name__}")
+    library = (getattr(activation, "__module__", None) or "").partition(".")[0] == "jax"
+    if (_known_to_mix if library else mixes)(activation):
+        name = getattr(activation, "__name__", type(activation).__name__)
+        raise ValueError(f"activation must work unit by unit, which {name} does not")
+
+
+def mixes(function: Any) -> bool:
+    """Whether a function of a vector certainly computes elements from others; what cannot be traced is said elsewhere."""
+    try:
+        closed = jax.make_jaxpr(function)(jax.ShapeDtypeStruct((3,), float))
+    # Whatever it raises of one vector alone, such as one with numbers for each of its units.
+    except Exception:
+        return False
+    shapes = [out.shape for out in closed.out_avals]
+    return shapes not in ([(3,)], [()]) or bool(_named(closed.jaxpr, MIXING))
+
+
+_known_to_mix = functools.cache(mixes)
+
+
+def elementwise(function: Any) -> bool:
+    """Whether each element of what a function returns, a real number, is computed from that element alone."""
+    try:
+        closed = jax.make_jaxpr(function)(jax.ShapeDtypeStruct((3,), float))
+    except Exception:
+        return False
+    same = [out.shape == (3,) and jnp.issubdtype(out.dtype, jnp.floating) for out in closed.out_avals]
+    return same == [True] and not _named(closed.jaxpr, (*MIXING, *PLACING))
+
+
+def _named(jaxpr: Any, beginnings: tuple[str, ...]) -> set[str]:
+    """The operations in a jaxpr, of functions inside of it too, whose names begin like this."""
+    found: set[str] = set()
+    for equation in jaxpr.eqns:
+        name = equation.primitive.name
+        # What rounds is elementwise.
+        if name.startswith(beginnings) and name != "reduce_precision":
+            found.add(name)
+        for part in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda part: hasattr(part, "eqns")):
+            if hasattr(part, "eqns"):
+                found |= _named(getattr(part, "jaxpr", part), beginnings)
+    return found
