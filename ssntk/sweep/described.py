@@ -124,7 +124,7 @@ def _object(node: Node, value: Any) -> None:
         node.put("a cache")
     elif isinstance(value, types.MappingProxyType):
         node.many("proxy", (dict(value),))
-    elif isinstance(value, LOCKS) or _prints(value):
+    elif type(value) in LOCKS or _prints(value):
         node.put("computes nothing", type(value).__qualname__)
     elif type(value).__name__ == "_Environ":
         node.put("the environment")
@@ -227,7 +227,9 @@ def _attributes(value: Any) -> dict[str, Any]:
                     continue
     held = getattr(value, "__dict__", None)
     for name, part in dict.items(held) if isinstance(held, dict) else ():
-        if name not in CALLED and not isinstance(getattr(type(value), str(name), None), functools.cached_property):
+        if name in CALLED or (isinstance(value, np.vectorize) and name == "_ufunc") or str(name).endswith("__adj"):
+            continue
+        if not isinstance(getattr(type(value), str(name), None), functools.cached_property):
             found[name] = part
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         # A field may be left to its class.

@@ -80,7 +80,7 @@ def _installed(top: str, file: pathlib.Path) -> str | None:
             break
         except (importlib.metadata.PackageNotFoundError, ValueError):
             continue
-    if found is None or pathlib.Path(str(found.locate_file(""))) not in file.parents:
+    if found is None or pathlib.Path(str(found.locate_file(""))).resolve() not in file.resolve().parents:
         return None
     # Installed from a folder or a repository, and not from an index.
     try:

@@ -308,6 +308,14 @@ def test_use_does_not_count():
     log_to(1)
     logging.getLogger("another")
     assert digest(log_to) == before
+    each = np.vectorize(lambda x: 2 * x)
+    before = digest(each)
+    each(np.ones(2))
+    assert digest(each) == before != digest(np.vectorize(lambda x: 3 * x))
+    matrix = sla.aslinearoperator(np.eye(2))
+    before = digest(matrix)
+    assert matrix.H.shape == (2, 2)
+    assert digest(matrix) == before
     lazy = Lazy()
     before = digest(lazy)
     assert lazy.twice == 2
