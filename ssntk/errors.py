@@ -86,7 +86,8 @@ def _copied(value: Any) -> jax.Array:
     host = np.array(value)
     if host.dtype.kind not in "biufcV":
         raise TypeError(f"an array of {host.dtype}")
-    return jax.device_put(host)
+    # Bytes in the order of another machine, as files have them.
+    return jax.device_put(host if host.dtype.isnative else host.astype(host.dtype.newbyteorder("=")))
 
 
 def as_scalar(value: Any, name: str, *, positive: bool = False) -> jax.Array:

@@ -1,9 +1,8 @@
-"""A hash of a structure: numbers by their bytes, functions by their code and what it refers to, objects by what they hold."""
+"""A hash of a structure: numbers by their bytes, functions by code and what it refers to, objects by what they hold."""
 
 import dataclasses
 import enum
 import functools
-import io
 import sys
 import threading
 import types
@@ -23,7 +22,7 @@ from ssntk.sweep.traced import Traced, only_raises, operations
 # Of a class, what Python makes of the rest.
 MADE = ("__module__", "__dict__", "__weakref__", "__doc__", "__annotations__", "__firstlineno__", "__static_attributes__")
 MADE += ("__abstractmethods__", "_abc_impl", "__dataclass_fields__", "__dataclass_params__", "__orig_bases__", "__slots__")
-MADE += ("__annotate__", "__annotate_func__", "__annotations_cache__")
+MADE += ("__annotate__", "__annotate_func__", "__annotations_cache__", "__slotnames__")
 # Of a member of an enumeration, the same.
 ENUM = ("_value_", "_name_", "__objclass__", "_sort_order_")
 # Of an object, what it is called.
@@ -62,11 +61,8 @@ def _described(value: Any, node: Node) -> None:
         node.many("sequence", value)
     elif type(value) is dict:
         node.many("dict", (part for pair in value.items() for part in pair))
-    elif type(value) in (set, frozenset, Unordered):
-        parts: Any = tuple(value)
-        node.put("set", str(len(parts)))
-        # Each in a node of its own, whose hash puts them in order.
-        node.held, node.unordered = [(part,) for part in parts], True
+    elif isinstance(value, Unordered) or type(value) in (set, frozenset):
+        _unordered(value, node)
     elif isinstance(value, (jax.ShapeDtypeStruct, jax.core.AbstractValue)):
         node.put("shape", f"{getattr(value, 'shape', '')} {getattr(value, 'dtype', '')} {type(value).__name__}")
     elif isinstance(value, jax.tree_util.PyTreeDef):
@@ -75,6 +71,12 @@ def _described(value: Any, node: Node) -> None:
         node.put("dtype", np.dtype(value).name)
     else:
         _object(node, value)
+
+
+def _unordered(values: Any, node: Node) -> None:
+    node.put("set", str(len(values)))
+    # Each in a node of its own, whose hash puts them in order.
+    node.held, node.unordered = [(value,) for value in values], True
 
 
 _ABSTRACT = (np.generic, np.number, np.integer, np.signedinteger, np.unsignedinteger, np.inexact, np.floating)
@@ -122,7 +124,7 @@ def _object(node: Node, value: Any) -> None:
         node.put("a cache")
     elif isinstance(value, types.MappingProxyType):
         node.many("proxy", (dict(value),))
-    elif isinstance(value, LOCKS) or _prints(value):
+    elif type(value) in LOCKS or _prints(value):
         node.put("computes nothing", type(value).__qualname__)
     elif type(value).__name__ == "_Environ":
         node.put("the environment")
@@ -161,14 +163,14 @@ def _instance(node: Node, value: Any) -> None:
         known = False
     node.many("of", (kind,))
     own = _uncounted(_attributes(value), (part for base in kind.__mro__ for part in vars(base).values()))
-    parts = _reduced(value) if _reduces(kind) or not (known or _looked_into(kind)) else None
+    parts = _reduced(value) if _reduces(kind) or not (known or _looked_into(value)) else None
     if isinstance(parts, str):
         # What is written down by its name alone, as `module.NAME`.
         module = sys.modules.get(str(getattr(value, "__module__", "builtins")))
         parts = (f"{module.__name__}.{parts}",) if module and getattr(module, parts, None) is value else None
     if parts is not None:
         node.many("made of", (part if i < 3 or part is None else list(part) for i, part in enumerate(parts[:5])))
-    elif not (known or _looked_into(kind) or kind.__module__.startswith("jaxlib")):
+    elif not (known or _looked_into(value) or kind.__module__.startswith("jaxlib")):
         raise ValueError(
             f"it holds {_short(value)}, a {kind.__module__}.{kind.__qualname__}, which can neither be written down nor be "
             "looked into: use arrays, numbers and functions of a module instead"
@@ -203,9 +205,14 @@ def _reduced(value: Any) -> Any:
         return None
 
 
-def _looked_into(kind: type) -> bool:
-    """Whether the objects of a class are all that their attributes are: one that is written in Python."""
-    return all(base.__flags__ & HEAP for base in kind.__mro__[:-1]) and not issubclass(kind, io.IOBase)
+def _looked_into(value: Any) -> bool:
+    """Whether an object is all that its attributes are, as Python itself tells: it has nothing that only C code sees."""
+    try:
+        object.__reduce_ex__(value, 4)
+    # Whatever an object raises that refuses.
+    except Exception:
+        return False
+    return True
 
 
 def _attributes(value: Any) -> dict[str, Any]:
@@ -220,7 +227,9 @@ def _attributes(value: Any) -> dict[str, Any]:
                     continue
     held = getattr(value, "__dict__", None)
     for name, part in dict.items(held) if isinstance(held, dict) else ():
-        if name not in CALLED and not isinstance(getattr(type(value), str(name), None), functools.cached_property):
+        if name in CALLED or (isinstance(value, np.vectorize) and name == "_ufunc") or str(name).endswith("__adj"):
+            continue
+        if not isinstance(getattr(type(value), str(name), None), functools.cached_property):
             found[name] = part
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         # A field may be left to its class.
@@ -245,8 +254,8 @@ def _function(node: Node, value: types.FunctionType) -> None:
         return
     if foreign(value):
         # What a library made by itself: not what its module knows at the moment, nor its texts, which are for people.
-        node.put("made by", f"{value.__module__}.{value.__qualname__}")
-        node.put("code", value.__code__.co_code)
+        node.put("made by", f"{value.__globals__.get('__name__')}.{value.__code__.co_qualname}")
+        node.add(value.__code__)
         held = (pair[1] for pair in referred(value) if pair[0].startswith("cell "))
         node.many("holds", (part for part in held if not _is_text(part)))
         node.many("defaults", (value.__defaults__, value.__kwdefaults__))

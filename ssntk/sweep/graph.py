@@ -94,7 +94,10 @@ def dtype_name(value: Any) -> str:
 
 
 def hashed(root: Any, described: Callable[[Any, Node], None]) -> bytes:
-    """The hash of a structure, of which `described` says what one part is, to a node: Tarjan's walk, which meets what is held before what holds it, and circles as a whole."""
+    """The hash of a structure, of which `described` says to a node what one part is.
+
+    It is walked as Tarjan has it, who meets what is held before what holds it, and circles as a whole.
+    """
     nodes: dict[int, Node] = {}
     # An address may be given to another object once its own is gone.
     alive: list[Any] = []

@@ -43,10 +43,11 @@ def named(value: Any) -> str | None:
     return f"ssntk.{name}" if module.__name__.startswith("ssntk.") else f"{where}.{name}"
 
 
-def foreign(value: Any) -> bool:
-    """Whether a function or a class was written in a library or an installed package, found by its name there or not."""
-    module = sys.modules.get(_module_of(value))
-    return module is not None and library(module.__name__, getattr(module, "__file__", None)) is not None
+def foreign(function: types.FunctionType) -> bool:
+    """Whether a function was written in a library or an installed package, though it may be found by no name there."""
+    # Not its own word for where: a wrapper says what it wraps.
+    space = function.__globals__
+    return library(str(space.get("__name__", "")), space.get("__file__")) is not None
 
 
 def _module_of(value: Any) -> str:
@@ -79,7 +80,7 @@ def _installed(top: str, file: pathlib.Path) -> str | None:
             break
         except (importlib.metadata.PackageNotFoundError, ValueError):
             continue
-    if found is None or pathlib.Path(str(found.locate_file(""))) not in file.parents:
+    if found is None or pathlib.Path(str(found.locate_file(""))).resolve() not in file.resolve().parents:
         return None
     # Installed from a folder or a repository, and not from an index.
     try:

@@ -232,7 +232,7 @@ class Sweep:
             "ts": times_shown(self.probe.ts).tolist(),
             "blocks": list(self.blocks or ()),
             "dt": self.family.dt,
-        } | ({} if self.scale is None else {"scale": self.scale.tolist()})
+        } | ({} if uniform(self.scale) is None else {"scale": self.scale.tolist()})
 
     def measure(self, side: Side, index: int) -> tuple[float, Measurement]:
         """(parameter, measurement) of the point number `index`. It depends on the plan alone, not on other points.

@@ -11,7 +11,12 @@ from typing import Any
 
 from ssntk.sweep.named import library, named
 
-GLOBAL, CELL, LOCAL = ("LOAD_GLOBAL", "LOAD_NAME"), ("LOAD_DEREF", "LOAD_CLASSDEREF"), ("LOAD_FAST",)
+GLOBAL, CELL, LOCAL = (
+    ("LOAD_GLOBAL", "LOAD_NAME"),
+    ("LOAD_DEREF", "LOAD_CLASSDEREF"),
+    ("LOAD_FAST", "LOAD_FAST_CHECK", "LOAD_FAST_BORROW"),
+)
+CONST = ("LOAD_CONST", "LOAD_SMALL_INT")
 ATTRIBUTE = ("LOAD_ATTR", "LOAD_METHOD")
 SILENT = ("PRECALL", "CACHE", "NOP", "PUSH_NULL", "RESUME")
 
@@ -35,12 +40,12 @@ def referred(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
 
 
 def counted(code: types.CodeType) -> set[tuple[str, str]]:
-    """The names that this code counts up, as in `name += 1`, `.name += 1` or `name[0] += 1`, and of lists that it adds to."""
+    """The names that this code counts up, as `name += 1`, `.name += 1` or `name[0] += 1`, and of lists that it adds to."""
     found = set()
     for one in _inner(code):
         steps = [at for at in dis.get_instructions(one) if at.opname not in (*SILENT, "COPY", "SWAP")]
         for i, at in enumerate(steps[:-1]):
-            if at.opname == "BINARY_OP" and at.argrepr in ("+=", "-=") and i >= 2 and steps[i - 1].opname == "LOAD_CONST":
+            if at.opname == "BINARY_OP" and at.argrepr in ("+=", "-=") and i >= 2 and steps[i - 1].opname in CONST:
                 into, of = steps[i + 1], steps[i - 2]
                 if into.opname in ("STORE_GLOBAL", "STORE_DEREF", "STORE_ATTR") and into.argval == of.argval:
                     found.add(("attribute" if into.opname == "STORE_ATTR" else "name", into.argval))
@@ -58,7 +63,8 @@ def _still(value: Any, name: str, counts: set[tuple[str, str]]) -> Any:
     if type(value) is list and ("list", name) in counts:
         return "added to"
     if type(value) in (list, dict) and ("entry", name) in counts:
-        blank = [("counted" if type(one) is int else one) for one in (value.values() if type(value) is dict else value)]
+        entries: Any = value.values() if type(value) is dict else value
+        blank = ["counted" if type(one) is int else one for one in entries]
         return [*value, *blank] if type(value) is dict else blank
     return value
 
@@ -123,7 +129,8 @@ def _imported(code: types.CodeType, spaces: dict[str, Any]) -> Iterator[tuple[st
                 yield f"import {at.argval}", named(module)
             elif steps[i - 1].argval is not None:
                 # from module import these
-                for attribute in tuple(steps[i - 1].argval):
+                names: Any = steps[i - 1].argval
+                for attribute in names:
                     yield f"import {name} {attribute}", getattr(module, attribute, "missing")
             else:
                 # `import a.b` is called a, and `import a.b as c` is a.b.

@@ -1,9 +1,11 @@
 """Plans are told apart by structure. Compiles: one grid of 2 points (3 units) here; sweeps are hashed and not measured."""
 
+import enum
 import os
 import pty
 import subprocess
 import sys
+from typing import Any
 
 import diffrax
 import equinox as eqx
@@ -185,6 +187,115 @@ def test_a_refusal_says_what_differs(tmp_path):
         ssntk.run(fold_sweep(step=0.04, integrator=ssntk.Integrator(rtol=1e-7)), ssntk.Store(tmp_path), progress=False)
 
 
+NETWORK = ssntk.CTRNN(3, 1, 1, gain=0.5, key=jr.key(0))
+PROBE = ssntk.Probe(np.linspace(0.0, 2.0, 3))
+
+
+def gains(make=lambda gain: eqx.tree_at(lambda m: m.gain, NETWORK, gain), **rest):
+    return ssntk.Grid(make, {"gain": [0.3, 0.5]}, **{"probe": PROBE} | rest)
+
+
+def towards(**rest):
+    return ssntk.Sweep(
+        ssntk.Family.input(NETWORK, [1.0]),
+        towards="saddle-node",
+        distances=[1e-1],
+        **{"probe": PROBE, "span": (-2.0, 2.0)} | rest,
+    )
+
+
+@pytest.mark.parametrize("plan", [gains, towards])
+def test_the_order_of_blocks_counts(plan):
+    """Records hold what was measured of each in their order."""
+    one, other, again = (plan(blocks=names) for names in (["weight", "bias"], ["bias", "weight"], ["weight", "bias"]))
+    assert one.hash() == again.hash() != other.hash()
+    assert [name for name in one.identity if one.identity[name] != other.identity[name]] == ["blocks"]
+    lenses = {"weight": lambda m: m.weight, "bias": lambda m: m.bias}
+    assert plan(blocks=lenses).hash() == one.hash()
+    assert plan(blocks=lenses | {"weight": lambda m: m.input_weight}).hash() != one.hash()
+
+
+@pytest.mark.parametrize(
+    ("plan", "one", "other"),
+    [
+        (gains, {"scale": 2.0}, {"scale": [2.0, 2.0, 2.0]}),
+        (gains, {"scale": 1.0}, {}),
+        (gains, {"scale": [1.0, 1.0, 1.0]}, {}),
+        (gains, {"u": [0.0]}, {}),
+        (gains, {"x0": np.zeros(3)}, {}),
+        (gains, {"probe": ssntk.Probe(PROBE.ts, [[0.0]])}, {}),
+        (gains, {"u": [0.0], "x0": [0, 0, 0], "scale": 1, "modes": 2}, {"modes": 2}),
+        (towards, {"scale": 2.0}, {"scale": [2.0, 2.0, 2.0]}),
+        (towards, {"scale": 1.0}, {}),
+        (towards, {"u": [0.0]}, {}),
+        (towards, {"probe": ssntk.Probe(PROBE.ts, [[0.0]])}, {}),
+        (towards, {"span": np.array([-2, 2], ">i4")}, {}),
+        (towards, {"x0": np.ones(3, ">f8")}, {"x0": [1, 1, 1]}),
+    ],
+)
+def test_plans_that_measure_the_same_are_one(plan, one, other):
+    assert plan(**one).hash() == plan(**other).hash()
+
+
+@pytest.mark.parametrize(
+    ("plan", "one", "other"),
+    [
+        (gains, {"scale": [2.0, 2.0, 1.0]}, {"scale": 2.0}),
+        (gains, {"u": [1e-300]}, {}),
+        (gains, {"x0": [0.0, 0.0, 1e-300]}, {}),
+        (gains, {"probe": ssntk.Probe(PROBE.ts, [[0.0], [0.0]])}, {}),
+        (gains, {"probe": ssntk.Probe(PROBE.ts, x0=np.zeros(3))}, {}),
+        (towards, {"x0": np.zeros(3)}, {}),
+        (towards, {"probe": ssntk.Probe(PROBE.ts, x0=np.zeros(3))}, {}),
+    ],
+)
+def test_plans_that_are_not_the_same_for_certain_are_two(plan, one, other):
+    assert plan(**one).hash() != plan(**other).hash()
+
+
+def test_how_random_numbers_are_drawn_counts():
+    def drawn(gain):
+        return ssntk.CTRNN(3, 1, 1, gain=gain, key=jr.key(0))
+
+    def hashes():
+        # What JAX keeps of a trace under one setting it does not take for another.
+        return gains(drawn).hash(), gains().hash()
+
+    before = hashes()
+    with jax.threefry_partitionable(not jax.config.jax_threefry_partitionable):
+        other = hashes()
+    assert before[0] != other[0]
+    assert before[1] == other[1]
+    assert hashes() == before
+
+
+class Slope(dict):
+    """The usual dict whose entries are attributes."""
+
+    def __init__(self, **entries):
+        super().__init__(**entries)
+        self.__dict__ = self
+
+
+def test_what_a_model_calls_back_counts_with_all_that_it_holds():
+    def grid(config):
+        def host(x):
+            return config.slope * np.tanh(x)
+
+        def field(t, x, u, p):
+            return p - x + jax.pure_callback(host, jax.ShapeDtypeStruct(x.shape, x.dtype), x, vmap_method="sequential")
+
+        return gains(lambda gain: ssntk.VectorField(field, jnp.asarray(gain), 2))
+
+    assert grid(Slope(slope=1.0)).hash() == grid(Slope(slope=1.0)).hash() != grid(Slope(slope=0.2)).hash()
+
+
+def test_a_part_that_cannot_be_told_from_others_is_named():
+    steps = (i for i in range(3))
+    with pytest.raises(ValueError, match=r"integrator cannot be told from others: it holds .*generator"):
+        by(kvaerno(norm=lambda x: next(steps) * jnp.max(jnp.abs(x)))).hash()
+
+
 numbers = st.floats(0.01, 0.9, allow_subnormal=False)
 FIELDS = {
     "distances": st.lists(numbers, min_size=1, max_size=3, unique=True).map(lambda values: sorted(values, reverse=True)),
@@ -197,15 +308,41 @@ FIELDS = {
     "modes": st.one_of(st.none(), st.just(1)),
     "rtol": st.sampled_from([1e-6, 1e-7, 1e-8]),
     "end": st.integers(1, 3),
+    # Of what the solver holds: a closure of an array, a container, a number of an enumeration.
+    "norm": st.tuples(st.sampled_from(["array", "list", "attributes", "member"]), st.sampled_from([1.0, 2.0])),
+    "blocks": st.sampled_from([None, "ab", "ba", "a"]),
 }
 
 
-@settings(max_examples=40, deadline=None)
+class Kept(list):
+    pass
+
+
+def norm_of(kind, scale):
+    kept = Kept()
+    kept.scale = scale
+    held: Any = {"array": jnp.array(scale), "list": [scale], "attributes": kept, "member": enum.Enum("Own", {"A": scale}).A}[
+        kind
+    ]
+    of = {"array": lambda: held, "list": lambda: held[0], "attributes": lambda: held.scale, "member": lambda: held.value}[
+        kind
+    ]
+    return lambda x: of() * optimistix.max_norm(x)
+
+
+LENSES = {"a": lambda m: m.mu, "b": lambda m: m.h}
+TWO = ssntk.Family(ssntk.normal_forms.pitchfork(0.0, 0.1), "mu")
+
+
+@settings(max_examples=25, deadline=None)
 @given(st.fixed_dictionaries(FIELDS), st.fixed_dictionaries({}, optional=FIELDS))
 def test_two_plans_are_one_if_and_only_if_they_measure_the_same(fields, changes):
-    def plan(rtol, end, **rest):
-        probe = ssntk.Probe(np.linspace(0.0, end, 3))
-        return fold_sweep(integrator=ssntk.Integrator(rtol=rtol), probe=probe, **rest)
+    def plan(rtol, end, norm, blocks, **rest):
+        probe, solver = ssntk.Probe(np.linspace(0.0, end, 3)), kvaerno(norm=norm_of(*norm))
+        blocks = None if blocks is None else {name: LENSES[name] for name in blocks}
+        return ssntk.Sweep(
+            TWO, towards="saddle-node", integrator=ssntk.Integrator(solver, rtol=rtol), probe=probe, blocks=blocks, **rest
+        )
 
     changed = fields | changes
     assert (plan(**fields).hash() == plan(**changed).hash()) == (fields == changed)
