@@ -203,7 +203,8 @@ class Store(Speaks):
         version; of a header that was changed its records tell."""
         held, sound = header.read_what_is_left(self._plan_file)
         identity = held.get("identity")
-        if sound and identity is not None:
+        # An identity of another version is compared by the hashes that the plan had in it.
+        if sound and identity is not None and identity.get("version") == plan.identity.get("version"):
             return held, identity == plan.identity
         recorded = set() if sound else header.recorded(self.path).keys()
         found = recorded or {held["hash"]}
