@@ -47,6 +47,7 @@ LONG = (
     "bifurcation_diagram",
     "memory_death",
     "fixed_points",
+    "hopf",
     "pitchfork",
     "transcritical",
 )

@@ -61,7 +61,7 @@ def test_a_perturbed_transcritical_splits_one_way_or_the_other():
     assert crossings(gap, 0.0) == 0
 
 
-@pytest.mark.parametrize("n_slices", [2, 4])
+@pytest.mark.parametrize("n_slices", [pytest.param(2, marks=pytest.mark.slow), 4])
 def test_closed_loops_are_found_and_end_where_they_began(n_slices):
     # Two slices, the ends of the span, miss the loop: there a slow point leads to its fold.
     # x^2 + p^2 = 1 / 4 and, at x = 3, a branch that crosses the whole span.
@@ -124,7 +124,7 @@ def test_limits_are_told():
             ssntk.bifurcation_diagram(pitchfork, (-1.0, 1.0), **arguments)
 
 
-@pytest.mark.parametrize("side", [1.0, -1.0])
+@pytest.mark.parametrize("side", [1.0, pytest.param(-1.0, marks=pytest.mark.slow)])
 def test_a_fold_that_is_far_sharper_on_one_side_is_one_branch(side):
     """p = x^2 + K x^3 for x > 0, else x^2: x = -sqrt(p), and near it the root of the cubic, from one fold at 0."""
     steep = 4e4

@@ -42,7 +42,7 @@ def test_1_mixed_units_and_stiffness(cases):
         np.testing.assert_allclose(places(branch, kind), sorted(known), atol=3e-3)
 
 
-@pytest.mark.parametrize("scale", [1.0, 1e-3, 1e-6, 1e3])
+@pytest.mark.parametrize("scale", [1.0, 1e-6, *(pytest.param(scale, marks=pytest.mark.slow) for scale in (1e-3, 1e3))])
 def test_2_nothing_but_units(cases, scale):
     family, span, x0 = cases.morris_lecar(scale)
     branch = ssntk.continuation(family, span, x0=x0)

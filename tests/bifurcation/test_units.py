@@ -125,7 +125,10 @@ def draws(count, n, seed):
     return [(10 ** random.uniform(-6, 6, n), *10 ** random.uniform(-6, 6, 2)) for _ in range(count)]
 
 
-@pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.parametrize(
+    "name",
+    [name if name in ("hodgkin-huxley", "wilson-cowan") else pytest.param(name, marks=pytest.mark.slow) for name in SYSTEMS],
+)
 def test_published_neurons_in_any_units(name):
     _, n, span, x0, published = SYSTEMS[name]
     base = followed(FIELDS[name], n, span, x0, np.ones(n), 1.0, 1.0)

@@ -42,6 +42,7 @@ def resting():
     raise AssertionError("no such model")
 
 
+@pytest.mark.slow
 def test_a_pair_is_driven_as_a_simulation_says(resting):
     model, x, value, left = resting
     frequency, size = float(value.imag), np.array([[0.3, -0.5], [0.2, 0.4]])

@@ -66,7 +66,7 @@ def test_maps_peak_at_their_critical_frequency():
     np.testing.assert_allclose(ssntk.frequency_ntk(one(0.98), [0.0], [1.0])[0, 0, 0].imag, 0.0)
 
 
-@pytest.mark.parametrize("pair", [False, True])
+@pytest.mark.parametrize("pair", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_random_networks_near_a_bifurcation(pair):
     found = 0
     for seed in range(100):

@@ -83,6 +83,7 @@ def test_the_margin_is_met_and_no_more(repaired):
         assert ssntk.criticality(found.model).verdict == "regular"
 
 
+@pytest.mark.slow
 def test_no_feasible_network_is_nearer(repaired):
     rng = np.random.default_rng(1)
     for model, found in repaired:

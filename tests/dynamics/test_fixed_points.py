@@ -60,6 +60,7 @@ def test_slow_points_of_networks_are_minima_by_another_optimiser():
     assert shown >= 2
 
 
+@pytest.mark.slow
 def test_hits_estimate_what_was_not_seen():
     # Ten units x - x^3 apart from one another: 3^10 fixed points, of which 16 times 256 starts see few.
     crowd = ssntk.find_fixed_points(ssntk.VectorField(lambda t, x, u, p: p * (x - x**3), jnp.asarray(1.0), 10))

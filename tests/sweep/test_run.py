@@ -60,6 +60,7 @@ class Poisoned(ssntk.Grid):
         return super().measure_batch(context, indices)
 
 
+@pytest.mark.slow
 def test_a_poison_point_is_recorded_as_failed_and_all_others_are_as_in_this_process(whole, tmp_path):
     # The processes cannot import this file.
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
