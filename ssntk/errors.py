@@ -232,7 +232,10 @@ ALIASES = {
 
 def kind_of(value: Any) -> Any:
     """A kind of bifurcation under the name that results have; anything else as it is."""
-    return ALIASES.get(value.lower(), value) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    plain = value.lower().replace("_", "-").replace(" ", "-")
+    return ALIASES.get(plain, plain)
 
 
 def as_kind(value: Any, name: str, choices: tuple[str, ...]) -> str:

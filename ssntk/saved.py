@@ -32,6 +32,7 @@ from ssntk.learning.monitor import MonitorRecord
 from ssntk.learning.predict import LinearisedTraining, _Modes
 from ssntk.models import normal_forms
 from ssntk.models.base import AbstractStateSpaceModel, WithInput
+from ssntk.models.cells import GRU, LSTM, TorchRNN
 from ssntk.models.ctrnn import CTRNN
 from ssntk.models.euler_map import EulerMap
 from ssntk.models.gru import GRUODE
@@ -52,7 +53,8 @@ _RESULTS = (
     *(Drift, KernelPlan),
 )
 _FORMS = (normal_forms.SaddleNode, normal_forms.Transcritical, normal_forms.Pitchfork, normal_forms.Hopf)
-_PARTS = (Rest, Seen, _Modes, Family, WithInput, CTRNN, EulerMap, GRUODE, LinearSSM, LowRankRNN, *_FORMS)
+_LAYERS = (CTRNN, TorchRNN, GRU, LSTM, GRUODE, LinearSSM, LowRankRNN)
+_PARTS = (Rest, Seen, _Modes, Family, WithInput, EulerMap, *_LAYERS, *_FORMS)
 KNOWN: dict[str, type] = {kind.__name__: kind for kind in (*_RESULTS, *_PARTS)}
 # Where the functions of models, their activations, are looked up by name.
 _FUNCTIONS = {"jax.numpy": jax.numpy, "jax.nn": jax.nn, "jax.lax": jax.lax}
@@ -104,7 +106,7 @@ def save(path: str | os.PathLike[str], result: Any, *, model: Any = None) -> pat
     return write_whole(path, buffer.getvalue())
 
 
-def load(path: str | os.PathLike[str], *, model: Any = None) -> Any:
+def load(path: Any, *, model: Any = None) -> Any:
     """The result that [`save`][] wrote to a file.
 
     **Arguments:** `model`: the model that the result should be of; default: any.
@@ -113,6 +115,8 @@ def load(path: str | os.PathLike[str], *, model: Any = None) -> Any:
     that is of another model; for double precision while JAX is limited to single precision. `OSError` for a file that
     cannot be read. Nothing in the file is executed, and only classes of ssntk are made.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise ValueError(f"path must be the path of a file, got {type(path).__name__}")
     file = pathlib.Path(path)
     if file.is_dir():
         raise ValueError(
@@ -199,7 +203,8 @@ def _encoded(value: Any, where: str, arrays: dict[str, np.ndarray]) -> Any:
         if name is not None and getattr(held, name, None) is value:
             return {"function": f"{module}.{name}"}
     what = f"the function {value.__name__}" if hasattr(value, "__name__") else f"a {type(value).__name__}"
-    own = " of a class of your own" if isinstance(value, AbstractStateSpaceModel) else ""
+    own = isinstance(value, AbstractStateSpaceModel) and not type(value).__module__.startswith("ssntk.")
+    own = " of a class of your own" if own else ""
     raise ValueError(f"{where} is {what}{own}, which no file without pickle can hold: pickle the result instead")
 
 
@@ -243,6 +248,8 @@ def _decoded(value: Any, arrays: dict[str, np.ndarray]) -> Any:
     # Not by `__init__`, which checks and converts what was checked and converted before.
     made = object.__new__(kind)
     for name, default in _defaults(kind).items():
+        if name not in fields and default is dataclasses.MISSING:
+            raise KeyError(f"{kind.__name__} without its {name!r}")
         object.__setattr__(made, name, fields.pop(name, default))
     if fields and dataclasses.is_dataclass(kind):
         raise KeyError(f"{kind.__name__} has no field {next(iter(fields))!r}")
@@ -255,4 +262,5 @@ def _defaults(kind: type) -> dict[str, Any]:
     """For each field of a dataclass what stands for it where a file of an earlier version lacks it."""
     if not dataclasses.is_dataclass(kind):
         return {}
-    return {f.name: None if f.default is dataclasses.MISSING else f.default for f in dataclasses.fields(kind)}
+    lost = getattr(kind, "_transient", ())
+    return {field.name: None if field.name in lost else field.default for field in dataclasses.fields(kind)}

@@ -57,7 +57,9 @@ def _outermost() -> Any:
 
 def _name(call: Any) -> str:
     """What was called, as it is written; nothing for the command line and for threads."""
-    name = call.f_code.co_qualname.partition(".<locals>")[0]
+    # What decorates a function holds it under this name.
+    wrapped = call.f_locals.get("function")
+    name = getattr(wrapped, "__qualname__", call.f_code.co_qualname).partition(".<locals>")[0]
     inside = call.f_globals.get("__name__", "") in ("ssntk.cli", "ssntk.__main__", "__main__")
     return "" if inside or name.startswith(("_", "<")) else f" {name}"
 

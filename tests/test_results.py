@@ -326,11 +326,12 @@ def objects():
         (lambda: archive({"format": 1, "value": {"function": "os.system"}}), "damaged, or was changed: KeyError: 'os'"),
         (lambda: archive({"format": 1, "value": {"function": "jax.numpy._where"}}), "damaged, or was changed"),
         (lambda: archive({"format": 1, "value": {"float": "one"}}), "damaged, or was changed: ValueError"),
+        (lambda: archive({"format": 1, "value": {"class": "FixedPoints", "fields": {}}}), "FixedPoints without its 'x'"),
         (lambda: archive({"format": 1, "value": {"array": "a", "of": "numpy"}}), "damaged, or was changed: KeyError: 'a'"),
         (lambda: archive({"format": 1, "value": [1, 2]}), "it holds a list, which is no result"),
         (
-            lambda: archive({"format": 1, "value": {"class": "FixedPoint", "fields": {"mood": 1}}}),
-            "FixedPoint has no field 'mood'",
+            lambda: archive({"format": 1, "value": {"class": "SlowPoints", "fields": {"mood": 1}}}),
+            "SlowPoints without its 'x'",
         ),
     ],
 )

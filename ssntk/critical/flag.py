@@ -224,7 +224,7 @@ def natural_time_scale(model: AbstractStateSpaceModel, rates: np.ndarray) -> flo
 
 def _inputs(model: AbstractStateSpaceModel, u: Any) -> list[Array]:
     """Each constant input, (d,)."""
-    if u is None or np.ndim(u) < 2:
+    if u is None or as_array(u, "u").ndim < 2:
         return [constant_input(model, u)]
     rows = as_array(u, "u", ("B", model.n_input)).astype(dtype_of(model))
     if rows.shape[0] == 0:

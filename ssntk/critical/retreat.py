@@ -21,7 +21,7 @@ from ssntk.errors import NumericalError, as_scalar, outside_jit
 from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model, dtype_of
 from ssntk.models.euler_map import step_of
 from ssntk.models.to_torch import to_torch
-from ssntk.precision import watch_precision
+from ssntk.precision import in_precision, watch_precision
 from ssntk.results import Holder, short
 from ssntk.threads import one_blas_thread
 
@@ -199,21 +199,25 @@ class _Search:
     def restored(self, theta: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
         """The last digits: a little further along the whole change, or back, until the radius is the margin and no less."""
         begin, points = np.asarray(self.freedom.start), []
+        tight = max(TIGHT, 64 * float(np.finfo(begin.dtype).eps))
         factor, missing = 1.0, np.inf
         for _ in range(8):
             at = np.asarray(self.freedom.allowed(jax.device_put(begin + factor * (theta - begin))))
             x, matrix = self.equilibrium(at, x)
             radius = nearest_edge(matrix, self.dt).radius
-            missing = self.target * (1 + TIGHT / 2) - radius
-            if abs(missing) <= self.target * TIGHT / 2:
+            missing = self.target * (1 + tight / 2) - radius
+            if abs(missing) <= self.target * tight / 2:
                 return at, x, radius
             points.append((factor, missing))
             if len(points) == 1:
                 factor = 1 + missing / self.target
             else:
                 (a, before), (b, now) = points[-2:]
+                if now == before:
+                    break
                 factor = b - now * (b - a) / (now - before)
-        raise NumericalError(f"the margin was approached to {missing:.1e} but not met: try another margin")
+        reason = f"the margin was approached to {missing:.1e} but not met: try another margin"
+        raise NumericalError(in_precision(reason, begin.dtype))
 
     def equilibrium(self, theta: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The equilibrium near x, and A there."""

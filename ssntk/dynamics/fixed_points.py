@@ -357,13 +357,15 @@ def _readouts(model: AbstractStateSpaceModel, x: Any) -> Array:
 
 def constant_input(model: AbstractStateSpaceModel, u: Any) -> Float[Array, " d"]:
     """`u` (d,) in the model's dtype; zero where it is `None`."""
-    if u is not None and np.ndim(u) == 2 and np.shape(u)[1] == model.n_input:
+    if u is None:
+        return jnp.zeros(model.n_input, dtype_of(model))
+    found = as_array(u, "u")
+    if found.ndim == 2 and found.shape[1] == model.n_input:
         raise ValueError(
-            f"u must have shape ({model.n_input},), one constant input, got {np.shape(u)}: ask for each row by itself, "
+            f"u must have shape ({model.n_input},), one constant input, got {found.shape}: ask for each row by itself, "
             "[find_fixed_points(model, row) for row in u]; criticality(model, u) takes them together"
         )
-    u = jnp.zeros(model.n_input) if u is None else as_array(u, "u", (model.n_input,))
-    return u.astype(dtype_of(model))
+    return as_array(found, "u", (model.n_input,)).astype(dtype_of(model))
 
 
 def check_fixed_point(model: AbstractStateSpaceModel, x_star: Any, u: Any) -> tuple[Array, Array]:

@@ -79,6 +79,11 @@ def _of_function(
         shape = jax.eval_shape(residuals, outputs, wanted)
     if not hasattr(shape, "shape") or not jnp.issubdtype(shape.dtype, jnp.floating) or not shape.size:
         raise ValueError(f"loss must return an array of residuals, got {shape}")
+    if shape.shape == () and outputs.size > 1:
+        raise ValueError(
+            "loss must return residuals, one for each output, got one number: for the mean of their squares pass "
+            "loss='mse', for half of it 'half-mse', for their sum 'sum'"
+        )
     probe, like = rows.replay.probe, shape.shape == outputs.shape
     if not like and (probe.mask is not None or rows.over_time is not None):
         raise ValueError(

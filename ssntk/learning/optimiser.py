@@ -129,7 +129,8 @@ def _torch(model: AbstractStateSpaceModel, at: Positions, optimiser: Any, decay:
     mean = mean if decay is None else decay
     # The rates of groups are told apart by D, in units of the largest.
     rates = np.concatenate([np.full(_numbers(tensor).size, float(group["lr"])) for tensor, group in owned])
-    if not (rates > 0).all():
+    # A schedule that warms up begins at zero, for all alike.
+    if not ((rates > 0).all() or (rates == 0).all()):
         raise ValueError("optimiser must have positive learning rates; leave what does not move out of wrt")
     rate, states = float(rates.max()), [dict(optimiser.state.get(tensor, {})) for tensor, _ in owned]
     apart = None if (rates == rate).all() else rate / rates

@@ -146,6 +146,8 @@ def linearised_training(
         raise ValueError("optimiser must be a state of Adam after at least one step")
     if np.isnan(rule.rate):
         raise ValueError("learning_rate must be a number where no optimiser holds one, got None")
+    if not rule.rate > 0:
+        raise ValueError("optimiser must have positive learning rates, got zero: nothing would move")
     rate, decay, weight = rule.rate, rule.momentum, rule.weight
     asked = {"of": of, "wrt": wrt, "weights": weights, "preconditioner": rule.diagonal, "integrator": integrator}
 

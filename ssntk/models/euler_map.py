@@ -62,6 +62,23 @@ class EulerMap(AbstractStateSpaceModel):
     def trainable(self, of: str) -> PyTree:
         return self.model.trainable(of)
 
+    def to_torch(self, state_dict: Any, *, names: Any = None) -> Any:
+        """A copy of the PyTorch weights that the network was made of by [`from_torch`][], with those that it has now.
+
+        **Arguments:** `state_dict`: those weights, a dict, or the module or checkpoint that holds them. `names`: as given to
+        `from_torch`. **Returns:** a dict of the same names and types, for `load_state_dict`. Raises `ValueError` if the
+        network cannot have come from these weights.
+
+        ```python
+        weights = {"weight_ih_l0": np.ones((2, 1)), "weight_hh_l0": 0.95 * np.eye(2)}  # or net.state_dict()
+        safe = ssntk.retreat(ssntk.from_torch(weights), 0.1)
+        print(safe.to_torch(weights)["weight_hh_l0"])  # 0.9 on the diagonal, and zeros
+        ```
+        """
+        from ssntk.models.to_torch import to_torch
+
+        return to_torch(self, state_dict, names)
+
     def __getattr__(self, name: str) -> Any:
         # A lens written for the model works on its map.
         if name.startswith("__") or name == "model":

@@ -188,7 +188,16 @@ def _named_otherwise(cell: Any) -> bool:
         names = list(inspect.signature(cell).parameters)[:2]
     except (TypeError, ValueError):
         return False
-    return len(names) == 2 and names[0] in STATES and names[1] in INPUTS
+    if len(names) < 2:
+        return False
+    first, second = (name.lower() for name in names)
+    states, inputs = ("h_", "state", "carry", "hidden"), ("u", "x", "inp")
+    # (x, u) is the order of this package's own steps.
+    return (
+        (first in STATES and second in INPUTS)
+        or (first, second) == ("x", "u")
+        or (first.startswith(states) and second.startswith(inputs))
+    )
 
 
 def _said(tree: Any) -> str:

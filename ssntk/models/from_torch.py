@@ -11,7 +11,7 @@ from ssntk.errors import as_choice, as_scalar
 from ssntk.models.activations import check_activation
 from ssntk.models.cells import GRU, LSTM, TorchRNN
 from ssntk.models.euler_map import EulerMap
-from ssntk.models.torch_layout import GATED, as_numpy, layout_of, nonlinearity_of, weights_of
+from ssntk.models.torch_layout import GATED, as_numpy, is_module, layout_of, nonlinearity_of, weights_of
 from ssntk.notices import warn
 
 _KNOWN = {"tanh": jnp.tanh, "relu": jax.nn.relu}
@@ -71,6 +71,7 @@ def from_torch(
     as_choice(form, "form", ("rate", "current"))
     held = weights_of(module_or_state_dict)
     kind, parts = layout_of(module_or_state_dict, held, names)
+    _check_trained(module_or_state_dict, [name for sources in parts.values() for name in sources])
     weights = {}
     for part, sources in parts.items():
         arrays = [as_numpy(held[source], source) for source in sources]
@@ -82,8 +83,27 @@ def from_torch(
     # Both are (n,), and neither would be named by a sum of shapes that differ.
     if "input_bias" in weights and weights["input_bias"].shape != weights["bias"].shape:
         raise ValueError(f"state_dict: {parts['bias'][0]} and {parts['input_bias'][0]} must have one shape")
-    activation = _activation(nonlinearity_of(module_or_state_dict, parts["weight"][0]), activation)
+    said = nonlinearity_of(module_or_state_dict, parts["weight"][0])
+    if said is None and activation is None and is_module(module_or_state_dict) and parts["weight"][0].endswith("h2h.weight"):
+        raise ValueError(
+            "activation must be given for a module that does not say its nonlinearity, and dt if it leaks: pass "
+            "ssntk.from_torch(net, dt, activation=jnp.tanh), or what its forward has"
+        )
+    activation = _activation(said, activation)
     return EulerMap(TorchRNN.of(weights, activation=activation, form=form), dt)
+
+
+def _check_trained(module: Any, names: list[str]) -> None:
+    """A warning if theta holds what a module does not train, or trains as one: its kernel is then not PyTorch's."""
+    if not is_module(module) or not hasattr(module, "named_parameters"):
+        return
+    parameters = dict(module.named_parameters(remove_duplicate=False))
+    known = {name: parameters[name] for name in names if name in parameters}
+    frozen = [name for name, one in known.items() if not getattr(one, "requires_grad", True)]
+    tied = [name for name, one in known.items() if sum(other is one for other in known.values()) > 1]
+    for which, what in ((frozen, "does not train"), (tied, "trains as one")):
+        if which:
+            warn(f"theta holds {', '.join(which)}, which the module {what}: its kernel is not PyTorch's; choose by wrt=")
 
 
 def _gated(kind: str, weights: dict[str, Any], dt: Any, form: str, activation: Any) -> EulerMap:

@@ -166,6 +166,7 @@ def _recognised(value: Any, held: Mapping[str, Any], whole: bool) -> dict[str, l
             "a layer by names="
         )
     heads = [name for name in rest if name.removesuffix(".weight").split(".")[-1] in HEADS and name.endswith(".weight")]
+    heads = [name for name in heads if not _in_front(held, parts, name)]
     heads = heads or _linear(value, held, parts, rest)
     if len(heads) == 1:
         parts["readout_weight"] = heads
@@ -176,6 +177,14 @@ def _recognised(value: Any, held: Mapping[str, Any], whole: bool) -> dict[str, l
     if surplus and whole:
         raise ValueError(f"state_dict holds {', '.join(surplus)}, whose use is not known: say which is which by names=")
     return parts
+
+
+def _in_front(held: Mapping[str, Any], parts: dict[str, list[str]], head: str) -> bool:
+    """Whether a linear layer that is called as a readout can only be, or comes in the place of, one of the inputs."""
+    (weight,), (inputs,) = parts["weight"], parts["input_weight"]
+    shape, n, d = as_numpy(held[head], head).shape, *(as_numpy(held[one], one).shape[-1] for one in (weight, inputs))
+    names = list(held)
+    return len(shape) == 2 and shape[0] == d and (shape[1] != n or names.index(head) < names.index(weight))
 
 
 def _linear(value: Any, held: Mapping[str, Any], parts: dict[str, list[str]], rest: list[str]) -> list[str]:

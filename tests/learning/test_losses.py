@@ -258,6 +258,7 @@ def test_bad_losses_and_optimisers_are_named():
         ({"loss": "l2"}, "loss must be one of 'half-mse', 'mse', 'sum'"),
         ({"loss": lambda outputs, targets: None}, "loss must return an array"),
         ({"loss": lambda outputs, targets: outputs @ targets}, "loss could not be evaluated"),
+        ({"loss": lambda outputs, targets: ((outputs - targets) ** 2).mean()}, "loss must return residuals, one for each"),
         ({"loss": differences, "mask": mask}, "loss must return residuals of the outputs' shape"),
         ({"optimiser": "adam"}, "optimiser must be the state of .* got str"),
         ({"optimiser": optax.adam(0.1)}, "optimiser must be .* got the transformation itself"),
@@ -265,13 +266,14 @@ def test_bad_losses_and_optimisers_are_named():
         ({"optimiser": Optimiser([{"params": [], "lr": 0.1, "alpha": 0.9}])}, "optimiser must be .* got Optimiser"),
         ({"optimiser": Optimiser([SGD | {"params": [], "lr": 0.1}])}, "optimiser must move all of theta"),
         ({"optimiser": Optimiser([SGD | {"params": [Tensor(START)], "lr": 0.1, "nesterov": True}])}, "nesterov"),
-        ({"optimiser": Optimiser([SGD | {"params": [Tensor(START)], "lr": 0.0}])}, "positive learning rates"),
         ({"optimiser": steps_of(optax.sgd(0.1, momentum=0.9), 1)[0]}, "momentum must be given"),
         ({"optimiser": optax.adam(0.1).init(START[0])}, "optimiser must be a state over the model"),
         ({"optimiser": optax.sgd(0.1).init(START), "preconditioner": np.ones(4)}, "optimiser and preconditioner"),
     ):
         with pytest.raises(ValueError, match=name):
             predicted(0.1, **wrong)
+    with pytest.raises(ValueError, match="optimiser must have positive learning rates, got zero"):
+        predicted(None, optimiser=Optimiser([SGD | {"params": [Tensor(START)], "lr": 0.0}]))
     with pytest.raises(ValueError, match="learning_rate must be a number"):
         predicted(None, optimiser=optax.sgd(0.1).init(START))
     with pytest.raises(ValueError, match="targets must be given for a loss that takes them"):

@@ -128,6 +128,8 @@ BAD = {
     "an lstm": ({"cell": eqx.nn.LSTMCell(D, N, key=jr.key(0))}, r"give n_state=\(n, n\)"),
     "other order": ({"cell": flipped, "n_input": 3}, r"cell must take \(u, h\), .*it takes \(h, u\), as its shapes say"),
     "other order by name": ({"cell": carried, "n_input": 4}, r"it takes \(h, u\), as the names of its arguments say"),
+    "this package's order": ({"cell": lambda x, u: jnp.tanh(x + u), "n_input": 4}, r"it takes \(h, u\), as the names"),
+    "another name of the state": ({"cell": lambda h_prev, x_t: jnp.tanh(h_prev + x_t), "n_input": 4}, "as the names"),
     "other order of a module": ({"cell": lambda h, u: GRU(u, h)}, r"eqx.Partial\(lambda cell, u, h: cell\(h, u\), cell\)"),
     "pytorch": ({"cell": {"weight_hh_l0": np.eye(4), "weight_ih_l0": np.eye(4)}}, "PyTorch network: pass ssntk.from"),
     "no size": ({"n_state": None}, "n_state"),

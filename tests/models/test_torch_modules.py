@@ -15,6 +15,7 @@ import pytest
 from helpers import arrays
 
 import ssntk
+from ssntk.critical.retreat import Retreat
 from ssntk.models.as_model import as_model
 from ssntk.models.base import check_model
 
@@ -110,6 +111,55 @@ def test_the_nonlinearity_of_a_module_is_read():
     # Two linear layers are one with the module around them.
     leaky = {"net.h2h.weight": np.eye(N) / 2, "net.input2h.weight": np.ones((N, D))}
     assert slope(Module(leaky, {"net": Module(nonlinearity="relu"), "net.h2h": Module()}), dt=0.1) == 2.0
+
+
+def test_a_leaky_module_must_say_its_nonlinearity():
+    """Its state_dict alone is taken as tanh, as the first paragraph of the docstring says; a module could have said it."""
+    leaky = {"h2h.weight": np.eye(N) / 2, "input2h.weight": np.ones((N, D))}
+    net = Module(leaky, {"h2h": Module(), "input2h": Module()})
+    with pytest.raises(ValueError, match=r"activation must be given .* pass ssntk\.from_torch\(net, dt, activation="):
+        ssntk.from_torch(net)
+    with pytest.raises(ValueError, match="model is no network that from_torch takes: activation must be given"):
+        ssntk.warn_if_near_critical(net)
+
+
+def test_a_layer_in_front_is_no_readout():
+    """An encoder of as many inputs as units is told from a readout by where it stands."""
+    layer = {"rnn.weight_ih_l0": np.eye(N), "rnn.weight_hh_l0": np.eye(N) / 2}
+    linear = {"linear.weight": np.ones((N, N))}
+    assert ssntk.from_torch(layer | linear).readout_weight.sum() == N * N
+    with pytest.raises(ValueError, match=r"state_dict holds linear\.weight, whose use is not known"):
+        ssntk.from_torch(linear | layer)
+
+
+def test_what_a_module_does_not_train_is_said():
+    weights = {"weight_ih_l0": np.ones((N, N)), "weight_hh_l0": np.eye(N) / 2}
+    weights |= {"bias_ih_l0": np.zeros(N), "bias_hh_l0": np.zeros(N)}
+    held = {name: Tensor(array) for name, array in weights.items()}
+    held["bias_ih_l0"].requires_grad = False
+    held["weight_ih_l0"] = held["weight_hh_l0"]
+    net = Module(weights, named_parameters=lambda remove_duplicate: held.items(), nonlinearity="tanh")
+    with pytest.warns(UserWarning, match="kernel is not PyTorch's") as said:
+        ssntk.from_torch(net)
+    texts = [str(one.message) for one in said]
+    assert any("theta holds bias_ih_l0, which the module does not train" in text for text in texts)
+    assert any("weight_ih_l0" in text and "trains as one" in text for text in texts)
+
+
+def test_a_retreat_goes_back_as_it_is():
+    weights = {"weight_ih_l0": np.ones((2, 1)), "weight_hh_l0": 0.95 * np.eye(2)}
+    safe = ssntk.retreat(ssntk.from_torch(weights), 0.1)
+    np.testing.assert_allclose(safe.to_torch(weights)["weight_hh_l0"], 0.9 * np.eye(2), atol=1e-7)
+
+
+@pytest.mark.parametrize("gates", [1, 3, 4])
+def test_what_holds_a_network_of_torch_is_kept_in_a_file(gates, tmp_path):
+    rng = np.random.default_rng(gates)
+    shapes = {"weight_ih_l0": (gates * N, D), "weight_hh_l0": (gates * N, N)}
+    model = ssntk.from_torch({name: rng.normal(size=shape) for name, shape in shapes.items()})
+    x = rng.normal(size=model.n_state)
+    kept = ssntk.load(ssntk.save(tmp_path / "kept.npz", Retreat(model, x, x, 0.1, np.zeros(1), 0.0, 0.0)))
+    np.testing.assert_array_equal(kept.model.step(x), model.step(x))
 
 
 def test_a_readout_of_any_name_is_found_in_a_module():
