@@ -71,3 +71,37 @@ def missing(name: str, known: Sequence[str]) -> str:
     lower = {one.lower().replace("_", ""): one for one in known}
     close = [lower[one] for one in difflib.get_close_matches(plain, lower, n=3, cutoff=0.7)]
     return said + (f": did you mean {' or '.join(f'ssntk.{one}' for one in close)}?" if close else "; dir(ssntk) lists all")
+
+
+# The same for what results have, and for the arguments of their pictures.
+MEMBERS = {
+    "todict": "to_xarray(), or to_csv(path)",
+    "todataframe": "to_xarray().to_dataframe(), or to_csv(path)",
+    "topandas": "to_xarray().to_dataframe(), or to_csv(path)",
+    "tonumpy": "x, parameter and the others, which are arrays",
+    "param": "parameter",
+    "params": "parameter",
+    "p": "parameter",
+    "sol": "x",
+    "states": "x",
+    "u": "x",
+    "specialpoint": "bifurcations",
+    "specialpoints": "bifurcations",
+    "labels": "bifurcations",
+    "points": "x, or index the result",
+    "stability": "stable",
+    "normalform": "the coefficient of each of bifurcations",
+    "draw": "plot()",
+    "show": "plot(), or print the result",
+    "vars": "y=, a state's index, 'output 0', 'norm' or a function of x",
+    "plotfold": "plot()",
+    "ordinate": "y=",
+    "yaxis": "y=",
+    "var": "y=",
+}
+
+
+def member_hint(name: str) -> str:
+    """The end of a message about an attribute or argument that a result does not have; empty if nothing is like it."""
+    known = MEMBERS.get(name.lower().replace("_", ""))
+    return f": use {known}" if known else ""

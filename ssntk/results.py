@@ -8,6 +8,7 @@ import csv
 import dataclasses
 import html
 import importlib
+import inspect
 import io
 import operator
 import os
@@ -25,6 +26,7 @@ from jax.core import Tracer
 from ssntk.compiled import by_name
 from ssntk.errors import is_traced
 from ssntk.files import write_whole
+from ssntk.hints import member_hint
 
 # Columns of a line, letters of one cell, and numbers of an array that are shown one by one.
 WIDTH, CELL, NUMBERS = 110, 78, 4
@@ -170,6 +172,9 @@ class Result(Speaks):
 
     __hash__ = None  # pyright: ignore[reportAssignmentType]
 
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}{member_hint(name)}", name=name, obj=self)
+
     def __getstate__(self) -> dict[str, Any]:
         return {name: None if name in self._transient else getattr(self, name) for name in field_names(self)}
 
@@ -204,7 +209,13 @@ class Pictured(Result):
     def plot(self, *arguments: Any, **options: Any) -> Any:
         """Draw it by the function of `ssntk.plot` that is made for it, which takes these arguments."""
         # By name: results lie on floors below the pictures, and who draws nothing does not wait for pyplot.
-        return getattr(importlib.import_module("ssntk.plot"), self._picture)(self, *arguments, **options)
+        picture = getattr(importlib.import_module("ssntk.plot"), self._picture)
+        known = inspect.signature(picture).parameters
+        takes_any = any(one.kind is one.VAR_KEYWORD for one in known.values())
+        for name in options:
+            if not takes_any and name not in known:
+                raise TypeError(f"plot has no argument {name!r}{member_hint(name)}; known are {', '.join([*known][1:])}")
+        return picture(self, *arguments, **options)
 
 
 class Tabular(Result):

@@ -4,6 +4,7 @@ Compiles: one branch and one search of a pendulum with two states.
 """
 
 import jax.numpy as jnp
+import jax.random as jr
 import numpy as np
 import pytest
 from helpers import fold_sweep
@@ -222,3 +223,16 @@ def test_states_of_trajectories_are_starts_and_a_batch_of_inputs_is_asked_one_by
         ssntk.find_fixed_points(network, np.ones((3, 2)))
     with pytest.raises(ValueError, match=r"starts must have shape \(k, 1\), got \(2, 3, 2\)"):
         ssntk.find_fixed_points(network, starts=np.ones((2, 3, 2)))
+
+
+def test_what_results_do_not_have_is_answered_by_what_they_have():
+    branch = ssntk.continuation(ssntk.Family(ssntk.normal_forms.saddle_node(0.0), "mu"), (1.0, -1.0), x0=[1.0])
+    with pytest.raises(AttributeError, match=r"Branch has no attribute 'to_dict': use to_xarray\(\), or to_csv\(path\)"):
+        branch.to_dict()
+    with pytest.raises(AttributeError, match="Branch has no attribute 'specialpoint': use bifurcations"):
+        branch.specialpoint  # noqa: B018
+    assert not hasattr(branch, "nothing_like_it")
+    with pytest.raises(TypeError, match="plot has no argument 'vars': use y=, a state's index"):
+        branch.plot(vars=(0, 1))
+    with pytest.raises(TypeError, match="update has no argument 'optimiser_state': use optimiser="):
+        ssntk.NTKMonitor(ssntk.Probe([0.0, 1.0], [[1.0]])).update(0, ssntk.CTRNN(2, 1, 1, key=jr.key(0)), optimiser_state=1)

@@ -207,6 +207,7 @@ class NTKMonitor(Speaks):
         momentum: Any = None,
         preconditioner: Any = None,
         optimiser: Any = None,
+        **others: Any,
     ) -> MonitorRecord | None:
         """The record of this step, or `None` where none is due.
 
@@ -221,6 +222,9 @@ class NTKMonitor(Speaks):
 
         Raises `ValueError` for arguments that do not fit, `NumericalError` where the probe cannot be solved.
         """
+        for name in others:
+            meant = ": use optimiser=" if name.lower().startswith(("opt", "state")) else ""
+            raise TypeError(f"update has no argument {name!r}{meant}")
         step = as_count(step, "step", least=0)
         if not self._pace.due(step):
             return None

@@ -12,6 +12,8 @@ from ssntk.errors import as_count
 
 # The share of the time of training that records may take.
 SHARE = 0.05
+# How fast a slow record is forgotten, from one to the next.
+FORGETS = 0.8
 # What JAX calls its ways from a function to a program.
 COMPILING = "/jax/core/compile/"
 
@@ -36,7 +38,7 @@ class Pace:
         if self.began is None:
             return True
         training = time.perf_counter() - self.began - self.recording
-        # As long as the last one, it will still be within its share.
+        # As long as the slowest of late, it will still be within its share.
         return self.spent + self.last <= SHARE * training
 
     def took(self, seconds: float, compiling: float) -> None:
@@ -44,8 +46,10 @@ class Pace:
         if self.began is None:
             self.began = time.perf_counter() - seconds
         self.recording += seconds
-        self.last = max(seconds - compiling, 0.0)
-        self.spent += self.last
+        cost = max(seconds - compiling, 0.0)
+        self.spent += cost
+        # One that is slow now and then is expected again, but not for ever.
+        self.last = max(cost, FORGETS * self.last)
 
 
 class Compiling:
