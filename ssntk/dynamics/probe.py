@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float
 
 from ssntk.errors import as_array, as_scalar, is_traced, traceable
 from ssntk.models.base import AbstractStateSpaceModel, dtype_of
+from ssntk.models.euler_map import step_of
 
 
 class Sinusoid(eqx.Module):
@@ -109,7 +110,7 @@ class Probe(eqx.Module):
 
         - `us`: (B, T, d), or (T, d) of one trial, T >= 1: one input a step.
         - `h0`: the initial state, (n,), (B, n), or (1, B, n) as PyTorch has it. Default: zero.
-        - `dt`: the step of the map, in units of time.
+        - `dt`: the step of the map, in units of time; a map with another step is refused.
         - `mask`: (T,), (B, T) or (B, T, rows per time) booleans: which outputs are observed. Default: all.
 
         `targets` of [`linearised_training`][] may then be (B, T, m). Raises `ValueError` naming the argument that is wrong.
@@ -142,7 +143,7 @@ class Probe(eqx.Module):
             axis = min(mask.ndim - 1, 1)
             observed = np.concatenate([np.zeros_like(mask.take([0], axis)), mask], axis=axis)
         # What comes after the last step is seen by nobody.
-        return cls(ts, jnp.concatenate([us, us[:, -1:]], axis=1), h0, mask=observed)
+        return Steps(ts, jnp.concatenate([us, us[:, -1:]], axis=1), h0, mask=observed, step=float(ts[1]))
 
     def aligned(self, targets: Float[Array, "..."]) -> Float[Array, "..."]:
         """`targets`, (B, T, m) or with one time fewer: then the initial time, where nothing is observed, is put in front."""
@@ -237,3 +238,22 @@ class Probe(eqx.Module):
         self.check_mask(m)
         mask = self.mask[None, :, None] if self.mask.ndim == 1 else self.mask[first : first + b].reshape(b, t, -1)
         return jnp.where(jnp.broadcast_to(mask, (b, t, m))[..., None], rows, 0)
+
+
+class Steps(Probe):
+    """What [`Probe.steps`][] makes: one input for each step of a map."""
+
+    step: float = eqx.field(static=True)
+
+    def __init__(self, ts: Any, us: Any, x0: Any, *, mask: Any, step: float):
+        super().__init__(ts, us, x0, mask=mask)
+        self.step = step
+
+    def fit(self, model: AbstractStateSpaceModel) -> Probe:
+        dt = step_of(model)
+        if dt is not None and abs(dt - self.step) > 1e-9 * dt:
+            raise ValueError(
+                f"probe was made by Probe.steps for maps with dt = {self.step:g}, and the model has dt = {dt:g}, so that an "
+                f"input would last for other than one step: give Probe.steps(..., dt={dt:g})"
+            )
+        return super().fit(model)

@@ -30,6 +30,7 @@ from ssntk.learning.optimiser import rule_of
 from ssntk.learning.pace import Pace, compiling
 from ssntk.models.as_model import as_model
 from ssntk.models.theta import theta_positions
+from ssntk.models.torch_layout import as_numpy, looks_like_torch, weights_of
 from ssntk.notices import warn
 from ssntk.results import Result, Speaks, Table, counted, short
 from ssntk.threads import one_blas_thread
@@ -220,7 +221,8 @@ class NTKMonitor(Speaks):
         - `momentum`, `preconditioner`, `optimiser`: as in [`linearised_training`][]. Before Adam's first step no stable rate
           is known, and the record's is NaN.
 
-        Raises `ValueError` for arguments that do not fit, `NumericalError` where the probe cannot be solved.
+        Raises `ValueError` for arguments that do not fit, `NumericalError` where the probe cannot be solved, or weights are
+        not finite; what was recorded stays.
         """
         for name in others:
             meant = ": use optimiser=" if name.lower().startswith(("opt", "state")) else ""
@@ -228,8 +230,9 @@ class NTKMonitor(Speaks):
         step = as_count(step, "step", least=0)
         if not self._pace.due(step):
             return None
-        model = as_model(model)
         given = _as_loss_value(loss)
+        _check_finite(step, model)
+        model = as_model(model)
         # What is still being computed is the training's time.
         jax.block_until_ready(eqx.filter(model, eqx.is_array))
         began = time.perf_counter()
@@ -333,3 +336,13 @@ def _spectrum(gram: np.ndarray, dtype: Any) -> Spectrum:
         raise NumericalError("the Jacobian over the probe is not finite, or too large")
     values = np.maximum(np.linalg.eigvalsh(gram)[::-1], 0.0)
     return Spectrum(values, float(len(gram) * np.finfo(dtype).eps), None, 0)
+
+
+def _check_finite(step: int, model: Any) -> None:
+    """`NumericalError` if training has left the numbers."""
+    if looks_like_torch(model):
+        held = [as_numpy(one, name) for name, one in weights_of(model).items() if hasattr(one, "shape")]
+    else:
+        held = [np.asarray(leaf) for leaf in jax.tree.leaves(model) if eqx.is_inexact_array(leaf)]
+    if not all(np.isfinite(array).all() for array in held):
+        raise NumericalError(f"the weights are not finite at step {step}: training diverged; earlier records are kept")

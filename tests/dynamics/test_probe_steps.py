@@ -92,3 +92,16 @@ BAD = {
 def test_what_does_not_fit_is_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         ssntk.Probe.steps(**{"us": US} | changes)
+
+
+def test_a_map_of_another_step_is_refused():
+    network = ssntk.EulerMap(ssntk.CTRNN.from_weights([[0.5]], [[1.0]], form="rate"), 0.2)
+    us = np.ones((1, 3, 1))
+    with pytest.raises(ValueError, match=r"for maps with dt = 1, and the model has dt = 0\.2, .*give Probe\.steps"):
+        ssntk.simulate(network, ssntk.Probe.steps(us))
+    states = ssntk.simulate(network, ssntk.Probe.steps(us, dt=0.2))[0, 1:, 0]
+    x, expected = 0.0, []
+    for _ in range(3):
+        x += 0.2 * (np.tanh(0.5 * x + 1) - x)
+        expected.append(x)
+    np.testing.assert_allclose(states, expected, rtol=1e-14)

@@ -366,3 +366,12 @@ def test_bad_arguments_are_named():
     with pytest.raises((ValueError, ssntk.NumericalError)):
         watch.update(1, broken)
     assert len(watch.records) == 1
+
+
+def test_weights_that_are_no_numbers_end_with_what_was_recorded():
+    monitor = ssntk.NTKMonitor(ssntk.Probe(np.arange(3.0), np.ones((1, 1))), n_starts=8)
+    weights = {"weight_hh_l0": 0.5 * np.eye(2), "weight_ih_l0": np.ones((2, 1))}
+    monitor.update(0, weights)
+    with pytest.raises(ssntk.NumericalError, match="weights are not finite at step 100: training diverged"):
+        monitor.update(100, weights | {"weight_hh_l0": np.full((2, 2), np.nan)})
+    assert len(monitor.records) == 1
