@@ -191,10 +191,11 @@ class _Search:
             theta, last = theta + part * (wanted - theta), step
             x, matrix = self.equilibrium(theta, x)
             touch = nearest_edge(matrix, self.dt)
-        raise NumericalError(
+        reason = (
             f"no network with margin {target:g} was found in {OUTER} iterations; the last has stability radius "
             f"{touch.radius:.6g}: try a smaller margin, or more of theta in wrt"
         )
+        raise NumericalError(in_precision(reason, np.asarray(self.freedom.start).dtype))
 
     def restored(self, theta: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
         """The last digits: a little further along the whole change, or back, until the radius is the margin and no less."""
@@ -328,7 +329,8 @@ def _slope(freedom: Freedom, theta: Any, x: Any, u: Array, left: Any, right: Any
 @eqx.filter_jit
 def _moved(freedom: Freedom, theta: Any, x: Any, u: Array, change: Any) -> Array:
     """dA along a change of theta, (n, n); the equilibrium moves along."""
-    theta, x, change = jnp.asarray(theta), jnp.asarray(x), jnp.asarray(change)
+    theta, x = jnp.asarray(theta), jnp.asarray(x)
+    change = jnp.asarray(change).astype(theta.dtype)
 
     def jacobian(theta: Array, x: Array) -> Array:
         return state_jacobian(freedom.at_theta(theta), x, u)
