@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, PyTree
 
-from ssntk.dynamics.fixed_points import check_fixed_point
 from ssntk.dynamics.integrate import Integrator
 from ssntk.dynamics.probe import Probe
+from ssntk.dynamics.refine import check_fixed_point
 from ssntk.dynamics.stability import eigenpair, state_jacobian
 from ssntk.errors import NumericalError, as_instance, outside_jit
 from ssntk.kernel.replay import Replay

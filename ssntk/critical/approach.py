@@ -16,9 +16,10 @@ from ssntk.critical.flag import criticality, natural_time_scale
 from ssntk.critical.freedom import Freedom
 from ssntk.critical.least_change import PAIRS, Conditions, Stationary, least_change
 from ssntk.critical.units import rescaled
-from ssntk.dynamics.fixed_points import check_fixed_point, constant_input
+from ssntk.dynamics.fixed_points import constant_input
 from ssntk.dynamics.metric import as_metric, in_metric
 from ssntk.dynamics.radius import local_minima, nearest_edge
+from ssntk.dynamics.refine import check_fixed_point
 from ssntk.dynamics.scales import typical_sizes
 from ssntk.dynamics.stability import edge, eigenpair, exponents, field_at, linearised
 from ssntk.errors import NumericalError, as_array, as_count, as_key, as_kind, as_scalar, outside_jit

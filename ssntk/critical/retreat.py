@@ -13,9 +13,10 @@ from jaxtyping import Array, PyTree
 
 from ssntk.critical.flag import criticality
 from ssntk.critical.freedom import Freedom
-from ssntk.dynamics.fixed_points import check_fixed_point, constant_input, polish
+from ssntk.dynamics.fixed_points import constant_input
 from ssntk.dynamics.metric import as_metric, in_metric
 from ssntk.dynamics.radius import local_minima, nearest_edge
+from ssntk.dynamics.refine import check_fixed_point, polish
 from ssntk.dynamics.stability import edge, exponents, field_at, linearised, state_jacobian
 from ssntk.errors import NumericalError, as_scalar, outside_jit
 from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model, dtype_of

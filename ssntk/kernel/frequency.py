@@ -8,7 +8,7 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import Array, Complex, PyTree
 
-from ssntk.dynamics.fixed_points import check_fixed_point
+from ssntk.dynamics.refine import check_fixed_point
 from ssntk.dynamics.stability import edge
 from ssntk.errors import NumericalError, as_array
 from ssntk.kernel.steady_state import forcing

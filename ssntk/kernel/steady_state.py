@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from ssntk.dynamics.fixed_points import check_fixed_point
 from ssntk.dynamics.metric import as_metric, rows_in_metric, singular_to_rounding
+from ssntk.dynamics.refine import check_fixed_point
 from ssntk.errors import NumericalError, as_array, is_traced
 from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model
 from ssntk.models.theta import Positions, get, put, theta_positions

@@ -16,10 +16,10 @@ from jaxtyping import Array, PyTree
 from ssntk.collapse.channel import Carried, Channel, Mode, carried, channel_of, mode_of, seen_weights
 from ssntk.collapse.drive import channel_participation_ratio, critical_drive
 from ssntk.compiled import Compiled, Held
-from ssntk.dynamics.fixed_points import check_settled, polish
 from ssntk.dynamics.integrate import Integrator, Trajectory, check_solved, steps_of
 from ssntk.dynamics.metric import as_metric, in_metric, rows_in_metric
 from ssntk.dynamics.probe import Probe
+from ssntk.dynamics.refine import check_settled, polish
 from ssntk.dynamics.stability import edge, exponents, reported
 from ssntk.errors import NumericalError, as_array, as_choice, as_count, as_instance, outside_jit
 from ssntk.kernel.replay import Replay, recorded, saved_states

@@ -19,9 +19,9 @@ import numpy as np
 
 from ssntk.bifurcation.family import Family
 from ssntk.critical.approach import Approach, approach
-from ssntk.dynamics.fixed_points import refine_fixed_point
 from ssntk.dynamics.integrate import Integrator
 from ssntk.dynamics.probe import Probe, Sinusoid
+from ssntk.dynamics.refine import refine_fixed_point
 from ssntk.errors import as_array, as_count, as_scalar, is_traced
 from ssntk.models.activations import elementwise
 from ssntk.models.ctrnn import CTRNN

@@ -11,7 +11,7 @@ import scipy.optimize
 from helpers import ROOT, seeds
 
 import ssntk
-from ssntk.dynamics.fixed_points import check_fixed_point, refine_fixed_point
+from ssntk.dynamics.refine import check_fixed_point, refine_fixed_point
 
 SHARED = ROOT.parent / "shared" / "reference"
 

@@ -1,0 +1,106 @@
+"""One fixed point that is known nearly: held against the field, and refined to rounding."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from ssntk.dynamics.fixed_points import constant_input
+from ssntk.dynamics.scales import typical_sizes
+from ssntk.dynamics.stability import field_at, linearised, state_jacobian
+from ssntk.errors import NumericalError, as_array, is_traced
+from ssntk.models.base import AbstractStateSpaceModel, check_model, dtype_of
+
+
+def check_fixed_point(model: AbstractStateSpaceModel, x_star: Any, u: Any) -> tuple[Array, Array]:
+    """(x, u) in the model's dtype; `NumericalError` unless Newton's step from x is small beside each state's own size.
+
+    Small is the square root of the precision. The size of a state is what [`typical_sizes`][] finds, and at least |x_i|.
+    """
+    x = as_array(x_star, "x_star", (model.n_state,)).astype(dtype_of(model))
+    u = constant_input(model, u)
+    if not is_traced(model, x, u):
+        velocity, jacobian = (np.asarray(part) for part in linearised(model, x, u))
+        eps, here = np.finfo(velocity.dtype).eps, np.abs(np.asarray(x))
+        # What is left of f may be rounding of its terms, where df/dx is singular and a step says nothing.
+        if not (np.abs(velocity) <= 64 * eps * (np.abs(jacobian) @ here)).all():
+            step = _newton_step(velocity, jacobian)
+            if not (step <= eps**0.5 * here).all():
+                sizes = typical_sizes(model, u, np.asarray(x))
+                far = float(np.max(step / sizes)) if np.isfinite(step).all() else np.inf
+                terms = np.abs(jacobian) @ sizes
+                if not (far <= eps**0.5 or (np.abs(velocity) <= eps**0.75 * terms).all()):
+                    raise NumericalError(
+                        f"x_star is not a fixed point: |f(x_star)| = {np.abs(velocity).max():.3g}, and Newton's step from "
+                        f"there is {far:.3g} of the states' sizes; refine it with find_fixed_points or continuation first"
+                    )
+    return x, u
+
+
+def _newton_step(velocity: np.ndarray, jacobian: np.ndarray) -> np.ndarray:
+    """The absolute values (n,) of Newton's step, infinite where df/dx is singular."""
+    rows = np.abs(jacobian).max(axis=1)
+    rows = np.where(rows > 0, rows, 1.0)
+    try:
+        return np.abs(np.linalg.solve(jacobian / rows[:, None], velocity / rows))
+    except np.linalg.LinAlgError:
+        return np.where(velocity == 0, 0.0, np.inf)
+
+
+def refine_fixed_point(model: AbstractStateSpaceModel, x: Any, u: Any = None) -> tuple[np.ndarray, np.ndarray, float]:
+    """(x*, A, residual) by Newton's iteration from near a fixed point: (n,), (n, n) and the largest |f_i|.
+
+    Raises `NumericalError` if the iteration does not settle.
+    """
+    check_model(model)
+    x = as_array(x, "x_star", (model.n_state,)).astype(dtype_of(model))
+    settled, move, velocity, jacobian = (np.asarray(part) for part in polish(model, x, constant_input(model, u)))
+    check_settled(settled, move, velocity)
+    return settled, jacobian, float(np.abs(velocity).max())
+
+
+def check_settled(settled: np.ndarray, move: Any, velocity: np.ndarray) -> None:
+    """`NumericalError` unless the iteration of [`polish`][] came to rest: its last correction, beside the states' sizes, is
+    below the square root of the precision."""
+    if not np.isfinite(settled).all() or not move <= np.finfo(settled.dtype).eps ** 0.5:
+        raise NumericalError(
+            f"no fixed point near x_star: the last Newton correction was {float(move):.3g} of the states' sizes, "
+            f"with |f| = {np.abs(velocity).max():.3g}"
+        )
+
+
+@eqx.filter_jit
+def polish(model: AbstractStateSpaceModel, x: Array, u: Array) -> tuple[Array, Array, Array, Array]:
+    """Newton's iteration until the corrections stop falling: the point, the last correction, f and A there.
+
+    The correction is the largest over the states beside their sizes: those of the state and of where it started, and what
+    a rounding of f's terms moves it by, over the rounding.
+    """
+    start = jnp.abs(x)
+
+    def relative(move: Array, x: Array, jacobian: Array) -> Array:
+        terms = jnp.abs(jacobian) @ jnp.abs(x)
+        rows = jnp.where(terms > 0, terms, 1)
+        spread = jnp.abs(jnp.linalg.inv(jacobian / rows[:, None])) @ (terms / rows)
+        size = jnp.maximum(jnp.maximum(start, jnp.abs(x)), jnp.where(jnp.isfinite(spread), spread, 0))
+        ratio = jnp.where(move == 0, 0, jnp.abs(move) / jnp.where(size > 0, size, jnp.finfo(x.dtype).tiny))
+        return jnp.max(ratio)
+
+    def improve(state: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
+        x, last, _, count = state
+        jacobian, velocity = state_jacobian(model, x, u), field_at(model, x, u)
+        rows = jnp.abs(jacobian).max(axis=1)
+        rows = jnp.where(rows > 0, rows, 1)
+        move = -jnp.linalg.solve(jacobian / rows[:, None], velocity / rows)
+        return x + move, relative(move, x + move, jacobian), last, count + 1
+
+    def unfinished(state: tuple[Array, Array, Array, Array]) -> Array:
+        x, last, before, count = state
+        return (last > 0) & ((last < before / 2) | (count < 2)) & (count < 20) & jnp.isfinite(x).all()
+
+    infinite = jnp.asarray(jnp.inf, x.dtype)
+    x, move, _, _ = jax.lax.while_loop(unfinished, improve, (x, infinite, infinite, jnp.asarray(0)))
+    return x, move, field_at(model, x, u), state_jacobian(model, x, u)
