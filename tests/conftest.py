@@ -19,14 +19,18 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def few_mappings():
+def forget_if_full():
     """Compiled programs keep memory mapped. Linux allows a process 65,530 mappings, and XLA crashes where there are more."""
-    yield
     mapped = pathlib.Path("/proc/self/maps")
     if mapped.exists() and mapped.read_bytes().count(b"\n") > 20_000:
         jax.clear_caches()
         gc.collect()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_mappings():
+    yield
+    forget_if_full()
 
 
 @pytest.fixture(autouse=True)

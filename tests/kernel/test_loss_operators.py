@@ -190,27 +190,3 @@ def test_methods_agree_on_every_observation(asked, method):
     probe = ssntk.Probe([0.0, 0.5, 1.0], np.ones((1, 2)), np.ones(5))
     one, other = (np.asarray(ssntk.ntk(model, probe, integrator=HEUN, method=by, **asked)) for by in ("segments", method))
     np.testing.assert_allclose(other, one, atol=1e-12 * np.abs(one).max())
-
-
-MODELS = {
-    "low-rank": ssntk.LowRankRNN(4, 2, 3, 2, gain=1.5, key=jr.key(0)),
-    "gru": ssntk.GRUODE(4, 2, 3, key=jr.key(0)),
-    "neural": ssntk.NeuralODE(4, 2, 3, width=6, key=jr.key(0)),
-    "linear": ssntk.LinearSSM(4, 2, 3, key=jr.key(0)),
-    "diagonal": ssntk.LinearSSM(4, 2, 3, form="diagonal", key=jr.key(0)),
-    "map": ssntk.EulerMap(ssntk.GRUODE(4, 2, 3, key=jr.key(1)), 0.25),
-}
-
-
-@pytest.mark.parametrize("method", ["rows", pytest.param("autodiff", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", MODELS)
-def test_methods_agree_on_every_model(name, method):
-    model = MODELS[name]
-    rng = np.random.default_rng(0)
-    probe = ssntk.Probe([0.0, 0.25, 0.75], rng.normal(size=(1, 3, 2)), rng.normal(size=(1, 4)))
-    integrator = None if name == "map" else HEUN
-    one, other = (
-        np.asarray(ssntk.parameter_jacobian(model, probe, of="readout", integrator=integrator, method=by))
-        for by in ("segments", method)
-    )
-    np.testing.assert_allclose(other, one, atol=1e-12 * np.abs(one).max())

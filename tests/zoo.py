@@ -1,0 +1,112 @@
+"""Models of every kind, by name: what holds for one model is tested for all of them in test_zoo.py.
+
+A new class is one line here. Each entry makes its model anew, from the same numbers; sizes are small and the same where they
+can be, so that little is compiled.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from helpers import Leaky, cubic_field
+
+import ssntk
+
+SIZES = {"n_state": 4, "n_input": 2, "n_output": 3}
+
+
+def drawn(*shape, seed=0):
+    """Numbers from N(0, 1 / last size)."""
+    return np.random.default_rng([seed, *shape]).normal(size=shape) / max(shape[-1], 1) ** 0.5
+
+
+def gates(n_gates):
+    """Weights of a layer of PyTorch with so many gates, one for an `nn.RNN`."""
+    return {"weight_ih_l0": drawn(4 * n_gates, 2), "weight_hh_l0": drawn(4 * n_gates, 4, seed=1)} | {
+        name: drawn(4 * n_gates, seed=seed) / 4 for seed, name in enumerate(("bias_ih_l0", "bias_hh_l0"))
+    }
+
+
+def step(weights, u, h):
+    """A step as somebody wrote it for training, of weights of different types and sizes."""
+    return jnp.tanh(weights["w"] @ h + (weights["v"] @ u.astype(weights["v"].dtype)).astype(h.dtype) + weights["b"] * 1e-3)
+
+
+class Still(Leaky):
+    """A user's model that does not depend on time, as models with equilibria do not."""
+
+    def vector_field(self, t, x, u):
+        return super().vector_field(0 * t, x, u)
+
+
+class Rescaled(ssntk.AbstractStateSpaceModel):
+    """`inner` in other units: states are `size` times as large, and all is `rate` times as fast. theta is the same."""
+
+    inner: ssntk.AbstractStateSpaceModel
+    size: float
+    rate: float
+    n_state: int
+    n_input: int
+    n_output: int
+
+    def __init__(self, inner, size, rate=1.0):
+        self.inner, self.size, self.rate = inner, size, rate
+        self.n_state, self.n_input, self.n_output = inner.n_state, inner.n_input, inner.n_output
+
+    def vector_field(self, t, x, u):
+        return self.rate * self.size * self.inner.vector_field(self.rate * t, x / self.size, u)
+
+    def readout(self, x):
+        return self.inner.readout(x / self.size)
+
+    def trainable(self, of):
+        return self.inner.trainable(of)
+
+
+def single(model):
+    """A model in single precision."""
+    return jax.tree.map(lambda leaf: leaf.astype(jnp.float32) if eqx.is_inexact_array(leaf) else leaf, model)
+
+
+forms = ssntk.normal_forms
+ZOO = {
+    "current": lambda: ssntk.CTRNN(**SIZES, gain=0.8, key=jr.key(1)),
+    "rate": lambda: ssntk.CTRNN(**SIZES, gain=0.8, tau=np.linspace(0.5, 2.0, 4), form="rate", key=jr.key(1)),
+    "scales": lambda: ssntk.CTRNN.from_weights(drawn(4, 4), 1e3 * drawn(4, 2), 1e-3 * drawn(4), tau=[1e-1, 1.0, 1.0, 1e1]),
+    "single": lambda: single(ssntk.CTRNN(**SIZES, gain=0.8, key=jr.key(1))),
+    "low rank": lambda: ssntk.LowRankRNN(**SIZES, rank=2, key=jr.key(3)),
+    "gru": lambda: ssntk.GRUODE(**SIZES, key=jr.key(2)),
+    "neural": lambda: ssntk.NeuralODE(**SIZES, width=5, key=jr.key(4)),
+    "linear": lambda: ssntk.LinearSSM(**SIZES, key=jr.key(5)),
+    "diagonal": lambda: eqx.tree_at(
+        # Two modes that decay alike would be equally near to the edge.
+        lambda m: m.log_decay,
+        ssntk.LinearSSM(**SIZES, form="diagonal", key=jr.key(5)),
+        jnp.log(jnp.array([0.4, 0.6])),
+    ),
+    "field": lambda: ssntk.VectorField(cubic_field, {"W": drawn(4, 4) - np.eye(4), "b": drawn(4)}, 4, 4),
+    "saddle-node": lambda: forms.saddle_node(0.5),
+    "transcritical": lambda: forms.transcritical(0.5, 0.1),
+    "pitchfork": lambda: forms.pitchfork(-0.5, 0.1),
+    "hopf": lambda: forms.hopf(-0.5, 2.0, 0.3),
+    "user": lambda: Leaky(jr.key(0)),
+    "still user": lambda: Still(jr.key(0)),
+    "rescaled": lambda: Rescaled(ssntk.CTRNN(**SIZES, gain=0.8, key=jr.key(1)), 1e-3, 1e2),
+    "euler": lambda: ssntk.EulerMap(ssntk.CTRNN(**SIZES, gain=0.8, key=jr.key(1)), 0.25),
+    "euler user": lambda: ssntk.EulerMap(Still(jr.key(0)), 0.25),
+    "torch rnn": lambda: ssntk.from_torch(gates(1)),
+    "torch gru": lambda: ssntk.from_torch(gates(3)),
+    "torch lstm": lambda: ssntk.from_torch(gates(4)),
+    "gru cell": lambda: ssntk.from_cell(eqx.nn.GRUCell(2, 4, key=jr.key(6)), n_state=4, n_input=2),
+    "lstm cell": lambda: ssntk.from_cell(
+        eqx.nn.LSTMCell(2, 2, key=jr.key(7)), eqx.nn.Linear(2, 3, key=jr.key(8)), n_state=(2, 2), n_input=2
+    ),
+    "user's map": lambda: ssntk.from_cell(
+        eqx.Partial(step, {"w": drawn(4, 4), "v": drawn(4, 2).astype(np.float32), "b": 1e3 * drawn(4)}), n_state=4, n_input=2
+    ),
+}
+# Those that change with time, which have no equilibria.
+DRIVEN = {"user"}
+# One more of a kind: what takes seconds is asked of them with -m slow.
+TWINS = {"current", "linear", "transcritical", "pitchfork", "rescaled", "euler user", "torch rnn", "torch gru"}
