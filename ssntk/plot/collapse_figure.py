@@ -6,10 +6,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, NullLocator
 
-from ssntk.collapse.exponent import CHANNEL_MODES, STEADY_STATE_EXPONENT, fitted_decades, measured_exponent
+from ssntk.bifurcation.events.kinds import kind_named
+from ssntk.collapse.exponent import fitted_decades, law_of, measured_exponent
+from ssntk.models.clock import Continuous, clock_of
 from ssntk.plot.canvas import BLUE, GREEN, INK, ORANGE, PALE, PALETTE, PINK, RED, keep_ticks, plain, plt, thin
 from ssntk.plot.clipped import clipped
-from ssntk.plot.diagram import MARKS, bifurcation_diagram
+from ssntk.plot.diagram import bifurcation_diagram
 from ssntk.plot.legends import clear_legend, own_legend
 from ssntk.plot.ordinate import as_ordinate
 from ssntk.plot.spectra import eigenvalues
@@ -68,12 +70,12 @@ def collapse(store: Store, *, y: Any = "principal") -> np.ndarray:
         _decay(data, dt, left)
         distance = data["distance"]
         values = data["jacobian_eigenvalues"]
-        eigenvalues(values, plane, color_by=distance, label="distance $|p - p_c|$", multipliers=dt is not None)
-        _steady(data, STEADY_STATE_EXPONENT[kind], lower)
+        eigenvalues(values, plane, color_by=distance, label="distance $|p - p_c|$", multipliers=clock_of(dt) != Continuous())
+        _steady(data, law_of(kind).exponent, lower)
         _channel(data, channel)
         _parts(data, parts)
         if blocks:
-            _blocks(data, blocks, CHANNEL_MODES[kind], *rest)
+            _blocks(data, blocks, kind_named(kind).modes, *rest)
         for ax in (left, *panels[3:]):
             ax.set_xlabel("distance from the bifurcation $|p - p_c|$")
             ax.xaxis.set_major_locator(LogLocator(numticks=9))
@@ -102,7 +104,7 @@ def _diagram(store: Store, data: dict[str, np.ndarray], top: Axes, y: Any) -> No
     extent = np.ptp(inside)
     top.set_xlim(*window)
     top.set_ylim(*(inside.min() - 0.1 * extent, inside.max() + 0.1 * extent) if extent > 0 else (-1, 1))
-    top.set_title(f"{MARKS[event.kind][0]} at $p_c$ = {event.parameter:.8g}")
+    top.set_title(f"{kind_named(event.kind).title} at $p_c$ = {event.parameter:.8g}")
     known = top.get_legend()
     assert known is not None
     names = [text.get_text() for text in known.get_texts()]
@@ -112,11 +114,13 @@ def _diagram(store: Store, data: dict[str, np.ndarray], top: Axes, y: Any) -> No
 def _decay(data: dict[str, np.ndarray], dt: float | None, left: Axes) -> None:
     """How fast each mode decays."""
     distance, values = data["distance"], data["jacobian_eigenvalues"]
-    decay = -values.real if dt is None else -np.log(np.abs(values)) / dt
+    clock = clock_of(dt)
+    decay = -clock.shown_rate(values)
     left.loglog(distance, np.where(decay[:, 1:] > 0, decay[:, 1:], np.nan), color=PALE, linestyle="-", linewidth=thin())
-    left.loglog(distance, decay[:, 0], "-", color=RED, label="rightmost" if dt is None else "largest multiplier m", **DOTS)
+    label = "rightmost" if clock == Continuous() else f"largest {clock.eigenvalue_name} m"
+    left.loglog(distance, decay[:, 0], "-", color=RED, label=label, **DOTS)
     _others(decay, left)
-    left.set_ylabel(r"$-$Re $\lambda$ (1/time)" if dt is None else r"$-\log |m| / dt$ (1/time)")
+    left.set_ylabel(r"$-$Re $\lambda$ (1/time)" if clock == Continuous() else r"$-\log |m| / dt$ (1/time)")
 
 
 def _others(values: np.ndarray, ax: Axes) -> None:

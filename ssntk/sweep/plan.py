@@ -11,25 +11,28 @@ import jax
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from ssntk.bifurcation.continuation import Branch, continuation, make_problem
-from ssntk.bifurcation.family import Family
-from ssntk.bifurcation.locate import KINDS, MAP_KINDS
+from ssntk.bifurcation.branch import Branch
+from ssntk.bifurcation.continuation import continuation
+from ssntk.bifurcation.events.kinds import SADDLE_NODE, as_kind, kind_of
+from ssntk.bifurcation.events.standard import kinds_of
 from ssntk.bifurcation.side import Side, stable_side
-from ssntk.collapse.exponent import STEADY_STATE_EXPONENT
+from ssntk.collapse.exponent import law_of
 from ssntk.critical.approach import Approach
 from ssntk.dynamics.fixed_points import constant_input
 from ssntk.dynamics.integrate import Integrator
 from ssntk.dynamics.metric import as_metric
 from ssntk.dynamics.probe import Probe
 from ssntk.dynamics.scales import typical_sizes
-from ssntk.errors import NumericalError, as_array, as_choice, as_count, as_instance, as_kind, as_scalar, kind_of
+from ssntk.errors import NumericalError, as_array, as_choice, as_count, as_instance, as_scalar
 from ssntk.models.base import AbstractStateSpaceModel
 from ssntk.models.ctrnn import CTRNN
-from ssntk.models.euler_map import step_of, with_input
+from ssntk.models.family import Family
+from ssntk.models.maps import AbstractMap, with_input
 from ssntk.models.theta import block_positions, check_blocks, theta_positions
 from ssntk.sweep.identity import Traced, digests, hashed, probe_parts, uniform
 from ssntk.sweep.measure import FAILURES, Asked, Measurement, measure_together, prepare, times_shown
 from ssntk.sweep.older import older
+from ssntk.zeros.equilibria import equilibria_of
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -81,16 +84,15 @@ class Sweep:
         as_choice(self.of, "of", ("state", "readout"))
         index = None if self.index is None else as_count(self.index, "index", least=0)
         model = self.family.model
-        dt = step_of(model)
-        as_kind(self.towards, "towards", KINDS if dt is None else MAP_KINDS)
+        as_kind(self.towards, "towards", kinds_of(model.clock))
         if self.integrator is not None:
             as_instance(self.integrator, "integrator", Integrator)
-        elif dt is None:
+        elif not isinstance(model, AbstractMap):
             object.__setattr__(self, "integrator", Integrator())
-        make_problem(self.family, self.span, self.u)
+        equilibria_of(self.family, self.span, self.u)
         object.__setattr__(self, "scale", as_metric(self.scale, model.n_state))
         object.__setattr__(self, "blocks", check_blocks(self.blocks) or None)
-        if STEADY_STATE_EXPONENT[self.towards] != 0 and self.probe.at_frequency(1.0) is not self.probe:
+        if law_of(self.towards).exponent != 0 and self.probe.at_frequency(1.0) is not self.probe:
             raise ValueError(f"probe.us must have a frequency: a {self.towards} has none to give")
         self._asked(self.probe.at_frequency(1.0))
         # Equal plans must be equal however they were written, so that they find their records again.
@@ -114,7 +116,7 @@ class Sweep:
             return None
         if path.family is None:
             raise ValueError(f"family has no length, the network is at a {path.kind} already: approach from another network")
-        kinds = KINDS if path.family.dt is None else MAP_KINDS
+        kinds = kinds_of(path.family.clock)
         if path.kind not in kinds:
             hint = "ask for a 'saddle-node'" if path.kind == "cusp" else "try another omega_min, or one of its others"
             raise ValueError(f"family leads to a {path.kind}, which no sweep can go towards: of approach, {hint}")
@@ -178,7 +180,7 @@ class Sweep:
             return of_kind[self.index]
         seen = [f"{event.kind} at p = {event.parameter:.6g}" for event in (*branch.bifurcations, *branch.unresolved)]
         hint = ""
-        if self.towards == "saddle-node" and self.family.moves == "attribute" and isinstance(self.family.model, CTRNN):
+        if self.towards == SADDLE_NODE.name and self.family.moves == "attribute" and isinstance(self.family.model, CTRNN):
             hint = (
                 "; where x = 0 stays a fixed point, as in a CTRNN with zero bias, gain gives pitchforks and Hopf points: "
                 "sweep a bias (Family.line) or an input (Family.input)"
@@ -322,8 +324,8 @@ class Sweep:
             yield from ((self.towards, self.span, self.index, self.of, self.step), repr(self.integrator))
             if self.probe.at_frequency(1.0) is not self.probe:
                 yield "at the frequency of the bifurcation"
-            if self.family.dt is not None:
-                yield "map", self.family.dt
+            if isinstance(model, AbstractMap):
+                yield "map", model.dt
             if self.blocks:
                 yield block_positions(model, self.of, self.wrt, self.blocks)
             if self.modes is not None:
