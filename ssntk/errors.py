@@ -86,6 +86,16 @@ class NumericalError(RuntimeError):
     """A computation that did not converge. The message says what failed and what to try.
 
     `outcome`: the [`Outcome`][] that it tells, if what catches it may have to know.
+
+    **Example:**
+
+    ```python
+    family = ssntk.Family(ssntk.normal_forms.saddle_node(0.0), "mu")
+    try:
+        ssntk.continuation(family, (-1.0, -2.0))
+    except ssntk.NumericalError as error:
+        print(error)  # no equilibrium was found at p = -1: start elsewhere, or pass x0
+    ```
     """
 
     outcome: Outcome | None = None

@@ -37,7 +37,8 @@ def explain(result: Any) -> str:
     **Example:**
 
     ```python
-    print(ssntk.explain(ssntk.find_fixed_points(ssntk.normal_forms.pitchfork(1.0))))
+    points = ssntk.find_fixed_points(ssntk.normal_forms.pitchfork(1.0))
+    print(ssntk.explain(points).split(";")[0])  # There are 3 fixed points: 2 stable, 1 with 1 unstable direction
     ```
     """
     if not isinstance(result, Speaks) and not callable(getattr(result, "summary", None)):

@@ -13,7 +13,17 @@ _said: set[str] = set()
 
 
 class PrecisionWarning(UserWarning):
-    """Something was located or judged in float32, and may be missing or wrong for that."""
+    """Something was located or judged in float32, and may be missing or wrong for that.
+
+    **Example:**
+
+    ```python
+    import warnings
+
+    warnings.simplefilter("error", ssntk.PrecisionWarning)  # float32 is never computed in without notice
+    print(issubclass(ssntk.PrecisionWarning, UserWarning))  # True
+    ```
+    """
 
 
 def watch_precision(dtype: Any) -> None:

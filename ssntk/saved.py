@@ -114,6 +114,14 @@ def load(path: Any, *, model: Any = None) -> Any:
     Raises `ValueError` naming `path` for a file that is no such result, that a later version wrote in another format, or
     that is of another model; for double precision while JAX is limited to single precision. `OSError` for a file that
     cannot be read. Nothing in the file is executed, and only classes of ssntk are made.
+
+    **Example:**
+
+    ```python
+    points = ssntk.find_fixed_points(ssntk.normal_forms.pitchfork(1.0))
+    ssntk.save("points.npz", points)
+    print(ssntk.load("points.npz").n_unstable)  # [0 0 1]
+    ```
     """
     if not isinstance(path, (str, os.PathLike)):
         raise ValueError(f"path must be the path of a file, got {type(path).__name__}")

@@ -12,7 +12,16 @@ from ssntk.results import Collection, Pictured, Result, Table, Tabular, counted,
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class BranchPoint(Result):
-    """One point of a [`Branch`][]: `parameter`, `x` (n,), `eigenvalues` (n,), `stable`, `n_unstable`, `outputs` (m,)."""
+    """One point of a [`Branch`][]: `parameter`, `x` (n,), `eigenvalues` (n,), `stable`, `n_unstable`, `outputs` (m,).
+
+    **Example:**
+
+    ```python
+    family = ssntk.Family(ssntk.normal_forms.saddle_node(0.0), "mu")
+    point = ssntk.continuation(family, (1.0, -1.0), x0=[1.0])[0]
+    print(point.parameter, point.x.round(6), point.stable)  # 1.0 [1.] True
+    ```
+    """
 
     parameter: float
     x: np.ndarray
@@ -39,6 +48,14 @@ class Branch(Pictured, Tabular, Collection):
     - `scale` (n,): the typical sizes of the states, which `step` and every tolerance are relative to.
     - `n_unstable` (k,): how many modes grow by more than rounding explains. `outputs` (k, m): the readout along the branch;
       `has_readout`: whether that is anything but the states themselves.
+
+    **Example:** the branch turns at mu = 0 and comes back unstable.
+
+    ```python
+    family = ssntk.Family(ssntk.normal_forms.saddle_node(0.0), "mu")
+    branch = ssntk.continuation(family, (1.0, -1.0), x0=[1.0])
+    print(bool(branch.stable[0]), bool(branch.stable[-1]), branch.status)  # True False left the span at p = 1
+    ```
     """
 
     parameter: np.ndarray

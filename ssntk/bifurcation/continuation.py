@@ -169,6 +169,15 @@ def continuation_ensemble(
 
     A member without an equilibrium at p0 gives a branch without points whose `status` says so. Raises `ValueError` for
     arguments that do not fit.
+
+    **Example:** mu = 0.5 + p of the second is zero at p = -0.5.
+
+    ```python
+    forms = ssntk.normal_forms
+    families = [ssntk.Family.line(forms.saddle_node(mu), forms.SaddleNode(1.0)) for mu in (0.0, 0.5)]
+    branches = ssntk.continuation_ensemble(families, (1.0, -1.0), x0=[[1.0], [1.2]])
+    print([round(abs(branch.bifurcations[0].parameter), 6) for branch in branches])  # [0.0, 0.5]
+    ```
     """
     max_steps, longest = as_count(max_steps, "max_steps"), float(as_scalar(step, "step", positive=True))
     lanes = as_count(lanes, "lanes")

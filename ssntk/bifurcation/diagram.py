@@ -44,6 +44,14 @@ class Diagram(Pictured, Tabular, Collection):
       Nothing proves that all branches were seen.
     - `parent`: for each branch `(branch, event)`, the indices of the branch it was switched from and of the event among that
       branch's bifurcations; `None` for a branch that was found by the search.
+
+    **Example:**
+
+    ```python
+    family = ssntk.Family(ssntk.normal_forms.pitchfork(0.0), "mu")
+    diagram = ssntk.bifurcation_diagram(family, (-1.0, 1.0))
+    print(len(diagram), [event.kind for event in diagram.bifurcations])  # 2 ['pitchfork']
+    ```
     """
 
     branches: tuple[Branch, ...]
@@ -145,6 +153,14 @@ def bifurcation_diagram(
 
     Raises `ValueError` for arguments that do not fit, among them a model that depends on time; `NumericalError` if no
     equilibrium is found anywhere.
+
+    **Example:**
+
+    ```python
+    family = ssntk.Family(ssntk.normal_forms.transcritical(0.0), "mu")
+    diagram = ssntk.bifurcation_diagram(family, (-1.0, 1.0))
+    print([event.kind for event in diagram.bifurcations])  # ['transcritical']
+    ```
     """
     zeros = equilibria_of(family, span, u, scale=scale, fix=fix)
     n_slices, max_steps = as_count(n_slices, "n_slices", least=2), as_count(max_steps, "max_steps")

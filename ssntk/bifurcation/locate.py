@@ -37,6 +37,14 @@ def locate(family: Any, kind: str, *, parameter: Any, x: Any, u: Any = None) -> 
 
     Raises `ValueError` for arguments that do not fit, `NumericalError` where Newton's iteration does not converge to a
     point of this kind.
+
+    **Example:**
+
+    ```python
+    family = ssntk.Family(ssntk.normal_forms.saddle_node(0.0), "mu")
+    found = ssntk.locate(family, "saddle-node", parameter=0.1, x=[0.2])
+    print(found.converged, abs(found.parameter) < 1e-12)  # True True
+    ```
     """
     as_instance(family, "family", Family)
     clock = family.clock

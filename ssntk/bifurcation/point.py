@@ -45,6 +45,14 @@ class Bifurcation(Result):
     - `outputs` (m,): the readout there.
 
     It is a pytree, so that a compiled function may return it.
+
+    **Example:** of dx/dt = mu - x^2.
+
+    ```python
+    family = ssntk.Family(ssntk.normal_forms.saddle_node(0.0), "mu")
+    found = ssntk.continuation(family, (1.0, -1.0), x0=[1.0]).bifurcations[0]
+    print(found.kind, abs(found.parameter) < 1e-12, round(found.coefficient, 6))  # saddle-node True -1.0
+    ```
     """
 
     kind: str

@@ -49,6 +49,15 @@ class Detection(Result):
       or by two modes that grow together.
     - `rates` (k,): the critical eigenvalue at each parameter, read from the kernels' course in time; `None` without kernels.
     - `converged`, `reason`: whether anything is told, and why, or why not.
+
+    **Example:** the kernels 1 / (4 mu) of a saddle-node at mu = 0.
+
+    ```python
+    distances = np.geomspace(1e-3, 1.0, 12)
+    spectra = np.stack([1 / (4 * distances), 0 * distances, 0 * distances], axis=1)
+    found = ssntk.detect_from_ntk(distances, spectra)
+    print(found.kind, abs(found.critical_parameter) < 1e-3)  # saddle-node True
+    ```
     """
 
     kind: str | None
@@ -96,6 +105,15 @@ def detect_from_ntk(
     Raises `ValueError` for arguments that do not fit; `NumericalError` where the first eigenvalue does not grow towards one
     end, where no series or law fits, where the end is too far from the bifurcation to tell, and, of a saddle-node, where
     fewer than four points lie within 3 % of the sweep's length from it.
+
+    **Example:** the kernels 1 / (4 mu) of a saddle-node at mu = 0.
+
+    ```python
+    distances = np.geomspace(1e-3, 1.0, 12)
+    spectra = np.stack([1 / (4 * distances), 0 * distances, 0 * distances], axis=1)
+    found = ssntk.detect_from_ntk(distances, spectra)
+    print(found.kind, round(found.exponent, 2))  # saddle-node -1.0
+    ```
     """
     p, values, times, given, n_batch, order = _checked(parameters, spectra, ts, kernels, n_batch)
     try:

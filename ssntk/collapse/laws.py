@@ -22,6 +22,12 @@ def g(a: Any) -> np.ndarray | np.floating:
 
     From `s = (1 - e^(lambda t)) / -lambda` with a = -lambda T, squared and integrated. g(0) = 1/3; `1 / a^2` for a >> 1;
     `e^(-2 a) / (2 |a|^3)` for a << -1, an unstable mode. For all a. Verified.
+
+    **Example:**
+
+    ```python
+    print(ssntk.laws.g(0.0).round(4))  # 0.3333
+    ```
     """
     a = np.asarray(a, float)
     safe = np.where(np.abs(a) > _SERIES, np.minimum(a, 1e9), 1.0)
@@ -43,6 +49,12 @@ def channel(drive: Any, rate: Any, horizon: Any) -> np.ndarray | np.floating:
     The master law with F constant. It goes as `drive^2 T / rate^2` until |rate| T is about 1, and saturates at `drive^2 T^3
     / 3`. At rest at x* under constant input; on the unstable side (`rate` > 0) only while the state stays. Verified, and
     fails past a crossing that the state escapes from.
+
+    **Example:**
+
+    ```python
+    print(ssntk.laws.channel(1.0, 0.0, 3.0))  # 9.0
+    ```
     """
     return np.asarray(drive, float) ** 2 * np.asarray(horizon, float) ** 3 * g(-np.asarray(rate) * np.asarray(horizon))
 
@@ -52,6 +64,12 @@ def fold_rate(distance: Any, curvature: Any, push: Any) -> np.ndarray | np.float
 
     From `y' = push e + a y^2` along the critical direction: a is the normal form's coefficient `l.B(r, r) / 2` and
     `push = l^T df/dp`. Up to O(distance). Verified on random networks.
+
+    **Example:**
+
+    ```python
+    print(ssntk.laws.fold_rate(0.01, -1.0, 1.0).round(6))  # -0.2
+    ```
     """
     return -np.sqrt(4 * np.abs(np.asarray(curvature, float) * np.asarray(push)) * np.asarray(distance))
 
@@ -71,6 +89,12 @@ def steady_state(kind: str, mu: Any, parameter: str = "h", *, omega: Any = 1.0) 
     **Arguments:** `parameter`: `"mu"`, the bifurcation parameter, or `"h"`, a constant bias. `omega`: of a Hopf point.
 
     NaN where there is no stable fixed point. Raises `ValueError` for a kind or parameter that is not in the table. Verified.
+
+    **Example:**
+
+    ```python
+    print(ssntk.laws.steady_state("saddle-node", 0.01))  # 25.0
+    ```
     """
     kind, mu = kind_of(kind), np.asarray(mu, float)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -111,6 +135,12 @@ def landing(kind: str, parameter: str, horizon: Any) -> np.ndarray | np.floating
     T^2/4 (Hopf omega). For T >> 1, up to O(log T / T). Verified.
 
     Raises `ValueError` for another kind or parameter.
+
+    **Example:**
+
+    ```python
+    print(ssntk.laws.landing("saddle-node", "mu", 30.0).round(6))  # 1000.0
+    ```
     """
     kind = kind_of(kind)
     if (kind, parameter) not in _LANDING:
@@ -125,6 +155,12 @@ def ghost_time(mu: Any) -> np.ndarray | np.floating:
     """The time `pi / sqrt(-mu)` that the ghost of a saddle-node, mu < 0, holds a trajectory: `int dx / (x^2 - mu)`.
 
     For -mu << the square of where it comes from. Verified.
+
+    **Example:**
+
+    ```python
+    print(ssntk.laws.ghost_time(-0.01).round(4))  # 31.4159
+    ```
     """
     return np.pi / np.sqrt(-np.asarray(mu, float))
 
@@ -135,6 +171,12 @@ def ghost(mu: Any, phase: Any = np.pi / 2) -> np.ndarray | np.floating:
     `x = sqrt(-mu) cot(phase)` and `s' = -2 x s + 1` give `s = (phase / 2 - sin(2 phase) / 4) / (sqrt(-mu) sin^2(phase))`:
     `pi^2 / (16 |mu|)` in the middle, and far more at the exit, where s is the speed times the passage time's derivative.
     For -mu << 1. Verified.
+
+    **Example:**
+
+    ```python
+    print(ssntk.laws.ghost(-0.01).round(4))  # 61.685
+    ```
     """
     phase = np.asarray(phase, float)
     return ((phase / 2 - np.sin(2 * phase) / 4) / np.sin(phase) ** 2) ** 2 / -np.asarray(mu, float)
@@ -145,6 +187,12 @@ def transient(size: Any, rate: Any, horizon: Any = np.inf) -> np.ndarray | np.fl
 
     `s = t x` with `x = size e^(rate t)`: `size^2 / (4 |rate|^3)` for T >> 1 / |rate|, `size^2 T^3 / 3` before. For a
     pitchfork's mu, and for (mu, omega) at a Hopf focus, where this is a double eigenvalue. For size^2 << |rate|. Verified.
+
+    **Example:**
+
+    ```python
+    print(ssntk.laws.transient(1.0, -0.5).round(6))  # 2.0
+    ```
     """
     size, a = np.asarray(size, float), -np.asarray(rate, float) * np.asarray(horizon, float)
     a = np.where(np.isnan(a), 0.0, a)
@@ -166,6 +214,12 @@ def limit_cycle(parameter: str, mu: Any, horizon: Any, *, shear: Any = 0.0) -> n
       it, `s = shear sqrt(mu) (t - (1 - e^(-2 mu t)) / (2 mu))`, which adds about `shear^2 mu T^3 / 3`.
 
     Two modes for mu T << 1; one, the phase, for mu T >> 1. A constant bias is not amplified.
+
+    **Example:**
+
+    ```python
+    print(ssntk.laws.limit_cycle("omega", 0.5, 6.0))  # 36.0
+    ```
     """
     mu, horizon = np.asarray(mu, float), np.asarray(horizon, float)
     mu = np.where(mu > 0, mu, np.nan)
@@ -191,6 +245,12 @@ def escape_peak(mu: Any, x0: Any) -> np.ndarray | np.floating:
 
     h acts as a shift of x0 by h / mu, so that `s = (1 - y) sqrt(y) / (sqrt(mu) x0)` with y = x^2 / mu, which is largest at
     y = 1/3. For x0 << sqrt(mu). Verified.
+
+    **Example:**
+
+    ```python
+    print(ssntk.laws.escape_peak(1e-4, 1e-3).round(-6))  # 1481000000.0
+    ```
     """
     mu = np.asarray(mu, float)
     return np.where(mu > 0, 4 / 27, np.nan) / (mu * np.asarray(x0, float) ** 2)
@@ -202,6 +262,12 @@ def pair_participation_ratio(rho: Any) -> np.ndarray | np.floating:
     The phase runs through all values, so that the channel is `Re q Re q^T + Im q Im q^T`, of eigenvalues `(1 +- rho) |q|^2
     / 2`. For recurrent weights `rho = |l^T l| |phi^T phi| / (|l|^2 |phi|^2)`. For T |Re lambda| >> 1 or T omega >> 1.
     Verified.
+
+    **Example:**
+
+    ```python
+    print(ssntk.laws.pair_participation_ratio(0.0))  # 2.0
+    ```
     """
     rho = np.asarray(rho, float)
     return np.where((rho >= 0) & (rho <= 1), 2 / (1 + rho**2), np.nan)
@@ -212,6 +278,12 @@ def resonance(drive: Any, rate: Any, detuning: Any = 0.0) -> np.ndarray | np.flo
 
     From `i w s = lambda s + F` with Im lambda = w_c, the critical frequency; `detuning` = w - w_c. At a stable fixed point,
     after transients, for inputs averaged over. Verified.
+
+    **Example:**
+
+    ```python
+    print(ssntk.laws.resonance(1.0, -0.1).round(6))  # 100.0
+    ```
     """
     return np.asarray(drive, float) ** 2 / (np.asarray(rate, float) ** 2 + np.asarray(detuning, float) ** 2)
 
@@ -221,6 +293,12 @@ def free_forcing(rate: Any, horizon: Any) -> np.ndarray | np.floating:
 
     `1 / (rate^2 + w^2)` with `tan(w T) = w / rate`, pi / 2 < w T < pi; `4 T^2 / pi^2` at rate = 0. From `v'' = (rate^2 - 1 /
     kappa) v` with v(0) = 0 and v'(T) = rate v(T). For rate <= 0. Verified.
+
+    **Example:**
+
+    ```python
+    print(ssntk.laws.free_forcing(0.0, 2.0).round(4))  # 1.6211
+    ```
     """
 
     def one(rate: float, horizon: float) -> float:
@@ -237,6 +315,12 @@ def flip_steady_state(multiplier: Any, parameter: str = "alternating") -> np.nda
     """K* of the map `x -> m x + x^3 + h`, -1 < m < 0, for a bias: `"constant"`, or `"alternating"` as (-1)^k.
 
     The sum of `m^j (+-1)^j`: `1 / (1 - m)^2`, which tends to 1/4, or `1 / (1 - |m|)^2`. Verified.
+
+    **Example:**
+
+    ```python
+    print(ssntk.laws.flip_steady_state(-0.5))  # 4.0
+    ```
     """
     if parameter not in ("constant", "alternating"):
         raise ValueError(f"parameter must be 'constant' or 'alternating', got {parameter!r}")
@@ -250,13 +334,26 @@ def map_transient(size: Any, modulus: Any) -> np.ndarray | np.floating:
 
     `s_k = k m^(k-1) size`; `size^2 / (4 (1 - m)^3)` near one. For a flip's m; of a Neimark-Sacker point's (log m, angle) it
     is a double eigenvalue, times m^2. For size^2 << 1 - m. Verified.
+
+    **Example:**
+
+    ```python
+    print(ssntk.laws.map_transient(1.0, 0.5).round(4))  # 2.963
+    ```
     """
     m = np.asarray(modulus, float)
     return np.asarray(size, float) ** 2 * (1 + m**2) / (1 - m**2) ** 3
 
 
 def circle_phase(radius: Any, steps: Any) -> np.ndarray | np.floating:
-    """`sum_k (k r)^2 = r^2 N (N + 1) (2 N + 1) / 6`: a Neimark-Sacker circle and its angle, over N steps. Verified."""
+    """`sum_k (k r)^2 = r^2 N (N + 1) (2 N + 1) / 6`: a Neimark-Sacker circle and its angle, over N steps. Verified.
+
+    **Example:**
+
+    ```python
+    print(ssntk.laws.circle_phase(1.0, 10))  # 385.0
+    ```
+    """
     n = np.asarray(steps, float)
     return np.asarray(radius, float) ** 2 * n * (n + 1) * (2 * n + 1) / 6
 
@@ -266,6 +363,12 @@ def euler_hopf(omega: Any, dt: Any) -> np.ndarray | np.floating:
 
     From `|1 + dt (mu + i omega)| = 1`; about `-dt omega^2 / 2`, so that a map loses stability before its flow does, and NaN
     for omega dt > 1, where no mu is stable. Verified.
+
+    **Example:**
+
+    ```python
+    print(ssntk.laws.euler_hopf(2.0, 0.1).round(4))  # -0.202
+    ```
     """
     turned = np.asarray(omega, float) * np.asarray(dt, float)
     with np.errstate(invalid="ignore"):

@@ -59,6 +59,14 @@ class Approach(Holder):
       this point; else another one does.
     - `others`: the other points that were found, the nearest first; where an equilibrium comes from is not known of these.
     - `reason`: all this in one sentence.
+
+    **Example:** the state near -1.9 of x' = -x + 2 tanh x + b ends at b = 0.5328.
+
+    ```python
+    model = ssntk.CTRNN.from_weights([[2.0]], bias=[0.1])
+    found = ssntk.approach(model, "saddle-node", wrt=lambda m: m.bias)
+    print(found.kind, found.model.bias.round(4))  # saddle-node [0.5328]
+    ```
     """
 
     kind: str
@@ -133,6 +141,14 @@ def approach(
 
     Raises `ValueError` for arguments that do not fit and for a model that depends on time, `NumericalError` where no start
     converges.
+
+    **Example:** x' = -x + 2 tanh x + b has a fold where tanh^2 x = 1/2, at b = 0.5328.
+
+    ```python
+    model = ssntk.CTRNN.from_weights([[2.0]], bias=[0.1])
+    found = ssntk.approach(model, "saddle-node", wrt=lambda m: m.bias)
+    print(round(found.distance, 4))  # 0.4328
+    ```
     """
     check_model(model)
     states = as_metric(scale, model.n_state)

@@ -38,7 +38,17 @@ DRIVEN = 1e-6
 
 
 class NearCriticalWarning(UserWarning):
-    """A network lies near a bifurcation."""
+    """A network lies near a bifurcation.
+
+    **Example:**
+
+    ```python
+    import warnings
+
+    warnings.simplefilter("ignore", ssntk.NearCriticalWarning)
+    print(ssntk.warn_if_near_critical(ssntk.CTRNN.from_weights(0.99 * np.eye(3))).near)  # True
+    ```
+    """
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -63,6 +73,13 @@ class Criticality(Result):
     - `x_star` (n,) the fixed point; `u` (d,) its input; `stable`; `residual`, the largest |f_i|; `n_fixed_points`, of all
       inputs together; `time_scale`, `horizon`.
     - `reason`: the verdict in one sentence, with its remedy.
+
+    **Example:**
+
+    ```python
+    verdict = ssntk.criticality(ssntk.normal_forms.hopf(-0.01, 1.0))
+    print(verdict.verdict, verdict.kind, round(verdict.stability_radius, 6))  # critical pair 0.01
+    ```
     """
 
     verdict: str
@@ -124,6 +141,13 @@ def criticality(
 
     Raises `ValueError` for arguments that do not fit and for a model that depends on time, `NumericalError` where no fixed
     point was found.
+
+    **Example:**
+
+    ```python
+    weights = 0.95 * np.eye(3)
+    print(ssntk.criticality(ssntk.CTRNN.from_weights(weights), time_scale=1.0).verdict)  # critical
+    ```
     """
     check_model(model)
     metric = as_metric(scale, model.n_state)
@@ -162,6 +186,13 @@ def criticality_ensemble(
     **Returns:** one [`Criticality`][] a network, in order; where no fixed point was found its verdict is `"unknown"`.
 
     Raises `ValueError` for arguments that do not fit.
+
+    **Example:**
+
+    ```python
+    models = [ssntk.CTRNN.from_weights(gain * np.eye(3)) for gain in (0.2, 0.99)]
+    print([found.verdict for found in ssntk.criticality_ensemble(models)])  # ['regular', 'critical']
+    ```
     """
     how = {"horizon": horizon, "time_scale": time_scale, "wrt": wrt, "n_starts": n_starts, "key": key, "scale": scale}
 
@@ -183,6 +214,17 @@ def warn_if_near_critical(model: Any, u: Any = None, **how: Any) -> Criticality:
 
     It warns once for each line that calls it and each verdict. Arguments, result and errors as of `criticality`; `model`
     may also be a PyTorch module or state_dict, which is read as [`from_torch`][] reads it, with its weights of now.
+
+    **Example:**
+
+    ```python
+    import warnings
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        ssntk.warn_if_near_critical(ssntk.CTRNN.from_weights(0.99 * np.eye(3)))
+    print([one.category.__name__ for one in caught])  # ['NearCriticalWarning']
+    ```
     """
     found = criticality(as_model(model), u, **how)
     caller = sys._getframe(1)

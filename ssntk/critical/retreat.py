@@ -43,6 +43,13 @@ class Retreat(Holder):
       attained: the active constraints.
     - `distance`: sqrt(sum metric (theta - start)^2), that of a local minimum; 0 where nothing had to change.
     - `gap`: by how much of `distance` a network nearby could be nearer, to first order.
+
+    **Example:**
+
+    ```python
+    moved = ssntk.retreat(ssntk.CTRNN.from_weights(0.95 * np.eye(2)), 0.1, full=True)
+    print(round(moved.stability_radius, 6), jnp.diag(moved.model.weight).round(6))  # 0.1 [0.9 0.9]
+    ```
     """
 
     model: Any
@@ -67,7 +74,7 @@ class Retreat(Holder):
         ```python
         weights = {"weight_ih_l0": np.ones((2, 1)), "weight_hh_l0": 0.95 * np.eye(2)}  # or net.state_dict()
         safe = ssntk.retreat(ssntk.from_torch(weights), 0.1, full=True)
-        print(safe.to_torch(weights)["weight_hh_l0"])  # for net.load_state_dict: 0.9 on the diagonal, and zeros
+        print(np.diag(safe.to_torch(weights)["weight_hh_l0"]).round(6))  # [0.9 0.9]
         ```
         """
         return to_torch(self.model, state_dict, names)
@@ -110,6 +117,13 @@ def retreat(
 
     Raises `ValueError` for arguments that do not fit and for a model that depends on time, `NumericalError` where the
     equilibrium is unstable, or on the edge of stability itself, or no such model was found.
+
+    **Example:**
+
+    ```python
+    safe = ssntk.retreat(ssntk.CTRNN.from_weights(0.95 * np.eye(2)), 0.1)
+    print(round(ssntk.criticality(safe).stability_radius, 6))  # 0.1
+    ```
     """
     check_model(model)
     sizes = as_metric(scale, model.n_state)

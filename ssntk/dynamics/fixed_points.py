@@ -71,7 +71,15 @@ class SlowPoint(Result):
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class FixedPoint(Result):
     """One of [`FixedPoints`][], with its own part of their fields: `x` (n,), `eigenvalues` (n,), `stable`, `residual`,
-    `n_unstable`, `hits`, `outputs` (m,), `jacobian` (n, n)."""
+    `n_unstable`, `hits`, `outputs` (m,), `jacobian` (n, n).
+
+    **Example:**
+
+    ```python
+    point = ssntk.find_fixed_points(ssntk.normal_forms.pitchfork(1.0))[1]
+    print(point.stable, point.n_unstable, point.eigenvalues)  # True 0 [-2.+0.j]
+    ```
+    """
 
     x: np.ndarray
     eigenvalues: np.ndarray
@@ -104,6 +112,13 @@ class FixedPoints(Pictured, Tabular, Collection):
     - `complete`: `True` if it is proved that there are no others, else `None`. This search proves nothing.
     - `conserved` (c, n): weights w for which w . f(x) = 0 at every state, so that w . x never changes.
     - `slow`: minima of the speed that are no fixed points.
+
+    **Example:**
+
+    ```python
+    points = ssntk.find_fixed_points(ssntk.normal_forms.pitchfork(1.0))
+    print(points.x[points.stable].round(6).tolist(), points[1].eigenvalues)  # [[-1.0], [1.0]] [-2.+0.j]
+    ```
     """
 
     x: np.ndarray

@@ -48,6 +48,13 @@ def stability_radius(A: Any, *, dt: Any = None, scale: Any = None) -> tuple[Floa
 
     Raises `ValueError` where A holds no square matrices of finite real numbers, or `dt` or `scale` is not positive. NaN
     where A is traced and not finite.
+
+    **Example:**
+
+    ```python
+    radius, frequency = ssntk.stability_radius([[-1.0, 0.0], [0.0, -3.0]])
+    print(radius.round(6), frequency.round(6))  # 1.0 0.0
+    ```
     """
     matrices = as_array(A, "A")
     if matrices.ndim < 2 or matrices.shape[-1] != matrices.shape[-2] or matrices.shape[-1] == 0:

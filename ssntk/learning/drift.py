@@ -13,6 +13,15 @@ class Drift(NamedTuple):
 
     - `relative_change`: `|K' - K| / |K|` in the Frobenius norm; 0 where nothing moved.
     - `alignment`: `<K, K'> / (|K| |K'|)`, the cosine between them, 1 where K' is K times a number.
+
+    **Example:**
+
+    ```python
+    model = ssntk.CTRNN(3, 1, 1, key=jax.random.key(0))
+    probe = ssntk.Probe(np.linspace(0.0, 2.0, 5), np.ones((1, 1)))
+    training = ssntk.linearised_training(model, probe, np.ones((1, 5, 1)), 0.01, steps=5)
+    print(training.drift_to(model).relative_change)  # 0.0
+    ```
     """
 
     relative_change: float

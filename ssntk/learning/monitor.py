@@ -40,7 +40,17 @@ SMALL = 1024
 
 
 class LearningRateWarning(UserWarning):
-    """A learning rate is larger than the kernel allows."""
+    """A learning rate is larger than the kernel allows.
+
+    **Example:**
+
+    ```python
+    import warnings
+
+    warnings.simplefilter("error", ssntk.LearningRateWarning)  # a training that would diverge stops
+    print(issubclass(ssntk.LearningRateWarning, UserWarning))  # True
+    ```
+    """
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -64,6 +74,14 @@ class MonitorRecord(Result):
     - `n_fixed_points`, `n_stable`: how many are known. What is first found late was not necessarily born late.
     - `events`: what happened to the known fixed points since the last record, a sentence each: one gained or lost
       unstable directions, or is no longer there, or some are new.
+
+    **Example:**
+
+    ```python
+    monitor = ssntk.NTKMonitor(ssntk.Probe(np.linspace(0.0, 2.0, 5)), every=1)
+    record = monitor.update(0, ssntk.CTRNN.from_weights(0.5 * np.eye(2)), learning_rate=0.1)
+    print(record.step, record.verdict, record.n_stable)  # 0 regular 1
+    ```
     """
 
     step: int
@@ -127,7 +145,7 @@ class NTKMonitor(Speaks):
     model = ssntk.CTRNN(n_state=8, n_input=1, n_output=2, key=jax.random.key(0))
     monitor = ssntk.NTKMonitor(ssntk.Probe(np.linspace(0.0, 4.0, 9), np.ones((1, 1))), every=10, loss="mse")
     record = monitor.update(0, model, loss=0.3, learning_rate=0.1)
-    print(record.max_learning_rate, record.verdict)
+    print(round(record.max_learning_rate, 3), record.verdict)  # 0.446 regular
     ```
     """
 

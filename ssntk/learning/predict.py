@@ -44,6 +44,15 @@ class LinearisedTraining(Holder):
     - `drift`: of the kernel from the start to there ([`Drift`][]).
     - `lazy`: whether the kernel moves by at most 3 % on the way, so that the prediction can be relied on. `reason`: that
       in a sentence.
+
+    **Example:**
+
+    ```python
+    model = ssntk.CTRNN(3, 1, 1, key=jax.random.key(0))
+    probe = ssntk.Probe(np.linspace(0.0, 2.0, 5), np.ones((1, 1)))
+    training = ssntk.linearised_training(model, probe, np.ones((1, 5, 1)), 0.01, steps=5)
+    print(training.steps, bool(training.loss[-1] < training.loss[0]))  # [0 1 2 3 4 5] True
+    ```
     """
 
     steps: np.ndarray
@@ -136,7 +145,7 @@ def linearised_training(
     model = ssntk.CTRNN(n_state=8, n_input=1, n_output=2, key=jax.random.key(0))
     probe = ssntk.Probe(np.linspace(0.0, 4.0, 9), np.ones((1, 1)))
     training = ssntk.linearised_training(model, probe, np.ones((1, 9, 2)), 0.1, steps=20, loss="mse")
-    print(training.max_learning_rate, training.reason)
+    print(round(float(training.max_learning_rate), 3), training.lazy)  # 0.446 False
     ```
     """
     model = as_model(model)

@@ -25,6 +25,23 @@ class AbstractStateSpaceModel(eqx.Module):
     """`dx/dt = vector_field(t, x, u)`, `y = readout(x)`.
 
     Subclass it with fields or properties `n_state`, `n_input`, `n_output`, and a `vector_field`.
+
+    **Example:** a pendulum that a torque turns, which rests where sin x = 1/2.
+
+    ```python
+    class Pendulum(ssntk.AbstractStateSpaceModel):
+        friction: jax.Array
+        n_state: int = 2
+        n_input: int = 1
+        n_output: int = 2
+
+        def vector_field(self, t, x, u):
+            return jnp.array([x[1], u[0] - jnp.sin(x[0]) - self.friction * x[1]])
+
+
+    points = ssntk.find_fixed_points(Pendulum(jnp.array(0.2)), [0.5], starts=[[0.1, 0.0]])
+    print(points.x[0, 0].round(4), points.stable)  # 0.5236 [ True]
+    ```
     """
 
     if TYPE_CHECKING:

@@ -23,6 +23,13 @@ class CTRNN(AbstractStateSpaceModel):
     theta is (weight, input_weight, bias), and the readout's weights too where the readout is observed;
     `gain` and `tau` can be swept but are not trained. A network that trains two biases, as PyTorch's do, has `input_bias`,
     which is added to `bias`: it changes nothing that moves, but each of the two has its own columns in theta.
+
+    **Example:** two units that turn, at rest where their eigenvalues are -1 +- 2i.
+
+    ```python
+    model = ssntk.CTRNN.from_weights([[0.0, -2.0], [2.0, 0.0]], bias=[0.0, 0.0])
+    print(ssntk.find_fixed_points(model).eigenvalues)  # [[-1.+2.j -1.-2.j]]
+    ```
     """
 
     weight: Float[Array, "n n"]

@@ -22,6 +22,13 @@ class Family(eqx.Module):
 
     `Family(model, "tau")`, `Family(model, "params.I")` or `Family(model, lambda m: m.params["p"])` sets a scalar to p;
     [`Family.line`][] and [`Family.input`][] move along a direction, [`Family.between`][] from one network to another.
+
+    **Example:**
+
+    ```python
+    family = ssntk.Family(ssntk.normal_forms.saddle_node(0.0), "mu")
+    print(family(0.25).mu, ssntk.Family.input(ssntk.CTRNN(2, 1, 1, key=jax.random.key(0)), [1.0]).model.n_input)  # 0.25 1
+    ```
     """
 
     model: AbstractStateSpaceModel

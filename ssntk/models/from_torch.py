@@ -62,7 +62,7 @@ def from_torch(
     ```python
     weights = {"weight_ih_l0": np.zeros((2, 1)), "weight_hh_l0": np.eye(2) / 2}
     network = ssntk.from_torch(weights)  # or the nn.RNN itself
-    print(network.step([1.0, 0.0]))  # tanh of a half and of zero: [0.46211716 0.]
+    print(network.step([1.0, 0.0]).round(4))  # [0.4621 0.    ]
     ```
     """
     if state_dict is not None:

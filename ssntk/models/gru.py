@@ -22,6 +22,13 @@ class GRUODE(AbstractStateSpaceModel):
 
     The rows of `weight` (3n, n), `input_weight` (3n, d) and `bias` (3n,) run over r, z, c. theta is these three, and the
     readout's weights too where the readout is observed; `tau` can be swept but is not trained.
+
+    **Example:**
+
+    ```python
+    model = ssntk.GRUODE(4, 2, 1, key=jax.random.key(0))
+    print(model.weight.shape, model.vector_field(0.0, jnp.zeros(4), jnp.zeros(2)))  # (12, 4) [0. 0. 0. 0.]
+    ```
     """
 
     weight: Float[Array, "n3 n"]

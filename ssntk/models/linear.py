@@ -18,6 +18,13 @@ class LinearSSM(AbstractStateSpaceModel):
       (real part, imaginary part), n = 2k (S4D-Lin: Gu, Goel, Gupta and Ré, 2022).
 
     theta is A's parameters and `input_weight`, and the readout's weights too where the readout is observed.
+
+    **Example:**
+
+    ```python
+    model = ssntk.LinearSSM(4, 1, 1, form="diagonal", key=jax.random.key(0))
+    print(ssntk.find_fixed_points(model).eigenvalues.real.round(3))  # [[-0.5 -0.5 -0.5 -0.5]]
+    ```
     """
 
     weight: Float[Array, "n n"] | None

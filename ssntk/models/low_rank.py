@@ -19,6 +19,13 @@ class LowRankRNN(AbstractStateSpaceModel):
 
     theta is (left, right, input_weight, bias), and the readout's weights too where the readout is observed; `gain` and `tau`
     can be swept but are not trained.
+
+    **Example:**
+
+    ```python
+    model = ssntk.LowRankRNN(6, 1, 1, rank=2, key=jax.random.key(0))
+    print(model.left.shape, model.right.shape)  # (6, 2) (6, 2)
+    ```
     """
 
     left: Float[Array, "n R"]

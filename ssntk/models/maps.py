@@ -63,6 +63,13 @@ class EulerMap(AbstractMap):
     A fixed point is stable where every multiplier, an eigenvalue of `1 + dt df/dx`, lies inside the unit circle. Solves
     and kernels iterate the map: save times lie whole steps apart, and no integrator is chosen. Attributes that it does
     not have are those of `model`.
+
+    **Example:** a step of 1 is too long for a rate of 3.
+
+    ```python
+    flow = ssntk.VectorField(lambda t, x, u, p: -p * x, 3.0, n_state=1)
+    print(ssntk.find_fixed_points(flow).stable, ssntk.find_fixed_points(ssntk.EulerMap(flow, 1.0)).stable)  # [ True] [False]
+    ```
     """
 
     model: AbstractStateSpaceModel
@@ -113,7 +120,7 @@ class EulerMap(AbstractMap):
         ```python
         weights = {"weight_ih_l0": np.ones((2, 1)), "weight_hh_l0": 0.95 * np.eye(2)}  # or net.state_dict()
         safe = ssntk.retreat(ssntk.from_torch(weights), 0.1)
-        print(safe.to_torch(weights)["weight_hh_l0"])  # 0.9 on the diagonal, and zeros
+        print(np.diag(safe.to_torch(weights)["weight_hh_l0"]).round(6))  # [0.9 0.9]
         ```
         """
         from ssntk.models.to_torch import to_torch

@@ -17,6 +17,13 @@ class NeuralODE(AbstractStateSpaceModel):
     """`dx/dt = mlp([x, u])`, `y = readout_weight @ x + readout_bias` (Chen, Rubanova, Bettencourt and Duvenaud, 2018).
 
     theta is all of `mlp`, and the readout's weights too where the readout is observed.
+
+    **Example:**
+
+    ```python
+    model = ssntk.NeuralODE(3, 1, 1, width=8, key=jax.random.key(0))
+    print([layer.weight.shape for layer in model.mlp.layers])  # [(8, 4), (8, 8), (3, 8)]
+    ```
     """
 
     mlp: eqx.nn.MLP

@@ -31,7 +31,14 @@ class _NormalForm(AbstractStateSpaceModel):
 
 
 class SaddleNode(_NormalForm):
-    """`dx/dt = mu - x^2`."""
+    """`dx/dt = mu - x^2`.
+
+    **Example:**
+
+    ```python
+    print(ssntk.normal_forms.saddle_node(4.0).fixed_points().ravel())  # [-2.  2.]
+    ```
+    """
 
     mu: Float[Array, ""]
 
@@ -44,7 +51,14 @@ class SaddleNode(_NormalForm):
 
 
 class Transcritical(_NormalForm):
-    """`dx/dt = mu x - x^2 + h`."""
+    """`dx/dt = mu x - x^2 + h`.
+
+    **Example:**
+
+    ```python
+    print(ssntk.normal_forms.transcritical(3.0).fixed_points().max())  # 3.0
+    ```
+    """
 
     mu: Float[Array, ""]
     h: Float[Array, ""]
@@ -58,7 +72,14 @@ class Transcritical(_NormalForm):
 
 
 class Pitchfork(_NormalForm):
-    """`dx/dt = mu x - x^3 + h`."""
+    """`dx/dt = mu x - x^3 + h`.
+
+    **Example:**
+
+    ```python
+    print(ssntk.normal_forms.pitchfork(-4.0).fixed_points().shape)  # (1, 1)
+    ```
+    """
 
     mu: Float[Array, ""]
     h: Float[Array, ""]
@@ -75,6 +96,13 @@ class Hopf(_NormalForm):
     """`dz/dt = (mu + i omega) z - (1 + i shear) z |z|^2 + h`, with z = x[0] + i x[1] and h = h[0] + i h[1].
 
     For h = 0 and mu > 0 there is a limit cycle of radius sqrt(mu) and angular frequency omega - shear mu.
+
+    **Example:**
+
+    ```python
+    model = ssntk.normal_forms.hopf(-0.5, 2.0)
+    print(ssntk.find_fixed_points(model).eigenvalues)  # [[-0.5+2.j -0.5-2.j]]
+    ```
     """
 
     mu: Float[Array, ""]
@@ -136,20 +164,50 @@ def _cubic_roots(*coefficients: float) -> np.ndarray:
 
 
 def saddle_node(mu: Any) -> SaddleNode:
-    """`dx/dt = mu - x^2`: a saddle-node at mu = 0."""
+    """`dx/dt = mu - x^2`: a saddle-node at mu = 0.
+
+    **Example:** the two points +-2 and their eigenvalues -2 x.
+
+    ```python
+    print(ssntk.find_fixed_points(ssntk.normal_forms.saddle_node(4.0)).eigenvalues.real.ravel().round(6))  # [-4.  4.]
+    ```
+    """
     return SaddleNode(as_scalar(mu, "mu"))
 
 
 def transcritical(mu: Any, h: Any = 0.0) -> Transcritical:
-    """`dx/dt = mu x - x^2 + h`: transcritical at mu = 0 for h = 0."""
+    """`dx/dt = mu x - x^2 + h`: transcritical at mu = 0 for h = 0.
+
+    **Example:** of 0 and mu the second is stable for mu > 0.
+
+    ```python
+    points = ssntk.find_fixed_points(ssntk.normal_forms.transcritical(3.0))
+    print(points.x[points.stable].round(6))  # [[3.]]
+    ```
+    """
     return Transcritical(as_scalar(mu, "mu"), as_scalar(h, "h"))
 
 
 def pitchfork(mu: Any, h: Any = 0.0) -> Pitchfork:
-    """`dx/dt = mu x - x^3 + h`: a supercritical pitchfork at mu = 0 for h = 0."""
+    """`dx/dt = mu x - x^3 + h`: a supercritical pitchfork at mu = 0 for h = 0.
+
+    **Example:** zero is unstable for mu > 0, and the points beside it are not.
+
+    ```python
+    print(ssntk.find_fixed_points(ssntk.normal_forms.pitchfork(4.0)).n_unstable)  # [0 0 1]
+    ```
+    """
     return Pitchfork(as_scalar(mu, "mu"), as_scalar(h, "h"))
 
 
 def hopf(mu: Any, omega: Any, shear: Any = 0.0, h: Any = (0.0, 0.0)) -> Hopf:
-    """The supercritical Hopf normal form (see [`Hopf`][]): bifurcation at mu = 0 for h = 0, angular frequency omega."""
+    """The supercritical Hopf normal form (see [`Hopf`][]): bifurcation at mu = 0 for h = 0, angular frequency omega.
+
+    **Example:**
+
+    ```python
+    model = ssntk.normal_forms.hopf(-0.5, 2.0)
+    print(ssntk.criticality(model).critical_frequency)  # 2.0
+    ```
+    """
     return Hopf(as_scalar(mu, "mu"), as_scalar(omega, "omega"), as_scalar(shear, "shear"), as_array(h, "h", (2,)))

@@ -22,7 +22,7 @@ class VectorField(AbstractStateSpaceModel):
 
 
     model = ssntk.VectorField(pendulum, {"friction": 0.2}, n_state=2)
-    print(ssntk.find_fixed_points(model, starts=[[0.1, 0.0]]).x)  # [[0. 0.]], to rounding
+    print(ssntk.find_fixed_points(model, starts=[[0.1, 0.0]]).eigenvalues.round(3))  # [[-0.1+0.995j -0.1-0.995j]]
     ```
     """
 

@@ -45,6 +45,18 @@ def collapse(store: Store, *, y: Any = "principal") -> np.ndarray:
 
     Returns the axes, (7,) or (9,). Raises `StoreError` where nothing was measured yet, `ValueError` for a `y` that the
     states do not have.
+
+    **Example:**
+
+    ```python
+    family = ssntk.Family(ssntk.normal_forms.saddle_node(0.0), "mu")
+    probe = ssntk.Probe([0.0, 1.0])
+    sweep = ssntk.Sweep(family, towards="saddle-node", span=(1.0, -1.0), distances=[0.1, 0.03, 0.01], probe=probe, x0=[1.0])
+    store = ssntk.Store("collapse")
+    ssntk.run(sweep, store, progress=False)
+    axes = ssntk.plot.collapse(store)
+    print(axes.size)  # 7
+    ```
     """
     data, branch = store.arrays(), store.branch()
     if branch is None or not (data["status"] == DONE).any():

@@ -37,6 +37,7 @@ def bifurcation_diagram(diagram: Any, ax: Axes | None = None, *, y: Any = None, 
     ```python
     family = ssntk.Family(ssntk.normal_forms.pitchfork(0.0), "mu")
     ax = ssntk.plot.bifurcation_diagram(ssntk.bifurcation_diagram(family, (-1.0, 1.0)), y=0, label="mu")
+    print(ax.get_xlabel())  # mu
     ```
     """
     if not isinstance(diagram, (Diagram, Branch)):

@@ -31,7 +31,8 @@ def verdicts(ensemble: Any, ax: Axes | None = None) -> Axes:
 
     ```python
     models = [ssntk.CTRNN(4, 0, 1, gain=1.5, key=jax.random.key(seed)) for seed in range(3)]
-    ssntk.plot.verdicts(ssntk.criticality_ensemble(models))
+    ax = ssntk.plot.verdicts(ssntk.criticality_ensemble(models))
+    print(ax.get_xscale())  # log
     ```
     """
     members = [ensemble] if isinstance(ensemble, Criticality) else ensemble

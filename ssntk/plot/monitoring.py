@@ -45,7 +45,7 @@ def monitor(monitor: Any, loss: Any = None) -> np.ndarray:
     ```python
     monitor = ssntk.NTKMonitor(ssntk.Probe(jnp.linspace(0.0, 5.0, 6)), every=1)
     monitor.update(0, ssntk.CTRNN(3, 0, 1, key=jax.random.key(0)), learning_rate=0.1)
-    ssntk.plot.monitor(monitor, loss=([0], [1.0]))
+    print(len(ssntk.plot.monitor(monitor, loss=([0], [1.0]))))  # 4
     ```
     """
     records = _records(monitor)

@@ -28,6 +28,20 @@ def phase_diagram(store: Store, x: str | None = None, y: str | None = None) -> n
     **Arguments:** `x`, `y`: names of axes; default the longest, and the next longest but one called `seed`.
 
     Returns the axes, (4,). Raises `ValueError` for an unknown axis, `StoreError` where nothing was measured yet.
+
+    **Example:**
+
+    ```python
+    def make(gain, bias):
+        return ssntk.CTRNN.from_weights(gain * jnp.eye(2), bias=bias * jnp.ones(2))
+
+
+    grid = ssntk.Grid(make, {"gain": [0.2, 0.5], "bias": [0.0, 0.1]}, probe=ssntk.Probe([0.0, 1.0]))
+    store = ssntk.Store("phases")
+    ssntk.run(grid, store, progress=False)
+    axes = ssntk.plot.phase_diagram(store)
+    print(axes.size)  # 4
+    ```
     """
     axes, data = store.axes(), store.arrays()
     if not axes:

@@ -53,7 +53,8 @@ def fixed_points(
 
     ```python
     model = ssntk.VectorField(lambda t, x, u, p: p * (x - x**3), 1.0, 2)
-    ssntk.plot.fixed_points(ssntk.find_fixed_points(model), model)
+    ax = ssntk.plot.fixed_points(ssntk.find_fixed_points(model), model)
+    print(ax.get_xlabel())  # state 0
     ```
     """
     as_instance(fp, "fp", FixedPoints)

@@ -18,6 +18,13 @@ def eigenvalues(
     """Eigenvalues in the complex plane: (n,), or (k, n) with one colour per row, by `color_by` (k,) on a log scale.
 
     `multipliers`: whether they are a map's, whose border of stability is the unit circle.
+
+    **Example:**
+
+    ```python
+    ax = ssntk.plot.eigenvalues([-1 + 2j, -1 - 2j, -3.0])
+    print(ax.get_xlabel())  # Re $\lambda$ (1/time)
+    ```
     """
     ax = axes_or_new(ax)
     values = np.asarray(values)
@@ -42,7 +49,15 @@ def eigenvalues(
 
 
 def spectrum(values: Spectrum | Any, ax: Axes | None = None) -> Axes:
-    """The eigenvalues of a kernel in descending order on a log scale, with the floor below which they are noise."""
+    """The eigenvalues of a kernel in descending order on a log scale, with the floor below which they are noise.
+
+    **Example:**
+
+    ```python
+    ax = ssntk.plot.spectrum(ssntk.Spectrum.from_kernel(np.diag([4.0, 2.0, 1.0])))
+    print(ax.get_ylabel())  # kernel eigenvalue
+    ```
+    """
     ax = axes_or_new(ax)
     floor = None
     if isinstance(values, Spectrum):
@@ -63,6 +78,15 @@ def kernel(matrix: Any, ax: Axes | None = None, *, ts: Any = None, n_batch: int 
     """A kernel (rows, rows) as a picture, on a symmetric colour scale.
 
     With the save times `ts` (T,) over time: `K(t, t')` summed over coordinates, and averaged over `n_batch` inputs.
+
+    **Example:**
+
+    ```python
+    model = ssntk.CTRNN(3, 1, 1, key=jax.random.key(0))
+    ts = np.linspace(0.0, 2.0, 5)
+    ax = ssntk.plot.kernel(ssntk.ntk(model, ssntk.Probe(ts, np.ones((1, 1)))), ts=ts)
+    print(ax.get_xlabel())  # time t'
+    ```
     """
     shown = np.asarray(as_array(matrix, "matrix", ("rows", "others")))
     times = None if ts is None else np.asarray(as_array(ts, "ts", ("T",)))

@@ -101,7 +101,7 @@ def style(name: Any, *, columns: Any = 1, height: Any = None) -> Style:
     ```python
     with ssntk.plot.style("paper"):
         ax = ssntk.plot.eigenvalues(np.array([-1 + 2j, -1 - 2j]))
-        ax.figure.savefig("eigenvalues.pdf")  # 85 mm x 60 mm
+        print((25.4 * ax.figure.get_size_inches()).round())  # [85. 60.]
     ```
     """
     as_choice(name, "name", ("paper", "slides"))

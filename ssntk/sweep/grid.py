@@ -59,6 +59,17 @@ class Grid:
     - `wrt`, `of`, `integrator`: as in `parameter_jacobian`. `blocks`, `modes`, `scale`: as in `measure`.
 
     Points are numbered in C order, the last axis first. Raises `ValueError` naming the field that is wrong.
+
+    **Example:**
+
+    ```python
+    def make(gain):
+        return ssntk.CTRNN.from_weights(gain * jnp.eye(2))
+
+
+    grid = ssntk.Grid(make, {"gain": [0.2, 0.5, 0.9]}, probe=ssntk.Probe([0.0, 1.0]))
+    print(grid.size, grid.values(2))  # 3 {'gain': 0.9}
+    ```
     """
 
     make: Any

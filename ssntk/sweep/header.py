@@ -32,7 +32,17 @@ ANEW = "run the sweep again, which writes it anew, or put it back"
 
 
 class StoreError(RuntimeError):
-    """A folder that cannot serve as the store of this plan."""
+    """A folder that cannot serve as the store of this plan.
+
+    **Example:**
+
+    ```python
+    try:
+        ssntk.Store("nothing").plan()
+    except ssntk.StoreError as error:
+        print(error)  # nothing holds no sweep
+    ```
+    """
 
 
 @functools.cache

@@ -54,6 +54,14 @@ class Measurement(Result):
       close to the bifurcation: 0 where the inputs do not drive that mode through this block, NaN where nothing is known.
     - `channel`: the critical mode's part of the trajectory kernel of the states ([`Channel`][]), or `None` where there is
       none: of a defective eigenvalue, of a kernel that is zero or overflows, and where a mask tells coordinates apart.
+
+    **Example:**
+
+    ```python
+    model = ssntk.normal_forms.saddle_node(0.01)
+    found = ssntk.measure(model, ssntk.Probe([0.0, 1.0]), [0.1])
+    print(found.jacobian_eigenvalues, found.channel.kind)  # [-0.2+0.j] real
+    ```
     """
 
     x_star: np.ndarray
@@ -98,6 +106,14 @@ def measure(
 
     Raises `ValueError` for arguments that do not fit and for a model that depends on time, `NumericalError` where there is
     no fixed point or a solve fails.
+
+    **Example:** the steady-state kernel 1 / (4 mu).
+
+    ```python
+    model = ssntk.normal_forms.saddle_node(0.01)
+    found = ssntk.measure(model, ssntk.Probe([0.0, 1.0]), [0.1])
+    print(found.steady_state.eigenvalues.round(3))  # [25.]
+    ```
     """
     asked = Asked.checked(model, probe, wrt=wrt, of=of, blocks=blocks, integrator=integrator, modes=modes, scale=scale)
     x = as_array(x_star, "x_star", (model.n_state,)).astype(dtype_of(model))

@@ -56,6 +56,16 @@ class Sweep:
 
     Raises `ValueError` naming the field that is wrong, or that contradicts the approach; and where a sweep cannot follow
     that: to a cusp, say, or where the network's own equilibrium does not come to the point.
+
+    **Example:**
+
+    ```python
+    family = ssntk.Family(ssntk.normal_forms.saddle_node(0.0), "mu")
+    sweep = ssntk.Sweep(
+        family, towards="saddle-node", span=(1.0, -1.0), distances=[0.1, 0.01], probe=ssntk.Probe([0.0, 1.0]), x0=[1.0]
+    )
+    print(sweep.size, sweep.distances)  # 2 [0.1  0.01]
+    ```
     """
 
     family: Any

@@ -73,6 +73,18 @@ def run(
 
     Raises `StoreError` where the store holds another plan, is in use, or cannot be written to; `NumericalError` where the
     branch holds no such bifurcation.
+
+    **Example:** the steady-state kernel 1 / (4 mu).
+
+    ```python
+    family = ssntk.Family(ssntk.normal_forms.saddle_node(0.0), "mu")
+    sweep = ssntk.Sweep(
+        family, towards="saddle-node", span=(1.0, -1.0), distances=[0.1, 0.01], probe=ssntk.Probe([0.0, 1.0]), x0=[1.0]
+    )
+    store = ssntk.Store("fold")
+    ssntk.run(sweep, store, progress=False)
+    print(store.to_xarray().steady_state_eigenvalues[:, 0].values.round(3))  # [25.   2.5]
+    ```
     """
     if not isinstance(sweep, (Sweep, Grid)):
         raise ValueError(f"sweep must be an ssntk.Sweep or an ssntk.Grid, got {type(sweep).__name__}")

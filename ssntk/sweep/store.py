@@ -55,7 +55,20 @@ class Status(Result):
 
 
 class Store(Speaks):
-    """A folder of results. Opening one that exists resumes it; an empty folder or a new path begins one."""
+    """A folder of results. Opening one that exists resumes it; an empty folder or a new path begins one.
+
+    **Example:**
+
+    ```python
+    family = ssntk.Family(ssntk.normal_forms.saddle_node(0.0), "mu")
+    sweep = ssntk.Sweep(
+        family, towards="saddle-node", span=(1.0, -1.0), distances=[0.1, 0.01], probe=ssntk.Probe([0.0, 1.0]), x0=[1.0]
+    )
+    store = ssntk.Store("kept")
+    ssntk.run(sweep, store, progress=False)
+    print(store.status())  # 2 of 2 points done, 0 failed, 0 missing
+    ```
+    """
 
     def __init__(self, path: str | os.PathLike[str]):
         """Raises `StoreError` where `path` is a file, or a folder that holds something other than a store."""

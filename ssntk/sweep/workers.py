@@ -30,6 +30,13 @@ class Workers(concurrent.futures.Executor):
 
     They are spawned, not forked, which would hang JAX: a script that makes them needs `if __name__ == "__main__":`.
     A process that dies is replaced, and its task given to the new one; a task that kills three raises [`WorkerDied`][].
+
+    **Example:**
+
+    ```python
+    with ssntk.Workers(2) as pool:  # and ssntk.run(sweep, store, pool), under `if __name__ == "__main__":` in a script
+        print(pool.count)  # 2
+    ```
     """
 
     def __init__(self, count: int):

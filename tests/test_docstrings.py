@@ -1,0 +1,136 @@
+"""Every example of a docstring runs, and prints what stands beside it.
+
+The output of a statement that prints is a comment behind it; output of several lines is comments below it. Examples know
+`ssntk`, `jax`, `jnp`, `np` and `eqx`; they compute in double precision, in a folder of their own.
+`python tests/test_docstrings.py` prints what differs, with what each example prints now.
+"""
+
+import ast
+import contextlib
+import functools
+import inspect
+import io
+import os
+import pathlib
+import re
+import tempfile
+import textwrap
+import types
+import warnings
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+import ssntk
+
+PACKAGE = pathlib.Path(__file__).parent.parent / "ssntk"
+# What runs elsewhere: it sets where all of a process is compiled into (tests/test_cache.py).
+ELSEWHERE = {"enable_cache"}
+
+
+def documented(path):
+    """(name, docstring) of a file's classes, functions and their methods."""
+    for node in ast.parse(path.read_text()).body:
+        for inner in (node, *getattr(node, "body", [])) if isinstance(node, ast.ClassDef) else (node,):
+            if isinstance(inner, ast.ClassDef | ast.FunctionDef):
+                name = node.name if inner is node else f"{node.name}.{inner.name}"
+                yield name, ast.get_docstring(inner) or ""
+
+
+def examples():
+    """The programs in docstrings: `file:name`, and the code."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for name, text in documented(path):
+            for code in re.findall(r"^```python\n(.*?)^```", text, re.M | re.S):
+                yield f"{path.relative_to(PACKAGE)}:{name}", code
+
+
+def promised(lines, statement):
+    """What stands beside a statement, or below it."""
+    own = lines[statement.lineno - 1 : statement.end_lineno]
+    beside = [line.partition("  # ")[2] for line in own if "print(" in line and "  # " in line]
+    below = []
+    for line in lines[statement.end_lineno :]:
+        if not line.startswith("# "):
+            break
+        below.append(line[2:])
+    return "\n".join(beside or below)
+
+
+def outputs(code):
+    """(what is promised, what is printed) of each statement that prints."""
+    lines, known = code.splitlines(), {"ssntk": ssntk, "jax": jax, "jnp": jnp, "np": np, "eqx": eqx}
+    for statement in ast.parse(code).body:
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            exec(compile(ast.Module([statement], []), "example", "exec"), known)
+        if out.getvalue():
+            yield promised(lines, statement), out.getvalue().rstrip("\n")
+
+
+@pytest.fixture
+def as_users_have_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"), mpl.rc_context({"backend": "agg"}):
+        yield
+    mpl.pyplot.close("all")
+
+
+RUN = [pytest.param(code, id=name) for name, code in examples() if name.partition(":")[2] not in ELSEWHERE]
+
+
+@pytest.mark.usefixtures("as_users_have_it")
+@pytest.mark.parametrize("code", RUN)
+def test_an_example_prints_what_it_says(code):
+    found = list(outputs(code))
+    assert found, "an example prints something"
+    assert [printed for _, printed in found] == [said for said, _ in found]
+
+
+def public():
+    """All functions and classes that users reach by name."""
+    for name in ssntk.__all__:
+        thing = getattr(ssntk, name)
+        if isinstance(thing, types.ModuleType):
+            for inner in getattr(thing, "__all__", None) or vars(thing):
+                held = getattr(thing, inner)
+                if inner[0] != "_" and callable(held) and inspect.getmodule(held).__name__.startswith(thing.__name__):
+                    yield f"{name}.{inner}", held
+        elif callable(thing):
+            yield name, thing
+
+
+@functools.cache
+def defined():
+    """The docstring of what each file defines, as it is written."""
+    return {
+        (f"ssntk.{path.relative_to(PACKAGE.parent / 'ssntk').with_suffix('')}".replace("/", "."), name): text
+        for path in PACKAGE.rglob("*.py")
+        for name, text in documented(path)
+    }
+
+
+def test_every_public_name_has_an_example():
+    found = {name: defined()[held.__module__, held.__name__] for name, held in public()}
+    assert len(found) > 90
+    assert [name for name, text in found.items() if "**Example:**" not in text or "```python" not in text] == []
+
+
+def test_what_is_promised_is_read_beside_and_below():
+    code = 'print(1)  # 1\nprint("a\\nb")\n# a\n# b\nfor i in (1, 2):\n    print(i)  # 1\nx = 3  # not printed\n'
+    assert list(outputs(code)) == [("1", "1"), ("a\nb", "a\nb"), ("1", "1\n2")]
+
+
+if __name__ == "__main__":
+    jax.config.update("jax_enable_x64", True)
+    mpl.use("agg")
+    os.chdir(tempfile.mkdtemp())
+    for name, code in examples():
+        if name.partition(":")[2] not in ELSEWHERE:
+            with warnings.catch_warnings():
+                now = [f"{printed!r}, not {said!r}" for said, printed in outputs(code) if said != printed]
+            print(textwrap.indent("\n".join([f"{name} prints", *now]), "  ") if now else f"{name}: as it says", flush=True)
