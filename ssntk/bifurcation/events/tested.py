@@ -43,7 +43,7 @@ class AbstractTestEvent(AbstractEvent):
         """The test function of the growth exponents (n,), the fastest growing first."""
 
     def seen(self, change: Change) -> bool:
-        return self.test(change.a.exponents) * self.test(change.b.exponents) < 0
+        return bool(self.test(change.a.exponents) * self.test(change.b.exponents) < 0)
 
     def find(self, stack: Stack, intervals: Sequence[Interval]) -> list[Found]:
         return [self._in(stack, interval) for interval in intervals]
