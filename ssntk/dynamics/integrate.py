@@ -10,7 +10,7 @@ import numpy as np
 import optimistix as optx
 from jaxtyping import Array, Float, Int
 
-from ssntk.dynamics.probe import Probe
+from ssntk.dynamics.probe import FittedProbe, Probe
 from ssntk.dynamics.scales import typical_sizes
 from ssntk.errors import NumericalError, as_count, as_instance, is_traced
 from ssntk.models.base import AbstractStateSpaceModel, check_model
@@ -78,7 +78,7 @@ class Integrator(eqx.Module):
         return jax.device_put(np.append(inner.ravel(), times[-1]).astype(times.dtype))
 
 
-def steps_of(model: AbstractStateSpaceModel, integrator: Any, probe: Probe) -> tuple[Integrator, Array | None]:
+def steps_of(model: AbstractStateSpaceModel, integrator: Any, probe: FittedProbe) -> tuple[Integrator, Array | None]:
     """How `model` is solved at a fitted probe: the integrator, and its fixed step times or `None`. Maps have their own."""
     ts = probe.ts
     if not isinstance(model, AbstractMap):
@@ -110,11 +110,10 @@ def steps_of(model: AbstractStateSpaceModel, integrator: Any, probe: Probe) -> t
     return Integrator(solver=diffrax.Euler(), dt=model.dt, max_steps=grid.size), jax.device_put(grid.astype(ts.dtype))
 
 
-def _in_units(model: AbstractStateSpaceModel, integrator: Integrator, probe: Probe) -> Integrator:
+def _in_units(model: AbstractStateSpaceModel, integrator: Integrator, probe: FittedProbe) -> Integrator:
     """The integrator with an absolute tolerance for each state (n,), from its typical size where the first input begins."""
     if is_traced(model, probe):
         raise ValueError("integrator.atol must be a number while JAX traces: the sizes of the states are not known there")
-    assert probe.x0 is not None
     sizes = typical_sizes(model, probe.input(0)(probe.ts[0]), np.asarray(probe.x0[0]))
     # A power of two is the same whatever another number of threads makes of the last digits.
     tolerances = 1e-10 * 2.0 ** np.round(np.log2(sizes.astype(float)))
@@ -136,7 +135,7 @@ class Trajectory(eqx.Module):
 
 def solve(
     model: AbstractStateSpaceModel,
-    probe: Probe,
+    probe: FittedProbe,
     b: Any,
     integrator: Integrator,
     grid: Array | None,
@@ -151,7 +150,6 @@ def solve(
     ts, drive = probe.ts, probe.input(b)
     if isinstance(model, AbstractMap):
         assert grid is not None
-        assert probe.x0 is not None
 
         def advance(x: Array, t: Array) -> tuple[Array, Array]:
             x = model.advance(t, x, drive(t))
@@ -167,7 +165,6 @@ def solve(
         max_steps = integrator.max_steps
     else:
         controller, max_steps = diffrax.StepTo(grid), grid.shape[0] - 1
-    assert probe.x0 is not None
     x0 = probe.x0[b]
 
     def field(t: Any, y: Any, model: AbstractStateSpaceModel) -> Any:
@@ -231,7 +228,7 @@ def check_solved(result: diffrax.RESULTS, integrator: Integrator, states: Any) -
 @eqx.filter_jit
 def _simulate(
     model: AbstractStateSpaceModel,
-    probe: Probe,
+    probe: FittedProbe,
     integrator: Integrator,
     grid: Array | None,
     adjoint: diffrax.AbstractAdjoint | None,

@@ -12,15 +12,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ssntk.kernel.replay import Replay
-from ssntk.kernel.walk import Walk
-from ssntk.models.theta import size
+from ssntk.kernel.sites.walk import Walk
 
 
 @eqx.filter_jit
 def pull(replay: Replay, cotangents: Float[Array, "k B T m"]) -> Float[Array, "k p"]:
     """J^T for a block of vectors over the rows."""
     k, batch = cotangents.shape[:2]
-    total = jnp.zeros((k, size(replay.model, replay.at)), cotangents.dtype)
+    total = jnp.zeros((k, replay.theta.size), cotangents.dtype)
     return jax.lax.fori_loop(0, batch, lambda b, total: total + pull_one(replay, b, cotangents[:, b]), total)
 
 
@@ -53,7 +52,7 @@ def push(
 
     def one(b: Array, out: Array) -> Array:
         walk = Walk(replay, b)
-        leaves = walk.split(directions)
+        leaves = walk.theta.split(directions)
 
         def interval(i: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
             moving, out = carry

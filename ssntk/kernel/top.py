@@ -14,10 +14,10 @@ from jaxtyping import Array
 
 from ssntk.errors import NumericalError, as_scalar
 from ssntk.kernel.choice import BLOCK, check_k, kernel_choice
-from ssntk.kernel.gram import event_bytes, site_sums
 from ssntk.kernel.jacobian import fold_rows
-from ssntk.kernel.operator import product_of
+from ssntk.kernel.operator import operator_of
 from ssntk.kernel.rows import Rows
+from ssntk.kernel.sites.gram import event_bytes, site_sums
 from ssntk.kernel.spectrum import Rest, Spectrum
 
 # Probes of the estimates: added a block at a time, until both errors are small or there are enough.
@@ -49,13 +49,12 @@ def top_spectrum(rows: Rows, k: Any, method: str, memory: Any, exact: bool = Fal
     else:
         if exact:
             trace, square = _exact_sums(rows)
-        product = product_of(rows)
+        product = operator_of(rows)
         if product.rows.replay.signals is not None:
             # Cotangents of all events, their tangents, and what becomes of both.
             each = 4 * event_bytes(product.rows.replay)
             block_size = int(min(max(0.5 * limit / each, BLOCK), MOST_BLOCK))
-        streamable = rows.over_time is None or rows.over_time.ndim == 1
-        if trace is None and streamable and 4 * replay.model.n_state * p * dtype.itemsize <= limit:
+        if trace is None and not rows.mixes_times and 4 * replay.model.n_state * p * dtype.itemsize <= limit:
             trace = float(_trace(rows))
 
         def block(vectors: np.ndarray) -> np.ndarray:
@@ -121,9 +120,9 @@ def _square(matrix: np.ndarray) -> float:
 
 def _exact_sums(rows: Rows) -> tuple[float, float]:
     """tr K and tr K^2 by the site form; `ValueError` where it is not possible, or does not fit."""
-    if rows.over_time is not None and rows.over_time.ndim == 2:
+    if rows.mixes_times:
         raise ValueError(
-            "exact must be False for a Sobolev loss without J: its blocks are not those of the kernel; raise memory"
+            f"exact must be False for a {rows.loss} loss without J: its blocks are not those of the kernel; raise memory"
         )
     try:
         ready = kernel_choice(rows, "sites")[1]

@@ -10,8 +10,8 @@ import pytest
 from helpers import Leaky
 
 import ssntk
-from ssntk.kernel.operator import product_of
-from ssntk.kernel.rows import rows_of
+from ssntk.kernel.operator import back, forth
+from ssntk.kernel.rows import recorded_rows
 
 TS = jnp.array([0.0, 0.5, 1.0, 1.5, 2.0])
 # Few stages, which compile fast.
@@ -41,18 +41,18 @@ ASKED = {
 @pytest.mark.parametrize("name", ASKED)
 def test_products_are_those_of_the_rows(task, name):
     model, probe = task
-    rows = rows_of(model, probe, integrator=FIXED, **ASKED[name])
-    matrix, product = np.asarray(rows.matrix()), product_of(rows)
+    rows = recorded_rows(model, probe, integrator=FIXED, **ASKED[name])
+    matrix = np.asarray(rows.matrix())
     vectors, directions = random(3, matrix.shape[0]), random(3, matrix.shape[1])
     # Some hundred roundings.
-    np.testing.assert_allclose(product.back(jnp.asarray(vectors)), vectors @ matrix, atol=1e-12 * np.abs(matrix).max())
+    np.testing.assert_allclose(back(rows, jnp.asarray(vectors)), vectors @ matrix, atol=1e-12 * np.abs(matrix).max())
     np.testing.assert_allclose(
-        product.forward(jnp.asarray(directions)), directions @ matrix.T, atol=1e-12 * np.abs(matrix).max()
+        forth(rows, jnp.asarray(directions)), directions @ matrix.T, atol=1e-12 * np.abs(matrix).max()
     )
     # The adjoint test: <v, J d> = <J^T v, d>.
-    there = np.sum(vectors * np.asarray(product.forward(jnp.asarray(directions))))
-    back = np.sum(np.asarray(product.back(jnp.asarray(vectors))) * directions)
-    assert abs(there - back) < 1e-13 * np.abs(matrix).max() * vectors.size * directions.size**0.5
+    there = np.sum(vectors * np.asarray(forth(rows, jnp.asarray(directions))))
+    here = np.sum(np.asarray(back(rows, jnp.asarray(vectors))) * directions)
+    assert abs(there - here) < 1e-13 * np.abs(matrix).max() * vectors.size * directions.size**0.5
 
 
 def test_the_operator_is_one_of_lineax(task):

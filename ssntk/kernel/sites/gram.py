@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 
 from ssntk.kernel.replay import Replay
 from ssntk.kernel.rows import Rows
-from ssntk.kernel.walk import Walk
+from ssntk.kernel.sites.walk import Walk
 
 Visit = Callable[[Any, tuple[Array, Array], tuple[Array, Array], Array], Any]
 
@@ -60,7 +60,7 @@ def fold_blocks(replay: Replay, visit: Visit, start: Any) -> Any:
     """`visit(carry, (b, k), (c, l), block)` over the blocks (n, n) of the kernel of the states for which (c, l) is at most
     (b, k); those at the first save time are zero, and left out."""
     batch, times, n, _ = replay.shape
-    signals, eye = replay.signals, jnp.eye(n, dtype=replay.probe.ts.dtype)
+    signals, eye = replay.met, jnp.eye(n, dtype=replay.probe.ts.dtype)
     transitions, met, others = _swept(replay)
 
     def local(at: tuple[Array, Array], to: tuple[Array, Array]) -> Array:
@@ -124,7 +124,7 @@ def site_bytes(replay: Replay) -> int:
 def event_bytes(replay: Replay) -> int:
     """What a vector takes at all events."""
     views = Walk(replay, 0, opened=True).cut.views
-    sides = zip(replay.signals, views, strict=True)
+    sides = zip(replay.met, views, strict=True)
     return sum(signal[..., 0].size * view.index.shape[0] for signal, view in sides) * replay.probe.ts.dtype.itemsize
 
 
@@ -166,10 +166,10 @@ def site_product(rows: Rows, vectors: Float[Array, "k rows"]) -> Float[Array, "k
         return jnp.concatenate([walk.look_forth(0, still, leaves)[None], seen])
 
     first = Walk(replay, 0, opened=True)
-    plain = {i: jnp.zeros((k, *leaf.shape), leaf.dtype) for i, leaf in enumerate(first.theta) if i not in first.cut.dense}
+    plain = {i: jnp.zeros((k, *leaf.shape), leaf.dtype) for i, leaf in enumerate(first.leaves) if i not in first.cut.dense}
     leaves, met = jax.lax.scan(back, plain, jnp.arange(batch))
     tangents = []
-    for signal, cotangent in zip(replay.signals, met, strict=True):
+    for signal, cotangent in zip(replay.met, met, strict=True):
         flat = signal.reshape(-1, signal.shape[-1])
         tangents.append(((flat @ flat.T) @ cotangent.reshape(flat.shape[0], -1)).reshape(cotangent.shape))
     observed = jax.lax.map(forth, (jnp.arange(batch), tangents))
