@@ -147,17 +147,10 @@ def solve(
     With a `direction`, a tangent of the model, adaptive steps are accepted only where they also resolve the sensitivity of
     the state along it. The error of the state alone says nothing of the kernel's: at a fixed point it is zero for any step.
     """
-    ts, drive = probe.ts, probe.input(b)
     if isinstance(model, AbstractMap):
         assert grid is not None
-
-        def advance(x: Array, t: Array) -> tuple[Array, Array]:
-            x = model.advance(t, x, drive(t))
-            return x, x
-
-        start = probe.x0[b]
-        states = jnp.concatenate([start[None], jax.lax.scan(advance, start, grid[:-1])[1]])
-        return Trajectory(grid, states, jnp.searchsorted(grid, ts), diffrax.RESULTS.successful)
+        return _iterated(model, probe, b, grid)
+    ts, drive = probe.ts, probe.input(b)
     if grid is None:
         # No step is ever accepted to better than rounding: in float32 the default tolerances would reject all of them.
         rtol = max(integrator.rtol, 32 * float(jnp.finfo(ts.dtype).eps))
@@ -175,17 +168,9 @@ def solve(
             lambda model, x: eqx.combine(model, static).vector_field(t, x, drive(t)), (dynamic, y[0]), (direction, y[1])
         )
 
-    solver = integrator.solver
-    if grid is not None and isinstance(solver, diffrax.AbstractImplicitSolver):
-        # On given steps nothing else would tell how well the stages are to be solved, and no step can be refused because the
-        # chord method, diffrax's default, takes rounding for divergence.
-        least = 32 * float(jnp.finfo(ts.dtype).eps)
-        atol = integrator.atol * max(1.0, least / 1e-10) if eqx.is_array(integrator.atol) else max(integrator.atol, least)
-        root_finder = optx.Newton(rtol=max(integrator.rtol, least), atol=atol)
-        solver = eqx.tree_at(lambda s: s.root_finder, solver, root_finder)
     solution = diffrax.diffeqsolve(
         diffrax.ODETerm(field),
-        solver,
+        integrator.solver if grid is None else _on_given_steps(integrator, ts.dtype),
         t0=ts[0],
         t1=ts[-1],
         dt0=None,
@@ -201,6 +186,30 @@ def solve(
     assert solution.ys is not None
     states = solution.ys[0] if isinstance(solution.ys, tuple) else solution.ys
     return Trajectory(solution.ts, states, jnp.searchsorted(solution.ts, ts), solution.result)
+
+
+def _iterated(model: AbstractMap, probe: FittedProbe, b: Any, grid: Array) -> Trajectory:
+    """Every step of a map under input `b`."""
+    drive, start = probe.input(b), probe.x0[b]
+
+    def advance(x: Array, t: Array) -> tuple[Array, Array]:
+        x = model.advance(t, x, drive(t))
+        return x, x
+
+    states = jnp.concatenate([start[None], jax.lax.scan(advance, start, grid[:-1])[1]])
+    return Trajectory(grid, states, jnp.searchsorted(grid, probe.ts), diffrax.RESULTS.successful)
+
+
+def _on_given_steps(integrator: Integrator, dtype: Any) -> diffrax.AbstractSolver:
+    """The solver for steps that are given. An implicit one has nothing there that tells how well the stages are to be
+    solved, and no step can be refused because the chord method, diffrax's default, takes rounding for divergence."""
+    solver = integrator.solver
+    if not isinstance(solver, diffrax.AbstractImplicitSolver):
+        return solver
+    least = 32 * float(jnp.finfo(dtype).eps)
+    atol = integrator.atol * max(1.0, least / 1e-10) if eqx.is_array(integrator.atol) else max(integrator.atol, least)
+    root_finder = optx.Newton(rtol=max(integrator.rtol, least), atol=atol)
+    return eqx.tree_at(lambda s: s.root_finder, solver, root_finder)
 
 
 def check_solved(result: diffrax.RESULTS, integrator: Integrator, states: Any) -> None:

@@ -17,7 +17,7 @@ from ssntk.kernel.rows import Asked, Rows, recorded_rows
 from ssntk.kernel.spectrum import Spectrum
 from ssntk.learning.drift import Drift, Seen, drift, seen
 from ssntk.learning.losses import as_loss, loss_rows
-from ssntk.learning.optimiser import rule_of
+from ssntk.learning.optimiser import Rule, rule_of
 from ssntk.models.as_model import as_model
 from ssntk.models.base import AbstractStateSpaceModel
 from ssntk.models.theta import Theta
@@ -166,14 +166,7 @@ def linearised_training(
     """
     model = as_model(model)
     count, loss = as_count(steps, "steps"), as_loss(loss)
-    rule = rule_of(Theta.of(model, wrt, of), learning_rate, momentum, preconditioner, optimiser)
-    if not rule.known:
-        raise ValueError("optimiser must be a state of Adam after at least one step")
-    if np.isnan(rule.rate):
-        raise ValueError("learning_rate must be a number where no optimiser holds one, got None")
-    if not rule.rate > 0:
-        raise ValueError("optimiser must have positive learning rates, got zero: nothing would move")
-    rate, decay, weight = rule.rate, rule.momentum, rule.weight
+    rule = _usable(rule_of(Theta.of(model, wrt, of), learning_rate, momentum, preconditioner, optimiser))
     asked: Asked = {
         "of": of,
         "wrt": wrt,
@@ -182,32 +175,13 @@ def linearised_training(
         "integrator": integrator,
     }
     question = _Question(probe, targets, loss, method, asked)
-    observed, jacobian, residual = question.rows(model)
-    first = seen(jacobian)
-    try:
-        left, sizes, right = scipy.linalg.svd(jacobian, full_matrices=False, check_finite=False)
-    except np.linalg.LinAlgError as error:
-        raise NumericalError(f"the singular values of the Jacobian did not converge: {error}") from error
-    if not sizes[0] > 0:
-        raise NumericalError("the Jacobian is zero: nothing that is observed depends on theta, and nothing is learned")
-    floor = (max(jacobian.shape) * np.finfo(np.asarray(observed.replay.probe.ts).dtype).eps) ** 2
-    surplus = np.zeros(max(len(jacobian) - len(sizes), 0))
-    dtype = observed.replay.probe.ts.dtype
-    spectrum = Spectrum(np.append(sizes**2, surplus).astype(dtype), float(floor), left.astype(dtype), surplus.size)
-
-    # In the coordinates phi = sqrt(D) theta the descent is plain.
-    over = np.ones(right.shape[1]) if observed.over_theta is None else np.asarray(observed.over_theta, float)
-    velocity = np.zeros(right.shape[1]) if rule.velocity is None else rule.velocity * over
-    moves = _Modes(sizes, left.T @ residual, right @ velocity, rate, decay, weight, rule.count)
-    outside = max(float(residual @ residual - moves.error @ moves.error), 0.0)
-    losses = moves.run(count, outside)
-    # What Adam's first moments hold outside of the rows moves theta, and nothing that is observed.
-    still = velocity - right.T @ (right @ velocity)
-    change = over * (right.T @ moves.moved - rate * moves.drifted * still)
-    limit = rule.limit(float(sizes[0]) ** 2)
-    where = _moved(observed.replay.theta, change)
+    answer = question.rows(model)
+    first, parts = seen(answer.jacobian), _Singular.of(answer.jacobian)
+    descent = _descended(answer, parts, rule, count)
+    limit, losses = rule.limit(float(parts.sizes[0]) ** 2), descent.losses
+    where = _moved(answer.rows.replay.theta, descent.change)
     true_loss, moved = np.nan, Drift(np.inf, np.nan)
-    if np.isfinite(change).all():
+    if np.isfinite(descent.change).all():
         try:
             there = question.rows(where)
             true_loss, moved = float(there.residual @ there.residual) / 2, drift(first, seen(there.jacobian))
@@ -217,18 +191,78 @@ def linearised_training(
     return LinearisedTraining(
         steps=np.arange(count + 1),
         loss=losses,
-        learning_rate=rate,
+        learning_rate=rule.rate,
         max_learning_rate=limit,
-        spectrum=spectrum,
+        spectrum=parts.spectrum(answer.rows.replay.probe.ts.dtype),
         model=where,
         true_loss=true_loss,
         drift=moved,
         lazy=lazy,
-        reason=_reason(rate, limit, moved, true_loss, losses),
-        _modes=moves,
+        reason=_reason(rule.rate, limit, moved, true_loss, losses),
+        _modes=descent.modes,
         _first=first,
         _question=question,
     )
+
+
+def _usable(rule: Rule) -> Rule:
+    """A rule that moves theta; `ValueError` otherwise."""
+    if not rule.known:
+        raise ValueError("optimiser must be a state of Adam after at least one step")
+    if np.isnan(rule.rate):
+        raise ValueError("learning_rate must be a number where no optimiser holds one, got None")
+    if not rule.rate > 0:
+        raise ValueError("optimiser must have positive learning rates, got zero: nothing would move")
+    return rule
+
+
+class _Singular(NamedTuple):
+    """J = left diag(sizes) right: (rows, k), (k,) and (k, p)."""
+
+    left: np.ndarray
+    sizes: np.ndarray
+    right: np.ndarray
+
+    @staticmethod
+    def of(jacobian: np.ndarray) -> "_Singular":
+        try:
+            found = scipy.linalg.svd(jacobian, full_matrices=False, check_finite=False)
+        except np.linalg.LinAlgError as error:
+            raise NumericalError(f"the singular values of the Jacobian did not converge: {error}") from error
+        parts = _Singular(*found)
+        if not parts.sizes[0] > 0:
+            raise NumericalError("the Jacobian is zero: nothing that is observed depends on theta, and nothing is learned")
+        return parts
+
+    def spectrum(self, dtype: Any) -> Spectrum:
+        """That of J J^T, in the precision in which the model was solved."""
+        count, surplus = len(self.left), max(len(self.left) - len(self.sizes), 0)
+        floor = (max(count, self.right.shape[1]) * np.finfo(dtype).eps) ** 2
+        values = np.append(self.sizes**2, np.zeros(surplus))
+        return Spectrum(values.astype(dtype), float(floor), self.left.astype(dtype), surplus)
+
+
+class _Descent(NamedTuple):
+    """The modes after the descent, the loss at each step, and how far theta has moved (p,)."""
+
+    modes: "_Modes"
+    losses: np.ndarray
+    change: np.ndarray
+
+
+def _descended(answer: _Answer, parts: _Singular, rule: Rule, steps: int) -> _Descent:
+    """So many steps of the rule under the kernel as it is."""
+    left, sizes, right = parts
+    # In the coordinates phi = sqrt(D) theta the descent is plain.
+    given, residual = answer.rows.over_theta, answer.residual
+    over = np.ones(right.shape[1]) if given is None else np.asarray(given, float)
+    velocity = np.zeros(right.shape[1]) if rule.velocity is None else rule.velocity * over
+    along = right @ velocity
+    modes = _Modes(sizes, left.T @ residual, along, rule.rate, rule.momentum, rule.weight, rule.count)
+    losses = modes.run(steps, max(float(residual @ residual - modes.error @ modes.error), 0.0))
+    # What Adam's first moments hold outside of the rows moves theta, and nothing that is observed.
+    still = velocity - right.T @ along
+    return _Descent(modes, losses, over * (right.T @ modes.moved - rule.rate * modes.drifted * still))
 
 
 def _moved(theta: Theta, change: np.ndarray) -> Any:

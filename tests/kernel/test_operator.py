@@ -72,6 +72,60 @@ def test_the_operator_is_one_of_lineax(task):
     np.testing.assert_allclose(solved.value, np.linalg.solve(kernel + np.eye(len(kernel)), vector), atol=1e-7)
 
 
+@pytest.mark.parametrize("name", ["plain", "sobolev", "some"])
+def test_what_lineax_asks_of_an_operator(task, name):
+    model, probe = task
+    operator = ssntk.ntk_operator(model, probe, integrator=FIXED, **ASKED[name])
+    assert isinstance(operator, ssntk.NTKOperator)
+    kernel = np.asarray(ssntk.ntk(model, probe, integrator=FIXED, method="autodiff", **ASKED[name]))
+    # Some hundred roundings.
+    error = 1e-12 * kernel.max()
+    np.testing.assert_allclose(operator.as_matrix(), kernel, atol=error)
+    np.testing.assert_allclose(lx.diagonal(operator), np.diag(kernel), atol=error)
+    vectors = random(3, len(kernel))
+    np.testing.assert_allclose(operator.block(jnp.asarray(vectors)), vectors @ kernel, atol=10 * error)
+    np.testing.assert_allclose(operator.T.mv(jnp.asarray(vectors[0])), kernel @ vectors[0], atol=10 * error)
+    below, beside = lx.tridiagonal(operator)[2], np.diag(kernel, 1)
+    np.testing.assert_allclose(below, beside, atol=error)
+    formed = lx.materialise(operator)
+    assert isinstance(formed, lx.MatrixLinearOperator)
+    np.testing.assert_allclose(formed.as_matrix(), kernel, atol=error)
+    assert lx.linearise(operator) is lx.conj(operator) is operator
+    for one in (operator, formed, operator.T):
+        assert lx.is_symmetric(one)
+        assert lx.is_positive_semidefinite(one)
+        for other in (lx.is_diagonal, lx.is_negative_semidefinite, lx.has_unit_diagonal, lx.is_lower_triangular):
+            assert not other(one)
+    assert not lx.is_upper_triangular(operator)
+    assert not lx.is_tridiagonal(operator)
+    # What is combined from it asks the same.
+    both = 2.0 * operator + lx.IdentityLinearOperator(operator.in_structure())
+    np.testing.assert_allclose(lx.diagonal(both), 2 * np.diag(kernel) + 1, atol=10 * error)
+
+
+@pytest.mark.parametrize("solver", [lx.CG(rtol=1e-12, atol=1e-12), lx.Cholesky()], ids=["CG", "Cholesky"])
+def test_systems_with_a_ridge_are_solved(task, solver):
+    model, probe = task
+    masked = ssntk.Probe(TS, probe.us, probe.x0, mask=np.arange(5) > 1)
+    operator = ssntk.ntk_operator(model, masked, integrator=FIXED)
+    kernel = np.asarray(ssntk.ntk(model, masked, integrator=FIXED))
+    wanted, ridge = random(len(kernel)), 0.1
+    shifted = operator + ridge * lx.IdentityLinearOperator(operator.in_structure())
+    solved = lx.linear_solve(lx.TaggedLinearOperator(shifted, lx.positive_semidefinite_tag), jnp.asarray(wanted), solver)
+    # The iteration's tolerance, by the ridge.
+    np.testing.assert_allclose(solved.value, np.linalg.solve(kernel + ridge * np.eye(len(kernel)), wanted), atol=1e-9)
+
+
+def test_what_an_operator_was_made_of_still_works(task):
+    model, probe = task
+    operator, vectors = ssntk.ntk_operator(model, probe, integrator=FIXED), jnp.asarray(random(2, 50))
+    with pytest.warns(DeprecationWarning, match=r"write op\.block\(V\) for op\.fn\.block\(V\)"):
+        block = operator.fn.block(vectors)
+    np.testing.assert_array_equal(block, operator.block(vectors))
+    with pytest.warns(DeprecationWarning, match=r"op\.mv\(v\)"):
+        np.testing.assert_array_equal(operator.fn(vectors[0]), operator.mv(vectors[0]))
+
+
 def test_masks_and_other_models(task):
     model, probe = task
     mask = np.ones((2, 5, 5), bool)

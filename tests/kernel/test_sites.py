@@ -1,5 +1,7 @@
 """The site form of the kernel against the Jacobian's, for models whose weights meet signals in many ways."""
 
+import functools
+
 import diffrax
 import jax
 import jax.numpy as jnp
@@ -245,7 +247,7 @@ def test_states_that_a_field_refuses_are_never_shown_to_it(small):
     np.testing.assert_allclose(ssntk.ntk(model, probe, integrator=FIXED, method="sites"), kernel, atol=1e-12 * kernel.max())
 
 
-def test_what_cannot_be_taken_apart_is_differentiated_as_it_is(small):
+def test_what_cannot_be_taken_apart_is_differentiated_as_it_is(small, caplog):
     @jax.custom_vjp
     def outside(x):
         return jax.pure_callback(lambda x: np.sin(x).astype(x.dtype), jax.ShapeDtypeStruct(x.shape, x.dtype), x)
@@ -253,9 +255,14 @@ def test_what_cannot_be_taken_apart_is_differentiated_as_it_is(small):
     outside.defvjp(lambda x: (outside(x), x), lambda x, g: (g * jnp.cos(x),))
     model = ssntk.VectorField(lambda t, x, u, p: -x + p @ outside(x), normal(4, 4), 4)
     rows = recorded_rows(model, ssntk.Probe(TS, x0=np.ones(4)), integrator=FIXED)
-    replay, why = with_signals(rows.replay, 2, lambda events, shape: True)
-    assert replay is rows.replay
-    assert why == "the field cannot be taken apart: NotImplementedError"
+    with caplog.at_level("WARNING", logger="ssntk"):
+        for _ in range(2):
+            replay, why = with_signals(rows.replay, 2, lambda events, shape: True)
+            assert replay is rows.replay
+            assert why == "the field cannot be taken apart: NotImplementedError"
+    # Once, however often it happens.
+    assert [record.name for record in caplog.records] == ["ssntk"]
+    assert "VectorField has no site form, which may be slower: the field cannot be taken apart" in caplog.text
 
 
 def test_what_does_not_fit_is_said(small, monkeypatch):
@@ -277,6 +284,16 @@ def test_what_does_not_fit_is_said(small, monkeypatch):
 def test_a_plan_refuses_what_the_kernel_would(asked, match):
     with pytest.raises(ValueError, match=match):
         ssntk.kernel_plan(ssntk.CTRNN(4, 0, 1, key=jr.key(0)), ssntk.Probe([0.0, 1.0]), integrator=FIXED, **asked)
+
+
+def test_functions_that_need_the_jacobian_say_what_sites_are_for():
+    model, probe = ssntk.CTRNN(4, 0, 1, key=jr.key(0)), ssntk.Probe([0.0, 1.0])
+    blocks = functools.partial(ssntk.ntk_blocks, blocks=[])
+    for function in (ssntk.parameter_jacobian, ssntk.fisher, ssntk.ntk_spectrum, blocks):
+        with pytest.raises(ValueError, match="got 'sites', which makes the kernel of ntk without a Jacobian"):
+            function(model, probe, method="sites")
+        with pytest.raises(ValueError, match=r"method must be one of 'auto', 'segments'.*, got 'side'"):
+            function(model, probe, method="side")
 
 
 def test_why_sites_are_not_possible_is_said():
