@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ssntk.bifurcation.branch import Branch
-from ssntk.bifurcation.locate import Bifurcation
+from ssntk.bifurcation.point import Bifurcation
 
 
 def arrays_of(branch: Branch, number: int) -> dict[str, np.ndarray]:

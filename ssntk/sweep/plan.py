@@ -11,25 +11,28 @@ import jax
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from ssntk.bifurcation.continuation import Branch, continuation, make_problem
-from ssntk.bifurcation.family import Family
-from ssntk.bifurcation.locate import kinds_of
+from ssntk.bifurcation.branch import Branch
+from ssntk.bifurcation.continuation import continuation
+from ssntk.bifurcation.events.kinds import SADDLE_NODE, as_kind, kind_of
+from ssntk.bifurcation.events.standard import kinds_of
 from ssntk.bifurcation.side import Side, stable_side
-from ssntk.collapse.exponent import STEADY_STATE_EXPONENT
+from ssntk.collapse.exponent import law_of
 from ssntk.critical.approach import Approach
 from ssntk.dynamics.fixed_points import constant_input
 from ssntk.dynamics.integrate import Integrator
 from ssntk.dynamics.metric import as_metric
 from ssntk.dynamics.probe import Probe
 from ssntk.dynamics.scales import typical_sizes
-from ssntk.errors import NumericalError, as_array, as_choice, as_count, as_instance, as_kind, as_scalar, kind_of
+from ssntk.errors import NumericalError, as_array, as_choice, as_count, as_instance, as_scalar
 from ssntk.models.base import AbstractStateSpaceModel
 from ssntk.models.ctrnn import CTRNN
+from ssntk.models.family import Family
 from ssntk.models.maps import AbstractMap, with_input
 from ssntk.models.theta import block_positions, check_blocks, theta_positions
 from ssntk.sweep.identity import Traced, digests, hashed, probe_parts, uniform
 from ssntk.sweep.measure import FAILURES, Asked, Measurement, measure_together, prepare, times_shown
 from ssntk.sweep.older import older
+from ssntk.zeros.equilibria import equilibria_of
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -86,10 +89,10 @@ class Sweep:
             as_instance(self.integrator, "integrator", Integrator)
         elif not isinstance(model, AbstractMap):
             object.__setattr__(self, "integrator", Integrator())
-        make_problem(self.family, self.span, self.u)
+        equilibria_of(self.family, self.span, self.u)
         object.__setattr__(self, "scale", as_metric(self.scale, model.n_state))
         object.__setattr__(self, "blocks", check_blocks(self.blocks) or None)
-        if STEADY_STATE_EXPONENT[self.towards] != 0 and self.probe.at_frequency(1.0) is not self.probe:
+        if law_of(self.towards).exponent != 0 and self.probe.at_frequency(1.0) is not self.probe:
             raise ValueError(f"probe.us must have a frequency: a {self.towards} has none to give")
         self._asked(self.probe.at_frequency(1.0))
         # Equal plans must be equal however they were written, so that they find their records again.
@@ -177,7 +180,7 @@ class Sweep:
             return of_kind[self.index]
         seen = [f"{event.kind} at p = {event.parameter:.6g}" for event in (*branch.bifurcations, *branch.unresolved)]
         hint = ""
-        if self.towards == "saddle-node" and self.family.moves == "attribute" and isinstance(self.family.model, CTRNN):
+        if self.towards == SADDLE_NODE.name and self.family.moves == "attribute" and isinstance(self.family.model, CTRNN):
             hint = (
                 "; where x = 0 stays a fixed point, as in a CTRNN with zero bias, gain gives pitchforks and Hopf points: "
                 "sweep a bias (Family.line) or an input (Family.input)"

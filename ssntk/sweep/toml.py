@@ -17,7 +17,6 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
-from ssntk.bifurcation.family import Family
 from ssntk.critical.approach import Approach, approach
 from ssntk.dynamics.integrate import Integrator
 from ssntk.dynamics.probe import Probe, Sinusoid
@@ -25,6 +24,7 @@ from ssntk.dynamics.refine import refine_fixed_point
 from ssntk.errors import as_array, as_count, as_scalar, is_traced
 from ssntk.models.activations import elementwise
 from ssntk.models.ctrnn import CTRNN
+from ssntk.models.family import Family
 from ssntk.sweep.grid import Grid
 from ssntk.sweep.plan import Sweep
 
