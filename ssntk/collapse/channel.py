@@ -108,6 +108,14 @@ def bifurcation_channel(
     Raises `ValueError` for arguments that do not fit; `NumericalError` where `x_star` is no fixed point, where the
     eigenvalue is defective, where nothing answers to theta, and where no method holds: the critical part is not as
     predicted and the top singular pair does not lie along it.
+
+    **Example:**
+
+    ```python
+    model = ssntk.VectorField(lambda t, x, u, p: p - 0.1 * x, jnp.ones(1), 1)  # one mode, which is all there is
+    channel = ssntk.bifurcation_channel(model, ssntk.Probe(np.linspace(0.0, 5.0, 11)), [10.0])
+    print(channel.kind, round(channel.share, 6), channel.method)  # real 1.0 fixed point
+    ```
     """
     check_model(model)
     check_autonomous(model)

@@ -12,7 +12,10 @@ from ssntk.models.clock import AbstractClock
 
 
 class Mode(NamedTuple):
-    """A critical mode: its eigenvalue of df/dx, its vectors (n,), complex, and its angular frequency."""
+    """A critical mode: its eigenvalue of df/dx, its vectors (n,), complex, and its angular frequency.
+
+    They are numbers of NumPy, of JAX inside of what is compiled, or shapes where that is prepared.
+    """
 
     value: Any
     right: Any

@@ -67,6 +67,14 @@ def frequency_signature(
     difference quotient. `u`, `wrt`: as of [`steady_state_ntk`][].
 
     Raises as [`frequency_ntk`][] does.
+
+    **Example:**
+
+    ```python
+    model = ssntk.VectorField(lambda t, x, u, p: p - x, jnp.ones(1), 1)  # K(w) = 1 / (1 + w^2)
+    found = ssntk.frequency_signature(model, [1.0])
+    print(found.kind, round(found.peak, 6), round(found.width, 6))  # real 1.0 1.0
+    ```
     """
     observation_of("state", loss_operator)
     watch_precision(dtype_of(model))

@@ -35,6 +35,14 @@ class Integrator(eqx.Module):
       to a power of two, so that no result depends on the units of the states; models with mixed units need it.
     - `dt`: if given, fixed steps: the same number in each save interval, none longer than `dt`.
     - `max_steps`: the most steps that one solve may take; past it `NumericalError` is raised.
+
+    **Example:**
+
+    ```python
+    model = ssntk.VectorField(lambda t, x, u, p: -p * x, jnp.ones(1), 1)
+    steps = ssntk.Integrator(diffrax.Euler(), dt=0.5)  # x <- x - x / 2
+    print(ssntk.simulate(model, [0.0, 0.5, 1.0], x0=[1.0], integrator=steps).ravel())  # [1.   0.5  0.25]
+    ```
     """
 
     solver: diffrax.AbstractSolver = diffrax.Tsit5()
@@ -273,6 +281,13 @@ def simulate(
       the least memory; `diffrax.DirectAdjoint()` can be differentiated forwards too.
 
     Raises `ValueError` for arguments that do not fit, `NumericalError` where the solver fails.
+
+    **Example:**
+
+    ```python
+    model = ssntk.VectorField(lambda t, x, u, p: -p * x, jnp.ones(1), 1)
+    print(ssntk.simulate(model, [0.0, 1.0], x0=[1.0]).ravel().round(6))  # [1.       0.367879]
+    ```
     """
     check_model(model)
     if x0 is not None:

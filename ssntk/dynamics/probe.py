@@ -22,6 +22,12 @@ class Sinusoid(eqx.Module):
 
     - `amplitude` (B, d), in input units. `phase`, in rad.
     - `frequency`, in rad per unit time; `None` is the frequency of the bifurcation, which a sweep fills in.
+
+    **Example:**
+
+    ```python
+    print(ssntk.Sinusoid([[2.0]], frequency=np.pi)(0.5))  # [[2.]]
+    ```
     """
 
     amplitude: Float[Array, "B d"]
@@ -103,6 +109,13 @@ class Probe(AbstractProbe):
     """B inputs, B initial states and T save times.
 
     `ts[0]` is the initial time: there x = x0 and the parameter Jacobian is zero, and its rows are kept.
+
+    **Example:**
+
+    ```python
+    probe = ssntk.Probe(np.linspace(0.0, 5.0, 11), np.ones((3, 2)))  # 3 constant inputs to 2 channels, from zero states
+    print(probe.n_batch, probe.ts.shape)  # 3 (11,)
+    ```
     """
 
     ts: Float[Array, " T"]

@@ -85,6 +85,14 @@ def kernel_plan(
     """How [`ntk`][] would compute the kernel, or [`ntk_spectrum`][] its top k eigenvalues, and why, without doing it.
 
     Arguments and errors as of these two, except that what does not fit is no error; `print` the result.
+
+    **Example:**
+
+    ```python
+    model = ssntk.CTRNN(n_state=8, n_input=1, n_output=1, key=jax.random.key(0))
+    plan = ssntk.kernel_plan(model, ssntk.Probe(np.linspace(0.0, 1.0, 5)))
+    print(plan.method, plan.rows, plan.parameters)  # segments 40 80
+    ```
     """
     as_choice(method, "method", (*METHODS, "sites")) if k is None else as_method(method)
     limit = float(as_scalar(memory, "memory", positive=True))

@@ -7,7 +7,7 @@ every row that is observed.
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
@@ -21,9 +21,12 @@ from ssntk.errors import as_choice, as_instance, is_traced
 from ssntk.kernel.observe.observations import NAMED
 from ssntk.kernel.products import pull_one, push
 from ssntk.kernel.replay import Replay, check_room, record, saved_states
-from ssntk.kernel.sites.walk import Walk
+from ssntk.kernel.sites.walk import Index, Walk
 from ssntk.models.base import AbstractStateSpaceModel, check_model
 from ssntk.models.theta import Theta
+
+# What is carried from row to row.
+T = TypeVar("T")
 
 # The bytes of the cotangents of theta that are pulled back at a time where steps cannot be replayed: fewer are slower.
 CHUNK_BYTES = 1e9
@@ -57,6 +60,13 @@ def parameter_jacobian(
       ([`kernel_plan`][] tells). The answer is the same to 1e-12.
 
     Raises `ValueError` for arguments that do not fit, `NumericalError` where the solver fails.
+
+    **Example:**
+
+    ```python
+    model = ssntk.VectorField(lambda t, x, u, p: p, jnp.ones(1), 1)  # x = x0 + p t, so that dx/dp = t
+    print(ssntk.parameter_jacobian(model, ssntk.Probe([0.0, 1.0, 2.0])).ravel().round(6))  # [0. 1. 2.]
+    ```
     """
     as_choice(of, "of", ("state", "readout"))
     as_method(method)
@@ -127,13 +137,13 @@ def _by_segments(replay: Replay, first: Array, count: int) -> Float[Array, "B T 
 
 
 def fold_rows(
-    replay: Replay, visit: Callable[[Any, Array, Array, Array], Any], start: Any, first: Any = 0, count: int | None = None
-) -> Any:
+    replay: Replay, visit: Callable[[T, Array, Array, Array], T], start: T, first: Index = 0, count: int | None = None
+) -> T:
     """`visit(carry, b, k, rows)` over inputs b and all save times k with their rows (m, p), by the segment recursion."""
     n, rows, p = replay.model.n_state, replay.rows, replay.theta.size
     dtype = replay.probe.ts.dtype
 
-    def one(b: Array, carry: Any) -> Any:
+    def one(b: Array, carry: T) -> T:
         walk = Walk(replay, b)
 
         def observed(k: Array, sensitivity: Array) -> Array:
@@ -143,7 +153,7 @@ def fold_rows(
             by_theta, by_x = walk.look_back(k, jnp.eye(rows, dtype=dtype))
             return by_x @ sensitivity + walk.observed_columns(by_theta, rows)
 
-        def interval(k: Array, both: tuple[Array, Any]) -> tuple[Array, Any]:
+        def interval(k: Array, both: tuple[Array, T]) -> tuple[Array, T]:
             sensitivity, carry = both
             phi, gathered = walk.back(k, jnp.eye(n, dtype=dtype))
             sensitivity = phi @ sensitivity + walk.columns(gathered[1], n)
@@ -202,6 +212,13 @@ def initial_state_jacobian(
 
     Arguments and errors as in [`parameter_jacobian`][]; the solver must be an explicit Runge-Kutta method. Adaptive steps
     are those of the parameter Jacobian, which resolve the sensitivity too.
+
+    **Example:**
+
+    ```python
+    model = ssntk.VectorField(lambda t, x, u, p: -p * x, jnp.ones(1), 1)  # x = x0 exp(-p t)
+    print(ssntk.initial_state_jacobian(model, ssntk.Probe([0.0, 1.0])).ravel().round(6))  # [1.       0.367879]
+    ```
     """
     as_choice(of, "of", ("state", "readout"))
     check_model(model)

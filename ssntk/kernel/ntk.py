@@ -55,6 +55,13 @@ def ntk(
       ([`kernel_plan`][] tells). The answer is the same to 1e-12 of the largest entry.
 
     Raises as [`parameter_jacobian`][] does.
+
+    **Example:**
+
+    ```python
+    model = ssntk.VectorField(lambda t, x, u, p: p, jnp.ones(1), 1)  # x = x0 + p t, so that dx/dp = t
+    print(ssntk.ntk(model, ssntk.Probe([0.0, 1.0, 2.0])).round(6))  # [[0. 0. 0.] [0. 1. 2.] [0. 2. 4.]]
+    ```
     """
     asked: Asked = {
         "of": of,
@@ -69,14 +76,14 @@ def ntk(
     batch_size = None if batch_size is None else as_count(batch_size, "batch_size")
     if method == "sites" and (other is not None or batch_size is not None):
         raise ValueError("method 'sites' is not possible with another probe or a batch_size")
-    question = asked_of(model, probe, **asked)
-    question.check_kernel()
+    checked = asked_of(model, probe, **asked)
+    checked.check_kernel()
     if other is None:
-        mine = theirs = question.recorded()
+        mine = theirs = checked.recorded()
         return dense_kernel(mine, method) if batch_size is None else _by_inputs(mine, theirs, method, batch_size)
     against = asked_of(model, other, **asked)
     against.check_kernel()
-    return _by_inputs(question.recorded(), against.recorded(), method, batch_size)
+    return _by_inputs(checked.recorded(), against.recorded(), method, batch_size)
 
 
 def ntk_blocks(
@@ -92,6 +99,15 @@ def ntk_blocks(
     **Arguments:** `blocks`: a list of the model's attributes, or a dict of names and lenses. The others as in [`ntk`][].
 
     Raises `ValueError` where a block is no part of theta, and as [`ntk`][] does.
+
+    **Example:**
+
+    ```python
+    model = ssntk.CTRNN(n_state=3, n_input=1, n_output=1, key=jax.random.key(0))
+    probe = ssntk.Probe([0.0, 1.0], np.ones((1, 1)))
+    parts = ssntk.ntk_blocks(model, probe, ["weight", "input_weight", "bias"])
+    print(np.allclose(sum(parts.values()), ssntk.ntk(model, probe)))  # True
+    ```
     """
     as_method(method)
     parts = block_positions(model, asked.get("of", "state"), asked.get("wrt"), blocks)
@@ -110,6 +126,13 @@ def fisher(
     """The dual J^T J (p, p), the Fisher information of unit Gaussian noise on the rows: the kernel's non-zero spectrum.
 
     Arguments and errors as in [`ntk`][].
+
+    **Example:**
+
+    ```python
+    model = ssntk.VectorField(lambda t, x, u, p: p, jnp.ones(1), 1)  # x = x0 + p t, so that dx/dp = t
+    print(ssntk.fisher(model, ssntk.Probe([0.0, 1.0, 2.0])).round(6))  # [[5.]]
+    ```
     """
     as_method(method)
     return with_itself(recorded_rows(model, probe, **asked).matrix(method).T)
@@ -138,6 +161,14 @@ def ntk_spectrum(
     - `memory`: with k, the bytes that J may take; where it would take more, nothing of that size is ever formed.
 
     Raises as [`parameter_jacobian`][] does; without k, `ValueError` where J does not fit into this machine.
+
+    **Example:**
+
+    ```python
+    model = ssntk.VectorField(lambda t, x, u, p: p, jnp.ones(1), 1)  # x = x0 + p t, so that dx/dp = t
+    spectrum = ssntk.ntk_spectrum(model, ssntk.Probe([0.0, 1.0, 2.0]))
+    print(spectrum.eigenvalues.round(6), spectrum.rank)  # [5. 0. 0.] 1
+    ```
     """
     as_method(method)
     if exact and k is None:

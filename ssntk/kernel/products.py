@@ -4,7 +4,6 @@ Every step is linearised again where it is needed, so that nothing but the state
 """
 
 from functools import partial
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -12,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ssntk.kernel.replay import Replay
-from ssntk.kernel.sites.walk import Walk
+from ssntk.kernel.sites.walk import Index, Walk
 
 
 @eqx.filter_jit
@@ -23,7 +22,7 @@ def pull(replay: Replay, cotangents: Float[Array, "k B T m"]) -> Float[Array, "k
     return jax.lax.fori_loop(0, batch, lambda b, total: total + pull_one(replay, b, cotangents[:, b]), total)
 
 
-def pull_one(replay: Replay, b: Any, cotangents: Float[Array, "k T m"]) -> Float[Array, "k p"]:
+def pull_one(replay: Replay, b: Index, cotangents: Float[Array, "k T m"]) -> Float[Array, "k p"]:
     """J_b^T for a block of vectors over the rows of input b: one backward sweep that carries the whole block."""
     walk, k = Walk(replay, b), cotangents.shape[0]
     add = partial(jax.tree.map, jnp.add)

@@ -112,7 +112,7 @@ def recorded(
     return Replay(model, at, probe, integrator, _record(Theta(model, at), probe, integrator, grid), observation)
 
 
-def check_room(needed: Any, what: str) -> None:
+def check_room(needed: float, what: str) -> None:
     """`ValueError` where something of `needed` bytes cannot fit into this machine."""
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > 0.9 * there:
@@ -144,7 +144,7 @@ def _record(theta: Theta, probe: FittedProbe, integrator: Integrator, grid: Arra
     return jax.lax.map(lambda b: solve(model, probe, b, integrator, grid, direction, plain), jnp.arange(probe.n_batch))
 
 
-def tableau(solver: diffrax.AbstractSolver) -> tuple[list[Any], Any, Any] | None:
+def tableau(solver: diffrax.AbstractSolver) -> tuple[list[list[float]], list[float], list[float]] | None:
     """(a, b, c) of an explicit Runge-Kutta method: stage rows, solution weights, stage times; else `None`."""
     if isinstance(solver, diffrax.Euler):
         return [], [1.0], []
@@ -161,7 +161,7 @@ def rk_step(solver: diffrax.AbstractSolver, field: Callable[..., Array], t0: Arr
     rows, weights, times = known
     dt = t1 - t0
 
-    def weighted(ratios: Any) -> Array:
+    def weighted(ratios: list[float]) -> Array:
         return sum((dt * a * k for a, k in zip(ratios, stages, strict=False) if a != 0), jnp.zeros_like(x))
 
     stages: list[Array] = []

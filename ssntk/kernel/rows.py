@@ -16,13 +16,13 @@ from jaxtyping import Array, Float, PyTree
 from ssntk.dynamics.integrate import Integrator
 from ssntk.dynamics.metric import as_metric, check_states
 from ssntk.dynamics.probe import FittedProbe, Probe
-from ssntk.errors import as_array, as_choice, as_instance, is_traced
+from ssntk.errors import as_array, as_choice, as_instance, is_traced, traceable
 from ssntk.kernel.jacobian import jacobian_of
 from ssntk.kernel.observe.base import AbstractLossOperator, AbstractObservation
 from ssntk.kernel.observe.observations import observation_of
 from ssntk.kernel.preconditioner import diagonal
 from ssntk.kernel.replay import Replay, check_room, record
-from ssntk.models.base import check_model
+from ssntk.models.base import AbstractStateSpaceModel, check_model
 from ssntk.models.theta import Theta
 
 
@@ -72,7 +72,7 @@ class Rows(eqx.Module):
         return jnp.einsum("st,btmk->bsmk", self.over_time.T if transpose else self.over_time, rows)
 
 
-class Question(NamedTuple):
+class Checked(NamedTuple):
     """What is asked of a model, checked, before anything is solved."""
 
     theta: Theta
@@ -105,9 +105,9 @@ class Question(NamedTuple):
 
 def recorded_rows(model: Any, probe: Any, **asked: Unpack[Asked]) -> Rows:
     """Check, solve every input, and keep what acts on J, which must fit into this machine. Arguments as in `ntk`."""
-    question = asked_of(model, probe, **asked)
-    question.check_jacobian()
-    return question.recorded()
+    checked = asked_of(model, probe, **asked)
+    checked.check_jacobian()
+    return checked.recorded()
 
 
 def asked_of(
@@ -121,7 +121,7 @@ def asked_of(
     preconditioner: Any = None,
     integrator: Integrator | None = None,
     scale: Any = None,
-) -> Question:
+) -> Checked:
     """What is asked for, checked. Arguments as in `ntk`; raises `ValueError` naming the one that is wrong."""
     as_choice(of, "of", ("state", "readout"))
     check_model(model)
@@ -135,12 +135,14 @@ def asked_of(
     weight = time_weights(ts, weights)
     root = None if weight is None else jnp.sqrt(weight).astype(ts.dtype)
     over_time = _over_time(loss_operator, fitted, root)
+    if loss_operator is not None:
+        _check_look(observation, theta.model, ts)
     if metric is not None and observation.rows(model) != model.n_state:
         raise ValueError(
             f"scale must be None with a loss_operator that observes {observation.rows(model)} numbers of {model.n_state} "
             "states: it is the metric of the states"
         )
-    return Question(
+    return Checked(
         theta=theta,
         probe=fitted,
         observation=observation,
@@ -150,6 +152,17 @@ def asked_of(
         integrator=integrator,
         loss="plain" if loss_operator is None else loss_operator.name,
     )
+
+
+def _check_look(observation: AbstractObservation, model: AbstractStateSpaceModel, ts: Array) -> None:
+    """`ValueError` unless what a loss operator observes has as many numbers as its `rows` says."""
+    sizes = ((), (model.n_state,), (model.n_input,))
+    with traceable("loss_operator.observation"):
+        given = [jax.ShapeDtypeStruct(shape, ts.dtype) for shape in sizes]
+        seen = jax.eval_shape(lambda t, x, u: observation.look(model, t, x, u), *given)
+    wanted, got = (observation.rows(model),), getattr(seen, "shape", type(seen).__name__)
+    if got != wanted or not jnp.issubdtype(seen.dtype, jnp.floating):
+        raise ValueError(f"loss_operator must observe real numbers of shape {wanted}, as its rows say, got {got}")
 
 
 def _over_time(loss_operator: AbstractLossOperator | None, probe: FittedProbe, root: Array | None) -> Array | None:

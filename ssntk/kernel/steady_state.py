@@ -58,6 +58,13 @@ def steady_state_ntk(
 
     Raises `ValueError` for arguments that do not fit and for a model that depends on time, `NumericalError` where `x_star`
     is not a fixed point, or A is singular to rounding.
+
+    **Example:**
+
+    ```python
+    model = ssntk.VectorField(lambda t, x, u, p: p - 2 * x, jnp.ones(1), 1)  # x* = p / 2
+    print(ssntk.steady_state_ntk(model, [0.5]))  # [[0.25]]
+    ```
     """
     check_model(model)
     metric = as_metric(scale, model.n_state)

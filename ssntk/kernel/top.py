@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -25,6 +26,9 @@ MOST_BLOCK, MOST_PROBES = 64, 256
 GOOD_TRACE, GOOD_RATIO = 0.003, 0.006
 # Gram matrices from this size on are asked for few eigenpairs by Lanczos' iteration (at 288: 0.8 ms, all by LAPACK 1.9).
 LANCZOS = 128
+
+# K times each of k vectors, (k, rows).
+Block = Callable[[np.ndarray], np.ndarray]
 
 
 def top_spectrum(rows: Rows, k: Any, method: str, memory: Any, exact: bool = False) -> Spectrum:
@@ -133,7 +137,7 @@ def _exact_sums(rows: Rows) -> tuple[float, float]:
     return float(trace), float(square)
 
 
-def _lanczos(block: Any, total: int, k: int, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+def _lanczos(block: Block, total: int, k: int, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
     """The top k eigenpairs, descending."""
     make: Any = scipy.sparse.linalg.LinearOperator
     operator = make((total, total), matvec=lambda v: block(v.reshape(1, -1))[0], dtype=dtype)
@@ -153,7 +157,7 @@ def _start(size: int, dtype: np.dtype) -> np.ndarray:
     return np.random.default_rng(0).normal(size=size).astype(dtype)
 
 
-def _rest(block: Any, size: int, values: np.ndarray, vectors: np.ndarray, exact: Any) -> Rest:
+def _rest(block: Block, size: int, values: np.ndarray, vectors: np.ndarray, exact: float | None) -> Rest:
     """tr K and tr K^2 with their errors, from random signs of which the top eigenvectors were taken out."""
     random = np.random.default_rng(1)
     linear: list[float] = []

@@ -148,6 +148,16 @@ class Sum(ssntk.AbstractObservation):
         return x.sum()[None]
 
 
+class Miscounted(Sum):
+    def rows(self, model):
+        return 2
+
+
+class Counted(ssntk.AbstractLossOperator):
+    def observation(self, of):
+        return Miscounted()
+
+
 class Summed(ssntk.AbstractLossOperator):
     def observation(self, of):
         return Sum()
@@ -159,6 +169,7 @@ class Summed(ssntk.AbstractLossOperator):
         ({"loss_operator": Foresight}, "instance of a subclass"),
         ({"loss_operator": Wide()}, r"over_time\(ts\) must have shape \(5,\) or \(5, 5\), got \(5, 2\)"),
         ({"loss_operator": Text()}, "must return an ssntk.AbstractObservation, got str"),
+        ({"loss_operator": Counted()}, r"must observe real numbers of shape \(2,\), as its rows say, got \(1,\)"),
         ({"loss_operator": Summed(), "scale": 2.0}, "observes 1 numbers of 3 states"),
         ({"loss_operator": Summed(), "method": "sites"}, "the Sum is observed, not the state"),
     ],

@@ -7,7 +7,6 @@ the signals.
 
 import itertools
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +16,8 @@ from jaxtyping import Array, Float
 from ssntk.kernel.replay import Replay
 from ssntk.kernel.sites.opened import Cut, Opened, Site, columns_of, cut, held, uncut, used
 
+# A position, known or traced.
+Index = int | Array
 # What a save interval makes of k cotangents: for each view those at its events (E, k, o), for each raw leaf (k, *shape).
 Gathered = tuple[list[Array], list[Array]]
 
@@ -24,7 +25,7 @@ Gathered = tuple[list[Array], list[Array]]
 class Walk:
     """Sweeps over one input of a recorded solve, with its sites opened or not; made anew inside every compiled function."""
 
-    def __init__(self, replay: Replay, b: Any, opened: bool = False):
+    def __init__(self, replay: Replay, b: Index, opened: bool = False):
         self.replay, self.theta, self.leaves = replay, replay.theta, replay.theta.arrays
         self.track = jax.tree.map(lambda leaf: leaf[b], replay.tracks)
         self.drive = replay.probe.input(b)
@@ -82,7 +83,7 @@ class Walk:
         first, last = self.track.saved[interval], self.track.saved[interval + 1]
         answers = self._answers(first, last)
 
-        def one(i: Array, carry: Any) -> Any:
+        def one(i: Array, carry: tuple[Array, list[Array], list[Array]]) -> tuple[Array, list[Array], list[Array]]:
             cotangents, raw, met = carry
             j = last - 1 - i
             held = jax.tree.map(lambda answer: answer[j - first], answers)
@@ -142,7 +143,7 @@ class Walk:
                 for all_of, some in zip(by_step, held, strict=True)
             ]
 
-            def tangent(raw: list[Array], shifts: Any, moving: Array) -> Array:
+            def tangent(raw: list[Array], shifts: list[list[Array]], moving: Array) -> Array:
                 return jax.jvp(self._held(j), (self.raw, held, at), (raw, shifts, moving))[1]
 
             return jax.vmap(tangent, in_axes=(0, 1, 0))(raw, shifts, moving)
@@ -151,12 +152,14 @@ class Walk:
 
     # At the save times.
 
-    def look_back(self, i: Any, cotangents: Float[Array, "k m"]) -> tuple[list[Array], Float[Array, "k n"]]:
+    def look_back(self, i: Index, cotangents: Float[Array, "k m"]) -> tuple[list[Array], Float[Array, "k n"]]:
         """What cotangents of the observation at save time i mean for the leaves that it depends on, and for the state."""
         _, pull = jax.vjp(self._look(i), self.observed, self.track.states[self.track.saved[i]])
         return jax.vmap(pull)(cotangents)
 
-    def look_forth(self, i: Any, moving: Float[Array, "k n"], directions: Any) -> Float[Array, "k m"]:
+    def look_forth(
+        self, i: Index, moving: Float[Array, "k n"], directions: list[Array] | dict[int, Array]
+    ) -> Float[Array, "k m"]:
         """The tangents of the observation at save time i, from directions (k, *shape) of theta and those of the state."""
         leaves, at = self.observed, self.track.states[self.track.saved[i]]
 
@@ -165,7 +168,7 @@ class Walk:
 
         return jax.vmap(tangent)([directions[j] for j in self.seen.raw], moving)
 
-    def _look(self, i: Any) -> Callable[[list[Array], Array], Array]:
+    def _look(self, i: Index) -> Callable[[list[Array], Array], Array]:
         t = self.replay.probe.ts[i]
 
         def look(some: list[Array], x: Array) -> Array:
