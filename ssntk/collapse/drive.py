@@ -8,16 +8,20 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Float
 
-from ssntk.dynamics.probe import Probe, Sinusoid
+from ssntk.dynamics.probe import FittedProbe, Probe, Sinusoid
 from ssntk.dynamics.scales import typical_sizes
 from ssntk.dynamics.stability import eigenpair, state_jacobian
 from ssntk.errors import NumericalError
 from ssntk.models.base import AbstractStateSpaceModel
-from ssntk.models.theta import Positions, get, put
+from ssntk.models.theta import Positions, Theta
 
 
 def critical_drive(
-    model: AbstractStateSpaceModel, at: Positions, probe: Probe, x_star: Float[Array, " n"], near: complex | float
+    model: AbstractStateSpaceModel,
+    at: Positions,
+    probe: Probe | FittedProbe,
+    x_star: Float[Array, " n"],
+    near: complex | float,
 ) -> Complex[np.ndarray, "B p"] | None:
     """l^T F at the critical frequency, for each input: what of theta the critical mode is driven along, and how strongly.
 
@@ -32,8 +36,7 @@ def critical_drive(
     drives the mode; `None` where that is not known: for other inputs, other starts, a sinusoid out of resonance, or a
     defective eigenvalue.
     """
-    probe, clock = probe.fit(model), model.clock
-    assert probe.x0 is not None
+    probe, clock = probe if isinstance(probe, FittedProbe) else probe.fit(model), model.clock
     jacobian = np.asarray(_jacobian(model, x_star))
     try:
         value, _, left = eigenpair(jacobian, near)
@@ -119,9 +122,9 @@ def _by_input(model: AbstractStateSpaceModel, x: Array) -> Array:
 
 def _pulled(model: AbstractStateSpaceModel, at: Positions, left: Array, x: Array, u: Array) -> Array:
     """left^T df/dtheta, (p,)."""
-    time = jnp.zeros((), x.dtype)
-    _, pull = jax.vjp(lambda theta: put(model, at, theta).vector_field(time, x, u), get(model, at))
-    return jnp.concatenate([leaf.ravel() for leaf in pull(left)[0]])
+    theta, time = Theta(model, at), jnp.zeros((), x.dtype)
+    _, pull = jax.vjp(lambda leaves: theta.put(leaves).vector_field(time, x, u), theta.arrays)
+    return theta.ravel(pull(left)[0])
 
 
 @eqx.filter_jit

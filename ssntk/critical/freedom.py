@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PyTree
 
 from ssntk.errors import as_array, is_traced
 from ssntk.models.base import AbstractStateSpaceModel, dtype_of
-from ssntk.models.theta import Positions, get, positions, put, theta_positions
+from ssntk.models.theta import Positions, Theta, positions
 
 
 class Freedom(eqx.Module):
@@ -20,19 +20,17 @@ class Freedom(eqx.Module):
     Where `signs` is 1 an entry stays >= 0, where -1 <= 0, where 0 it is free.
     """
 
-    model: AbstractStateSpaceModel
-    at: Positions = eqx.field(static=True)
+    theta: Theta
     start: Float[Array, " p"]
     metric: Float[Array, " p"]
     signs: Float[Array, " p"]
 
     def __init__(self, model: Any, wrt: Callable[[Any], PyTree] | None, metric: Any, signs: Any):
         """Raises `ValueError` naming the argument that does not fit."""
-        at = theta_positions(model, "state", wrt)
-        self.model, self.at = model, at
-        self.start = self.vector(get(model, at))
-        self.metric = self.vector(_leaves(model, at, metric, "metric", 1.0))
-        self.signs = self.vector(_leaves(model, at, signs, "signs", 0.0))
+        self.theta = Theta.of(model, wrt)
+        self.start = self.theta.vector
+        self.metric = self._vector(_leaves(self.theta, metric, "metric", 1.0))
+        self.signs = self._vector(_leaves(self.theta, signs, "signs", 0.0))
         if bool((np.asarray(self.metric) <= 0).any()):
             raise ValueError("metric must be positive")
         kept = np.asarray(self.signs)
@@ -41,19 +39,26 @@ class Freedom(eqx.Module):
         if bool((kept * np.asarray(self.start) < 0).any()):
             raise ValueError("signs contradicts the model: an entry has the other sign from the start")
 
-    def vector(self, leaves: list[Any]) -> Float[Array, " p"]:
-        """Leaves of theta, each raveled in C order."""
-        return jnp.concatenate([jnp.ravel(leaf) for leaf in leaves]).astype(dtype_of(self.model))
+    @property
+    def model(self) -> AbstractStateSpaceModel:
+        """The model as it is at the start."""
+        return self.theta.model
+
+    @property
+    def at(self) -> Positions:
+        """Which leaves of the model may change."""
+        return self.theta.at
+
+    def _vector(self, leaves: list[Array]) -> Float[Array, " p"]:
+        return self.theta.ravel(leaves).astype(dtype_of(self.model))
 
     def leaves(self, theta: Float[Array, " p"]) -> list[Array]:
         """The leaves of a vector."""
-        here = get(self.model, self.at)
-        ends = np.cumsum([leaf.size for leaf in here])
-        return [theta[end - leaf.size : end].reshape(leaf.shape) for leaf, end in zip(here, ends, strict=True)]
+        return self.theta.leaves(theta)
 
     def at_theta(self, theta: Float[Array, " p"]) -> Any:
         """The model with theta."""
-        return put(self.model, self.at, self.leaves(theta))
+        return self.theta.put(theta)
 
     def allowed(self, theta: Float[Array, " p"]) -> Float[Array, " p"]:
         """The nearest theta that keeps the signs."""
@@ -64,9 +69,9 @@ class Freedom(eqx.Module):
         return float(np.sqrt(np.sum(np.asarray(self.metric) * np.asarray(change) ** 2)))
 
 
-def _leaves(model: Any, at: Positions, given: Any, name: str, default: float) -> list[Array]:
+def _leaves(theta: Theta, given: Any, name: str, default: float) -> list[Array]:
     """Arrays like the leaves of theta from `{attribute or lens: array or scalar}`; the others are `default`."""
-    leaves = {i: jnp.full(leaf.shape, default) for i, leaf in zip(at, get(model, at), strict=True)}
+    leaves = {i: jnp.full(leaf.shape, default) for i, leaf in zip(theta.at, theta.arrays, strict=True)}
     if given is not None and not isinstance(given, Mapping):
         raise ValueError(f"{name} must be a dict of attributes or lenses, as {{'weight': 1.0}}, got {type(given).__name__}")
     for key, value in (given or {}).items():
@@ -74,7 +79,7 @@ def _leaves(model: Any, at: Positions, given: Any, name: str, default: float) ->
         if not callable(lens):
             raise ValueError(f"{name} must have names of attributes or lenses as keys, got {key!r}")
         where = f"{name}[{key!r}]" if isinstance(key, str) else name
-        for i in positions(model, lens, where):
+        for i in positions(theta.model, lens, where):
             if i not in leaves:
                 raise ValueError(f"{where} is no part of theta; name it in wrt too")
             array = as_array(value, where)
@@ -84,4 +89,4 @@ def _leaves(model: Any, at: Positions, given: Any, name: str, default: float) ->
                 leaves[i] = jnp.broadcast_to(array, leaves[i].shape)
             except ValueError as error:
                 raise ValueError(f"{where} must have shape {leaves[i].shape}, got {array.shape}") from error
-    return [leaves[i] for i in at]
+    return [leaves[i] for i in theta.at]

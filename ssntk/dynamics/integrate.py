@@ -10,7 +10,7 @@ import numpy as np
 import optimistix as optx
 from jaxtyping import Array, Float, Int
 
-from ssntk.dynamics.probe import Probe
+from ssntk.dynamics.probe import FittedProbe, Probe
 from ssntk.dynamics.scales import typical_sizes
 from ssntk.errors import NumericalError, as_count, as_instance, is_traced
 from ssntk.models.base import AbstractStateSpaceModel, check_model
@@ -35,6 +35,14 @@ class Integrator(eqx.Module):
       to a power of two, so that no result depends on the units of the states; models with mixed units need it.
     - `dt`: if given, fixed steps: the same number in each save interval, none longer than `dt`.
     - `max_steps`: the most steps that one solve may take; past it `NumericalError` is raised.
+
+    **Example:**
+
+    ```python
+    model = ssntk.VectorField(lambda t, x, u, p: -p * x, jnp.ones(1), 1)
+    steps = ssntk.Integrator(diffrax.Euler(), dt=0.5)  # x <- x - x / 2
+    print(ssntk.simulate(model, [0.0, 0.5, 1.0], x0=[1.0], integrator=steps).ravel())  # [1.   0.5  0.25]
+    ```
     """
 
     solver: diffrax.AbstractSolver = diffrax.Tsit5()
@@ -78,7 +86,7 @@ class Integrator(eqx.Module):
         return jax.device_put(np.append(inner.ravel(), times[-1]).astype(times.dtype))
 
 
-def steps_of(model: AbstractStateSpaceModel, integrator: Any, probe: Probe) -> tuple[Integrator, Array | None]:
+def steps_of(model: AbstractStateSpaceModel, integrator: Any, probe: FittedProbe) -> tuple[Integrator, Array | None]:
     """How `model` is solved at a fitted probe: the integrator, and its fixed step times or `None`. Maps have their own."""
     ts = probe.ts
     if not isinstance(model, AbstractMap):
@@ -110,11 +118,10 @@ def steps_of(model: AbstractStateSpaceModel, integrator: Any, probe: Probe) -> t
     return Integrator(solver=diffrax.Euler(), dt=model.dt, max_steps=grid.size), jax.device_put(grid.astype(ts.dtype))
 
 
-def _in_units(model: AbstractStateSpaceModel, integrator: Integrator, probe: Probe) -> Integrator:
+def _in_units(model: AbstractStateSpaceModel, integrator: Integrator, probe: FittedProbe) -> Integrator:
     """The integrator with an absolute tolerance for each state (n,), from its typical size where the first input begins."""
     if is_traced(model, probe):
         raise ValueError("integrator.atol must be a number while JAX traces: the sizes of the states are not known there")
-    assert probe.x0 is not None
     sizes = typical_sizes(model, probe.input(0)(probe.ts[0]), np.asarray(probe.x0[0]))
     # A power of two is the same whatever another number of threads makes of the last digits.
     tolerances = 1e-10 * 2.0 ** np.round(np.log2(sizes.astype(float)))
@@ -136,7 +143,7 @@ class Trajectory(eqx.Module):
 
 def solve(
     model: AbstractStateSpaceModel,
-    probe: Probe,
+    probe: FittedProbe,
     b: Any,
     integrator: Integrator,
     grid: Array | None,
@@ -148,18 +155,10 @@ def solve(
     With a `direction`, a tangent of the model, adaptive steps are accepted only where they also resolve the sensitivity of
     the state along it. The error of the state alone says nothing of the kernel's: at a fixed point it is zero for any step.
     """
-    ts, drive = probe.ts, probe.input(b)
     if isinstance(model, AbstractMap):
         assert grid is not None
-        assert probe.x0 is not None
-
-        def advance(x: Array, t: Array) -> tuple[Array, Array]:
-            x = model.advance(t, x, drive(t))
-            return x, x
-
-        start = probe.x0[b]
-        states = jnp.concatenate([start[None], jax.lax.scan(advance, start, grid[:-1])[1]])
-        return Trajectory(grid, states, jnp.searchsorted(grid, ts), diffrax.RESULTS.successful)
+        return _iterated(model, probe, b, grid)
+    ts, drive = probe.ts, probe.input(b)
     if grid is None:
         # No step is ever accepted to better than rounding: in float32 the default tolerances would reject all of them.
         rtol = max(integrator.rtol, 32 * float(jnp.finfo(ts.dtype).eps))
@@ -167,7 +166,6 @@ def solve(
         max_steps = integrator.max_steps
     else:
         controller, max_steps = diffrax.StepTo(grid), grid.shape[0] - 1
-    assert probe.x0 is not None
     x0 = probe.x0[b]
 
     def field(t: Any, y: Any, model: AbstractStateSpaceModel) -> Any:
@@ -178,17 +176,9 @@ def solve(
             lambda model, x: eqx.combine(model, static).vector_field(t, x, drive(t)), (dynamic, y[0]), (direction, y[1])
         )
 
-    solver = integrator.solver
-    if grid is not None and isinstance(solver, diffrax.AbstractImplicitSolver):
-        # On given steps nothing else would tell how well the stages are to be solved, and no step can be refused because the
-        # chord method, diffrax's default, takes rounding for divergence.
-        least = 32 * float(jnp.finfo(ts.dtype).eps)
-        atol = integrator.atol * max(1.0, least / 1e-10) if eqx.is_array(integrator.atol) else max(integrator.atol, least)
-        root_finder = optx.Newton(rtol=max(integrator.rtol, least), atol=atol)
-        solver = eqx.tree_at(lambda s: s.root_finder, solver, root_finder)
     solution = diffrax.diffeqsolve(
         diffrax.ODETerm(field),
-        solver,
+        integrator.solver if grid is None else _on_given_steps(integrator, ts.dtype),
         t0=ts[0],
         t1=ts[-1],
         dt0=None,
@@ -204,6 +194,30 @@ def solve(
     assert solution.ys is not None
     states = solution.ys[0] if isinstance(solution.ys, tuple) else solution.ys
     return Trajectory(solution.ts, states, jnp.searchsorted(solution.ts, ts), solution.result)
+
+
+def _iterated(model: AbstractMap, probe: FittedProbe, b: Any, grid: Array) -> Trajectory:
+    """Every step of a map under input `b`."""
+    drive, start = probe.input(b), probe.x0[b]
+
+    def advance(x: Array, t: Array) -> tuple[Array, Array]:
+        x = model.advance(t, x, drive(t))
+        return x, x
+
+    states = jnp.concatenate([start[None], jax.lax.scan(advance, start, grid[:-1])[1]])
+    return Trajectory(grid, states, jnp.searchsorted(grid, probe.ts), diffrax.RESULTS.successful)
+
+
+def _on_given_steps(integrator: Integrator, dtype: Any) -> diffrax.AbstractSolver:
+    """The solver for steps that are given. An implicit one has nothing there that tells how well the stages are to be
+    solved, and no step can be refused because the chord method, diffrax's default, takes rounding for divergence."""
+    solver = integrator.solver
+    if not isinstance(solver, diffrax.AbstractImplicitSolver):
+        return solver
+    least = 32 * float(jnp.finfo(dtype).eps)
+    atol = integrator.atol * max(1.0, least / 1e-10) if eqx.is_array(integrator.atol) else max(integrator.atol, least)
+    root_finder = optx.Newton(rtol=max(integrator.rtol, least), atol=atol)
+    return eqx.tree_at(lambda s: s.root_finder, solver, root_finder)
 
 
 def check_solved(result: diffrax.RESULTS, integrator: Integrator, states: Any) -> None:
@@ -231,7 +245,7 @@ def check_solved(result: diffrax.RESULTS, integrator: Integrator, states: Any) -
 @eqx.filter_jit
 def _simulate(
     model: AbstractStateSpaceModel,
-    probe: Probe,
+    probe: FittedProbe,
     integrator: Integrator,
     grid: Array | None,
     adjoint: diffrax.AbstractAdjoint | None,
@@ -267,6 +281,13 @@ def simulate(
       the least memory; `diffrax.DirectAdjoint()` can be differentiated forwards too.
 
     Raises `ValueError` for arguments that do not fit, `NumericalError` where the solver fails.
+
+    **Example:**
+
+    ```python
+    model = ssntk.VectorField(lambda t, x, u, p: -p * x, jnp.ones(1), 1)
+    print(ssntk.simulate(model, [0.0, 1.0], x0=[1.0]).ravel().round(6))  # [1.       0.367879]
+    ```
     """
     check_model(model)
     if x0 is not None:

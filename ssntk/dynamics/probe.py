@@ -22,6 +22,12 @@ class Sinusoid(eqx.Module):
 
     - `amplitude` (B, d), in input units. `phase`, in rad.
     - `frequency`, in rad per unit time; `None` is the frequency of the bifurcation, which a sweep fills in.
+
+    **Example:**
+
+    ```python
+    print(ssntk.Sinusoid([[2.0]], frequency=np.pi)(0.5))  # [[2.]]
+    ```
     """
 
     amplitude: Float[Array, "B d"]
@@ -42,16 +48,80 @@ class Sinusoid(eqx.Module):
         return amplitude * jnp.sin(frequency * t + phase)
 
 
-class Probe(eqx.Module):
+Inputs = Float[Array, "B d"] | Float[Array, "B T d"] | Callable[[Any], Any]
+Mask = Bool[Array, " T"] | Bool[Array, "B T"] | Bool[Array, "B T rows"]
+
+
+class AbstractProbe(eqx.Module):
+    """Save times, inputs and a mask, and what follows from these: as a user gives them, or fit to a model."""
+
+    ts: eqx.AbstractVar[Float[Array, " T"]]
+    us: eqx.AbstractVar[Inputs | None]
+    mask: eqx.AbstractVar[Mask | None]
+
+    def aligned(self, targets: Float[Array, "..."]) -> Float[Array, "..."]:
+        """`targets`, (B, T, m) or with one time fewer: then the initial time, where nothing is observed, is put in front."""
+        short = targets.ndim == 3 and targets.shape[1] == self.ts.shape[0] - 1
+        if not short or self.mask is None or is_traced(self.mask):
+            return targets
+        first = self.mask[0] if self.mask.ndim == 1 else self.mask[:, 0]
+        return targets if bool(np.any(first)) else jnp.pad(targets, ((0, 0), (1, 0), (0, 0)))
+
+    def input(self, b: Any) -> Callable[[Any], Float[Array, " d"]]:
+        """Input number `b` (int or traced) as a function of time: t -> (d,). The probe must have been fit to a model."""
+        us = self.us
+        if us is None:
+            raise ValueError("the probe must be fit to a model first")
+        if callable(us):
+            dtype = self.ts.dtype
+            return lambda t: jnp.asarray(us(t))[b].astype(dtype)
+        if us.ndim == 2:
+            return lambda t: us[b]
+        line = diffrax.LinearInterpolation(self.ts, us[b])
+        return lambda t: line.evaluate(t)
+
+    def check_mask(self, rows: int) -> None:
+        """`ValueError` unless the mask, if any, fits this number of rows per time."""
+        if self.mask is not None and self.mask.ndim == 3 and self.mask.shape[2] != rows:
+            raise ValueError(f"mask must have {rows} rows per time, got {self.mask.shape[2]}")
+
+    def observed(self, rows: Float[Array, "b T m p"], first: int = 0) -> Float[Array, "b T m p"]:
+        """`rows`, those of the inputs from `first` on, with what is masked set to zero."""
+        if self.mask is None:
+            return rows
+        b, t, m, _ = rows.shape
+        self.check_mask(m)
+        mask = self.mask[None, :, None] if self.mask.ndim == 1 else self.mask[first : first + b].reshape(b, t, -1)
+        return jnp.where(jnp.broadcast_to(mask, (b, t, m))[..., None], rows, 0)
+
+
+class FittedProbe(AbstractProbe):
+    """A probe that fits one model: in the model's dtype, with an input and an initial state for each of B solves."""
+
+    ts: Float[Array, " T"]
+    us: Inputs
+    x0: Float[Array, "B n"]
+    mask: Mask | None
+    n_batch: int = eqx.field(static=True)
+
+
+class Probe(AbstractProbe):
     """B inputs, B initial states and T save times.
 
     `ts[0]` is the initial time: there x = x0 and the parameter Jacobian is zero, and its rows are kept.
+
+    **Example:**
+
+    ```python
+    probe = ssntk.Probe(np.linspace(0.0, 5.0, 11), np.ones((3, 2)))  # 3 constant inputs to 2 channels, from zero states
+    print(probe.n_batch, probe.ts.shape)  # 3 (11,)
+    ```
     """
 
     ts: Float[Array, " T"]
-    us: Float[Array, "B d"] | Float[Array, "B T d"] | Callable[[Any], Any] | None
+    us: Inputs | None
     x0: Float[Array, " n"] | Float[Array, "B n"] | None
-    mask: Bool[Array, " T"] | Bool[Array, "B T"] | Bool[Array, "B T rows"] | None
+    mask: Mask | None
 
     def __init__(self, ts: Any, us: Any = None, x0: Any = None, *, mask: Any = None):
         """**Arguments:**
@@ -145,14 +215,6 @@ class Probe(eqx.Module):
         # What comes after the last step is seen by nobody.
         return Steps(ts, jnp.concatenate([us, us[:, -1:]], axis=1), h0, mask=observed, step=float(ts[1]))
 
-    def aligned(self, targets: Float[Array, "..."]) -> Float[Array, "..."]:
-        """`targets`, (B, T, m) or with one time fewer: then the initial time, where nothing is observed, is put in front."""
-        short = targets.ndim == 3 and targets.shape[1] == self.ts.shape[0] - 1
-        if not short or self.mask is None or is_traced(self.mask):
-            return targets
-        first = self.mask[0] if self.mask.ndim == 1 else self.mask[:, 0]
-        return targets if bool(np.any(first)) else jnp.pad(targets, ((0, 0), (1, 0), (0, 0)))
-
     def _us_batch(self) -> int | None:
         us = self.us
         if us is None:
@@ -186,10 +248,10 @@ class Probe(eqx.Module):
             raise ValueError("us has no frequency, and neither has the bifurcation: a sinusoidal input needs one")
         return eqx.tree_at(lambda p: p.us, self, Sinusoid(self.us.amplitude, frequency, self.us.phase))
 
-    def fit(self, model: AbstractStateSpaceModel) -> "Probe":
+    def fit(self, model: AbstractStateSpaceModel) -> FittedProbe:
         """This probe in the model's dtype, with `x0` (B, n) and `us` filled in; `ValueError` where widths differ."""
-        n, d, dtype = model.n_state, model.n_input, dtype_of(model)
-        us = np.zeros((self.n_batch, d)) if self.us is None else self.us
+        n, d, dtype, batch = model.n_state, model.n_input, dtype_of(model), self.n_batch
+        us = np.zeros((batch, d)) if self.us is None else self.us
         width = (jax.eval_shape(us, self.ts[0]) if callable(us) else us).shape[-1]
         if width != d:
             raise ValueError(f"us must have width {d}, the model's n_input, got {width}")
@@ -205,39 +267,13 @@ class Probe(eqx.Module):
 
         with contextlib.nullcontext() if is_traced(self.ts) else jax.ensure_compile_time_eval():
             ts = self.ts.astype(dtype)
-        return eqx.tree_at(
-            lambda p: (p.ts, p.us, p.x0),
-            self,
-            (ts, us if callable(us) else put(us, us.shape), put(x0, (self.n_batch, n))),
-            is_leaf=lambda leaf: leaf is None,
+        return FittedProbe(
+            ts=ts,
+            us=us if callable(us) else put(us, us.shape),
+            x0=put(x0, (batch, n)),
+            mask=self.mask,
+            n_batch=batch,
         )
-
-    def input(self, b: Any) -> Callable[[Any], Float[Array, " d"]]:
-        """The input number `b` (int or traced) as a function of time, of a probe that was fit to a model."""
-        us = self.us
-        if us is None:
-            raise ValueError("the probe must be fit to a model first")
-        if callable(us):
-            dtype = self.ts.dtype
-            return lambda t: jnp.asarray(us(t))[b].astype(dtype)
-        if us.ndim == 2:
-            return lambda t: us[b]
-        line = diffrax.LinearInterpolation(self.ts, us[b])
-        return lambda t: line.evaluate(t)
-
-    def check_mask(self, rows: int) -> None:
-        """`ValueError` unless the mask, if any, fits this number of rows per time."""
-        if self.mask is not None and self.mask.ndim == 3 and self.mask.shape[2] != rows:
-            raise ValueError(f"mask must have {rows} rows per time, got {self.mask.shape[2]}")
-
-    def observed(self, rows: Float[Array, "b T m p"], first: int = 0) -> Float[Array, "b T m p"]:
-        """`rows` with what is masked set to zero; they are those of the inputs from `first` on."""
-        if self.mask is None:
-            return rows
-        b, t, m, _ = rows.shape
-        self.check_mask(m)
-        mask = self.mask[None, :, None] if self.mask.ndim == 1 else self.mask[first : first + b].reshape(b, t, -1)
-        return jnp.where(jnp.broadcast_to(mask, (b, t, m))[..., None], rows, 0)
 
 
 class Steps(Probe):
@@ -249,7 +285,7 @@ class Steps(Probe):
         super().__init__(ts, us, x0, mask=mask)
         self.step = step
 
-    def fit(self, model: AbstractStateSpaceModel) -> Probe:
+    def fit(self, model: AbstractStateSpaceModel) -> FittedProbe:
         dt = model.clock.dt
         if isinstance(model, AbstractMap) and abs(model.dt - self.step) > 1e-9 * model.dt:
             raise ValueError(

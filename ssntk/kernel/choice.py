@@ -7,12 +7,12 @@ import equinox as eqx
 import numpy as np
 
 from ssntk.errors import as_choice, as_count, as_scalar
-from ssntk.kernel import sites
-from ssntk.kernel.gram import event_bytes, site_bytes
-from ssntk.kernel.jacobian import METHODS, Choice, jacobian_choice
+from ssntk.kernel.jacobian import METHODS, Choice, as_method, jacobian_choice
 from ssntk.kernel.replay import Replay, check_room
-from ssntk.kernel.rows import Asked, Rows, rows_of
-from ssntk.kernel.signals import with_signals
+from ssntk.kernel.rows import Asked, Rows, asked_of
+from ssntk.kernel.sites import opened
+from ssntk.kernel.sites.gram import event_bytes, site_bytes
+from ssntk.kernel.sites.signals import with_signals
 from ssntk.results import Speaks, Table
 
 # From how many units inner products between events pay, for the kernel and for its products with vectors, which are cheap.
@@ -35,13 +35,13 @@ def kernel_choice(rows: Rows, method: str) -> tuple[Choice, Rows]:
         def worth(events: int, shape: tuple[int, ...]) -> bool:
             return forced or (min(shape) >= UNITS_FOR_KERNEL and 3 * events <= min(shape))
 
-        ready, why = with_signals(rows.replay, sites.LEAST if forced else UNITS_FOR_KERNEL, worth)
+        ready, why = with_signals(rows.replay, opened.LEAST if forced else UNITS_FOR_KERNEL, worth)
         if why is None:
             needed = site_bytes(ready)
             if not forced and needed > rows.replay.bytes:
                 return jacobian_choice(rows.replay, "auto"), rows
             check_room(needed, "cotangents of all events")
-            events = max(signal.shape[2] for signal in ready.signals)
+            events = max(signal.shape[2] for signal in ready.met)
             why = f"a save interval has {events} events (sites in stages of steps), few for the sides of the weights there"
             return Choice("sites", "it was asked for" if forced else why), _replaced(rows, ready)
     if forced:
@@ -85,10 +85,18 @@ def kernel_plan(
     """How [`ntk`][] would compute the kernel, or [`ntk_spectrum`][] its top k eigenvalues, and why, without doing it.
 
     Arguments and errors as of these two, except that what does not fit is no error; `print` the result.
+
+    **Example:**
+
+    ```python
+    model = ssntk.CTRNN(n_state=8, n_input=1, n_output=1, key=jax.random.key(0))
+    plan = ssntk.kernel_plan(model, ssntk.Probe(np.linspace(0.0, 1.0, 5)))
+    print(plan.method, plan.rows, plan.parameters)  # segments 40 80
+    ```
     """
-    as_choice(method, "method", METHODS if k is not None else (*METHODS, "sites"))
+    as_choice(method, "method", (*METHODS, "sites")) if k is None else as_method(method)
     limit = float(as_scalar(memory, "memory", positive=True))
-    rows = rows_of(model, probe, formed=None, **asked)
+    rows = asked_of(model, probe, **asked).recorded()
     replay = rows.replay
     total, p, itemsize = math.prod(replay.shape[:3]), replay.shape[3], np.dtype(replay.probe.ts.dtype).itemsize
     kernel = total**2 * itemsize
@@ -121,8 +129,8 @@ def product_rows(rows: Rows) -> Rows:
 
 def _without_sites(rows: Rows) -> str | None:
     """What keeps the kernel from its site form, if anything does."""
-    if rows.replay.observation != "state":
-        return f"the {rows.replay.observation} is observed, not the state"
+    if not rows.replay.observation.direct:
+        return f"the {rows.replay.observation.name} is observed, not the state"
     if rows.over_theta is not None:
         return "a preconditioner weighs every parameter"
     return None

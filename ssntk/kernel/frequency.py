@@ -32,6 +32,13 @@ def frequency_ntk(
     **Arguments:** `omegas`: (W,) angular frequencies, in radians per unit time. The others as of [`steady_state_ntk`][].
 
     Raises `ValueError`, and `NumericalError` where `x_star` is not a fixed point or i w is an eigenvalue of A to rounding.
+
+    **Example:**
+
+    ```python
+    model = ssntk.VectorField(lambda t, x, u, p: p - x, jnp.ones(1), 1)  # 1 / (1 + w^2)
+    print(ssntk.frequency_ntk(model, [1.0], [0.0, 1.0]).real.ravel().round(6))  # [1.  0.5]
+    ```
     """
     frequencies = np.asarray(as_array(omegas, "omegas", ("W",)))
     response, jacobian, _ = frequency_response(model, x_star, u=u, wrt=wrt)

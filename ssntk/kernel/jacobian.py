@@ -7,7 +7,7 @@ every row that is observed.
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
@@ -17,12 +17,16 @@ from jaxtyping import Array, Float, PyTree
 
 from ssntk.dynamics.integrate import Integrator, Trajectory, check_solved, solve
 from ssntk.dynamics.probe import Probe
-from ssntk.errors import as_choice, is_traced
+from ssntk.errors import as_choice, as_instance, is_traced
+from ssntk.kernel.observe.observations import NAMED
 from ssntk.kernel.products import pull_one, push
 from ssntk.kernel.replay import Replay, check_room, record, saved_states
-from ssntk.kernel.walk import Walk
+from ssntk.kernel.sites.walk import Index, Walk
 from ssntk.models.base import AbstractStateSpaceModel, check_model
-from ssntk.models.theta import get, put, size, theta_positions
+from ssntk.models.theta import Theta
+
+# What is carried from row to row.
+T = TypeVar("T")
 
 # The bytes of the cotangents of theta that are pulled back at a time where steps cannot be replayed: fewer are slower.
 CHUNK_BYTES = 1e9
@@ -56,11 +60,29 @@ def parameter_jacobian(
       ([`kernel_plan`][] tells). The answer is the same to 1e-12.
 
     Raises `ValueError` for arguments that do not fit, `NumericalError` where the solver fails.
+
+    **Example:**
+
+    ```python
+    model = ssntk.VectorField(lambda t, x, u, p: p, jnp.ones(1), 1)  # x = x0 + p t, so that dx/dp = t
+    print(ssntk.parameter_jacobian(model, ssntk.Probe([0.0, 1.0, 2.0])).ravel().round(6))  # [0. 1. 2.]
+    ```
     """
     as_choice(of, "of", ("state", "readout"))
-    as_choice(method, "method", METHODS)
+    as_method(method)
     check_model(model)
-    return jacobian_of(record(model, theta_positions(model, of, wrt), probe, integrator, of), method)
+    theta, fitted = Theta.of(model, wrt, of), as_instance(probe, "probe", Probe).fit(model)
+    rows = fitted.n_batch * fitted.ts.shape[0] * NAMED[of].rows(model)
+    check_room(rows * theta.size * np.dtype(fitted.ts.dtype).itemsize, "Jacobian")
+    return jacobian_of(record(theta, fitted, integrator, NAMED[of]), method)
+
+
+def as_method(method: Any) -> str:
+    """`method` if it is one that forms the Jacobian; `ValueError` otherwise, which says what `"sites"` is for."""
+    if method == "sites":
+        known = ", ".join(map(repr, METHODS))
+        raise ValueError(f"method must be one of {known}, got 'sites', which makes the kernel of ntk without a Jacobian")
+    return as_choice(method, "method", METHODS)
 
 
 class Choice(NamedTuple):
@@ -115,23 +137,23 @@ def _by_segments(replay: Replay, first: Array, count: int) -> Float[Array, "B T 
 
 
 def fold_rows(
-    replay: Replay, visit: Callable[[Any, Array, Array, Array], Any], start: Any, first: Any = 0, count: int | None = None
-) -> Any:
+    replay: Replay, visit: Callable[[T, Array, Array, Array], T], start: T, first: Index = 0, count: int | None = None
+) -> T:
     """`visit(carry, b, k, rows)` over inputs b and all save times k with their rows (m, p), by the segment recursion."""
-    n, rows, p = replay.model.n_state, replay.rows, size(replay.model, replay.at)
+    n, rows, p = replay.model.n_state, replay.rows, replay.theta.size
     dtype = replay.probe.ts.dtype
 
-    def one(b: Array, carry: Any) -> Any:
+    def one(b: Array, carry: T) -> T:
         walk = Walk(replay, b)
 
         def observed(k: Array, sensitivity: Array) -> Array:
             """The rows at one save time: dg/dx S + dg/dtheta of what is observed."""
-            if replay.observation == "state":
+            if replay.observation.direct:
                 return sensitivity
             by_theta, by_x = walk.look_back(k, jnp.eye(rows, dtype=dtype))
             return by_x @ sensitivity + walk.observed_columns(by_theta, rows)
 
-        def interval(k: Array, both: tuple[Array, Any]) -> tuple[Array, Any]:
+        def interval(k: Array, both: tuple[Array, T]) -> tuple[Array, T]:
             sensitivity, carry = both
             phi, gathered = walk.back(k, jnp.eye(n, dtype=dtype))
             sensitivity = phi @ sensitivity + walk.columns(gathered[1], n)
@@ -170,18 +192,17 @@ def _differentiated(replay: Replay, b: Array, grid: Array, chunk: int) -> tuple[
     """The rows, and the solve that they were differentiated through."""
     ts, drive = replay.probe.ts, replay.probe.input(b)
 
-    def rows(theta: list[Array]) -> tuple[Array, Trajectory]:
-        moved = put(replay.model, replay.at, theta)
-        trajectory = solve(moved, replay.probe, b, replay.integrator, grid)
-        seen = jax.vmap(lambda t, x: replay.look(theta, t, x, drive(t)))(ts, trajectory.states[trajectory.saved])
+    def rows(leaves: list[Array]) -> tuple[Array, Trajectory]:
+        trajectory = solve(theta.put(leaves), replay.probe, b, replay.integrator, grid)
+        seen = jax.vmap(lambda t, x: replay.look(leaves, t, x, drive(t)))(ts, trajectory.states[trajectory.saved])
         return seen, trajectory
 
-    theta = get(replay.model, replay.at)
-    seen, pull, trajectory = jax.vjp(rows, theta, has_aux=True)
+    theta = replay.theta
+    seen, pull, trajectory = jax.vjp(rows, theta.arrays, has_aux=True)
     every = jnp.eye(seen.size, dtype=seen.dtype).reshape(-1, *seen.shape)
     (by_theta,) = jax.vmap(pull)(every) if chunk == seen.size else jax.lax.map(pull, every, batch_size=chunk)
     by_theta = [leaf.reshape(*seen.shape, *leaf.shape[1:]) for leaf in by_theta]
-    return jnp.concatenate([leaf.reshape(*leaf.shape[:2], -1) for leaf in by_theta], axis=2), trajectory
+    return theta.ravel(by_theta, lead=2), trajectory
 
 
 def initial_state_jacobian(
@@ -191,13 +212,21 @@ def initial_state_jacobian(
 
     Arguments and errors as in [`parameter_jacobian`][]; the solver must be an explicit Runge-Kutta method. Adaptive steps
     are those of the parameter Jacobian, which resolve the sensitivity too.
+
+    **Example:**
+
+    ```python
+    model = ssntk.VectorField(lambda t, x, u, p: -p * x, jnp.ones(1), 1)  # x = x0 exp(-p t)
+    print(ssntk.initial_state_jacobian(model, ssntk.Probe([0.0, 1.0])).ravel().round(6))  # [1.       0.367879]
+    ```
     """
     as_choice(of, "of", ("state", "readout"))
     check_model(model)
-    replay = record(model, theta_positions(model, "state", None), probe, integrator, of, formed=None)
+    fitted = as_instance(probe, "probe", Probe).fit(model)
+    replay = record(Theta.of(model), fitted, integrator, NAMED[of])
     if not replay.replayable:
         raise ValueError(f"integrator must have an explicit solver, got {type(replay.integrator.solver).__name__}")
-    still = Replay(replay.model, (), replay.probe, replay.integrator, replay.tracks, of)
+    still = Replay(replay.model, (), replay.probe, replay.integrator, replay.tracks, replay.observation)
     n, dtype = replay.model.n_state, replay.probe.ts.dtype
     # No direction in theta, and every direction of the initial state.
     columns = push(still, jnp.zeros((n, 0), dtype), jnp.eye(n, dtype=dtype))

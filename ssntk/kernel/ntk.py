@@ -3,22 +3,19 @@
 from collections.abc import Callable
 from typing import Any, Unpack
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from ssntk.dynamics.integrate import Integrator
 from ssntk.dynamics.probe import Probe
-from ssntk.errors import as_choice, as_count, is_traced, outside_jit
-from ssntk.kernel.choice import kernel_choice
-from ssntk.kernel.gram import site_kernel
-from ssntk.kernel.jacobian import METHODS
-from ssntk.kernel.rows import Asked, Rows, rows_of
+from ssntk.errors import as_choice, as_count, outside_jit
+from ssntk.kernel.dense import contract, dense_kernel, with_itself
+from ssntk.kernel.jacobian import METHODS, as_method
+from ssntk.kernel.rows import Asked, Rows, asked_of, recorded_rows
 from ssntk.kernel.spectrum import Spectrum
 from ssntk.kernel.top import top_spectrum
 from ssntk.models.base import AbstractStateSpaceModel
-from ssntk.models.theta import block_positions, columns, theta_positions
+from ssntk.models.theta import block_positions
 
 
 def ntk(
@@ -44,7 +41,8 @@ def ntk(
     - `weights`: how times are weighted. `None`: the raw stacked kernel. `"trapezoid"`: by the trapezoid rule over the save
       times, so that eigenvalues are those of `K_int = int J J^T dt` over the horizon (about raw * horizon / T). (T,): any
       non-negative weights. Row and column are each multiplied by the square root of their time's weight.
-    - `loss_operator`: L in `L K L^T`: `None`, [`TimeDerivative`][], [`Residual`][] or [`Sobolev`][]; before the weights.
+    - `loss_operator`: L in `L K L^T`: `None`, [`TimeDerivative`][], [`Residual`][], [`Sobolev`][], or one of your own, an
+      instance of a subclass of [`AbstractLossOperator`][]. It acts before the weights.
     - `preconditioner`: D in `J D^-1 J^T`: `None`, (p,) positive numbers, or a state of `optax.adam`, of which D is
       `sqrt(nu / (1 - 0.999^count)) + 1e-8`.
     - `of`, `wrt`, `integrator`: as in [`parameter_jacobian`][].
@@ -57,6 +55,13 @@ def ntk(
       ([`kernel_plan`][] tells). The answer is the same to 1e-12 of the largest entry.
 
     Raises as [`parameter_jacobian`][] does.
+
+    **Example:**
+
+    ```python
+    model = ssntk.VectorField(lambda t, x, u, p: p, jnp.ones(1), 1)  # x = x0 + p t, so that dx/dp = t
+    print(ssntk.ntk(model, ssntk.Probe([0.0, 1.0, 2.0])).round(6))  # [[0. 0. 0.] [0. 1. 2.] [0. 2. 4.]]
+    ```
     """
     asked: Asked = {
         "of": of,
@@ -71,12 +76,14 @@ def ntk(
     batch_size = None if batch_size is None else as_count(batch_size, "batch_size")
     if method == "sites" and (other is not None or batch_size is not None):
         raise ValueError("method 'sites' is not possible with another probe or a batch_size")
-    mine = rows_of(model, probe, formed="kernel", **asked)
-    if other is None and batch_size is None:
-        choice, rows = kernel_choice(mine, method)
-        return site_kernel(rows) if choice.method == "sites" else _with_itself(rows.matrix(choice.method))
-    theirs = mine if other is None else rows_of(model, other, formed="kernel", **asked)
-    return _by_inputs(mine, theirs, method, batch_size)
+    checked = asked_of(model, probe, **asked)
+    checked.check_kernel()
+    if other is None:
+        mine = theirs = checked.recorded()
+        return dense_kernel(mine, method) if batch_size is None else _by_inputs(mine, theirs, method, batch_size)
+    against = asked_of(model, other, **asked)
+    against.check_kernel()
+    return _by_inputs(checked.recorded(), against.recorded(), method, batch_size)
 
 
 def ntk_blocks(
@@ -92,13 +99,21 @@ def ntk_blocks(
     **Arguments:** `blocks`: a list of the model's attributes, or a dict of names and lenses. The others as in [`ntk`][].
 
     Raises `ValueError` where a block is no part of theta, and as [`ntk`][] does.
+
+    **Example:**
+
+    ```python
+    model = ssntk.CTRNN(n_state=3, n_input=1, n_output=1, key=jax.random.key(0))
+    probe = ssntk.Probe([0.0, 1.0], np.ones((1, 1)))
+    parts = ssntk.ntk_blocks(model, probe, ["weight", "input_weight", "bias"])
+    print(np.allclose(sum(parts.values()), ssntk.ntk(model, probe)))  # True
+    ```
     """
-    as_choice(method, "method", METHODS)
-    of, wrt = asked.get("of", "state"), asked.get("wrt")
-    parts = block_positions(model, of, wrt, blocks)
-    rows = rows_of(model, probe, **asked).matrix(method)
-    chosen = {name: columns(model, theta_positions(model, of, wrt), block) for name, block in parts.items()}
-    return {name: _with_itself(rows[:, at]) for name, at in chosen.items()}
+    as_method(method)
+    parts = block_positions(model, asked.get("of", "state"), asked.get("wrt"), blocks)
+    rows = recorded_rows(model, probe, **asked)
+    matrix, theta = rows.matrix(method), rows.replay.theta
+    return {name: with_itself(matrix[:, theta.columns(block)]) for name, block in parts.items()}
 
 
 def fisher(
@@ -111,10 +126,16 @@ def fisher(
     """The dual J^T J (p, p), the Fisher information of unit Gaussian noise on the rows: the kernel's non-zero spectrum.
 
     Arguments and errors as in [`ntk`][].
+
+    **Example:**
+
+    ```python
+    model = ssntk.VectorField(lambda t, x, u, p: p, jnp.ones(1), 1)  # x = x0 + p t, so that dx/dp = t
+    print(ssntk.fisher(model, ssntk.Probe([0.0, 1.0, 2.0])).round(6))  # [[5.]]
+    ```
     """
-    as_choice(method, "method", METHODS)
-    rows = rows_of(model, probe, **asked).matrix(method)
-    return _with_itself(rows.T)
+    as_method(method)
+    return with_itself(recorded_rows(model, probe, **asked).matrix(method).T)
 
 
 @outside_jit
@@ -140,13 +161,21 @@ def ntk_spectrum(
     - `memory`: with k, the bytes that J may take; where it would take more, nothing of that size is ever formed.
 
     Raises as [`parameter_jacobian`][] does; without k, `ValueError` where J does not fit into this machine.
+
+    **Example:**
+
+    ```python
+    model = ssntk.VectorField(lambda t, x, u, p: p, jnp.ones(1), 1)  # x = x0 + p t, so that dx/dp = t
+    spectrum = ssntk.ntk_spectrum(model, ssntk.Probe([0.0, 1.0, 2.0]))
+    print(spectrum.eigenvalues.round(6), spectrum.rank)  # [5. 0. 0.] 1
+    ```
     """
-    as_choice(method, "method", METHODS)
-    rows = rows_of(model, probe, formed="Jacobian" if k is None else None, **asked)
+    as_method(method)
     if exact and k is None:
         raise ValueError("exact is for the top k: without k everything is")
     if k is not None:
-        return top_spectrum(rows, k, method, memory, exact)
+        return top_spectrum(asked_of(model, probe, **asked).recorded(), k, method, memory, exact)
+    rows = recorded_rows(model, probe, **asked)
     return Spectrum.from_jacobian(rows.matrix(method), eigenvectors=eigenvectors)
 
 
@@ -161,21 +190,7 @@ def _by_inputs(mine: Rows, theirs: Rows, method: str, batch_size: int | None) ->
     for i in range(len(starts[0])):
         left = some(mine, starts[0], i)
         for j in range(i + 1 if mine is theirs else len(starts[1])):
-            blocks[i, j] = _contract(left, left if mine is theirs and i == j else some(theirs, starts[1], j))
+            blocks[i, j] = contract(left, left if mine is theirs and i == j else some(theirs, starts[1], j))
             if mine is theirs:
                 blocks[j, i] = blocks[i, j].T
     return jnp.block([[blocks[i, j] for j in range(len(starts[1]))] for i in range(len(starts[0]))])
-
-
-def _with_itself(rows: Array) -> Array:
-    """R R^T."""
-    if is_traced(rows) or {device.platform for device in rows.devices()} != {"cpu"}:
-        return _contract(rows, rows)
-    # On the host: BLAS has a routine for this product, which computes half of it.
-    matrix = np.asarray(rows)
-    return jax.device_put(matrix @ matrix.T)
-
-
-@jax.jit
-def _contract(rows: Array, others: Array) -> Array:
-    return rows @ others.T

@@ -10,41 +10,131 @@ import lineax as lx
 from jaxtyping import Array, Float
 
 from ssntk.kernel.choice import product_rows
-from ssntk.kernel.gram import site_product
+from ssntk.kernel.dense import dense_kernel, streamed_diagonal
 from ssntk.kernel.products import pull, push
-from ssntk.kernel.rows import Asked, Rows, rows_of
+from ssntk.kernel.rows import Asked, Rows, asked_of
+from ssntk.kernel.sites.gram import site_product
+from ssntk.notices import warn
 
 
-class KernelProduct(eqx.Module):
-    """`v -> K v`. Its compiled code is shared by all models, probes and weights of the same shapes."""
+class NTKOperator(lx.AbstractLinearOperator):
+    """The kernel K as a symmetric, positive semidefinite operator of lineax, over the rows (b, t, i) in C order.
+
+    [`ntk_operator`][] makes it. All that lineax does with an operator works: sums and products, `lineax.linear_solve`,
+    `lineax.diagonal`. Compiled code is shared by all models, probes and weights of the same shapes.
+
+    - `mv(v)`: K v, one backward and one forward walk through the recorded steps. Memory is that of the states and of v.
+    - `block(V)`: K times each of k vectors (k, rows), which costs far less than k products.
+    - `as_matrix()`: K (rows, rows), as fast as [`ntk`][] makes it; it needs the room for J.
+
+    **Example:** kernel ridge regression without a kernel matrix.
+
+    ```python
+    model = ssntk.VectorField(lambda t, x, u, p: p, jnp.ones(1), 1)  # x = x0 + p t, with the kernel t t'
+    operator = ssntk.ntk_operator(model, ssntk.Probe([0.0, 1.0, 2.0]))
+    print(operator.mv(jnp.ones(3)).round(6))  # [0. 3. 6.]
+    ridge = operator + lineax.IdentityLinearOperator(operator.in_structure())
+    ridge = lineax.TaggedLinearOperator(ridge, lineax.positive_semidefinite_tag)
+    solved = lineax.linear_solve(ridge, jnp.ones(3), lineax.CG(rtol=1e-8, atol=1e-8))
+    print(solved.value.round(6))  # [1.  0.5 0. ]
+    ```
+    """
 
     rows: Rows
 
-    @property
-    def n_rows(self) -> int:
-        """The number of rows, B T n or B T m."""
-        return math.prod(self.rows.replay.shape[:3])
-
-    def __call__(self, vector: Float[Array, " rows"]) -> Float[Array, " rows"]:
+    def mv(self, vector: Float[Array, " rows"]) -> Float[Array, " rows"]:
         return self.block(vector[None])[0]
 
     def block(self, vectors: Float[Array, "k rows"]) -> Float[Array, "k rows"]:
         """K times each of k vectors at once, which costs far less than k products."""
         if self.rows.replay.signals is not None:
             return site_product(self.rows, vectors)
-        return self.forward(self.back(vectors))
+        return forth(self.rows, back(self.rows, vectors))
 
-    def back(self, vectors: Float[Array, "k rows"]) -> Float[Array, "k p"]:
-        """The transpose of sqrt(weight) L J D^(-1/2), for k vectors."""
-        return _back(self.rows, vectors)
+    def as_matrix(self) -> Float[Array, "rows rows"]:
+        return dense_kernel(self.rows)
 
-    def forward(self, directions: Float[Array, "k p"]) -> Float[Array, "k rows"]:
-        """sqrt(weight) L J D^(-1/2), for k vectors."""
-        return _forward(self.rows, directions)
+    def transpose(self) -> "NTKOperator":
+        return self
+
+    def in_structure(self) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((math.prod(self.rows.replay.shape[:3]),), self.rows.replay.probe.ts.dtype)
+
+    def out_structure(self) -> jax.ShapeDtypeStruct:
+        return self.in_structure()
+
+    @property
+    def fn(self) -> "Product":
+        """Deprecated: what the operator was made of before it was a class of its own. Use `mv` and `block`."""
+        warn(
+            "op.fn of an ntk_operator is deprecated: write op.block(V) for op.fn.block(V), and op.mv(v) for op.fn(v)",
+            DeprecationWarning,
+        )
+        return Product(self)
+
+
+class Product(eqx.Module):
+    """Deprecated: `op.fn(v)` and `op.fn.block(V)`."""
+
+    operator: NTKOperator
+
+    def __call__(self, vector: Float[Array, " rows"]) -> Float[Array, " rows"]:
+        return self.operator.mv(vector)
+
+    def block(self, vectors: Float[Array, "k rows"]) -> Float[Array, "k rows"]:
+        """K times each of k vectors."""
+        return self.operator.block(vectors)
+
+
+# What lineax asks of an operator it asks by dispatch, so that questions which lineax adds later fail in one place only.
+
+
+@lx.is_symmetric.register(NTKOperator)
+@lx.is_positive_semidefinite.register(NTKOperator)
+def _always(operator: NTKOperator) -> bool:
+    return True
+
+
+@lx.is_diagonal.register(NTKOperator)
+@lx.is_tridiagonal.register(NTKOperator)
+@lx.is_lower_triangular.register(NTKOperator)
+@lx.is_upper_triangular.register(NTKOperator)
+@lx.has_unit_diagonal.register(NTKOperator)
+@lx.is_negative_semidefinite.register(NTKOperator)
+def _not_known(operator: NTKOperator) -> bool:
+    # Of one row a kernel is all of these but the last two, and lineax takes "no" for "not known".
+    return False
+
+
+@lx.linearise.register(NTKOperator)
+@lx.conj.register(NTKOperator)
+def _itself(operator: NTKOperator) -> NTKOperator:
+    # Linear already, at the states that are recorded, and real.
+    return operator
+
+
+@lx.materialise.register(NTKOperator)
+def _materialised(operator: NTKOperator) -> lx.MatrixLinearOperator:
+    return lx.MatrixLinearOperator(operator.as_matrix(), frozenset({lx.symmetric_tag, lx.positive_semidefinite_tag}))
+
+
+@lx.diagonal.register(NTKOperator)
+def _diagonal(operator: NTKOperator) -> Float[Array, " rows"]:
+    if operator.rows.mixes_times:
+        return jnp.sum(jnp.square(operator.rows.matrix()), axis=1)
+    return streamed_diagonal(operator.rows).ravel()
+
+
+@lx.tridiagonal.register(NTKOperator)
+def _tridiagonal(operator: NTKOperator) -> tuple[Array, Array, Array]:
+    matrix = operator.as_matrix()
+    beside = jnp.diagonal(matrix, 1)
+    return jnp.diagonal(matrix), beside, beside
 
 
 @eqx.filter_jit
-def _back(rows: Rows, vectors: Array) -> Array:
+def back(rows: Rows, vectors: Float[Array, "k rows"]) -> Float[Array, "k p"]:
+    """The transpose of sqrt(weight) L J D^(-1/2), times each of k vectors."""
     replay = rows.replay
     cotangents = jnp.moveaxis(vectors.reshape(-1, *replay.shape[:3]), 0, -1)
     cotangents = replay.probe.observed(rows.on_rows(cotangents, transpose=True))
@@ -53,31 +143,40 @@ def _back(rows: Rows, vectors: Array) -> Array:
 
 
 @eqx.filter_jit
-def _forward(rows: Rows, directions: Array) -> Array:
+def forth(rows: Rows, directions: Float[Array, "k p"]) -> Float[Array, "k rows"]:
+    """sqrt(weight) L J D^(-1/2), times each of k directions of theta."""
     scaled = directions if rows.over_theta is None else directions * rows.over_theta[None]
     tangents = jnp.moveaxis(push(rows.replay, scaled), 0, -1)
     seen = rows.on_rows(rows.replay.probe.observed(tangents))
     return jnp.moveaxis(seen, -1, 0).reshape(directions.shape[0], -1)
 
 
-def ntk_operator(model: Any, probe: Any, **asked: Unpack[Asked]) -> lx.FunctionLinearOperator:
+def ntk_operator(model: Any, probe: Any, **asked: Unpack[Asked]) -> NTKOperator:
     """The kernel of [`ntk`][] as a symmetric, positive semidefinite `lineax` operator over the rows (b, t, i) in C order.
 
-    `op.mv(v)` is one backward and one forward walk through the recorded steps, `op.fn.block(V)` is k of them at once; memory
-    is that of the recorded states and k vectors. `op.as_matrix()` forms the kernel from such products: [`ntk`][] is faster.
+    `op.mv(v)` is one backward and one forward walk through the recorded steps, `op.block(V)` is k of them at once; memory
+    is that of the recorded states and k vectors. `op.as_matrix()` is [`ntk`][], and `lineax.diagonal(op)` its diagonal,
+    for which no kernel is formed.
 
     Keyword arguments as in [`ntk`][]; the solver must be an explicit Runge-Kutta method. Raises as
     [`parameter_jacobian`][] does.
+
+    **Returns:** an [`NTKOperator`][].
+
+    **Example:**
+
+    ```python
+    model = ssntk.CTRNN(n_state=8, n_input=1, n_output=1, key=jax.random.key(0))
+    operator = ssntk.ntk_operator(model, ssntk.Probe([0.0, 1.0, 2.0]), weights="trapezoid")
+    print(operator.in_size(), operator.block(jnp.ones((5, 24))).shape)  # 24 (5, 24)
+    ```
     """
-    product = product_of(rows_of(model, probe, formed=None, **asked))
-    structure = jax.ShapeDtypeStruct((product.n_rows,), product.rows.replay.probe.ts.dtype)
-    tags = frozenset({lx.symmetric_tag, lx.positive_semidefinite_tag})
-    return lx.FunctionLinearOperator(product, structure, tags, closure_convert=False)
+    return operator_of(asked_of(model, probe, **asked).recorded())
 
 
-def product_of(rows: Rows) -> KernelProduct:
-    """The product of a kernel whose steps can be replayed; `ValueError` otherwise."""
+def operator_of(rows: Rows) -> NTKOperator:
+    """The kernel of rows whose steps can be replayed; `ValueError` otherwise."""
     if not rows.replay.replayable:
         solver = type(rows.replay.integrator.solver).__name__
         raise ValueError(f"integrator must have an explicit solver for products without the Jacobian, got {solver}")
-    return KernelProduct(product_rows(rows))
+    return NTKOperator(product_rows(rows))

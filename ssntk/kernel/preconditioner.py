@@ -9,14 +9,13 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ssntk.errors import as_array, is_traced
-from ssntk.models.base import AbstractStateSpaceModel
-from ssntk.models.theta import Positions, get, size
+from ssntk.models.theta import Theta
 
 # Those of optax.adam.
 DECAY, EPSILON = 0.999, 1e-8
 
 
-def diagonal(preconditioner: Any, model: AbstractStateSpaceModel, at: Positions) -> Float[Array, " p"] | None:
+def diagonal(preconditioner: Any, theta: Theta) -> Float[Array, " p"] | None:
     """D (p,), positive.
 
     **Arguments:** `preconditioner`: `None`; (p,) numbers; or a state of `optax.adam` with its default decay and epsilon, of
@@ -26,9 +25,9 @@ def diagonal(preconditioner: Any, model: AbstractStateSpaceModel, at: Positions)
     """
     if preconditioner is None:
         return None
-    state, p = adam_state(preconditioner), size(model, at)
+    state, p = adam_state(preconditioner), theta.size
     if state is not None:
-        values = adams(aligned(state.nu, model, at), float(state.count))
+        values = adams(aligned(state.nu, theta), float(state.count))
     else:
         values = as_array(preconditioner, "preconditioner", (p,))
     if not is_traced(values) and not bool((np.asarray(values) > 0).all()):
@@ -58,20 +57,19 @@ def adam_state(preconditioner: Any, name: str = "preconditioner", *, fresh: bool
     return states[0] if states else None
 
 
-def aligned(moments: Any, model: AbstractStateSpaceModel, at: Positions, name: str = "preconditioner") -> Array:
+def aligned(moments: Any, theta: Theta, name: str = "preconditioner") -> Array:
     """The leaves of `moments` that belong to theta, raveled: by their place in the model, or as a tree of theta's own."""
-    theta = get(model, at)
-    of_model = jax.tree.flatten(model, is_leaf=lambda leaf: leaf is None)[0]
+    of_model = jax.tree.flatten(theta.model, is_leaf=lambda leaf: leaf is None)[0]
     of_moments = jax.tree.flatten(moments, is_leaf=lambda leaf: leaf is None)[0]
     if len(of_model) == len(of_moments):
         places = [i for i, leaf in enumerate(of_model) if leaf is not None]
-        of_moments = [of_moments[places[i]] for i in at]
+        of_moments = [of_moments[places[i]] for i in theta.at]
     else:
         of_moments = [leaf for leaf in of_moments if leaf is not None]
     shapes = [getattr(leaf, "shape", None) for leaf in of_moments]
-    if shapes != [leaf.shape for leaf in theta]:
+    wanted = [leaf.shape for leaf in theta.arrays]
+    if shapes != wanted:
         raise ValueError(
-            f"{name} must be a state over the model, or over leaves of the shapes {[leaf.shape for leaf in theta]} "
-            f"that theta has, got {shapes}"
+            f"{name} must be a state over the model, or over leaves of the shapes {wanted} that theta has, got {shapes}"
         )
-    return jnp.concatenate([jnp.ravel(leaf) for leaf in of_moments if eqx.is_array(leaf)])
+    return jnp.asarray(theta.ravel([leaf for leaf in of_moments if eqx.is_array(leaf)]))

@@ -4,7 +4,6 @@ Every step is linearised again where it is needed, so that nothing but the state
 """
 
 from functools import partial
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -12,19 +11,18 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ssntk.kernel.replay import Replay
-from ssntk.kernel.walk import Walk
-from ssntk.models.theta import size
+from ssntk.kernel.sites.walk import Index, Walk
 
 
 @eqx.filter_jit
 def pull(replay: Replay, cotangents: Float[Array, "k B T m"]) -> Float[Array, "k p"]:
     """J^T for a block of vectors over the rows."""
     k, batch = cotangents.shape[:2]
-    total = jnp.zeros((k, size(replay.model, replay.at)), cotangents.dtype)
+    total = jnp.zeros((k, replay.theta.size), cotangents.dtype)
     return jax.lax.fori_loop(0, batch, lambda b, total: total + pull_one(replay, b, cotangents[:, b]), total)
 
 
-def pull_one(replay: Replay, b: Any, cotangents: Float[Array, "k T m"]) -> Float[Array, "k p"]:
+def pull_one(replay: Replay, b: Index, cotangents: Float[Array, "k T m"]) -> Float[Array, "k p"]:
     """J_b^T for a block of vectors over the rows of input b: one backward sweep that carries the whole block."""
     walk, k = Walk(replay, b), cotangents.shape[0]
     add = partial(jax.tree.map, jnp.add)
@@ -53,7 +51,7 @@ def push(
 
     def one(b: Array, out: Array) -> Array:
         walk = Walk(replay, b)
-        leaves = walk.split(directions)
+        leaves = walk.theta.split(directions)
 
         def interval(i: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
             moving, out = carry

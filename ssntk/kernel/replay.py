@@ -18,15 +18,12 @@ import numpy as np
 from jaxtyping import Array
 
 from ssntk.dynamics.integrate import Integrator, Trajectory, check_solved, solve, steps_of
-from ssntk.dynamics.probe import Probe
-from ssntk.errors import as_instance
-from ssntk.models.base import AbstractStateSpaceModel, check_model
+from ssntk.dynamics.probe import FittedProbe
+from ssntk.kernel.observe.base import AbstractObservation
+from ssntk.kernel.observe.observations import NAMED
+from ssntk.models.base import AbstractStateSpaceModel
 from ssntk.models.maps import AbstractMap
-from ssntk.models.theta import Positions, get, put, size
-
-# What can be observed at a save time: the state, the readout, their rates of change along the trajectory, and the velocity
-# of a state that is held still.
-OBSERVATIONS = ("state", "readout", "state rate", "readout rate", "residual")
+from ssntk.models.theta import Positions, Theta
 
 
 class Replay(eqx.Module):
@@ -34,24 +31,37 @@ class Replay(eqx.Module):
 
     model: AbstractStateSpaceModel
     at: Positions = eqx.field(static=True)
-    probe: Probe
+    probe: FittedProbe
     integrator: Integrator
     tracks: Trajectory
-    observation: str = eqx.field(static=True)
+    # Also by name, "state" or "readout".
+    observation: AbstractObservation = eqx.field(converter=lambda given: NAMED[given] if isinstance(given, str) else given)
     # For each view of theta at a site (`ssntk.kernel.sites`) its signals (B, T - 1, E, i) over save intervals of at most
-    # `longest` steps; `None` where theta is differentiated as it is.
-    signals: Any = None
+    # `longest` steps; `None` if theta is differentiated as it is.
+    signals: list[Array] | None = None
     longest: int = eqx.field(static=True, default=0)
+
+    @property
+    def theta(self) -> Theta:
+        """What derivatives are taken of."""
+        return Theta(self.model, self.at)
+
+    @property
+    def met(self) -> list[Array]:
+        """The signals of a replay that has some, as the site form needs them."""
+        # Who asks has made them, by `with_signals`.
+        assert self.signals is not None
+        return self.signals
 
     @property
     def rows(self) -> int:
         """How many rows there are at each save time of one input."""
-        return self.model.n_output if self.observation.startswith("readout") else self.model.n_state
+        return self.observation.rows(self.model)
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
         """That of the Jacobian, (B, T, rows, p)."""
-        return self.probe.n_batch, self.probe.ts.shape[0], self.rows, size(self.model, self.at)
+        return self.probe.n_batch, self.probe.ts.shape[0], self.rows, self.theta.size
 
     @property
     def bytes(self) -> int:
@@ -63,9 +73,9 @@ class Replay(eqx.Module):
         """Whether the steps are those of an explicit Runge-Kutta method, and can be taken again one by one."""
         return tableau(self.integrator.solver) is not None
 
-    def field(self, theta: list[Array], t: Array, x: Array, u: Array) -> Array:
+    def field(self, leaves: list[Array], t: Array, x: Array, u: Array) -> Array:
         """The velocity of the state; of a map, the next state."""
-        moved = put(self.model, self.at, theta)
+        moved = self.theta.put(leaves)
         return moved.advance(t, x, u) if isinstance(moved, AbstractMap) else moved.vector_field(t, x, u)
 
     def step(self, field: Callable[[Array, Array], Array], t0: Array, t1: Array, x: Array) -> Array:
@@ -74,52 +84,35 @@ class Replay(eqx.Module):
             return field(t0, x)
         return rk_step(self.integrator.solver, field, t0, t1, x)
 
-    def look(self, theta: list[Array], t: Array, x: Array, u: Array) -> Array:
+    def look(self, leaves: list[Array], t: Array, x: Array, u: Array) -> Array:
         """What is observed of the state x at time t."""
-        moved = put(self.model, self.at, theta)
-        if self.observation == "state":
-            return x
-        if self.observation == "readout":
-            return moved.readout(x)
-        still = jax.lax.stop_gradient(x) if self.observation == "residual" else x
-        velocity = moved.vector_field(t, still, u)
-        return jax.jvp(moved.readout, (x,), (velocity,))[1] if self.observation == "readout rate" else velocity
+        return self.observation.look(self.theta.put(leaves), t, x, u)
 
 
-def record(
-    model: Any,
-    at: Positions,
-    probe: Any,
-    integrator: Integrator | None,
-    observation: str,
-    *,
-    formed: str | None = "Jacobian",
-) -> Replay:
+def record(theta: Theta, probe: FittedProbe, integrator: Integrator | None, observation: AbstractObservation) -> Replay:
     """Solve every input of `probe` and keep the steps.
 
-    Raises `ValueError`, also where what is to be `formed`, the `"Jacobian"` or the `"kernel"`, cannot fit into this machine,
-    and `NumericalError` where the solver fails.
+    Raises `ValueError` for an integrator that does not fit, and `NumericalError` where the solver fails.
     """
-    check_model(model)
-    probe = as_instance(probe, "probe", Probe).fit(model)
-    each = model.n_output if observation.startswith("readout") else model.n_state
-    rows, itemsize = probe.n_batch * probe.ts.shape[0] * each, np.dtype(probe.ts.dtype).itemsize
-    if formed is not None:
-        check_room(rows * (rows if formed == "kernel" else size(model, at)) * itemsize, formed)
-    integrator, grid = steps_of(model, integrator, probe)
-    replay = recorded(model, at, probe, integrator, grid, observation)
+    integrator, grid = steps_of(theta.model, integrator, probe)
+    replay = recorded(theta.model, theta.at, probe, integrator, grid, observation)
     check_solved(replay.tracks.result, integrator, saved_states(replay.tracks))
     return replay
 
 
 def recorded(
-    model: Any, at: Positions, probe: Probe, integrator: Integrator, grid: Array | None, observation: str
+    model: AbstractStateSpaceModel,
+    at: Positions,
+    probe: FittedProbe,
+    integrator: Integrator,
+    grid: Array | None,
+    observation: AbstractObservation | str,
 ) -> Replay:
-    """Solve every input of a probe that was fit to the model, on the steps of `grid` or adaptively. Nothing is checked."""
-    return Replay(model, at, probe, integrator, _record(model, at, probe, integrator, grid), observation)
+    """Solve every input of a fitted probe, on the steps of `grid` or adaptively. Nothing is checked."""
+    return Replay(model, at, probe, integrator, _record(Theta(model, at), probe, integrator, grid), observation)
 
 
-def check_room(needed: Any, what: str) -> None:
+def check_room(needed: float, what: str) -> None:
     """`ValueError` where something of `needed` bytes cannot fit into this machine."""
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > 0.9 * there:
@@ -138,23 +131,20 @@ def saved_states(tracks: Trajectory) -> Any:
 
 
 @eqx.filter_jit
-def _record(
-    model: AbstractStateSpaceModel, at: Positions, probe: Probe, integrator: Integrator, grid: Array | None
-) -> Trajectory:
+def _record(theta: Theta, probe: FittedProbe, integrator: Integrator, grid: Array | None) -> Trajectory:
     """The accepted steps of every input. One random direction of theta excites every mode that the kernel must resolve."""
-    theta = get(model, at)
+    model = theta.model
     # Drawn at once: the code of each draw takes as long to compile as a small model's solve.
-    ends = np.cumsum([0, *(leaf.size for leaf in theta)])
-    drawn = jnp.split(jax.random.normal(jax.random.key(0), (int(ends[-1]),), probe.ts.dtype), ends[1:-1])
-    noise = [part.reshape(leaf.shape).astype(leaf.dtype) for part, leaf in zip(drawn, theta, strict=False)]
+    drawn = theta.leaves(jax.random.normal(jax.random.key(0), (theta.size,), probe.ts.dtype))
+    noise = [part.astype(leaf.dtype) for part, leaf in zip(drawn, theta.arrays, strict=True)]
     still = jax.tree.map(lambda leaf: jnp.zeros_like(leaf) if eqx.is_inexact_array(leaf) else leaf, model)
-    direction = eqx.filter(put(still, at, noise), eqx.is_inexact_array)
+    direction = eqx.filter(Theta(still, theta.at).put(noise), eqx.is_inexact_array)
     # Nothing is differentiated through the recording: the least to be traced.
     plain = diffrax.ForwardMode()
     return jax.lax.map(lambda b: solve(model, probe, b, integrator, grid, direction, plain), jnp.arange(probe.n_batch))
 
 
-def tableau(solver: diffrax.AbstractSolver) -> tuple[list[Any], Any, Any] | None:
+def tableau(solver: diffrax.AbstractSolver) -> tuple[list[list[float]], list[float], list[float]] | None:
     """(a, b, c) of an explicit Runge-Kutta method: stage rows, solution weights, stage times; else `None`."""
     if isinstance(solver, diffrax.Euler):
         return [], [1.0], []
@@ -171,7 +161,7 @@ def rk_step(solver: diffrax.AbstractSolver, field: Callable[..., Array], t0: Arr
     rows, weights, times = known
     dt = t1 - t0
 
-    def weighted(ratios: Any) -> Array:
+    def weighted(ratios: list[float]) -> Array:
         return sum((dt * a * k for a, k in zip(ratios, stages, strict=False) if a != 0), jnp.zeros_like(x))
 
     stages: list[Array] = []

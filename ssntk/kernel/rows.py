@@ -1,7 +1,11 @@
-"""From what is asked for to the rows whose inner products are the kernel: sqrt(weight) L J D^(-1/2)."""
+"""From what is asked for to the rows whose inner products are the kernel: sqrt(weight) L J D^(-1/2).
 
+`asked_of` checks and solves nothing; what it returns knows its sizes, and `recorded` solves.
+"""
+
+import math
 from collections.abc import Callable
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict, Unpack
 
 import equinox as eqx
 import jax
@@ -11,14 +15,15 @@ from jaxtyping import Array, Float, PyTree
 
 from ssntk.dynamics.integrate import Integrator
 from ssntk.dynamics.metric import as_metric, check_states
-from ssntk.dynamics.probe import Probe
-from ssntk.errors import as_array, as_choice, as_instance, is_traced
+from ssntk.dynamics.probe import FittedProbe, Probe
+from ssntk.errors import as_array, as_choice, as_instance, is_traced, traceable
 from ssntk.kernel.jacobian import jacobian_of
-from ssntk.kernel.loss_operators import Sobolev, observation_of
+from ssntk.kernel.observe.base import AbstractLossOperator, AbstractObservation
+from ssntk.kernel.observe.observations import observation_of
 from ssntk.kernel.preconditioner import diagonal
-from ssntk.kernel.replay import Replay, record
-from ssntk.models.base import check_model
-from ssntk.models.theta import theta_positions
+from ssntk.kernel.replay import Replay, check_room, record
+from ssntk.models.base import AbstractStateSpaceModel, check_model
+from ssntk.models.theta import Theta
 
 
 class Asked(TypedDict, total=False):
@@ -41,9 +46,16 @@ class Rows(eqx.Module):
     over_time: Float[Array, "T T"] | Float[Array, " T"] | None
     over_theta: Float[Array, " p"] | None
     over_state: Float[Array, " m"] | None = None
+    # What messages call the loss.
+    loss: str = eqx.field(static=True, default="plain")
+
+    @property
+    def mixes_times(self) -> bool:
+        """Whether a row has shares of several save times."""
+        return self.over_time is not None and self.over_time.ndim == 2
 
     def matrix(self, method: str = "auto", first: int = 0, count: int | None = None) -> Float[Array, "rows p"]:
-        """sqrt(weight) L J D^(-1/2) with rows (b, t, i) in C order; of `count` inputs from `first` on where it is given."""
+        """sqrt(weight) L J D^(-1/2) with rows (b, t, i) in C order; of `count` inputs from `first` on if it is given."""
         jacobian = self.on_rows(jacobian_of(self.replay, method, first, count))
         if self.over_theta is not None:
             jacobian = jacobian * self.over_theta[None, None, None]
@@ -60,11 +72,48 @@ class Rows(eqx.Module):
         return jnp.einsum("st,btmk->bsmk", self.over_time.T if transpose else self.over_time, rows)
 
 
-def rows_of(
+class Checked(NamedTuple):
+    """What is asked of a model, checked, before anything is solved."""
+
+    theta: Theta
+    probe: FittedProbe
+    observation: AbstractObservation
+    over_time: Array | None
+    over_theta: Array | None
+    over_state: Array | None
+    integrator: Integrator | None
+    loss: str
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """That of the Jacobian, (B, T, rows, p)."""
+        return self.probe.n_batch, self.probe.ts.shape[0], self.observation.rows(self.theta.model), self.theta.size
+
+    def check_jacobian(self) -> None:
+        """`ValueError` if the Jacobian does not fit into this machine."""
+        check_room(math.prod(self.shape) * np.dtype(self.probe.ts.dtype).itemsize, "Jacobian")
+
+    def check_kernel(self) -> None:
+        """`ValueError` if the kernel does not fit into this machine."""
+        check_room(math.prod(self.shape[:3]) ** 2 * np.dtype(self.probe.ts.dtype).itemsize, "kernel")
+
+    def recorded(self) -> Rows:
+        """Solve every input. Raises `ValueError` for an integrator that does not fit, `NumericalError` if a solve fails."""
+        replay = record(self.theta, self.probe, self.integrator, self.observation)
+        return Rows(replay, self.over_time, self.over_theta, self.over_state, self.loss)
+
+
+def recorded_rows(model: Any, probe: Any, **asked: Unpack[Asked]) -> Rows:
+    """Check, solve every input, and keep what acts on J, which must fit into this machine. Arguments as in `ntk`."""
+    checked = asked_of(model, probe, **asked)
+    checked.check_jacobian()
+    return checked.recorded()
+
+
+def asked_of(
     model: Any,
     probe: Any,
     *,
-    formed: str | None = "Jacobian",
     of: str = "state",
     wrt: Callable[[Any], PyTree] | None = None,
     weights: Any = None,
@@ -72,34 +121,68 @@ def rows_of(
     preconditioner: Any = None,
     integrator: Integrator | None = None,
     scale: Any = None,
-) -> Rows:
-    """Check what is asked for, solve, and keep what acts on the Jacobian. Arguments as in `ntk`.
-
-    `formed`: `"Jacobian"`, `"kernel"` or `None`, what will be, so that `ValueError` is raised where it cannot fit.
-    """
+) -> Checked:
+    """What is asked for, checked. Arguments as in `ntk`; raises `ValueError` naming the one that is wrong."""
     as_choice(of, "of", ("state", "readout"))
     check_model(model)
     check_states(scale, of)
     metric = as_metric(scale, model.n_state)
-    at = theta_positions(model, of, wrt)
+    theta = Theta.of(model, wrt, of)
     observation = observation_of(of, loss_operator)
-    over_theta = diagonal(preconditioner, model, at)
-    probe = as_instance(probe, "probe", Probe).fit(model)
-    ts = probe.ts
-    at_times = time_weights(ts, weights)
-    over_time = None if at_times is None else jnp.sqrt(at_times).astype(ts.dtype)
-    if isinstance(loss_operator, Sobolev):
-        if probe.mask is not None:
-            raise ValueError("probe.mask must be None for a Sobolev loss, which needs every time")
-        matrix = loss_operator.matrix(ts)
-        over_time = matrix if over_time is None else over_time[:, None] * matrix
-    replay = record(model, at, probe, integrator, observation, formed=formed)
-    by_theta = None if over_theta is None else (over_theta**-0.5).astype(ts.dtype)
-    return Rows(replay, over_time, by_theta, None if metric is None else jax.device_put((1 / metric).astype(ts.dtype)))
+    over_theta = diagonal(preconditioner, theta)
+    fitted = as_instance(probe, "probe", Probe).fit(model)
+    ts = fitted.ts
+    weight = time_weights(ts, weights)
+    root = None if weight is None else jnp.sqrt(weight).astype(ts.dtype)
+    over_time = _over_time(loss_operator, fitted, root)
+    if loss_operator is not None:
+        _check_look(observation, theta.model, ts)
+    if metric is not None and observation.rows(model) != model.n_state:
+        raise ValueError(
+            f"scale must be None with a loss_operator that observes {observation.rows(model)} numbers of {model.n_state} "
+            "states: it is the metric of the states"
+        )
+    return Checked(
+        theta=theta,
+        probe=fitted,
+        observation=observation,
+        over_time=over_time,
+        over_theta=None if over_theta is None else (over_theta**-0.5).astype(ts.dtype),
+        over_state=None if metric is None else jax.device_put((1 / metric).astype(ts.dtype)),
+        integrator=integrator,
+        loss="plain" if loss_operator is None else loss_operator.name,
+    )
+
+
+def _check_look(observation: AbstractObservation, model: AbstractStateSpaceModel, ts: Array) -> None:
+    """`ValueError` unless what a loss operator observes has as many numbers as its `rows` says."""
+    sizes = ((), (model.n_state,), (model.n_input,))
+    with traceable("loss_operator.observation"):
+        given = [jax.ShapeDtypeStruct(shape, ts.dtype) for shape in sizes]
+        seen = jax.eval_shape(lambda t, x, u: observation.look(model, t, x, u), *given)
+    wanted, got = (observation.rows(model),), getattr(seen, "shape", type(seen).__name__)
+    if got != wanted or not jnp.issubdtype(seen.dtype, jnp.floating):
+        raise ValueError(f"loss_operator must observe real numbers of shape {wanted}, as its rows say, got {got}")
+
+
+def _over_time(loss_operator: AbstractLossOperator | None, probe: FittedProbe, root: Array | None) -> Array | None:
+    """What acts on the time axis: the operator, and after it the roots of the weights (T,)."""
+    given = None if loss_operator is None else loss_operator.over_time(probe.ts)
+    if loss_operator is None or given is None:
+        return root
+    acts, count = as_array(given, "loss_operator.over_time(ts)"), probe.ts.shape[0]
+    if acts.shape not in ((count,), (count, count)):
+        raise ValueError(f"loss_operator.over_time(ts) must have shape ({count},) or ({count}, {count}), got {acts.shape}")
+    if acts.ndim == 2 and probe.mask is not None:
+        raise ValueError(f"probe.mask must be None for a {loss_operator.name} loss, which needs every time")
+    acts = acts.astype(probe.ts.dtype)
+    if root is None:
+        return acts
+    return root[:, None] * acts if acts.ndim == 2 else root * acts
 
 
 def time_weights(ts: Any, weights: Any) -> Float[Array, " T"] | None:
-    """The weight of each save time: `None`, `"trapezoid"`, or (T,) non-negative numbers as they are."""
+    """The weight of each save time (T,): for `None` none, by the trapezoid rule, or non-negative numbers as they are."""
     if weights is None:
         return None
     if isinstance(weights, str):

@@ -26,6 +26,13 @@ class Spectrum(Result):
     - `eigenvectors`: columns, (rows, k), of the first k = min(rows, p) eigenvalues, or `None` where they were refused.
     - `rest`: `None`, or what is known of the other eigenvalues where only the top k were asked for. Then `eigenvalues` is
       (k,), and `rank`, `condition_number`, `condition_number_on_rank` and `effective_rank` are `None` rather than wrong.
+
+    **Example:**
+
+    ```python
+    spectrum = ssntk.Spectrum.from_jacobian([[3.0, 0.0], [0.0, 4.0]])
+    print(spectrum.eigenvalues.round(6), round(float(spectrum.participation_ratio), 6))  # [16.  9.] 1.854599
+    ```
     """
 
     eigenvalues: Float[np.ndarray, " N"]

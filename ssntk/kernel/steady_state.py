@@ -13,7 +13,7 @@ from ssntk.dynamics.metric import as_metric, rows_in_metric, singular_to_roundin
 from ssntk.dynamics.refine import check_fixed_point
 from ssntk.errors import NumericalError, as_array, is_traced
 from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model
-from ssntk.models.theta import Positions, get, put, theta_positions
+from ssntk.models.theta import Positions, Theta, theta_positions
 
 
 def steady_state_jacobian(
@@ -58,6 +58,13 @@ def steady_state_ntk(
 
     Raises `ValueError` for arguments that do not fit and for a model that depends on time, `NumericalError` where `x_star`
     is not a fixed point, or A is singular to rounding.
+
+    **Example:**
+
+    ```python
+    model = ssntk.VectorField(lambda t, x, u, p: p - 2 * x, jnp.ones(1), 1)  # x* = p / 2
+    print(ssntk.steady_state_ntk(model, [0.5]))  # [[0.25]]
+    ```
     """
     check_model(model)
     metric = as_metric(scale, model.n_state)
@@ -96,8 +103,7 @@ def _forcings(model: AbstractStateSpaceModel, at: Positions, xs: Array, us: Arra
 @eqx.filter_jit
 def forcing(model: AbstractStateSpaceModel, at: Positions, x: Array, u: Array) -> tuple[Array, Array]:
     """F = df/dtheta (n, p) and A = df/dx (n, n) at one point."""
-    theta = get(model, at)
-    time = jnp.zeros((), x.dtype)
-    by_theta = jax.jacrev(lambda theta: put(model, at, theta).vector_field(time, x, u))(theta)
+    theta, time = Theta(model, at), jnp.zeros((), x.dtype)
+    by_theta = jax.jacrev(lambda leaves: theta.put(leaves).vector_field(time, x, u))(theta.arrays)
     jacobian = jax.jacfwd(lambda x: model.vector_field(time, x, u))(x)
-    return jnp.concatenate([leaf.reshape(x.shape[0], -1) for leaf in by_theta], axis=1), jacobian
+    return theta.ravel(by_theta, lead=1), jacobian

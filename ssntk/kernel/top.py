@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -14,10 +15,10 @@ from jaxtyping import Array
 
 from ssntk.errors import NumericalError, as_scalar
 from ssntk.kernel.choice import BLOCK, check_k, kernel_choice
-from ssntk.kernel.gram import event_bytes, site_sums
 from ssntk.kernel.jacobian import fold_rows
-from ssntk.kernel.operator import product_of
+from ssntk.kernel.operator import operator_of
 from ssntk.kernel.rows import Rows
+from ssntk.kernel.sites.gram import event_bytes, site_sums
 from ssntk.kernel.spectrum import Rest, Spectrum
 
 # Probes of the estimates: added a block at a time, until both errors are small or there are enough.
@@ -25,6 +26,9 @@ MOST_BLOCK, MOST_PROBES = 64, 256
 GOOD_TRACE, GOOD_RATIO = 0.003, 0.006
 # Gram matrices from this size on are asked for few eigenpairs by Lanczos' iteration (at 288: 0.8 ms, all by LAPACK 1.9).
 LANCZOS = 128
+
+# K times each of k vectors, (k, rows).
+Block = Callable[[np.ndarray], np.ndarray]
 
 
 def top_spectrum(rows: Rows, k: Any, method: str, memory: Any, exact: bool = False) -> Spectrum:
@@ -49,13 +53,12 @@ def top_spectrum(rows: Rows, k: Any, method: str, memory: Any, exact: bool = Fal
     else:
         if exact:
             trace, square = _exact_sums(rows)
-        product = product_of(rows)
+        product = operator_of(rows)
         if product.rows.replay.signals is not None:
             # Cotangents of all events, their tangents, and what becomes of both.
             each = 4 * event_bytes(product.rows.replay)
             block_size = int(min(max(0.5 * limit / each, BLOCK), MOST_BLOCK))
-        streamable = rows.over_time is None or rows.over_time.ndim == 1
-        if trace is None and streamable and 4 * replay.model.n_state * p * dtype.itemsize <= limit:
+        if trace is None and not rows.mixes_times and 4 * replay.model.n_state * p * dtype.itemsize <= limit:
             trace = float(_trace(rows))
 
         def block(vectors: np.ndarray) -> np.ndarray:
@@ -121,9 +124,9 @@ def _square(matrix: np.ndarray) -> float:
 
 def _exact_sums(rows: Rows) -> tuple[float, float]:
     """tr K and tr K^2 by the site form; `ValueError` where it is not possible, or does not fit."""
-    if rows.over_time is not None and rows.over_time.ndim == 2:
+    if rows.mixes_times:
         raise ValueError(
-            "exact must be False for a Sobolev loss without J: its blocks are not those of the kernel; raise memory"
+            f"exact must be False for a {rows.loss} loss without J: its blocks are not those of the kernel; raise memory"
         )
     try:
         ready = kernel_choice(rows, "sites")[1]
@@ -134,7 +137,7 @@ def _exact_sums(rows: Rows) -> tuple[float, float]:
     return float(trace), float(square)
 
 
-def _lanczos(block: Any, total: int, k: int, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+def _lanczos(block: Block, total: int, k: int, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
     """The top k eigenpairs, descending."""
     make: Any = scipy.sparse.linalg.LinearOperator
     operator = make((total, total), matvec=lambda v: block(v.reshape(1, -1))[0], dtype=dtype)
@@ -154,7 +157,7 @@ def _start(size: int, dtype: np.dtype) -> np.ndarray:
     return np.random.default_rng(0).normal(size=size).astype(dtype)
 
 
-def _rest(block: Any, size: int, values: np.ndarray, vectors: np.ndarray, exact: Any) -> Rest:
+def _rest(block: Block, size: int, values: np.ndarray, vectors: np.ndarray, exact: float | None) -> Rest:
     """tr K and tr K^2 with their errors, from random signs of which the top eigenvectors were taken out."""
     random = np.random.default_rng(1)
     linear: list[float] = []

@@ -21,7 +21,7 @@ from ssntk.dynamics.probe import Probe
 from ssntk.errors import NumericalError, as_array, as_choice, as_count, as_instance
 from ssntk.files import append_line
 from ssntk.kernel.replay import saved_states
-from ssntk.kernel.rows import rows_of
+from ssntk.kernel.rows import recorded_rows
 from ssntk.kernel.spectrum import Spectrum
 from ssntk.learning.drift import Seen, drift, seen
 from ssntk.learning.followed import NAN, Followed
@@ -29,7 +29,7 @@ from ssntk.learning.losses import as_loss, loss_rows, takes_targets
 from ssntk.learning.optimiser import rule_of
 from ssntk.learning.pace import Pace, compiling
 from ssntk.models.as_model import as_model
-from ssntk.models.theta import theta_positions
+from ssntk.models.theta import Theta
 from ssntk.models.torch_layout import as_numpy, looks_like_torch, weights_of
 from ssntk.notices import warn
 from ssntk.results import Result, Speaks, Table, counted, short
@@ -283,9 +283,9 @@ class NTKMonitor(Speaks):
         self, step: int, model: Any, learning_rate: Any, momentum: Any, preconditioner: Any, optimiser: Any
     ) -> dict[str, Any]:
         """What a record says, but for what it took."""
-        at = theta_positions(model, self.of, self.asked["wrt"])
-        rule = rule_of(model, at, learning_rate, momentum, preconditioner, optimiser)
-        rows = rows_of(model, self.probe, preconditioner=rule.diagonal, **self.asked)
+        theta = Theta.of(model, self.asked["wrt"], self.of)
+        rule = rule_of(theta, learning_rate, momentum, preconditioner, optimiser)
+        rows = recorded_rows(model, self.probe, preconditioner=rule.diagonal, **self.asked)
         scaled, _ = loss_rows(model, rows, self.of, self.loss, self.targets)
         # The kernel itself is watched, whatever it is that preconditions it.
         matrix = scaled if rows.over_theta is None else scaled / np.asarray(rows.over_theta)

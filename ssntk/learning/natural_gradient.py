@@ -68,6 +68,19 @@ def low_rank_natural_gradient(
     **Returns:** an `optax.GradientTransformationExtraArgs`, whose state is a `LowRankState`.
 
     Raises `ValueError` for arguments that do not fit, in `update` too where `params` or `residuals` is missing.
+
+    **Example:**
+
+    ```python
+    def residuals(theta):
+        return theta * jnp.array([1.0, 10.0]) - 1.0
+
+    theta = jnp.zeros(2)
+    optimiser = ssntk.low_rank_natural_gradient(1e6, rank=2)
+    gradient = jax.grad(lambda theta: jnp.mean(residuals(theta) ** 2) / 2)(theta)
+    update, state = optimiser.update(gradient, optimiser.init(theta), theta, residuals=residuals)
+    print((theta + update).round(4))  # [1.  0.1]
+    ```
     """
     try:
         import optax

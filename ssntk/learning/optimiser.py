@@ -9,8 +9,7 @@ import scipy.optimize
 
 from ssntk.errors import as_scalar
 from ssntk.kernel.preconditioner import DECAY, EPSILON, adam_state, adams, aligned, diagonal
-from ssntk.models.base import AbstractStateSpaceModel
-from ssntk.models.theta import Positions, get
+from ssntk.models.theta import Theta
 
 # The momentum of Adam, unless it is said.
 ADAMS = 0.9
@@ -42,10 +41,8 @@ class Rule(NamedTuple):
         return 2 * (1 + self.momentum) / (self.weight * top) if top > 0 else np.inf
 
 
-def rule_of(
-    model: AbstractStateSpaceModel, at: Positions, learning_rate: Any, momentum: Any, preconditioner: Any, optimiser: Any
-) -> Rule:
-    """The rule by which theta, the leaves `at` of `model`, is trained; what is given explicitly goes before what is read.
+def rule_of(theta: Theta, learning_rate: Any, momentum: Any, preconditioner: Any, optimiser: Any) -> Rule:
+    """The rule by which theta is trained; what is given explicitly goes before what is read.
 
     Raises `ValueError` naming the argument that is wrong.
     """
@@ -56,15 +53,15 @@ def rule_of(
     if optimiser is None:
         state = None if preconditioner is None else adam_state(preconditioner)
         if state is not None:
-            found = _adam(model, at, state, {}, decay, "preconditioner")
+            found = _adam(theta, state, {}, decay, "preconditioner")
         else:
-            found = Rule(np.nan, decay or 0.0, diagonal=diagonal(preconditioner, model, at))
+            found = Rule(np.nan, decay or 0.0, diagonal=diagonal(preconditioner, theta))
     elif preconditioner is not None:
         raise ValueError("optimiser and preconditioner must not both be given")
     elif hasattr(optimiser, "param_groups") and hasattr(optimiser, "state"):
-        found = _torch(model, at, optimiser, decay)
+        found = _torch(theta, optimiser, decay)
     else:
-        found = _optax(model, at, optimiser, decay)
+        found = _optax(theta, optimiser, decay)
     return found if rate is None else found._replace(rate=rate)
 
 
@@ -77,7 +74,7 @@ def _parts(state: Any) -> Iterator[Any]:
         yield from _parts(part)
 
 
-def _optax(model: AbstractStateSpaceModel, at: Positions, state: Any, decay: float | None) -> Rule:
+def _optax(theta: Theta, state: Any, decay: float | None) -> Rule:
     parts, said, trace = list(_parts(state)), {}, None
     if not parts:
         raise ValueError(f"{WHAT}; got {type(state).__name__}")
@@ -92,28 +89,26 @@ def _optax(model: AbstractStateSpaceModel, at: Positions, state: Any, decay: flo
         said |= dict(getattr(part, "hyperparams", {}))
     adam = adam_state(state, "optimiser", fresh=True)
     if adam is not None:
-        return _adam(model, at, adam, said, decay, "optimiser")
+        return _adam(theta, adam, said, decay, "optimiser")
     rate, decay = float(said.get("learning_rate", np.nan)), said.get("momentum", 0.0) if decay is None else decay
     if trace is None:
         return Rule(rate, float(decay))
     if not float(decay) > 0:
         raise ValueError("momentum must be given: the state of optax.sgd does not hold it")
-    return Rule(rate, float(decay), velocity=np.asarray(aligned(trace, model, at, "optimiser"), float))
+    return Rule(rate, float(decay), velocity=np.asarray(aligned(trace, theta, "optimiser"), float))
 
 
-def _adam(
-    model: AbstractStateSpaceModel, at: Positions, state: Any, said: Mapping[str, Any], decay: float | None, name: str
-) -> Rule:
+def _adam(theta: Theta, state: Any, said: Mapping[str, Any], decay: float | None, name: str) -> Rule:
     rate, count = float(said.get("learning_rate", np.nan)), int(state.count)
     mean = float(said.get("b1", ADAMS)) if decay is None else decay
-    velocity, square = (np.asarray(aligned(part, model, at, name), float) for part in (state.mu, state.nu))
+    velocity, square = (np.asarray(aligned(part, theta, name), float) for part in (state.mu, state.nu))
     if count == 0:
         return Rule(rate, mean, 1 - mean, known=False)
     size = adams(square, float(count), float(said.get("b2", DECAY)), float(said.get("eps", EPSILON)))
     return Rule(rate, mean, 1 - mean, _positive(size, name), velocity, count)
 
 
-def _torch(model: AbstractStateSpaceModel, at: Positions, optimiser: Any, decay: float | None) -> Rule:
+def _torch(theta: Theta, optimiser: Any, decay: float | None) -> Rule:
     groups = list(optimiser.param_groups)
     adam = all(set(group) >= ADAM for group in groups)
     if not groups or not (adam or all(set(group) >= SGD for group in groups)):
@@ -121,7 +116,7 @@ def _torch(model: AbstractStateSpaceModel, at: Positions, optimiser: Any, decay:
     if any(group.get("nesterov") or group.get("maximize") for group in groups):
         raise ValueError("optimiser must be without nesterov and maximize, for which no stable rate is known here")
     owned = [(tensor, group) for group in groups for tensor in group["params"]]
-    owned = [owned[i] for i in _matched(model, at, [_numbers(tensor) for tensor, _ in owned])]
+    owned = [owned[i] for i in _matched(theta, [_numbers(tensor) for tensor, _ in owned])]
     rules = {tuple(map(float, g["betas"])) if adam else (float(g["momentum"]), float(g["dampening"])) for _, g in owned}
     if len(rules) > 1:
         raise ValueError(f"optimiser must move all of theta with one momentum, got {sorted(rules)}")
@@ -157,22 +152,22 @@ def _torch(model: AbstractStateSpaceModel, at: Positions, optimiser: Any, decay:
     )
 
 
-def _matched(model: AbstractStateSpaceModel, at: Positions, tensors: list[np.ndarray]) -> list[int]:
+def _matched(theta: Theta, tensors: list[np.ndarray]) -> list[int]:
     """Which tensor is which leaf of theta: of those of its shape, one each, the nearest in value, in order where that is the
     same; weights that were read from the network are those that it holds."""
-    theta = [np.asarray(leaf, float) for leaf in get(model, at)]
+    values = [np.asarray(leaf, float) for leaf in theta.arrays]
     found: dict[int, int] = {}
-    for shape in dict.fromkeys(leaf.shape for leaf in theta):
-        leaves = [i for i, leaf in enumerate(theta) if leaf.shape == shape]
+    for shape in dict.fromkeys(leaf.shape for leaf in values):
+        leaves = [i for i, leaf in enumerate(values) if leaf.shape == shape]
         these = [j for j, tensor in enumerate(tensors) if tensor.shape == shape]
         if len(these) < len(leaves):
             raise ValueError(
-                f"optimiser must move all of theta, with leaves of the shapes {[leaf.shape for leaf in theta]}, got tensors "
-                f"of {[tensor.shape for tensor in tensors]}; say by wrt= what it moves"
+                f"optimiser must move all of theta, with leaves of the shapes {[leaf.shape for leaf in values]}, got "
+                f"tensors of {[tensor.shape for tensor in tensors]}; say by wrt= what it moves"
             )
-        apart = np.array([[np.linalg.norm(theta[i] - tensors[j]) for j in these] for i in leaves])
+        apart = np.array([[np.linalg.norm(values[i] - tensors[j]) for j in these] for i in leaves])
         found |= {leaves[i]: these[j] for i, j in zip(*scipy.optimize.linear_sum_assignment(apart), strict=True)}
-    return [found[i] for i in range(len(theta))]
+    return [found[i] for i in range(len(values))]
 
 
 def _numbers(tensor: Any) -> np.ndarray:

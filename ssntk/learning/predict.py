@@ -8,19 +8,19 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import scipy.linalg
-from jaxtyping import Array, PyTree
+from jaxtyping import PyTree
 
 from ssntk.dynamics.integrate import Integrator
 from ssntk.dynamics.probe import Probe
 from ssntk.errors import NumericalError, as_count, as_scalar
-from ssntk.kernel.rows import Rows, rows_of
+from ssntk.kernel.rows import Asked, Rows, recorded_rows
 from ssntk.kernel.spectrum import Spectrum
 from ssntk.learning.drift import Drift, Seen, drift, seen
 from ssntk.learning.losses import as_loss, loss_rows
-from ssntk.learning.optimiser import rule_of
+from ssntk.learning.optimiser import Rule, rule_of
 from ssntk.models.as_model import as_model
 from ssntk.models.base import AbstractStateSpaceModel
-from ssntk.models.theta import get, put, theta_positions
+from ssntk.models.theta import Theta
 from ssntk.results import Holder
 
 # The kernel's relative change over the predicted training up to which a prediction counts as lazy: steps to a tolerance were
@@ -67,9 +67,9 @@ class LinearisedTraining(Holder):
     reason: str
     _modes: "_Modes"
     _first: Seen
-    _rows: Callable[[Any], tuple[Rows, np.ndarray, np.ndarray]] | None
-    # It holds the user's own functions.
-    _transient = ("_rows",)
+    _question: "_Question | None"
+    # It may hold the user's own functions.
+    _transient = ("_question",)
 
     def _headline(self) -> str:
         return f"LinearisedTraining: {self.reason}"
@@ -90,9 +90,34 @@ class LinearisedTraining(Holder):
         """
         if jax.tree.structure(model) != jax.tree.structure(self.model):
             raise ValueError(f"model must be a {type(self.model).__name__} as it was at the start of the prediction")
-        if self._rows is None:
+        if self._question is None:
             raise ValueError("this prediction was read back without its probe: make it again for drift_to")
-        return drift(self._first, seen(self._rows(model)[1]))
+        return drift(self._first, seen(self._question.rows(model).jacobian))
+
+
+class _Answer(NamedTuple):
+    """The rows of a loss as they are seen from one model: themselves, J (rows, p) and the residual (rows,)."""
+
+    rows: Rows
+    jacobian: np.ndarray
+    residual: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class _Question:
+    """What is learned: the probe, the targets, the loss, and the keywords of the kernel."""
+
+    probe: Any
+    targets: Any
+    loss: str | Callable[..., Any]
+    method: Any
+    asked: Asked
+
+    def rows(self, model: AbstractStateSpaceModel) -> _Answer:
+        """The rows of the loss as they are seen from `model`."""
+        rows = recorded_rows(model, self.probe, **self.asked)
+        of = self.asked.get("of", "state")
+        return _Answer(rows, *loss_rows(model, rows, of, self.loss, self.targets, self.method))
 
 
 def linearised_training(
@@ -150,80 +175,109 @@ def linearised_training(
     """
     model = as_model(model)
     count, loss = as_count(steps, "steps"), as_loss(loss)
-    rule = rule_of(model, theta_positions(model, of, wrt), learning_rate, momentum, preconditioner, optimiser)
-    if not rule.known:
-        raise ValueError("optimiser must be a state of Adam after at least one step")
-    if np.isnan(rule.rate):
-        raise ValueError("learning_rate must be a number where no optimiser holds one, got None")
-    if not rule.rate > 0:
-        raise ValueError("optimiser must have positive learning rates, got zero: nothing would move")
-    rate, decay, weight = rule.rate, rule.momentum, rule.weight
-    asked = {"of": of, "wrt": wrt, "weights": weights, "preconditioner": rule.diagonal, "integrator": integrator}
-
-    def rows(model: Any) -> tuple[Rows, np.ndarray, np.ndarray]:
-        """The rows of the loss as they are seen from `model`: themselves, J (rows, p) and the residual (rows,)."""
-        found = rows_of(model, probe, **asked)
-        return found, *loss_rows(model, found, of, loss, targets, method)
-
-    observed, jacobian, residual = rows(model)
-    first = seen(jacobian)
-    try:
-        left, sizes, right = scipy.linalg.svd(jacobian, full_matrices=False, check_finite=False)
-    except np.linalg.LinAlgError as error:
-        raise NumericalError(f"the singular values of the Jacobian did not converge: {error}") from error
-    if not sizes[0] > 0:
-        raise NumericalError("the Jacobian is zero: nothing that is observed depends on theta, and nothing is learned")
-    floor = (max(jacobian.shape) * np.finfo(np.asarray(observed.replay.probe.ts).dtype).eps) ** 2
-    surplus = np.zeros(max(len(jacobian) - len(sizes), 0))
-    dtype = observed.replay.probe.ts.dtype
-    spectrum = Spectrum(np.append(sizes**2, surplus).astype(dtype), float(floor), left.astype(dtype), surplus.size)
-
-    # In the coordinates phi = sqrt(D) theta the descent is plain.
-    at = observed.replay.at
-    over = np.ones(right.shape[1]) if observed.over_theta is None else np.asarray(observed.over_theta, float)
-    velocity = np.zeros(right.shape[1]) if rule.velocity is None else rule.velocity * over
-    moves = _Modes(sizes, left.T @ residual, right @ velocity, rate, decay, weight, rule.count)
-    outside = max(float(residual @ residual - moves.error @ moves.error), 0.0)
-    losses = moves.run(count, outside)
-    # What Adam's first moments hold outside of the rows moves theta, and nothing that is observed.
-    still = velocity - right.T @ (right @ velocity)
-    change = over * (right.T @ moves.moved - rate * moves.drifted * still)
-    limit = rule.limit(float(sizes[0]) ** 2)
-    where = _moved(model, at, change)
+    rule = _usable(rule_of(Theta.of(model, wrt, of), learning_rate, momentum, preconditioner, optimiser))
+    asked: Asked = {
+        "of": of,
+        "wrt": wrt,
+        "weights": weights,
+        "preconditioner": rule.diagonal,
+        "integrator": integrator,
+    }
+    question = _Question(probe, targets, loss, method, asked)
+    answer = question.rows(model)
+    first, parts = seen(answer.jacobian), _Singular.of(answer.jacobian)
+    descent = _descended(answer, parts, rule, count)
+    limit, losses = rule.limit(float(parts.sizes[0]) ** 2), descent.losses
+    where = _moved(answer.rows.replay.theta, descent.change)
     true_loss, moved = np.nan, Drift(np.inf, np.nan)
-    if np.isfinite(change).all():
+    if np.isfinite(descent.change).all():
         try:
-            _, there, left_over = rows(where)
-            true_loss, moved = float(left_over @ left_over) / 2, drift(first, seen(there))
+            there = question.rows(where)
+            true_loss, moved = float(there.residual @ there.residual) / 2, drift(first, seen(there.jacobian))
         except NumericalError:
             pass
     lazy = moved.relative_change <= LAZY
     return LinearisedTraining(
         steps=np.arange(count + 1),
         loss=losses,
-        learning_rate=rate,
+        learning_rate=rule.rate,
         max_learning_rate=limit,
-        spectrum=spectrum,
+        spectrum=parts.spectrum(answer.rows.replay.probe.ts.dtype),
         model=where,
         true_loss=true_loss,
         drift=moved,
         lazy=lazy,
-        reason=_reason(rate, limit, moved, true_loss, losses),
-        _modes=moves,
+        reason=_reason(rule.rate, limit, moved, true_loss, losses),
+        _modes=descent.modes,
         _first=first,
-        _rows=rows,
+        _question=question,
     )
 
 
-def _moved(model: AbstractStateSpaceModel, at: tuple[int, ...], change: np.ndarray) -> Any:
-    """`model` with `change` (p,) added to the leaves of theta."""
-    leaves = get(model, at)
-    ends = np.cumsum([leaf.size for leaf in leaves])
-    parts: list[Array] = [
-        leaf + jax.device_put(part.reshape(leaf.shape).astype(leaf.dtype))
-        for leaf, part in zip(leaves, np.split(change, ends[:-1]), strict=True)
-    ]
-    return put(model, at, parts)
+def _usable(rule: Rule) -> Rule:
+    """A rule that moves theta; `ValueError` otherwise."""
+    if not rule.known:
+        raise ValueError("optimiser must be a state of Adam after at least one step")
+    if np.isnan(rule.rate):
+        raise ValueError("learning_rate must be a number where no optimiser holds one, got None")
+    if not rule.rate > 0:
+        raise ValueError("optimiser must have positive learning rates, got zero: nothing would move")
+    return rule
+
+
+class _Singular(NamedTuple):
+    """J = left diag(sizes) right: (rows, k), (k,) and (k, p)."""
+
+    left: np.ndarray
+    sizes: np.ndarray
+    right: np.ndarray
+
+    @staticmethod
+    def of(jacobian: np.ndarray) -> "_Singular":
+        try:
+            found = scipy.linalg.svd(jacobian, full_matrices=False, check_finite=False)
+        except np.linalg.LinAlgError as error:
+            raise NumericalError(f"the singular values of the Jacobian did not converge: {error}") from error
+        parts = _Singular(*found)
+        if not parts.sizes[0] > 0:
+            raise NumericalError("the Jacobian is zero: nothing that is observed depends on theta, and nothing is learned")
+        return parts
+
+    def spectrum(self, dtype: Any) -> Spectrum:
+        """That of J J^T, in the precision in which the model was solved."""
+        count, surplus = len(self.left), max(len(self.left) - len(self.sizes), 0)
+        floor = (max(count, self.right.shape[1]) * np.finfo(dtype).eps) ** 2
+        values = np.append(self.sizes**2, np.zeros(surplus))
+        return Spectrum(values.astype(dtype), float(floor), self.left.astype(dtype), surplus)
+
+
+class _Descent(NamedTuple):
+    """The modes after the descent, the loss at each step, and how far theta has moved (p,)."""
+
+    modes: "_Modes"
+    losses: np.ndarray
+    change: np.ndarray
+
+
+def _descended(answer: _Answer, parts: _Singular, rule: Rule, steps: int) -> _Descent:
+    """So many steps of the rule under the kernel as it is."""
+    left, sizes, right = parts
+    # In the coordinates phi = sqrt(D) theta the descent is plain.
+    given, residual = answer.rows.over_theta, answer.residual
+    over = np.ones(right.shape[1]) if given is None else np.asarray(given, float)
+    velocity = np.zeros(right.shape[1]) if rule.velocity is None else rule.velocity * over
+    along = right @ velocity
+    modes = _Modes(sizes, left.T @ residual, along, rule.rate, rule.momentum, rule.weight, rule.count)
+    losses = modes.run(steps, max(float(residual @ residual - modes.error @ modes.error), 0.0))
+    # What Adam's first moments hold outside of the rows moves theta, and nothing that is observed.
+    still = velocity - right.T @ along
+    return _Descent(modes, losses, over * (right.T @ modes.moved - rule.rate * modes.drifted * still))
+
+
+def _moved(theta: Theta, change: np.ndarray) -> Any:
+    """The model of theta with `change` (p,) added."""
+    moves = zip(theta.arrays, theta.leaves(change), strict=True)
+    return theta.put([leaf + jax.device_put(part.astype(leaf.dtype)) for leaf, part in moves])
 
 
 def _reason(rate: float, limit: float, moved: Drift, true_loss: float, losses: np.ndarray) -> str:

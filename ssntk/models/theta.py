@@ -1,15 +1,20 @@
-"""Which leaves of a model are meant: lenses become leaf positions, which are hashable and so never recompile."""
+"""Which leaves of a model are meant, and those leaves as one vector.
 
+Lenses become leaf positions, which are hashable and so never recompile.
+"""
+
+import math
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import Array, Float, PyTree
 
-from ssntk.models.base import AbstractStateSpaceModel
+from ssntk.models.base import AbstractStateSpaceModel, dtype_of
 
 Positions = tuple[int, ...]
 
@@ -55,6 +60,69 @@ def theta_positions(model: AbstractStateSpaceModel, of: str, wrt: Callable[[Any]
     if wrt is None:
         return positions(model, lambda m: m.trainable(of), "trainable")
     return positions(model, wrt, "wrt")
+
+
+class Theta(eqx.Module):
+    """The p parameters that derivatives are taken of: some leaves of a model, one after another, each raveled in C order.
+
+    A derivative along theta is an array (*lead, p), or a list with one array (*lead, *shape) for each leaf; `ravel` and
+    `leaves` lead from one to the other. `model` may be any pytree with these leaves, such as a tangent of a model.
+    """
+
+    model: AbstractStateSpaceModel
+    at: Positions = eqx.field(static=True)
+
+    @classmethod
+    def of(cls, model: AbstractStateSpaceModel, wrt: Callable[[Any], PyTree] | None = None, of: str = "state") -> "Theta":
+        """The leaves that the lens `wrt` selects; default `model.trainable(of)`. Raises `ValueError` for other lenses."""
+        return cls(model, theta_positions(model, of, wrt))
+
+    @property
+    def arrays(self) -> list[Array]:
+        """The leaves as the model has them."""
+        return get(self.model, self.at)
+
+    @property
+    def size(self) -> int:
+        """p, the number of parameters."""
+        return size(self.model, self.at)
+
+    @property
+    def offsets(self) -> list[int]:
+        """Where each leaf begins in the vector, and p at last."""
+        return np.cumsum([0, *(math.prod(leaf.shape) for leaf in self.arrays)]).tolist()
+
+    @property
+    def vector(self) -> Float[Array, " p"]:
+        """The values that the model has, in the model's dtype."""
+        return self.ravel([jnp.asarray(leaf) for leaf in self.arrays]).astype(dtype_of(self.model))
+
+    def leaves(self, vector: Any) -> list[Any]:
+        """One array (*lead, *shape) for each leaf, from (*lead, p)."""
+        begins, lead = self.offsets, vector.shape[:-1]
+        return [
+            vector[..., begin:end].reshape(*lead, *leaf.shape)
+            for begin, end, leaf in zip(begins, begins[1:], self.arrays, strict=False)
+        ]
+
+    def split(self, vectors: Float[Array, "k p"]) -> list[Array]:
+        """`leaves` of k vectors: one array (k, *shape) for each leaf."""
+        return self.leaves(vectors)
+
+    def ravel(self, leaves: Sequence[Any], lead: int = 0) -> Any:
+        """(*lead, p) from one array (*lead, *shape) for each leaf, `lead` being the number of axes in front."""
+        flat = [leaf.reshape(*leaf.shape[:lead], math.prod(leaf.shape[lead:])) for leaf in leaves]
+        # On the host where all is there, which compiles nothing.
+        known = all(isinstance(leaf, np.ndarray) for leaf in flat)
+        return np.concatenate(flat, axis=lead) if known else jnp.concatenate(flat, axis=lead)
+
+    def put(self, values: Any) -> Any:
+        """The model with other values: a vector (p,), or a list of the leaves."""
+        return put(self.model, self.at, values if isinstance(values, (list, tuple)) else self.leaves(values))
+
+    def columns(self, block: Positions) -> np.ndarray:
+        """The indices, among 0 .. p - 1, of the parameters in the leaves of `block`, which are some of these."""
+        return columns(self.model, self.at, block)
 
 
 def get(model: AbstractStateSpaceModel, at: Positions) -> list[jax.Array]:

@@ -13,8 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from ssntk.collapse.channel import Carried, Channel, Mode, carried, channel_of, mode_of, seen_weights
+from ssntk.collapse.channel import Channel, channel_of, seen_weights
 from ssntk.collapse.drive import channel_participation_ratio, critical_drive
+from ssntk.collapse.law import Carried, carried
+from ssntk.collapse.mode import Mode, mode_of
 from ssntk.compiled import Compiled, Held
 from ssntk.dynamics.integrate import Integrator, Trajectory, check_solved, steps_of
 from ssntk.dynamics.metric import as_metric, in_metric, rows_in_metric
@@ -346,7 +348,7 @@ def _in_units(mode: Mode, metric: np.ndarray | None) -> Mode:
 
 def _rows(asked: Asked, replay: Replay) -> Array:
     """The rows of J by trapezoid weights, (B T m, p), those of states in their metric."""
-    over_state = None if asked.metric is None or replay.observation != "state" else 1 / asked.metric
+    over_state = None if asked.metric is None or not replay.observation.direct else 1 / asked.metric
     return Rows(replay, jnp.sqrt(asked.trapezoid).astype(replay.probe.ts.dtype), None, over_state).matrix()
 
 

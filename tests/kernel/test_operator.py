@@ -10,8 +10,8 @@ import pytest
 from helpers import Leaky
 
 import ssntk
-from ssntk.kernel.operator import product_of
-from ssntk.kernel.rows import rows_of
+from ssntk.kernel.operator import back, forth
+from ssntk.kernel.rows import recorded_rows
 
 TS = jnp.array([0.0, 0.5, 1.0, 1.5, 2.0])
 # Few stages, which compile fast.
@@ -41,18 +41,18 @@ ASKED = {
 @pytest.mark.parametrize("name", ASKED)
 def test_products_are_those_of_the_rows(task, name):
     model, probe = task
-    rows = rows_of(model, probe, integrator=FIXED, **ASKED[name])
-    matrix, product = np.asarray(rows.matrix()), product_of(rows)
+    rows = recorded_rows(model, probe, integrator=FIXED, **ASKED[name])
+    matrix = np.asarray(rows.matrix())
     vectors, directions = random(3, matrix.shape[0]), random(3, matrix.shape[1])
     # Some hundred roundings.
-    np.testing.assert_allclose(product.back(jnp.asarray(vectors)), vectors @ matrix, atol=1e-12 * np.abs(matrix).max())
+    np.testing.assert_allclose(back(rows, jnp.asarray(vectors)), vectors @ matrix, atol=1e-12 * np.abs(matrix).max())
     np.testing.assert_allclose(
-        product.forward(jnp.asarray(directions)), directions @ matrix.T, atol=1e-12 * np.abs(matrix).max()
+        forth(rows, jnp.asarray(directions)), directions @ matrix.T, atol=1e-12 * np.abs(matrix).max()
     )
     # The adjoint test: <v, J d> = <J^T v, d>.
-    there = np.sum(vectors * np.asarray(product.forward(jnp.asarray(directions))))
-    back = np.sum(np.asarray(product.back(jnp.asarray(vectors))) * directions)
-    assert abs(there - back) < 1e-13 * np.abs(matrix).max() * vectors.size * directions.size**0.5
+    there = np.sum(vectors * np.asarray(forth(rows, jnp.asarray(directions))))
+    here = np.sum(np.asarray(back(rows, jnp.asarray(vectors))) * directions)
+    assert abs(there - here) < 1e-13 * np.abs(matrix).max() * vectors.size * directions.size**0.5
 
 
 def test_the_operator_is_one_of_lineax(task):
@@ -70,6 +70,60 @@ def test_the_operator_is_one_of_lineax(task):
         lx.TaggedLinearOperator(ridge, lx.positive_semidefinite_tag), jnp.asarray(vector), lx.CG(rtol=1e-10, atol=1e-10)
     )
     np.testing.assert_allclose(solved.value, np.linalg.solve(kernel + np.eye(len(kernel)), vector), atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["plain", "sobolev", "some"])
+def test_what_lineax_asks_of_an_operator(task, name):
+    model, probe = task
+    operator = ssntk.ntk_operator(model, probe, integrator=FIXED, **ASKED[name])
+    assert isinstance(operator, ssntk.NTKOperator)
+    kernel = np.asarray(ssntk.ntk(model, probe, integrator=FIXED, method="autodiff", **ASKED[name]))
+    # Some hundred roundings.
+    error = 1e-12 * kernel.max()
+    np.testing.assert_allclose(operator.as_matrix(), kernel, atol=error)
+    np.testing.assert_allclose(lx.diagonal(operator), np.diag(kernel), atol=error)
+    vectors = random(3, len(kernel))
+    np.testing.assert_allclose(operator.block(jnp.asarray(vectors)), vectors @ kernel, atol=10 * error)
+    np.testing.assert_allclose(operator.T.mv(jnp.asarray(vectors[0])), kernel @ vectors[0], atol=10 * error)
+    below, beside = lx.tridiagonal(operator)[2], np.diag(kernel, 1)
+    np.testing.assert_allclose(below, beside, atol=error)
+    formed = lx.materialise(operator)
+    assert isinstance(formed, lx.MatrixLinearOperator)
+    np.testing.assert_allclose(formed.as_matrix(), kernel, atol=error)
+    assert lx.linearise(operator) is lx.conj(operator) is operator
+    for one in (operator, formed, operator.T):
+        assert lx.is_symmetric(one)
+        assert lx.is_positive_semidefinite(one)
+        for other in (lx.is_diagonal, lx.is_negative_semidefinite, lx.has_unit_diagonal, lx.is_lower_triangular):
+            assert not other(one)
+    assert not lx.is_upper_triangular(operator)
+    assert not lx.is_tridiagonal(operator)
+    # What is combined from it asks the same.
+    both = 2.0 * operator + lx.IdentityLinearOperator(operator.in_structure())
+    np.testing.assert_allclose(lx.diagonal(both), 2 * np.diag(kernel) + 1, atol=10 * error)
+
+
+@pytest.mark.parametrize("solver", [lx.CG(rtol=1e-12, atol=1e-12), lx.Cholesky()], ids=["CG", "Cholesky"])
+def test_systems_with_a_ridge_are_solved(task, solver):
+    model, probe = task
+    masked = ssntk.Probe(TS, probe.us, probe.x0, mask=np.arange(5) > 1)
+    operator = ssntk.ntk_operator(model, masked, integrator=FIXED)
+    kernel = np.asarray(ssntk.ntk(model, masked, integrator=FIXED))
+    wanted, ridge = random(len(kernel)), 0.1
+    shifted = operator + ridge * lx.IdentityLinearOperator(operator.in_structure())
+    solved = lx.linear_solve(lx.TaggedLinearOperator(shifted, lx.positive_semidefinite_tag), jnp.asarray(wanted), solver)
+    # The iteration's tolerance, by the ridge.
+    np.testing.assert_allclose(solved.value, np.linalg.solve(kernel + ridge * np.eye(len(kernel)), wanted), atol=1e-9)
+
+
+def test_what_an_operator_was_made_of_still_works(task):
+    model, probe = task
+    operator, vectors = ssntk.ntk_operator(model, probe, integrator=FIXED), jnp.asarray(random(2, 50))
+    with pytest.warns(DeprecationWarning, match=r"write op\.block\(V\) for op\.fn\.block\(V\)"):
+        block = operator.fn.block(vectors)
+    np.testing.assert_array_equal(block, operator.block(vectors))
+    with pytest.warns(DeprecationWarning, match=r"op\.mv\(v\)"):
+        np.testing.assert_array_equal(operator.fn(vectors[0]), operator.mv(vectors[0]))
 
 
 def test_masks_and_other_models(task):

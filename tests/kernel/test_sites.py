@@ -1,5 +1,7 @@
 """The site form of the kernel against the Jacobian's, for models whose weights meet signals in many ways."""
 
+import functools
+
 import diffrax
 import jax
 import jax.numpy as jnp
@@ -8,10 +10,11 @@ import numpy as np
 import pytest
 
 import ssntk
-from ssntk.kernel import choice, sites
-from ssntk.kernel.gram import site_product, site_sums
-from ssntk.kernel.rows import rows_of
-from ssntk.kernel.signals import with_signals
+from ssntk.kernel import choice
+from ssntk.kernel.rows import recorded_rows
+from ssntk.kernel.sites import opened as sites
+from ssntk.kernel.sites.gram import site_product, site_sums
+from ssntk.kernel.sites.signals import with_signals
 
 TS = jnp.array([0.0, 0.5, 0.75, 1.5])
 # Few stages, which compile fast.
@@ -96,7 +99,7 @@ FAST = ("current", "nested")
 def test_the_site_form_is_the_product_of_jacobians(name, small):
     model = MODELS[name]()
     probe = drive(model)
-    rows = rows_of(model, probe, integrator=FIXED)
+    rows = recorded_rows(model, probe, integrator=FIXED)
     ready = opened(rows)
     if name in OPENED:
         assert len(ready.replay.signals) == OPENED[name]
@@ -115,7 +118,7 @@ def test_products_sums_weights_and_masks(small):
     mask[0, 2:] = mask[1, 1, 3] = False
     probe = ssntk.Probe(TS, normal(2, 4, 3), normal(2, 6), mask=mask)
     asked = {"integrator": FIXED, "weights": "trapezoid"}
-    rows = rows_of(model, probe, **asked)
+    rows = recorded_rows(model, probe, **asked)
     matrix = np.asarray(rows.matrix())
     kernel, ready = matrix @ matrix.T, opened(rows)
     assert ready.replay.signals is not None
@@ -132,7 +135,7 @@ def test_products_of_readouts_and_of_a_loss_that_mixes_times(small):
     model = MODELS["rate"]()
     for asked in ({"of": "readout", "weights": [1.0, 0.0, 2.0, 0.5]}, {"loss_operator": ssntk.Sobolev(1.0)}):
         probe = ssntk.Probe(np.linspace(0.0, 1.5, 4), normal(2, 4, 2), normal(2, 6))
-        rows = rows_of(model, probe, integrator=FIXED, **asked)
+        rows = recorded_rows(model, probe, integrator=FIXED, **asked)
         matrix, ready = np.asarray(rows.matrix()), opened(rows)
         vectors = np.asarray(normal(2, matrix.shape[0]))
         np.testing.assert_allclose(
@@ -171,8 +174,8 @@ def test_sites_that_are_wrong_are_found_out(small, monkeypatch):
     right = ssntk.VectorField(lambda t, x, u, p: -x + jnp.tanh(x @ p), normal(4, 4), 4)
     wrong = ssntk.VectorField(lambda t, x, u, p: -x + p.T @ jnp.tanh(x), normal(4, 4), 4)
     probe = ssntk.Probe(TS, x0=np.ones(4))
-    assert opened(rows_of(right, probe, integrator=FIXED)).replay.signals is not None
-    assert opened(rows_of(wrong, probe, integrator=FIXED)).replay.signals is None
+    assert opened(recorded_rows(right, probe, integrator=FIXED)).replay.signals is not None
+    assert opened(recorded_rows(wrong, probe, integrator=FIXED)).replay.signals is None
     with pytest.raises(ValueError, match="not the plain one"):
         ssntk.ntk(wrong, probe, integrator=FIXED, method="sites")
 
@@ -244,17 +247,22 @@ def test_states_that_a_field_refuses_are_never_shown_to_it(small):
     np.testing.assert_allclose(ssntk.ntk(model, probe, integrator=FIXED, method="sites"), kernel, atol=1e-12 * kernel.max())
 
 
-def test_what_cannot_be_taken_apart_is_differentiated_as_it_is(small):
+def test_what_cannot_be_taken_apart_is_differentiated_as_it_is(small, caplog):
     @jax.custom_vjp
     def outside(x):
         return jax.pure_callback(lambda x: np.sin(x).astype(x.dtype), jax.ShapeDtypeStruct(x.shape, x.dtype), x)
 
     outside.defvjp(lambda x: (outside(x), x), lambda x, g: (g * jnp.cos(x),))
     model = ssntk.VectorField(lambda t, x, u, p: -x + p @ outside(x), normal(4, 4), 4)
-    rows = rows_of(model, ssntk.Probe(TS, x0=np.ones(4)), integrator=FIXED)
-    replay, why = with_signals(rows.replay, 2, lambda events, shape: True)
-    assert replay is rows.replay
-    assert why == "the field cannot be taken apart: NotImplementedError"
+    rows = recorded_rows(model, ssntk.Probe(TS, x0=np.ones(4)), integrator=FIXED)
+    with caplog.at_level("WARNING", logger="ssntk"):
+        for _ in range(2):
+            replay, why = with_signals(rows.replay, 2, lambda events, shape: True)
+            assert replay is rows.replay
+            assert why == "the field cannot be taken apart: NotImplementedError"
+    # Once, however often it happens.
+    assert [record.name for record in caplog.records] == ["ssntk"]
+    assert "VectorField has no site form, which may be slower: the field cannot be taken apart" in caplog.text
 
 
 def test_what_does_not_fit_is_said(small, monkeypatch):
@@ -276,6 +284,16 @@ def test_what_does_not_fit_is_said(small, monkeypatch):
 def test_a_plan_refuses_what_the_kernel_would(asked, match):
     with pytest.raises(ValueError, match=match):
         ssntk.kernel_plan(ssntk.CTRNN(4, 0, 1, key=jr.key(0)), ssntk.Probe([0.0, 1.0]), integrator=FIXED, **asked)
+
+
+def test_functions_that_need_the_jacobian_say_what_sites_are_for():
+    model, probe = ssntk.CTRNN(4, 0, 1, key=jr.key(0)), ssntk.Probe([0.0, 1.0])
+    blocks = functools.partial(ssntk.ntk_blocks, blocks=[])
+    for function in (ssntk.parameter_jacobian, ssntk.fisher, ssntk.ntk_spectrum, blocks):
+        with pytest.raises(ValueError, match="got 'sites', which makes the kernel of ntk without a Jacobian"):
+            function(model, probe, method="sites")
+        with pytest.raises(ValueError, match=r"method must be one of 'auto', 'segments'.*, got 'side'"):
+            function(model, probe, method="side")
 
 
 def test_why_sites_are_not_possible_is_said():

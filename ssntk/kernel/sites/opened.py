@@ -2,7 +2,7 @@
 
 There the derivative along W is an outer product of a cotangent at z with the signal a, so that a backward sweep need carry
 no more than cotangents of the size of z. Sites are found in the traced computation; a leaf that is used in any other way is
-differentiated as it is. `ssntk.kernel.signals` checks that both derivatives are the same.
+differentiated as it is. `ssntk.kernel.sites.signals` checks that both derivatives are the same.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun
 from jaxtyping import Array, Float
+
+from ssntk.models.theta import Theta
 
 # The least that either side of an opened view has: outer products with less cost nothing.
 LEAST = 32
@@ -217,19 +219,19 @@ def cut(function: Opened, theta: Sequence[Array]) -> Cut:
 
 
 def uncut(leaves: Sequence[int]) -> Cut:
-    """These leaves as they are."""
+    """A `Cut` in which no leaf is factored through a site."""
     return Cut((), tuple(leaves))
 
 
-def columns_of(parts: Cut, theta: Sequence[Array], found: Sequence[Array], k: int) -> Float[Array, "k p"]:
+def columns_of(parts: Cut, theta: Theta, found: Sequence[Array], k: int) -> Float[Array, "k p"]:
     """(k, p) from what was found for each view (k, o, i) and then for each raw leaf (k, *shape); zeros elsewhere."""
-    starts = np.cumsum([0, *(leaf.size for leaf in theta)])
+    starts, arrays = theta.offsets, theta.arrays
     at = [starts[view.leaf] + view.index.ravel() for view in parts.views]
     at += [np.arange(starts[i], starts[i + 1]) for i in parts.raw]
     pieces = sorted(zip(at, found, strict=True), key=lambda piece: piece[0].min() if piece[0].size else 0)
     order = np.concatenate([index for index, _ in pieces]) if pieces else np.zeros(0, int)
     if not pieces:
-        return jnp.zeros((k, starts[-1]), theta[0].dtype if theta else float)
+        return jnp.zeros((k, starts[-1]), arrays[0].dtype if arrays else float)
     joined = jnp.concatenate([part.reshape(k, -1) for _, part in pieces], axis=1)
     if np.array_equal(order, np.arange(starts[-1])):
         return joined

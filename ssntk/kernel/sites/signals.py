@@ -1,6 +1,7 @@
 """The signals at the sites of a recorded solve, where events are few enough for inner products between them to pay."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import equinox as eqx
@@ -12,9 +13,9 @@ from jaxtyping import Array, Float
 
 from ssntk.errors import is_traced
 from ssntk.kernel.replay import Replay
-from ssntk.kernel.sites import Site
-from ssntk.kernel.walk import Walk
-from ssntk.models.theta import get
+from ssntk.kernel.sites.opened import Site
+from ssntk.kernel.sites.walk import Walk
+from ssntk.notices import LOG
 
 # How far two derivatives of one step may be apart, in roundings of the larger.
 APART = 1e4
@@ -30,7 +31,7 @@ def with_signals(replay: Replay, least: int, worth: Callable[[int, tuple[int, ..
         return replay, "the steps are not known inside jit"
     if not replay.replayable:
         return replay, f"the steps of {type(replay.integrator.solver).__name__} cannot be replayed"
-    if all(leaf.size < least**2 for leaf in get(replay.model, replay.at)):
+    if all(leaf.size < least**2 for leaf in replay.theta.arrays):
         return replay, f"no leaf of theta has the size of a matrix of {least} x {least}"
     longest = int(np.diff(np.asarray(replay.tracks.saved), axis=1).max())
     if replay.integrator.dt is None:
@@ -42,7 +43,9 @@ def with_signals(replay: Replay, least: int, worth: Callable[[int, tuple[int, ..
         shapes = jax.eval_shape(lambda: found.append(Walk(opened, 0, opened=True)) or _signals(found[0]))
     except Exception as error:
         # Whatever a model does that cannot be taken apart: without sites it is differentiated as it is.
-        return replay, f"the field cannot be taken apart: {type(error).__name__}"
+        why = f"the field cannot be taken apart: {type(error).__name__}"
+        _logged(f"{type(replay.model).__name__} has no site form, which may be slower: {why}: {error}")
+        return replay, why
     cut, seen = found[0].cut, found[0].seen
     if not shapes:
         return replay, "no large leaf of theta meets signals in matrix products alone"
@@ -54,6 +57,12 @@ def with_signals(replay: Replay, least: int, worth: Callable[[int, tuple[int, ..
     if not float(apart) <= APART * float(jnp.finfo(replay.probe.ts.dtype).eps):
         return replay, "the derivative by sites is not the plain one: please report this model"
     return dataclasses.replace(opened, signals=signals), None
+
+
+@functools.cache
+def _logged(text: str) -> None:
+    """Logged once in a process: another version of JAX may make every model slower, and no answer would show it."""
+    LOG.warning(text)
 
 
 @eqx.filter_jit
@@ -77,7 +86,7 @@ def _signals(walk: Walk) -> list[Float[Array, "T E i"]]:
 
 def _apart(walk: Walk) -> Array:
     """Of one random product with the field's derivative, at the last state, how far the sites' is from the plain one."""
-    theta, replay = walk.theta, walk.replay
+    theta, replay, leaves = walk.theta, walk.replay, walk.leaves
     t, x = replay.probe.ts[-1], walk.track.states[walk.track.saved[-1]]
     cotangent = jr.normal(jr.key(1), x.shape, x.dtype)
     met: list[tuple[int, Array]] = []
@@ -87,19 +96,19 @@ def _apart(walk: Walk) -> Array:
         return site.product(signal)
 
     def opened(raw: list[Array], answers: list[Array]) -> Array:
-        filled, coming = list(theta), iter(answers)
+        filled, coming = list(leaves), iter(answers)
         for i, leaf in zip(walk.cut.raw, raw, strict=True):
             filled[i] = leaf
         return walk.velocity(filled, t, x, lambda site, signal: site.product(signal) + next(coming))
 
-    walk.velocity(theta, t, x, told)
+    walk.velocity(leaves, t, x, told)
     still = [jnp.zeros((signal.shape[0], walk.cut.views[number].index.shape[0]), t.dtype) for number, signal in met]
     by_raw, by_answer = jax.vjp(opened, walk.raw, still)[1](cotangent)
     parts = [jnp.zeros((1, *view.index.shape), t.dtype) for view in walk.cut.views]
     for (number, signal), back in zip(met, by_answer, strict=True):
         parts[number] = parts[number] + (back.T @ signal)[None]
     mine = walk.columns([*parts, *(leaf[None] for leaf in by_raw)], 1)[0]
-    (plain,) = jax.vjp(lambda theta: replay.field(theta, t, x, walk.drive(t)), theta)[1](cotangent)
-    plain = jnp.concatenate([leaf.ravel() for leaf in plain])
+    (by_leaves,) = jax.vjp(lambda leaves: replay.field(leaves, t, x, walk.drive(t)), leaves)[1](cotangent)
+    plain = theta.ravel(by_leaves)
     difference, size = jnp.abs(mine - plain).max(), jnp.abs(plain).max()
     return jnp.where(size > 0, difference / size, difference)

@@ -1,12 +1,12 @@
 """Walking a recorded solve backwards with cotangents, or forwards with tangents, interval by interval.
 
 The derivative along the weights of a site is a sum over events (a site in a stage of a step) of outer products, cotangent
-times signal. A walk that is opened hands out the cotangents of the events as they are, for those of the replay's signals.
+times signal. With `opened=True`, `back` returns the cotangents of each event, (E, k, o), instead of contracting them with
+the signals.
 """
 
 import itertools
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +14,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ssntk.kernel.replay import Replay
-from ssntk.kernel.sites import Cut, Opened, Site, columns_of, cut, held, uncut, used
-from ssntk.models.theta import get
+from ssntk.kernel.sites.opened import Cut, Opened, Site, columns_of, cut, held, uncut, used
 
+# A position, known or traced.
+Index = int | Array
 # What a save interval makes of k cotangents: for each view those at its events (E, k, o), for each raw leaf (k, *shape).
 Gathered = tuple[list[Array], list[Array]]
 
@@ -24,32 +25,32 @@ Gathered = tuple[list[Array], list[Array]]
 class Walk:
     """Sweeps over one input of a recorded solve, with its sites opened or not; made anew inside every compiled function."""
 
-    def __init__(self, replay: Replay, b: Any, opened: bool = False):
-        self.replay, self.theta = replay, get(replay.model, replay.at)
+    def __init__(self, replay: Replay, b: Index, opened: bool = False):
+        self.replay, self.theta, self.leaves = replay, replay.theta, replay.theta.arrays
         self.track = jax.tree.map(lambda leaf: leaf[b], replay.tracks)
         self.drive = replay.probe.input(b)
         t, x = self.track.times[0], self.track.states[0]
         at = t, x, jax.eval_shape(self.drive, t)
-        self.field = Opened(replay.field, self.theta, *at) if opened else None
-        self.cut: Cut = uncut(range(len(self.theta))) if self.field is None else cut(self.field, self.theta)
-        self.raw = [self.theta[i] for i in self.cut.raw]
+        self.field = Opened(replay.field, self.leaves, *at) if opened else None
+        self.cut: Cut = uncut(range(len(self.leaves))) if self.field is None else cut(self.field, self.leaves)
+        self.raw = [self.leaves[i] for i in self.cut.raw]
         # Which view each site is of, in the order in which one evaluation of the field meets them.
         self.numbers = [] if self.field is None else self.cut.numbers(self.field)
-        self.seen = uncut(used(replay.look, self.theta, *at))
+        self.seen = uncut(used(replay.look, self.leaves, *at))
 
     def step(self, raw: list[Array], x: Array, j: Array, at_site: Callable[[Site, Array], Array]) -> Array:
         """The state after step j from x, with `at_site` at every site."""
-        theta = list(self.theta)
+        leaves = list(self.leaves)
         for i, leaf in zip(self.cut.raw, raw, strict=True):
-            theta[i] = leaf
+            leaves[i] = leaf
         times = self.track.times
-        return self.replay.step(lambda t, x: self.velocity(theta, t, x, at_site), times[j], times[j + 1], x)
+        return self.replay.step(lambda t, x: self.velocity(leaves, t, x, at_site), times[j], times[j + 1], x)
 
-    def velocity(self, theta: list[Array], t: Array, x: Array, at_site: Callable[[Site, Array], Array]) -> Array:
+    def velocity(self, leaves: list[Array], t: Array, x: Array, at_site: Callable[[Site, Array], Array]) -> Array:
         """What the field gives, with `at_site` at every site."""
         if self.field is None:
-            return self.replay.field(theta, t, x, self.drive(t))
-        return self.field(theta, t, x, self.drive(t), dense=self.cut.dense, at_site=at_site)
+            return self.replay.field(leaves, t, x, self.drive(t))
+        return self.field(leaves, t, x, self.drive(t), dense=self.cut.dense, at_site=at_site)
 
     def told(self, j: Array) -> tuple[list[list[Array]], list[list[Array]]]:
         """For each view the answers (q, o) and the signals (q, i) of all its sites in step j, in their order."""
@@ -82,7 +83,7 @@ class Walk:
         first, last = self.track.saved[interval], self.track.saved[interval + 1]
         answers = self._answers(first, last)
 
-        def one(i: Array, carry: Any) -> Any:
+        def one(i: Array, carry: tuple[Array, list[Array], list[Array]]) -> tuple[Array, list[Array], list[Array]]:
             cotangents, raw, met = carry
             j = last - 1 - i
             held = jax.tree.map(lambda answer: answer[j - first], answers)
@@ -117,21 +118,13 @@ class Walk:
     @property
     def observed(self) -> list[Array]:
         """The leaves that the observation depends on by itself."""
-        return [self.theta[i] for i in self.seen.raw]
+        return [self.leaves[i] for i in self.seen.raw]
 
     def observed_columns(self, parts: list[Array], k: int) -> Float[Array, "k p"]:
         """What was found for those leaves, in the order of theta."""
         return columns_of(self.seen, self.theta, parts, k)
 
     # Forwards.
-
-    def split(self, directions: Float[Array, "k p"]) -> list[Array]:
-        """Directions as each leaf of theta has them, (k, *shape)."""
-        ends, k = np.cumsum([0, *(leaf.size for leaf in self.theta)]), directions.shape[0]
-        return [
-            directions[:, first:last].reshape(k, *leaf.shape)
-            for (first, last), leaf in zip(itertools.pairwise(ends.tolist()), self.theta, strict=True)
-        ]
 
     def forth(self, interval: Array, moving: Float[Array, "k n"], met: list[Array], raw: list[Array]) -> Float[Array, "k n"]:
         """Tangents of the state at the beginning of a save interval, taken to its end, with those (E, k, o) at the events
@@ -150,7 +143,7 @@ class Walk:
                 for all_of, some in zip(by_step, held, strict=True)
             ]
 
-            def tangent(raw: list[Array], shifts: Any, moving: Array) -> Array:
+            def tangent(raw: list[Array], shifts: list[list[Array]], moving: Array) -> Array:
                 return jax.jvp(self._held(j), (self.raw, held, at), (raw, shifts, moving))[1]
 
             return jax.vmap(tangent, in_axes=(0, 1, 0))(raw, shifts, moving)
@@ -159,27 +152,29 @@ class Walk:
 
     # At the save times.
 
-    def look_back(self, i: Any, cotangents: Float[Array, "k m"]) -> tuple[list[Array], Float[Array, "k n"]]:
+    def look_back(self, i: Index, cotangents: Float[Array, "k m"]) -> tuple[list[Array], Float[Array, "k n"]]:
         """What cotangents of the observation at save time i mean for the leaves that it depends on, and for the state."""
         _, pull = jax.vjp(self._look(i), self.observed, self.track.states[self.track.saved[i]])
         return jax.vmap(pull)(cotangents)
 
-    def look_forth(self, i: Any, moving: Float[Array, "k n"], directions: Any) -> Float[Array, "k m"]:
+    def look_forth(
+        self, i: Index, moving: Float[Array, "k n"], directions: list[Array] | dict[int, Array]
+    ) -> Float[Array, "k m"]:
         """The tangents of the observation at save time i, from directions (k, *shape) of theta and those of the state."""
-        theta, at = self.observed, self.track.states[self.track.saved[i]]
+        leaves, at = self.observed, self.track.states[self.track.saved[i]]
 
         def tangent(directions: list[Array], moving: Array) -> Array:
-            return jax.jvp(self._look(i), (theta, at), (directions, moving))[1]
+            return jax.jvp(self._look(i), (leaves, at), (directions, moving))[1]
 
         return jax.vmap(tangent)([directions[j] for j in self.seen.raw], moving)
 
-    def _look(self, i: Any) -> Callable[[list[Array], Array], Array]:
+    def _look(self, i: Index) -> Callable[[list[Array], Array], Array]:
         t = self.replay.probe.ts[i]
 
         def look(some: list[Array], x: Array) -> Array:
-            theta = list(self.theta)
+            leaves = list(self.leaves)
             for j, leaf in zip(self.seen.raw, some, strict=True):
-                theta[j] = leaf
-            return self.replay.look(theta, t, x, self.drive(t))
+                leaves[j] = leaf
+            return self.replay.look(leaves, t, x, self.drive(t))
 
         return look

@@ -8,7 +8,7 @@ cotangents G, no parameter occurs.
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
@@ -17,9 +17,12 @@ from jaxtyping import Array, Float
 
 from ssntk.kernel.replay import Replay
 from ssntk.kernel.rows import Rows
-from ssntk.kernel.walk import Walk
+from ssntk.kernel.sites.walk import Walk
 
-Visit = Callable[[Any, tuple[Array, Array], tuple[Array, Array], Array], Any]
+# What is carried from block to block, a block's place (input, save time), and the sums of two traces.
+T = TypeVar("T")
+Place = tuple[Array, Array]
+Sums = tuple[Array, Array]
 
 
 @eqx.filter_jit
@@ -27,7 +30,7 @@ def site_kernel(rows: Rows) -> Float[Array, "rows rows"]:
     """The kernel of the states of a replay that has signals."""
     batch, times, n, _ = rows.replay.shape
 
-    def visit(whole: Array, at: tuple[Array, Array], to: tuple[Array, Array], block: Array) -> Array:
+    def visit(whole: Array, at: Place, to: Place, block: Array) -> Array:
         return whole.at[at[0], at[1], :, to[0], to[1]].set(block).at[to[0], to[1], :, at[0], at[1]].set(block.T)
 
     whole = jnp.zeros((batch, times, n, batch, times, n), rows.replay.probe.ts.dtype)
@@ -46,7 +49,7 @@ def site_sums(rows: Rows) -> tuple[Float[Array, ""], Float[Array, ""]]:
     ones = jnp.ones((batch, times, n, 1), rows.replay.probe.ts.dtype)
     weights = rows.on_rows(rows.replay.probe.observed(ones))[..., 0]
 
-    def visit(sums: tuple[Array, Array], at: tuple[Array, Array], to: tuple[Array, Array], block: Array) -> Any:
+    def visit(sums: Sums, at: Place, to: Place, block: Array) -> Sums:
         block = weights[at][:, None] * block * weights[to][None]
         same = (at[0] == to[0]) & (at[1] == to[1])
         square = jnp.sum(jnp.square(block))
@@ -56,14 +59,14 @@ def site_sums(rows: Rows) -> tuple[Float[Array, ""], Float[Array, ""]]:
     return fold_blocks(rows.replay, visit, (zero, zero))
 
 
-def fold_blocks(replay: Replay, visit: Visit, start: Any) -> Any:
+def fold_blocks(replay: Replay, visit: Callable[[T, Place, Place, Array], T], start: T) -> T:
     """`visit(carry, (b, k), (c, l), block)` over the blocks (n, n) of the kernel of the states for which (c, l) is at most
     (b, k); those at the first save time are zero, and left out."""
     batch, times, n, _ = replay.shape
-    signals, eye = replay.signals, jnp.eye(n, dtype=replay.probe.ts.dtype)
+    signals, eye = replay.met, jnp.eye(n, dtype=replay.probe.ts.dtype)
     transitions, met, others = _swept(replay)
 
-    def local(at: tuple[Array, Array], to: tuple[Array, Array]) -> Array:
+    def local(at: Place, to: Place) -> Array:
         """L L'^T of two intervals."""
         total = others[at] @ others[to].T
         for signal, cotangents in zip(signals, met, strict=True):
@@ -72,16 +75,16 @@ def fold_blocks(replay: Replay, visit: Visit, start: Any) -> Any:
             total = jax.lax.fori_loop(0, mine.shape[0], lambda e, total, m=mixed, f=theirs: total + m[e] @ f[e].T, total)
         return total
 
-    def input_(b: Array, carry: Any) -> Any:
-        def interval(k: Array, carry: Any) -> Any:
-            def other(c: Array, carry: Any) -> Any:
-                def column(to: Array, carry: Any) -> Any:
-                    ahead, before, row, carry = carry
+    def input_(b: Array, carry: T) -> T:
+        def interval(k: Array, carry: tuple[Array, T]) -> tuple[Array, T]:
+            def other(c: Array, carry: tuple[Array, T]) -> tuple[Array, T]:
+                def column(to: Array, carry: tuple[Array, Array, Array, T]) -> tuple[Array, Array, Array, T]:
+                    ahead, before, row, inner = carry
                     ahead = ahead @ transitions[c, to].T + local((b, k), (c, to))
                     # On the diagonal the block above is the one to the left, transposed.
                     above = jnp.where((c == b) & (to == k), before.T, row[c, to])
                     block = transitions[b, k] @ above + ahead
-                    return ahead, block, row.at[c, to].set(block), visit(carry, (b, k + 1), (c, to + 1), block)
+                    return ahead, block, row.at[c, to].set(block), visit(inner, (b, k + 1), (c, to + 1), block)
 
                 zero = jnp.zeros_like(eye)
                 count = jnp.where(c < b, times - 1, k + 1)
@@ -124,7 +127,7 @@ def site_bytes(replay: Replay) -> int:
 def event_bytes(replay: Replay) -> int:
     """What a vector takes at all events."""
     views = Walk(replay, 0, opened=True).cut.views
-    sides = zip(replay.signals, views, strict=True)
+    sides = zip(replay.met, views, strict=True)
     return sum(signal[..., 0].size * view.index.shape[0] for signal, view in sides) * replay.probe.ts.dtype.itemsize
 
 
@@ -166,10 +169,10 @@ def site_product(rows: Rows, vectors: Float[Array, "k rows"]) -> Float[Array, "k
         return jnp.concatenate([walk.look_forth(0, still, leaves)[None], seen])
 
     first = Walk(replay, 0, opened=True)
-    plain = {i: jnp.zeros((k, *leaf.shape), leaf.dtype) for i, leaf in enumerate(first.theta) if i not in first.cut.dense}
+    plain = {i: jnp.zeros((k, *leaf.shape), leaf.dtype) for i, leaf in enumerate(first.leaves) if i not in first.cut.dense}
     leaves, met = jax.lax.scan(back, plain, jnp.arange(batch))
     tangents = []
-    for signal, cotangent in zip(replay.signals, met, strict=True):
+    for signal, cotangent in zip(replay.met, met, strict=True):
         flat = signal.reshape(-1, signal.shape[-1])
         tangents.append(((flat @ flat.T) @ cotangent.reshape(flat.shape[0], -1)).reshape(cotangent.shape))
     observed = jax.lax.map(forth, (jnp.arange(batch), tangents))

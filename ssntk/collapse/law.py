@@ -1,0 +1,125 @@
+"""The master law: the coordinate of a critical mode along recorded solves, and what drives it.
+
+`c' = lambda c + l^T F`, F = df/dtheta (Hazelden and Shea-Brown, arXiv:2605.12763). A step's states are those of its cubic
+interpolant, and a map is summed over its own steps.
+"""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Complex, Float
+
+from ssntk.collapse.mode import Mode
+from ssntk.collapse.quadrature import NODES, REMAINING, WEIGHTS, exponential_weights
+from ssntk.dynamics.integrate import Trajectory
+from ssntk.kernel.replay import Replay
+from ssntk.models.maps import AbstractMap
+
+
+class Carried(NamedTuple):
+    """What the master law makes of `l^T F` along recorded solves.
+
+    `coordinates` (B, T, 2, p): the mode's, at the save times, with lambda at x* and along the trajectory; `drive` (B, p):
+    the amplitude of exp(i w t) in `l^T F`, under a Hann window; `shifts` (B, T): `l^T (A(x(t)) - A*) r`.
+    """
+
+    coordinates: Any
+    drive: Any
+    shifts: Any
+
+
+# The mode's two coordinates (2, p), and the sum (p,) that becomes its drive.
+Carry = tuple[Complex[Array, "2 p"], Complex[Array, " p"]]
+
+
+@eqx.filter_jit
+def carried(replay: Replay, mode: Mode) -> Carried:
+    """The mode's coordinate, `c' = lambda c + l^T F`, and its drive along the recorded steps of every input."""
+
+    def one(b: Array) -> tuple[Array, Array, Array]:
+        along = _Along(replay, mode, b)
+        saved, zero = along.track.saved, jnp.zeros((2, replay.theta.size), mode.left.dtype)
+        step = along.map_step if isinstance(replay.model, AbstractMap) else along.flow_step
+
+        def interval(carry: Carry, ends: Array) -> tuple[Carry, Array]:
+            carry = jax.lax.fori_loop(ends[0], ends[1], step, carry)
+            return carry, carry[0]
+
+        ends = jnp.stack([saved[:-1], saved[1:]], axis=1)
+        (_, total), coordinates = jax.lax.scan(interval, (zero, zero[0]), ends)
+        shifts = jax.vmap(along.local)(along.ts, along.track.states[saved]) - mode.value
+        return jnp.concatenate([zero[None], coordinates]), total, shifts
+
+    return Carried(*jax.lax.map(one, jnp.arange(replay.probe.n_batch)))
+
+
+class _Along:
+    """One input of a recorded solve, with the mode that is carried along it; made anew inside the compiled function."""
+
+    def __init__(self, replay: Replay, mode: Mode, b: Array):
+        self.replay, self.mode, self.theta, self.ts = replay, mode, replay.theta, replay.probe.ts
+        self.horizon = self.ts[-1] - self.ts[0]
+        self.track: Trajectory = jax.tree.map(lambda leaf: leaf[b], replay.tracks)
+        self.drive = replay.probe.input(b)
+
+    def velocity(self, t: Array, x: Array) -> Float[Array, " n"]:
+        return self.replay.model.vector_field(t, x, self.drive(t))
+
+    def forced(self, t: Array, x: Array) -> Complex[Array, " p"]:
+        """l^T F."""
+        left, theta = self.mode.left, self.theta
+        _, pull = jax.vjp(lambda leaves: theta.put(leaves).vector_field(t, x, self.drive(t)), theta.arrays)
+        real, imag = (theta.ravel(pull(part)[0]) for part in (left.real, left.imag))
+        return jax.lax.complex(real, imag)
+
+    def local(self, t: Array, x: Array) -> Complex[Array, ""]:
+        """l^T A r."""
+        right = self.mode.right
+        real, imag = (jax.jvp(lambda x: self.velocity(t, x), (x,), (part,))[1] for part in (right.real, right.imag))
+        return self.mode.left @ jax.lax.complex(real, imag)
+
+    def window(self, t: Array) -> Array:
+        """Hann's, of integral one over the horizon."""
+        return (1 - jnp.cos(2 * jnp.pi * (t - self.ts[0]) / self.horizon)) / self.horizon
+
+    def turning(self, t: Array) -> Array:
+        """exp(-i w (t - t0))."""
+        phase = self.mode.frequency * (t - self.ts[0])
+        return jax.lax.complex(jnp.cos(phase), -jnp.sin(phase))
+
+    def map_step(self, i: Array, carry: Carry) -> Carry:
+        """Over step i of a map."""
+        coordinates, total = carry
+        t, h, x = self.track.times[i], self.track.times[i + 1] - self.track.times[i], self.track.states[i]
+        rates, pushed = jnp.stack([self.mode.value, self.local(t, x)]), self.forced(t, x)
+        length = h.astype(self.mode.left.dtype)
+        moved = coordinates + length * (rates[:, None] * coordinates + pushed[None])
+        return moved, total + length * self.window(t).astype(length.dtype) * self.turning(t) * pushed
+
+    def flow_step(self, i: Array, carry: Carry) -> Carry:
+        """Over step i of a flow, by quadrature over three nodes."""
+        coordinates, total = carry
+        t, h, s = self.track.times[i], self.track.times[i + 1] - self.track.times[i], jnp.asarray(NODES, self.ts.dtype)
+        times, states = t + h * s, self._between(i, s[:, None])
+        pushed = jax.vmap(self.forced)(times, states)
+        rates = jnp.stack([jnp.full(3, self.mode.value), jax.vmap(self.local)(times, states)])
+        # int lambda over the step, and from a node to its end, lambda being the parabola through the nodes.
+        whole = rates @ (h * jnp.asarray(WEIGHTS, t.dtype)).astype(rates.dtype)
+        left = rates @ (h * jnp.asarray(REMAINING.T, t.dtype)).astype(rates.dtype)
+        # What a rate that is not constant adds to the exponential of its average.
+        uneven = jnp.exp(left - whole[:, None] * (1 - s[None]).astype(rates.dtype))
+        gained = (h.astype(rates.dtype) * exponential_weights(whole) * uneven) @ pushed
+        # exp(-i w t) as what turns back from the end of the step.
+        swept = jax.lax.complex(jnp.zeros_like(h), self.mode.frequency * h)
+        turned = (h * self.window(times)).astype(rates.dtype) * self.turning(t + h) * exponential_weights(swept[None])[0]
+        return jnp.exp(whole)[:, None] * coordinates + gained, total + turned @ pushed
+
+    def _between(self, i: Array, s: Float[Array, "3 1"]) -> Float[Array, "3 n"]:
+        """The states at the parts s of step i, by its cubic Hermite interpolant."""
+        t, h, x = self.track.times[i], self.track.times[i + 1] - self.track.times[i], self.track.states[i]
+        y = self.track.states[i + 1]
+        begin, end = self.velocity(t, x)[None], self.velocity(t + h, y)[None]
+        across = s**2 * (3 - 2 * s) * (y - x)[None]
+        return x[None] + across + h * (s * (1 - s) ** 2 * begin - s**2 * (1 - s) * end)

@@ -1,0 +1,48 @@
+"""The kernel as a matrix, and its diagonal, from the Jacobian's rows or from inner products between events."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ssntk.errors import is_traced
+from ssntk.kernel.choice import kernel_choice
+from ssntk.kernel.jacobian import fold_rows
+from ssntk.kernel.rows import Rows
+from ssntk.kernel.sites.gram import site_kernel
+
+
+def dense_kernel(rows: Rows, method: str = "auto") -> Float[Array, "rows rows"]:
+    """K by whatever is fastest, or by `method`. Raises `ValueError` if that cannot be, or does not fit into this machine."""
+    choice, ready = kernel_choice(rows, method)
+    return site_kernel(ready) if choice.method == "sites" else with_itself(ready.matrix(choice.method))
+
+
+def with_itself(rows: Float[Array, "rows p"]) -> Float[Array, "rows rows"]:
+    """R R^T."""
+    if is_traced(rows) or {device.platform for device in rows.devices()} != {"cpu"}:
+        return contract(rows, rows)
+    # On the host: BLAS has a routine for this product, which computes half of it.
+    matrix = np.asarray(rows)
+    return jax.device_put(matrix @ matrix.T)
+
+
+@jax.jit
+def contract(rows: Float[Array, "rows p"], others: Float[Array, "others p"]) -> Float[Array, "rows others"]:
+    """R R'^T."""
+    return rows @ others.T
+
+
+@eqx.filter_jit
+def streamed_diagonal(rows: Rows) -> Float[Array, "B T m"]:
+    """The diagonal of K, row by row as the segment recursion makes them; each row must be of one save time."""
+    replay = rows.replay
+    ones = jnp.ones((*replay.shape[:3], 1), replay.probe.ts.dtype)
+    kept = rows.on_rows(replay.probe.observed(ones))[..., 0]
+
+    def visit(found: Array, b: Array, k: Array, part: Array) -> Array:
+        scaled = part if rows.over_theta is None else part * rows.over_theta[None]
+        return found.at[b, k].set(jnp.sum(jnp.square(kept[b, k][:, None] * scaled), axis=1))
+
+    return fold_rows(replay, visit, jnp.zeros(replay.shape[:3], replay.probe.ts.dtype))
