@@ -1,7 +1,7 @@
 """Every example of a docstring runs, and prints what stands beside it.
 
 The output of a statement that prints is a comment behind it; output of several lines is comments below it. Examples know
-`ssntk`, `jax`, `jnp`, `np` and `eqx`; they compute in double precision, in a folder of their own.
+`ssntk`, `jax`, `jnp`, `np`, `eqx`, `diffrax` and `lineax`; they compute in double precision, in a folder of their own.
 `python tests/test_docstrings.py` prints what differs, with what each example prints now.
 """
 
@@ -18,9 +18,11 @@ import textwrap
 import types
 import warnings
 
+import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import lineax
 import matplotlib as mpl
 import numpy as np
 import pytest
@@ -28,6 +30,7 @@ import pytest
 import ssntk
 
 PACKAGE = pathlib.Path(__file__).parent.parent / "ssntk"
+KNOWN = {"ssntk": ssntk, "jax": jax, "jnp": jnp, "np": np, "eqx": eqx, "diffrax": diffrax, "lineax": lineax}
 # What runs elsewhere: it sets where all of a process is compiled into (tests/test_cache.py).
 ELSEWHERE = {"enable_cache"}
 
@@ -63,13 +66,18 @@ def promised(lines, statement):
 
 def outputs(code):
     """(what is promised, what is printed) of each statement that prints."""
-    lines, known = code.splitlines(), {"ssntk": ssntk, "jax": jax, "jnp": jnp, "np": np, "eqx": eqx}
+    lines, known = code.splitlines(), dict(KNOWN)
     for statement in ast.parse(code).body:
         out = io.StringIO()
         with contextlib.redirect_stdout(out):
             exec(compile(ast.Module([statement], []), "example", "exec"), known)
         if out.getvalue():
             yield promised(lines, statement), out.getvalue().rstrip("\n")
+
+
+def words(text):
+    """A text without its line breaks: a matrix may stand on one line."""
+    return " ".join(text.split())
 
 
 @pytest.fixture
@@ -88,7 +96,7 @@ RUN = [pytest.param(code, id=name) for name, code in examples() if name.partitio
 def test_an_example_prints_what_it_says(code):
     found = list(outputs(code))
     assert found, "an example prints something"
-    assert [printed for _, printed in found] == [said for said, _ in found]
+    assert [words(printed) for _, printed in found] == [words(said) for said, _ in found]
 
 
 def public():
@@ -132,5 +140,5 @@ if __name__ == "__main__":
     for name, code in examples():
         if name.partition(":")[2] not in ELSEWHERE:
             with warnings.catch_warnings():
-                now = [f"{printed!r}, not {said!r}" for said, printed in outputs(code) if said != printed]
+                now = [f"{printed!r}, not {said!r}" for said, printed in outputs(code) if words(said) != words(printed)]
             print(textwrap.indent("\n".join([f"{name} prints", *now]), "  ") if now else f"{name}: as it says", flush=True)

@@ -53,6 +53,14 @@ class Channel(Result):
     - `alignment`: |cos| between the state direction of the top singular vector of J and r, or the span of a pair's.
     - `parameter_alignment`: the same between the top parameter direction and the drive's, `l^T F`; for recurrent weights
       that is `l phi^T` with phi the presynaptic activity, `l r^T` where the mode itself is all the activity there is.
+
+    **Example:**
+
+    ```python
+    model = ssntk.VectorField(lambda t, x, u, p: 1.0 - p * x, np.array([0.01, 1.0]), 2)
+    channel = ssntk.bifurcation_channel(model, ssntk.Probe([0.0, 1.0, 2.0]), [100.0, 1.0])
+    print(channel.kind, channel.critical_eigenvalue)  # real (-0.01+0j)
+    ```
     """
 
     kind: str

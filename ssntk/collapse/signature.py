@@ -30,6 +30,14 @@ class Signature(Result):
       the response does not fall to a half.
     - `kind`: `"real"` where the response without a loss operator peaks at zero (a map: or at pi / dt, a flip), `"pair"`
       where it peaks in between.
+
+    **Example:**
+
+    ```python
+    model = ssntk.normal_forms.hopf(-0.1, 2.0)
+    signature = ssntk.frequency_signature(model, [0.0, 0.0], np.linspace(0.0, 4.0, 41))
+    print(signature.kind, round(float(signature.peak_frequency), 1))  # pair 2.0
+    ```
     """
 
     omegas: np.ndarray

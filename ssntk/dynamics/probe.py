@@ -188,7 +188,7 @@ class Probe(AbstractProbe):
         ```python
         network = ssntk.EulerMap(ssntk.CTRNN.from_weights([[0.5]], [[1.0]], form="rate"), 1.0)
         probe = ssntk.Probe.steps(jnp.ones((1, 3, 1)))
-        print(ssntk.simulate(network, probe)[0, 1:, 0])  # [0.76159416 0.88112963 0.89381137], by tanh(h / 2 + 1)
+        print(ssntk.simulate(network, probe)[0, 1:, 0].round(4))  # [0.7616 0.8811 0.8938]
         ```
         """
         us = as_array(us, "us")
