@@ -28,6 +28,11 @@ def seeds(always, total):
     return [*range(always), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(always, total))]
 
 
+def some(values, always):
+    """Cases, of which those that are one more of a kind come with -m slow only."""
+    return [value if value in always else pytest.param(value, marks=pytest.mark.slow) for value in values]
+
+
 def real_roots(coefficients):
     """The real roots of a polynomial, ascending."""
     roots = np.roots(coefficients)

@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 import lineax
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
@@ -85,7 +86,7 @@ def as_users_have_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"), mpl.rc_context({"backend": "agg"}):
         yield
-    mpl.pyplot.close("all")
+    plt.close("all")
 
 
 RUN = [pytest.param(code, id=name) for name, code in examples() if name.partition(":")[2] not in ELSEWHERE]

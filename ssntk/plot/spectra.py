@@ -23,7 +23,7 @@ def eigenvalues(
 
     ```python
     ax = ssntk.plot.eigenvalues([-1 + 2j, -1 - 2j, -3.0])
-    print(ax.get_xlabel())  # Re $\lambda$ (1/time)
+    print(type(ax).__name__)  # Axes
     ```
     """
     ax = axes_or_new(ax)

@@ -4,6 +4,7 @@ for each of 6 fields of one to four states."""
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import some
 
 import ssntk
 
@@ -65,8 +66,8 @@ def line():
     return family(lambda x, p: jnp.array([p - x[0]]), 1)
 
 
-@pytest.mark.parametrize("width", [3e-2, 1e-3, 1e-5])
-@pytest.mark.parametrize("centre", [-0.7171, 0.013, 0.5])
+@pytest.mark.parametrize("width", some([3e-2, 1e-3, 1e-5], [3e-2, 1e-5]))
+@pytest.mark.parametrize("centre", some([-0.7171, 0.013, 0.5], [0.013]))
 def test_an_event_that_comes_twice_in_one_step_is_seen_twice(centre, width):
     twice = ssntk.Crossing("twice", lambda x, p: (x[0] - centre) ** 2 - width**2)
     branch = ssntk.continuation(line(), (-1.0, 1.0), x0=[-1.0], events=[twice])
@@ -98,7 +99,7 @@ def test_an_event_that_is_no_number():
         ssntk.continuation(line(), (-1.0, 1.0), x0=[-1.0], events=[ssntk.Crossing("root", bad.fn, stop=True)])
 
 
-@pytest.mark.parametrize("s", [1.0, -1.0, 1e-3, -1e4])
+@pytest.mark.parametrize("s", some([1.0, -1.0, 1e-3, -1e4], [1.0, -1e4]))
 def test_a_conservative_pitchfork_beside_another_mode(s):
     """x1'' = s x1, hyperbolic or an oscillation, beside Duffing's x2'' = p x2 - x2^3, whose pair meets at zero for p = 0."""
     duffing = family(lambda x, p: jnp.array([x[2], x[3], s * x[0], p * x[1] - x[1] ** 3]), 4)

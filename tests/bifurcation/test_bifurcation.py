@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
-from helpers import BRANCHES, ROOT, arrays, flip_flop, reference_family
+from helpers import BRANCHES, ROOT, arrays, flip_flop, reference_family, some
 
 import ssntk
 
@@ -15,7 +15,7 @@ def kinds(branch):
     return [event.kind for event in branch.bifurcations]
 
 
-@pytest.mark.parametrize("name", list(BRANCHES))
+@pytest.mark.parametrize("name", some(BRANCHES, [name for name in BRANCHES if name != "rnn100"]))
 def test_reference_branches_all_found_none_spurious(name):
     family, x0, span, events = reference_family(name)
     branch = ssntk.continuation(family, span, x0=x0)
@@ -49,7 +49,7 @@ def test_branch_points_are_equilibria_with_their_eigenvalues():
 
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 10))])
-@pytest.mark.parametrize("gain", [1.4, 2.0])
+@pytest.mark.parametrize("gain", some([1.4, 2.0], [1.4]))
 def test_random_networks_the_other_way_and_at_a_fifth_of_the_step(gain, seed):
     family = ssntk.Family.input(ssntk.CTRNN(32, 1, 1, gain=gain, key=jr.key(100 + seed)), [1.0])
     branch = ssntk.continuation(family, (-4.0, 4.0))

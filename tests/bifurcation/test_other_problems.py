@@ -6,6 +6,7 @@ import jax.random as jr
 import numpy as np
 import pytest
 import scipy.optimize
+from helpers import some
 
 import ssntk
 
@@ -19,7 +20,7 @@ def goodwin(n, h):
 
 
 @pytest.mark.parametrize(("n", "h"), [(6, 12), pytest.param(5, 12, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("span", [(0.1, 10.0), (10.0, 0.1)])
+@pytest.mark.parametrize("span", some([(0.1, 10.0), (10.0, 0.1)], [(0.1, 10.0)]))
 def test_a_loop_that_is_hardly_closed_where_the_branch_starts(n, h, span):
     """Goodwin's oscillator: all states are equal at rest, the loop's gain is h x^h / (1 + x^h), and a pair of
     (-1 + gain^(1/n) exp(i pi / n)) crosses where the gain is cos(pi / n)^-n. A branch that starts at x = 0.1 sees a gain of
@@ -165,7 +166,7 @@ def test_what_is_conserved_is_of_no_bifurcation():
     assert found.verdict == "regular"
 
 
-@pytest.mark.parametrize("capacity", [5e2, 1e3, 1e4, 1e6])
+@pytest.mark.parametrize("capacity", some([5e2, 1e3, 1e4, 1e6], [5e2, 1e6]))
 def test_a_point_far_out_that_holds_all_states(capacity):
     """A strong Allee effect: extinction, the threshold 1, and the capacity, far beyond where the field bends first."""
     for seed in range(3):

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
+from helpers import some
 
 import ssntk
 
@@ -94,7 +95,7 @@ def test_the_nearest_safe_network_is_the_same(seed):
         np.testing.assert_allclose(other.stability_radius, margin * rate, rtol=1e-8)
 
 
-@pytest.mark.parametrize("kind", ["singular", "saddle-node", "hopf"])
+@pytest.mark.parametrize("kind", some(["singular", "saddle-node", "hopf"], ["saddle-node", "hopf"]))
 def test_the_nearest_bifurcation_is_the_same(kind):
     found = ssntk.approach(network(1), kind, wrt=weights, n_starts=4)
     metric = units(1)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.integrate
 import scipy.linalg
-from helpers import Leaky, cubic_field, flip_flop
+from helpers import Leaky, cubic_field, flip_flop, seeds
 
 import ssntk
 from ssntk.dynamics.stability import eigenpair, sorted_eigenvalues
@@ -158,7 +158,7 @@ def test_defective_eigenvalue_is_refused():
         eigenpair(np.array([[0.0, 1.0], [0.0, 0.0]]), 0.0)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", seeds(1, 3))
 def test_all_nine_fixed_points_of_the_trained_network(seed):
     points = ssntk.find_fixed_points(flip_flop(), key=jr.key(seed))
     unstable = (points.eigenvalues.real > 0).sum(axis=1)

@@ -8,7 +8,7 @@ import jax.random as jr
 import numpy as np
 import pytest
 import scipy.optimize
-from helpers import ROOT, seeds
+from helpers import ROOT, seeds, some
 
 import ssntk
 from ssntk.dynamics.refine import check_fixed_point, refine_fixed_point
@@ -61,7 +61,7 @@ def compete(t, x, u, K):
     return x * (1 - (x + 0.5 * x[::-1]) / K)
 
 
-@pytest.mark.parametrize("power", range(11))
+@pytest.mark.parametrize("power", some(range(11), [0, 5, 10]))
 def test_two_populations_of_any_capacity(power):
     K = 10.0**power
     found = ssntk.find_fixed_points(ssntk.VectorField(compete, K, 2))
@@ -346,7 +346,13 @@ def test_three_hundred_random_networks(n):
 
 @pytest.mark.parametrize(
     ("kind", "n", "gain", "seed"),
-    [("logistic", 8, 20, 0), ("logistic", 4, 20, 1), ("tanh", 12, 3, 2), ("tanh", 32, 2.5, 0), ("tanh", 64, 1.6, 0)],
+    [
+        ("logistic", 8, 20, 0),
+        ("logistic", 4, 20, 1),
+        ("tanh", 12, 3, 2),
+        ("tanh", 32, 2.5, 0),
+        pytest.param("tanh", 64, 1.6, 0, marks=pytest.mark.slow),
+    ],
 )
 def test_nearly_every_start_arrives(kind, n, gain, seed):
     rng = np.random.default_rng(seed)

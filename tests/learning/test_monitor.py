@@ -14,6 +14,7 @@ import jax.random as jr
 import numpy as np
 import optax
 import pytest
+from helpers import seeds
 
 import ssntk
 from ssntk.learning import pace
@@ -44,7 +45,7 @@ def monitor(every=1, **options):
     return ssntk.NTKMonitor(probe(), every, **{"wrt": theta, "integrator": HEUN, "n_starts": 32} | options)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", seeds(1, 3))
 def test_a_record_is_what_the_separate_functions_say(seed):
     first, model = network(seed), network(seed + 50)
     watch = monitor()
@@ -105,7 +106,7 @@ def symmetric(seed):
     return ssntk.CTRNN.from_weights(weight / np.linalg.eigvalsh(weight)[-1], np.ones((N, 1)), None, np.ones((2, N)))
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", seeds(1, 3))
 def test_a_pitchfork_is_seen_at_the_record_after_it(seed):
     # A short trajectory cannot tell a slow mode from a still one: the verdict is that of the probe's duration.
     long = ssntk.Probe(16 * TIMES, np.ones((1, 1)))
