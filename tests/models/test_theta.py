@@ -59,6 +59,16 @@ def test_parameters_of_no_size_and_inside_jit():
     np.testing.assert_array_equal(halved, blind.weight / 2)
 
 
+@pytest.mark.parametrize("xp", [np, jnp])
+def test_a_parameter_may_be_one_number(xp):
+    theta = Theta.of(ssntk.VectorField(lambda t, x, u, p: p["a"] * x + p["b"], {"a": jnp.asarray(2.0), "b": jnp.ones(1)}, 1))
+    np.testing.assert_array_equal(theta.vector, [2.0, 1.0])
+    one, other = theta.leaves(xp.asarray([3.0, 4.0]))
+    assert (one.shape, other.shape) == ((), (1,))
+    np.testing.assert_array_equal(theta.ravel([one, other]), [3.0, 4.0])
+    assert theta.put(xp.asarray([3.0, 4.0])).params["a"] == 3.0
+
+
 def test_lenses_are_checked():
     with pytest.raises(ValueError, match="wrt does not fit CTRNN"):
         Theta.of(MODEL, lambda m: m.nothing)
