@@ -30,7 +30,7 @@ def examples():
         yield pytest.param(code, id=name)
 
 
-@pytest.mark.parametrize("code", examples())
+@pytest.mark.parametrize("code", [*examples()])
 def test_an_example_prints_what_it_says(code):
     printed = io.StringIO()
     # As users compute: numbers of both kinds may meet.

@@ -217,7 +217,7 @@ def initial_state_jacobian(
 
     ```python
     model = ssntk.VectorField(lambda t, x, u, p: -p * x, jnp.ones(1), 1)  # x = x0 exp(-p t)
-    print(ssntk.initial_state_jacobian(model, ssntk.Probe([0.0, 1.0])).ravel().round(6))  # [1.       0.367879]
+    print(ssntk.initial_state_jacobian(model, ssntk.Probe([0.0, 1.0], x0=[1.0])).ravel().round(6))  # [1.       0.367879]
     ```
     """
     as_choice(of, "of", ("state", "readout"))

@@ -1,6 +1,6 @@
 """The parameters as one vector, against NumPy."""
 
-import jax
+import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -55,7 +55,7 @@ def test_parameters_of_no_size_and_inside_jit():
     assert theta.size == 12
     assert [leaf.shape for leaf in theta.leaves(jnp.zeros((2, 12)))] == [(2, 3, 3), (2, 3, 0), (2, 3)]
     assert theta.ravel(theta.leaves(jnp.zeros((2, 12))), lead=1).shape == (2, 12)
-    halved = jax.jit(lambda theta: theta.put(theta.vector / 2).weight)(theta)
+    halved = eqx.filter_jit(lambda theta: theta.put(theta.vector / 2).weight)(theta)
     np.testing.assert_array_equal(halved, blind.weight / 2)
 
 
