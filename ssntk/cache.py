@@ -42,6 +42,8 @@ def enable_cache(folder: Any = None) -> pathlib.Path | None:
 
     Raises `ValueError` naming `folder` if it is no path, or cannot be made.
 
+    **Example:**
+
     ```python
     import ssntk
 

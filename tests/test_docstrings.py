@@ -65,13 +65,13 @@ def promised(lines, statement):
     return "\n".join(beside or below)
 
 
-def outputs(code):
+def outputs(code, name="example"):
     """(what is promised, what is printed) of each statement that prints."""
     lines, known = code.splitlines(), dict(KNOWN)
     for statement in ast.parse(code).body:
         out = io.StringIO()
         with contextlib.redirect_stdout(out):
-            exec(compile(ast.Module([statement], []), "example", "exec"), known)
+            exec(compile(ast.Module([statement], []), name, "exec"), known)
         if out.getvalue():
             yield promised(lines, statement), out.getvalue().rstrip("\n")
 
@@ -89,13 +89,14 @@ def as_users_have_it(tmp_path, monkeypatch):
     plt.close("all")
 
 
-RUN = [pytest.param(code, id=name) for name, code in examples() if name.partition(":")[2] not in ELSEWHERE]
+RUN = [pytest.param(name, code, id=name) for name, code in examples() if name.partition(":")[2] not in ELSEWHERE]
 
 
 @pytest.mark.usefixtures("as_users_have_it")
-@pytest.mark.parametrize("code", RUN)
-def test_an_example_prints_what_it_says(code):
-    found = list(outputs(code))
+@pytest.mark.parametrize(("name", "code"), RUN)
+def test_an_example_prints_what_it_says(name, code):
+    # What is warned of once for a line is told apart by the name.
+    found = list(outputs(code, name))
     assert found, "an example prints something"
     assert [words(printed) for _, printed in found] == [words(said) for said, _ in found]
 
@@ -141,5 +142,7 @@ if __name__ == "__main__":
     for name, code in examples():
         if name.partition(":")[2] not in ELSEWHERE:
             with warnings.catch_warnings():
-                now = [f"{printed!r}, not {said!r}" for said, printed in outputs(code) if words(said) != words(printed)]
+                now = [
+                    f"{printed!r}, not {said!r}" for said, printed in outputs(code, name) if words(said) != words(printed)
+                ]
             print(textwrap.indent("\n".join([f"{name} prints", *now]), "  ") if now else f"{name}: as it says", flush=True)

@@ -174,7 +174,7 @@ def continuation_ensemble(
 
     ```python
     forms = ssntk.normal_forms
-    families = [ssntk.Family.line(forms.saddle_node(mu), forms.SaddleNode(1.0)) for mu in (0.0, 0.5)]
+    families = [ssntk.Family.line(forms.saddle_node(mu), forms.saddle_node(1.0)) for mu in (0.0, 0.5)]
     branches = ssntk.continuation_ensemble(families, (1.0, -1.0), x0=[[1.0], [1.2]])
     print([round(abs(branch.bifurcations[0].parameter), 6) for branch in branches])  # [0.0, 0.5]
     ```

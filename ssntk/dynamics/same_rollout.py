@@ -34,6 +34,8 @@ def same_rollout(model: Any, step_or_module: Any, us: Any) -> float:
     Raises `ValueError` for a model in continuous time and where shapes do not fit, `NumericalError` where a roll-out is not
     finite.
 
+    **Example:**
+
     ```python
     W, V = np.array([[0.5, -0.3], [0.2, 0.1]]), np.ones((2, 1))
     network = ssntk.from_torch({"weight_hh_l0": W, "weight_ih_l0": V})

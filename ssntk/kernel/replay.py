@@ -112,7 +112,7 @@ def recorded(
     return Replay(model, at, probe, integrator, _record(Theta(model, at), probe, integrator, grid), observation)
 
 
-def check_room(needed: float, what: str) -> None:
+def check_room(needed: int | float, what: str) -> None:
     """`ValueError` where something of `needed` bytes cannot fit into this machine."""
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > 0.9 * there:

@@ -157,7 +157,7 @@ def _start(size: int, dtype: np.dtype) -> np.ndarray:
     return np.random.default_rng(0).normal(size=size).astype(dtype)
 
 
-def _rest(block: Block, size: int, values: np.ndarray, vectors: np.ndarray, exact: float | None) -> Rest:
+def _rest(block: Block, size: int, values: np.ndarray, vectors: np.ndarray, exact: float | np.floating | None) -> Rest:
     """tr K and tr K^2 with their errors, from random signs of which the top eigenvectors were taken out."""
     random = np.random.default_rng(1)
     linear: list[float] = []

@@ -35,6 +35,8 @@ def from_cell(cell: Any, readout: Any = None, *, n_state: Any, n_input: Any) -> 
 
     Raises `ValueError` naming `cell` or `readout`, what it returned and what was expected, before anything is compiled.
 
+    **Example:**
+
     ```python
     cell = eqx.nn.GRUCell(1, 3, key=jax.random.key(0))
     network = ssntk.from_cell(cell, n_state=3, n_input=1)

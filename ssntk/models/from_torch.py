@@ -59,6 +59,8 @@ def from_torch(
     `ValueError` where the network is anything else, such as several layers, two directions or a projection, or where
     `activation` contradicts the module.
 
+    **Example:**
+
     ```python
     weights = {"weight_ih_l0": np.zeros((2, 1)), "weight_hh_l0": np.eye(2) / 2}
     network = ssntk.from_torch(weights)  # or the nn.RNN itself

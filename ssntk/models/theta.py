@@ -101,7 +101,7 @@ class Theta(eqx.Module):
         """One array (*lead, *shape) for each leaf, from (*lead, p)."""
         begins, lead = self.offsets, vector.shape[:-1]
         return [
-            vector[..., begin:end].reshape(*lead, *leaf.shape)
+            vector[..., begin:end].reshape((*lead, *leaf.shape))
             for begin, end, leaf in zip(begins, begins[1:], self.arrays, strict=False)
         ]
 
@@ -111,7 +111,7 @@ class Theta(eqx.Module):
 
     def ravel(self, leaves: Sequence[Any], lead: int = 0) -> Any:
         """(*lead, p) from one array (*lead, *shape) for each leaf, `lead` being the number of axes in front."""
-        flat = [leaf.reshape(*leaf.shape[:lead], math.prod(leaf.shape[lead:])) for leaf in leaves]
+        flat = [leaf.reshape((*leaf.shape[:lead], math.prod(leaf.shape[lead:]))) for leaf in leaves]
         # On the host where all is there, which compiles nothing.
         known = all(isinstance(leaf, np.ndarray) for leaf in flat)
         return np.concatenate(flat, axis=lead) if known else jnp.concatenate(flat, axis=lead)

@@ -16,6 +16,8 @@ class VectorField(AbstractStateSpaceModel):
 
     What `fn` returns may also be a list or tuple of n scalars, as scipy and XPPAUT have it.
 
+    **Example:**
+
     ```python
     def pendulum(t, x, u, params):
         return [x[1], -jnp.sin(x[0]) - params["friction"] * x[1]]

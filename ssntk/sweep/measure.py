@@ -20,7 +20,7 @@ from ssntk.collapse.mode import Mode, mode_of
 from ssntk.compiled import Compiled, Held
 from ssntk.dynamics.integrate import Integrator, Trajectory, check_solved, steps_of
 from ssntk.dynamics.metric import as_metric, in_metric, rows_in_metric
-from ssntk.dynamics.probe import Probe
+from ssntk.dynamics.probe import FittedProbe, Probe
 from ssntk.dynamics.refine import check_settled, polish
 from ssntk.dynamics.stability import exponents
 from ssntk.errors import NumericalError, as_array, as_choice, as_count, as_instance, outside_jit
@@ -128,7 +128,7 @@ def measure(
 class Asked(NamedTuple):
     """What is measured at every point, checked against a model that stands for all."""
 
-    probe: Probe
+    probe: FittedProbe
     at_rest: bool
     of: str
     theta: Positions

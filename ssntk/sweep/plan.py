@@ -21,7 +21,7 @@ from ssntk.critical.approach import Approach
 from ssntk.dynamics.fixed_points import constant_input
 from ssntk.dynamics.integrate import Integrator
 from ssntk.dynamics.metric import as_metric
-from ssntk.dynamics.probe import Probe
+from ssntk.dynamics.probe import FittedProbe, Probe
 from ssntk.dynamics.scales import typical_sizes
 from ssntk.errors import NumericalError, as_array, as_choice, as_count, as_instance, as_scalar
 from ssntk.models.base import AbstractStateSpaceModel
@@ -308,7 +308,7 @@ class Sweep:
         parts |= {name: getattr(self, name) for name in ("towards", "span", "index", "of", "step", "modes")}
         return digests(parts)
 
-    def _computed(self, probe: Probe) -> tuple[PyTree, tuple[Callable[..., Any], list[Any]]]:
+    def _computed(self, probe: FittedProbe) -> tuple[PyTree, tuple[Callable[..., Any], list[Any]]]:
         """The arrays of the family and the constant input; what is computed of them, and the shapes of p, t, x and u."""
         arrays, static = eqx.partition((self.family, self.constant()), eqx.is_array)
         model = self.family.model

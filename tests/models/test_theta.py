@@ -1,6 +1,6 @@
 """The parameters as one vector, against NumPy."""
 
-import jax
+import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -55,8 +55,18 @@ def test_parameters_of_no_size_and_inside_jit():
     assert theta.size == 12
     assert [leaf.shape for leaf in theta.leaves(jnp.zeros((2, 12)))] == [(2, 3, 3), (2, 3, 0), (2, 3)]
     assert theta.ravel(theta.leaves(jnp.zeros((2, 12))), lead=1).shape == (2, 12)
-    halved = jax.jit(lambda theta: theta.put(theta.vector / 2).weight)(theta)
+    halved = eqx.filter_jit(lambda theta: theta.put(theta.vector / 2).weight)(theta)
     np.testing.assert_array_equal(halved, blind.weight / 2)
+
+
+@pytest.mark.parametrize("xp", [np, jnp])
+def test_a_parameter_may_be_one_number(xp):
+    theta = Theta.of(ssntk.VectorField(lambda t, x, u, p: p["a"] * x + p["b"], {"a": jnp.asarray(2.0), "b": jnp.ones(1)}, 1))
+    np.testing.assert_array_equal(theta.vector, [2.0, 1.0])
+    one, other = theta.leaves(xp.asarray([3.0, 4.0]))
+    assert (one.shape, other.shape) == ((), (1,))
+    np.testing.assert_array_equal(theta.ravel([one, other]), [3.0, 4.0])
+    assert theta.put(xp.asarray([3.0, 4.0])).params["a"] == 3.0
 
 
 def test_lenses_are_checked():

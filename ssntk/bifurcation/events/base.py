@@ -30,6 +30,22 @@ class AbstractEvent(abc.ABC):
     - `kind`: under which name it is looked for; `kinds`: what a point that is found may be.
     - `modes`: how many eigenvalues meet the edge of stability there.
     - `generic`: whether families of one parameter have it without a symmetry, so that it can be asked for.
+
+    **Example:** one that is seen, and of which nothing is said but where.
+
+    ```python
+    class Turned(ssntk.AbstractEvent):
+        kind = ssntk.Kind("turned")
+
+        def seen(self, change):
+            return bool(change.a.tangent[-1] * change.b.tangent[-1] < 0)
+
+        def find(self, stack, intervals):
+            return [[] for _ in intervals]
+
+
+    print(Turned() == Turned(), Turned().kinds[0].name)  # True turned
+    ```
     """
 
     kind: ClassVar[Kind]

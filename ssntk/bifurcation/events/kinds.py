@@ -15,6 +15,13 @@ class Kind(NamedTuple):
     - `letter`: what textbooks call its coefficient. `meaning`: what happens there, a clause.
     - `modes`: how many eigenvalues meet the edge of stability.
     - `criticality`: whether it is supercritical or subcritical.
+
+    **Example:**
+
+    ```python
+    kind = ssntk.Kind("neutral-saddle", title="Neutral saddle", modes=2)
+    print(kind.name, kind.modes)  # neutral-saddle 2
+    ```
     """
 
     name: str
