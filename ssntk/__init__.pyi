@@ -63,12 +63,13 @@ from .learning.predict import linearised_training as linearised_training
 from .models import normal_forms as normal_forms
 from .models.base import AbstractStateSpaceModel as AbstractStateSpaceModel
 from .models.ctrnn import CTRNN as CTRNN
-from .models.euler_map import EulerMap as EulerMap
 from .models.from_cell import from_cell as from_cell
 from .models.from_torch import from_torch as from_torch
 from .models.gru import GRUODE as GRUODE
 from .models.linear import LinearSSM as LinearSSM
 from .models.low_rank import LowRankRNN as LowRankRNN
+from .models.maps import AbstractMap as AbstractMap
+from .models.maps import EulerMap as EulerMap
 from .models.neural_ode import NeuralODE as NeuralODE
 from .models.vector_field import VectorField as VectorField
 from .precision import PrecisionWarning as PrecisionWarning

@@ -34,10 +34,10 @@ from ssntk.models import normal_forms
 from ssntk.models.base import AbstractStateSpaceModel, WithInput
 from ssntk.models.cells import GRU, LSTM, TorchRNN
 from ssntk.models.ctrnn import CTRNN
-from ssntk.models.euler_map import EulerMap
 from ssntk.models.gru import GRUODE
 from ssntk.models.linear import LinearSSM
 from ssntk.models.low_rank import LowRankRNN
+from ssntk.models.maps import EulerMap
 from ssntk.results import Result, Results, field_names
 from ssntk.sweep.identity import digest
 from ssntk.sweep.measure import Measurement

@@ -21,6 +21,7 @@ from ssntk.bifurcation.family import Family
 from ssntk.compiled import Compiled, Held
 from ssntk.dynamics.scaled import whole_periods
 from ssntk.dynamics.stability import field_at
+from ssntk.models.clock import AbstractClock
 
 # Points that one compiled call works through, at most, and the numbers in a Jacobian for each of them.
 CALL, NUMBERS = 32, 2**22
@@ -43,9 +44,8 @@ class Problem(eqx.Module):
     pull: Float[Array, ""]
 
     @property
-    def dt(self) -> float | None:
-        """The step of a map, `None` for a flow."""
-        return self.family.dt
+    def clock(self) -> AbstractClock:
+        return self.family.clock
 
     def parameter(self, q: Any) -> Any:
         """p at this q."""
@@ -66,7 +66,7 @@ class Problem(eqx.Module):
 class Stack:
     """Problems that differ in the values of their arrays alone.
 
-    `held`: theirs as one, each array with a leading axis; `n`: units; `dt`: the step of maps; `p0`, `p1` (k,), `scale`
+    `held`: theirs as one, each array with a leading axis; `n`: units; `clock`: how their time runs; `p0`, `p1` (k,), `scale`
     (k, n), `weights` (k, c, n) and `pull` (k,) on the host. `periods` (n,): of states that are angles, zero for the others.
     Raises `ValueError` naming the first family that differs in more.
     """
@@ -81,7 +81,7 @@ class Stack:
         stacks = [np.stack(values) for values in zip(*leaves, strict=True)]
         self.held = Held(jax.tree.unflatten(structures[0], jax.device_put(stacks)), held[0].rest)
         self.problems = tuple(problems)
-        self.n, self.dt = problems[0].family.model.n_state, problems[0].dt
+        self.n, self.clock = problems[0].family.model.n_state, problems[0].clock
         self.p0, self.p1 = (np.array(list(ends)) for ends in zip(*[(p.p0, p.p1) for p in problems], strict=True))
         self.scale, self.weights, self.pull = (
             np.stack([np.asarray(getattr(p, name)) for p in problems]) for name in ("scale", "weights", "pull")

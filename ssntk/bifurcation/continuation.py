@@ -20,7 +20,7 @@ from ssntk.bifurcation.locate import Bifurcation
 from ssntk.bifurcation.problem import make_problem, resized
 from ssntk.dynamics.fixed_points import find_fixed_points
 from ssntk.dynamics.metric import as_periods
-from ssntk.dynamics.stability import growth, reported, sorted_eigenvalues
+from ssntk.dynamics.stability import sorted_eigenvalues
 from ssntk.errors import NumericalError, as_array, as_count, as_instance, as_scalar, outside_jit
 from ssntk.models.base import dtype_of
 from ssntk.precision import in_precision
@@ -281,13 +281,13 @@ def _eigenvalues(stack: Stack, track: Track) -> np.ndarray:
     """The eigenvalues of df/dx (k, n), zero where a quantity is conserved."""
     weights, count = stack.weights[track.member], stack.weights.shape[1]
     if count == 0:
-        return reported(track.exponents, stack.dt)
+        return stack.clock.reported(track.exponents)
     held = state_jacobians(stack, [track.member] * len(track.z), track.z)
     values = sorted_eigenvalues(held + stack.pull[track.member] * weights.T @ weights)
     least = np.argsort(np.abs(values), axis=1)[:, :count]
     np.put_along_axis(values, least, 0.0, axis=1)
-    values = growth(values, stack.dt)
-    return reported(values, stack.dt)
+    values = stack.clock.growth(values)
+    return stack.clock.reported(values)
 
 
 def _conservative(stack: Stack, track: Track) -> str:
@@ -295,7 +295,7 @@ def _conservative(stack: Stack, track: Track) -> str:
     values, doubts, count = track.exponents, NEAR * track.doubts, stack.weights.shape[1]
     if count:
         # What holds a conserved quantity is no mode of the model.
-        held = growth(np.array([-stack.pull[track.member]], complex), stack.dt)
+        held = stack.clock.growth(np.array([-stack.pull[track.member]], complex))
         kept = np.argsort(np.abs(values - held), axis=1)[:, count:]
         values, doubts = np.take_along_axis(values, kept, 1), np.take_along_axis(doubts, kept, 1)
     on = np.abs(values.real) <= doubts

@@ -24,6 +24,7 @@ from ssntk.bifurcation.follow import Track
 from ssntk.bifurcation.linear import branch_jacobians, on_a_line
 from ssntk.bifurcation.locate import DEGENERATE, DOUBLE, Bifurcation, Located, failed, solve
 from ssntk.dynamics.stability import judged_exponents
+from ssntk.models.clock import AbstractClock
 
 # Halvings of one step before an event counts as unresolved: from the longest step this reaches a length of about 1e-11.
 DEPTH = 32
@@ -68,7 +69,7 @@ class Interval:
         number, step, begins = self.place
         return number, step, begins + part * 0.5**self.depth
 
-    def kind(self, dt: float | None) -> str | None:
+    def kind(self, clock: AbstractClock) -> str | None:
         """What is seen between its ends: `None` for nothing, `"unknown"` for what is no single event."""
         turns = self.a.tangent[-1] * self.b.tangent[-1] < 0
         crosses = self.a.turn * self.b.turn < 0
@@ -79,12 +80,12 @@ class Interval:
             return "saddle-node"
         if crosses and change == (0 if turns else 1):
             return BRANCH_POINT
-        if not turns and not crosses and change == 1 and dt is not None:
+        if not turns and not crosses and change == 1 and clock.flips_at is not None:
             return "flip"
         if not turns and change >= 2 and crosses == bool(change % 2) and (self.modes[0].imag == 0).all():
             return DOUBLE
         if not turns and not crosses and change == 2:
-            return "hopf" if dt is None else "neimark-sacker"
+            return clock.pair_name.lower()
         return "unknown"
 
     @property
@@ -113,7 +114,7 @@ def find_events(stack: Stack, tracks: Sequence[Track]) -> list[list[tuple[int, B
     while todo:
         # Where nothing is seen at the ends, something may hide between them.
         may, must = _hides(*([getattr(at, name) for at in todo] for name in ("before", "a", "b", "after")))
-        seen = [interval.kind(stack.dt) for interval in todo]
+        seen = [interval.kind(stack.clock) for interval in todo]
         located = _locate(stack, todo, seen)
         halve = []
         for interval, kind, here, maybe, surely in zip(todo, seen, located, may, must, strict=True):
@@ -166,13 +167,13 @@ def _halves(stack: Stack, intervals: list[Interval]) -> tuple[list[Interval], li
         return [], []
     guesses = [interpolate(at.a.z, at.a.tangent, at.b.z, at.b.tangent, 0.5) for at in intervals]
     new = corrected(stack, [at.member for at in intervals], *(np.stack(part) for part in zip(*guesses, strict=True)))
-    values = judged_exponents(new.jacobian[:, :, :-1], stack.dt) if np.isfinite(new.jacobian).all() else None
+    values = judged_exponents(new.jacobian[:, :, :-1], stack.clock) if np.isfinite(new.jacobian).all() else None
     halves, failures = [], []
     for i, (at, (guess, _)) in enumerate(zip(intervals, guesses, strict=True)):
         if not new.converged[i] or length(new.z[i] - guess) > length(at.b.z - at.a.z):
             failures.append(at)
             continue
-        here, doubts = (part[i] for part in values) if values else judged_exponents(new.jacobian[i, :, :-1], stack.dt)
+        here, doubts = (part[i] for part in values) if values else judged_exponents(new.jacobian[i, :, :-1], stack.clock)
         middle = Point(new.z[i], new.tangent[i], here, doubts, float(new.turn[i]))
         number, step, begins = at.place
         later = (number, step, begins + 0.5 ** (at.depth + 1))
@@ -247,7 +248,7 @@ def _together(stack: Stack, interval: Interval) -> Events:
         if not np.isfinite(jacobian).all() or not length(z - guess) <= length(interval.b.z - interval.a.z):
             # At the point itself the corrector's matrix is singular: the interpolant is as good there.
             z, jacobian = guess, branch_jacobians(stack, [interval.member], guess[None])[0]
-        values, doubts = judged_exponents(jacobian[:, :-1], stack.dt)
+        values, doubts = judged_exponents(jacobian[:, :-1], stack.clock)
         point = Point(z, border, values, doubts, float(new.turn[0]))
         mean = float(values[modes].real.mean())
         spread, doubt = np.abs(values[modes]).max(), NEAR * max(float(doubts[modes].max()), floor)

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Array
 
 from ssntk.bifurcation.bordered import Problem
-from ssntk.dynamics.stability import Eigenpair, edge
+from ssntk.dynamics.stability import Eigenpair
 
 BRANCH_POINT = "branch-point"
 REAL, PAIR = ("saddle-node", "flip"), ("hopf", "neimark-sacker")
@@ -55,7 +55,7 @@ def unknowns(kind: str, n: int) -> int:
 
 def equations(problem: Problem, kind: str, y: Array, border: Array) -> Array:
     """What the unknowns `y` leave of the extended system."""
-    n, dt = border.shape[0], problem.dt
+    n, clock = border.shape[0], problem.clock
     state, q = y[:n], y[-1]
     if kind == BRANCH_POINT:
         b, psi = y[n], y[n + 1 : -1]
@@ -65,10 +65,10 @@ def equations(problem: Problem, kind: str, y: Array, border: Array) -> Array:
     velocity, push = jax.linearize(lambda state: problem.at(state, q), state)
     v = y[n : 2 * n]
     if kind in REAL:
-        s = 0.0 if kind == "saddle-node" else -2.0 / (dt or 1.0)
+        s = 0.0 if kind == "saddle-node" else -2.0 / clock.unit
         return jnp.concatenate([velocity, push(v) - s * v, (border @ v - 1)[None]])
     w = y[2 * n : 3 * n]
-    grow, turn = edge(y[-2], dt, jnp)
+    grow, turn = clock.edge(y[-2], jnp)
     real, imaginary = push(v) - grow * v + turn * w, push(w) - grow * w - turn * v
     return jnp.concatenate([velocity, real, imaginary, jnp.stack([border @ v - 1, border @ w])])
 

@@ -11,7 +11,8 @@ from jaxtyping import Array, Float, PyTree
 
 from ssntk.errors import as_array, is_traced
 from ssntk.models.base import AbstractStateSpaceModel, check_model, dtype_of
-from ssntk.models.euler_map import step_of, with_input
+from ssntk.models.clock import AbstractClock
+from ssntk.models.maps import with_input
 from ssntk.models.names import lens_of
 from ssntk.models.theta import Positions, get, positions, put
 
@@ -126,7 +127,12 @@ class Family(eqx.Module):
     @property
     def dt(self) -> float | None:
         """The step of a map, `None` for a model in continuous time."""
-        return step_of(self.model)
+        return self.model.clock.dt
+
+    @property
+    def clock(self) -> AbstractClock:
+        """How the time of the model runs."""
+        return self.model.clock
 
     def __call__(self, parameter: float | Float[Array, ""]) -> Any:
         """The model at this parameter."""

@@ -273,7 +273,7 @@ def follow(
     """The branches from `starts`, each until it leaves the span, fails, is back at its start, has `max_steps` points, or
     one of `stops` ends it."""
     n1, dtype = starts[0].z.size, starts[0].z.dtype
-    dt = stack.dt
+    clock = stack.clock
     block = int(np.clip(NUMBERS // (lanes * n1**2), 8, BLOCK))
     advance = _advancing(block)
     queue = [_Run(stack, start, max_steps - 1) for start in starts]
@@ -284,10 +284,10 @@ def follow(
 
         def spectra(jacobians: np.ndarray) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
             if n1 < SMALL:
-                known = judged_exponents(jacobians[..., :-1], dt)
+                known = judged_exponents(jacobians[..., :-1], clock)
                 return lambda: known
             # A copy, so that the block's memory is free when its eigenvalues are.
-            return pool.submit(judged_exponents, jacobians[..., :-1].copy(), dt).result
+            return pool.submit(judged_exponents, jacobians[..., :-1].copy(), clock).result
 
         for run in queue:
             run.values.append(spectra(run.start.jacobian[None]))
@@ -377,7 +377,7 @@ def _ending(stack: Stack, track: Track, found: Any) -> Track:
     """The track with its last point replaced by the corrected one, which has a leading axis of one."""
     # Its border may run against the direction of travel.
     along = 1.0 if float(np.sum(found.tangent[0] * track.tangent[-1])) >= 0 else -1.0
-    values, doubts = judged_exponents(found.jacobian[:, :, :-1], stack.dt)
+    values, doubts = judged_exponents(found.jacobian[:, :, :-1], stack.clock)
     tangent = along * found.tangent / length(found.tangent)[:, None]
     changed = {"z": found.z, "tangent": tangent, "turn": along * found.turn, "exponents": values, "doubts": doubts}
     last = {name: np.concatenate([getattr(track, name)[:-1], np.asarray(new)]) for name, new in changed.items()}

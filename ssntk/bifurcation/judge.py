@@ -7,11 +7,12 @@ import numpy as np
 
 from ssntk.bifurcation import extended
 from ssntk.bifurcation.extended import BRANCH_POINT, PAIR, Solved
-from ssntk.dynamics.stability import Eigenpair, edge, eigenpair, judged_exponents, sorted_eigenvalues
+from ssntk.dynamics.stability import Eigenpair, eigenpair, judged_exponents, sorted_eigenvalues
 from ssntk.errors import NumericalError
+from ssntk.models.clock import AbstractClock
 
 
-def start(kind: str, y: np.ndarray, q: Any, jacobian: np.ndarray, dt: float | None) -> tuple[np.ndarray, np.ndarray]:
+def start(kind: str, y: np.ndarray, q: Any, jacobian: np.ndarray, clock: AbstractClock) -> tuple[np.ndarray, np.ndarray]:
     """The unknowns of the extended system at a guess, and its border."""
     if not np.isfinite(jacobian).all():
         raise NumericalError("the Jacobian is not finite there")
@@ -21,10 +22,10 @@ def start(kind: str, y: np.ndarray, q: Any, jacobian: np.ndarray, dt: float | No
         values = values[values.imag > 0]
         if values.size == 0:
             raise NumericalError("no complex pair of eigenvalues there")
-        off = values.real if dt is None else np.log(np.abs(1 + dt * values))
+        off = clock.rate(values)
     else:
         values = values[values.imag == 0] if (values.imag == 0).any() else values.real
-        off = values.real if kind != "flip" else values.real + 2 / (dt or 1.0)
+        off = values.real if kind != "flip" else values.real + 2 / clock.unit
     if kind in ("saddle-node", BRANCH_POINT) and _meets(every):
         # A pair meets at zero, as in conservative systems.
         lefts, _, rights = np.linalg.svd(jacobian)
@@ -33,7 +34,7 @@ def start(kind: str, y: np.ndarray, q: Any, jacobian: np.ndarray, dt: float | No
         pair = eigenpair(jacobian, complex(values[np.argmin(np.abs(off))]), every)
     start, border = extended.pack(kind, y, float(q), pair)
     if kind in PAIR:
-        start[-2] = pair.value.imag if dt is None else np.angle(1 + dt * pair.value) / dt
+        start[-2] = clock.frequency(pair.value)
     return start, border
 
 
@@ -68,7 +69,7 @@ class Read:
     defective: bool
 
 
-def judge(kind: str, solved: Solved, dt: float | None) -> Read | str:
+def judge(kind: str, solved: Solved, clock: AbstractClock) -> Read | str:
     """The point that the unknowns describe with its eigenvectors from its own Jacobian, or why it is none.
 
     Everything is compared with its own rounding error: eigenvalues with what rounding does to each, sums with their terms.
@@ -83,15 +84,13 @@ def judge(kind: str, solved: Solved, dt: float | None) -> Read | str:
             "Newton's iteration on the extended system did not converge: its last correction was "
             f"{float(solved.correction):.2g} of the states' sizes, and {eps**0.6:.2g} is asked"
         )
-    values, doubts = judged_exponents(jacobian, dt)
+    values, doubts = judged_exponents(jacobian, clock)
     frequency = 0.0
     if kind in PAIR:
-        frequency = abs(float(unknowns[-2]))
-        if dt is not None:
-            frequency = abs(float(np.angle(np.exp(1j * frequency * dt)))) / dt
+        frequency = clock.wrapped(abs(float(unknowns[-2])))
     elif kind == "flip":
-        frequency = np.pi / (dt or 1.0)
-    critical = complex(*edge(frequency, dt)) if kind in PAIR else complex(-2 / (dt or 1.0)) if kind == "flip" else 0j
+        frequency = clock.highest
+    critical = complex(*clock.edge(frequency)) if kind in PAIR else complex(-2 / clock.unit) if kind == "flip" else 0j
     at = int(np.argmin(np.abs(values - 1j * frequency)))
     terms_of = np.abs(jacobian) + solved.curvature + solved.drift
     pair, defective = _critical_pair(kind, jacobian, critical, terms_of.sum(axis=1))
@@ -107,7 +106,7 @@ def judge(kind: str, solved: Solved, dt: float | None) -> Read | str:
     if defective:
         # A pair that meets there is as far apart as the root of any error.
         doubt = max(doubt, float(np.sqrt(left_over * np.abs(jacobian).sum(axis=1).max())))
-    for end in () if kind not in PAIR else (0.0,) if dt is None else (0.0, np.pi / dt):
+    for end in clock.ends if kind in PAIR else ():
         if abs(frequency - end) <= NEAR * doubt:
             return f"the frequency tends to {'zero' if end == 0 else 'pi / dt'}, so it is no pair"
     if not abs(values[at] - 1j * frequency) <= NEAR * doubt:
@@ -135,10 +134,10 @@ def judge(kind: str, solved: Solved, dt: float | None) -> Read | str:
             *(part.astype(y.dtype) for part in (right, left, _beside(jacobian, slope, right, left))),
         )
     resonance = None
-    if kind == "neimark-sacker" and dt is not None:
-        turns = frequency * dt / (2 * np.pi)
+    if kind == "neimark-sacker":
+        turns = frequency * clock.unit / (2 * np.pi)
         off = {k: abs(k * turns - round(k * turns)) * 2 * np.pi for k in (3, 4)}
-        resonance = next((k for k, angle in off.items() if angle <= max(NEAR * doubt * dt, 16 * eps**0.5)), None)
+        resonance = next((k for k, angle in off.items() if angle <= max(NEAR * doubt * clock.unit, 16 * eps**0.5)), None)
     width = float((float(solved.correction) + 4 * eps) * (1 + abs(q)))
     z = np.append(y, q)
     residual = float(solved.residual)

@@ -18,9 +18,9 @@ from ssntk.bifurcation.judge import Read, judge, start
 from ssntk.bifurcation.linear import branch_jacobians, outputs_at
 from ssntk.dynamics.fixed_points import constant_input
 from ssntk.dynamics.scales import typical_sizes
-from ssntk.dynamics.stability import edge
 from ssntk.errors import NumericalError, as_array, as_instance, as_kind, as_scalar, is_traced
 from ssntk.models.base import check_autonomous, dtype_of
+from ssntk.models.clock import AbstractClock
 from ssntk.precision import in_precision, watch_precision
 from ssntk.results import Result, short
 
@@ -33,6 +33,11 @@ _NUMBERS = ("parameter", "x", "frequency", "right", "left", "coefficient", "resi
 # What textbooks call the coefficient of each kind.
 _LETTERS = {"saddle-node": "a", "transcritical": "a", "pitchfork": "b3", "hopf": "l1", "flip": "c3", "neimark-sacker": "d"}
 MAP_KINDS = ("saddle-node", "flip", "neimark-sacker", *CROSSINGS)
+
+
+def kinds_of(clock: AbstractClock) -> tuple[str, ...]:
+    """The kinds that can be asked for."""
+    return KINDS if clock.flips_at is None else MAP_KINDS
 
 
 @functools.partial(
@@ -119,7 +124,7 @@ def locate(family: Any, kind: str, *, parameter: Any, x: Any, u: Any = None) -> 
     point of this kind.
     """
     as_instance(family, "family", Family)
-    kinds = KINDS if family.dt is None else MAP_KINDS
+    kinds = kinds_of(family.clock)
     kind = as_kind(kind, "kind", (*kinds, BRANCH_POINT))
     wanted = CROSSINGS if kind == BRANCH_POINT else (kind,)
     dtype = dtype_of(family.model)
@@ -180,7 +185,7 @@ def solve(stack: Stack, kind: str, members: Sequence[int], guesses: np.ndarray) 
     starts = []
     for i, (z, jacobian) in enumerate(zip(guesses, jacobians, strict=True)):
         try:
-            starts.append((i, *start(kind, z[:-1], z[-1], jacobian, stack.dt)))
+            starts.append((i, *start(kind, z[:-1], z[-1], jacobian, stack.clock)))
         except NumericalError as error:
             found[i] = failed(stack, int(numbers[i]), kind, z, str(error))
     chosen = [i for i, _, _ in starts]
@@ -190,7 +195,7 @@ def solve(stack: Stack, kind: str, members: Sequence[int], guesses: np.ndarray) 
         solved = _solved(kind)(stack, numbers[chosen], *packed)
         for at, i in enumerate(chosen):
             one = Solved(*(part[at] for part in solved))
-            judged = judge(kind, one, stack.dt)
+            judged = judge(kind, one, stack.clock)
             if isinstance(judged, str):
                 z = np.append(one.y[: stack.n], one.y[-1])
                 found[i] = failed(stack, int(numbers[i]), kind, z, judged)
@@ -218,7 +223,7 @@ def _coefficients(kind: str) -> Any:
 
 def _finish(stack: Stack, number: int, kind: str, read: Read, values: Any) -> Located:
     """The point with its coefficient and what follows from it, in the user's units."""
-    eps, dt = float(np.finfo(read.z.dtype).eps), stack.dt
+    eps, clock = float(np.finfo(read.z.dtype).eps), stack.clock
     small = eps**0.6 * read.natural
     criticality, tangents, reason = None, None, ""
     # States along the critical direction: one of length one in the user's units is this many of length one here.
@@ -233,7 +238,7 @@ def _finish(stack: Stack, number: int, kind: str, read: Read, values: Any) -> Lo
         a, mixed, beside, cubic = (float(value) for value in values)
         if not np.isfinite(values[:3]).all():
             return failed(stack, number, kind, read.z, "its quadratic terms are not finite")
-        small *= dt or 1.0
+        small *= clock.unit
         along, other = np.append(read.right, 0.0), read.arguments[-1]
         if abs(a) <= small:
             kind, coefficient = "pitchfork", cubic
@@ -260,7 +265,7 @@ def _finish(stack: Stack, number: int, kind: str, read: Read, values: Any) -> Lo
     else:
         coefficient = float(values)
         # Of a map the coefficients are dt times those of f.
-        small *= 0.5 / read.frequency if kind == "hopf" else dt or 1.0
+        small *= 0.5 / read.frequency if kind == "hopf" else clock.unit
         if kind == "saddle-node":
             power = 1
             if abs(coefficient) <= small:
@@ -313,12 +318,12 @@ def _differentiable(problem: Problem, kind: str, q: Array, y: Array) -> Bifurcat
 
     The states' sizes are one there: no decision is taken that a size could change.
     """
-    n, dt, dtype = y.shape[0], problem.dt, y.dtype
+    n, clock, dtype = y.shape[0], problem.clock, y.dtype
     still = extended.constant((problem, q, y))
 
     def begin(y: Any, q: Any, jacobian: Any) -> Any:
         try:
-            return start(kind, np.asarray(y), float(q), np.asarray(jacobian), dt)
+            return start(kind, np.asarray(y), float(q), np.asarray(jacobian), clock)
         except NumericalError:
             return np.full(count, np.nan, dtype), np.full(n, np.nan, dtype)
 
@@ -330,17 +335,17 @@ def _differentiable(problem: Problem, kind: str, q: Array, y: Array) -> Bifurcat
     unknowns = extended.implicit(problem, kind, guess, border)
     if kind in PAIR:
         # A fold solves the system of a pair, too, with the frequency zero; so does a flip, with pi / dt.
-        turn = jnp.abs(edge(unknowns[-2], dt, jnp)[1])
+        turn = jnp.abs(clock.edge(unknowns[-2], jnp)[1])
         smallest = jnp.finfo(dtype).eps ** 0.4 * jnp.abs(jacobian).sum(axis=1).max()
         unknowns = jnp.where(turn > smallest, unknowns, jnp.nan)
     y, q = unknowns[:n], unknowns[-1]
     zero = jnp.zeros_like(q)
-    frequency = jnp.abs(unknowns[-2]) if kind in PAIR else zero + (np.pi / dt if kind == "flip" and dt else 0.0)
+    frequency = jnp.abs(unknowns[-2]) if kind in PAIR else zero + (clock.highest if kind == "flip" else 0.0)
     v = unknowns[n : 2 * n]
     w = unknowns[2 * n : 3 * n] * jnp.sign(unknowns[-2]) if kind in PAIR else jnp.zeros(n, dtype)
     size = jnp.sqrt(jnp.sum(v**2 + w**2))
     right = jax.lax.complex(v / size, w / size)
-    grow, turn = edge(frequency, dt, jnp) if kind in PAIR else (zero - (2 / dt if kind == "flip" and dt else 0.0), zero)
+    grow, turn = clock.edge(frequency, jnp) if kind in PAIR else (zero - (2 / clock.unit if kind == "flip" else 0.0), zero)
     jacobian = jax.jacfwd(lambda y: problem.at(y, q))(y)
     identity = jnp.eye(n, dtype=dtype)
     shifted = jax.lax.complex(jacobian - grow * identity, -turn * identity)

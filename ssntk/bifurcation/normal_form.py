@@ -25,7 +25,7 @@ from jaxtyping import Array, Complex, Float
 
 from ssntk.bifurcation.bordered import Problem
 from ssntk.bifurcation.extended import PAIR
-from ssntk.dynamics.stability import edge
+from ssntk.models.clock import AbstractClock
 
 
 def _second(field: Callable[[Array], Array], x: Array, a: Array, b: Array) -> Array:
@@ -48,22 +48,23 @@ def coefficient(
     kind: str,
 ) -> Float[Array, ""]:
     """The coefficient of a saddle-node, a Hopf, a flip or a Neimark-Sacker point."""
-    dt = problem.dt
+    clock = problem.clock
 
     def field(x: Array) -> Array:
         return problem.at(x, p)
 
     if kind in PAIR:
-        total = left @ _pair_terms(field, x, frequency, right, dt)
-        if dt is None:
+        total = left @ _pair_terms(field, x, frequency, right, clock)
+        if clock.flips_at is None:
             return total.real / (2 * frequency)
+        dt = clock.unit
         turned = jnp.cos(frequency * dt) * total.real + jnp.sin(frequency * dt) * total.imag
         return turned * dt / 2
     r, l = right.real, left.real  # noqa: E741
     if kind == "saddle-node":
-        return l @ _second(field, x, r, r) / 2 * (dt or 1.0)
+        return l @ _second(field, x, r, r) / 2 * clock.unit
     curved = -jnp.linalg.solve(jax.jacfwd(field)(x), _second(field, x, r, r))
-    return l @ (_third(field, x, r, r, r) + 3 * _second(field, x, r, curved)) / 6 * (dt or 1.0)
+    return l @ (_third(field, x, r, r, r) + 3 * _second(field, x, r, curved)) / 6 * clock.unit
 
 
 def crossing(problem: Problem, x: Array, p: Array, right: Array, left: Array, other: Array) -> Array:
@@ -81,19 +82,19 @@ def crossing(problem: Problem, x: Array, p: Array, right: Array, left: Array, ot
     matrix = matrix.at[:n, :n].set(jax.jacfwd(lambda x: problem.at(x, p))(x)).at[:n, n].set(left).at[n, :n].set(right)
     curved = jnp.linalg.solve(matrix, jnp.append(-quadratic, jnp.zeros_like(p)))[:n]
     cubic = _third(field, z, along, along, along) + 3 * _second(field, z, along, jnp.append(curved, jnp.zeros_like(p)))
-    step = problem.dt or 1.0
+    step = problem.clock.unit
     return step * jnp.stack([left @ quadratic / 2, left @ mixed, left @ beside, left @ cubic / 6])
 
 
 def _pair_terms(
-    field: Callable[[Array], Array], x: Array, frequency: Array, right: Complex[Array, " n"], dt: float | None
+    field: Callable[[Array], Array], x: Array, frequency: Array, right: Complex[Array, " n"], clock: AbstractClock
 ) -> Complex[Array, " n"]:
     """G."""
     a, b = right.real, right.imag
     jacobian = jax.jacfwd(field)(x)
     aa, ab, bb = (_second(field, x, *pair) for pair in ((a, a), (a, b), (b, b)))
     mean = -jnp.linalg.solve(jacobian, aa + bb)
-    grow, turn = edge(2 * frequency, dt, jnp)
+    grow, turn = clock.edge(2 * frequency, jnp)
     identity = jnp.eye(x.shape[0], dtype=x.dtype)
     double = jnp.linalg.solve(jax.lax.complex(grow * identity - jacobian, turn * identity), jax.lax.complex(aa - bb, 2 * ab))
 

@@ -16,6 +16,7 @@ from ssntk.dynamics.scales import rate_of, sizes_over
 from ssntk.dynamics.stability import linearised
 from ssntk.errors import as_array, as_instance
 from ssntk.models.base import check_autonomous, dtype_of
+from ssntk.models.maps import AbstractMap
 from ssntk.precision import watch_precision
 
 # Parts of the span at which the states' sizes are looked at.
@@ -55,8 +56,9 @@ def make_problem(
     level = np.linalg.solve(triangle.T, level) if len(weights) else np.zeros(0)
     velocity, jacobian = (np.nan_to_num(np.asarray(part)) for part in linearised(models[0], jax.device_put(state), u))
     pull = rate_of(velocity, jacobian, sizes)
-    if family.dt is not None:
-        pull = min(pull, 0.5 / family.dt)
+    # A map overshoots by what it is pulled in more than one step.
+    if isinstance(model, AbstractMap):
+        pull = min(pull, 0.5 / model.dt)
     parts = jax.device_put((ends[0], ends[1], sizes, turned.T.astype(dtype), level.astype(dtype), np.asarray(pull, dtype)))
     return Problem(family, u, *parts)
 

@@ -43,7 +43,7 @@ class Side:
         guess = self._between(step, q)
         found = corrected_at(self.stack, [0], guess[None, :-1], [q])
         z = found.z[0]
-        stable = bool(exponents(found.jacobian[0, :, :-1], self.stack.dt)[0].real < 0)
+        stable = bool(exponents(found.jacobian[0, :, :-1], self.stack.clock)[0].real < 0)
         gap = length(guess - self.z[0])
         if not bool(found.converged) or not stable or length(z - guess) > 0.5 * gap:
             raise NumericalError("no stable equilibrium was found at this distance")
@@ -68,7 +68,7 @@ def stable_side(family: Family, span: Any, u: Any, branch: Branch, number: int) 
     stack = Stack([make_problem(family, span, u, x=branch.x[0], scale=scale)])
     bifurcation = branch.bifurcations[number]
     centre, tangent = _point(stack, branch, number)
-    values = exponents(state_jacobians(stack, [0], centre[None])[0], stack.dt)
+    values = exponents(state_jacobians(stack, [0], centre[None])[0], stack.clock)
     critical = np.argsort(np.abs(np.abs(values.imag) - bifurcation.frequency) + np.abs(values.real))
     others = np.delete(values, critical[: 2 if bifurcation.frequency > 0 else 1])
     # The next recorded point may lie beyond events that were seen and not located.
@@ -98,7 +98,7 @@ def _walk(stack: Stack, branch: Branch, number: int, way: int) -> tuple[np.ndarr
         middle = corrected(stack, [0], guess[None], border[None])
         if not middle.converged[0]:
             return np.zeros((0, guess.size)), np.zeros((0, guess.size)), np.zeros(0, bool)
-        stable = exponents(middle.jacobian[:, :, :-1], stack.dt)[:, 0].real < 0
+        stable = exponents(middle.jacobian[:, :, :-1], stack.clock)[:, 0].real < 0
         return middle.z, middle.tangent, stable
     if way < 0:
         stop = max((at for at in branch.steps if at < before), default=-1)

@@ -19,7 +19,8 @@ from ssntk.kernel.replay import Replay
 from ssntk.kernel.rows import rows_of, time_weights
 from ssntk.kernel.top import Leading, leading, smaller_gram
 from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model, dtype_of
-from ssntk.models.euler_map import step_of
+from ssntk.models.clock import AbstractClock
+from ssntk.models.maps import AbstractMap
 from ssntk.models.theta import get, put, theta_positions
 from ssntk.precision import watch_precision
 from ssntk.results import Result, short
@@ -127,7 +128,7 @@ def bifurcation_channel(
     check_autonomous(model)
     theta_positions(model, "state", wrt)
     watch_precision(dtype_of(model))
-    near = _wanted(eigenvalues, step_of(model))
+    near = _wanted(eigenvalues, model.clock)
     probe = as_instance(probe, "probe", Probe)
     x, u = check_fixed_point(model, x_star, _own_input(probe) if u is None else u)
     if probe.x0 is None:
@@ -138,7 +139,7 @@ def bifurcation_channel(
     mode = critical_mode(model, x, u, near)
     fitted = rows.replay.probe
     weights = seen_weights(fitted)
-    channel = channel_of(fitted.ts, weights, step_of(model), np.asarray(rows.matrix()), mode, carried(rows.replay, mode))
+    channel = channel_of(fitted.ts, weights, model.clock, np.asarray(rows.matrix()), mode, carried(rows.replay, mode))
     if throw and channel.method == "none":
         raise NumericalError(channel.reason)
     return channel
@@ -168,7 +169,7 @@ def seen_weights(probe: Probe) -> np.ndarray:
 def channel_of(
     ts: Any,
     weights: np.ndarray,
-    dt: float | None,
+    clock: AbstractClock,
     rows: np.ndarray,
     mode: Mode,
     carried: Carried,
@@ -231,7 +232,7 @@ def channel_of(
     drive_basis = np.linalg.svd(np.concatenate([drives.real, drives.imag]), full_matrices=False)[2]
     return Channel(
         kind="real" if value.imag == 0 else "pair",
-        critical_eigenvalue=value if dt is None else 1 + dt * value,
+        critical_eigenvalue=clock.shown(value),
         frequency=float(mode.frequency),
         right=right.real if value.imag == 0 else right,
         left=left.real if value.imag == 0 else left,
@@ -291,7 +292,7 @@ def carried(replay: Replay, mode: Mode) -> Carried:
 
     A step's states are those of its cubic interpolant, and a map is summed over its own steps.
     """
-    theta, ts, dt = get(replay.model, replay.at), replay.probe.ts, step_of(replay.model)
+    theta, ts = get(replay.model, replay.at), replay.probe.ts
     horizon = ts[-1] - ts[0]
 
     def one(b: Array) -> tuple[Array, Array, Array]:
@@ -323,7 +324,7 @@ def carried(replay: Replay, mode: Mode) -> Carried:
         def step(i: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
             coordinates, total = carry
             t, h, x = track.times[i], track.times[i + 1] - track.times[i], track.states[i]
-            if dt is not None:
+            if isinstance(replay.model, AbstractMap):
                 rates, pushed, length = jnp.stack([mode.value, local(t, x)]), forced(t, x), h.astype(mode.left.dtype)
                 moved = coordinates + length * (rates[:, None] * coordinates + pushed[None])
                 return moved, total + length * window(t).astype(length.dtype) * turning(t) * pushed
@@ -390,22 +391,22 @@ _TO_PARABOLA = np.linalg.inv(_NODES[:, None] ** np.arange(3))
 
 def critical_mode(model: AbstractStateSpaceModel, x: Array, u: Array, near: complex | None = None) -> Mode:
     """The mode of df/dx at x whose eigenvalue is nearest to the given one, or grows fastest."""
-    return mode_of(np.asarray(_jacobian(model, x, u)), step_of(model), near)
+    return mode_of(np.asarray(_jacobian(model, x, u)), model.clock, near)
 
 
-def mode_of(matrix: np.ndarray, dt: float | None, near: complex | None = None) -> Mode:
+def mode_of(matrix: np.ndarray, clock: AbstractClock, near: complex | None = None) -> Mode:
     """The mode of `matrix` whose eigenvalue is nearest to the given one, or grows fastest."""
     values = np.linalg.eigvals(matrix)
     if near is None:
-        near = complex(values[np.argmax(values.real if dt is None else np.abs(1 + dt * values))])
+        near = complex(values[clock.leading(values)])
     pair = eigenpair(matrix, complex(near.real, abs(near.imag)), values)
-    turned = abs(pair.value.imag) if dt is None else abs(np.angle(1 + dt * pair.value)) / dt
+    turned = clock.frequency(pair.value)
     dtype = np.result_type(matrix.dtype, np.complex64)
     right, left = pair.right.astype(dtype), pair.left.astype(dtype)
     return Mode(dtype.type(pair.value), right, left, np.asarray(turned, matrix.dtype))
 
 
-def _wanted(eigenvalues: Any, dt: float | None) -> complex | None:
+def _wanted(eigenvalues: Any, clock: AbstractClock) -> complex | None:
     """The eigenvalue of df/dx that is asked for: a map's are given by their multipliers."""
     if eigenvalues is None:
         return None
@@ -416,7 +417,7 @@ def _wanted(eigenvalues: Any, dt: float | None) -> complex | None:
     conjugate = wanted.size == 1 or (wanted.size == 2 and abs(wanted[0] - wanted[1].conj()) <= 1e-6 * abs(wanted[0]))
     if wanted.ndim != 1 or not conjugate or not np.isfinite(wanted).all():
         raise ValueError(f"eigenvalues must be one number or a pair of conjugates, got {eigenvalues!r}")
-    return complex(wanted[0] if dt is None else (wanted[0] - 1) / dt)
+    return complex(clock.given(wanted[0]))
 
 
 def _own_input(probe: Probe) -> Array | None:

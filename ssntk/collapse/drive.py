@@ -10,10 +10,9 @@ from jaxtyping import Array, Complex, Float
 
 from ssntk.dynamics.probe import Probe, Sinusoid
 from ssntk.dynamics.scales import typical_sizes
-from ssntk.dynamics.stability import edge, eigenpair, growth, state_jacobian
+from ssntk.dynamics.stability import eigenpair, state_jacobian
 from ssntk.errors import NumericalError
 from ssntk.models.base import AbstractStateSpaceModel
-from ssntk.models.euler_map import step_of
 from ssntk.models.theta import Positions, get, put
 
 
@@ -33,7 +32,7 @@ def critical_drive(
     drives the mode; `None` where that is not known: for other inputs, other starts, a sinusoid out of resonance, or a
     defective eigenvalue.
     """
-    probe, dt = probe.fit(model), step_of(model)
+    probe, clock = probe.fit(model), model.clock
     assert probe.x0 is not None
     jacobian = np.asarray(_jacobian(model, x_star))
     try:
@@ -48,7 +47,7 @@ def critical_drive(
     if constant.ndim == 3 or (callable(us) and not isinstance(us, Sinusoid)):
         return None
     seen = np.sqrt(np.asarray(probe.observed(jnp.ones((b, probe.ts.shape[0], 1, 1), dtype))).mean(axis=(1, 2, 3)))
-    rate = complex(growth(np.array([value]), dt)[0])
+    rate = complex(clock.growth(np.array([value]))[0])
     if rate.imag == 0:
         by = jax.device_put((left.astype(dtype), constant.astype(dtype)))
         return seen[:, None] * np.asarray(_forcing(model, at, x_star, *by), complex)
@@ -60,7 +59,7 @@ def critical_drive(
         if abs(frequency - abs(rate.imag)) > max(abs(rate.real), 2 * np.pi / horizon):
             return None
         size = -1j * np.exp(1j * float(us.phase)) * np.asarray(us.amplitude)
-        turning = complex(*edge(frequency, dt))
+        turning = complex(*clock.edge(frequency))
         response = np.linalg.solve(turning * np.eye(n) - jacobian, np.asarray(_by_input(model, x_star)) @ size.T).T
 
     def moved(left: np.ndarray, dx: np.ndarray, du: np.ndarray) -> np.ndarray:

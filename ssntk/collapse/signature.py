@@ -13,7 +13,6 @@ from ssntk.errors import as_array, outside_jit
 from ssntk.kernel.frequency import frequency_response
 from ssntk.kernel.loss_operators import Residual, Sobolev, TimeDerivative, observation_of
 from ssntk.models.base import AbstractStateSpaceModel, dtype_of
-from ssntk.models.euler_map import step_of
 from ssntk.precision import watch_precision
 from ssntk.results import Result, short
 
@@ -70,25 +69,25 @@ def frequency_signature(
     observation_of("state", loss_operator)
     watch_precision(dtype_of(model))
     response, jacobian, columns = frequency_response(model, x_star, u=u, wrt=wrt)
-    dt = step_of(model)
-    highest = np.inf if dt is None else np.pi / dt
+    clock = model.clock
+    highest = clock.highest
     if omegas is None:
-        values = exponents(jacobian, dt)
+        values = exponents(jacobian, clock)
         size = np.abs(values[np.isfinite(values)])
         own = np.abs(values.imag)
         spread = np.geomspace(1e-3 * size.min(), 10 * size.max(), 128)
-        grid = np.unique(np.minimum(np.concatenate([[0.0], own, spread, [highest] if dt else []]), highest))
+        grid = np.unique(np.minimum(np.concatenate([[0.0], own, spread, clock.ends[1:]]), highest))
     else:
         grid = np.asarray(as_array(omegas, "omegas", ("W",)))
         if grid.size < 2 or grid[0] < 0 or (np.diff(grid) <= 0).any() or grid[-1] > highest * (1 + 1e-12):
-            limit = "" if dt is None else f", and at most pi / dt = {highest:g}"
+            limit = "" if highest == np.inf else f", and at most pi / dt = {highest:g}"
             raise ValueError(f"omegas must be ascending, at least two, not negative{limit}")
 
     def plain(omega: float) -> float:
         return float(np.linalg.norm(response(omega), 2) ** 2)
 
     def symbol(omega: float) -> float:
-        rate = omega if dt is None else 2 * np.sin(omega * dt / 2) / dt
+        rate = clock.difference(omega)
         if isinstance(loss_operator, TimeDerivative):
             return rate**2
         return (1 + rate**2) ** loss_operator.s if isinstance(loss_operator, Sobolev) else 1.0
@@ -99,11 +98,10 @@ def frequency_signature(
     flat = float(np.linalg.norm(columns, 2) ** 2)
     bare = np.array([plain(float(omega)) for omega in grid])
     peak = _peak(plain, grid, bare)
-    span = float(np.abs(exponents(jacobian, dt)).max()) or float(grid[-1])
+    span = float(np.abs(exponents(jacobian, clock)).max()) or float(grid[-1])
     width = _width(plain, peak, highest, span)
-    ends = [0.0] if dt is None else [0.0, highest]
     # Nearer than a tenth of the width to an end nothing could be told from it.
-    kind = "real" if min(abs(peak - end) for end in ends) <= 0.1 * width else "pair"
+    kind = "real" if min(abs(peak - end) for end in clock.ends) <= 0.1 * width else "pair"
     if loss_operator is not None:
         bare = np.array(
             [

@@ -21,10 +21,11 @@ from ssntk.dynamics.metric import as_metric, in_metric
 from ssntk.dynamics.radius import local_minima, nearest_edge
 from ssntk.dynamics.refine import check_fixed_point
 from ssntk.dynamics.scales import typical_sizes
-from ssntk.dynamics.stability import edge, eigenpair, exponents, field_at, linearised
+from ssntk.dynamics.stability import eigenpair, exponents, field_at, linearised
 from ssntk.errors import NumericalError, as_array, as_count, as_key, as_kind, as_scalar, outside_jit
 from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model, dtype_of
-from ssntk.models.euler_map import step_of
+from ssntk.models.clock import AbstractClock
+from ssntk.models.maps import AbstractMap
 from ssntk.precision import watch_precision
 from ssntk.results import Holder
 from ssntk.threads import one_blas_thread
@@ -135,8 +136,8 @@ def approach(
     check_model(model)
     states = as_metric(scale, model.n_state)
     check_autonomous(model)
-    dt = step_of(model)
-    kind = as_kind(kind, "kind", KINDS if dt is None else MAP_KINDS)
+    clock = model.clock
+    kind = as_kind(kind, "kind", KINDS if clock.flips_at is None else MAP_KINDS)
     u = constant_input(model, u)
     watch_precision(dtype_of(model))
     count, key = as_count(n_starts, "n_starts"), as_key(key)
@@ -146,14 +147,14 @@ def approach(
     else:
         x_start = np.asarray(check_fixed_point(model, as_array(x, "x", (model.n_state,)), u)[0])
     matrix = np.asarray(linearised(model, x_start, u)[1])
-    time = natural_time_scale(model, exponents(matrix, dt))
+    time = natural_time_scale(model, exponents(matrix, clock))
     sizes = np.asarray(typical_sizes(model, u, x_start), float)
     # Of states of order one the decade of their size is one.
     decade = 10.0 ** np.round(np.log10(np.median(sizes if states is None else sizes / states)))
     bound = _positive(min_coefficient, "min_coefficient", 0.05 / (time * decade))
     slowest = _positive(omega_min, "omega_min", 0.05 / time)
     # All that follows has tolerances and steps of order one, and so are the states and rates there.
-    unit = time if dt is None else dt
+    unit = model.dt if isinstance(model, AbstractMap) else time
     working = Freedom(rescaled(model, sizes, unit), wrt, metric, signs)
     task = _Task(freedom, working, u, x_start, slowest * unit, sizes, unit, states)
     begin = x_start / sizes
@@ -211,9 +212,9 @@ class _Task:
     states: np.ndarray | None
 
     @property
-    def dt(self) -> float | None:
-        """The step in working units."""
-        return step_of(self.working.model)
+    def clock(self) -> AbstractClock:
+        """The clock in working units."""
+        return self.working.model.clock
 
     @property
     def weigh(self) -> np.ndarray:
@@ -236,21 +237,21 @@ class _Task:
 
     def guesses(self, kind: str, x: np.ndarray) -> list[tuple[Conditions, np.ndarray]]:
         """Where to start from at a state, the most likely first."""
-        matrix, n, dt = np.asarray(linearised(self.working.model, x, self.u)[1], float), len(x), self.dt
+        matrix, n, clock = np.asarray(linearised(self.working.model, x, self.u)[1], float), len(x), self.clock
         if kind not in ("hopf", "neimark-sacker"):
-            shift = 2 / dt if kind == "flip" and dt is not None else 0.0
+            shift = 2 / clock.unit if kind == "flip" else 0.0
             directions = np.linalg.svd(matrix + shift * np.eye(n))[2][::-1]
             name = "flip" if kind == "flip" else "singular"
             return [(self.conditions(name, v), np.concatenate([x, v])) for v in directions]
         modes = []
-        top = np.inf if dt is None else np.pi / dt
-        touch = nearest_edge(matrix, dt)
-        for low in local_minima(matrix, dt, 2 * abs(touch.radius) + 1e-12):
+        top = clock.highest
+        touch = nearest_edge(matrix, clock)
+        for low in local_minima(matrix, clock, 2 * abs(touch.radius) + 1e-12):
             if self.slowest < low.frequency < top - self.slowest:
                 modes.append((low.frequency, low.right))
-        rates = exponents(matrix, dt)
+        rates = exponents(matrix, clock)
         for rate in sorted(rates[rates.imag > 0], key=lambda rate: abs(rate.real)):
-            value = complex(rate) if dt is None else (np.exp(complex(rate) * dt) - 1) / dt
+            value = clock.eigenvalue(complex(rate))
             modes.append((min(max(rate.imag, self.slowest), top - self.slowest), eigenpair(matrix, value).right))
         # Without a pair, the two directions in which the state moves least, turning slowly.
         _, _, rights = np.linalg.svd(matrix)
@@ -267,19 +268,16 @@ class _Task:
         vector = vector * np.exp(-0.5j * np.angle(vector @ vector))
         gauge = vector.real / np.linalg.norm(vector.real)
         vector = vector / (gauge @ vector)
-        last = frequency**2 if self.dt is None else np.cos(frequency * self.dt)
-        turn = frequency if self.dt is None else np.sin(frequency * self.dt) / self.dt
+        last, turn = self.clock.turn(frequency), self.clock.edge(frequency)[1]
         return self.conditions("pair", gauge), np.concatenate([x, vector.real, vector.imag / turn, [last]])
 
     def frequency(self, last: float) -> float:
         """The angular frequency from the last unknown of a pair, 0 where there is none."""
-        if self.dt is None:
-            return float(np.sqrt(max(last, 0.0)))
-        return float(np.arccos(np.clip(last, -1, 1)) / self.dt)
+        return self.clock.frequency_of(last)
 
     def solve(self, conditions: Conditions, z: np.ndarray) -> _Found | None:
         """The minimum that a start leads to, `None` where it leads to none."""
-        low, high = self.slowest, np.inf if self.dt is None else np.pi / self.dt - self.slowest
+        low, high = self.slowest, self.clock.highest - self.slowest
         beyond: list[float] = []
 
         def leaves(z: np.ndarray) -> bool:
@@ -290,7 +288,7 @@ class _Task:
         point = least_change(conditions, z, leaves)
         if beyond:
             # The nearest pair turns too slowly, or as a flip does: the nearest at that edge instead.
-            given = beyond[0] ** 2 if self.dt is None else np.cos(beyond[0] * self.dt)
+            given = self.clock.turn(beyond[0])
             return self.solve(self.conditions("turning", np.asarray(conditions.gauge), given), z[:-1])
         if point is None or not point.minimum or not max(point.violation, point.kkt) <= TOLERANCE:
             return None
@@ -337,14 +335,14 @@ class _Task:
         distance = self.freedom.length(change)
         pair = conditions.kind in PAIRS
         last = point.z[-1] if conditions.kind == "pair" else float(conditions.given)
-        turning = self.frequency(last) if pair else np.pi / (self.dt or 1.0) if conditions.kind == "flip" else 0.0
+        turning = self.frequency(last) if pair else self.clock.highest if conditions.kind == "flip" else 0.0
         frequency = turning / self.unit
-        mode = eigenpair(matrix, complex(*edge(frequency, step_of(model))))
+        mode = eigenpair(matrix, complex(*model.clock.edge(frequency)))
         along = change / distance if distance > 0 else 0 * change
         coefficient = np.nan
         if pair:
             kind = BOUNDARY if conditions.kind == "turning" and turning <= 1.001 * self.slowest else "hopf"
-            if self.dt is not None and kind == "hopf":
+            if self.clock.flips_at is not None and kind == "hopf":
                 kind = "1:2 resonance boundary" if conditions.kind == "turning" else "neimark-sacker"
         elif conditions.kind == "flip":
             kind = "flip"

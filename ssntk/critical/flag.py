@@ -19,12 +19,12 @@ from ssntk.dynamics.metric import as_metric, in_metric
 from ssntk.dynamics.probe import Probe, Sinusoid
 from ssntk.dynamics.radius import Edge, attained_at, nearest_edge
 from ssntk.dynamics.scales import typical_sizes
-from ssntk.dynamics.stability import edge, eigenpair, exponents, growth, linearised
+from ssntk.dynamics.stability import eigenpair, exponents, linearised
 from ssntk.errors import NumericalError, as_array, as_scalar, outside_jit
 from ssntk.kernel.steady_state import forcing
 from ssntk.models.as_model import as_model
 from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model, dtype_of
-from ssntk.models.euler_map import step_of, with_input
+from ssntk.models.maps import with_input
 from ssntk.models.theta import theta_positions
 from ssntk.notices import warn
 from ssntk.results import Result, Results
@@ -264,27 +264,27 @@ def _judge(
     wrt: Callable[[Any], PyTree] | None,
     metric: np.ndarray | None,
 ) -> Criticality:
-    dt = step_of(model)
+    clock = model.clock
     points = [(u, one.x[i], one, bool(one.stable[i])) for u, one in zip(inputs, found, strict=True) for i in range(len(one))]
     stable = [point for point in points if point[3]]
     judged = []
     for u, x, one, _ in stable or points:
         level = _level(one.conserved, metric)
         matrix = level.T @ in_metric(np.asarray(linearised(model, x, u)[1], float), metric) @ level
-        judged.append((u, x, level, matrix, nearest_edge(matrix, dt)))
+        judged.append((u, x, level, matrix, nearest_edge(matrix, clock)))
     u, x, level, matrix, touch = min(judged, key=lambda one: abs(one[4].radius))
-    rates = exponents(matrix, dt)
+    rates = exponents(matrix, clock)
     time = natural_time_scale(model, rates) if time_scale is None else time_scale
-    at_end = dt is not None and attained_at(matrix, dt, touch, np.pi / dt)
-    real = not at_end and attained_at(matrix, dt, touch, 0.0)
+    at_end = clock.flips_at is not None and attained_at(matrix, clock, touch, clock.flips_at)
+    real = not at_end and attained_at(matrix, clock, touch, 0.0)
     far = relative_distance(touch.radius, time, horizon)
     sort = verdict(far)
     size, drive, driven = _mode(model, u, x, level, matrix, touch, wrt, metric)
-    frequency = 0.0 if real else np.pi / (dt or 1.0) if at_end else touch.frequency
+    frequency = 0.0 if real else clock.highest if at_end else touch.frequency
     what = {
         (True, False): "a zero eigenvalue (saddle-node, transcritical or pitchfork)",
         (False, True): "a multiplier at -1 (flip)",
-        (False, False): f"a pair at frequency {frequency:.3g} ({'Hopf' if dt is None else 'Neimark-Sacker'})",
+        (False, False): f"a pair at frequency {frequency:.3g} ({clock.pair_name})",
     }[real, at_end]
     result = Criticality(
         verdict=sort,
@@ -352,8 +352,8 @@ def _mode(
     metric: np.ndarray | None,
 ) -> tuple[float, float, bool]:
     """|l||r|, |l^T F| and whether that is more than rounding, of the eigenvalue next to the critical frequency."""
-    dt, d = step_of(model), model.n_input
-    here = complex(*edge(touch.frequency, dt))
+    clock, d = model.clock, model.n_input
+    here = complex(*clock.edge(touch.frequency))
     try:
         value, right, left = eigenpair(matrix, here)
     except NumericalError:
@@ -362,8 +362,8 @@ def _mode(
     size = float(np.linalg.norm(left) * np.linalg.norm(right))
     moved = with_input(model, u)
     at, start = theta_positions(moved, "state", wrt), jax.device_put(x)
-    rate = complex(growth(np.array([value]), dt)[0])
-    horizon = 1.0 if dt is None else dt
+    rate = complex(clock.growth(np.array([value]))[0])
+    horizon = clock.unit
     if rate.imag == 0:
         probe = Probe([0.0, horizon], np.zeros((1, d)), start)
     elif d == 0:

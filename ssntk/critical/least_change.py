@@ -35,7 +35,6 @@ from jaxtyping import Array, Float
 
 from ssntk.critical.freedom import Freedom
 from ssntk.dynamics.stability import field_at
-from ssntk.models.euler_map import step_of
 
 # How many vectors (n,) each z holds.
 VECTORS = {"singular": 2, "flip": 2, "saddle-node": 3, "pair": 3, "turning": 3}
@@ -79,10 +78,7 @@ class Conditions(eqx.Module):
 
     def turning(self, last: Array) -> tuple[Array, Array]:
         """(q, omega^2 = s) of a pair, from the last unknown: s itself, or the cosine of a map's angle."""
-        dt = step_of(self.freedom.model)
-        if dt is None:
-            return jnp.zeros_like(last), last
-        return (last - 1) / dt, (1 - last**2) / dt**2
+        return self.freedom.model.clock.edge_of(last)
 
     def equations(self, z: Array, theta: Array) -> Array:
         """c(z, theta)."""
@@ -99,7 +95,7 @@ class Conditions(eqx.Module):
         x, v, *rest = self.parts(z)
         if self.kind != "saddle-node":
             velocity, along = jax.jvp(field, (x,), (v,))
-            return jnp.concatenate([velocity, along + (2 / (step_of(model) or 1.0) * v if self.kind == "flip" else 0.0)])
+            return jnp.concatenate([velocity, along + (2 / model.clock.unit * v if self.kind == "flip" else 0.0)])
         (left,) = rest
         velocity, along = jax.jvp(field, (x,), (v,))
         (back,) = jax.vjp(field, x)[1](left)

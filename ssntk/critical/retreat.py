@@ -17,10 +17,10 @@ from ssntk.dynamics.fixed_points import constant_input
 from ssntk.dynamics.metric import as_metric, in_metric
 from ssntk.dynamics.radius import local_minima, nearest_edge
 from ssntk.dynamics.refine import check_fixed_point, polish
-from ssntk.dynamics.stability import edge, exponents, field_at, linearised, state_jacobian
+from ssntk.dynamics.stability import exponents, field_at, linearised, state_jacobian
 from ssntk.errors import NumericalError, as_scalar, outside_jit
 from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model, dtype_of
-from ssntk.models.euler_map import step_of
+from ssntk.models.clock import AbstractClock
 from ssntk.models.to_torch import to_torch
 from ssntk.precision import in_precision, watch_precision
 from ssntk.results import Holder, short
@@ -117,19 +117,19 @@ def retreat(
     watch_precision(dtype_of(model))
     target = float(as_scalar(margin, "margin", positive=True))
     u = constant_input(model, u)
-    freedom, dt = Freedom(model, wrt, metric, signs), step_of(model)
+    freedom, clock = Freedom(model, wrt, metric, signs), model.clock
     if x is None:
         judged = criticality(model, u, wrt=wrt, scale=scale)
         start = judged.x_star
     else:
         start = np.asarray(check_fixed_point(model, x, u)[0])
-    fastest = float(exponents(np.asarray(linearised(model, start, u)[1]), dt)[0].real)
+    fastest = float(exponents(np.asarray(linearised(model, start, u)[1]), clock)[0].real)
     if fastest >= 0:
         raise NumericalError(
             f"the equilibrium is not stable, its fastest mode grows at the rate {fastest:.3g}: there is no margin of "
             "stability to widen; try another x"
         )
-    found = _Search(freedom, u, dt, target, sizes).from_start(start)
+    found = _Search(freedom, u, clock, target, sizes).from_start(start)
     return found if full else found.model
 
 
@@ -157,7 +157,7 @@ class _Search:
 
     freedom: Freedom
     u: Array
-    dt: float | None
+    clock: AbstractClock
     target: float
     # The metric of the states (n,), or `None` for ones. All matrices here are in it.
     sizes: np.ndarray | None
@@ -167,14 +167,14 @@ class _Search:
         freedom, target = self.freedom, self.target
         begin = theta = np.asarray(freedom.start)
         x, matrix = self.equilibrium(theta, x_start)
-        touch, active = nearest_edge(matrix, self.dt), np.zeros(0)
+        touch, active = nearest_edge(matrix, self.clock), np.zeros(0)
         if touch.radius >= target:
             return Retreat(freedom.model, x, x_start, touch.radius, active, 0.0, 0.0)
         part, goal, last, off = 1.0, 0.0, np.inf, 1.0
         for _ in range(OUTER):
             # Far from the margin it is approached in steps, over which singular values are nearly linear.
             before, goal = goal, min(target, max(1.5 * abs(touch.radius), 0.1 * target, goal))
-            minima = [low.frequency for low in local_minima(matrix, self.dt, WATCHED * goal)]
+            minima = [low.frequency for low in local_minima(matrix, self.clock, WATCHED * goal)]
             at = _distinct([touch.frequency, *minima, *active], goal)
             faces = [self.face(matrix, w, WATCHED * goal) for w in at]
             # The subproblem is solved as exactly as its linearisation is: the error is of second order in the step.
@@ -191,7 +191,7 @@ class _Search:
             part = max(part / 2, 0.1) if step > 0.9 * last and goal == before else min(1.0, 1.5 * part)
             theta, last = theta + part * (wanted - theta), step
             x, matrix = self.equilibrium(theta, x)
-            touch = nearest_edge(matrix, self.dt)
+            touch = nearest_edge(matrix, self.clock)
         reason = (
             f"no network with margin {target:g} was found in {OUTER} iterations; the last has stability radius "
             f"{touch.radius:.6g}: try a smaller margin, or more of theta in wrt"
@@ -206,7 +206,7 @@ class _Search:
         for _ in range(8):
             at = np.asarray(self.freedom.allowed(jax.device_put(begin + factor * (theta - begin))))
             x, matrix = self.equilibrium(at, x)
-            radius = nearest_edge(matrix, self.dt).radius
+            radius = nearest_edge(matrix, self.clock).radius
             missing = self.target * (1 + tight / 2) - radius
             if abs(missing) <= self.target * tight / 2:
                 return at, x, radius
@@ -233,7 +233,7 @@ class _Search:
         return x, in_metric(np.asarray(jacobian, float), self.sizes)
 
     def face(self, matrix: np.ndarray, frequency: float, below: float) -> _Face:
-        real, imag = edge(frequency, self.dt)
+        real, imag = self.clock.edge(frequency)
         lefts, sizes, rights = np.linalg.svd(complex(real, imag) * np.eye(len(matrix)) - matrix)
         low = sizes < below
         left, right = lefts[:, low], rights[low].conj().T

@@ -13,10 +13,10 @@ from jaxtyping import Array, Float
 from ssntk.dynamics.metric import as_metric, as_periods
 from ssntk.dynamics.search import Search
 from ssntk.dynamics.slow import slow_points
-from ssntk.dynamics.stability import exponents, growth, judged_exponents, reported
+from ssntk.dynamics.stability import exponents, judged_exponents
 from ssntk.errors import as_array, as_choice, as_count, as_key, as_room, outside_jit
 from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model, dtype_of
-from ssntk.models.euler_map import step_of
+from ssntk.models.clock import AbstractClock, Continuous, clock_of
 from ssntk.precision import watch_precision
 from ssntk.results import Collection, Pictured, Result, Table, Tabular, counted, short
 from ssntk.threads import one_blas_thread
@@ -159,7 +159,7 @@ class FixedPoints(Pictured, Tabular, Collection):
             (i, point.stable, point.n_unstable, point.eigenvalues[0], short(point.residual, 2), point.hits, point.outputs)
             for i, point in enumerate(self)
         ]
-        mode = "fastest mode" if self.dt is None else "largest multiplier"
+        mode = "fastest mode" if clock_of(self.dt) == Continuous() else "largest multiplier"
         return [Table.of(("#", "stable", "unstable directions", mode, "residual", "hits", "outputs"), rows, 16)]
 
     def _columns(self) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
@@ -178,7 +178,7 @@ class FixedPoints(Pictured, Tabular, Collection):
         if len(self) == 0:
             return self.jacobian.astype(complex)
         values, vectors = np.linalg.eig(self.jacobian)
-        rates = growth(values.astype(complex), self.dt, sort=False)
+        rates = clock_of(self.dt).growth(values.astype(complex), sort=False)
         order = np.lexsort((-rates.imag, -rates.real), axis=-1)
         return np.take_along_axis(vectors, order[:, None, :], axis=2)
 
@@ -285,24 +285,24 @@ def find_fixed_points(
 
 def _result(model: AbstractStateSpaceModel, search: Search, metric: np.ndarray) -> FixedPoints:
     """What was found, in the units of the states."""
-    field, dt = search.field, step_of(model)
+    field, clock = search.field, model.clock
     scale, pull = field.scale, field.pull
     order, exact = np.arange(len(search.y)), search.jacobian + pull * field.weights.T @ field.weights
-    rates, doubts = (search.values, search.doubts) if dt is None else judged_exponents(search.jacobian, dt)
+    rates, doubts = (search.values, search.doubts) if clock == Continuous() else judged_exponents(search.jacobian, clock)
     grows, decays = (rates.real > doubts).sum(axis=1), (rates.real < -doubts).all(axis=1)
     x = _within(search, search.y * scale, search.error * scale)
     # Beside the largest, since the square of a large state is no number.
     sizes = x / metric
     norms = np.linalg.norm(sizes / (np.abs(sizes).max(initial=0.0) or 1.0), axis=1)
     order = np.lexsort((norms, grows, ~decays))
-    values = reported(exponents(exact, dt) if len(field.weights) else rates, dt)[order]
+    values = clock.reported(exponents(exact, clock) if len(field.weights) else rates)[order]
     return FixedPoints(
         x=x[order],
         eigenvalues=values,
         residual=np.abs(search.velocity * scale).max(axis=1)[order],
         stable=decays[order],
         hits=search.hits[order],
-        slow=_slow(search, dt, metric),
+        slow=_slow(search, clock, metric),
         n_unstable=grows[order],
         outputs=_outputs(model, x[order]),
         jacobian=(exact * scale[:, None] / scale)[order],
@@ -310,7 +310,7 @@ def _result(model: AbstractStateSpaceModel, search: Search, metric: np.ndarray) 
         index_sum=search.index_sum,
         n_starts=search.made,
         n_lost=search.missed,
-        dt=dt,
+        dt=clock.dt,
     )
 
 
@@ -323,7 +323,7 @@ def _within(search: Search, x: np.ndarray, error: Any) -> np.ndarray:
     return np.where(angle & (turns - x <= 64 * error), 0.0, x).astype(search.field.dtype)
 
 
-def _slow(search: Search, dt: float | None, metric: np.ndarray) -> SlowPoints:
+def _slow(search: Search, clock: AbstractClock, metric: np.ndarray) -> SlowPoints:
     """The minima of |f / metric| that are no fixed points."""
     field = search.field
     count = next((count for units, count in DESCENTS if field.n <= units), 0)
@@ -332,7 +332,7 @@ def _slow(search: Search, dt: float | None, metric: np.ndarray) -> SlowPoints:
     exact = found.jacobian + field.pull * field.weights.T @ field.weights
     speed = np.linalg.norm(found.velocity * field.scale / metric, axis=1)
     order = np.argsort(speed)
-    values = reported(exponents(exact, dt), dt)
+    values = clock.reported(exponents(exact, clock))
     return SlowPoints(_within(search, found.y * field.scale, 0.0)[order], speed[order], values[order], found.hits[order])
 
 

@@ -14,7 +14,7 @@ from ssntk.dynamics.probe import Probe
 from ssntk.dynamics.scales import typical_sizes
 from ssntk.errors import NumericalError, as_count, as_instance, is_traced
 from ssntk.models.base import AbstractStateSpaceModel, check_model
-from ssntk.models.euler_map import EulerMap
+from ssntk.models.maps import AbstractMap
 
 
 def _number(value: Any) -> Any:
@@ -81,7 +81,7 @@ class Integrator(eqx.Module):
 def steps_of(model: AbstractStateSpaceModel, integrator: Any, probe: Probe) -> tuple[Integrator, Array | None]:
     """How `model` is solved at a fitted probe: the integrator, and its fixed step times or `None`. Maps have their own."""
     ts = probe.ts
-    if not isinstance(model, EulerMap):
+    if not isinstance(model, AbstractMap):
         integrator = Integrator() if integrator is None else as_instance(integrator, "integrator", Integrator)
         if integrator.atol is None:
             integrator = _in_units(model, integrator, probe)
@@ -149,7 +149,7 @@ def solve(
     the state along it. The error of the state alone says nothing of the kernel's: at a fixed point it is zero for any step.
     """
     ts, drive = probe.ts, probe.input(b)
-    if isinstance(model, EulerMap):
+    if isinstance(model, AbstractMap):
         assert grid is not None
         assert probe.x0 is not None
 

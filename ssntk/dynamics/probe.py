@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float
 
 from ssntk.errors import as_array, as_scalar, is_traced, traceable
 from ssntk.models.base import AbstractStateSpaceModel, dtype_of
-from ssntk.models.euler_map import step_of
+from ssntk.models.maps import AbstractMap
 
 
 class Sinusoid(eqx.Module):
@@ -250,8 +250,8 @@ class Steps(Probe):
         self.step = step
 
     def fit(self, model: AbstractStateSpaceModel) -> Probe:
-        dt = step_of(model)
-        if dt is not None and abs(dt - self.step) > 1e-9 * dt:
+        dt = model.clock.dt
+        if isinstance(model, AbstractMap) and abs(model.dt - self.step) > 1e-9 * model.dt:
             raise ValueError(
                 f"probe was made by Probe.steps for maps with dt = {self.step:g}, and the model has dt = {dt:g}, so that an "
                 f"input would last for other than one step: give Probe.steps(..., dt={dt:g})"

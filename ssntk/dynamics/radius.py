@@ -12,8 +12,9 @@ import scipy.linalg
 from jaxtyping import Array, Float
 
 from ssntk.dynamics.metric import as_metric, in_metric
-from ssntk.dynamics.stability import edge, growth, sorted_eigenvalues
+from ssntk.dynamics.stability import sorted_eigenvalues
 from ssntk.errors import as_array, as_scalar, is_traced
+from ssntk.models.clock import AbstractClock, Continuous, Steps, clock_of
 from ssntk.precision import watch_precision
 
 # Eigenvalues of the level set this near to the edge, relative to its size, are looked at. Each is verified, so that this
@@ -57,14 +58,15 @@ def stability_radius(A: Any, *, dt: Any = None, scale: Any = None) -> tuple[Floa
         # Under jit an array made here would be traced.
         with jax.ensure_compile_time_eval():
             dt = float(as_scalar(dt, "dt", positive=True))
+    clock = clock_of(dt)
     with jax.ensure_compile_time_eval():
         metric = as_metric(scale, matrices.shape[-1])
     matrices = in_metric(matrices, metric)
     watch_precision(matrices.dtype)
     if is_traced(matrices):
-        radius, frequency, _, _ = _touched(matrices, dt)
+        radius, frequency, _, _ = _touched(matrices, clock)
         return radius, frequency
-    found = [nearest_edge(matrix, dt) for matrix in np.asarray(matrices).reshape(-1, *matrices.shape[-2:])]
+    found = [nearest_edge(matrix, clock) for matrix in np.asarray(matrices).reshape(-1, *matrices.shape[-2:])]
     shape, dtype = matrices.shape[:-2], matrices.dtype
     radius, frequency = (np.reshape([getattr(one, name) for one in found], shape) for name in ("radius", "frequency"))
     return jax.device_put(radius.astype(dtype)), jax.device_put(frequency.astype(dtype))
@@ -85,23 +87,22 @@ class Edge(NamedTuple):
     turning: tuple[np.ndarray, np.ndarray]
 
 
-def nearest_edge(matrix: np.ndarray, dt: float | None = None, values: np.ndarray | None = None) -> Edge:
+def nearest_edge(matrix: np.ndarray, clock: AbstractClock, values: np.ndarray | None = None) -> Edge:
     """The stability radius of one finite matrix (n, n), and where it is attained. `values`: its eigenvalues, where known."""
     matrix = np.asarray(matrix, float)
-    rates = growth(sorted_eigenvalues(matrix) if values is None else values, dt)
-    ends = [0.0] if dt is None else [0.0, np.pi / dt]
+    rates = clock.growth(sorted_eigenvalues(matrix) if values is None else values)
     # Usually the minimum lies next to one of the slowest modes, or at an end.
     slowest = rates[np.argsort(np.abs(rates.real), kind="stable")[:6]]
-    starts = {*ends, *np.abs(slowest.imag).tolist()}
-    best = _descend(matrix, dt, min((_smallest(matrix, dt, w), w) for w in starts)[1])
+    starts = {*clock.ends, *np.abs(slowest.imag).tolist()}
+    best = _descend(matrix, clock, min((_smallest(matrix, clock, w), w) for w in starts)[1])
     scale = float(np.abs(matrix).sum(axis=1).max())
     while abs(best.radius) > 8 * np.finfo(float).eps * scale:
-        crossings = _crossings(matrix, dt, (1 - MARGIN) * best.radius, scale)
-        at = np.unique(np.concatenate([crossings, ends]))
-        lowest, w = min((_smallest(matrix, dt, w), w) for w in (*at, *(at[1:] + at[:-1]) / 2))
+        crossings = _crossings(clock, matrix, (1 - MARGIN) * best.radius, scale)
+        at = np.unique(np.concatenate([crossings, clock.ends]))
+        lowest, w = min((_smallest(matrix, clock, w), w) for w in (*at, *(at[1:] + at[:-1]) / 2))
         if lowest >= (1 - MARGIN / 2) * best.radius:
             break
-        other = _descend(matrix, dt, w)
+        other = _descend(matrix, clock, w)
         # Where no singular value is known to better than that, nothing is gained any more.
         if not other.radius < best.radius - np.finfo(float).eps * scale:
             break
@@ -109,21 +110,20 @@ def nearest_edge(matrix: np.ndarray, dt: float | None = None, values: np.ndarray
     return best._replace(radius=-best.radius) if rates[0].real > 0 else best
 
 
-def local_minima(matrix: np.ndarray, dt: float | None, below: float) -> list[Edge]:
+def local_minima(matrix: np.ndarray, clock: AbstractClock, below: float) -> list[Edge]:
     """The local minima of sigma_min over the frequency that lie below a level, the lowest first.
 
     Complete for minima that lie between different crossings of the level; of several between two of them those that five
     points tell apart.
     """
-    ends = [0.0] if dt is None else [0.0, np.pi / dt]
     rounding = 4 * np.finfo(float).eps * float(np.linalg.norm(matrix))
-    at = np.unique(np.concatenate([_crossings(matrix, dt, below, float(np.abs(matrix).sum(axis=1).max())), ends]))
+    at = np.unique(np.concatenate([_crossings(clock, matrix, below, float(np.abs(matrix).sum(axis=1).max())), clock.ends]))
     grid = np.unique(np.concatenate([at, *(np.linspace(low, high, 7) for low, high in itertools.pairwise(at))]))
-    sizes = np.array([_smallest(matrix, dt, w) for w in grid])
+    sizes = np.array([_smallest(matrix, clock, w) for w in grid])
     padded = np.concatenate([[np.inf], sizes, [np.inf]])
     found: list[Edge] = []
     for i in np.flatnonzero((sizes < below) & (sizes <= padded[:-2]) & (sizes <= padded[2:])):
-        one = _descend(matrix, dt, _between(matrix, dt, grid[max(i - 1, 0)], grid[i], grid[min(i + 1, len(grid) - 1)]))
+        one = _descend(matrix, clock, _between(matrix, clock, grid[max(i - 1, 0)], grid[i], grid[min(i + 1, len(grid) - 1)]))
         # A minimum is known to where its level rises by a rounding.
         width = np.sqrt(rounding / one.curvature) if one.curvature > 0 else 0.0
         if all(abs(one.frequency - other.frequency) > 1e-6 * one.frequency + 8 * width for other in found):
@@ -131,7 +131,7 @@ def local_minima(matrix: np.ndarray, dt: float | None, below: float) -> list[Edg
     return sorted(found, key=lambda one: one.radius)
 
 
-def attained_at(matrix: np.ndarray, dt: float | None, touch: Edge, frequency: float) -> bool:
+def attained_at(matrix: np.ndarray, clock: AbstractClock, touch: Edge, frequency: float) -> bool:
     """Whether the radius is attained at `frequency`: where it was found is apart from there by no more than that place's own
     error, which follows from the rounding of singular values and their curvature."""
     apart, rounding = abs(touch.frequency - frequency), 4 * np.finfo(float).eps * float(np.linalg.norm(matrix))
@@ -139,34 +139,47 @@ def attained_at(matrix: np.ndarray, dt: float | None, touch: Edge, frequency: fl
         return True
     if touch.curvature > 0 and apart > 8 * np.sqrt(rounding / touch.curvature):
         return False
-    return bool(_smallest(matrix, dt, frequency) - abs(touch.radius) <= 32 * rounding)
+    return bool(_smallest(matrix, clock, frequency) - abs(touch.radius) <= 32 * rounding)
 
 
-def _between(matrix: np.ndarray, dt: float | None, low: float, middle: float, high: float) -> float:
+def _between(matrix: np.ndarray, clock: AbstractClock, low: float, middle: float, high: float) -> float:
     """Near a minimum between two frequencies, the middle one being the lowest: where Newton's iteration takes over."""
     if low == middle or middle == high:
         return middle
     options = {"xatol": 1e-3 * (high - low)}
     found: Any = scipy.optimize.minimize_scalar(
-        lambda w: _smallest(matrix, dt, w), bounds=(low, high), method="bounded", options=options
+        lambda w: _smallest(matrix, clock, w), bounds=(low, high), method="bounded", options=options
     )
     return float(found.x)
 
 
-def _smallest(matrix: np.ndarray, dt: float | None, frequency: float) -> float:
+def _smallest(matrix: np.ndarray, clock: AbstractClock, frequency: float) -> float:
     """sigma_min(s(frequency) - A)."""
-    real, imag = edge(frequency, dt)
+    real, imag = clock.edge(frequency)
     shifted = (real if imag == 0 else complex(real, imag)) * np.eye(len(matrix)) - matrix
     return float(np.linalg.svd(shifted, compute_uv=False)[-1])
 
 
-def _crossings(matrix: np.ndarray, dt: float | None, level: float, scale: float) -> np.ndarray:
-    """Every frequency >= 0 at which a singular value of s(frequency) - A equals `level`, and perhaps some more."""
-    n = len(matrix)
+@functools.singledispatch
+def _crossings(clock: AbstractClock, matrix: np.ndarray, level: float, scale: float) -> np.ndarray:
+    """Every frequency >= 0 at which a singular value of s(frequency) - A equals `level`, and perhaps some more.
+
+    They are the eigenvalues on the edge of a Hamiltonian matrix for flows, of a symplectic pencil for maps.
+    """
+    raise NotImplementedError(f"the level sets of {type(clock).__name__} are not known")
+
+
+@_crossings.register
+def _(clock: Continuous, matrix: np.ndarray, level: float, scale: float) -> np.ndarray:
+    identity = level * np.eye(len(matrix))
+    values = np.linalg.eigvals(np.block([[matrix, identity], [-identity, -matrix.T]]))
+    return np.abs(values.imag[np.abs(values.real) <= NEAR_EDGE * (scale + level)])
+
+
+@_crossings.register
+def _(clock: Steps, matrix: np.ndarray, level: float, scale: float) -> np.ndarray:
+    n, dt = len(matrix), clock.dt
     identity = level * np.eye(n)
-    if dt is None:
-        values = np.linalg.eigvals(np.block([[matrix, identity], [-identity, -matrix.T]]))
-        return np.abs(values.imag[np.abs(values.real) <= NEAR_EDGE * (scale + level)])
     step, zero = np.eye(n) + dt * matrix, np.zeros((n, n))
     left = np.block([[step, dt * identity], [zero, np.eye(n)]])
     right = np.block([[np.eye(n), zero], [dt * identity, step.T]])
@@ -175,10 +188,10 @@ def _crossings(matrix: np.ndarray, dt: float | None, level: float, scale: float)
     return np.abs(np.angle(values[near])) / dt
 
 
-def _descend(matrix: np.ndarray, dt: float | None, frequency: float) -> Edge:
+def _descend(matrix: np.ndarray, clock: AbstractClock, frequency: float) -> Edge:
     """Newton's iteration for the minimum of sigma_min over the frequency, from nearby."""
-    best, slope = _at(matrix, dt, frequency)
-    top = np.inf if dt is None else np.pi / dt
+    best, slope = _at(matrix, clock, frequency)
+    top = clock.highest
     rounding = 4 * np.finfo(float).eps * float(np.linalg.norm(matrix))
     for _ in range(20):
         if best.curvature <= 0 or slope == 0:
@@ -189,7 +202,7 @@ def _descend(matrix: np.ndarray, dt: float | None, frequency: float) -> Edge:
         at = float(2 * top - at if at > top else at)
         if at == best.frequency:
             break
-        other, there = _at(matrix, dt, at)
+        other, there = _at(matrix, clock, at)
         # Of two points whose levels agree to rounding the one with the smaller slope is nearer.
         level = other.radius - best.radius
         if level > 0 and not (level < rounding and abs(there) < abs(slope)):
@@ -201,17 +214,17 @@ def _descend(matrix: np.ndarray, dt: float | None, frequency: float) -> Edge:
     return best
 
 
-def _at(matrix: np.ndarray, dt: float | None, frequency: float) -> tuple[Edge, float]:
+def _at(matrix: np.ndarray, clock: AbstractClock, frequency: float) -> tuple[Edge, float]:
     """The smallest singular triple of s(frequency) - A with its derivatives over the frequency, and the slope."""
     n = len(matrix)
-    real, imag = edge(frequency, dt)
+    real, imag = clock.edge(frequency)
     lefts, sizes, rights = np.linalg.svd(complex(real, imag) * np.eye(n) - matrix)
     rights = rights.conj().T
     left, right, size = lefts[:, -1], rights[:, -1], sizes[-1]
     # ds/dw and its derivative.
-    turn = 1j * (1 + (dt or 0.0) * complex(real, imag))
+    turn, turning_on = clock.edge_slopes(frequency)
     first, second = turn * right, np.conj(turn) * left
-    bend = (turn * 1j * dt if dt is not None else 0j) * (left.conj() @ right)
+    bend = turn * turning_on * (left.conj() @ right)
     # Eigenpairs (u_j, v_j), sigma_j and (u_j, -v_j), -sigma_j of the Hermitian dilation.
     across, along = lefts.conj().T @ first, rights.conj().T @ second
     # Where singular values coincide there is no derivative.
@@ -222,7 +235,7 @@ def _at(matrix: np.ndarray, dt: float | None, frequency: float) -> tuple[Edge, f
     return Edge(float(size), float(frequency), left, right, float(curvature), turning), float((left.conj() @ first).real)
 
 
-def _host(matrices: Any, dt: float | None) -> tuple[np.ndarray, ...]:
+def _host(matrices: Any, clock: AbstractClock) -> tuple[np.ndarray, ...]:
     """Radii and frequencies (...) of matrices (..., n, n), and their gradients (..., n, n)."""
     matrices = np.asarray(matrices)
     shape, n = matrices.shape[:-2], matrices.shape[-1]
@@ -231,7 +244,7 @@ def _host(matrices: Any, dt: float | None) -> tuple[np.ndarray, ...]:
         if not np.isfinite(matrix).all():
             parts.append((np.nan, np.nan, np.full((n, n), np.nan), np.full((n, n), np.nan)))
             continue
-        one = nearest_edge(matrix, dt)
+        one = nearest_edge(matrix, clock)
         sign = -1.0 if one.radius < 0 else 1.0
         by_radius = -sign * (one.left.conj()[:, None] * one.right).real
         moved = one.turning[0].conj()[:, None] * one.right + (one.left.conj()[:, None] * one.turning[1])
@@ -243,17 +256,17 @@ def _host(matrices: Any, dt: float | None) -> tuple[np.ndarray, ...]:
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
-def _touched(matrices: Array, dt: float | None) -> tuple[Array, Array, Array, Array]:
+def _touched(matrices: Array, clock: AbstractClock) -> tuple[Array, Array, Array, Array]:
     """[`_host`][] where values cannot be looked at."""
     scalars = jax.ShapeDtypeStruct(matrices.shape[:-2], matrices.dtype)
     whole = jax.ShapeDtypeStruct(matrices.shape, matrices.dtype)
     shapes = (scalars, scalars, whole, whole)
-    return jax.pure_callback(functools.partial(_host, dt=dt), shapes, matrices, vmap_method="broadcast_all")
+    return jax.pure_callback(functools.partial(_host, clock=clock), shapes, matrices, vmap_method="broadcast_all")
 
 
 @_touched.defjvp
-def _(dt: float | None, primals: tuple[Array], tangents: tuple[Array]) -> Any:
-    radius, frequency, by_radius, by_frequency = _touched(primals[0], dt)
+def _(clock: AbstractClock, primals: tuple[Array], tangents: tuple[Array]) -> Any:
+    radius, frequency, by_radius, by_frequency = _touched(primals[0], clock)
     moved = [jnp.sum(gradient * tangents[0], (-2, -1)) for gradient in (by_radius, by_frequency)]
     # There are no second derivatives.
     unknown = jnp.full_like(by_radius, jnp.nan)

@@ -11,7 +11,7 @@ from ssntk.dynamics.probe import Probe
 from ssntk.errors import NumericalError, as_array
 from ssntk.models.as_model import as_model
 from ssntk.models.base import AbstractStateSpaceModel, dtype_of
-from ssntk.models.euler_map import step_of
+from ssntk.models.maps import AbstractMap
 from ssntk.models.torch_layout import as_numpy, is_module, layout_of, weights_of
 
 
@@ -41,22 +41,21 @@ def same_rollout(model: Any, step_or_module: Any, us: Any) -> float:
     ```
     """
     model = as_model(model)
-    dt = step_of(model)
-    if dt is None:
+    if not isinstance(model, AbstractMap):
         raise ValueError("model must be a map, got a model in continuous time: wrap it in ssntk.EulerMap(model, dt)")
     inputs = np.asarray(as_array(us, "us"), dtype_of(model))
     inputs = inputs[None] if inputs.ndim == 2 else inputs
     if inputs.ndim != 3 or inputs.shape[1] == 0 or inputs.shape[2] != model.n_input:
         raise ValueError(f"us must have shape (T, {model.n_input}) or (B, T, {model.n_input}), T >= 1, got {np.shape(us)}")
-    ours = _states(model, dt, inputs)
+    ours = _states(model, model.dt, inputs)
     if isinstance(step_or_module, AbstractStateSpaceModel):
-        if step_of(step_or_module) != dt:
-            raise ValueError(f"step_or_module must be a map with dt = {dt:g}, got dt = {step_of(step_or_module)}")
-        theirs = _states(step_or_module, dt, inputs)
+        if step_or_module.clock != model.clock:
+            raise ValueError(f"step_or_module must be a map with dt = {model.dt:g}, got dt = {step_or_module.clock.dt}")
+        theirs = _states(step_or_module, model.dt, inputs)
     elif is_module(step_or_module):
         theirs = _module(step_or_module, inputs)
         if theirs.ndim != 3 or theirs.shape[:2] != ours.shape[:2] or not _is_cell(step_or_module):
-            ours = np.asarray(jax.vmap(jax.vmap(model.readout))(ours))
+            ours = np.asarray(jax.vmap(jax.vmap(model.readout))(jax.device_put(ours)))
             ours = ours[:, -1] if theirs.ndim == 2 else ours
     elif callable(step_or_module):
         theirs = np.stack([_rolled(step_or_module, np.zeros(ours.shape[2], ours.dtype), row) for row in inputs])

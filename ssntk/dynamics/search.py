@@ -14,6 +14,7 @@ from ssntk.dynamics.rollout import comes_back, from_afar, half_widths, known_bou
 from ssntk.dynamics.scaled import SMALL, ScaledField, confined, damped, distinct, settle
 from ssntk.dynamics.scales import rate_of, typical_sizes
 from ssntk.dynamics.stability import judged_exponents, linearised
+from ssntk.models.clock import Continuous
 
 # At most so many times the starts that were asked for.
 MOST = 16
@@ -193,7 +194,7 @@ class Search:
         self.y, self.error = np.concatenate([self.y, y[new]]), np.concatenate([self.error, error[new]])
         self.jacobian = np.concatenate([self.jacobian, jacobian[new]])
         self.velocity = np.concatenate([self.velocity, velocity[new]])
-        values, doubts = judged_exponents(jacobian[new], None)
+        values, doubts = judged_exponents(jacobian[new], Continuous())
         self.values, self.doubts = np.concatenate([self.values, values]), np.concatenate([self.doubts, doubts])
         # Where Newton's iteration converged linearly only, A is singular too.
         degenerate = linear[new] | (np.abs(values) <= doubts).any(axis=1)

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from ssntk.errors import NumericalError
 from ssntk.models.base import AbstractStateSpaceModel
+from ssntk.models.clock import AbstractClock
 
 
 def field_at(model: AbstractStateSpaceModel, x: Array, u: Array) -> Float[Array, " n"]:
@@ -39,12 +40,12 @@ def sorted_eigenvalues(matrices: Any) -> np.ndarray:
     return np.take_along_axis(values, order, axis=-1)
 
 
-def exponents(matrices: Any, dt: float | None) -> np.ndarray:
-    """The growth exponents (..., n) where df/dx is `matrices` (..., n, n), as [`growth`][] orders them."""
-    return growth(sorted_eigenvalues(matrices), dt)
+def exponents(matrices: Any, clock: AbstractClock) -> np.ndarray:
+    """The growth exponents (..., n) if df/dx is `matrices` (..., n, n), the fastest growing first."""
+    return clock.growth(sorted_eigenvalues(matrices))
 
 
-def judged_exponents(matrices: Any, dt: float | None) -> tuple[np.ndarray, np.ndarray]:
+def judged_exponents(matrices: Any, clock: AbstractClock) -> tuple[np.ndarray, np.ndarray]:
     """The growth exponents (..., n) as [`exponents`][] gives them, and for each how far rounding may have moved it.
 
     That is the backward error of the eigenvalue solver on the balanced matrix times the eigenvalue's own condition number
@@ -52,7 +53,7 @@ def judged_exponents(matrices: Any, dt: float | None) -> tuple[np.ndarray, np.nd
     stability; of the others the condition number counts as one.
     """
     matrices = np.asarray(matrices)
-    found = exponents(matrices, dt)
+    found = exponents(matrices, clock)
     flat, values = matrices.reshape(-1, *matrices.shape[-2:]), found.reshape(-1, matrices.shape[-1])
     doubts = np.zeros(values.shape)
     unit = ROUNDINGS * np.finfo(matrices.dtype).eps
@@ -60,7 +61,7 @@ def judged_exponents(matrices: Any, dt: float | None) -> tuple[np.ndarray, np.nd
     doubts += unit * sizes[:, None]
     for i in np.flatnonzero((np.abs(values.real) <= NEAR_EDGE * sizes[:, None]).any(axis=1)):
         if np.isfinite(flat[i]).all():
-            doubts[i] = _doubts(flat[i], values[i], dt)
+            doubts[i] = _doubts(flat[i], values[i], clock)
     return found, doubts.reshape(found.shape)
 
 
@@ -78,7 +79,7 @@ def balance(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return found[0], found[1][0]
 
 
-def _doubts(matrix: np.ndarray, values: np.ndarray, dt: float | None) -> np.ndarray:
+def _doubts(matrix: np.ndarray, values: np.ndarray, clock: AbstractClock) -> np.ndarray:
     """How far rounding may have moved each of the exponents `values` (n,) of one matrix (n, n)."""
     balanced, _ = balance(matrix)
     parts: Any = scipy.linalg.eig(balanced, left=True, right=True)
@@ -88,46 +89,8 @@ def _doubts(matrix: np.ndarray, values: np.ndarray, dt: float | None) -> np.ndar
     unit = ROUNDINGS * np.finfo(matrix.dtype).eps * float(np.linalg.norm(balanced))
     with np.errstate(divide="ignore"):
         doubts = np.minimum(unit / overlap, np.sqrt(unit * max(float(np.linalg.norm(balanced)), unit)))
-    every = growth(every, dt, sort=False)
+    every = clock.growth(every, sort=False)
     return doubts[np.abs(values[:, None] - every[None, :]).argmin(axis=1)]
-
-
-def growth(values: np.ndarray, dt: float | None, sort: bool = True) -> np.ndarray:
-    """The growth exponents (..., n) for eigenvalues (..., n) of df/dx, the fastest growing first.
-
-    Of a flow (`dt=None`) they are the eigenvalues; of the Euler map with step `dt` they are `log(m) / dt` of its multipliers
-    m. Either way a mode is unstable where the real part is positive, and turns by the imaginary part, in rad per unit time.
-    """
-    if dt is None:
-        return values
-    factors = 1 + dt * values
-    size = np.log(np.maximum(np.abs(factors), np.finfo(float).tiny)) / dt
-    # A negative multiplier turns by pi, on whichever side of the axis rounding left it.
-    angle = np.where(factors.imag == 0, np.where(factors.real < 0, np.pi, 0.0), np.angle(factors)) / dt
-    values = size + 1j * angle
-    if not sort:
-        return values
-    return np.take_along_axis(values, np.lexsort((-angle, -size), axis=-1), axis=-1)
-
-
-def reported(values: np.ndarray, dt: float | None) -> np.ndarray:
-    """Exponents as a user reads them: the eigenvalues of a flow, the multipliers of a map."""
-    if dt is None:
-        return values
-    size, angle = np.exp(dt * values.real), dt * values.imag
-    # exp(i pi) has a rounding error where the multiplier is real, and the smallest number stood for zero.
-    factors = np.where(np.abs(angle) == np.pi, -size, size * np.exp(1j * angle))
-    return np.where(size <= 2 * np.finfo(float).tiny, 0, factors)
-
-
-def edge(frequency: Any, dt: float | None, xp: Any = np) -> tuple[Any, Any]:
-    """Real and imaginary part of the eigenvalue of df/dx at which a mode of this frequency neither grows nor decays.
-
-    Of a flow `i w`; of the map with step `dt` `(exp(i w dt) - 1) / dt`. `xp` is the array library.
-    """
-    if dt is None:
-        return 0 * frequency, frequency
-    return -2 * xp.sin(frequency * dt / 2) ** 2 / dt, xp.sin(frequency * dt) / dt
 
 
 class Eigenpair(NamedTuple):

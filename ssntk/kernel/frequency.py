@@ -9,11 +9,9 @@ import scipy.linalg
 from jaxtyping import Array, Complex, PyTree
 
 from ssntk.dynamics.refine import check_fixed_point
-from ssntk.dynamics.stability import edge
 from ssntk.errors import NumericalError, as_array
 from ssntk.kernel.steady_state import forcing
 from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model
-from ssntk.models.euler_map import step_of
 from ssntk.models.theta import theta_positions
 
 
@@ -47,7 +45,7 @@ def frequency_response(
     """(w -> R (n, min(n, p)) with R R^H = K(w), A, G (n, min(n, p)) with G G^T = F F^T). Arguments and errors as above."""
     check_model(model)
     check_autonomous(model)
-    at, dt = theta_positions(model, "state", wrt), step_of(model)
+    at, clock = theta_positions(model, "state", wrt), model.clock
     x, u = check_fixed_point(model, x_star, u)
     by_theta, jacobian = (np.asarray(part) for part in forcing(model, at, x, u))
     # F F^T = R^T R with R from F^T, (p, n): n columns answer for the p parameters, and nothing is squared yet.
@@ -63,7 +61,7 @@ def frequency_response(
     eps, size = np.finfo(jacobian.dtype).eps, np.abs(triangular).max()
 
     def response(omega: float) -> np.ndarray:
-        at = complex(*edge(omega, dt))
+        at = complex(*clock.edge(omega))
         shifted = at * np.eye(len(jacobian)) - triangular
         nearest = np.abs(np.diag(shifted)).min()
         if nearest <= len(jacobian) * eps * max(size, abs(at)):

@@ -21,7 +21,7 @@ from ssntk.dynamics.integrate import Integrator, Trajectory, check_solved, solve
 from ssntk.dynamics.probe import Probe
 from ssntk.errors import as_instance
 from ssntk.models.base import AbstractStateSpaceModel, check_model
-from ssntk.models.euler_map import EulerMap
+from ssntk.models.maps import AbstractMap
 from ssntk.models.theta import Positions, get, put, size
 
 # What can be observed at a save time: the state, the readout, their rates of change along the trajectory, and the velocity
@@ -66,11 +66,11 @@ class Replay(eqx.Module):
     def field(self, theta: list[Array], t: Array, x: Array, u: Array) -> Array:
         """The velocity of the state; of a map, the next state."""
         moved = put(self.model, self.at, theta)
-        return moved.advance(t, x, u) if isinstance(moved, EulerMap) else moved.vector_field(t, x, u)
+        return moved.advance(t, x, u) if isinstance(moved, AbstractMap) else moved.vector_field(t, x, u)
 
     def step(self, field: Callable[[Array, Array], Array], t0: Array, t1: Array, x: Array) -> Array:
         """The state at t1 after one step from x at t0, where `field(t, x)` is the velocity, or the next state of a map."""
-        if isinstance(self.model, EulerMap):
+        if isinstance(self.model, AbstractMap):
             return field(t0, x)
         return rk_step(self.integrator.solver, field, t0, t1, x)
 

@@ -11,7 +11,7 @@ from ssntk.dynamics.radius import nearest_edge
 from ssntk.dynamics.scales import typical_sizes
 from ssntk.dynamics.stability import exponents
 from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, dtype_of
-from ssntk.models.euler_map import step_of
+from ssntk.models.clock import AbstractClock
 from ssntk.threads import one_blas_thread
 
 # Fixed points that are followed, and the states from which others are searched for at each record.
@@ -60,10 +60,10 @@ class Followed:
             followed = np.arange(0)
             found = find_fixed_points(model, self.u, n_starts=self.n_starts, key=self.key)
         else:
-            followed = _by_distance(before, step_of(model))[:FOLLOWED]
+            followed = _by_distance(before, model.clock)[:FOLLOWED]
             found = find_fixed_points(model, self.u, starts=self._starts(model, before.x[followed], ends))
         self.points = found
-        events = () if before is None else _events(before, followed, found, step_of(model), step)
+        events = () if before is None else _events(before, followed, found, model.clock, step)
         if len(found) == 0:
             return _unknown(model, events, "no fixed point is known")
         return _judged(model, found, horizon, events)
@@ -83,17 +83,17 @@ def _unknown(model: AbstractStateSpaceModel, events: tuple[str, ...], why: str) 
 
 def _judged(model: AbstractStateSpaceModel, found: FixedPoints, horizon: float, events: tuple[str, ...]) -> Look:
     """The verdict on the stable point that is nearest to a bifurcation; if none is stable, on the nearest one."""
-    dt, matrices = step_of(model), found.jacobian.astype(float)
-    order = _by_distance(found, dt)
+    clock, matrices = model.clock, found.jacobian.astype(float)
+    order = _by_distance(found, clock)
     stable = order[found.stable[order]]
     judged = stable[:JUDGED] if len(stable) else order[:1]
-    touch, i = min(((nearest_edge(matrices[i], dt), i) for i in judged), key=lambda one: abs(one[0].radius))
-    rates = exponents(matrices[i], dt)
+    touch, i = min(((nearest_edge(matrices[i], clock), i) for i in judged), key=lambda one: abs(one[0].radius))
+    rates = exponents(matrices[i], clock)
     critical = complex(rates[np.argmin(np.abs(rates - 1j * touch.frequency))])
     sort = verdict(relative_distance(touch.radius, natural_time_scale(model, rates), horizon))
     saddle, others = NAN, order[~found.stable[order]]
     if len(others):
-        growing = exponents(matrices[others[0]], dt)
+        growing = exponents(matrices[others[0]], clock)
         saddle = complex(growing[np.argmin(np.abs(growing.real))])
     who = "a stable fixed point" if len(stable) else "none is stable, and the fixed point that is nearest to a bifurcation"
     return Look(
@@ -110,19 +110,19 @@ def _judged(model: AbstractStateSpaceModel, found: FixedPoints, horizon: float, 
     )
 
 
-def _growth(points: FixedPoints, dt: float | None) -> np.ndarray:
+def _growth(points: FixedPoints, clock: AbstractClock) -> np.ndarray:
     """How fast the modes of each fixed point grow (k, n), in 1 / time."""
-    if dt is None:
-        return points.eigenvalues.real
-    return np.log(np.maximum(np.abs(points.eigenvalues), np.finfo(float).tiny)) / dt
+    return clock.shown_rate(points.eigenvalues)
 
 
-def _by_distance(points: FixedPoints, dt: float | None) -> np.ndarray:
+def _by_distance(points: FixedPoints, clock: AbstractClock) -> np.ndarray:
     """The order of fixed points by how near an eigenvalue lies to the edge of stability."""
-    return np.argsort(np.abs(_growth(points, dt)).min(axis=1), kind="stable")
+    return np.argsort(np.abs(_growth(points, clock)).min(axis=1), kind="stable")
 
 
-def _events(before: FixedPoints, followed: np.ndarray, after: FixedPoints, dt: float | None, step: int) -> tuple[str, ...]:
+def _events(
+    before: FixedPoints, followed: np.ndarray, after: FixedPoints, clock: AbstractClock, step: int
+) -> tuple[str, ...]:
     """What became of the fixed points that were followed, and which are new: each is the nearest one now, unless that is
     nearer to another."""
     if len(after) == 0:
@@ -133,7 +133,7 @@ def _events(before: FixedPoints, followed: np.ndarray, after: FixedPoints, dt: f
     sizes = np.maximum(np.abs(before.x).max(axis=0), np.abs(after.x).max(axis=0))
     apart = np.linalg.norm((before.x[:, None] - after.x[None]) / np.where(sizes > 0, sizes, 1.0), axis=2)
     to, back = apart.argmin(axis=1), apart.argmin(axis=0)
-    was, now = ((_growth(points, dt) > 0).sum(axis=1) for points in (before, after))
+    was, now = ((_growth(points, clock) > 0).sum(axis=1) for points in (before, after))
     said = []
     for i in followed:
         j = to[i]

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from ssntk.errors import allocated, as_array, as_count, as_key, as_room, is_traced, traceable
+from ssntk.models.clock import AbstractClock, Continuous
 from ssntk.models.torch_layout import what_to_write
 from ssntk.silence import listen
 
@@ -38,6 +39,11 @@ class AbstractStateSpaceModel(eqx.Module):
         n_state: eqx.AbstractVar[int]
         n_input: eqx.AbstractVar[int]
         n_output: eqx.AbstractVar[int]
+
+    @property
+    def clock(self) -> AbstractClock:
+        """How its time runs: continuously, unless it is a map."""
+        return Continuous()
 
     @abc.abstractmethod
     def vector_field(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:

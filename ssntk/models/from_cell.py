@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PyTree
 
 from ssntk.errors import as_count, traceable
 from ssntk.models.base import AbstractStateSpaceModel, dtype_of
-from ssntk.models.euler_map import EulerMap
+from ssntk.models.maps import EulerMap
 from ssntk.models.torch_layout import looks_like_torch
 
 # What the arguments of a step are called. Only asked where shapes cannot tell the order.

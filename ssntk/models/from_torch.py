@@ -10,7 +10,7 @@ import numpy as np
 from ssntk.errors import as_choice, as_scalar
 from ssntk.models.activations import check_activation
 from ssntk.models.cells import GRU, LSTM, TorchRNN
-from ssntk.models.euler_map import EulerMap
+from ssntk.models.maps import EulerMap
 from ssntk.models.torch_layout import GATED, as_numpy, is_module, layout_of, nonlinearity_of, weights_of
 from ssntk.notices import warn
 

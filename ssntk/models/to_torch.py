@@ -9,7 +9,7 @@ import numpy as np
 
 from ssntk.models.cells import GRU, LSTM
 from ssntk.models.ctrnn import CTRNN
-from ssntk.models.euler_map import EulerMap
+from ssntk.models.maps import EulerMap
 from ssntk.models.torch_layout import GATED, WEIGHTS, as_numpy, layout_of, weights_of
 
 _LAYERS = {"nn.RNN": CTRNN, "nn.GRU": GRU, "nn.LSTM": LSTM}

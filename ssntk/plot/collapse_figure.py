@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, NullLocator
 
 from ssntk.collapse.exponent import CHANNEL_MODES, STEADY_STATE_EXPONENT, fitted_decades, measured_exponent
+from ssntk.models.clock import Continuous, clock_of
 from ssntk.plot.canvas import BLUE, GREEN, INK, ORANGE, PALE, PALETTE, PINK, RED, keep_ticks, plain, plt, thin
 from ssntk.plot.clipped import clipped
 from ssntk.plot.diagram import MARKS, bifurcation_diagram
@@ -68,7 +69,7 @@ def collapse(store: Store, *, y: Any = "principal") -> np.ndarray:
         _decay(data, dt, left)
         distance = data["distance"]
         values = data["jacobian_eigenvalues"]
-        eigenvalues(values, plane, color_by=distance, label="distance $|p - p_c|$", multipliers=dt is not None)
+        eigenvalues(values, plane, color_by=distance, label="distance $|p - p_c|$", multipliers=clock_of(dt) != Continuous())
         _steady(data, STEADY_STATE_EXPONENT[kind], lower)
         _channel(data, channel)
         _parts(data, parts)
@@ -112,11 +113,13 @@ def _diagram(store: Store, data: dict[str, np.ndarray], top: Axes, y: Any) -> No
 def _decay(data: dict[str, np.ndarray], dt: float | None, left: Axes) -> None:
     """How fast each mode decays."""
     distance, values = data["distance"], data["jacobian_eigenvalues"]
-    decay = -values.real if dt is None else -np.log(np.abs(values)) / dt
+    clock = clock_of(dt)
+    decay = -clock.shown_rate(values)
     left.loglog(distance, np.where(decay[:, 1:] > 0, decay[:, 1:], np.nan), color=PALE, linestyle="-", linewidth=thin())
-    left.loglog(distance, decay[:, 0], "-", color=RED, label="rightmost" if dt is None else "largest multiplier m", **DOTS)
+    label = "rightmost" if clock == Continuous() else f"largest {clock.eigenvalue_name} m"
+    left.loglog(distance, decay[:, 0], "-", color=RED, label=label, **DOTS)
     _others(decay, left)
-    left.set_ylabel(r"$-$Re $\lambda$ (1/time)" if dt is None else r"$-\log |m| / dt$ (1/time)")
+    left.set_ylabel(r"$-$Re $\lambda$ (1/time)" if clock == Continuous() else r"$-\log |m| / dt$ (1/time)")
 
 
 def _others(values: np.ndarray, ax: Axes) -> None:

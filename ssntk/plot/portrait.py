@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from ssntk.dynamics.fixed_points import FixedPoints
 from ssntk.dynamics.stability import field_at
 from ssntk.models.base import AbstractStateSpaceModel, dtype_of
-from ssntk.models.euler_map import step_of
+from ssntk.models.maps import AbstractMap
 from ssntk.plot.canvas import GREY, INK, ORANGE, PALE, SKY, plt, thin
 
 # Points of the field along each axis, and arrows of a map.
@@ -21,8 +21,7 @@ LINE, GRID, ARROWS = 400, 120, 20
 def field_on(model: AbstractStateSpaceModel, x: np.ndarray, u: Any) -> np.ndarray:
     """f (k, n) at states (k, n), and what it adds in one step of a map."""
     values = np.asarray(_fields(model, jax.device_put(x.astype(dtype_of(model))), u), float)
-    dt = step_of(model)
-    return values if dt is None else dt * values
+    return model.clock.unit * values
 
 
 @eqx.filter_jit
@@ -38,10 +37,9 @@ def draw_line(ax: Axes, fp: FixedPoints, model: AbstractStateSpaceModel | None, 
     if model is None:
         ax.set_yticks([])
         return
-    step = step_of(model)
     x = np.linspace(*ends, LINE)
     ax.plot(x, field_on(model, x[:, None], u)[:, 0], "-", color=INK)
-    ax.set_ylabel("$f(x)$" if step is None else "$F(x) - x$")
+    ax.set_ylabel("$F(x) - x$" if isinstance(model, AbstractMap) else "$f(x)$")
     # In the middle of each piece between two fixed points.
     borders = np.concatenate([[ends[0]], np.sort(fp.x[:, 0]), [ends[1]]])
     middles = (borders[1:] + borders[:-1]) / 2
@@ -56,7 +54,7 @@ def draw_plane(ax: Axes, model: AbstractStateSpaceModel, u: Any, low: np.ndarray
     x, y = (np.linspace(low[i], high[i], GRID) for i in (0, 1))
     field = field_on(model, np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2), u).reshape(GRID, GRID, 2)
     field = np.where(np.isfinite(field), field, np.nan)
-    if step_of(model) is None:
+    if not isinstance(model, AbstractMap):
         # The way alone is drawn: in units of the picture, so that states of any size are.
         look: dict[str, Any] = {"color": "#CCCCCC", "linewidth": thin(0.4), "density": 0.9, "arrowsize": 0.7, "zorder": 1}
         ax.streamplot(x, y, *np.moveaxis(field, -1, 0), **look)
@@ -80,5 +78,5 @@ def draw_plane(ax: Axes, model: AbstractStateSpaceModel, u: Any, low: np.ndarray
         shown = field[..., i]
         if np.nanmin(shown) < 0 < np.nanmax(shown):
             ax.contour(x, y, shown, [0.0], colors=colour, linestyles=line, linewidths=thin(0.9), zorder=2)
-            text = f"nullcline of $x_{i}$" if step_of(model) is None else f"$x_{i}$ stays"
+            text = f"nullcline of $x_{i}$" if not isinstance(model, AbstractMap) else f"$x_{i}$ stays"
             ax.plot([], [], color=colour, linestyle=line, linewidth=thin(0.9), label=text)

@@ -18,6 +18,7 @@ from ssntk.bifurcation.continuation import Branch
 from ssntk.bifurcation.projection import curves, direction_of
 from ssntk.collapse.exponent import STEADY_STATE_EXPONENT, fitted_decades, measured_exponent
 from ssntk.files import write_whole
+from ssntk.models.clock import Continuous, clock_of
 from ssntk.sweep.record import VARIABLES
 from ssntk.sweep.store import DONE, Status, Store
 
@@ -129,7 +130,7 @@ def payload(store: Store) -> dict[str, Any]:
 def _measured(one: dict[str, Any], dt: float | None, modes: Any, shown: Any, times: Any) -> dict[str, Any]:
     """What the panels show of a measured point."""
     eigenvalues = one["jacobian_eigenvalues"]
-    growth = eigenvalues[0].real if dt is None else np.log(np.abs(eigenvalues[0])) / dt
+    growth = clock_of(dt).shown_rate(eigenvalues[0])
     special = {"growth": growth, "steady": one["steady_state_eigenvalues"][0], "top": one["ntk_eigenvalues"][0]}
     kept = eigenvalues[shown]
     kept = kept[np.isfinite(kept)]
@@ -228,7 +229,7 @@ def _what(store: Store, plan: dict[str, Any], status: Status, branch: Branch | N
     counts = f"{status.total}: {len(status.done)} measured, {len(status.failed)} failed, {len(status.missing)} not measured"
     out = [["Title", plan["title"]], ["Plan", f"hash {plan['hash']}"], ["Points", counts]]
     out += [["State dimension", f"n = {plan['n_state']}" + (" at most" if plan["kind"] == "grid" else "")]]
-    dynamics = "differential equation" if plan["dt"] is None else f"map, one step dt = {plan['dt']:g} time"
+    dynamics = "differential equation" if clock_of(plan["dt"]) == Continuous() else f"map, one step dt = {plan['dt']:g} time"
     out += [["Dynamics", dynamics]]
     if plan["kind"] == "towards":
         far, near = max(plan["distances"]), min(plan["distances"])
@@ -269,7 +270,7 @@ def _quantities(dt: float | None) -> list[dict[str, Any]]:
         {"name": name, "label": label, "units": _units(variable), "mapped": mapped}
         for name, (label, variable, mapped) in QUANTITIES.items()
     ]
-    if dt is not None:
+    if clock_of(dt) != Continuous():
         out[0]["label"] = "Growth exponent log |m₁| / dt"
     return out
 

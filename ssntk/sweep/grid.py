@@ -18,7 +18,7 @@ from ssntk.dynamics.integrate import Integrator
 from ssntk.dynamics.probe import Probe, Sinusoid
 from ssntk.errors import NumericalError, as_array, as_choice, as_instance
 from ssntk.models.base import AbstractStateSpaceModel, dtype_of
-from ssntk.models.euler_map import step_of, with_input
+from ssntk.models.maps import with_input
 from ssntk.models.theta import check_blocks
 from ssntk.models.torch_layout import what_to_write
 from ssntk.sweep.identity import Traced, digest, digests, hashed, probe_parts, uniform
@@ -89,7 +89,7 @@ class Grid:
         for name in ("x0", "u", "scale"):
             value = getattr(self, name)
             object.__setattr__(self, name, None if value is None else _vector(value, name))
-        steps = {step_of(group.model) for group in self.groups}
+        steps = {group.model.clock.dt for group in self.groups}
         if len(steps) > 1:
             raise ValueError(f"make must return flows, or maps of one step, got steps of {steps}: sweep them apart")
 
@@ -158,7 +158,7 @@ class Grid:
             "n_state": max(group.model.n_state for group in self.groups),
             "ts": times_shown(self.probe.ts).tolist(),
             "blocks": list(self.blocks or ()),
-            "dt": step_of(self.groups[0].model),
+            "dt": self.groups[0].model.clock.dt,
         }
 
     def hash(self) -> str:
@@ -183,7 +183,7 @@ class Grid:
                 own: Any = [jax.tree.leaves(eqx.filter(self._model(self.values(i)), eqx.is_array)) for i in group.indices]
             else:
                 own = Traced(self._maker(group.fixed), self._abstract(group.fixed))
-            made.append((_computed(group.model), group.indices, step_of(group.model), own))
+            made.append((_computed(group.model), group.indices, group.model.clock.dt, own))
         parts["make"] = made
         parts["integrator"] = [one.integrator for one in asked]
         parts["wrt"] = [(one.theta, one.of_states) for one in asked]
@@ -200,7 +200,7 @@ class Grid:
             for group in self.groups:
                 us, asked = group.asked.probe.us, group.asked
                 yield from traced(us, jax.ShapeDtypeStruct((), probe.ts.dtype)) if callable(us) else [us]
-                yield from (*traced(*_field(group.model)), group.indices, step_of(group.model), repr(asked.integrator))
+                yield from (*traced(*_field(group.model)), group.indices, group.model.clock.dt, repr(asked.integrator))
                 yield from (asked.theta, asked.of_states, sorted(asked.blocks.items()))
                 if set(group.fixed) == set(self.axes):
                     for index in group.indices:
@@ -297,7 +297,7 @@ class Grid:
         # What has no hash, or says no plain word of whether it is equal.
         except (TypeError, ValueError):
             computed = digest(_computed(model))
-        return shapes, step_of(model), model.n_state, model.n_input, model.n_output, computed
+        return shapes, model.clock.dt, model.n_state, model.n_input, model.n_output, computed
 
     @functools.cached_property
     def _traced(self) -> dict[Any, str]:

@@ -20,7 +20,7 @@ from ssntk.dynamics.integrate import Integrator, Trajectory, check_solved, steps
 from ssntk.dynamics.metric import as_metric, in_metric, rows_in_metric
 from ssntk.dynamics.probe import Probe
 from ssntk.dynamics.refine import check_settled, polish
-from ssntk.dynamics.stability import edge, exponents, reported
+from ssntk.dynamics.stability import exponents
 from ssntk.errors import NumericalError, as_array, as_choice, as_count, as_instance, outside_jit
 from ssntk.kernel.replay import Replay, recorded, saved_states
 from ssntk.kernel.rows import Rows, time_weights
@@ -28,7 +28,6 @@ from ssntk.kernel.spectrum import Spectrum
 from ssntk.kernel.steady_state import forcing, response_of
 from ssntk.kernel.top import Leading, leading, smaller_gram, top_of
 from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model, dtype_of
-from ssntk.models.euler_map import step_of
 from ssntk.models.theta import Positions, block_positions, columns, size, theta_positions
 from ssntk.precision import watch_precision
 from ssntk.sweep.measurement import Measurement as Measurement
@@ -205,12 +204,12 @@ def measure_together(
     arrays = jax.tree.map(lambda *leaves: jax.device_put(np.stack(leaves)), *arrays)
     stacked, held = Held(arrays, Held.of(models[0]).rest), Held.of(asked)
     points = _record(stacked, starts, held)
-    near = None if critical_frequency is None else complex(*edge(critical_frequency, step_of(models[0])))
+    near = None if critical_frequency is None else complex(*models[0].clock.edge(critical_frequency))
     modes: list[Mode | None] = [None] * room
     for i, matrix in enumerate(np.asarray(points.jacobian)[: len(models)]):
         # What has no channel still has spectra.
         with contextlib.suppress(NumericalError, np.linalg.LinAlgError):
-            modes[i] = mode_of(in_metric(matrix, asked.sizes), step_of(models[0]), near)
+            modes[i] = mode_of(in_metric(matrix, asked.sizes), models[0].clock, near)
     known = next((mode for mode in modes if mode is not None), None)
     answers = None
     if known is not None and asked.follows_a_mode:
@@ -367,7 +366,7 @@ _carry = Compiled(_carried)
 
 def _measured(asked: Asked, model: Any, point: _Point, mode: Mode | None, answer: Carried | None) -> Measurement:
     """What is left to be done on the host. Raises one of `FAILURES`."""
-    dt = step_of(model)
+    clock = model.clock
     try:
         check_settled(point.x, point.move, point.velocity)
     except NumericalError as error:
@@ -382,7 +381,7 @@ def _measured(asked: Asked, model: Any, point: _Point, mode: Mode | None, answer
     if answer is not None and mode is not None:
         with contextlib.suppress(NumericalError):
             of_states = (known or leading(gram, 1)) if len(weighted) == 1 else None
-            channel = channel_of(probe.ts, np.asarray(asked.weights), dt, weighted[0], mode, answer, of_states)
+            channel = channel_of(probe.ts, np.asarray(asked.weights), clock, weighted[0], mode, answer, of_states)
     spectra, predicted = {}, {}
     if asked.blocks:
         drive = None
@@ -397,7 +396,7 @@ def _measured(asked: Asked, model: Any, point: _Point, mode: Mode | None, answer
     measured = Measurement(
         x_star=point.x,
         residual=float(np.abs(point.velocity).max()),
-        jacobian_eigenvalues=reported(exponents(point.jacobian, dt), dt),
+        jacobian_eigenvalues=clock.reported(exponents(point.jacobian, clock)),
         trajectory=_spectrum(rows, asked.modes, gram, known),
         steady_state=Spectrum.from_jacobian(steady, eigenvectors=False),
         kernel_over_time=_over_time(asked, rows, gram),

@@ -13,7 +13,7 @@ from jaxtyping import Array, PyTree
 
 from ssntk.bifurcation.continuation import Branch, continuation, make_problem
 from ssntk.bifurcation.family import Family
-from ssntk.bifurcation.locate import KINDS, MAP_KINDS
+from ssntk.bifurcation.locate import kinds_of
 from ssntk.bifurcation.side import Side, stable_side
 from ssntk.collapse.exponent import STEADY_STATE_EXPONENT
 from ssntk.critical.approach import Approach
@@ -25,7 +25,7 @@ from ssntk.dynamics.scales import typical_sizes
 from ssntk.errors import NumericalError, as_array, as_choice, as_count, as_instance, as_kind, as_scalar, kind_of
 from ssntk.models.base import AbstractStateSpaceModel
 from ssntk.models.ctrnn import CTRNN
-from ssntk.models.euler_map import step_of, with_input
+from ssntk.models.maps import AbstractMap, with_input
 from ssntk.models.theta import block_positions, check_blocks, theta_positions
 from ssntk.sweep.identity import Traced, digests, hashed, probe_parts, uniform
 from ssntk.sweep.measure import FAILURES, Asked, Measurement, measure_together, prepare, times_shown
@@ -81,11 +81,10 @@ class Sweep:
         as_choice(self.of, "of", ("state", "readout"))
         index = None if self.index is None else as_count(self.index, "index", least=0)
         model = self.family.model
-        dt = step_of(model)
-        as_kind(self.towards, "towards", KINDS if dt is None else MAP_KINDS)
+        as_kind(self.towards, "towards", kinds_of(model.clock))
         if self.integrator is not None:
             as_instance(self.integrator, "integrator", Integrator)
-        elif dt is None:
+        elif not isinstance(model, AbstractMap):
             object.__setattr__(self, "integrator", Integrator())
         make_problem(self.family, self.span, self.u)
         object.__setattr__(self, "scale", as_metric(self.scale, model.n_state))
@@ -114,7 +113,7 @@ class Sweep:
             return None
         if path.family is None:
             raise ValueError(f"family has no length, the network is at a {path.kind} already: approach from another network")
-        kinds = KINDS if path.family.dt is None else MAP_KINDS
+        kinds = kinds_of(path.family.clock)
         if path.kind not in kinds:
             hint = "ask for a 'saddle-node'" if path.kind == "cusp" else "try another omega_min, or one of its others"
             raise ValueError(f"family leads to a {path.kind}, which no sweep can go towards: of approach, {hint}")
@@ -322,8 +321,8 @@ class Sweep:
             yield from ((self.towards, self.span, self.index, self.of, self.step), repr(self.integrator))
             if self.probe.at_frequency(1.0) is not self.probe:
                 yield "at the frequency of the bifurcation"
-            if self.family.dt is not None:
-                yield "map", self.family.dt
+            if isinstance(model, AbstractMap):
+                yield "map", model.dt
             if self.blocks:
                 yield block_positions(model, self.of, self.wrt, self.blocks)
             if self.modes is not None:

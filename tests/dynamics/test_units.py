@@ -7,7 +7,7 @@ import pytest
 
 import ssntk
 from ssntk.models.base import check_autonomous
-from ssntk.models.euler_map import with_input
+from ssntk.models.maps import with_input
 
 
 def test_the_radius_in_a_metric_is_that_of_the_rescaled_matrix():

@@ -2,8 +2,6 @@
 
 from typing import Any, ClassVar
 
-import numpy as np
-
 from ssntk.sweep.measurement import Measurement
 from ssntk.sweep.quantities.base import AbstractQuantity, Variable
 
@@ -34,9 +32,3 @@ class FixedPointQuantity(AbstractQuantity):
 
     def finish(self, shared: Measurement, traced: None) -> dict[str, Any]:
         return {name: getattr(shared, name) for name in self.variables}
-
-
-def growth(eigenvalues: np.ndarray, dt: float | None) -> np.ndarray:
-    """The growth exponent (...,) [1/time] of the first of eigenvalues (..., n): Re lambda_1, or log |m_1| / dt for maps."""
-    first = eigenvalues[..., 0]
-    return first.real if dt is None else np.log(np.abs(first)) / dt

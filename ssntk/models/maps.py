@@ -1,5 +1,6 @@
-"""Discrete time: the map that takes one Euler step of a model, which is what most trained recurrent networks are."""
+"""Models in discrete time: what every map shares, and the map that takes one Euler step of a model."""
 
+import abc
 from typing import Any
 
 import equinox as eqx
@@ -7,10 +8,56 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from ssntk.errors import as_array, as_scalar, is_traced
-from ssntk.models.base import AbstractStateSpaceModel, WithInput, check_model, dtype_of
+from ssntk.models.base import AbstractStateSpaceModel, WithInput, Wrapper, check_model, dtype_of
+from ssntk.models.clock import AbstractClock, Steps
 
 
-class EulerMap(AbstractStateSpaceModel):
+class AbstractMap(AbstractStateSpaceModel):
+    """A model in discrete time, `x <- advance(t, x, u)`, once every `dt` units of time.
+
+    Subclass it with fields or properties `n_state`, `n_input`, `n_output` and an `advance`; `dt` is 1 unless the subclass
+    sets it. A fixed point is stable if every multiplier, an eigenvalue of the derivative of `advance`, lies inside the unit
+    circle. Solves and kernels iterate the map: save times lie whole steps apart, and no integrator is chosen.
+
+    **Example:**
+
+    ```python
+    class Logistic(ssntk.AbstractMap):
+        r: jax.Array
+        n_state: int = 1
+        n_input: int = 0
+        n_output: int = 1
+
+        def advance(self, t, x, u):
+            return self.r * x * (1 - x)
+
+    points = ssntk.find_fixed_points(Logistic(jnp.asarray(2.5)))
+    print(points.x.ravel().round(6))  # [0.6 0. ]
+    ```
+    """
+
+    dt: float = eqx.field(static=True, default=1.0, kw_only=True)
+
+    @property
+    def clock(self) -> AbstractClock:
+        return Steps(self.dt)
+
+    @abc.abstractmethod
+    def advance(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
+        """The state after one step from time t."""
+
+    def vector_field(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
+        """The change of the state in one step, by dt: it vanishes at fixed points."""
+        return (self.advance(t, x, u) - x) / self.dt
+
+    def step(self, x: Any, u: Any = None) -> Float[Array, " n"]:
+        """The state (n,) after one step from x (n,) under the input u (d,), default zero. The model sees time zero."""
+        x = as_array(x, "x", (self.n_state,), finite=False).astype(dtype_of(self))
+        u = jnp.zeros(self.n_input) if u is None else as_array(u, "u", (self.n_input,), finite=False)
+        return self.advance(jnp.zeros((), x.dtype), x, u.astype(x.dtype))
+
+
+class EulerMap(AbstractMap):
     """The map `x -> x + dt f(x, u)` of `model`, whose f it shares: its fixed points are the model's, its stability is not.
 
     A fixed point is stable where every multiplier, an eigenvalue of `1 + dt df/dx`, lies inside the unit circle. Solves
@@ -41,12 +88,6 @@ class EulerMap(AbstractStateSpaceModel):
     @property
     def n_output(self) -> int:
         return self.model.n_output
-
-    def step(self, x: Any, u: Any = None) -> Float[Array, " n"]:
-        """The state (n,) after one step from x (n,) under the input u (d,), default zero. The model sees time zero."""
-        x = as_array(x, "x", (self.n_state,), finite=False).astype(dtype_of(self))
-        u = jnp.zeros(self.n_input) if u is None else as_array(u, "u", (self.n_input,), finite=False)
-        return self.advance(jnp.zeros((), x.dtype), x, u.astype(x.dtype))
 
     def advance(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
         """The state after one step from time t."""
@@ -86,19 +127,38 @@ class EulerMap(AbstractStateSpaceModel):
         return getattr(self.model, name)
 
 
-def step_of(model: Any) -> float | None:
-    """The step of a map, `None` for a model in continuous time."""
-    return model.dt if isinstance(model, EulerMap) else None
+class MapWrapper(Wrapper, AbstractMap):
+    """A map around the map `wrapped`, with the step `dt`."""
+
+    clock = AbstractMap.clock
+
+    def __init__(self, wrapped: AbstractMap, dt: float):
+        self.wrapped, self.dt = wrapped, dt
+
+
+class MapWithInput(MapWrapper):
+    """`wrapped` with `added_input` (d,) added to whatever input it is given."""
+
+    added_input: Float[Array, " d"]
+
+    def __init__(self, wrapped: AbstractMap, added_input: Float[Array, " d"]):
+        super().__init__(wrapped, wrapped.dt)
+        self.added_input = added_input
+
+    def advance(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
+        return self.wrapped.advance(t, x, u + self.added_input)
 
 
 def with_input(model: AbstractStateSpaceModel, added: Float[Array, " d"]) -> Any:
     """`model` with `added` (d,) added to whatever input it is given; a map stays one."""
     if isinstance(model, EulerMap):
         return eqx.tree_at(lambda m: m.model, model, WithInput(model.model, added))
-    return WithInput(model, added)
+    return MapWithInput(model, added) if isinstance(model, AbstractMap) else WithInput(model, added)
 
 
 def check_flow(model: Any, name: str = "model") -> None:
     """`ValueError` where `model` is a map: its bifurcations are others than those of the flow whose f it shares."""
     if isinstance(model, EulerMap):
         raise ValueError(f"{name} must be in continuous time, got an EulerMap; its own `model` is, at the same fixed points")
+    if isinstance(model, AbstractMap):
+        raise ValueError(f"{name} must be in continuous time, got {type(model).__name__}, a map")

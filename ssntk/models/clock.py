@@ -1,0 +1,247 @@
+"""How the time of a model runs: what eigenvalues of df/dx say of growth, and where the edge of stability lies.
+
+All that differs between a flow and a map is asked of the model's `clock`. A mode is described by its growth exponent: the
+real part is the rate at which it grows, the imaginary part its angular frequency, in rad per unit time. For a flow the
+exponent is the eigenvalue s of df/dx; for the map x + dt f it is log(1 + dt s) / dt.
+"""
+
+import abc
+import dataclasses
+from typing import Any
+
+import numpy as np
+from jaxtyping import Complex
+
+Exponents = Complex[np.ndarray, "*batch n"]
+
+
+class AbstractClock(abc.ABC):
+    """What is asked of the time of a model.
+
+    Clocks are hashable, and equal if their steps are, so that they may be static in compiled code. `frequency` is always
+    angular, >= 0, in rad per unit time, and `value` an eigenvalue of df/dx.
+    """
+
+    dt: float | None = None
+    """The step of a map; `None` for a flow."""
+    unit: float = 1.0
+    """The time over which f moves the state at once: the step of a map, 1 for a flow."""
+    highest: float = np.inf
+    """The largest frequency: pi / dt of a map."""
+    flips_at: float | None = None
+    """The frequency of a mode that changes its sign in every step; `None` for a flow."""
+    ends: tuple[float, ...] = (0.0,)
+    """The frequencies that real modes have on the edge of stability."""
+    eigenvalue_name: str = "eigenvalue"
+    """What a user reads of a mode."""
+    pair_name: str = "Hopf"
+    """The bifurcation at which a complex pair meets the edge of stability."""
+
+    @abc.abstractmethod
+    def growth(self, values: Exponents, sort: bool = True) -> Exponents:
+        """The growth exponents (..., n) for eigenvalues (..., n) of df/dx, the fastest growing first if `sort`."""
+
+    @abc.abstractmethod
+    def rate(self, value: Any) -> Any:
+        """The rate at which a mode grows."""
+
+    @abc.abstractmethod
+    def frequency(self, value: complex) -> float:
+        """The frequency of a mode."""
+
+    @abc.abstractmethod
+    def wrapped(self, frequency: float) -> float:
+        """The frequency that no other is the same as: for a map, within (0, pi / dt)."""
+
+    @abc.abstractmethod
+    def eigenvalue(self, exponent: complex) -> complex:
+        """The eigenvalue of df/dx that belongs to a growth exponent."""
+
+    @abc.abstractmethod
+    def leading(self, values: np.ndarray) -> int:
+        """The index of the mode that grows fastest."""
+
+    @abc.abstractmethod
+    def reported(self, exponents: Exponents) -> Exponents:
+        """Growth exponents as a user reads them: the eigenvalues of a flow, the multipliers of a map."""
+
+    @abc.abstractmethod
+    def shown(self, value: Any) -> Any:
+        """An eigenvalue of df/dx as a user reads it: itself for a flow, the multiplier for a map."""
+
+    @abc.abstractmethod
+    def given(self, shown: Any) -> Any:
+        """The eigenvalue of df/dx for what a user writes: the inverse of `shown`."""
+
+    @abc.abstractmethod
+    def shown_rate(self, shown: Any) -> Any:
+        """The rate at which a mode grows, from what a user reads of it."""
+
+    @abc.abstractmethod
+    def edge(self, frequency: Any, xp: Any = np) -> tuple[Any, Any]:
+        """Real and imaginary part of the eigenvalue of df/dx at which a mode of this frequency neither grows nor decays.
+
+        **Arguments:** `xp`: the array library.
+        """
+
+    @abc.abstractmethod
+    def edge_slopes(self, frequency: float) -> tuple[complex, complex]:
+        """The edge s(w) over the frequency: its derivative s', and s'' / s'."""
+
+    @abc.abstractmethod
+    def difference(self, frequency: float) -> float:
+        """|d/dt| of a signal of this frequency: for a map, of the difference quotient."""
+
+    @abc.abstractmethod
+    def turn(self, frequency: float) -> float:
+        """A coordinate of the frequency in which the edge is smooth where the frequency vanishes."""
+
+    @abc.abstractmethod
+    def frequency_of(self, turn: float) -> float:
+        """The frequency with this coordinate."""
+
+    @abc.abstractmethod
+    def edge_of(self, turn: Any) -> tuple[Any, Any]:
+        """(q, s) of the edge q + i sqrt(s) at this coordinate, traceable."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Continuous(AbstractClock):
+    """The time of a flow, dx/dt = f."""
+
+    def growth(self, values: Exponents, sort: bool = True) -> Exponents:
+        return values
+
+    def rate(self, value: Any) -> Any:
+        return np.real(value)
+
+    def frequency(self, value: complex) -> float:
+        return abs(value.imag)
+
+    def wrapped(self, frequency: float) -> float:
+        return frequency
+
+    def eigenvalue(self, exponent: complex) -> complex:
+        return exponent
+
+    def leading(self, values: np.ndarray) -> int:
+        return int(np.argmax(values.real))
+
+    def reported(self, exponents: Exponents) -> Exponents:
+        return exponents
+
+    def shown(self, value: Any) -> Any:
+        return value
+
+    def given(self, shown: Any) -> Any:
+        return shown
+
+    def shown_rate(self, shown: Any) -> Any:
+        return np.real(shown)
+
+    def edge(self, frequency: Any, xp: Any = np) -> tuple[Any, Any]:
+        return 0 * frequency, frequency
+
+    def edge_slopes(self, frequency: float) -> tuple[complex, complex]:
+        return 1j, 0j
+
+    def difference(self, frequency: float) -> float:
+        return frequency
+
+    def turn(self, frequency: float) -> float:
+        return frequency**2
+
+    def frequency_of(self, turn: float) -> float:
+        return float(np.sqrt(max(turn, 0.0)))
+
+    def edge_of(self, turn: Any) -> tuple[Any, Any]:
+        return 0 * turn, turn
+
+
+@dataclasses.dataclass(frozen=True)
+class Steps(AbstractClock):
+    """The time of a map that takes steps of dt, x -> x + dt f."""
+
+    dt: float
+    eigenvalue_name = "multiplier"
+    pair_name = "Neimark-Sacker"
+
+    @property
+    def unit(self) -> float:
+        return self.dt
+
+    @property
+    def highest(self) -> float:
+        return np.pi / self.dt
+
+    @property
+    def flips_at(self) -> float:
+        return np.pi / self.dt
+
+    @property
+    def ends(self) -> tuple[float, ...]:
+        return 0.0, np.pi / self.dt
+
+    def growth(self, values: Exponents, sort: bool = True) -> Exponents:
+        factors = 1 + self.dt * values
+        size = np.log(np.maximum(np.abs(factors), np.finfo(float).tiny)) / self.dt
+        # A negative multiplier turns by pi, on whichever side of the axis rounding left it.
+        angle = np.where(factors.imag == 0, np.where(factors.real < 0, np.pi, 0.0), np.angle(factors)) / self.dt
+        values = size + 1j * angle
+        if not sort:
+            return values
+        return np.take_along_axis(values, np.lexsort((-angle, -size), axis=-1), axis=-1)
+
+    def rate(self, value: Any) -> Any:
+        return self.shown_rate(1 + self.dt * value)
+
+    def frequency(self, value: complex) -> float:
+        return abs(np.angle(1 + self.dt * value)) / self.dt
+
+    def wrapped(self, frequency: float) -> float:
+        return abs(float(np.angle(np.exp(1j * frequency * self.dt)))) / self.dt
+
+    def eigenvalue(self, exponent: complex) -> complex:
+        return (np.exp(exponent * self.dt) - 1) / self.dt
+
+    def leading(self, values: np.ndarray) -> int:
+        return int(np.argmax(np.abs(1 + self.dt * values)))
+
+    def reported(self, exponents: Exponents) -> Exponents:
+        size, angle = np.exp(self.dt * exponents.real), self.dt * exponents.imag
+        # exp(i pi) has a rounding error where the multiplier is real, and the smallest number stood for zero.
+        factors = np.where(np.abs(angle) == np.pi, -size, size * np.exp(1j * angle))
+        return np.where(size <= 2 * np.finfo(float).tiny, 0, factors)
+
+    def shown(self, value: Any) -> Any:
+        return 1 + self.dt * value
+
+    def given(self, shown: Any) -> Any:
+        return (shown - 1) / self.dt
+
+    def shown_rate(self, shown: Any) -> Any:
+        # A multiplier of zero has no logarithm.
+        return np.log(np.maximum(np.abs(shown), np.finfo(float).tiny)) / self.dt
+
+    def edge(self, frequency: Any, xp: Any = np) -> tuple[Any, Any]:
+        return -2 * xp.sin(frequency * self.dt / 2) ** 2 / self.dt, xp.sin(frequency * self.dt) / self.dt
+
+    def edge_slopes(self, frequency: float) -> tuple[complex, complex]:
+        return 1j * (1 + self.dt * complex(*self.edge(frequency))), 1j * self.dt
+
+    def difference(self, frequency: float) -> float:
+        return 2 * np.sin(frequency * self.dt / 2) / self.dt
+
+    def turn(self, frequency: float) -> float:
+        return np.cos(frequency * self.dt)
+
+    def frequency_of(self, turn: float) -> float:
+        return float(np.arccos(np.clip(turn, -1, 1)) / self.dt)
+
+    def edge_of(self, turn: Any) -> tuple[Any, Any]:
+        return (turn - 1) / self.dt, (1 - turn**2) / self.dt**2
+
+
+def clock_of(dt: float | None) -> AbstractClock:
+    """The clock of a map with this step, or of a flow."""
+    return Continuous() if dt is None else Steps(dt)
