@@ -168,13 +168,14 @@ def check(
     from ssntk.models.as_model import as_model
     from ssntk.report.tables import print_verdicts
     from ssntk.silence import LISTENER
+    from ssntk.sweep.factory import function_named
 
     if seeds < 1:
         raise UsageError(f"--seeds must be at least 1, got {seeds}")
     LISTENER.quiet = as_json
     # What foreign code prints is not what is printed here.
     with own_stdout() as out:
-        make = _factory(factory)
+        make = function_named(factory)
         with foreign(factory, function=make):
             name = argument_of(make)
         with foreign(factory, function=make, hint=None if name == "seed" else about_keys):
@@ -191,21 +192,6 @@ def check(
                 print_verdicts(results)
     if any(found.near is not False for found in results):
         raise SystemExit(1)
-
-
-def _factory(name: str) -> Callable[..., Any]:
-    """The function that `package.module:function` names, looked for in the current folder too."""
-    import importlib
-
-    module, _, attribute = name.partition(":")
-    if not module or not attribute:
-        raise UsageError(f"{name!r} must be package.module:function")
-    sys.path.insert(0, os.getcwd())
-    with foreign(f"{name!r} cannot be imported"):
-        make = getattr(importlib.import_module(module), attribute)
-    if not callable(make):
-        raise UsageError(f"{name!r} is not a function of a key")
-    return make
 
 
 def _plain(found: Any) -> dict[str, Any]:

@@ -89,6 +89,10 @@ def measure(
     return found
 
 
+# The arguments of `measure` that a plan has as fields, under the same names.
+MEASURED = ("wrt", "of", "blocks", "integrator", "modes", "scale", "quantities")
+
+
 class Asked(NamedTuple):
     """What is measured at every point, checked against a model that stands for all."""
 

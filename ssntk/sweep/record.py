@@ -22,7 +22,7 @@ def record_of(measured: Measurement) -> dict[str, Any]:
 
 
 def checked(quantity: AbstractQuantity, found: Any, n_state: int) -> dict[str, np.ndarray]:
-    """What a user's own quantity found, as a record has it. Raises `ValueError` naming the variable that it did not declare so."""
+    """What a user's own quantity found, as a record has it. `ValueError` names the variable that it did not declare so."""
     if not isinstance(found, dict):
         raise ValueError(f"{quantity.name}.finish must return a dict of its variables, got {type(found).__name__}")
     out = {}
@@ -73,5 +73,6 @@ def _variable(said: dict[str, Any]) -> Variable:
 
 def variables_of(plan: dict[str, Any]) -> dict[str, Variable]:
     """The variables of the records that belong to a header."""
-    own = {name: _variable(said) for one in plan["quantities"].values() for name, said in one["variables"].items()}
+    parts = plan.get("quantities", {}).values()
+    own = {name: _variable(said) for one in parts for name, said in one["variables"].items()}
     return VARIABLES | own if own else VARIABLES

@@ -10,7 +10,6 @@ import dataclasses
 import io
 import itertools
 import json
-import math
 import os
 import pathlib
 from collections.abc import Iterable, Iterator
@@ -25,9 +24,11 @@ from ssntk.files import write_whole
 from ssntk.notices import warn
 from ssntk.results import Result, Speaks, Table
 from ssntk.sweep import header
+from ssntk.sweep.coverage import coverage_of
+from ssntk.sweep.dataset import as_dataset, write_netcdf
 from ssntk.sweep.header import StoreError
 from ssntk.sweep.kept_branch import arrays_of, branch_of
-from ssntk.sweep.record import VARIABLES
+from ssntk.sweep.schema import MISSING, misfit, stacked
 
 DONE = "done"
 
@@ -129,12 +130,12 @@ class Store(Speaks):
     def total(self) -> int:
         """How many points the plan has."""
         plan = self.plan()
-        return len(plan["distances"]) if plan["kind"] == "towards" else math.prod(self.shape())
+        return coverage_of(plan).total(plan)
 
     def shape(self) -> tuple[int, ...]:
         """How many values each axis of a grid has; of a sweep towards a bifurcation, how many distances."""
         plan = self.plan()
-        return (len(plan["distances"]),) if plan["kind"] == "towards" else tuple(map(len, plan["axes"].values()))
+        return coverage_of(plan).shape(plan)
 
     def check(self, plan_hash: str, plan: Any = None) -> bool:
         """Whether this store holds the plan; `StoreError` where it holds another, unless nothing was measured of that.
@@ -152,6 +153,8 @@ class Store(Speaks):
         if same:
             return True
         if any(self.path.glob("points/*.npz")):
+            if plan is not None and (why := header.traced_otherwise(held, plan)):
+                raise StoreError(f"{self.path} holds another plan, or this one: it {why}")
             what = "" if plan is None else f": {header.changes(held, plan)}"
             if not held["hash"]:
                 # Of that nothing is left, which is said there.
@@ -223,19 +226,25 @@ class Store(Speaks):
 
     def bifurcation(self) -> Bifurcation:
         """The point that is swept towards; `StoreError` where it was not located yet."""
-        held, branch = self._read(self._branch_file), self.branch()
-        if held is None or branch is None:
+        branch, number = self.branch(), self._number()
+        if branch is None or number is None:
             raise StoreError(f"{self.path} holds no branch yet")
-        return branch.bifurcations[int(held["number"])]
+        return branch.bifurcations[number]
+
+    def _number(self) -> int | None:
+        """Which of the branch's bifurcations is swept towards."""
+        held = self._read(self._branch_file)
+        return None if held is None or branch_of(held) is None else int(held["number"])
 
     def write_point(self, index: int, record: dict[str, Any]) -> None:
         """Keep one point, atomically. One that is measured already is kept as it is."""
-        held = self.point(index)
+        plan = self.plan()
+        held = self._record(index, plan)
         if held is not None and str(held["status"]) == DONE:
             return
         if held is None and self._point_file(index).exists():
             _set_aside(self._point_file(index))
-        named = {"format": header.FORMAT, "plan": self.plan()["hash"], "index": index}
+        named = {"format": header.FORMAT, "plan": plan["hash"], "index": index}
         named |= {"versions": json.dumps(header.versions())}
         _write_npz(self._point_file(index), named | record)
 
@@ -248,7 +257,7 @@ class Store(Speaks):
         record = self._read(file, plan)
         if record is None or not _is_number(record.get("index"), index) or "status" not in record:
             return None
-        wrong = header.misfit(plan, index, record)
+        wrong = misfit(plan, index, record)
         if wrong is not None and strict:
             raise StoreError(f"{file} does not fit its plan: {wrong}; run the sweep again, which puts it right")
         return record if wrong is None else None
@@ -339,50 +348,29 @@ class Store(Speaks):
     def arrays(self) -> dict[str, np.ndarray]:
         """Every variable over the points: by ascending distance, or of a grid in C order of its axes.
 
-        The shapes are (k,) and the dimensions that `ssntk.sweep.record.VARIABLES` names. What a point lacks is NaN.
+        The shapes are (k,) and the dimensions that `ssntk.sweep.record.variables_of` names. What a point lacks is NaN.
         Variables that not every plan has, such as those of blocks, are left out where no record holds them.
         """
         plan = self.plan()
-        n, towards = plan["n_state"], plan["kind"] == "towards"
-        order = np.argsort(plan["distances"]) if towards else np.arange(self.total())
-        missing = {"status": np.asarray("missing")}
-        kept = {index: record or missing for index, record in self.records(len(order), strict=True)}
+        order = coverage_of(plan).order(plan)
+        kept = {index: record or MISSING for index, record in self.records(len(order), strict=True)}
         records = [kept[int(index)] for index in order]
-        others = header.recorded(self.path).keys() - header.hashes(plan) if all(one is missing for one in records) else ()
+        others = header.recorded(self.path).keys() - header.hashes(plan) if all(one is MISSING for one in records) else ()
         if others:
             raise StoreError(
                 f"{self._plan_file} does not fit its records: hash is {plan['hash']}, and {min(others)} there; {header.ANEW}"
             )
-        sizes = [record["x_star"].size if "x_star" in record else n for record in records]
-        if max(sizes) < n:
+        most = max(record["x_star"].size if "x_star" in record else plan["n_state"] for record in records)
+        if most < plan["n_state"]:
             raise StoreError(
-                f"{self._plan_file} does not fit its records: n_state is {n}, and {max(sizes)} there; {header.ANEW}"
+                f"{self._plan_file} does not fit its records: n_state is {plan['n_state']}, and {most} there; {header.ANEW}"
             )
-        rows = max((record["ntk_eigenvalues"].size for record in records if "ntk_eigenvalues" in record), default=n)
-        times = max((len(record["kernel_over_time"]) for record in records if "kernel_over_time" in record), default=0)
-        dims = {"mode": n, "row": rows, "block": len(plan["blocks"]), "time": times, "time_2": times}
-        out: dict[str, np.ndarray] = {}
-        if towards:
-            out["distance"] = np.asarray(plan["distances"])[order]
-        for name, variable in VARIABLES.items():
-            held = any(name in record for record in records)
-            if name in out or not (held or (variable.always and (towards or name not in ("parameter", "distance")))):
-                continue
-            if variable.dtype is str:
-                out[name] = np.asarray([str(record.get(name, "")) for record in records])
-                continue
-            # A flag is a number here, so that a failed point can be NaN.
-            array = np.full((len(records), *(dims[dim] for dim in variable.dims)), np.nan, variable.dtype)
-            for at, record in enumerate(records):
-                if name in record:
-                    value = np.asarray(record[name])
-                    array[(at, *(slice(size) for size in value.shape))] = value
-            out[name] = array
-        return out
+        return stacked(plan, records)
 
     def axes(self) -> dict[str, np.ndarray]:
         """The values of each axis of a grid; empty for a sweep towards a bifurcation."""
-        return {name: np.asarray(values) for name, values in self.plan().get("axes", {}).items()}
+        plan = self.plan()
+        return coverage_of(plan).axes(plan)
 
     def to_xarray(self) -> Any:
         """An `xarray.Dataset`, a failed point NaN. Needs `ssntk[sweep]`.
@@ -391,15 +379,11 @@ class Store(Speaks):
         `ntk_eigenvalues` are the first n of the trajectory kernel, and all that were computed are `ntk_eigenvalues_all` over
         `row`. Every variable has the attributes `long_name` and `units`; "state" and "time" are the model's own units.
         """
-        from ssntk.sweep.dataset import as_dataset
-
-        return as_dataset(self)
+        return as_dataset(self.plan(), self.arrays(), self.branch(), self._number())
 
     def to_netcdf(self, path: str | os.PathLike[str]) -> None:
         """Write `to_xarray()` as netCDF 4. A complex variable becomes two, `_real` and `_imag`. Needs `ssntk[sweep]`."""
-        from ssntk.sweep.dataset import write_netcdf
-
-        write_netcdf(self, pathlib.Path(path))
+        write_netcdf(self.to_xarray(), pathlib.Path(path))
 
     def _read(self, file: pathlib.Path, plan: dict[str, Any] | None = None) -> dict[str, np.ndarray] | None:
         """The arrays in a file of this plan; `None` where there is none, or where it is torn or foreign."""

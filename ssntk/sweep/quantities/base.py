@@ -3,7 +3,7 @@
 import abc
 import types
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import numpy as np
@@ -13,11 +13,6 @@ from ssntk.dynamics.integrate import Trajectory
 from ssntk.dynamics.probe import Probe
 from ssntk.models.base import AbstractStateSpaceModel
 from ssntk.sweep.measurement import Measurement
-
-if TYPE_CHECKING:
-    from typing import ClassVar as AbstractClassVar
-else:
-    from equinox import AbstractClassVar
 
 
 class Variable(NamedTuple):
@@ -80,8 +75,8 @@ class AbstractQuantity(eqx.Module):
     A plan with such a quantity is another plan: its hash follows from the code of the class and from its fields.
     """
 
-    name: AbstractClassVar[str]
-    variables: AbstractClassVar[Mapping[str, Variable]]
+    name: ClassVar[str]
+    variables: ClassVar[Mapping[str, Variable]]
     panel: ClassVar[str | None] = None
 
     def traced(self, point: Settled) -> PyTree:
@@ -92,8 +87,8 @@ class AbstractQuantity(eqx.Module):
     def finish(self, shared: Measurement, traced: PyTree) -> dict[str, Any]:
         """The value of each variable, on the host.
 
-        **Arguments:** `shared`: what all quantities have in common, its own `quantities` still empty. `traced`: what `traced`
-        returned at this point, as NumPy arrays.
+        **Arguments:** `shared`: what all quantities have in common, its own `quantities` still empty. `traced`: what
+        `traced` returned at this point, as NumPy arrays.
 
         A variable that is left out is not recorded at this point. Raise [`NumericalError`][] if the point has none: it is
         then recorded as failed.
