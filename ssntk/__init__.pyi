@@ -8,9 +8,8 @@ from .bifurcation.continuation import continuation_ensemble as continuation_ense
 from .bifurcation.crossing import Crossing as Crossing
 from .bifurcation.diagram import Diagram as Diagram
 from .bifurcation.diagram import bifurcation_diagram as bifurcation_diagram
-from .bifurcation.family import Family as Family
-from .bifurcation.locate import Bifurcation as Bifurcation
 from .bifurcation.locate import locate as locate
+from .bifurcation.point import Bifurcation as Bifurcation
 from .cache import enable_cache as enable_cache
 from .collapse import laws as laws
 from .collapse.channel import Channel as Channel
@@ -63,6 +62,7 @@ from .learning.predict import linearised_training as linearised_training
 from .models import normal_forms as normal_forms
 from .models.base import AbstractStateSpaceModel as AbstractStateSpaceModel
 from .models.ctrnn import CTRNN as CTRNN
+from .models.family import Family as Family
 from .models.from_cell import from_cell as from_cell
 from .models.from_torch import from_torch as from_torch
 from .models.gru import GRUODE as GRUODE

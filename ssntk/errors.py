@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import enum
 import functools
 import os
 import pathlib
@@ -17,8 +18,81 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 
+class Outcome(enum.Enum):
+    """How a computation ended: the value is the sentence that a user reads, with names for numbers.
+
+    What is decided upon an outcome asks for the member, never for words of the sentence.
+    """
+
+    # Why a branch ends.
+    left_span = "left the span at p = {p:g}"
+    closed = "came back to its start"
+    left_domain = "left the domain at p = {p:.6g}: the vector field is not finite beyond"
+    kink = "ends at p = {p:.6g}: the vector field has a kink at p = {p:.6g}, beyond which it is another one"
+    underflow = (
+        "step underflow at p = {p:.6g}: the corrector fails for every step length; another step may pass, or events meet"
+    )
+    unbounded = "ends near p = {p:.6g}: the state grows without bound there"
+    max_steps = "stopped at p = {p:.6g}: max_steps = {most} points; raise max_steps, or step"
+    left_bounds = "left its bounds at p = {p:.6g}"
+    reached_bound = "left its bounds at p = {p:.6g}: state {index} reached {limit:g}"
+    stopped = "stopped at p = {p:.6g}: {name}"
+    # What is said of a branch beside that.
+    repeats = "it repeats itself, {states}: if those are angles, pass periods"
+    conservative = "conservative: eigenvalues on the axis"
+    on_axis = "some eigenvalues stay on the axis"
+    # Why a point is no fixed point, or none of the bifurcations that were looked for.
+    no_fixed_point = (
+        "no fixed point near x_star: the last Newton correction was {size:.3g} of the states' sizes, with |f| = {speed:.3g}"
+    )
+    not_finite = "the Jacobian is not finite there"
+    no_pair = "no complex pair of eigenvalues there"
+    not_converged = (
+        "Newton's iteration on the extended system did not converge: its last correction was {size:.2g} of the states' "
+        "sizes, and {asked:.2g} is asked"
+    )
+    defective = "the critical eigenvalue {value:.6g} is defective: its left and right eigenvectors are orthogonal"
+    zero_frequency = "the frequency tends to zero, so it is no pair"
+    flip_frequency = "the frequency tends to pi / dt, so it is no pair"
+    not_critical = "the Jacobian has no such critical eigenvalue: the nearest is off by {off:.2g}"
+    branch_point = "the branch does not turn there: it is a branch point"
+    several_vanish = "more than one eigenvalue vanishes there"
+    pass_by = "the branches pass close by each other and do not cross"
+    not_quadratic = "its quadratic terms are not finite"
+    several_branches = "its quadratic terms vanish: more than two branches meet"
+    isolated = "an isolated point: no branches cross there"
+    cusp = "its quadratic coefficient vanishes: it is a cusp"
+
+    def say(self, **numbers: Any) -> "Sentence":
+        """The sentence with these numbers."""
+        return Sentence(self, self.value.format(**numbers))
+
+
+class Sentence(str):
+    """A sentence that knows the outcome that it tells."""
+
+    outcome: Outcome
+
+    def __new__(cls, outcome: Outcome, text: str) -> "Sentence":
+        self = super().__new__(cls, text)
+        self.outcome = outcome
+        return self
+
+    def __reduce__(self) -> Any:
+        return Sentence, (self.outcome, str(self))
+
+
 class NumericalError(RuntimeError):
-    """A computation that did not converge. The message says what failed and what to try."""
+    """A computation that did not converge. The message says what failed and what to try.
+
+    `outcome`: the [`Outcome`][] that it tells, if what catches it may have to know.
+    """
+
+    outcome: Outcome | None = None
+
+    def __init__(self, message: str = ""):
+        super().__init__(str(message))
+        self.outcome = message.outcome if isinstance(message, Sentence) else None
 
 
 def is_traced(*trees: Any) -> bool:
@@ -216,37 +290,6 @@ def as_choice(value: Any, name: str, choices: tuple[str, ...]) -> str:
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
     return value
-
-
-# What AUTO, MatCont, XPPAUT and textbooks call kinds of bifurcations, in small letters.
-ALIASES = {
-    "fold": "saddle-node",
-    "lp": "saddle-node",
-    "sn": "saddle-node",
-    "hb": "hopf",
-    "pd": "flip",
-    "ns": "neimark-sacker",
-    "bp": "branch-point",
-}
-
-
-def kind_of(value: Any) -> Any:
-    """A kind of bifurcation under the name that results have; anything else as it is."""
-    if not isinstance(value, str):
-        return value
-    plain = value.lower().replace("_", "-").replace(" ", "-")
-    return ALIASES.get(plain, plain)
-
-
-def as_kind(value: Any, name: str, choices: tuple[str, ...]) -> str:
-    """A kind of bifurcation, or an alias of it such as "LP", under the name that is one of `choices`."""
-    kind = kind_of(value)
-    if isinstance(kind, str) and kind in choices:
-        return kind
-    meant = "" if kind == value else f", which is {kind!r}"
-    if kind == "branch-point":
-        meant = ", a branch point, which is 'transcritical' or 'pitchfork'"
-    raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}{meant}")
 
 
 def close_to(name: str, known: Sequence[str]) -> str:

@@ -7,7 +7,8 @@ import numpy as np
 
 from ssntk.bifurcation.branch import Branch
 from ssntk.bifurcation.diagram import Diagram
-from ssntk.bifurcation.locate import Bifurcation
+from ssntk.bifurcation.events.kinds import KINDS, kind_named
+from ssntk.bifurcation.point import Bifurcation
 from ssntk.collapse.channel import Channel
 from ssntk.collapse.detect import Detection
 from ssntk.collapse.signature import Signature
@@ -24,15 +25,6 @@ from ssntk.sweep.store import Store
 
 # Numbers in prose.
 say = functools.partial(short, digits=4)
-# What happens at each kind of point, as a sentence about the equilibrium.
-_HAPPENS = {
-    "saddle-node": "two equilibria meet there and vanish",
-    "transcritical": "two equilibria pass through each other there and exchange their stability",
-    "pitchfork": "two mirrored equilibria leave the middle one there",
-    "hopf": "an oscillation is born there",
-    "flip": "a cycle of two steps is born there",
-    "neimark-sacker": "an oscillation of the map is born there",
-}
 
 
 def explain(result: Any) -> str:
@@ -136,7 +128,8 @@ def _(point: Bifurcation) -> list[str]:
             f"The reason: {point.reason}.",
             "Next: ssntk.continuation(family, span, step=0.01) over a short span around it.",
         ]
-    what = _HAPPENS.get(point.kind, "the count of unstable directions changes there, or the user's own function its sign")
+    otherwise = "the count of unstable directions changes there, or the user's own function its sign"
+    what = kind_named(point.kind).meaning or otherwise
     born = {
         "supercritical": "What is born is stable, if the other modes are, so that the change is gradual.",
         "subcritical": "What is born is unstable, so that the network jumps away.",
@@ -338,7 +331,7 @@ def _events(events: tuple[Bifurcation, ...], unresolved: int) -> str:
 
 def _onwards(events: tuple[Bifurcation, ...]) -> str:
     kinds = {event.kind for event in events}
-    known = next((kind for kind in _HAPPENS if kind in kinds), None)
+    known = next((kind.name for kind in KINDS if kind.meaning and kind.name in kinds), None)
     if known is None:
         return "another parameter by ssntk.Family, or a longer span, may lead to a bifurcation"
     return f"ssntk.Sweep(family, towards={known!r}, ...) measures the kernel on the way to it"

@@ -14,8 +14,7 @@ import numpy as np
 
 from ssntk.bifurcation.branch import Branch, BranchPoint
 from ssntk.bifurcation.diagram import Diagram
-from ssntk.bifurcation.family import Family
-from ssntk.bifurcation.locate import Bifurcation
+from ssntk.bifurcation.point import Bifurcation
 from ssntk.collapse.channel import Channel
 from ssntk.collapse.detect import Detection
 from ssntk.collapse.signature import Signature
@@ -34,6 +33,7 @@ from ssntk.models import normal_forms
 from ssntk.models.base import AbstractStateSpaceModel, WithInput
 from ssntk.models.cells import GRU, LSTM, TorchRNN
 from ssntk.models.ctrnn import CTRNN
+from ssntk.models.family import Family
 from ssntk.models.gru import GRUODE
 from ssntk.models.linear import LinearSSM
 from ssntk.models.low_rank import LowRankRNN

@@ -13,10 +13,11 @@ import pytest
 
 import ssntk
 from ssntk import compiled, files
-from ssntk.bifurcation.bordered import Stack, correct, each
-from ssntk.bifurcation.continuation import make_problem
-from ssntk.bifurcation.linear import _linear
 from ssntk.sweep.measure import Asked, measure_together, prepare
+from ssntk.zeros.correct import correct
+from ssntk.zeros.equilibria import equilibria_of
+from ssntk.zeros.lines import _linear
+from ssntk.zeros.stack import Stack, each
 
 POINTS = np.zeros((2, 5)), np.eye(2, 5)
 
@@ -38,7 +39,7 @@ def tracings(monkeypatch):
 
 def stack_of(seed=0, activation=jnp.tanh):
     model = ssntk.CTRNN(4, 1, 1, gain=1.5, activation=activation, key=jr.key(seed))
-    return Stack([make_problem(ssntk.Family.input(model, direction=[1.0]), (-1.0, 1.0), None)])
+    return Stack([equilibria_of(ssntk.Family.input(model, direction=[1.0]), (-1.0, 1.0), None)])
 
 
 def corrected(stack):
@@ -71,7 +72,7 @@ def test_what_it_follows_from_is_looked_at(folder, tracings, monkeypatch):
     linear = each(_linear)(stack_of(), [0, 0], POINTS[0])
     assert len(tracings) == 3
     smaller = ssntk.Family.input(ssntk.CTRNN(3, 1, 1, key=jr.key(0)), direction=[1.0])
-    each(_linear)(Stack([make_problem(smaller, (-1.0, 1.0), None)]), [0], np.zeros((1, 4)))
+    each(_linear)(Stack([equilibria_of(smaller, (-1.0, 1.0), None)]), [0], np.zeros((1, 4)))
     assert len(tracings) == 4
     monkeypatch.setattr(compiled, "CODE", "another version")
     assert_same(tanh, corrected(stack_of()))

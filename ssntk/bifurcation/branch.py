@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ssntk.bifurcation.locate import Bifurcation
+from ssntk.bifurcation.point import Bifurcation
 from ssntk.results import Collection, Pictured, Result, Table, Tabular, counted, short
 
 

@@ -2,34 +2,35 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import numpy as np
 
-from ssntk.bifurcation.bordered import Corrected, Stack, corrected_at, inner
 from ssntk.bifurcation.branch import Branch
 from ssntk.bifurcation.crossing import Crossing, as_bounds, as_crossings, crossings_on, stops_of
 from ssntk.bifurcation.detect import find_events
-from ssntk.bifurcation.family import Family
-from ssntk.bifurcation.follow import Start, Stop, Track, follow, joined
-from ssntk.bifurcation.judge import NEAR
-from ssntk.bifurcation.linear import on_a_line, outputs_at, singular, state_jacobians
-from ssntk.bifurcation.locate import Bifurcation
-from ssntk.bifurcation.problem import make_problem, resized
+from ssntk.bifurcation.events.critical import NEAR
+from ssntk.bifurcation.events.kinds import SADDLE_NODE
+from ssntk.bifurcation.point import Bifurcation
 from ssntk.dynamics.fixed_points import find_fixed_points
 from ssntk.dynamics.metric import as_periods
 from ssntk.dynamics.stability import sorted_eigenvalues
-from ssntk.errors import NumericalError, as_array, as_count, as_instance, as_scalar, outside_jit
+from ssntk.errors import NumericalError, Outcome, Sentence, as_array, as_count, as_instance, as_scalar, outside_jit
 from ssntk.models.base import dtype_of
+from ssntk.models.family import Family
 from ssntk.precision import in_precision
 from ssntk.results import Results
+from ssntk.zeros.arclength import follow
+from ssntk.zeros.correct import Corrected, corrected_at, inner
+from ssntk.zeros.equilibria import Equilibria, equilibria_of, resized
+from ssntk.zeros.lines import on_a_line, outputs_at, singular, stability_matrices
+from ssntk.zeros.stack import Stack
+from ssntk.zeros.track import Start, Stop, Track, joined, points_of
 
 # Branches of an ensemble that are followed at a time. On two cores more pays for a few units only, and costs from 24 on.
 LANES = 4
-# How the status begins to say that a branch winds.
-REPEATS = "it repeats itself"
 
 
 @outside_jit
@@ -92,9 +93,9 @@ def continuation(
     if x0 is not None:
         as_instance(family, "family", Family)
         x = np.asarray(as_array(x0, "x0", (family.model.n_state,)).astype(dtype_of(family.model)))
-    problem = make_problem(family, span, u, x=x, scale=scale, fix=fix)
+    zeros = equilibria_of(family, span, u, x=x, scale=scale, fix=fix)
     turns = as_periods(periods, family.model.n_state)
-    stack = Stack([problem], turns)
+    stack = Stack([zeros], turns)
     here = _place(stack, at)
     crossings = as_crossings(events, family.model.n_state)
     limits = as_bounds(bounds, family.model.n_state)
@@ -103,14 +104,14 @@ def continuation(
         raise NumericalError(start)
     if x is None and scale is None:
         # What the states are like is known only now.
-        stack = Stack([resized(problem, start.z[:-1] * stack.scale[0])], turns)
-        (again,) = _starts(stack, (start.z[:-1] * np.asarray(problem.scale) / stack.scale[0])[None], here)
+        stack = Stack([resized(zeros, start.point.z[:-1] * stack.scale[0])], turns)
+        (again,) = _starts(stack, (start.point.z[:-1] * np.asarray(zeros.scale) / stack.scale[0])[None], here)
         if isinstance(again, str):
             raise NumericalError(_degenerate(stack, here))
         start = again
-    stops = stops_of(stack, limits, crossings, start.z)
+    stops = stops_of(stack, limits, crossings, start.point.z)
     tracks = _follow(stack, start, longest, max_steps, stops, bool(both))
-    return as_branches(stack, tracks, crossings)[0]
+    return as_branches(stack, tracks, crossings)[0].branch
 
 
 def _degenerate(stack: Stack, q: float) -> str:
@@ -133,15 +134,15 @@ def _place(stack: Stack, at: Any) -> float:
 
 def _follow(stack: Stack, start: Start, longest: float, max_steps: int, stops: Sequence[Stop], both: bool) -> list[Track]:
     """The branch from its start, one way or both."""
-    if not both or start.z[-1] in (0.0, 1.0):
-        way = dataclasses.replace(start, tangent=-start.tangent, turn=-start.turn) if start.z[-1] == 1.0 and both else start
-        tracks = follow(stack, [way], longest, max_steps, stops=stops)
-        return [track.reversed() for track in tracks] if way is not start else tracks
+    q = start.point.z[-1]
+    if not both or q in (0.0, 1.0):
+        if not (both and q == 1.0):
+            return follow(stack, [start], longest, max_steps, stops=stops)
+        return [track.reversed() for track in follow(stack, [start.reversed()], longest, max_steps, stops=stops)]
     (first,) = follow(stack, [start], longest, max_steps, stops=stops)
-    if first.status.startswith("came back"):
+    if first.ends[0].outcome is Outcome.closed:
         return [first]
-    back = dataclasses.replace(start, tangent=-start.tangent, turn=-start.turn)
-    (second,) = follow(stack, [back], longest, max_steps, stops=stops)
+    (second,) = follow(stack, [start.reversed()], longest, max_steps, stops=stops)
     return [joined(second.reversed(), first, True)]
 
 
@@ -193,24 +194,31 @@ def continuation_ensemble(
     inputs = _per_member(u, "u", len(made), model.n_input)
     given = _per_member(x0, "x0", len(made), model.n_state)
     xs = [None if one is None else np.asarray(one, dtype_of(model)) for one in given]
-    problems = [make_problem(family, span, one, x=x) for family, one, x in zip(made, inputs, xs, strict=True)]
-    stack = Stack(problems)
+    members = [equilibria_of(family, span, one, x=x) for family, one, x in zip(made, inputs, xs, strict=True)]
+    stack = Stack(members)
     starts = _starts(stack, None if x0 is None else np.stack([x for x in xs if x is not None]) / stack.scale)
     if x0 is None:
         # What the states are like is known only now.
-        ys = [start.z[:-1] if isinstance(start, Start) else np.zeros(stack.n) for start in starts]
+        ys = [start.point.z[:-1] if isinstance(start, Start) else np.zeros(stack.n) for start in starts]
         known = [y * scale for y, scale in zip(ys, stack.scale, strict=True)]
-        again = Stack([resized(problem, x) for problem, x in zip(problems, known, strict=True)])
+        again = Stack([resized(zeros, x) for zeros, x in zip(members, known, strict=True)])
         new = _starts(again, np.stack(known).astype(dtype_of(model)) / again.scale)
         starts = [start if isinstance(start, str) else fresh for start, fresh in zip(starts, new, strict=True)]
         stack = again
     usable = [start for start in starts if isinstance(start, Start)]
     tracks = follow(stack, usable, longest, max_steps, min(lanes, len(usable))) if usable else []
     branches = iter(as_branches(stack, tracks))
-    return Results(next(branches) if isinstance(start, Start) else _empty(model, start) for start in starts)
+    return Results(next(branches).branch if isinstance(start, Start) else _empty(model, start) for start in starts)
 
 
-def as_branches(stack: Stack, tracks: Sequence[Track], crossings: Sequence[Crossing] = ()) -> list[Branch]:
+class Followed(NamedTuple):
+    """A branch, and what is said of it beside why it ends."""
+
+    branch: Branch
+    notes: tuple[Sentence, ...]
+
+
+def as_branches(stack: Stack, tracks: Sequence[Track], crossings: Sequence[Crossing] = ()) -> list[Followed]:
     """The tracks with their events, as a user reads them."""
     branches = []
     for track, found in zip(tracks, find_events(stack, tracks), strict=True):
@@ -219,47 +227,46 @@ def as_branches(stack: Stack, tracks: Sequence[Track], crossings: Sequence[Cross
             events.sort(key=lambda pair, track=track: _along(stack, track, *pair))
         events = _with_outputs(stack, track.member, events)
         located = [(step, event) for step, event in events if event.converged]
-        scale = stack.scale[track.member]
+        scale, points = stack.scale[track.member], track.points
         x = track.z[:, :-1] * scale
         outputs = outputs_at(stack, track.member, track.z)
-        branches.append(
-            Branch(
-                parameter=stack.parameter(track.member, track.z[:, -1]),
-                x=x,
-                eigenvalues=_eigenvalues(stack, track),
-                stable=(track.exponents.real < -track.doubts).all(axis=1),
-                bifurcations=tuple(event for _, event in located),
-                unresolved=tuple(
-                    dataclasses.replace(event, reason=in_precision(event.reason, event.x.dtype))
-                    for _, event in events
-                    if not event.converged
-                ),
-                status=track.status + _winds(stack, track, located) + _conservative(stack, track),
-                tangent=track.tangent * np.append(scale, 1.0).astype(scale.dtype),
-                steps=tuple(step for step, _ in located),
-                scale=scale,
-                n_unstable=track.unstable,
-                outputs=outputs,
-                has_readout=not np.array_equal(outputs, x),
-            )
+        notes = tuple(note for note in (_winds(stack, track, located), _conservative(stack, track)) if note is not None)
+        branch = Branch(
+            parameter=stack.parameter(track.member, track.z[:, -1]),
+            x=x,
+            eigenvalues=_eigenvalues(stack, track),
+            stable=(points.exponents.real < -points.doubts).all(axis=1),
+            bifurcations=tuple(event for _, event in located),
+            unresolved=tuple(
+                dataclasses.replace(event, reason=in_precision(event.reason, event.x.dtype))
+                for _, event in events
+                if not event.converged
+            ),
+            status="; ".join((track.status, *notes)),
+            tangent=track.tangent * np.append(scale, 1.0).astype(scale.dtype),
+            steps=tuple(step for step, _ in located),
+            scale=scale,
+            n_unstable=points.unstable,
+            outputs=outputs,
+            has_readout=not np.array_equal(outputs, x),
         )
+        branches.append(Followed(branch, notes))
     return branches
 
 
-def _winds(stack: Stack, track: Track, located: Sequence[tuple[int, Bifurcation]]) -> str:
+def _winds(stack: Stack, track: Track, located: Sequence[tuple[int, Bifurcation]]) -> Sentence | None:
     """What is said of a branch that was cut, and on which the same events come again and again, equally far apart."""
-    folds = [stack.point(track.member, event.x, event.parameter) for _, event in located if event.kind == "saddle-node"]
-    if "max_steps" not in track.status or len(folds) < 5:
-        return ""
+    folds = [stack.point(track.member, event.x, event.parameter) for _, event in located if event.kind == SADDLE_NODE.name]
+    if all(end.outcome is not Outcome.max_steps for end in track.ends) or len(folds) < 5:
+        return None
     for every in range(1, len(folds) // 2):
         first, second = folds[-1] - folds[-1 - every], folds[-1 - every] - folds[-1 - 2 * every]
         close = np.finfo(track.z.dtype).eps ** 0.4 * (1 + np.abs(folds[-1]))
         if (np.abs(first - second) <= close).all() and abs(first[-1]) <= close[-1]:
             apart = first[:-1] * stack.scale[track.member]
             moved = np.flatnonzero(np.abs(first[:-1]) > close[:-1])
-            states = ", ".join(f"state {i} by {abs(apart[i]):.6g}" for i in moved[:4])
-            return f"; {REPEATS}, {states}: if those are angles, pass periods"
-    return ""
+            return Outcome.repeats.say(states=", ".join(f"state {i} by {abs(apart[i]):.6g}" for i in moved[:4]))
+    return None
 
 
 def _with_outputs(stack: Stack, member: int, events: list[tuple[int, Bifurcation]]) -> list[tuple[int, Bifurcation]]:
@@ -277,39 +284,48 @@ def _along(stack: Stack, track: Track, step: int, event: Bifurcation) -> tuple[i
     return step, float(inner(z - track.z[step], track.z[step + 1] - track.z[step]))
 
 
+def _held(stack: Stack, member: int) -> tuple[np.ndarray, float]:
+    """The weights (c, n) of the quantities that are held, and at which rate."""
+    zeros = stack.members[member]
+    assert isinstance(zeros, Equilibria)
+    return np.asarray(zeros.weights), float(zeros.pull)
+
+
 def _eigenvalues(stack: Stack, track: Track) -> np.ndarray:
     """The eigenvalues of df/dx (k, n), zero where a quantity is conserved."""
-    weights, count = stack.weights[track.member], stack.weights.shape[1]
-    if count == 0:
-        return stack.clock.reported(track.exponents)
-    held = state_jacobians(stack, [track.member] * len(track.z), track.z)
-    values = sorted_eigenvalues(held + stack.pull[track.member] * weights.T @ weights)
-    least = np.argsort(np.abs(values), axis=1)[:, :count]
+    weights, pull = _held(stack, track.member)
+    if len(weights) == 0:
+        return stack.clock.reported(track.points.exponents)
+    held = stability_matrices(stack, [track.member] * len(track.z), track.z)
+    values = sorted_eigenvalues(held + (pull * weights.T @ weights).astype(held.dtype))
+    least = np.argsort(np.abs(values), axis=1)[:, : len(weights)]
     np.put_along_axis(values, least, 0.0, axis=1)
-    values = stack.clock.growth(values)
-    return stack.clock.reported(values)
+    return stack.clock.reported(stack.clock.growth(values))
 
 
-def _conservative(stack: Stack, track: Track) -> str:
+def _conservative(stack: Stack, track: Track) -> Sentence | None:
     """What is said of a branch along which eigenvalues stay on the axis, whatever the parameter."""
-    values, doubts, count = track.exponents, NEAR * track.doubts, stack.weights.shape[1]
-    if count:
+    values, doubts = track.points.exponents, NEAR * track.points.doubts
+    weights, pull = _held(stack, track.member)
+    if len(weights):
         # What holds a conserved quantity is no mode of the model.
-        held = stack.clock.growth(np.array([-stack.pull[track.member]], complex))
-        kept = np.argsort(np.abs(values - held), axis=1)[:, count:]
+        held = stack.clock.growth(np.array([-pull], complex))
+        kept = np.argsort(np.abs(values - held), axis=1)[:, len(weights) :]
         values, doubts = np.take_along_axis(values, kept, 1), np.take_along_axis(doubts, kept, 1)
     on = np.abs(values.real) <= doubts
     if len(values) < 3 or values.shape[1] == 0:
-        return ""
+        return None
     mirrored = np.abs(values[:, :, None] + values[:, None, :].conj()).min(axis=2) <= doubts
     if mirrored.all() and on.any():
-        return "; conservative: eigenvalues on the axis"
-    return "; some eigenvalues stay on the axis" if on.any(axis=1).all() else ""
+        return Outcome.conservative.say()
+    return Outcome.on_axis.say() if on.any(axis=1).all() else None
 
 
-def as_start(number: int, found: Corrected, at: int, way: float = 1.0) -> Start:
+def as_start(stack: Stack, number: int, found: Corrected, at: int, way: float = 1.0) -> Start:
     """A corrected point as the start of a branch, along its tangent or against it."""
-    return Start(number, found.z[at], way * found.tangent[at], found.jacobian[at], way * float(found.turn[at]))
+    points = points_of(Corrected(*(part[at : at + 1] for part in found)), stack.clock)
+    start = Start(number, points.at(0))
+    return start if way > 0 else start.reversed()
 
 
 def _starts(stack: Stack, y0: np.ndarray | None, q: float = 0.0) -> list[Start | str]:
@@ -322,7 +338,7 @@ def _starts(stack: Stack, y0: np.ndarray | None, q: float = 0.0) -> list[Start |
     starts: list[Start | str] = []
     for i in range(count):
         if found.converged[i] and not (doubtful[i] and on_a_line(stack, i, found.z[i])):
-            starts.append(as_start(i, found, i))
+            starts.append(as_start(stack, i, found, i))
         elif y0 is not None:
             starts.append(_refusal(stack, i, y0[i], found, q))
         else:
@@ -336,8 +352,8 @@ def _refusal(stack: Stack, number: int, y: np.ndarray, found: Corrected, q: floa
     if found.converged[number]:
         z = found.z[number]
         y = z[:-1]
-    velocity = np.asarray(stack.problems[number].field(jax.device_put(z)))
-    jacobian = state_jacobians(stack, [number], z[None])
+    velocity = np.asarray(stack.members[number].residual(jax.device_put(z)))
+    jacobian = stability_matrices(stack, [number], z[None])
     if not np.isfinite(velocity).all():
         return f"no equilibrium near x0 at p = {p:g}: the vector field is not finite there; try x0=None"
     terms = np.abs(jacobian[0]) @ (1 + np.abs(y))
@@ -356,21 +372,22 @@ def _refusal(stack: Stack, number: int, y: np.ndarray, found: Corrected, q: floa
 
 def _search(stack: Stack, number: int, q: float) -> Start | str:
     """The start at q of one problem from all fixed points that can be found there."""
-    problem, p = stack.problems[number], float(stack.parameter(number, q))
-    model = problem.family(problem.parameter(np.asarray(q, stack.p0.dtype)))
-    points = find_fixed_points(model, problem.u, periods=stack.periods).x / stack.scale[number]
+    zeros, p = stack.members[number], float(stack.parameter(number, q))
+    assert isinstance(zeros, Equilibria)
+    model = zeros.family(zeros.parameter(np.asarray(q, stack.p0.dtype)))
+    points = find_fixed_points(model, zeros.u, periods=stack.periods).x / stack.scale[number]
     if len(points):
         found = corrected_at(stack, np.full(len(points), number), points, np.full(len(points), q))
         good = np.flatnonzero(found.converged)
         if good.size:
-            return as_start(number, found, int(good[0]))
+            return as_start(stack, number, found, int(good[0]))
         if on_a_line(stack, number, np.append(points[0], q)):
             return (
                 f"the equilibria found at p = {p:g} lie on a line of equilibria, along which df/dx is singular: add what "
                 "singles one out, such as a weak input"
             )
     zero = jax.device_put(np.append(np.zeros(stack.n), q).astype(stack.p0.dtype))
-    if not np.isfinite(np.asarray(problem.field(zero))).all():
+    if not np.isfinite(np.asarray(zeros.residual(zero))).all():
         return f"the vector field is not finite at p = {p:g} and x = 0: start elsewhere, or pass x0"
     return f"no equilibrium was found at p = {p:g}: start elsewhere, or pass x0"
 

@@ -7,10 +7,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from ssntk.bifurcation.between import dips, on_branch
-from ssntk.bifurcation.bordered import Stack
-from ssntk.bifurcation.follow import Stop, Track
-from ssntk.bifurcation.locate import Bifurcation, failed
+from ssntk.bifurcation.point import Bifurcation, failed
+from ssntk.errors import Outcome, Sentence
+from ssntk.zeros.between import dips, on_branch
+from ssntk.zeros.stack import Stack
+from ssntk.zeros.track import Stop, Track
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +104,7 @@ def stops_of(stack: Stack, bounds: Bounds, crossings: Sequence[Crossing], start:
         def within(z: np.ndarray) -> np.ndarray:
             return np.where(_values(stack, 0, bounds, z) != 0, 1.0, -1.0)
 
-        stops.append(Stop(within, lambda p: f"left its bounds at p = {p:.6g}"))
+        stops.append(Stop(within, lambda p: Outcome.left_bounds.say(p=p)))
     elif bounds:
         for index, (low, high) in bounds.items():
             for limit, sign in ((low, 1.0), (high, -1.0)):
@@ -111,8 +112,8 @@ def stops_of(stack: Stack, bounds: Bounds, crossings: Sequence[Crossing], start:
                 def margin(z: np.ndarray, index: int = index, limit: float = limit, sign: float = sign) -> np.ndarray:
                     return sign * (z[:, index] - limit / stack.scale[0, index])
 
-                def says(p: float, index: int = index, limit: float = limit) -> str:
-                    return f"left its bounds at p = {p:.6g}: state {index} reached {limit:g}"
+                def says(p: float, index: int = index, limit: float = limit) -> Sentence:
+                    return Outcome.reached_bound.say(p=p, index=index, limit=limit)
 
                 stops.append(Stop(margin, says))
     if any(not float(stop.margin(start[None])[0]) >= 0 for stop in stops):
@@ -126,7 +127,7 @@ def stops_of(stack: Stack, bounds: Bounds, crossings: Sequence[Crossing], start:
             def before(z: np.ndarray, fn: Any = event.fn, sign: float = sign) -> np.ndarray:
                 return sign * _values(stack, 0, fn, z)
 
-            stops.append(Stop(before, lambda p, name=event.name: f"stopped at p = {p:.6g}: {name}", side=1))
+            stops.append(Stop(before, lambda p, name=event.name: Outcome.stopped.say(p=p, name=name), side=1))
     return stops
 
 

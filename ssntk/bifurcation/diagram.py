@@ -1,23 +1,28 @@
 """All branches that can be reached: from fixed points at several parameters, and from wherever branches cross."""
 
 import dataclasses
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import jax.random as jr
 import numpy as np
 
-from ssntk.bifurcation.bordered import Stack, corrected, corrected_at, inner, interpolate, length
 from ssntk.bifurcation.branch import Branch, events_table
-from ssntk.bifurcation.continuation import REPEATS, as_branches, as_start
-from ssntk.bifurcation.follow import CLOSED, Start, Track, follow, joined
-from ssntk.bifurcation.linear import on_a_line, singular
-from ssntk.bifurcation.locate import CROSSINGS, DEGENERATE, Bifurcation, failed, solve
-from ssntk.bifurcation.problem import make_problem, resized
+from ssntk.bifurcation.continuation import as_branches, as_start
+from ssntk.bifurcation.events.fold import Fold, tangent_at
+from ssntk.bifurcation.events.kinds import DEGENERATE
+from ssntk.bifurcation.events.standard import events_of
+from ssntk.bifurcation.point import Bifurcation, failed
 from ssntk.dynamics.fixed_points import FixedPoints, find_fixed_points
 from ssntk.dynamics.metric import as_periods
-from ssntk.errors import NumericalError, as_count, as_key, as_scalar, outside_jit
+from ssntk.errors import NumericalError, Outcome, Sentence, as_count, as_key, as_scalar, outside_jit
 from ssntk.results import Collection, Pictured, Table, Tabular, counted
+from ssntk.zeros.arclength import follow
+from ssntk.zeros.correct import corrected, corrected_at, inner, interpolate, length
+from ssntk.zeros.equilibria import equilibria_of, resized
+from ssntk.zeros.lines import on_a_line, singular
+from ssntk.zeros.stack import Stack
+from ssntk.zeros.track import Start, Track, joined
 
 # How far from a crossing or a fold the first point of a branch is looked for, beside the longest step.
 AWAY = (0.1, 0.02, 0.5)
@@ -25,8 +30,8 @@ AWAY = (0.1, 0.02, 0.5)
 SAME = 64
 # States near which the sizes are looked at, of those that were found.
 LOOKS = 12
-# Statuses of branches that end where the family or its span does.
-COMPLETE = ("left the span", "left the domain", CLOSED)
+# Why branches end that are whole: where the family or its span does.
+COMPLETE = (Outcome.left_span, Outcome.left_domain, Outcome.closed)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -76,6 +81,15 @@ class Diagram(Pictured, Tabular, Collection):
         ]
         columns = ("branch", "points", "stable", "lowest p", "highest p", "")
         return [Table.of(columns, rows, 6), events_table((*self.bifurcations, *self.unresolved), 11)]
+
+    @property
+    def roots(self) -> tuple[int, ...]:
+        """The branches that were found by the search."""
+        return tuple(i for i in range(len(self)) if i >= len(self.parent) or self.parent[i] is None)
+
+    def children(self, i: int) -> tuple[int, ...]:
+        """The branches that were switched to from events of branch `i`."""
+        return tuple(child for child, parent in enumerate(self.parent) if parent is not None and parent[0] == i)
 
     def _origin(self, i: int) -> str:
         parent = self.parent[i] if i < len(self.parent) else None
@@ -132,7 +146,7 @@ def bifurcation_diagram(
     Raises `ValueError` for arguments that do not fit, among them a model that depends on time; `NumericalError` if no
     equilibrium is found anywhere.
     """
-    problem = make_problem(family, span, u, scale=scale, fix=fix)
+    zeros = equilibria_of(family, span, u, scale=scale, fix=fix)
     n_slices, max_steps = as_count(n_slices, "n_slices", least=2), as_count(max_steps, "max_steps")
     n_starts, max_branches = as_count(n_starts, "n_starts", least=2), as_count(max_branches, "max_branches")
     longest, turns = float(as_scalar(step, "step", positive=True)), as_periods(periods, family.model.n_state)
@@ -140,30 +154,45 @@ def bifurcation_diagram(
     slices = np.linspace(0.0, 1.0, n_slices)[[0, -1, *range(1, n_slices - 1)]].tolist()
     found: list[FixedPoints] = []
     for q, one in zip(slices, jr.split(as_key(key), n_slices), strict=True):
-        model = family(problem.parameter(np.asarray(q, problem.p0.dtype)))
-        found.append(find_fixed_points(model, problem.u, n_starts=n_starts, periods=turns, key=one))
+        model = family(zeros.parameter(np.asarray(q, zeros.p0.dtype)))
+        found.append(find_fixed_points(model, zeros.u, n_starts=n_starts, periods=turns, key=one))
     seen = [(q, x) for q, points in zip(slices, found, strict=True) for x in points.x]
     if scale is None and seen:
         # What the states are like is known only now.
         chosen = [seen[i] for i in np.linspace(0, len(seen) - 1, min(len(seen), LOOKS)).astype(int)]
-        problem = resized(problem, np.stack([x for _, x in chosen]), [q for q, _ in chosen])
-    search = _Search(Stack([problem], turns), longest, max_steps, max_branches)
+        zeros = resized(zeros, np.stack([x for _, x in chosen]), [q for q, _ in chosen])
+    search = _Search(Stack([zeros], turns), longest, max_steps, max_branches)
     for q, points in zip(slices, found, strict=True):
         search.through(points.x, q)
         search.near(points.slow.x, q)
-    if not search.tracks and not search.degenerate:
-        shown = ", ".join(f"{float(problem.parameter(q)):g}" for q in sorted(slices))
+    if not search.nodes and not search.degenerate:
+        shown = ", ".join(f"{float(zeros.parameter(q)):g}" for q in sorted(slices))
         raise NumericalError(f"no equilibrium was found at p = {shown}: try another span, more n_slices or more n_starts")
     stack = search.stack
-    bifurcations = [event for branch in search.branches for event in branch.bifurcations]
-    unresolved = [event for branch in search.branches for event in branch.unresolved]
+    branches = tuple(node.branch for node in search.nodes)
+    bifurcations = [event for branch in branches for event in branch.bifurcations]
+    unresolved = [event for branch in branches for event in branch.unresolved]
     return Diagram(
-        branches=tuple(search.branches),
+        branches=branches,
         bifurcations=_distinct(stack, [*bifurcations, *search.degenerate]),
         unresolved=_distinct(stack, unresolved),
         status=search.status(len(_distinct(stack, unresolved))),
-        parent=tuple(search.parent),
+        parent=tuple(node.parent for node in search.nodes),
     )
+
+
+class _Node(NamedTuple):
+    """A branch of the tree: as it was followed, as a user reads it, and the branch and the event that it comes from."""
+
+    track: Track
+    branch: Branch
+    notes: tuple[Sentence, ...]
+    parent: tuple[int, int] | None
+
+    def cuts(self) -> list[str]:
+        """Why it is not whole, for each end at which it is not."""
+        said = [*self.track.ends[:-1], "; ".join((self.track.ends[-1], *self.notes))]
+        return [text for end, text in zip(self.track.ends, said, strict=True) if end.outcome not in COMPLETE]
 
 
 class _Search:
@@ -171,9 +200,8 @@ class _Search:
 
     def __init__(self, stack: Stack, longest: float, max_steps: int, max_branches: int):
         self.stack, self.longest, self.max_steps, self.max_branches = stack, longest, max_steps, max_branches
-        self.tracks: list[Track] = []
-        self.branches: list[Branch] = []
-        self.parent: list[tuple[int, int] | None] = []
+        self.nodes: list[_Node] = []
+        self.events = events_of(stack.members[0])
         self.degenerate: list[Bifurcation] = []
         self.full = self.winds = False
         self._crossed: list[tuple[np.ndarray, float]] = []
@@ -182,17 +210,14 @@ class _Search:
         """What was not followed: a limit, branches that were cut, events that were not located."""
         parts = [f"stopped at max_branches = {self.max_branches}: more was seen"] if self.full else []
         parts += ["stopped at a branch that repeats itself"] if self.winds else []
-        for i, branch in enumerate(self.branches):
-            ends = branch.status.split("; the other way: ")
-            parts += [f"branch {i} {end}" for end in ends if not end.startswith(COMPLETE)]
+        parts += [f"branch {i} {cut}" for i, node in enumerate(self.nodes) for cut in node.cuts()]
         if unresolved:
             parts.append(f"{unresolved} events are unresolved: what crosses or ends there was not followed")
         if self.degenerate:
             parts.append("lines of equilibria were found, which are not followed")
-        notes = {branch.status.partition("; ")[2] for branch in self.branches if "on the axis" in branch.status}
         said = "; ".join(parts) if parts else "everything that was seen was followed"
-        axis = next((note for note in ("conservative: eigenvalues on the axis",) if any(note in one for one in notes)), "")
-        return f"{said}; {axis}" if axis else said
+        axis = [note for node in self.nodes for note in node.notes if note.outcome is Outcome.conservative]
+        return "; ".join((said, *axis[:1]))
 
     def through(self, x: np.ndarray, q: float) -> None:
         """Follow what passes through the fixed points x (k, n) at q, and all that crosses it."""
@@ -208,12 +233,12 @@ class _Search:
         lines = [i for i in doubtful[:8] if on_a_line(self.stack, 0, places[i])]
         good[doubtful] = False
         if lines:
-            event = failed(self.stack, 0, DEGENERATE, places[lines[0]], "a line of equilibria passes through it").point
+            event = failed(self.stack, 0, DEGENERATE.name, places[lines[0]], "a line of equilibria passes through it").point
             self.degenerate.append(dataclasses.replace(event, frequency=0.0, converged=True))
         for i in np.flatnonzero(good):
             # Towards the inside of the span, and from within it both ways.
             ways = (1.0,) if q == 0 else (-1.0,) if q == 1 else (1.0, -1.0)
-            self._take([as_start(0, found, int(i), way) for way in ways], shared=True)
+            self._take([as_start(self.stack, 0, found, int(i), way) for way in ways], shared=True)
 
     def near(self, x: np.ndarray, q: float) -> None:
         """Follow what passes through the saddle-nodes near the slow points x (k, n) at q: where a state almost rests, one
@@ -221,9 +246,9 @@ class _Search:
         if len(x) == 0:
             return
         guesses = np.concatenate([x / self.stack.scale[0], np.full((len(x), 1), q, x.dtype)], axis=1)
-        for fold in solve(self.stack, "saddle-node", [0] * len(x), guesses):
+        for fold in Fold().solve(self.stack, [0] * len(x), guesses):
             if fold.point.converged and 0 <= fold.z[-1] <= 1:
-                along = np.append(fold.point.right / self.stack.scale[0], 0.0)
+                along = tangent_at(fold.point.right, self.stack.scale[0])
                 self._take(self._beside(fold.z, along), shared=False)
 
     def _take(self, starts: list[Start], shared: bool) -> None:
@@ -236,12 +261,13 @@ class _Search:
             starts, shared, parent = todo.pop()
             halves: list[Track] = []
             for number, start in enumerate(starts):
-                if halves and halves[0].status == CLOSED:
+                if halves and halves[0].ends[0].outcome is Outcome.closed:
                     break
-                known = [*self.tracks, *halves] if not (shared and halves) else self.tracks
+                known = [node.track for node in self.nodes]
+                known += [] if shared else halves
                 if any(self._on(track, start) for track in known):
                     continue
-                if len(self.tracks) >= self.max_branches:
+                if len(self.nodes) >= self.max_branches:
                     self.full = True
                     return
                 (track,) = follow(self.stack, [start], self.longest, self.max_steps)
@@ -249,15 +275,15 @@ class _Search:
             if not halves:
                 continue
             track = halves[0] if len(halves) == 1 else joined(halves[1], halves[0], shared)
-            (branch,) = as_branches(self.stack, [track])
-            self.tracks.append(track)
-            self.branches.append(branch)
-            self.parent.append(parent)
-            self.winds = REPEATS in branch.status
-            for number, (event, at) in enumerate(zip(branch.bifurcations, branch.steps, strict=True)):
-                if event.kind in CROSSINGS and not self._passed(event):
-                    other = self._other(event, track.tangent[at] + track.tangent[at + 1])
-                    todo.append((self._beside(self._z(event), other), False, (len(self.branches) - 1, number)))
+            (followed,) = as_branches(self.stack, [track])
+            branch = followed.branch
+            self.nodes.append(_Node(track, branch, followed.notes, parent))
+            self.winds = any(note.outcome is Outcome.repeats for note in followed.notes)
+            for number, (point, at) in enumerate(zip(branch.bifurcations, branch.steps, strict=True)):
+                others = [way for event in self.events for way in event.switch(point)]
+                if others and not self._passed(point):
+                    other = self._other(others, track.tangent[at] + track.tangent[at + 1])
+                    todo.append((self._beside(self._z(point), other), False, (len(self.nodes) - 1, number)))
 
     def _passed(self, event: Bifurcation) -> bool:
         """Whether the branches through this crossing were followed already; from now on they count so."""
@@ -269,10 +295,9 @@ class _Search:
     def _z(self, event: Bifurcation) -> np.ndarray:
         return self.stack.point(0, event.x, event.parameter)
 
-    def _other(self, event: Bifurcation, travel: np.ndarray) -> np.ndarray:
-        """The direction of the branch that crosses the one travelled."""
-        assert event.tangents is not None
-        tangents = [self.stack.step(0, tangent[:-1], tangent[-1]) for tangent in event.tangents]
+    def _other(self, ways: Sequence[np.ndarray], travel: np.ndarray) -> np.ndarray:
+        """The direction of the branch that crosses the one travelled, of directions (dx, dp)."""
+        tangents = [self.stack.step(0, way[:-1], way[-1]) for way in ways]
         return min((tangent / length(tangent) for tangent in tangents), key=lambda tangent: abs(inner(tangent, travel)))
 
     def _beside(self, z: np.ndarray, tangent: np.ndarray) -> list[Start]:
@@ -283,21 +308,22 @@ class _Search:
             guesses = z + away * self.longest * sides
             found = corrected(self.stack, [0, 0], guesses, sides)
             moved = [length(found.z[i] - guesses[i]) <= 0.5 * away * self.longest for i in range(2)]
-            starts = [as_start(0, found, i) for i in range(2) if found.converged[i] and moved[i]]
+            starts = [as_start(self.stack, 0, found, i) for i in range(2) if found.converged[i] and moved[i]]
             best = max(best, starts, key=len)
             # With one side alone the branch would end where it does not.
             if len(best) == 2:
                 break
-        return [start for start in best if 0 <= start.z[-1] <= 1]
+        return [start for start in best if 0 <= start.point.z[-1] <= 1]
 
     def _on(self, track: Track, start: Start) -> bool:
         """Whether the start lies on a branch: whether that branch passes the plane across it at the same point."""
-        away = track.z - start.z
+        here = start.point.z
+        away = track.z - here
         turns = self.stack.wound(0, away)
         size, gap = length(away - turns), length(np.diff(track.z, axis=0))
         for j in np.flatnonzero(np.minimum(size[:-1], size[1:]) <= 1.5 * gap):
             # Of the points that are one with it, the one beside this part of the branch.
-            z = start.z + turns[j if size[j] <= size[j + 1] else j + 1]
+            z = here + turns[j if size[j] <= size[j + 1] else j + 1]
             chord = track.z[j + 1] - track.z[j]
             part = inner(chord, z - track.z[j]) / inner(chord, chord)
             if not -0.2 <= part <= 1.2:

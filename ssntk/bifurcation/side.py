@@ -5,14 +5,17 @@ from typing import Any
 
 import numpy as np
 
-from ssntk.bifurcation.bordered import Stack, corrected, corrected_at, inner, interpolate, length
 from ssntk.bifurcation.branch import Branch
-from ssntk.bifurcation.family import Family
-from ssntk.bifurcation.linear import state_jacobians
-from ssntk.bifurcation.locate import Bifurcation
-from ssntk.bifurcation.problem import make_problem
+from ssntk.bifurcation.events.fold import tangent_at
+from ssntk.bifurcation.events.kinds import SADDLE_NODE, kind_named
+from ssntk.bifurcation.point import Bifurcation
 from ssntk.dynamics.stability import exponents
 from ssntk.errors import NumericalError
+from ssntk.models.family import Family
+from ssntk.zeros.correct import corrected, corrected_at, inner, interpolate, length
+from ssntk.zeros.equilibria import equilibria_of
+from ssntk.zeros.lines import stability_matrices
+from ssntk.zeros.stack import Stack
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Side:
         guess = self._between(step, q)
         found = corrected_at(self.stack, [0], guess[None, :-1], [q])
         z = found.z[0]
-        stable = bool(exponents(found.jacobian[0, :, :-1], self.stack.clock)[0].real < 0)
+        stable = bool(exponents(found.matrix[0], self.stack.clock)[0].real < 0)
         gap = length(guess - self.z[0])
         if not bool(found.converged) or not stable or length(z - guess) > 0.5 * gap:
             raise NumericalError("no stable equilibrium was found at this distance")
@@ -65,12 +68,12 @@ def stable_side(family: Family, span: Any, u: Any, branch: Branch, number: int) 
     """The stable side of `branch.bifurcations[number]`; `NumericalError` where both sides are unstable."""
     # A branch that was kept before sizes were holds none: they were one.
     scale = np.ones(branch.x.shape[1]) if branch.scale is None else branch.scale
-    stack = Stack([make_problem(family, span, u, x=branch.x[0], scale=scale)])
+    stack = Stack([equilibria_of(family, span, u, x=branch.x[0], scale=scale)])
     bifurcation = branch.bifurcations[number]
     centre, tangent = _point(stack, branch, number)
-    values = exponents(state_jacobians(stack, [0], centre[None])[0], stack.clock)
+    values = exponents(stability_matrices(stack, [0], centre[None])[0], stack.clock)
     critical = np.argsort(np.abs(np.abs(values.imag) - bifurcation.frequency) + np.abs(values.real))
-    others = np.delete(values, critical[: 2 if bifurcation.frequency > 0 else 1])
+    others = np.delete(values, critical[: kind_named(bifurcation.kind).modes])
     # The next recorded point may lie beyond events that were seen and not located.
     for way in (-1, 1) if (others.real < 0).all() else ():
         z, tangents, stable = _walk(stack, branch, number, way)
@@ -98,7 +101,7 @@ def _walk(stack: Stack, branch: Branch, number: int, way: int) -> tuple[np.ndarr
         middle = corrected(stack, [0], guess[None], border[None])
         if not middle.converged[0]:
             return np.zeros((0, guess.size)), np.zeros((0, guess.size)), np.zeros(0, bool)
-        stable = exponents(middle.jacobian[:, :, :-1], stack.clock)[:, 0].real < 0
+        stable = exponents(middle.matrix, stack.clock)[:, 0].real < 0
         return middle.z, middle.tangent, stable
     if way < 0:
         stop = max((at for at in branch.steps if at < before), default=-1)
@@ -121,8 +124,8 @@ def _point(stack: Stack, branch: Branch, number: int) -> tuple[np.ndarray, np.nd
     z = stack.point(0, event.x, event.parameter)
     if event.tangents is not None:
         tangents = [stack.step(0, tangent[:-1], tangent[-1]) for tangent in event.tangents]
-    elif event.kind == "saddle-node":
-        tangents = [np.append(event.right.real / stack.scale[0], 0.0)]
+    elif event.kind == SADDLE_NODE.name:
+        tangents = [tangent_at(event.right, stack.scale[0])]
     else:
         tangents = corrected_at(stack, [0], z[None, :-1], z[-1:]).tangent
     at = branch.steps[number]

@@ -1,28 +1,47 @@
 """What the normal forms predict of the kernel near a bifurcation."""
 
+from typing import NamedTuple
+
 import numpy as np
 
-# d log(top steady-state eigenvalue) / d log|p - p_c| on the stable side, for generic parameters. At a fold
-# lambda ~ |p - p_c|^(1/2) and K* ~ |r|^2 |l^T F|^2 / lambda^2; at a Hopf the steady state does not diverge, since its
-# critical frequency is not zero (Hazelden and Shea-Brown, arXiv:2605.12763), nor at a flip or a Neimark-Sacker point. Where
-# branches cross lambda ~ |p - p_c|; a parameter that respects the crossing is not amplified there (`ssntk.laws`).
-STEADY_STATE_EXPONENT = {
-    "saddle-node": -1.0,
-    "transcritical": -2.0,
-    "pitchfork": -2.0,
-    "hopf": 0.0,
-    "flip": 0.0,
-    "neimark-sacker": 0.0,
+from ssntk.bifurcation.events.kinds import (
+    FLIP,
+    HOPF,
+    NEIMARK_SACKER,
+    PITCHFORK,
+    SADDLE_NODE,
+    TRANSCRITICAL,
+)
+
+
+class Law(NamedTuple):
+    """How the kernel behaves on the stable side of a kind of bifurcation, for generic parameters.
+
+    - `exponent`: d log(top steady-state eigenvalue) / d log|p - p_c|; NaN if it is not known.
+    - `next_order`: the next term of log K near the bifurcation is of order |p - p_c| to this power.
+    """
+
+    exponent: float
+    next_order: float = 1.0
+
+
+# At a fold lambda ~ |p - p_c|^(1/2) and K* ~ |r|^2 |l^T F|^2 / lambda^2, and everything is smooth in the coordinate along
+# the critical direction, which goes as the square root of the distance. At a Hopf the steady state does not diverge, since
+# its critical frequency is not zero (Hazelden and Shea-Brown, arXiv:2605.12763), nor at a flip or a Neimark-Sacker point.
+# Where branches cross lambda ~ |p - p_c|; a parameter that respects the crossing is not amplified there (`ssntk.laws`).
+_LAWS = {
+    SADDLE_NODE.name: Law(-1.0, 0.5),
+    TRANSCRITICAL.name: Law(-2.0),
+    PITCHFORK.name: Law(-2.0),
+    HOPF.name: Law(0.0),
+    FLIP.name: Law(0.0),
+    NEIMARK_SACKER.name: Law(0.0),
 }
 
 
-# The next term of log K near the bifurcation is of order |p - p_c| to this power: at a fold everything is smooth in the
-# coordinate along the critical direction, which goes as the square root of the distance.
-NEXT_ORDER = {kind: 0.5 if kind == "saddle-node" else 1.0 for kind in STEADY_STATE_EXPONENT}
-
-
-# How many modes the channel has: one for a real eigenvalue, two for a pair.
-CHANNEL_MODES = {kind: 2 if kind in ("hopf", "neimark-sacker") else 1 for kind in STEADY_STATE_EXPONENT}
+def law_of(kind: str) -> Law:
+    """The law of a kind of bifurcation, also of one that has none."""
+    return _LAWS.get(kind, Law(np.nan))
 
 
 def fitted_decades(distance: np.ndarray) -> float:

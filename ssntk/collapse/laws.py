@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import scipy
 
-from ssntk.errors import kind_of
+from ssntk.bifurcation.events.kinds import kind_of
 
 # The smallest |a| at which the closed form of `g` keeps more digits than its series.
 _SERIES = 0.05

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from ssntk.bifurcation.continuation import continuation
-from ssntk.bifurcation.family import Family
+from ssntk.bifurcation.events.kinds import as_kind
 from ssntk.critical.flag import criticality, natural_time_scale
 from ssntk.critical.freedom import Freedom
 from ssntk.critical.least_change import PAIRS, Conditions, Stationary, least_change
@@ -22,9 +22,10 @@ from ssntk.dynamics.radius import local_minima, nearest_edge
 from ssntk.dynamics.refine import check_fixed_point
 from ssntk.dynamics.scales import typical_sizes
 from ssntk.dynamics.stability import eigenpair, exponents, field_at, linearised
-from ssntk.errors import NumericalError, as_array, as_count, as_key, as_kind, as_scalar, outside_jit
+from ssntk.errors import NumericalError, as_array, as_count, as_key, as_scalar, outside_jit
 from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model, dtype_of
 from ssntk.models.clock import AbstractClock
+from ssntk.models.family import Family
 from ssntk.models.maps import AbstractMap
 from ssntk.precision import watch_precision
 from ssntk.results import Holder

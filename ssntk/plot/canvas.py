@@ -13,6 +13,9 @@ from ssntk.plot.styles import TRUETYPE
 
 # A palette that colour-blind readers can tell apart (Okabe and Ito, 2008).
 BLUE, ORANGE, GREEN, PINK, SKY, RED, YELLOW = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442"
+# By the names that kinds of bifurcation have.
+HUES = {"blue": BLUE, "orange": ORANGE, "green": GREEN, "pink": PINK, "sky": SKY, "red": RED, "yellow": YELLOW}
+HUES["black"] = "#000000"
 INK, GREY, PALE = "#222222", "#888888", "#BBBBBB"
 PALETTE = (BLUE, ORANGE, GREEN, PINK, SKY, RED, INK)
 # Smaller text cannot be read in print, in points.

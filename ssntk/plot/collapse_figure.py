@@ -6,11 +6,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, NullLocator
 
-from ssntk.collapse.exponent import CHANNEL_MODES, STEADY_STATE_EXPONENT, fitted_decades, measured_exponent
+from ssntk.bifurcation.events.kinds import kind_named
+from ssntk.collapse.exponent import fitted_decades, law_of, measured_exponent
 from ssntk.models.clock import Continuous, clock_of
 from ssntk.plot.canvas import BLUE, GREEN, INK, ORANGE, PALE, PALETTE, PINK, RED, keep_ticks, plain, plt, thin
 from ssntk.plot.clipped import clipped
-from ssntk.plot.diagram import MARKS, bifurcation_diagram
+from ssntk.plot.diagram import bifurcation_diagram
 from ssntk.plot.legends import clear_legend, own_legend
 from ssntk.plot.ordinate import as_ordinate
 from ssntk.plot.spectra import eigenvalues
@@ -70,11 +71,11 @@ def collapse(store: Store, *, y: Any = "principal") -> np.ndarray:
         distance = data["distance"]
         values = data["jacobian_eigenvalues"]
         eigenvalues(values, plane, color_by=distance, label="distance $|p - p_c|$", multipliers=clock_of(dt) != Continuous())
-        _steady(data, STEADY_STATE_EXPONENT[kind], lower)
+        _steady(data, law_of(kind).exponent, lower)
         _channel(data, channel)
         _parts(data, parts)
         if blocks:
-            _blocks(data, blocks, CHANNEL_MODES[kind], *rest)
+            _blocks(data, blocks, kind_named(kind).modes, *rest)
         for ax in (left, *panels[3:]):
             ax.set_xlabel("distance from the bifurcation $|p - p_c|$")
             ax.xaxis.set_major_locator(LogLocator(numticks=9))
@@ -103,7 +104,7 @@ def _diagram(store: Store, data: dict[str, np.ndarray], top: Axes, y: Any) -> No
     extent = np.ptp(inside)
     top.set_xlim(*window)
     top.set_ylim(*(inside.min() - 0.1 * extent, inside.max() + 0.1 * extent) if extent > 0 else (-1, 1))
-    top.set_title(f"{MARKS[event.kind][0]} at $p_c$ = {event.parameter:.8g}")
+    top.set_title(f"{kind_named(event.kind).title} at $p_c$ = {event.parameter:.8g}")
     known = top.get_legend()
     assert known is not None
     names = [text.get_text() for text in known.get_texts()]

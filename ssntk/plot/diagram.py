@@ -6,29 +6,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from ssntk.bifurcation.continuation import Branch
+from ssntk.bifurcation.branch import Branch
 from ssntk.bifurcation.diagram import Diagram
+from ssntk.bifurcation.events.kinds import KINDS, kind_named
 from ssntk.bifurcation.projection import curves
 from ssntk.plot import canvas
-from ssntk.plot.canvas import GREEN, INK, ORANGE, PINK, RED, SKY, YELLOW, axes_or_new, plain, plt
+from ssntk.plot.canvas import HUES, INK, axes_or_new, plain, plt
 from ssntk.plot.legends import clear_legend
 from ssntk.plot.ordinate import Ordinate, as_ordinate
-
-# One name, marker and colour a kind.
-MARKS = {
-    "saddle-node": ("Saddle-node", "s", RED),
-    "hopf": ("Hopf", "o", canvas.BLUE),
-    "transcritical": ("Transcritical", "^", GREEN),
-    "pitchfork": ("Pitchfork", "v", ORANGE),
-    "flip": ("Flip", "P", SKY),
-    "neimark-sacker": ("Neimark-Sacker", "o", canvas.BLUE),
-    "branch-point": ("Branch point", "D", PINK),
-    "double": ("Double", "d", PINK),
-    "degenerate": ("Degenerate", "h", PINK),
-    "unknown": ("Unresolved", "X", YELLOW),
-}
-# Kinds at which something is born that is stable or is not.
-WITH_CRITICALITY = ("hopf", "pitchfork", "flip", "neimark-sacker")
 
 
 def bifurcation_diagram(diagram: Any, ax: Axes | None = None, *, y: Any = None, label: str = "parameter $p$") -> Axes:
@@ -89,15 +74,16 @@ def draw_events(ax: Axes, events: tuple[Any, ...], ordinate: Ordinate) -> list[s
     """Mark each event; the names that the legend is to have, in order."""
     names = []
     size = 7 / 6 * plt.rcParams["lines.markersize"]
-    # A user's own events by their names.
-    own = {event.kind: (plain(event.kind), "*", "#000000") for event in events if event.kind not in MARKS}
-    for kind, (kind_name, marker, colour) in (MARKS | own).items():
+    # A user's own events come last, by their names.
+    own = {event.kind: kind_named(event.kind) for event in events}
+    for kind in [*(kind for kind in KINDS if kind.name in own), *(kind for kind in own.values() if kind not in KINDS)]:
+        kind_name, colour = plain(kind.title), HUES[kind.hue]
         for criticality, fill in (("supercritical", "full"), ("subcritical", "none"), (None, "left")):
-            found = [event for event in events if event.kind == kind and event.criticality == criticality]
+            found = [event for event in events if event.kind == kind.name and event.criticality == criticality]
             if not found:
                 continue
             name = kind_name if criticality is None else f"{kind_name}, {criticality}"
-            if criticality is None and kind in WITH_CRITICALITY:
+            if criticality is None and kind.criticality:
                 name = f"{kind_name}, criticality not known"
             elif criticality is None:
                 fill = "full"
@@ -105,7 +91,7 @@ def draw_events(ax: Axes, events: tuple[Any, ...], ordinate: Ordinate) -> list[s
                 [float(event.parameter) for event in found],
                 ordinate.at(found),
                 linestyle="",
-                marker=marker,
+                marker=kind.symbol,
                 markersize=size,
                 label=name,
                 zorder=3,

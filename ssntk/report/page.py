@@ -15,8 +15,9 @@ import numpy as np
 from scipy.interpolate import CubicSpline
 
 from ssntk.bifurcation.continuation import Branch
+from ssntk.bifurcation.events.kinds import kind_named
 from ssntk.bifurcation.projection import curves, direction_of
-from ssntk.collapse.exponent import STEADY_STATE_EXPONENT, fitted_decades, measured_exponent
+from ssntk.collapse.exponent import fitted_decades, law_of, measured_exponent
 from ssntk.files import write_whole
 from ssntk.models.clock import Continuous, clock_of
 from ssntk.sweep.record import VARIABLES
@@ -220,7 +221,7 @@ def _slope(store: Store, data: dict[str, np.ndarray]) -> dict[str, Any] | None:
     distance = data["distance"][kept]
     decades = fitted_decades(distance)
     measured = measured_exponent(distance, data["steady_state_eigenvalues"][kept, 0], decades)
-    predicted = STEADY_STATE_EXPONENT[store.bifurcation().kind]
+    predicted = law_of(store.bifurcation().kind).exponent
     return {"measured": _number(measured, 4), "decades": _number(decades, 2), "predicted": predicted}
 
 
@@ -246,7 +247,7 @@ def _what(store: Store, plan: dict[str, Any], status: Status, branch: Branch | N
         low, high = (f"{float(end):.17g}" for end in event.interval)
         text = f"{event.kind} at p_c = {float(event.parameter):.12g}, in [{low}, {high}], known to within {within:.1g}; "
         text += f"normal-form coefficient {float(event.coefficient):.6g}"
-        none = "" if event.kind in ("saddle-node", "transcritical") else ", criticality not known"
+        none = ", criticality not known" if kind_named(event.kind).criticality else ""
         text += f", {event.criticality}" if event.criticality else none
         text += f"; angular frequency {float(event.frequency):.6g} rad/time" if event.frequency else ""
         out += [["Bifurcation located", f"{text}; residual of its extended system {float(event.residual):.1g}"]]

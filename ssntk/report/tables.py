@@ -8,7 +8,7 @@ import rich.console
 import rich.table
 import rich.text
 
-from ssntk.collapse.exponent import NEXT_ORDER, STEADY_STATE_EXPONENT, fitted_decades, measured_exponent
+from ssntk.collapse.exponent import fitted_decades, law_of, measured_exponent
 from ssntk.critical.flag import CRITICAL, NEAR
 from ssntk.files import legible
 
@@ -98,11 +98,12 @@ def print_points(store: Any) -> None:
         console = rich.console.Console(width=None if sys.stdout.isatty() else 100)
         console.print(table)
         towards = data["distance"][good], data["steady_state_eigenvalues"][good, 0]
-        decades, order = fitted_decades(towards[0]), NEXT_ORDER[event.kind]
+        law, decades = law_of(event.kind), fitted_decades(towards[0])
+        order = law.next_order
         slope, exponent = (measured_exponent(*towards, decades, next_order=power) for power in (None, order))
         print(
             f"Slope of the largest steady-state eigenvalue over the last {decades:.2g} decades: {slope:.4f}; "
-            f"{exponent:.4f} with the next term, distance^{order:g}; predicted {STEADY_STATE_EXPONENT[event.kind]:g}."
+            f"{exponent:.4f} with the next term, distance^{order:g}; predicted {law.exponent:g}."
         )
         last = {name: data[name][good[-1]] for name in data if name.startswith("channel_")}
         if last["channel_method"]:

@@ -13,20 +13,21 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from ssntk.bifurcation.branch import Branch
-from ssntk.bifurcation.continuation import continuation, make_problem
-from ssntk.bifurcation.family import Family
-from ssntk.bifurcation.locate import kinds_of
+from ssntk.bifurcation.continuation import continuation
+from ssntk.bifurcation.events.kinds import SADDLE_NODE, as_kind, kind_of
+from ssntk.bifurcation.events.standard import kinds_of
 from ssntk.bifurcation.side import Side, stable_side
-from ssntk.collapse.exponent import STEADY_STATE_EXPONENT
+from ssntk.collapse.exponent import law_of
 from ssntk.critical.approach import Approach
 from ssntk.dynamics.fixed_points import constant_input
 from ssntk.dynamics.integrate import Integrator
 from ssntk.dynamics.metric import as_metric
 from ssntk.dynamics.probe import Probe
 from ssntk.dynamics.scales import typical_sizes
-from ssntk.errors import NumericalError, as_array, as_choice, as_count, as_instance, as_kind, as_scalar, kind_of
+from ssntk.errors import NumericalError, as_array, as_choice, as_count, as_instance, as_scalar
 from ssntk.models.base import AbstractStateSpaceModel
 from ssntk.models.ctrnn import CTRNN
+from ssntk.models.family import Family
 from ssntk.models.maps import AbstractMap, with_input
 from ssntk.models.theta import block_positions, check_blocks, theta_positions
 from ssntk.notices import warn
@@ -39,6 +40,7 @@ from ssntk.sweep.older import older
 from ssntk.sweep.quantities.standard import STANDARD, as_quantities, own_of
 from ssntk.sweep.record import said_of
 from ssntk.sweep.toml import described, naming, table_of
+from ssntk.zeros.equilibria import equilibria_of
 
 
 class _OnBranch:
@@ -175,7 +177,7 @@ class Sweep(AbstractPlan):
             return of_kind[self.index]
         seen = [f"{event.kind} at p = {event.parameter:.6g}" for event in (*branch.bifurcations, *branch.unresolved)]
         hint = ""
-        if self.towards == "saddle-node" and self.family.moves == "attribute" and isinstance(self.family.model, CTRNN):
+        if self.towards == SADDLE_NODE.name and self.family.moves == "attribute" and isinstance(self.family.model, CTRNN):
             hint = (
                 "; where x = 0 stays a fixed point, as in a CTRNN with zero bias, gain gives pitchforks and Hopf points: "
                 "sweep a bias (Family.line) or an input (Family.input)"
@@ -376,11 +378,11 @@ def _checked(given: dict[str, Any]) -> dict[str, Any]:
         as_instance(held["integrator"], "integrator", Integrator)
     elif not isinstance(model, AbstractMap):
         held["integrator"] = Integrator()
-    make_problem(family, held["span"], held["u"])
+    equilibria_of(family, held["span"], held["u"])
     held["scale"] = as_metric(held["scale"], model.n_state)
     held["blocks"] = check_blocks(held["blocks"]) or None
     held["quantities"] = as_quantities(held["quantities"])
-    if STEADY_STATE_EXPONENT[held["towards"]] != 0 and probe.at_frequency(1.0) is not probe:
+    if law_of(held["towards"]).exponent != 0 and probe.at_frequency(1.0) is not probe:
         raise ValueError(f"probe.us must have a frequency: a {held['towards']} has none to give")
     model_at_p0 = with_input(family(float(held["span"][0])), constant_input(model, held["u"]))
     held["_asked"] = Asked.checked(model_at_p0, probe.at_frequency(1.0), **{name: held[name] for name in MEASURED})

@@ -19,7 +19,7 @@ import filelock
 import numpy as np
 
 from ssntk.bifurcation.branch import Branch
-from ssntk.bifurcation.locate import Bifurcation
+from ssntk.bifurcation.point import Bifurcation
 from ssntk.files import write_whole
 from ssntk.notices import warn
 from ssntk.results import Result, Speaks, Table

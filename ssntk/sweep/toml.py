@@ -18,7 +18,6 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
-from ssntk.bifurcation.family import Family
 from ssntk.critical.approach import Approach, approach
 from ssntk.dynamics.integrate import Integrator
 from ssntk.dynamics.probe import Probe, Sinusoid
@@ -29,6 +28,7 @@ from ssntk.models.activations import elementwise
 from ssntk.models.as_model import as_model
 from ssntk.models.base import AbstractStateSpaceModel
 from ssntk.models.ctrnn import CTRNN
+from ssntk.models.family import Family
 from ssntk.sweep.factory import function_named, seed_argument
 
 SCHEMA = """\

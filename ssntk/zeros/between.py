@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.optimize
 
-from ssntk.bifurcation.bordered import Stack, corrected, interpolate
+from ssntk.zeros.correct import corrected, interpolate
+from ssntk.zeros.stack import Stack
 
 # Parts of a step at which a function is looked at.
 PARTS = np.linspace(0.0, 1.0, 5)

@@ -2,24 +2,25 @@
 
 from typing import Any
 
-import jax
 import numpy as np
 from jaxtyping import Array
 
-from ssntk.bifurcation.bordered import Problem, Stack, each
+from ssntk.zeros.base import AbstractZeros
+from ssntk.zeros.stack import Stack, each
 
 
-def _linear(problem: Problem, z: Array) -> tuple[Array, Array]:
-    """The velocity, and A beside df/dq, at a point of the branch."""
-    return problem.field(z), jax.jacfwd(problem.field)(z)
+def _linear(zeros: AbstractZeros, z: Array) -> tuple[Array, Array, Array]:
+    """F, dF/dz and the stability matrix at a point."""
+    jacobian = zeros.jacobian(z)
+    return zeros.residual(z), jacobian, zeros.stability(z, jacobian)
 
 
 _linearised = each(_linear)
 
 
-def _readout(problem: Problem, z: Array) -> Array:
-    """The readout at a point of the branch, where theta of the readout may move with the parameter too."""
-    return problem.family(problem.parameter(z[-1])).readout(problem.scale * z[:-1])
+def _readout(zeros: AbstractZeros, z: Array) -> Array:
+    """The readout at a point."""
+    return zeros.outputs(z)
 
 
 _read = each(_readout)
@@ -27,9 +28,7 @@ _read = each(_readout)
 
 def outputs_at(stack: Stack, member: int, z: np.ndarray) -> np.ndarray:
     """The readout (k, m) at points of a branch (k, n + 1). A readout that hands on the states compiles nothing."""
-    problem = stack.problems[member]
-    traced = jax.make_jaxpr(lambda x: problem.family.model.readout(x))(jax.ShapeDtypeStruct((stack.n,), z.dtype)).jaxpr
-    if traced.outvars[0] is traced.invars[0]:
+    if stack.members[member].reads_itself:
         return z[:, :-1] * stack.scale[member]
     return _read(stack, np.full(len(z), member), z)
 
@@ -39,9 +38,9 @@ def branch_jacobians(stack: Stack, members: Any, z: np.ndarray) -> np.ndarray:
     return _linearised(stack, members, z)[1]
 
 
-def state_jacobians(stack: Stack, members: Any, z: np.ndarray) -> np.ndarray:
-    """A (k, n, n) at points of branches (k, n + 1)."""
-    return branch_jacobians(stack, members, z)[..., :-1]
+def stability_matrices(stack: Stack, members: Any, z: np.ndarray) -> np.ndarray:
+    """The matrices (k, n, n) whose eigenvalues tell stability at points of branches (k, N + 1)."""
+    return _linearised(stack, members, z)[2]
 
 
 def singular(stack: Stack, members: Any, z: np.ndarray) -> np.ndarray:
@@ -76,14 +75,14 @@ def on_a_line(stack: Stack, member: int, z: np.ndarray) -> bool:
     near = np.stack([np.append(z[:-1] + size * along, z[-1]) for size in (-0.1, -0.02, 0.02, 0.1)])
     places = near.copy()
     for _ in range(8):
-        velocity, jacobians = _linearised(stack, [member] * 4, places)
+        velocity, jacobians, _ = _linearised(stack, [member] * 4, places)
         if not np.isfinite(velocity).all() or not np.isfinite(jacobians).all():
             return False
         for place, value, matrix in zip(places, velocity, jacobians[..., :-1], strict=True):
             # Within the plane across the line.
             whole = np.concatenate([matrix / rows[:, None], along[None]])
             place[:-1] += np.linalg.lstsq(whole, np.append(-value / rows, 0.0), rcond=eps**0.5)[0]
-    velocity, jacobians = _linearised(stack, [member] * 4, places)
+    velocity, jacobians, _ = _linearised(stack, [member] * 4, places)
     rest = (np.abs(velocity) <= eps**0.75 * rows * (1 + np.abs(places[:, :-1]).max(axis=1, keepdims=True))).all()
     moved = np.linalg.norm(places - near, axis=1) <= 0.5 * np.linalg.norm(near - z, axis=1)
     return bool(rest and moved.all() and all(_null(matrix, rows) is not None for matrix in jacobians[..., :-1]))

@@ -16,11 +16,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from ssntk.bifurcation.between import Dip, dips, on_branch
-from ssntk.bifurcation.bordered import Stack, correct, corrected_at, inner, length, metric, pick
-from ssntk.bifurcation.linear import branch_jacobians
 from ssntk.compiled import Compiled, Held
 from ssntk.dynamics.stability import judged_exponents
+from ssntk.errors import Outcome, Sentence
+from ssntk.zeros.base import metric
+from ssntk.zeros.between import Dip, dips, on_branch
+from ssntk.zeros.correct import Corrected, correct, corrected_at, inner, length
+from ssntk.zeros.lines import branch_jacobians
+from ssntk.zeros.stack import Stack, pick
+from ssntk.zeros.track import Point, Start, Stop, Track, points_of
 
 # Points that the compiled loop records in a lane before it returns to the host, and the numbers in all their Jacobians.
 BLOCK, NUMBERS = 128, 2**23
@@ -32,73 +36,11 @@ MOST_TURN, AIM_TURN = 0.3, 0.12
 MOST_MISS, AIM_MISS = 0.1, 0.01
 # The longest step across a branch point, beside the longest of all.
 CROSS = 1e-3
-CLOSED = "came back to its start"
 # States beyond so many of their sizes are followed by steps relative to themselves.
 REACH = 3.0
 # A state so many times its size, while the parameter moved by this part of the span over the last decade of its growth,
 # grows without bound.
 FAR, STILL = 1e6, 1e-3
-
-
-@dataclasses.dataclass(frozen=True)
-class Stop:
-    """Where a branch is to end: `margin` of points z (k, n + 1) is positive, (k,), as long as it goes on; `says` is why it
-    ends at p. Its last point lies before the border, or beyond (`side` 1)."""
-
-    margin: Callable[[np.ndarray], np.ndarray]
-    says: Callable[[float], str]
-    side: int = 0
-
-
-@dataclasses.dataclass(frozen=True)
-class Start:
-    """Where a branch starts: of problem number `member`, at z (n + 1,), along the unit tangent (n + 1,)."""
-
-    member: int
-    z: np.ndarray
-    tangent: np.ndarray
-    jacobian: np.ndarray
-    turn: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Track:
-    """A branch as it was followed: k points z = (y, q) (k, n + 1), unit tangents along the direction of travel
-    (k, n + 1), growth exponents (k, n) and what rounding may do to each (k, n), signs of the bordered determinant (k,), and
-    why it ends."""
-
-    member: int
-    z: np.ndarray
-    tangent: np.ndarray
-    exponents: np.ndarray
-    doubts: np.ndarray
-    turn: np.ndarray
-    status: str
-
-    @property
-    def unstable(self) -> np.ndarray:
-        """How many modes grow beyond doubt at each point, (k,)."""
-        return (self.exponents.real > self.doubts).sum(axis=1)
-
-    def reversed(self) -> "Track":
-        """The same branch, travelled the other way."""
-        parts = {name: getattr(self, name)[::-1] for name in ("z", "exponents", "doubts")}
-        return dataclasses.replace(self, **parts, tangent=-self.tangent[::-1], turn=-self.turn[::-1])
-
-    def part(self, start: int, stop: int, status: str) -> "Track":
-        """The points from `start` to `stop`, which is left out."""
-        parts = {name: getattr(self, name)[start:stop] for name in ("z", "tangent", "exponents", "doubts", "turn")}
-        return dataclasses.replace(self, **parts, status=status)
-
-
-def joined(first: Track, second: Track, shared: bool) -> Track:
-    """Two halves as one branch; `shared`: the first ends in the point in which the second starts."""
-    kept = len(first.z) - 1 if shared else len(first.z)
-    parts = {
-        name: np.concatenate([getattr(first, name)[:kept], getattr(second, name)])
-        for name in ("z", "tangent", "exponents", "doubts", "turn")
-    }
-    return Track(second.member, **parts, status=f"{second.status}; the other way: {first.status}")
 
 
 class _Lanes(eqx.Module):
@@ -125,12 +67,12 @@ def _advance(
 ) -> tuple[_Lanes, Any]:
     """Up to `room` (w,) further points in each lane, until `patience` lanes have nothing to do.
 
-    Returns the lanes and buffers (block, w, ...) of points, tangents, Jacobians and determinant signs.
+    Returns the lanes and buffers (block, w, ...) of points, tangents, stability matrices and determinant signs.
     """
     width, n1 = lanes.z.shape
     dtype = lanes.z.dtype
     shortest = longest * 1e-8
-    problems = pick(stacked, members)
+    zeros = pick(stacked, members)
     number = jnp.arange(width)
 
     def weights(lanes: _Lanes) -> Array:
@@ -160,12 +102,12 @@ def _advance(
         return busy.any() & (jnp.sum(~busy) < patience)
 
     def move(carry: Any) -> Any:
-        lanes, points, tangents, jacobians, turns = carry
+        lanes, points, tangents, matrices, turns = carry
         weight = weights(lanes)
         along = lanes.tangent / norm(lanes.tangent, weight)[:, None]
         lanes = eqx.tree_at(lambda lanes: lanes.tangent, lanes, along)
         guess = predict(lanes, weight)
-        new = eqx.filter_vmap(lambda *at: correct(*at[:3], weight=at[3]))(problems, guess, along, weight)
+        new = eqx.filter_vmap(lambda *at: correct(*at[:3], weight=at[3]))(zeros, guess, along, weight)
         cosine = jnp.clip(jnp.sum(weight * new.tangent * along, axis=1), -1, 1)
         turned = jnp.arccos(cosine)
         # Where two branches pass close by, a corrector that lands on the other one has moved far from the prediction.
@@ -182,19 +124,19 @@ def _advance(
         at = (jnp.where(busy, lanes.count, block), number)
         points = points.at[at].set(new.z, mode="drop")
         tangents = tangents.at[at].set(new.tangent, mode="drop")
-        jacobians = jacobians.at[at].set(new.jacobian, mode="drop")
+        matrices = matrices.at[at].set(new.matrix, mode="drop")
         turns = turns.at[at].set(new.turn, mode="drop")
         gap = norm(new.z - lanes.z, weight)
         moved = _Lanes(new.z, new.tangent, new.turn, lanes.z, lanes.tangent, gap, step, lanes.count + 1)
         stay = eqx.tree_at(lambda lanes: lanes.step, lanes, jnp.where(busy, step, lanes.step))
         take = busy & accepted
         lanes = jax.tree.map(lambda a, b: jnp.where(take.reshape(-1, *[1] * (a.ndim - 1)), a, b), moved, stay)
-        return lanes, points, tangents, jacobians, turns
+        return lanes, points, tangents, matrices, turns
 
     buffers = (
         jnp.zeros((block, width, n1), dtype),
         jnp.zeros((block, width, n1), dtype),
-        jnp.zeros((block, width, n1 - 1, n1), dtype),
+        jnp.zeros((block, width, zeros.modes, zeros.modes), dtype),
         jnp.zeros((block, width), dtype),
     )
     lanes, *recorded = jax.lax.while_loop(unfinished, move, (lanes, *buffers))
@@ -205,9 +147,11 @@ class _Run:
     """One branch on its way: what was recorded of it, and eigenvalues that are being computed."""
 
     def __init__(self, stack: Stack, start: Start, left: int):
-        self.stack, self.start, self.left, self.status = stack, start, left, ""
-        self.blocks = [(start.z[None], start.tangent[None], np.array([start.turn]))]
-        self.values: list[Callable[[], tuple[np.ndarray, np.ndarray]]] = []
+        self.stack, self.start, self.left = stack, start, left
+        self.end: Sentence | None = None
+        first = Point(*(np.asarray(part)[None] for part in start.point))
+        self.blocks = [(first.z, first.tangent, first.turn)]
+        self.values: list[Callable[[], tuple[np.ndarray, np.ndarray]]] = [lambda: (first.exponents, first.doubts)]
         self.cut: int | None = None
         self.stop: Stop | None = None
         self.dip: Dip | None = None
@@ -215,14 +159,14 @@ class _Run:
     def closes(self) -> int | None:
         """The index of the point after which the branch passes its start again, along the same direction."""
         z = np.concatenate([part[0] for part in self.blocks])
-        away = z - self.start.z
+        away = z - self.start.point.z
         away -= self.stack.wound(self.start.member, away)
-        ahead, size, gap = inner(away, self.start.tangent), length(away), length(np.diff(z, axis=0))
+        ahead, size, gap = inner(away, self.start.point.tangent), length(away), length(np.diff(z, axis=0))
         passes = (ahead[:-1] < 0) & (ahead[1:] >= 0) & (np.maximum(size[:-1], size[1:]) <= 1.01 * gap)
         found = np.flatnonzero(passes)
         return int(found[0]) if found.size else None
 
-    def stopped(self, stops: Sequence[Stop]) -> str:
+    def stopped(self, stops: Sequence[Stop]) -> Sentence | None:
         """Why the branch is to end within its last block, and then `cut` is the number of points up to there."""
         z, tangent = (np.concatenate([part[i] for part in self.blocks]) for i in (0, 1))
         fresh = len(z) - len(self.blocks[-1][0])
@@ -239,10 +183,11 @@ class _Run:
             elif out.size:
                 seen.append((left, stop, None))
         if not seen:
-            return ""
-        first, self.stop, self.dip = min(seen, key=lambda one: one[0])
-        self.cut = first + 1
-        return "stopped"
+            return None
+        first, stop, self.dip = min(seen, key=lambda one: one[0])
+        self.cut, self.stop = first + 1, stop
+        # The parameter there is known once its last point is.
+        return stop.says(np.nan)
 
     def track(self) -> Track:
         """What was followed; of a closed branch one round, its start again at the end."""
@@ -250,16 +195,16 @@ class _Run:
         # In the metric that does not change along the branch.
         tangent = tangent / length(tangent)[:, None]
         values, doubts = (np.concatenate(parts) for parts in zip(*[part() for part in self.values], strict=True))
-        track = Track(self.start.member, z, tangent, values, doubts, turn, self.status)
+        assert self.end is not None
+        track = Track(self.start.member, Point(z, tangent, turn, values, doubts), (self.end,))
         if self.cut is not None:
-            return track.part(0, self.cut, self.status)
-        last = self.closes() if self.status == CLOSED else None
+            return track.part(0, self.cut)
+        last = self.closes() if self.end.outcome is Outcome.closed else None
         if last is None:
             return track
-        once = track.part(0, last + 1, CLOSED)
-        start = track.part(0, 1, CLOSED)
-        start = dataclasses.replace(start, z=start.z + self.stack.wound(track.member, once.z[-1:] - start.z))
-        return dataclasses.replace(joined(once, start, False), status=CLOSED)
+        once, start = track.part(0, last + 1), track.points.at(slice(0, 1))
+        start = start._replace(z=start.z + self.stack.wound(track.member, once.z[-1:] - start.z))
+        return dataclasses.replace(track, points=Point.joined(once.points, start))
 
 
 def follow(
@@ -272,7 +217,7 @@ def follow(
 ) -> list[Track]:
     """The branches from `starts`, each until it leaves the span, fails, is back at its start, has `max_steps` points, or
     one of `stops` ends it."""
-    n1, dtype = starts[0].z.size, starts[0].z.dtype
+    n1, dtype = starts[0].point.z.size, starts[0].point.z.dtype
     clock = stack.clock
     block = int(np.clip(NUMBERS // (lanes * n1**2), 8, BLOCK))
     advance = _advancing(block)
@@ -282,20 +227,18 @@ def follow(
     state = _Lanes(points[0], points[1], numbers[0], points[2], points[3], numbers[1], numbers[2], np.zeros(lanes, int))
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
 
-        def spectra(jacobians: np.ndarray) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
-            if n1 < SMALL:
-                known = judged_exponents(jacobians[..., :-1], clock)
+        def spectra(matrices: np.ndarray) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
+            if matrices.shape[-1] < SMALL:
+                known = judged_exponents(matrices, clock)
                 return lambda: known
             # A copy, so that the block's memory is free when its eigenvalues are.
-            return pool.submit(judged_exponents, jacobians[..., :-1].copy(), clock).result
+            return pool.submit(judged_exponents, matrices.copy(), clock).result
 
-        for run in queue:
-            run.values.append(spectra(run.start.jacobian[None]))
         while True:
             for lane in range(lanes):
                 if at[lane] < 0 and waiting:
                     at[lane] = waiting.pop()
-                    start = queue[at[lane]].start
+                    start = queue[at[lane]].start.point
                     first = (start.z, start.tangent, start.turn, start.z, start.tangent, np.inf, 0.1 * longest, 0)
                     for field, value in zip(jax.tree.leaves(state), first, strict=True):
                         field[lane] = value
@@ -309,55 +252,55 @@ def follow(
             state, recorded = advance(stack.held, members, state, room, np.asarray(longest, dtype), np.asarray(patience))
             # Copies that can be written to, since lanes are given new branches.
             state = jax.tree.map(lambda leaf: np.array(leaf), state)
-            points, tangents, jacobians, turns = (np.asarray(part) for part in recorded)
+            points, tangents, matrices, turns = (np.asarray(part) for part in recorded)
             for lane, number in enumerate(at):
                 if number < 0:
                     continue
                 run, count = queue[number], int(state.count[lane])
                 run.left -= count
                 run.blocks.append((points[:count, lane].copy(), tangents[:count, lane].copy(), turns[:count, lane].copy()))
-                run.values += [spectra(part) for part in np.array_split(jacobians[:count, lane], 2 if lanes == 1 else 1)]
-                run.status = run.stopped(stops) or _ended(stack, run, state, lane, count, longest, max_steps)
-                if run.status:
+                run.values += [spectra(part) for part in np.array_split(matrices[:count, lane], 2 if lanes == 1 else 1)]
+                run.end = run.stopped(stops) or _ended(stack, run, state, lane, count, longest, max_steps)
+                if run.end is not None:
                     at[lane] = -1
         tracks = [_halted(stack, run.track(), run) for run in queue]
     return _land(stack, tracks)
 
 
-def _ended(stack: Stack, run: _Run, state: _Lanes, lane: int, count: int, longest: float, max_steps: int) -> str:
-    """Why the branch in this lane has ended; empty where it goes on."""
+def _ended(stack: Stack, run: _Run, state: _Lanes, lane: int, count: int, longest: float, max_steps: int) -> Sentence | None:
+    """Why the branch in this lane has ended; `None` if it goes on."""
     number, q = run.start.member, float(state.z[lane, -1])
     p = stack.parameter(number, q)
     if count > 0 and not 0 <= q <= 1:
-        return f"left the span at p = {stack.parameter(number, 1.0 if q > 1 else 0.0):g}"
+        return Outcome.left_span.say(p=stack.parameter(number, 1.0 if q > 1 else 0.0))
     if float(state.step[lane]) <= longest * 1e-8:
         return _underflow(stack, number, state.z[lane], state.tangent[lane])
     if run.closes() is not None:
-        return CLOSED
+        return Outcome.closed.say()
     if (np.abs(state.z[lane, :-1]) > FAR).any():
         z = np.concatenate([part[0] for part in run.blocks])
         size = np.abs(z[:, :-1]).max(axis=1)
         before = np.flatnonzero(size < size[-1] / 10)
         if before.size and abs(z[before[-1], -1] - q) < STILL:
-            return f"ends near p = {p:.6g}: the state grows without bound there"
+            return Outcome.unbounded.say(p=p)
     if run.left <= 0:
-        return f"stopped at p = {p:.6g}: max_steps = {max_steps} points; raise max_steps, or step"
-    return ""
+        return Outcome.max_steps.say(p=p, most=max_steps)
+    return None
 
 
-def _underflow(stack: Stack, number: int, z: np.ndarray, tangent: np.ndarray) -> str:
+def _underflow(stack: Stack, number: int, z: np.ndarray, tangent: np.ndarray) -> Sentence:
     """Why no step is short enough."""
     p, tangent = stack.parameter(number, float(z[-1])), tangent / length(tangent)
     places = z + np.array([1e-6, 1e-7, -1e-7, 1e-4, -1e-4])[:, None] * tangent
-    if not np.isfinite(np.asarray(stack.problems[number].field(jax.device_put(places[0])))).all():
-        return f"left the domain at p = {p:.6g}: the vector field is not finite beyond"
+    if not np.isfinite(np.asarray(stack.members[number].residual(jax.device_put(places[0])))).all():
+        return Outcome.left_domain.say(p=p)
     jacobians = branch_jacobians(stack, [number] * 4, places[1:])
     near, wide = np.abs(jacobians[0] - jacobians[1]), np.abs(jacobians[2] - jacobians[3])
     terms = np.abs(jacobians).max(axis=0).sum(axis=1, keepdims=True)
     # Of a smooth field the Jacobian changes in proportion to the distance.
     if ((near > 0.3 * wide) & (near > 1e-5 * terms)).any():
-        return f"ends at p = {p:.6g}: the vector field has a kink at p = {p:.6g}, beyond which it is another one"
-    return f"step underflow at p = {p:.6g}: the corrector fails for every step length; another step may pass, or events meet"
+        return Outcome.kink.say(p=p)
+    return Outcome.underflow.say(p=p)
 
 
 def _halted(stack: Stack, track: Track, run: _Run) -> Track:
@@ -370,23 +313,21 @@ def _halted(stack: Stack, track: Track, run: _Run) -> Track:
         found = on_branch(stack, track.member, (z[-2], tangent[-2]), last, stop.margin, stop.side)
         if found is not None:
             track = _ending(stack, track, found)
-    return dataclasses.replace(track, status=stop.says(float(stack.parameter(track.member, track.z[-1, -1]))))
+    return dataclasses.replace(track, ends=(stop.says(float(stack.parameter(track.member, track.z[-1, -1]))),))
 
 
-def _ending(stack: Stack, track: Track, found: Any) -> Track:
+def _ending(stack: Stack, track: Track, found: Corrected) -> Track:
     """The track with its last point replaced by the corrected one, which has a leading axis of one."""
     # Its border may run against the direction of travel.
     along = 1.0 if float(np.sum(found.tangent[0] * track.tangent[-1])) >= 0 else -1.0
-    values, doubts = judged_exponents(found.jacobian[:, :, :-1], stack.clock)
     tangent = along * found.tangent / length(found.tangent)[:, None]
-    changed = {"z": found.z, "tangent": tangent, "turn": along * found.turn, "exponents": values, "doubts": doubts}
-    last = {name: np.concatenate([getattr(track, name)[:-1], np.asarray(new)]) for name, new in changed.items()}
-    return dataclasses.replace(track, **last)
+    point = points_of(found._replace(tangent=tangent, turn=along * found.turn), stack.clock)
+    return track.ending(point.at(0))
 
 
 def _land(stack: Stack, tracks: list[Track]) -> list[Track]:
     """Bring the last points that lie beyond the span back to its end."""
-    out = [i for i, track in enumerate(tracks) if track.status.startswith("left the span")]
+    out = [i for i, track in enumerate(tracks) if track.ends[0].outcome is Outcome.left_span]
     if not out:
         return tracks
     ends, guesses = [], []
@@ -399,5 +340,5 @@ def _land(stack: Stack, tracks: list[Track]) -> list[Track]:
     tracks = list(tracks)
     for at, i in enumerate(out):
         if landed.converged[at]:
-            tracks[i] = _ending(stack, tracks[i], type(landed)(*(part[at : at + 1] for part in landed)))
+            tracks[i] = _ending(stack, tracks[i], Corrected(*(part[at : at + 1] for part in landed)))
     return tracks

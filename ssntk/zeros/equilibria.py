@@ -1,4 +1,4 @@
-"""A family over a span as the problem that is followed: free of units, and with its conserved quantities held."""
+"""A family over a span as equilibria that are followed: free of units, and with conserved quantities held."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -6,28 +6,75 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Array, Float
 
-from ssntk.bifurcation.bordered import Problem
-from ssntk.bifurcation.family import Family
 from ssntk.dynamics.conserved import conserved_quantities, is_conserved
 from ssntk.dynamics.fixed_points import constant_input
 from ssntk.dynamics.metric import as_metric
 from ssntk.dynamics.scales import rate_of, sizes_over
-from ssntk.dynamics.stability import linearised
+from ssntk.dynamics.stability import field_at, linearised
 from ssntk.errors import as_array, as_instance
 from ssntk.models.base import check_autonomous, dtype_of
+from ssntk.models.clock import AbstractClock
+from ssntk.models.family import Family
 from ssntk.models.maps import AbstractMap
 from ssntk.precision import watch_precision
+from ssntk.zeros.base import AbstractZeros
 
 # Parts of the span at which the states' sizes are looked at.
 PLACES = (0.0, 0.5, 1.0)
 
 
-def make_problem(
+class Equilibria(AbstractZeros):
+    """`f(scale y; p0 + q (p1 - p0)) / scale = 0` under the constant input `u` (d,).
+
+    Conserved quantities leave df/dx singular everywhere. They are held by a term that pulls each back to its level: it
+    changes nothing where they have it, since f does not change them. `weights` (c, n) are orthonormal, beside the sizes.
+    """
+
+    family: Family
+    u: Float[Array, " d"]
+    p0: Float[Array, ""]
+    p1: Float[Array, ""]
+    scale: Float[Array, " n"]
+    weights: Float[Array, "c n"]
+    level: Float[Array, " c"]
+    pull: Float[Array, ""]
+
+    @property
+    def size(self) -> int:
+        return self.family.model.n_state
+
+    @property
+    def clock(self) -> AbstractClock:
+        return self.family.clock
+
+    def units(self) -> Float[Array, " n"]:
+        return self.scale
+
+    def at(self, y: Float[Array, " n"], q: Any) -> Float[Array, " n"]:
+        """The velocity at a state and a part of the span, in sizes per unit time."""
+        velocity = field_at(self.family(self.parameter(q)), self.scale * y, self.u) / self.scale
+        if self.weights.shape[0] == 0:
+            return velocity
+        return velocity - self.pull * self.weights.T @ (self.weights @ y - self.level)
+
+    @property
+    def reads_itself(self) -> bool:
+        model = self.family.model
+        traced = jax.make_jaxpr(lambda x: model.readout(x))(jax.ShapeDtypeStruct((self.size,), self.scale.dtype)).jaxpr
+        return traced.outvars[0] is traced.invars[0]
+
+    def outputs(self, z: Float[Array, " n1"]) -> Float[Array, " m"]:
+        # Theta of the readout may move with the parameter too.
+        return self.family(self.parameter(z[-1])).readout(self.scale * z[:-1])
+
+
+def equilibria_of(
     family: Any, span: Any, u: Any, *, x: np.ndarray | None = None, scale: Any = None, fix: Any = None
-) -> Problem:
-    """The checked problem of a family over a span. `x` (n,): a state of the branch, default zero; `scale`: the sizes of the
-    states, default found from the model; `fix`: conserved quantities as (weights, value)."""
+) -> Equilibria:
+    """The checked equilibria of a family over a span. `x` (n,): a state of the branch, default zero; `scale`: the sizes of
+    the states, default found from the model; `fix`: conserved quantities as (weights, value)."""
     as_instance(family, "family", Family)
     model, dtype = family.model, dtype_of(family.model)
     n = model.n_state
@@ -60,21 +107,21 @@ def make_problem(
     if isinstance(model, AbstractMap):
         pull = min(pull, 0.5 / model.dt)
     parts = jax.device_put((ends[0], ends[1], sizes, turned.T.astype(dtype), level.astype(dtype), np.asarray(pull, dtype)))
-    return Problem(family, u, *parts)
+    return Equilibria(family, u, *parts)
 
 
-def resized(problem: Problem, states: np.ndarray, at: Sequence[float] = PLACES) -> Problem:
-    """The problem with the sizes of its states looked at near one state (n,) or several (k, n) at these parts of the span
+def resized(zeros: Equilibria, states: np.ndarray, at: Sequence[float] = PLACES) -> Equilibria:
+    """The same with the sizes of its states looked at near one state (n,) or several (k, n) at these parts of the span
     (k,). Conserved quantities keep the values that they have."""
-    models = [problem.family(float(problem.parameter(q))) for q in at]
-    sizes = sizes_over(models, problem.u, np.asarray(states, problem.scale.dtype))
-    if problem.weights.shape[0] == 0:
-        return dataclasses.replace(problem, scale=jax.device_put(sizes))
-    before = np.asarray(problem.weights) / np.asarray(problem.scale)
+    models = [zeros.family(float(zeros.parameter(q))) for q in at]
+    sizes = sizes_over(models, zeros.u, np.asarray(states, zeros.scale.dtype))
+    if zeros.weights.shape[0] == 0:
+        return dataclasses.replace(zeros, scale=jax.device_put(sizes))
+    before = np.asarray(zeros.weights) / np.asarray(zeros.scale)
     turned, triangle = np.linalg.qr((before * sizes).T)
-    level = np.linalg.solve(triangle.T, np.asarray(problem.level))
+    level = np.linalg.solve(triangle.T, np.asarray(zeros.level))
     parts = jax.device_put((sizes, turned.T.astype(sizes.dtype), level.astype(sizes.dtype)))
-    return dataclasses.replace(problem, **dict(zip(("scale", "weights", "level"), parts, strict=True)))
+    return dataclasses.replace(zeros, **dict(zip(("scale", "weights", "level"), parts, strict=True)))
 
 
 def _pairs(fix: Any, n: int) -> list[tuple[np.ndarray, float]]:

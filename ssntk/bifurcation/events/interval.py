@@ -1,0 +1,99 @@
+"""A part of a branch in which something happens, and what is seen at its ends."""
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+
+from ssntk.zeros.correct import inner, interpolate, length
+from ssntk.zeros.track import Point
+
+
+class Change(NamedTuple):
+    """What is seen between two points of a branch.
+
+    - `turns`: whether the parameter turns; `crosses`: whether the determinant changes its sign.
+    - `grown`: how many modes more grow at one end than at the other; `real`: whether those are real where they grow.
+    """
+
+    turns: bool
+    crosses: bool
+    grown: int
+    real: bool
+
+    @property
+    def none(self) -> bool:
+        """Whether nothing is seen."""
+        return not self.turns and not self.crosses and self.grown == 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+    """The part of a step between `a` and `b`, whose neighbours are `before` and `after`, halved `depth` times.
+
+    `place`: the number of the branch, of the step, and where in the step it begins, by which events are put in order.
+    `member`: the number of the zeros in their stack.
+    """
+
+    place: tuple[int, int, float]
+    member: int
+    before: Point
+    a: Point
+    b: Point
+    after: Point
+    depth: int = 0
+
+    def at(self, part: float) -> tuple[int, int, float]:
+        """The place of an event at this part of it."""
+        number, step, begins = self.place
+        return number, step, begins + part * 0.5**self.depth
+
+    def between(self, part: float) -> tuple[np.ndarray, np.ndarray]:
+        """The interpolant (N + 1,) at this part of it, and its unit direction."""
+        return interpolate(self.a.z, self.a.tangent, self.b.z, self.b.tangent, part)
+
+    @property
+    def many_few(self) -> tuple[Point, Point]:
+        """The end at which more modes grow, and the other."""
+        return (self.a, self.b) if self.a.unstable > self.b.unstable else (self.b, self.a)
+
+    @property
+    def change(self) -> Change:
+        """What is seen between its ends."""
+        turns = bool(self.a.tangent[-1] * self.b.tangent[-1] < 0)
+        crosses = bool(self.a.turn * self.b.turn < 0)
+        return Change(turns, crosses, abs(int(self.b.unstable - self.a.unstable)), bool((self.modes[0].imag == 0).all()))
+
+    @property
+    def modes(self) -> tuple[np.ndarray, np.ndarray]:
+        """The exponents that cross, on the side where they are unstable and on the other."""
+        many, few = self.many_few
+        crossing = slice(few.unstable, many.unstable)
+        return many.exponents[crossing], few.exponents[crossing]
+
+    @property
+    def leaves(self) -> bool:
+        """Whether what becomes unstable lay on the axis before, within its rounding error, and did not come from beyond."""
+        few, outer = (self.b, self.after) if self.a.unstable > self.b.unstable else (self.a, self.before)
+        crossing = slice(few.unstable, max(self.a.unstable, self.b.unstable))
+        return all((np.abs(point.exponents.real) <= point.doubts)[crossing].any() for point in (few, outer)) and not bool(
+            (few.z == outer.z).all()
+        )
+
+    def crossing_part(self) -> float:
+        """Where what crosses would vanish if it were linear between the ends."""
+        if self.a.unstable == self.b.unstable:
+            return 0.5
+        # What crosses is, on the side where it is unstable, the least unstable, and the most stable beyond.
+        many, few = self.many_few
+        above = many.exponents[many.unstable - 1].real
+        below = few.exponents[few.unstable].real
+        part = abs(above) / (abs(above) + abs(below))
+        return float(part if many is self.a else 1 - part)
+
+    def outside(self, z: np.ndarray) -> bool:
+        """Whether a point is not between the two ends along the branch, or further from them than they are apart."""
+        a, b = self.a, self.b
+        gap = length(b.z - a.z)
+        inside = min(inner(z - a.z, a.tangent), inner(b.z - z, b.tangent)) >= -1e-6 * gap
+        return bool(not inside or max(length(z - a.z), length(z - b.z)) > 1.5 * gap)

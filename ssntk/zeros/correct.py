@@ -1,0 +1,91 @@
+"""The corrector that continuation, detection and sweeps share: Newton's iteration in the plane across a direction."""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from ssntk.newton import newton
+from ssntk.zeros.base import AbstractZeros, metric
+from ssntk.zeros.stack import Stack, each
+
+
+class Corrected(NamedTuple):
+    """A point on the branch and what was learned on the way, traced or as numpy arrays with a leading axis."""
+
+    z: Any  # (N + 1,)
+    tangent: Any  # (N + 1,), unit in the metric, along the border it was given
+    matrix: Any  # (n, n), whose eigenvalues tell stability
+    turn: Any  # sign of the bordered determinant, oriented by the tangent: flips at a branch point, not at a fold
+    correction: Any  # size of the last Newton correction, in the metric
+    iterations: Any
+    converged: Any
+
+
+def correct(zeros: AbstractZeros, guess: Array, border: Array, limit: int = 8, weight: Array | None = None) -> Corrected:
+    """Newton's iteration on F(z) = 0 with <border, z - guess> = 0, at most `limit` corrections.
+
+    `weight`: the diagonal (N + 1,) of another inner product, in which lengths are then measured.
+    """
+    count = guess.shape[0]
+    weight = metric(zeros.size, guess.dtype) if weight is None else weight
+    along, eps = weight * border, jnp.finfo(guess.dtype).eps
+    last = jnp.zeros(count, guess.dtype).at[-1].set(1)
+
+    def size(step: Array, z: Array) -> Array:
+        return jnp.sqrt(jnp.sum(weight * step**2)) / (1 + jnp.sqrt(jnp.sum(weight * z**2)))
+
+    def improve(z: Array) -> tuple[Array, Array, Array]:
+        off = jnp.append(zeros.residual(z), jnp.sum(along * (z - guess)))
+        step = zeros.solve(zeros.jacobian(z), along, -off[:, None])[0][:, 0]
+        return step, size(step, z), jnp.zeros((), z.dtype)
+
+    # A correction of 1e-6 leaves, by quadratic convergence, an error near rounding.
+    found = newton(improve, guess, lambda move, before, steps: move > eps**0.4, limit)
+    z = found.x
+    # One more correction shares its factorisation with the tangent.
+    jacobian = zeros.jacobian(z)
+    off = jnp.append(zeros.residual(z), jnp.zeros(1, z.dtype))
+    both, turn = zeros.solve(jacobian, along, jnp.stack([-off, last], axis=1))
+    step, tangent = both[:, 0], both[:, 1]
+    tangent = tangent / jnp.sqrt(jnp.sum(weight * tangent**2))
+    correction = size(step, z)
+    z = z + step
+    # A small correction is no proof where the state itself is small: what is left of F must be too, row by row.
+    left, terms = zeros.residual(z), jnp.abs(jacobian[:, :-1]) @ (1 + jnp.abs(z[:-1])) + jnp.abs(jacobian[:, -1])
+    solved = jnp.all(jnp.abs(left) <= eps**0.5 * terms)
+    good = jnp.isfinite(z).all() & jnp.isfinite(tangent).all() & (correction <= eps**0.4) & solved
+    return Corrected(z, tangent, zeros.stability(z, jacobian), turn, correction, found.steps, good)
+
+
+corrected = each(correct)
+
+
+def corrected_at(stack: Stack, members: Any, y: Any, q: Any) -> Corrected:
+    """The equilibria near `y` (k, n) at exactly these q (k,), as numpy arrays."""
+    guess = np.concatenate([y, np.asarray(q, np.asarray(y).dtype)[:, None]], axis=1)
+    border = np.zeros_like(guess)
+    border[:, -1] = 1
+    return corrected(stack, members, guess, border)
+
+
+def inner(a: np.ndarray, b: np.ndarray) -> Any:
+    """The inner products (...) of steps (..., n + 1)."""
+    return np.mean(a[..., :-1] * b[..., :-1], axis=-1) + a[..., -1] * b[..., -1]
+
+
+def length(step: np.ndarray) -> Any:
+    """The lengths (...) of steps (..., n + 1) in the metric."""
+    return np.sqrt(inner(step, step))
+
+
+def interpolate(
+    z0: np.ndarray, tangent0: np.ndarray, z1: np.ndarray, tangent1: np.ndarray, part: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The cubic Hermite interpolant between points (..., n + 1) of a branch at the part `part`, and its unit direction."""
+    chord, gap = z1 - z0, length(z1 - z0)[..., None]
+    start, end = tangent0 * gap, tangent1 * gap
+    square, cube = 3 * chord - 2 * start - end, start + end - 2 * chord
+    direction = start + part * (2 * square + part * 3 * cube)
+    return z0 + part * (start + part * (square + part * cube)), direction / length(direction)[..., None]
