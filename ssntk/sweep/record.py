@@ -1,7 +1,7 @@
 """What the record of a point holds: its variables, and how a measurement becomes one."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from ssntk.sweep.measurement import Measurement
 from ssntk.sweep.quantities.base import AbstractQuantity, Variable
 from ssntk.sweep.quantities.standard import STANDARD, VARIABLES
 
-__all__ = ["VARIABLES", "Variable", "as_json", "checked", "record_of", "said_of", "variables_of"]
+__all__ = ["VARIABLES", "Listed", "Variable", "as_json", "checked", "listed", "record_of", "said_of", "variables_of"]
 
 # The types that a variable may have, by the names that plan.json has for them.
 _TYPES = {"float": float, "complex": complex, "str": str}
@@ -76,3 +76,37 @@ def variables_of(plan: dict[str, Any]) -> dict[str, Variable]:
     parts = plan.get("quantities", {}).values()
     own = {name: _variable(said) for one in parts for name, said in one["variables"].items()}
     return VARIABLES | own if own else VARIABLES
+
+
+class Listed(NamedTuple):
+    """A number of a point that tables, pages and pictures show: a variable's only entry, or its first."""
+
+    name: str
+    variable: Variable
+    # Whether it belongs to a quantity of the user's own.
+    own: bool
+
+    @property
+    def label(self) -> str:
+        """What people read."""
+        return self.variable.label or self.name
+
+    @property
+    def heading(self) -> str:
+        """Above a column of a printed table."""
+        return self.variable.short or self.name
+
+    def of(self, values: np.ndarray) -> np.ndarray:
+        """The numbers (...,) of the values (..., d) of its variable; of a complex one the real parts."""
+        return np.real(values[..., 0] if self.variable.dims else values)
+
+
+def listed(plan: dict[str, Any], *sections: str) -> dict[str, Listed]:
+    """The numbers of a point in these sections, by what they are called there, section by section."""
+    held = variables_of(plan)
+    return {
+        variable.first or name: Listed(name, variable, name not in VARIABLES)
+        for section in sections
+        for name, variable in held.items()
+        if variable.section == section and variable.dtype is not str and (variable.first or not variable.dims)
+    }
