@@ -113,7 +113,7 @@ def payload(store: Store) -> dict[str, Any]:
 
 
 def _measured(
-    one: dict[str, np.ndarray], numbers: dict[str, Listed], clock: AbstractClock, modes: Any, shown: Any, times: Any
+    one: dict[str, Any], numbers: dict[str, Listed], clock: AbstractClock, modes: Any, shown: Any, times: Any
 ) -> dict[str, Any]:
     """What the panels show of a measured point."""
     eigenvalues = one["jacobian_eigenvalues"]

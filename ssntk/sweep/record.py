@@ -96,7 +96,7 @@ class Listed(NamedTuple):
         """Above a column of a printed table."""
         return self.variable.short or self.name
 
-    def of(self, values: np.ndarray) -> np.ndarray:
+    def of(self, values: np.ndarray | np.generic) -> Any:
         """The numbers (...,) of the values (..., d) of its variable; of a complex one the real parts."""
         return np.real(values[..., 0] if self.variable.dims else values)
 
