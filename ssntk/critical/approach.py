@@ -12,7 +12,8 @@ from jaxtyping import Array, PyTree
 
 from ssntk.bifurcation.continuation import continuation
 from ssntk.bifurcation.events.kinds import as_kind
-from ssntk.critical.flag import criticality, natural_time_scale
+from ssntk.critical.flag import natural_time_scale
+from ssntk.critical.fragile import most_fragile, searched
 from ssntk.critical.freedom import Freedom
 from ssntk.critical.least_change import PAIRS, Conditions, Stationary, least_change
 from ssntk.critical.units import rescaled
@@ -144,7 +145,7 @@ def approach(
     count, key = as_count(n_starts, "n_starts"), as_key(key)
     freedom = Freedom(model, wrt, metric, signs)
     if x is None:
-        x_start = criticality(model, u, wrt=wrt, scale=scale).x_star
+        x_start = most_fragile(searched(model, [u]), clock, states).x
     else:
         x_start = np.asarray(check_fixed_point(model, as_array(x, "x", (model.n_state,)), u)[0])
     matrix = np.asarray(linearised(model, x_start, u)[1])
