@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ssntk.sweep.abstract_plan import AbstractPlan
 from ssntk.sweep.coverage import COVERAGES
 from ssntk.sweep.quantities.base import Variable
 
@@ -220,7 +221,7 @@ def differing(plan: dict[str, Any], own: dict[str, Any]) -> list[str]:
     return [name for name in names if plan[name] != own[name] and not (name in DEFAULTS and plan[name] == DEFAULTS[name])]
 
 
-def changes(held: dict[str, Any], plan: Any) -> str:
+def changes(held: dict[str, Any], plan: AbstractPlan) -> str:
     """What is different in a plan from the one that a header tells of, in words."""
     identity = held.get("identity")
     if isinstance(identity, dict):
@@ -244,7 +245,7 @@ def _other_parts(one: dict[str, Any], two: dict[str, Any]) -> list[str]:
     return [name for name in {**one, **two} if one.get(name) != two.get(name)]
 
 
-def traced_otherwise(held: dict[str, Any], plan: Any) -> str | None:
+def traced_otherwise(held: dict[str, Any], plan: AbstractPlan) -> str | None:
     """Why a plan may be the one that a header tells of although it has another hash, in words; `None` if it is another.
 
     Functions are part of a plan by the operations that JAX traces of them, and another version of JAX may trace the same

@@ -98,7 +98,8 @@ class Listed(NamedTuple):
 
     def of(self, values: np.ndarray | np.generic) -> Any:
         """The numbers (...,) of the values (..., d) of its variable; of a complex one the real parts."""
-        return np.real(values[..., 0] if self.variable.dims else values)
+        array = np.asarray(values)
+        return np.real(array[..., 0] if self.variable.dims else array)
 
 
 def listed(plan: dict[str, Any], *sections: str) -> dict[str, Listed]:

@@ -103,10 +103,10 @@ def test_a_store_of_an_earlier_version_is_read(old):
 
 @pytest.mark.parametrize(("name", "figure"), [("fold", "collapse.png"), ("grid", "phase_diagram.png")])
 def test_a_store_of_an_earlier_version_is_reported_drawn_and_printed(old, name, figure, capsys):
-    from ssntk.cli import main
+    from ssntk.cli import plot, report
 
-    for command in ("plot", "report"):
-        main([command, str(old / name)])
+    plot(old / name)
+    report(old / name)
     assert (old / name / figure).stat().st_size > 10_000
     assert "ssntk" in (old / name / "report.html").read_text()
     from ssntk.report.tables import print_store

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import ssntk
-from ssntk.cli import main
+from ssntk.cli import sweep
 
 OWN = """
 import jax.random as jr
@@ -39,6 +39,8 @@ def two(first, second):
 
 NO_FUNCTION = 3
 """
+# Of what `broken` does, in the file.
+LINE = 1 + OWN.splitlines().index('    return {}["n"]')
 SWEEP = """
 factory = "own_models:{factory}"
 {seed}
@@ -112,7 +114,7 @@ def test_a_grid_gives_the_function_its_axes(folder):
 
 def test_the_command_line_runs_it(folder, capsys, monkeypatch):
     monkeypatch.chdir(folder)
-    main(["sweep", str(written(folder, GRID, factory="by_seed", axes="seed = [0, 1]")), "--out", "out"])
+    sweep(written(folder, GRID, factory="by_seed", axes="seed = [0, 1]"), out=folder / "out")
     assert ssntk.Store(folder / "out").status().missing == ()
     assert "CTRNN over seed" in capsys.readouterr().out
 
@@ -122,7 +124,7 @@ def test_the_command_line_runs_it(folder, capsys, monkeypatch):
     [
         (SWEEP, {"factory": "none"}, "own_models:none' cannot be imported: AttributeError"),
         (SWEEP, {"factory": "NO_FUNCTION"}, "is not a function of a key"),
-        (SWEEP, {"factory": "broken"}, r"own_models:broken: KeyError: 'n' .*own_models.py:20"),
+        (SWEEP, {"factory": "broken"}, rf"own_models:broken: KeyError: 'n' .*own_models.py:{LINE}"),
         (SWEEP, {"factory": "two"}, "must take one, called key or seed"),
         (SWEEP, {"factory": "gru", "seed": "seed = -1"}, "seed must be at least 0"),
         (SWEEP, {"factory": "gru", "seed": "[model]\nn_state = 3"}, "not both"),
