@@ -16,12 +16,12 @@ Found = tuple[dict[str, Any], Measurement | Exception]
 class AbstractPlan(abc.ABC):
     """Points that are measured alike, cut into batches.
 
-    - `coverage`: how plan.json says what it covers, and which figure shows it. `traced`: the parts of its identity that
+    - `coverage`: how plan.json says what it covers, and which figure shows it. `traced_parts`: those of its identity that
       follow from what JAX traces of functions, which another version of JAX may trace otherwise.
     """
 
     coverage: ClassVar[AbstractCoverage]
-    traced: ClassVar[frozenset[str]] = frozenset({"probe.us"})
+    traced_parts: ClassVar[tuple[str, ...]] = ("probe.us",)
 
     @property
     @abc.abstractmethod

@@ -26,7 +26,7 @@ from ssntk.sweep.coverage import OverAxes
 from ssntk.sweep.identity import Traced, digest, digests, probe_parts, uniform
 from ssntk.sweep.measure import MEASURED, Asked, NotSettled, measure_together, times_shown
 from ssntk.sweep.older import older
-from ssntk.sweep.quantities.standard import STANDARD, VARIABLES, as_quantities, own_of
+from ssntk.sweep.quantities.standard import VARIABLES, as_quantities, own_of
 from ssntk.sweep.record import said_of
 
 # The names that a store's dataset has besides the axes.
@@ -66,7 +66,7 @@ class Grid(AbstractPlan):
     """
 
     coverage = OverAxes()
-    traced = AbstractPlan.traced | {"make"}
+    traced_parts = (*AbstractPlan.traced_parts, "make")
     make: Any
     axes: Any
     _: dataclasses.KW_ONLY
@@ -79,7 +79,7 @@ class Grid(AbstractPlan):
     integrator: Integrator | None = None
     modes: int | None = None
     scale: Any = None
-    quantities: Any = STANDARD
+    quantities: Any = ()
 
     def __post_init__(self):
         if not callable(self.make):

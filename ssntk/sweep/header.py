@@ -255,7 +255,7 @@ def traced_otherwise(held: dict[str, Any], plan: AbstractPlan) -> str | None:
     if not isinstance(identity, dict) or by in (None, now):
         return None
     names = _other_parts(identity, plan.identity)
-    if not names or not set(names) <= plan.traced:
+    if not names or not set(names) <= set(plan.traced_parts):
         return None
     return (
         f"was begun under JAX {by}, and this is JAX {now}. They differ in what JAX traces alone ({', '.join(names)}), "

@@ -55,7 +55,7 @@ def measure(
     integrator: Integrator | None = None,
     modes: int | None = None,
     scale: Any = None,
-    quantities: Any = STANDARD,
+    quantities: Any = (),
 ) -> Measurement:
     """Measure `model` at the fixed point near `x_star` (n,), for zero input beyond what the model holds.
 
@@ -124,7 +124,7 @@ class Asked(NamedTuple):
         integrator: Integrator | None,
         modes: int | None,
         scale: Any = None,
-        quantities: Any = STANDARD,
+        quantities: Any = (),
     ) -> "Asked":
         """Raises `ValueError` naming the argument that does not fit."""
         as_choice(of, "of", ("state", "readout"))

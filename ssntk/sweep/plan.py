@@ -37,7 +37,7 @@ from ssntk.sweep.grid import Grid
 from ssntk.sweep.identity import Traced, digests, probe_parts, uniform
 from ssntk.sweep.measure import FAILURES, MEASURED, Asked, Measurement, measure_together, prepare, times_shown
 from ssntk.sweep.older import older
-from ssntk.sweep.quantities.standard import STANDARD, as_quantities, own_of
+from ssntk.sweep.quantities.standard import as_quantities, own_of
 from ssntk.sweep.record import said_of
 from ssntk.sweep.toml import described, naming, table_of
 from ssntk.zeros.equilibria import equilibria_of
@@ -80,7 +80,7 @@ class Sweep(AbstractPlan):
     """
 
     coverage = Towards()
-    traced = AbstractPlan.traced | {"family"}
+    traced_parts = (*AbstractPlan.traced_parts, "family")
     family: Any
     _: dataclasses.KW_ONLY
     towards: Any = None
@@ -97,7 +97,7 @@ class Sweep(AbstractPlan):
     step: Any = 0.05
     modes: int | None = None
     scale: Any = None
-    quantities: Any = STANDARD
+    quantities: Any = ()
 
     def __post_init__(self):
         given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
@@ -411,6 +411,18 @@ def read_plan(path: str | os.PathLike[str]) -> Any:
     """The [`Sweep`][] or [`Grid`][] that a TOML file describes; its keys are the Python arguments' names.
 
     `ssntk sweep --schema` prints them all. Raises `ValueError` naming the file and the key that is wrong.
+
+    **Example:**
+
+    ```python
+    lines = ["[grid]", "gain = [0.5, 1.0]", "seed = [0, 1, 2]", "[probe]", "ts = [0.0, 1.0]"]
+    lines += ["[model]", "n_state = 4", "n_input = 1", "n_output = 1"]
+    with open("plan.toml", "w") as file:
+        for line in lines:
+            print(line, file=file)
+    plan = ssntk.read_plan("plan.toml")
+    print(type(plan).__name__, plan.size)  # Grid 6
+    ```
     """
     file = pathlib.Path(path)
     table = table_of(file)

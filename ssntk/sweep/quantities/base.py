@@ -29,6 +29,13 @@ class Variable(NamedTuple):
       numbers alone, `"channel"` and `"blocks"` in those tables, `""` nowhere by itself.
     - `log`: whether its scale is logarithmic.
     - `first`: the name of its first entry, if pages and pictures show that one.
+
+    **Example:**
+
+    ```python
+    speed = ssntk.Variable("speed at the fixed point", "state / time", label="Speed |f|", log=True)
+    print(speed.units, speed.section)  # state / time overview
+    ```
     """
 
     meaning: str
@@ -73,6 +80,21 @@ class AbstractQuantity(eqx.Module):
       Default: none.
 
     A plan with such a quantity is another plan: its hash follows from the code of the class and from its fields.
+
+    **Example:**
+
+    ```python
+    class Slowest(ssntk.AbstractQuantity):
+        name = "slowest"
+        variables = {"slowest": ssntk.Variable("slowest time scale at the fixed point", "time")}
+
+        def finish(self, shared, traced):
+            return {"slowest": -1 / shared.jacobian_eigenvalues[0].real}
+
+    model, probe = ssntk.normal_forms.saddle_node(0.25), ssntk.Probe([0.0, 1.0])
+    measured = ssntk.measure(model, probe, [0.5], quantities=(Slowest(),))
+    print(measured.quantities["slowest"])  # 1.0
+    ```
     """
 
     name: ClassVar[str]

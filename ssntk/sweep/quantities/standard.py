@@ -34,7 +34,7 @@ def as_quantities(value: Any) -> tuple[AbstractQuantity, ...]:
 
     Raises `ValueError` naming the quantity that is none, or that says something that others say.
     """
-    given = (value,) if isinstance(value, AbstractQuantity) else STANDARD if value is None else value
+    given = (value,) if isinstance(value, AbstractQuantity) else () if value is None else value
     if not isinstance(given, (tuple, list)):
         raise ValueError(f"quantities must be a tuple of quantities, got {type(value).__name__}")
     own = [one for one in given if not (isinstance(one, AbstractQuantity) and type(one) in map(type, STANDARD))]
