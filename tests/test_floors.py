@@ -2,6 +2,7 @@
 
 import ast
 import pathlib
+import re
 
 import pytest
 
@@ -50,10 +51,7 @@ def test_only_plot_imports_pyplot_and_only_integrate_solves():
 
 
 # Pairs of files that import each other, and why.
-MUTUAL = {
-    # A map hands itself to what writes PyTorch's weights, which must know maps to write one.
-    frozenset({"ssntk.models.maps", "ssntk.models.to_torch"}),
-}
+MUTUAL = set()
 
 
 def _imported(path, modules):
@@ -73,3 +71,50 @@ def test_no_two_files_import_each_other():
     imports = {name: _imported(path, modules.keys()) for name, path in modules.items()}
     pairs = {frozenset({one, other}) for one, others in imports.items() for other in others if one in imports[other]}
     assert pairs == MUTUAL
+
+
+# Files outside of bifurcation/events/ that may spell the kind of a bifurcation in code: the laws of each kind, what a search
+# for the nearest one asks, and examples of sweep files.
+SPELLED = {
+    "collapse/laws.py",
+    "critical/least_change.py",
+    "sweep/toml.py",
+}
+KINDS = ("saddle-node", "transcritical", "pitchfork", "hopf", "flip", "neimark-sacker")
+
+
+def _docstrings(tree):
+    """The nodes of a tree that are documentation: strings alone."""
+    return {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+
+
+def test_kinds_of_bifurcations_are_spelled_in_few_files():
+    spelled = set()
+    for path in FILES:
+        tree = ast.parse(path.read_text())
+        said = _docstrings(tree)
+        strings = (node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in said)
+        if any(isinstance(node.value, str) and node.value in KINDS for node in strings):
+            spelled.add(str(path.relative_to(PACKAGE)))
+    spelled = {name for name in spelled if not name.startswith("bifurcation/events/")}
+    assert spelled <= SPELLED
+
+
+def test_only_the_clock_asks_whether_there_is_a_step():
+    asking = {
+        str(path.relative_to(PACKAGE)) for path in FILES if re.search(r"\bdt is (not )?None|dt or 1", path.read_text())
+    }
+    # An integrator without a step chooses its own: that is no question about a model.
+    assert asking == {"models/clock.py", "dynamics/integrate.py"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_files_and_functions_are_short(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= 450
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            documented = ast.get_docstring(node)
+            length = node.end_lineno - node.lineno + 1 - (len(documented.splitlines()) if documented else 0)
+            reason = "# Longer than others:" in ast.get_source_segment(text, node)
+            assert length <= 60 or reason, f"{node.name} has {length} lines"

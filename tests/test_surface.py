@@ -150,7 +150,8 @@ class Sentences(ast.NodeVisitor):
 
     def visit_Constant(self, node):
         if isinstance(node.value, str):
-            self.said(node.value)
+            # A name in braces is filled in later, as in an f-string.
+            self.said(re.sub(r"\{\w+(:[^{}]*)?\}", "…", node.value))
 
     def visit_JoinedStr(self, node):
         self.said("".join(part.value if isinstance(part, ast.Constant) else "…" for part in node.values))

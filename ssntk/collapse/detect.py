@@ -1,7 +1,7 @@
 """Where a bifurcation lies and of which kind it is, from kernels along a sweep and nothing else."""
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import scipy
@@ -11,6 +11,7 @@ from ssntk.bifurcation.events.kinds import HOPF, PITCHFORK, SADDLE_NODE
 from ssntk.collapse import laws
 from ssntk.collapse.exponent import law_of
 from ssntk.collapse.rates import oscillates, rates_of
+from ssntk.collapse.regression import NOISE, Estimate, mixture, regressions, slope_of, summed
 from ssntk.errors import NumericalError, as_count
 from ssntk.results import Result, short
 
@@ -19,11 +20,6 @@ POWERS = {SADDLE_NODE.name: tuple(range(2, 10)), PITCHFORK.name: tuple(range(1, 
 # Of the trace, how much the channel must hold for a point to count, and which part of those points, the nearer ones;
 # averaged over, as nothing tells which is best.
 WINDOWS = ((0.6, 1.0), (0.9, 1.0), (0.75, 0.5))
-# The first term alone would reach over the window; how far it may be from that, and the least it may be, relatively. Without
-# a least term a series would pass for any that begins later.
-LEAD, LEAST = 0.5, 0.25
-# Relative noise of a rate, and sizes of a series' higher terms relative to the window: averaged over by their evidence.
-NOISE, SIZES = np.geomspace(1e-6, 0.1, 12), (0.1, 0.3, 1.0, 3.0)
 # A saddle-node is told only where so many points lie within this part of the sweep's length from it.
 NEAR_POINTS, NEAR = 4, 0.03
 # What a rate's model leaves out, found on random networks: of the extrapolated gap, and of the change of the parameter over
@@ -178,17 +174,6 @@ def _doubles(value: Any, name: str, ndim: int) -> np.ndarray:
     return array
 
 
-class _Estimate(NamedTuple):
-    """Student's t distribution of the critical parameter, with its log evidence; `last`: the rate at the last point."""
-
-    evidence: float
-    mean: float
-    deviation: float
-    noise: float
-    freedom: int
-    last: float
-
-
 @dataclasses.dataclass(frozen=True)
 class _Evidence:
     """What a sweep shows, its farthest point first, so that the bifurcation lies beyond the last one.
@@ -245,9 +230,9 @@ class _Evidence:
         """The first point from which on the channel holds this share of the trace."""
         return _window(self.values, self.size, 1 + self.pair, share)
 
-    def estimates(self) -> dict[str, list[list[_Estimate]]]:
+    def estimates(self) -> dict[str, list[list[Estimate]]]:
         """For each kind the estimates from each window."""
-        found: dict[str, list[list[_Estimate]]] = {kind: [] for kind in self.kinds}
+        found: dict[str, list[list[Estimate]]] = {kind: [] for kind in self.kinds}
         for share, part in WINDOWS:
             first = self.first(share)
             first = max(first, min(len(self.p) - 6, int(len(self.p) - part * (len(self.p) - first))))
@@ -255,7 +240,7 @@ class _Evidence:
                 found[kind].append(self._regressed(slice(first, None), kind))
         return found
 
-    def _regressed(self, inside: slice, kind: str) -> list[_Estimate]:
+    def _regressed(self, inside: slice, kind: str) -> list[Estimate]:
         p, coordinates = self.p[inside], []
         if self.rates is not None:
             assert self.ts is not None
@@ -266,13 +251,13 @@ class _Evidence:
         if self.ts is None:
             # What other modes hold moves the rate.
             left_out = (left_out[0] + 2 * (1 - self.held), left_out[1])
-        return [each for y in coordinates for each in _regressions(p, y, POWERS[kind], left_out)]
+        return [each for y in coordinates for each in regressions(p, y, POWERS[kind], left_out)]
 
     def slope(self, centre: float) -> float:
         """d log(first eigenvalue) / d log(distance) over the nearer half of the points."""
         away = np.abs(self.p - centre)
         half = away <= np.median(away[self.first(WINDOWS[0][0]) :])
-        return _slope(np.log(away[half]), np.log(self.values[half, 0]))
+        return slope_of(np.log(away[half]), np.log(self.values[half, 0]))
 
 
 def _detect(seen: _Evidence) -> Detection:
@@ -286,12 +271,12 @@ def _detect(seen: _Evidence) -> Detection:
                 "the steady-state kernels"
             )
     # Windows hold different points, so that their evidences cannot be compared: each counts the same.
-    evidence = {kind: float(np.mean([_summed(one) for one in found])) for kind, found in estimates.items()}
+    evidence = {kind: float(np.mean([summed(one) for one in found])) for kind, found in estimates.items()}
     ranked = sorted(seen.kinds, key=lambda kind: -evidence[kind])
     odds = evidence[ranked[0]] - evidence[ranked[1]] if len(ranked) > 1 else np.inf
     kind = ranked[0] if odds >= TOLD else None
     likely = [kind] if kind else ranked
-    centre, interval, noise = _mixture([one for each in likely for found in [estimates[each]] for one in found], p)
+    centre, interval, noise = mixture([one for each in likely for found in [estimates[each]] for one in found], p)
     length = float(np.ptp(p))
     if noise >= 0.99 * NOISE[-1]:
         raise NumericalError("no series fits the sweep: its first eigenvalue follows no bifurcation's law, or is too noisy")
@@ -325,18 +310,12 @@ def _detect(seen: _Evidence) -> Detection:
     )
 
 
-def _slope(x: np.ndarray, y: np.ndarray) -> float:
-    """By least squares; NaN of a single point."""
-    off = x - x.mean()
-    return float(off @ y / (off @ off)) if off.any() else np.nan
-
-
 def _two_grow(values: np.ndarray, size: np.ndarray) -> bool:
     """Whether the second eigenvalue grows with the first, and the third does not, over the last doublings."""
     nearer = size >= size[-1] / 8
     nearer[-3:] = True
     x = np.log(values[nearer, 0])
-    slopes = [_slope(x, np.log(np.maximum(values[nearer, i], 1e-300))) for i in (1, 2)]
+    slopes = [slope_of(x, np.log(np.maximum(values[nearer, i], 1e-300))) for i in (1, 2)]
     return bool(slopes[0] > 0.5 and slopes[0] - slopes[1] > 0.25)
 
 
@@ -365,7 +344,7 @@ def _coordinates(p: np.ndarray, size: np.ndarray, ts: np.ndarray | None, kind: s
 
         def likely(overs: np.ndarray, rate: Any = rate) -> list[tuple[float, float, np.ndarray]]:
             all_ = [(float(over), rate(float(over))) for over in overs]
-            return [(over, _summed(_regressions(p, y, POWERS[kind], quick=True)), y) for over, y in all_ if y is not None]
+            return [(over, summed(regressions(p, y, POWERS[kind], quick=True)), y) for over, y in all_ if y is not None]
 
         found = likely(np.geomspace(3e-3, 1e5, 16))
         for step in (3.0, 1.6, 1.25):
@@ -374,12 +353,6 @@ def _coordinates(p: np.ndarray, size: np.ndarray, ts: np.ndarray | None, kind: s
         out += [(evidence, y) for _, evidence, y in found]
     best = max(evidence for evidence, _ in out)
     return [y for evidence, y in out if evidence > best - 6]
-
-
-def _summed(estimates: "list[_Estimate]") -> float:
-    """The log evidence of a mixture in equal parts."""
-    logs = np.array([estimate.evidence for estimate in estimates])
-    return float(scipy.special.logsumexp(logs) - np.log(len(logs)))
 
 
 def _resonance(a: np.ndarray) -> np.ndarray:
@@ -393,103 +366,3 @@ def _resonance(a: np.ndarray) -> np.ndarray:
 def _transient(a: np.ndarray) -> np.ndarray:
     """int_0^1 x^2 e^(-2 a x) dx: a mode that decays freely."""
     return np.asarray(laws.transient(1.0, -a, 1.0))
-
-
-def _regressions(
-    p: np.ndarray, y: np.ndarray, powers: tuple[int, ...], left_out: tuple[float, float] = (0.0, 0.0), quick: bool = False
-) -> list[_Estimate]:
-    """p on powers of the rate y, for every noise and size of the higher terms.
-
-    The noise is relative and in y. Data are log y, so that densities of different powers and coordinates can be compared.
-    """
-    u, length = y / y.max(), float(np.ptp(p))
-    terms = np.stack([u**power for power in powers], axis=1)
-    # The first term alone would reach over the window, from the bifurcation to its first point.
-    lead = float(p[0] - p[-1])
-    start = powers[0] * _slope(terms[:, 0], p) * terms[:, 0]
-    out = []
-    for size in SIZES[1::2] if quick else SIZES:
-        prior = np.array([10 * length, LEAD * length, *(size * length for _ in powers[1:])])
-        for noise in NOISE[1::3] if quick else NOISE:
-            slope, found, changed = start, None, 0.0
-            # The noise of p follows from the series' own slope, dp / d log y, whose logarithms make it a density of log y.
-            for _ in range(4):
-                spread = np.maximum(noise * np.abs(slope), 1e-13 * np.abs(p).max())
-                changed = float(np.log(np.abs(slope)).sum())
-                found = _posterior(terms, prior, lead, p - p[-1], spread)
-                moved = terms * powers @ found.mean[1:]
-                # A series that turns back within the data says nothing of their noise there.
-                slope = np.where(moved * moved[-1] > 0, moved, slope)
-            assert found is not None
-            gap = found.mean[0]
-            above = (found.mean[1] / lead - LEAST) * abs(lead) / found.deviation[1]
-            evidence = (
-                changed + found.evidence + scipy.stats.norm.logcdf(above) - scipy.stats.norm.logcdf((1 - LEAST) / LEAD)
-            )
-            # Over a unit of the rate the parameter changes by this much, from the bifurcation to the last point.
-            steep = gap / max(float(y[-1]), 1.0)
-            deviation = np.linalg.norm([found.deviation[0], left_out[0] * gap, left_out[1] * steep])
-            out.append(
-                _Estimate(float(evidence), float(gap + p[-1]), float(deviation), noise, max(len(p) - 3, 1), float(y[-1]))
-            )
-    return out
-
-
-class _Posterior(NamedTuple):
-    """Mean and standard deviation of the coefficients, the constant's first, and the log evidence of the data."""
-
-    mean: np.ndarray
-    deviation: np.ndarray
-    evidence: float
-
-
-def _posterior(terms: np.ndarray, prior: np.ndarray, lead: float, data: np.ndarray, spread: np.ndarray) -> _Posterior:
-    """Of a linear model: coefficients are independent, of deviations `prior` about zero, the first term's about `lead`."""
-    design = np.concatenate([np.ones((len(data), 1)), terms], axis=1)
-    left, values, right = np.linalg.svd(design * prior / spread[:, None], full_matrices=False)
-    residual = (data - terms[:, 0] * lead) / spread
-    seen = left.T @ residual
-    missed = residual @ residual - seen @ seen + np.sum(seen**2 / (1 + values**2))
-    mean = prior * (right.T @ (values / (1 + values**2) * seen))
-    mean[1] += lead
-    # A direction that the data do not reach keeps its prior.
-    narrowed = np.sum(right**2 / (1 + values**2)[:, None], axis=0) + np.maximum(1 - np.sum(right**2, axis=0), 0.0)
-    evidence = -0.5 * missed - np.log(spread).sum() - 0.5 * np.log1p(values**2).sum()
-    return _Posterior(mean, prior * narrowed**0.5, float(evidence))
-
-
-def _mixture(windows: list[list[_Estimate]], p: np.ndarray) -> tuple[float, tuple[float, float], float]:
-    """(median, 95 % interval, typical noise) of the critical parameter, known to lie beyond the last point."""
-    parts, weights = [], []
-    for one in windows:
-        log = np.array([estimate.evidence for estimate in one])
-        weight = np.exp(log - log.max())
-        parts += one
-        weights += list(weight / weight.sum() / len(windows))
-    mean, deviation, noise, freedom = (
-        np.array([getattr(part, name) for part in parts]) for name in ("mean", "deviation", "noise", "freedom")
-    )
-    weight = np.array(weights)
-    way = np.sign(p[-1] - p[-2])
-    # In units of the last point's distance: rounding must not pose as certainty.
-    deviation = np.maximum(deviation, 1e-12 * np.abs(p).max())
-    beyond = way * (mean - p[-1])
-    truncated = weight * scipy.stats.t.sf(0, freedom, beyond, deviation)
-    if not truncated.sum() > 0.01:
-        raise NumericalError("no series fits the sweep: its bifurcation would lie before the last point")
-    kept = truncated > 1e-9 * truncated.max()
-    beyond, deviation, freedom = beyond[kept], deviation[kept], freedom[kept]
-    truncated = truncated[kept] / truncated[kept].sum()
-    before = scipy.stats.t.cdf(0, freedom, beyond, deviation)
-
-    def quantile(q: float) -> float:
-        def short(x: float) -> float:
-            inside = scipy.stats.t.cdf(x, freedom, beyond, deviation) - before
-            return float(np.sum(truncated * inside / (1 - before))) - q
-
-        most = float((np.maximum(beyond, 0) + 1e3 * deviation).max())
-        root: Any = scipy.optimize.brentq(short, 0.0, most, xtol=1e-12 * most)
-        return float(root)
-
-    low, middle, high = (float(p[-1] + way * quantile(q)) for q in (0.025, 0.5, 0.975))
-    return middle, (min(low, high), max(low, high)), float(np.exp(weight @ np.log(noise)))

@@ -66,12 +66,17 @@ class Integrator(eqx.Module):
             self.solver.term_structure, diffrax.AbstractTerm
         ):
             raise ValueError(f"solver must solve an ordinary differential equation, got {type(self.solver).__name__}")
-        if self.dt is None and not isinstance(self.solver, diffrax.AbstractAdaptiveSolver):
+        if self.adaptive and not isinstance(self.solver, diffrax.AbstractAdaptiveSolver):
             raise ValueError(f"dt must be given for {type(self.solver).__name__}, which estimates no error")
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether it chooses its steps itself."""
+        return self.dt is None
 
     def grid(self, ts: Array) -> Array | None:
         """The fixed step times (N + 1,), or `None` where the steps are adaptive."""
-        if self.dt is None:
+        if self.adaptive:
             return None
         if is_traced(ts):
             raise ValueError("probe.ts must be concrete with fixed steps: close over the probe instead of passing it to jit")

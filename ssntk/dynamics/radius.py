@@ -13,8 +13,8 @@ from jaxtyping import Array, Float
 
 from ssntk.dynamics.metric import as_metric, in_metric
 from ssntk.dynamics.stability import sorted_eigenvalues
-from ssntk.errors import as_array, as_scalar, is_traced
-from ssntk.models.clock import AbstractClock, Continuous, Steps, clock_of
+from ssntk.errors import as_array, is_traced
+from ssntk.models.clock import AbstractClock, Continuous, Steps, as_clock
 from ssntk.precision import watch_precision
 
 # Eigenvalues of the level set this near to the edge, relative to its size, are looked at. Each is verified, so that this
@@ -59,14 +59,9 @@ def stability_radius(A: Any, *, dt: Any = None, scale: Any = None) -> tuple[Floa
     matrices = as_array(A, "A")
     if matrices.ndim < 2 or matrices.shape[-1] != matrices.shape[-2] or matrices.shape[-1] == 0:
         raise ValueError(f"A must have shape (..., n, n), got {matrices.shape}")
-    if dt is not None:
-        if is_traced(dt):
-            raise ValueError("dt must be concrete")
-        # Under jit an array made here would be traced.
-        with jax.ensure_compile_time_eval():
-            dt = float(as_scalar(dt, "dt", positive=True))
-    clock = clock_of(dt)
+    # Under jit an array made here would be traced.
     with jax.ensure_compile_time_eval():
+        clock = as_clock(dt, "dt")
         metric = as_metric(scale, matrices.shape[-1])
     matrices = in_metric(matrices, metric)
     watch_precision(matrices.dtype)

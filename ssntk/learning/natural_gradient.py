@@ -96,6 +96,7 @@ def low_rank_natural_gradient(
         if not callable(learning_rate) and not is_traced(learning_rate):
             learning_rate = float(as_scalar(learning_rate, "learning_rate", positive=True))
 
+    # Longer than others: optax takes two functions, which hold the settings.
     def init(params: Any) -> LowRankState:
         flat, _ = ravel_pytree(params)
         if not 0 <= rank <= flat.size:

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Complex
 
+from ssntk.errors import as_scalar, is_traced
+
 Exponents = Complex[np.ndarray, "*batch n"]
 
 
@@ -240,6 +242,15 @@ class Steps(AbstractClock):
 
     def edge_of(self, turn: Any) -> tuple[Any, Any]:
         return (turn - 1) / self.dt, (1 - turn**2) / self.dt**2
+
+
+def as_clock(dt: Any, name: str) -> AbstractClock:
+    """The clock of a step that a user gives, `None` for a flow; `ValueError` unless it is positive and concrete."""
+    if dt is None:
+        return Continuous()
+    if is_traced(dt):
+        raise ValueError(f"{name} must be concrete")
+    return Steps(float(as_scalar(dt, name, positive=True)))
 
 
 def clock_of(dt: float | None) -> AbstractClock:

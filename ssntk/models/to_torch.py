@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ssntk.models.cells import GRU, LSTM
+from ssntk.models.clock import Steps
 from ssntk.models.ctrnn import CTRNN
-from ssntk.models.maps import EulerMap
 from ssntk.models.torch_layout import GATED, WEIGHTS, as_numpy, layout_of, weights_of
 
 _LAYERS = {"nn.RNN": CTRNN, "nn.GRU": GRU, "nn.LSTM": LSTM}
@@ -29,7 +29,8 @@ def to_torch(model: Any, state_dict: Any, names: Any = None) -> Any:
     held = weights_of(state_dict)
     # A readout that only a module tells, by being the one nn.Linear, is left over in its state_dict, and copied.
     kind, parts = layout_of(state_dict, held, names, whole=False)
-    layer = model.model if isinstance(model, EulerMap) else None
+    # Of a map, the layer whose step it takes; maps know this file, and it does not know them.
+    layer = getattr(model, "model", None) if isinstance(model.clock, Steps) else None
     if not isinstance(layer, _LAYERS[kind]):
         made = f"an EulerMap of {type(layer).__name__}" if layer is not None else f"a {type(model).__name__}"
         raise ValueError(f"state_dict holds the weights of an {kind}, and the model, {made}, did not come from them")

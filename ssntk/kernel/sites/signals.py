@@ -34,7 +34,7 @@ def with_signals(replay: Replay, least: int, worth: Callable[[int, tuple[int, ..
     if all(leaf.size < least**2 for leaf in replay.theta.arrays):
         return replay, f"no leaf of theta has the size of a matrix of {least} x {least}"
     longest = int(np.diff(np.asarray(replay.tracks.saved), axis=1).max())
-    if replay.integrator.dt is None:
+    if replay.integrator.adaptive:
         # Another number of adaptive steps compiles anew only where it passes a power of two.
         longest = 1 << (longest - 1).bit_length()
     opened = dataclasses.replace(replay, longest=longest)
