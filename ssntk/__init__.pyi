@@ -8,6 +8,9 @@ from .bifurcation.continuation import continuation_ensemble as continuation_ense
 from .bifurcation.crossing import Crossing as Crossing
 from .bifurcation.diagram import Diagram as Diagram
 from .bifurcation.diagram import bifurcation_diagram as bifurcation_diagram
+from .bifurcation.events.base import AbstractEvent as AbstractEvent
+from .bifurcation.events.kinds import Kind as Kind
+from .bifurcation.events.tested import AbstractTestEvent as AbstractTestEvent
 from .bifurcation.locate import locate as locate
 from .bifurcation.point import Bifurcation as Bifurcation
 from .cache import enable_cache as enable_cache

@@ -9,8 +9,8 @@ import jax
 import numpy as np
 
 from ssntk.bifurcation.branch import Branch
-from ssntk.bifurcation.crossing import Crossing, as_bounds, as_crossings, crossings_on, stops_of
-from ssntk.bifurcation.detect import find_events
+from ssntk.bifurcation.crossing import NONE, Own, as_bounds, as_own, crossings_on, stops_of
+from ssntk.bifurcation.detect import find_events, own_events
 from ssntk.bifurcation.events.critical import NEAR
 from ssntk.bifurcation.events.kinds import SADDLE_NODE
 from ssntk.bifurcation.point import Bifurcation
@@ -71,7 +71,7 @@ def continuation(
     - `max_steps`: the most points on the branch, each way.
     - `scale`: typical sizes of the states, (n,) or one for all, positive; default: found from the model.
     - `events`: [`Crossing`][]s, the user's own test functions: where one changes its sign is located and listed among the
-      bifurcations.
+      bifurcations. Or events of the user's own, such as an [`AbstractTestEvent`][].
     - `bounds`: `{index: (low, high)}` or `fn(x, p) -> bool`: the branch ends where a state leaves, and `status` says so.
     - `fix`: pairs (weights (n,), value) of conserved quantities, `weights . x = value`.
     - `periods`: (n,), 0 for none: the periods of states that are angles. A branch that comes back to its start but for whole
@@ -97,7 +97,7 @@ def continuation(
     turns = as_periods(periods, family.model.n_state)
     stack = Stack([zeros], turns)
     here = _place(stack, at)
-    crossings = as_crossings(events, family.model.n_state)
+    own = as_own(events, family.model.n_state)
     limits = as_bounds(bounds, family.model.n_state)
     (start,) = _starts(stack, None if x is None else (x / stack.scale[0])[None], here)
     if isinstance(start, str):
@@ -109,9 +109,9 @@ def continuation(
         if isinstance(again, str):
             raise NumericalError(_degenerate(stack, here))
         start = again
-    stops = stops_of(stack, limits, crossings, start.point.z)
+    stops = stops_of(stack, limits, own.crossings, start.point.z)
     tracks = _follow(stack, start, longest, max_steps, stops, bool(both))
-    return as_branches(stack, tracks, crossings)[0].branch
+    return as_branches(stack, tracks, own)[0].branch
 
 
 def _degenerate(stack: Stack, q: float) -> str:
@@ -218,12 +218,12 @@ class Followed(NamedTuple):
     notes: tuple[Sentence, ...]
 
 
-def as_branches(stack: Stack, tracks: Sequence[Track], crossings: Sequence[Crossing] = ()) -> list[Followed]:
-    """The tracks with their events, as a user reads them."""
+def as_branches(stack: Stack, tracks: Sequence[Track], own: Own = NONE) -> list[Followed]:
+    """The tracks with their events and a user's own, as a user reads them."""
     branches = []
-    for track, found in zip(tracks, find_events(stack, tracks), strict=True):
-        events = [*found, *crossings_on(stack, track, crossings)]
-        if crossings:
+    for number, (track, found) in enumerate(zip(tracks, find_events(stack, tracks), strict=True)):
+        events = [*found, *crossings_on(stack, track, own.crossings), *own_events(stack, number, track, own.events)]
+        if len(events) > len(found):
             events.sort(key=lambda pair, track=track: _along(stack, track, *pair))
         events = _with_outputs(stack, track.member, events)
         located = [(step, event) for step, event in events if event.converged]

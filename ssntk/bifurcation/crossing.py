@@ -2,11 +2,12 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from ssntk.bifurcation.events.base import AbstractEvent
 from ssntk.bifurcation.point import Bifurcation, failed
 from ssntk.errors import Outcome, Sentence
 from ssntk.zeros.between import dips, on_branch
@@ -44,22 +45,35 @@ class Crossing:
 Bounds = dict[int, tuple[float, float]] | Callable[[Any, Any], Any] | None
 
 
-def as_crossings(events: Any, n: int) -> tuple[Crossing, ...]:
-    """`events` checked: `ValueError` for what is no crossing, or whose function returns no scalar."""
-    if isinstance(events, Crossing):
+class Own(NamedTuple):
+    """A user's own events: functions of the state and the parameter, and kinds of events."""
+
+    crossings: tuple[Crossing, ...] = ()
+    events: tuple[AbstractEvent, ...] = ()
+
+
+NONE = Own()
+
+
+def as_own(events: Any, n: int) -> Own:
+    """`events` checked: `ValueError` for what is no event, or whose function returns no scalar."""
+    if isinstance(events, (Crossing, AbstractEvent)):
         events = (events,)
     try:
         found = tuple(events)
     except TypeError as error:
         raise ValueError(f"events must be a sequence of ssntk.Crossing, got {type(events).__name__}") from error
     for i, event in enumerate(found):
+        if isinstance(event, AbstractEvent):
+            continue
         if not isinstance(event, Crossing):
             raise ValueError(f"events[{i}] must be an ssntk.Crossing, got {type(event).__name__}")
         if np.asarray(_check(event.fn, f"events[{i}].fn", n)).dtype == bool:
             raise ValueError(
                 f"events[{i}].fn must return a number that changes its sign, got a boolean: return a difference"
             )
-    return found
+    crossings = tuple(event for event in found if isinstance(event, Crossing))
+    return Own(crossings, tuple(event for event in found if isinstance(event, AbstractEvent)))
 
 
 def as_bounds(bounds: Any, n: int) -> Bounds:

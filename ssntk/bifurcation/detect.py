@@ -7,7 +7,7 @@ All branches are worked on together, round by round, so that each round is a few
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -19,6 +19,16 @@ from ssntk.bifurcation.point import Bifurcation
 from ssntk.zeros.correct import corrected, length
 from ssntk.zeros.stack import Stack
 from ssntk.zeros.track import Point, Track, points_of
+
+
+def own_events(stack: Stack, number: int, track: Track, own: Sequence[AbstractEvent]) -> list[tuple[int, Bifurcation]]:
+    """A user's own events on a branch, each with the index of the point before it: what its ends show of each step."""
+    found = []
+    for event in own:
+        steps = [interval for interval in _steps(number, track, range(len(track.z) - 1)) if event.seen(interval.change)]
+        for interval, here in zip(steps, event.find(stack, steps), strict=True):
+            found += [(interval.place[1], point) for point, _ in here]
+    return found
 
 
 def find_events(stack: Stack, tracks: Sequence[Track]) -> list[list[tuple[int, Bifurcation]]]:
@@ -74,7 +84,13 @@ def _suspects(number: int, track: Track) -> list[Interval]:
     points = [track.points.at(i) for i in range(count)]
     ends = [points[0], *points, points[-1]]
     changed |= np.logical_or(*_hides(ends[:-3], ends[1:-2], ends[2:-1], ends[3:]))
-    steps = np.flatnonzero(changed).tolist()
+    return _steps(number, track, np.flatnonzero(changed).tolist())
+
+
+def _steps(number: int, track: Track, steps: Iterable[int]) -> list[Interval]:
+    """These steps of a branch, each with its neighbours."""
+    points = [track.points.at(i) for i in range(len(track.z))]
+    ends = [points[0], *points, points[-1]]
     return [Interval((number, j, 0.0), track.member, ends[j], ends[j + 1], ends[j + 2], ends[j + 3]) for j in steps]
 
 

@@ -7,13 +7,15 @@ import numpy as np
 import scipy
 import scipy.special
 
+from ssntk.bifurcation.events.kinds import HOPF, PITCHFORK, SADDLE_NODE
 from ssntk.collapse import laws
+from ssntk.collapse.exponent import law_of
 from ssntk.collapse.rates import oscillates, rates_of
 from ssntk.errors import NumericalError, as_count
 from ssntk.results import Result, short
 
 # The distance from the bifurcation as a power series of the critical rate, by its powers; at a fold it has no linear term.
-POWERS = {"saddle-node": tuple(range(2, 10)), "pitchfork": tuple(range(1, 9)), "hopf": tuple(range(1, 9))}
+POWERS = {SADDLE_NODE.name: tuple(range(2, 10)), PITCHFORK.name: tuple(range(1, 9)), HOPF.name: tuple(range(1, 9))}
 # Of the trace, how much the channel must hold for a point to count, and which part of those points, the nearer ones;
 # averaged over, as nothing tells which is best.
 WINDOWS = ((0.6, 1.0), (0.9, 1.0), (0.75, 0.5))
@@ -27,7 +29,7 @@ NEAR_POINTS, NEAR = 4, 0.03
 # What a rate's model leaves out, found on random networks: of the extrapolated gap, and of the change of the parameter over
 # which |Re lambda| T changes by one. The horizon's laws know one mode and one drive; courses in time know several. Folds lie
 # next to cusps, where their series begins late.
-LEFT_OUT = {"saddle-node": (0.1, 0.0), "pitchfork": (0.015, 0.0), "spectra": (0.25, 0.7), "kernels": (0.1, 0.5)}
+LEFT_OUT = {SADDLE_NODE.name: (0.1, 0.0), PITCHFORK.name: (0.015, 0.0), "spectra": (0.25, 0.7), "kernels": (0.1, 0.5)}
 # |Re lambda| T over which the laws of a finite horizon are tabled.
 _RATES = np.geomspace(1e-4, 1e4, 1200)
 # Of steady-state kernels: the least part of the trace that a channel must hold at the last point, and how far, relatively,
@@ -99,7 +101,7 @@ def detect_from_ntk(
     """
     p, values, times, given, n_batch, order = _checked(parameters, spectra, ts, kernels, n_batch)
     try:
-        found = _detect(p, values, times, given, n_batch)
+        found = _detect(_Evidence.of(p, values, times, given, n_batch))
         # Rates in the order in which the parameters came.
         rates = None if found.rates is None else found.rates[np.argsort(order)]
         return dataclasses.replace(found, rates=rates)
@@ -169,87 +171,140 @@ class _Estimate(NamedTuple):
     last: float
 
 
-def _detect(p: np.ndarray, values: np.ndarray, ts: np.ndarray | None, kernels: Any, n_batch: int) -> Detection:
-    # Farthest first, so that the bifurcation lies beyond the last point.
-    size = np.sum(values**2, axis=1) ** 0.5
-    flipped = bool(size[0] > size[-1])
-    if flipped:
-        p, values, size, kernels = p[::-1], values[::-1], size[::-1], None if kernels is None else kernels[::-1]
-    if size[-1] < 2 * size[0] or size[-1] < size.max():
-        raise NumericalError(
-            "the first eigenvalue does not grow towards one end of the sweep: it sees no bifurcation near there"
-        )
-    rates, oscillating, horizon = None, None, 1.0 if ts is None else float(ts[-1] - ts[0])
-    if kernels is not None:
-        assert ts is not None
-        both = rates_of(ts, kernels, n_batch)
-        oscillating = oscillates(both, horizon)
-        chosen = [pair[oscillating] for pair in both]
-        rates = np.array([complex(-rate.decay, rate.frequency) for rate in chosen])
-    # A steady state knows no oscillation.
-    pair = oscillating if oscillating is not None else ts is not None and _two_grow(values, size)
-    held = float(values[-1, : 1 + pair].sum() / values[-1].sum())
-    if ts is None and held < HELD:
-        raise NumericalError(
-            f"no mode stands out at the end of the sweep: the first eigenvalue holds {held:.2f} of the trace there; go "
-            "nearer. A Hopf point does not show in steady-state kernels: it takes those of trajectories, ts and kernels"
-        )
-    kinds = ("hopf",) if pair else ("saddle-node", "pitchfork")
-    estimates: dict[str, list[list[_Estimate]]] = {kind: [] for kind in kinds}
-    for share, part in WINDOWS:
-        first = _window(values, size, 2 if pair else 1, share)
-        first = max(first, min(len(p) - 6, int(len(p) - part * (len(p) - first))))
-        inside = slice(first, None)
-        for kind in kinds:
-            coordinates = (
-                [-rates.real[inside] * horizon] if rates is not None else _coordinates(p[inside], size[inside], ts, kind)
+@dataclasses.dataclass(frozen=True)
+class _Evidence:
+    """What a sweep shows, its farthest point first, so that the bifurcation lies beyond the last one.
+
+    - `p` (N,), `values` (N, k) and their `size` (N,): eigenvalues in units of the largest.
+    - `ts` (T,): the times of trajectory kernels, `None` for steady states. `rates` (N,): the critical exponents that their
+      courses over time show, if kernels were given.
+    - `pair`: whether two modes grow together. `held`: which share of the trace the channel holds at the last point.
+    - `flipped`: whether the points came in the other order.
+    """
+
+    p: np.ndarray
+    values: np.ndarray
+    size: np.ndarray
+    ts: np.ndarray | None
+    rates: np.ndarray | None
+    pair: bool
+    held: float
+    flipped: bool
+
+    @classmethod
+    def of(cls, p: np.ndarray, values: np.ndarray, ts: np.ndarray | None, kernels: Any, n_batch: int) -> "_Evidence":
+        """Raises `NumericalError` if nothing grows towards an end of the sweep, or no mode stands out there."""
+        size = np.sum(values**2, axis=1) ** 0.5
+        flipped = bool(size[0] > size[-1])
+        if flipped:
+            p, values, size, kernels = p[::-1], values[::-1], size[::-1], None if kernels is None else kernels[::-1]
+        if size[-1] < 2 * size[0] or size[-1] < size.max():
+            raise NumericalError(
+                "the first eigenvalue does not grow towards one end of the sweep: it sees no bifurcation near there"
             )
-            left_out = LEFT_OUT[kind if ts is None else "spectra" if rates is None else "kernels"]
-            if ts is None:
-                # What other modes hold moves the rate.
-                left_out = (left_out[0] + 2 * (1 - held), left_out[1])
-            found = [each for y in coordinates for each in _regressions(p[inside], y, POWERS[kind], left_out)]
-            estimates[kind].append(found)
-    if ts is not None and kinds[0] != "hopf":
-        last = [one.last for found in estimates.values() for each in found for one in each]
-        weight = scipy.special.softmax([one.evidence for found in estimates.values() for each in found for one in each])
-        if weight @ last < 1:
+        rates, oscillating = None, None
+        if kernels is not None:
+            assert ts is not None
+            both = rates_of(ts, kernels, n_batch)
+            oscillating = oscillates(both, float(ts[-1] - ts[0]))
+            rates = np.array([complex(-rate.decay, rate.frequency) for rate in (pair[oscillating] for pair in both)])
+        # A steady state knows no oscillation.
+        pair = bool(oscillating) if oscillating is not None else ts is not None and _two_grow(values, size)
+        held = float(values[-1, : 1 + pair].sum() / values[-1].sum())
+        if ts is None and held < HELD:
+            raise NumericalError(
+                f"no mode stands out at the end of the sweep: the first eigenvalue holds {held:.2f} of the trace there; go "
+                "nearer. A Hopf point does not show in steady-state kernels: it takes those of trajectories, ts and kernels"
+            )
+        return cls(p, values, size, ts, rates, pair, held, flipped)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Those that it may speak for."""
+        return (HOPF.name,) if self.pair else (SADDLE_NODE.name, PITCHFORK.name)
+
+    def first(self, share: float) -> int:
+        """The first point from which on the channel holds this share of the trace."""
+        return _window(self.values, self.size, 1 + self.pair, share)
+
+    def estimates(self) -> dict[str, list[list[_Estimate]]]:
+        """For each kind the estimates from each window."""
+        found: dict[str, list[list[_Estimate]]] = {kind: [] for kind in self.kinds}
+        for share, part in WINDOWS:
+            first = self.first(share)
+            first = max(first, min(len(self.p) - 6, int(len(self.p) - part * (len(self.p) - first))))
+            for kind in self.kinds:
+                found[kind].append(self._regressed(slice(first, None), kind))
+        return found
+
+    def _regressed(self, inside: slice, kind: str) -> list[_Estimate]:
+        p, coordinates = self.p[inside], []
+        if self.rates is not None:
+            assert self.ts is not None
+            coordinates = [-self.rates.real[inside] * float(self.ts[-1] - self.ts[0])]
+        else:
+            coordinates = _coordinates(p, self.size[inside], self.ts, kind)
+        left_out = LEFT_OUT[kind if self.ts is None else "spectra" if self.rates is None else "kernels"]
+        if self.ts is None:
+            # What other modes hold moves the rate.
+            left_out = (left_out[0] + 2 * (1 - self.held), left_out[1])
+        return [each for y in coordinates for each in _regressions(p, y, POWERS[kind], left_out)]
+
+    def slope(self, centre: float) -> float:
+        """d log(first eigenvalue) / d log(distance) over the nearer half of the points."""
+        away = np.abs(self.p - centre)
+        half = away <= np.median(away[self.first(WINDOWS[0][0]) :])
+        return _slope(np.log(away[half]), np.log(self.values[half, 0]))
+
+
+def _detect(seen: _Evidence) -> Detection:
+    """Where the sweep leads, and to what; `NumericalError` if that cannot be told."""
+    estimates, ts, p = seen.estimates(), seen.ts, seen.p
+    if ts is not None and not seen.pair:
+        all_ = [one for found in estimates.values() for each in found for one in each]
+        if scipy.special.softmax([one.evidence for one in all_]) @ [one.last for one in all_] < 1:
             raise NumericalError(
                 "the horizon hides how near the bifurcation is: |Re lambda| T falls below one; take a longer horizon, or "
                 "the steady-state kernels"
             )
     # Windows hold different points, so that their evidences cannot be compared: each counts the same.
     evidence = {kind: float(np.mean([_summed(one) for one in found])) for kind, found in estimates.items()}
-    ranked = sorted(kinds, key=lambda kind: -evidence[kind])
+    ranked = sorted(seen.kinds, key=lambda kind: -evidence[kind])
     odds = evidence[ranked[0]] - evidence[ranked[1]] if len(ranked) > 1 else np.inf
     kind = ranked[0] if odds >= TOLD else None
-    chosen = [estimates[ranked[0]]] if kind else list(estimates.values())
-    centre, interval, noise = _mixture([one for found in chosen for one in found], p)
+    likely = [kind] if kind else ranked
+    centre, interval, noise = _mixture([one for each in likely for found in [estimates[each]] for one in found], p)
     length = float(np.ptp(p))
     if noise >= 0.99 * NOISE[-1]:
         raise NumericalError("no series fits the sweep: its first eigenvalue follows no bifurcation's law, or is too noisy")
     if not interval[1] - interval[0] < length:
         raise NumericalError("the sweep ends too far from the bifurcation to tell where it lies")
     near = int((np.abs(p - centre) <= NEAR * length).sum())
-    if "saddle-node" in (kind or ranked) and near < NEAR_POINTS:
+    if SADDLE_NODE.name in likely and near < NEAR_POINTS:
         raise NumericalError(
             f"a saddle-node near p = {centre:.6g} would need {NEAR_POINTS} points within {NEAR:.0%} of the sweep's length "
             f"from it, there are {near}: go nearer"
         )
-    half = np.abs(p - centre) <= np.median(np.abs(p[_window(values, size, 1 + pair, WINDOWS[0][0]) :] - centre))
-    slope = _slope(np.log(np.abs(p[half] - centre)), np.log(values[half, 0]))
-    law = {"saddle-node": -1.0, "pitchfork": -2.0}
-    if ts is None and not min(abs(slope / law[one] - 1) for one in ([kind] if kind else ranked)) <= OFF:
+    slope = seen.slope(centre)
+    if ts is None and not min(abs(slope / law_of(one).exponent - 1) for one in likely) <= OFF:
         raise NumericalError(
             f"the first eigenvalue goes as distance^{slope:.2f} towards p = {centre:.6g}, which is no bifurcation's law"
         )
-    if pair:
-        reason = "the kernels oscillate" if rates is not None else "two modes grow together"
+    if seen.pair:
+        reason = "the kernels oscillate" if seen.rates is not None else "two modes grow together"
     else:
-        reason = f"{' or '.join([kind] if kind else ranked)}, by log odds of {odds:.3g}"
-    if rates is not None and flipped:
-        rates = rates[::-1]
-    return Detection(kind, centre, interval, float(slope), float(odds), rates, True, reason)
+        reason = f"{' or '.join(likely)}, by log odds of {odds:.3g}"
+    rates = seen.rates[::-1] if seen.rates is not None and seen.flipped else seen.rates
+    return Detection(
+        kind=kind,
+        critical_parameter=centre,
+        interval=interval,
+        exponent=slope,
+        odds=float(odds),
+        rates=rates,
+        converged=True,
+        reason=reason,
+    )
 
 
 def _slope(x: np.ndarray, y: np.ndarray) -> float:
@@ -278,7 +333,7 @@ def _window(values: np.ndarray, size: np.ndarray, modes: int, share: float) -> i
 
 def _coordinates(p: np.ndarray, size: np.ndarray, ts: np.ndarray | None, kind: str) -> list[np.ndarray]:
     """Numbers in proportion to the rate, one array for each way in which a horizon may have limited the kernels."""
-    pair = kind == "hopf"
+    pair = kind == HOPF.name
     if ts is None:
         return [size ** (-1 / power) for power in ((2, 3, 4) if pair else (2,))]
     out: list[tuple[float, np.ndarray]] = []

@@ -14,12 +14,13 @@ from jaxtyping import Array, PyTree
 
 from ssntk.collapse import laws
 from ssntk.collapse.drive import critical_drive
-from ssntk.dynamics.fixed_points import FixedPoints, constant_input, find_fixed_points
-from ssntk.dynamics.metric import as_metric, in_metric
+from ssntk.critical.fragile import STARTS, Fragile, most_fragile, searched
+from ssntk.dynamics.fixed_points import FixedPoints, constant_input
+from ssntk.dynamics.metric import as_metric
 from ssntk.dynamics.probe import Probe, Sinusoid
-from ssntk.dynamics.radius import Edge, attained_at, nearest_edge
+from ssntk.dynamics.radius import attained_at
 from ssntk.dynamics.scales import typical_sizes
-from ssntk.dynamics.stability import eigenpair, exponents, linearised
+from ssntk.dynamics.stability import eigenpair, exponents
 from ssntk.errors import NumericalError, as_array, as_scalar, outside_jit
 from ssntk.kernel.steady_state import forcing
 from ssntk.models.as_model import as_model
@@ -102,7 +103,7 @@ def criticality(
     horizon: Any = None,
     time_scale: Any = None,
     wrt: Callable[[Any], PyTree] | None = None,
-    n_starts: int = 32,
+    n_starts: int = STARTS,
     key: Any = None,
     scale: Any = None,
 ) -> Criticality:
@@ -132,13 +133,8 @@ def criticality(
     time = None if time_scale is None else float(as_scalar(time_scale, "time_scale", positive=True))
     span = None if horizon is None else float(as_scalar(horizon, "horizon", positive=True))
     theta_positions(model, "state", wrt)
-    found = [find_fixed_points(model, row, n_starts=n_starts, key=key) for row in inputs]
-    if not sum(map(len, found)):
-        raise NumericalError(
-            f"no fixed point was found from {n_starts} starts, so that there is none to judge: try more n_starts; "
-            + ("the slowest state moves with speed " + f"{slow:.3g}" if np.isfinite(slow := _slowest(found)) else "")
-        )
-    return _judge(model, inputs, found, span, time, wrt, metric)
+    point = searched(model, inputs, n_starts=n_starts, key=key)
+    return _judge(model, point, span, time, wrt, metric)
 
 
 @outside_jit
@@ -150,7 +146,7 @@ def criticality_ensemble(
     horizon: Any = None,
     time_scale: Any = None,
     wrt: Callable[[Any], PyTree] | None = None,
-    n_starts: int = 32,
+    n_starts: int = STARTS,
     key: Any = None,
     scale: Any = None,
 ) -> tuple[Criticality, ...]:
@@ -251,35 +247,24 @@ def _unstack(models: Any) -> list[AbstractStateSpaceModel]:
     ]
 
 
-def _slowest(found: list[FixedPoints]) -> float:
-    return min((float(one.slow.speed[0]) for one in found if len(one.slow)), default=np.nan)
-
-
 def _judge(
     model: AbstractStateSpaceModel,
-    inputs: list[Array],
-    found: list[FixedPoints],
+    found: list[tuple[Array, FixedPoints]],
     horizon: float | None,
     time_scale: float | None,
     wrt: Callable[[Any], PyTree] | None,
     metric: np.ndarray | None,
 ) -> Criticality:
     clock = model.clock
-    points = [(u, one.x[i], one, bool(one.stable[i])) for u, one in zip(inputs, found, strict=True) for i in range(len(one))]
-    stable = [point for point in points if point[3]]
-    judged = []
-    for u, x, one, _ in stable or points:
-        level = _level(one.conserved, metric)
-        matrix = level.T @ in_metric(np.asarray(linearised(model, x, u)[1], float), metric) @ level
-        judged.append((u, x, level, matrix, nearest_edge(matrix, clock)))
-    u, x, level, matrix, touch = min(judged, key=lambda one: abs(one[4].radius))
+    point = most_fragile(found, clock, metric)
+    matrix, touch = point.matrix, point.edge
     rates = exponents(matrix, clock)
     time = natural_time_scale(model, rates) if time_scale is None else time_scale
     at_end = clock.flips_at is not None and attained_at(matrix, clock, touch, clock.flips_at)
     real = not at_end and attained_at(matrix, clock, touch, 0.0)
     far = relative_distance(touch.radius, time, horizon)
     sort = verdict(far)
-    size, drive, driven = _mode(model, u, x, level, matrix, touch, wrt, metric)
+    size, drive, driven = _mode(model, point, wrt, metric)
     frequency = 0.0 if real else clock.highest if at_end else touch.frequency
     what = {
         (True, False): "a zero eigenvalue (saddle-node, transcritical or pitchfork)",
@@ -297,26 +282,16 @@ def _judge(
         sigma_min=float(np.linalg.svd(matrix, compute_uv=False)[-1]),
         nonnormality=size,
         drive=drive,
-        x_star=x,
-        u=np.asarray(u),
-        stable=bool(stable),
-        residual=float(np.abs(np.asarray(linearised(model, x, u)[0])).max()),
-        n_fixed_points=len(points),
+        x_star=point.x,
+        u=np.asarray(point.u),
+        stable=point.stable,
+        residual=point.residual,
+        n_fixed_points=sum(len(one) for _, one in found),
         time_scale=time,
         horizon=horizon,
         reason="",
     )
     return dataclasses.replace(result, reason=_reason(result, what, driven))
-
-
-def _level(conserved: np.ndarray, metric: np.ndarray | None) -> np.ndarray:
-    """An orthonormal basis (n, n - c) of the states at one level of what is conserved (c, n): its eigenvalues of zero, which
-    no parameter moves, are of no bifurcation."""
-    n = conserved.shape[1]
-    if len(conserved) in (0, n):
-        return np.eye(n)
-    weights = conserved if metric is None else conserved * metric
-    return np.linalg.svd(weights)[2][len(weights) :].T
 
 
 def _reason(found: Criticality, what: str, driven: bool) -> str:
@@ -343,17 +318,14 @@ def _reason(found: Criticality, what: str, driven: bool) -> str:
 
 def _mode(
     model: AbstractStateSpaceModel,
-    u: Array,
-    x: np.ndarray,
-    level: np.ndarray,
-    matrix: np.ndarray,
-    touch: Edge,
+    point: Fragile,
     wrt: Callable[[Any], PyTree] | None,
     metric: np.ndarray | None,
 ) -> tuple[float, float, bool]:
     """|l||r|, |l^T F| and whether that is more than rounding, of the eigenvalue next to the critical frequency."""
     clock, d = model.clock, model.n_input
-    here = complex(*clock.edge(touch.frequency))
+    u, x, matrix, level = point.u, point.x, point.matrix, point.level
+    here = complex(*clock.edge(point.edge.frequency))
     try:
         value, right, left = eigenpair(matrix, here)
     except NumericalError:
@@ -388,9 +360,23 @@ def _mode(
 
 def _unknown(model: AbstractStateSpaceModel, reason: str, horizon: Any) -> Criticality:
     nan, n, d = float("nan"), model.n_state, model.n_input
-    span = None if horizon is None else float(horizon)
-    nothing = np.full(n, nan), np.full(d, nan)
-    reason = f"Unknown: {reason}"
     return Criticality(
-        "unknown", None, "unknown", nan, nan, nan, nan, nan, nan, nan, *nothing, False, nan, 0, nan, span, reason
+        verdict="unknown",
+        near=None,
+        kind="unknown",
+        stability_radius=nan,
+        critical_frequency=nan,
+        relative_distance=nan,
+        spectral_abscissa=nan,
+        sigma_min=nan,
+        nonnormality=nan,
+        drive=nan,
+        x_star=np.full(n, nan),
+        u=np.full(d, nan),
+        stable=False,
+        residual=nan,
+        n_fixed_points=0,
+        time_scale=nan,
+        horizon=None if horizon is None else float(horizon),
+        reason=f"Unknown: {reason}",
     )

@@ -35,6 +35,7 @@ from jaxtyping import Array, Float
 
 from ssntk.critical.freedom import Freedom
 from ssntk.dynamics.stability import field_at
+from ssntk.newton import newton
 
 # How many vectors (n,) each z holds.
 VECTORS = {"singular": 2, "flip": 2, "saddle-node": 3, "pair": 3, "turning": 3}
@@ -134,21 +135,17 @@ class Conditions(eqx.Module):
         def linear(function: Any, value: Array) -> Array:
             return jax.scipy.sparse.linalg.bicgstab(function, value, tol=1e-13, maxiter=200)[0]
 
-        def newton(function: Any, theta: Array) -> Array:
-            def improve(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-                theta, _, count = carry
+        def solve(function: Any, theta: Array) -> Array:
+            def improve(theta: Array) -> tuple[Array, Array, Array]:
                 value, push = jax.linearize(function, theta)
-                move = linear(push, value)
-                return theta - move, jnp.abs(move).max(), count + 1
+                move = -linear(push, value)
+                size = jnp.maximum(jnp.abs(theta + move).max(), jnp.abs(self.freedom.start).max())
+                relative = jnp.where(size > 0, jnp.abs(move).max() / jnp.where(size > 0, size, 1), 0)
+                return move, relative, jnp.zeros((), theta.dtype)
 
-            def unfinished(carry: tuple[Array, Array, Array]) -> Array:
-                theta, move, count = carry
-                return (move > 1e-14 * jnp.maximum(jnp.abs(theta).max(), jnp.abs(self.freedom.start).max())) & (count < 8)
+            return newton(improve, theta, lambda size, before, count: size > 1e-14, 8).x
 
-            start = (theta, jnp.asarray(jnp.inf, theta.dtype), jnp.asarray(0))
-            return jax.lax.while_loop(unfinished, improve, start)[0]
-
-        return jax.lax.custom_root(rest, self.centre, newton, linear)
+        return jax.lax.custom_root(rest, self.centre, solve, linear)
 
     def stationarity(self, y: Array) -> Array:
         """(dL/dz, c - slack multipliers) at the stationary theta: both vanish at a stationary point of the distance."""

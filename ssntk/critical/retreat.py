@@ -11,7 +11,7 @@ import numpy as np
 import scipy
 from jaxtyping import Array, PyTree
 
-from ssntk.critical.flag import criticality
+from ssntk.critical.fragile import most_fragile, searched
 from ssntk.critical.freedom import Freedom
 from ssntk.dynamics.fixed_points import constant_input
 from ssntk.dynamics.metric import as_metric, in_metric
@@ -119,8 +119,7 @@ def retreat(
     u = constant_input(model, u)
     freedom, clock = Freedom(model, wrt, metric, signs), model.clock
     if x is None:
-        judged = criticality(model, u, wrt=wrt, scale=scale)
-        start = judged.x_star
+        start = most_fragile(searched(model, [u]), clock, sizes).x
     else:
         start = np.asarray(check_fixed_point(model, x, u)[0])
     fastest = float(exponents(np.asarray(linearised(model, start, u)[1]), clock)[0].real)

@@ -130,29 +130,12 @@ def _tick(
     """One correction of every path, and a step of those that are close enough. Guesses at crossings (c, n), their paths'
     numbers (c,), and how each path has ended (k,), -1 where it goes on."""
     n, dtype = field.n, field.dtype
-    y, part = paths.guess[:, :-1], paths.guess[:, -1:]
+    y = paths.guess[:, :-1]
     # Lengths: half widths of the box, or of the state where it lies outside.
     width = np.maximum(box, np.abs(paths.base[:, :-1])) * n**0.5
     paths.left -= 1
+    correction, tangent = _newton(field, paths, rates, width)
     with np.errstate(all="ignore"):
-        velocity, jacobian = field.linear(y, paths.level)
-        pulled = (paths.y0 - y)[:, :, None]
-        matrix = np.empty((len(y), n + 1, n + 1), dtype)
-        # Rows are in units of D. How columns are scaled does not matter to pivots: lengths enter with the tangent alone.
-        by_rate = velocity / rates
-        np.multiply(jacobian, (part / rates)[:, :, None], out=matrix[:, :n, :n])
-        at = np.arange(n)
-        matrix[:, at, at] -= 1 - part
-        matrix[:, :n, n] = by_rate - pulled[:, :, 0]
-        matrix[:, n, :n] = paths.tangent[:, :n] / width
-        matrix[:, n, n] = paths.tangent[:, n]
-        right = np.zeros((len(y), n + 1, 2), dtype)
-        right[:, :n, 0] = -(part * by_rate + (1 - part) * pulled[:, :, 0])
-        right[:, n, 1] = 1.0
-        both = solved(matrix, right)
-        both[:, :n] /= width[:, :, None]
-        correction, tangent = both[:, :, 0], both[:, :, 1]
-        tangent = tangent / np.linalg.norm(tangent, axis=1, keepdims=True)
         size = np.linalg.norm(correction, axis=1)
         turn = np.arccos(np.clip((tangent * paths.tangent).sum(axis=1), -1, 1))
         good = np.isfinite(size) & np.isfinite(turn)
@@ -192,21 +175,51 @@ def _tick(
     paths.base = np.where(accepted[:, None], corrected, paths.base).astype(dtype)
     # A base that is off its path by more than a short step would have every such step rejected.
     paths.at_base = np.where(accepted, False, np.where(rejected, ~paths.at_base & (paths.fails >= 2), paths.at_base))
+    _onward(paths, box, width, accepted | rejected)
+    return crossed, numbers, outcome
+
+
+def _newton(field: ScaledField, paths: _Paths, rates: np.ndarray, width: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Newton's correction of each guess across its tangent, in lengths, and the unit tangent there, (k, n + 1) each."""
+    n, dtype = field.n, field.dtype
+    y, part = paths.guess[:, :-1], paths.guess[:, -1:]
+    with np.errstate(all="ignore"):
+        velocity, jacobian = field.linear(y, paths.level)
+        pulled = (paths.y0 - y)[:, :, None]
+        matrix = np.empty((len(y), n + 1, n + 1), dtype)
+        # Rows are in units of D. How columns are scaled does not matter to pivots: lengths enter with the tangent alone.
+        by_rate = velocity / rates
+        np.multiply(jacobian, (part / rates)[:, :, None], out=matrix[:, :n, :n])
+        at = np.arange(n)
+        matrix[:, at, at] -= 1 - part
+        matrix[:, :n, n] = by_rate - pulled[:, :, 0]
+        matrix[:, n, :n] = paths.tangent[:, :n] / width
+        matrix[:, n, n] = paths.tangent[:, n]
+        right = np.zeros((len(y), n + 1, 2), dtype)
+        right[:, :n, 0] = -(part * by_rate + (1 - part) * pulled[:, :, 0])
+        right[:, n, 1] = 1.0
+        both = solved(matrix, right)
+        both[:, :n] /= width[:, :, None]
+        correction, tangent = both[:, :, 0], both[:, :, 1]
+        tangent = tangent / np.linalg.norm(tangent, axis=1, keepdims=True)
+    return correction, tangent
+
+
+def _onward(paths: _Paths, box: np.ndarray, width: np.ndarray, on: np.ndarray) -> None:
+    """The next guesses of the paths that go `on` (k,), from their new bases. `width` (k, n): the lengths until now."""
+    n, dtype = box.size, paths.guess.dtype
     # Lengths change where the state grows, and tangents with them.
     wider = np.maximum(box, np.abs(paths.base[:, :-1])) * n**0.5
-    ratio = np.concatenate([width / wider, np.ones((len(y), 1), dtype)], axis=1)
+    ratio = np.concatenate([width / wider, np.ones((len(width), 1), dtype)], axis=1)
     for name in ("tangent", "before"):
         changed = getattr(paths, name) * ratio
         setattr(paths, name, (changed / np.linalg.norm(changed, axis=1, keepdims=True)).astype(dtype))
-    on = accepted | rejected
     with np.errstate(all="ignore"):
         bend = (paths.tangent - paths.before) * (paths.step / paths.gap * (paths.step / 2))[:, None]
         bend = np.where(np.isfinite(bend) & (paths.step <= 3 * paths.gap)[:, None], bend, 0.0)
     ahead = np.where(paths.at_base[:, None], 0.0, paths.step[:, None] * paths.tangent + bend)
-    width = wider
-    guess = paths.base + np.concatenate([width, np.ones((len(y), 1), dtype)], axis=1) * ahead
+    guess = paths.base + np.concatenate([wider, np.ones((len(width), 1), dtype)], axis=1) * ahead
     paths.guess = np.where(on[:, None], guess, paths.guess).astype(dtype)
-    return crossed, numbers, outcome
 
 
 def _between(

@@ -3,7 +3,6 @@
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
@@ -11,8 +10,9 @@ from jaxtyping import Array
 from ssntk.dynamics.fixed_points import constant_input
 from ssntk.dynamics.scales import typical_sizes
 from ssntk.dynamics.stability import field_at, linearised, state_jacobian
-from ssntk.errors import NumericalError, as_array, is_traced
+from ssntk.errors import NumericalError, Outcome, as_array, is_traced
 from ssntk.models.base import AbstractStateSpaceModel, check_model, dtype_of
+from ssntk.newton import newton
 
 
 def check_fixed_point(model: AbstractStateSpaceModel, x_star: Any, u: Any) -> tuple[Array, Array]:
@@ -66,10 +66,7 @@ def check_settled(settled: np.ndarray, move: Any, velocity: np.ndarray) -> None:
     """`NumericalError` unless the iteration of [`polish`][] came to rest: its last correction, beside the states' sizes, is
     below the square root of the precision."""
     if not np.isfinite(settled).all() or not move <= np.finfo(settled.dtype).eps ** 0.5:
-        raise NumericalError(
-            f"no fixed point near x_star: the last Newton correction was {float(move):.3g} of the states' sizes, "
-            f"with |f| = {np.abs(velocity).max():.3g}"
-        )
+        raise NumericalError(Outcome.no_fixed_point.say(size=float(move), speed=float(np.abs(velocity).max())))
 
 
 @eqx.filter_jit
@@ -89,18 +86,15 @@ def polish(model: AbstractStateSpaceModel, x: Array, u: Array) -> tuple[Array, A
         ratio = jnp.where(move == 0, 0, jnp.abs(move) / jnp.where(size > 0, size, jnp.finfo(x.dtype).tiny))
         return jnp.max(ratio)
 
-    def improve(state: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
-        x, last, _, count = state
+    def improve(x: Array) -> tuple[Array, Array, Array]:
         jacobian, velocity = state_jacobian(model, x, u), field_at(model, x, u)
         rows = jnp.abs(jacobian).max(axis=1)
         rows = jnp.where(rows > 0, rows, 1)
         move = -jnp.linalg.solve(jacobian / rows[:, None], velocity / rows)
-        return x + move, relative(move, x + move, jacobian), last, count + 1
+        return move, relative(move, x + move, jacobian), jnp.zeros((), x.dtype)
 
-    def unfinished(state: tuple[Array, Array, Array, Array]) -> Array:
-        x, last, before, count = state
-        return (last > 0) & ((last < before / 2) | (count < 2)) & (count < 20) & jnp.isfinite(x).all()
+    def unfinished(last: Array, before: Array, count: Array) -> Array:
+        return (last > 0) & ((last < before / 2) | (count < 2))
 
-    infinite = jnp.asarray(jnp.inf, x.dtype)
-    x, move, _, _ = jax.lax.while_loop(unfinished, improve, (x, infinite, infinite, jnp.asarray(0)))
-    return x, move, field_at(model, x, u), state_jacobian(model, x, u)
+    found = newton(improve, x, unfinished)
+    return found.x, found.size, field_at(model, found.x, u), state_jacobian(model, found.x, u)

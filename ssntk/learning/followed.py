@@ -2,12 +2,13 @@
 
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
 from ssntk.critical.flag import natural_time_scale, relative_distance, verdict
+from ssntk.critical.fragile import most_fragile
 from ssntk.dynamics.fixed_points import FixedPoints, constant_input, find_fixed_points
-from ssntk.dynamics.radius import nearest_edge
 from ssntk.dynamics.scales import typical_sizes
 from ssntk.dynamics.stability import exponents
 from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, dtype_of
@@ -83,29 +84,28 @@ def _unknown(model: AbstractStateSpaceModel, events: tuple[str, ...], why: str) 
 
 def _judged(model: AbstractStateSpaceModel, found: FixedPoints, horizon: float, events: tuple[str, ...]) -> Look:
     """The verdict on the stable point that is nearest to a bifurcation; if none is stable, on the nearest one."""
-    clock, matrices = model.clock, found.jacobian.astype(float)
+    clock = model.clock
     order = _by_distance(found, clock)
-    stable = order[found.stable[order]]
-    judged = stable[:JUDGED] if len(stable) else order[:1]
-    touch, i = min(((nearest_edge(matrices[i], clock), i) for i in judged), key=lambda one: abs(one[0].radius))
-    rates = exponents(matrices[i], clock)
+    point = most_fragile([(jnp.zeros(model.n_input), found)], clock, most=JUDGED)
+    touch = point.edge
+    rates = exponents(point.matrix, clock)
     critical = complex(rates[np.argmin(np.abs(rates - 1j * touch.frequency))])
     sort = verdict(relative_distance(touch.radius, natural_time_scale(model, rates), horizon))
     saddle, others = NAN, order[~found.stable[order]]
     if len(others):
-        growing = exponents(matrices[others[0]], clock)
+        growing = exponents(found.jacobian[others[0]].astype(float), clock)
         saddle = complex(growing[np.argmin(np.abs(growing.real))])
-    who = "a stable fixed point" if len(stable) else "none is stable, and the fixed point that is nearest to a bifurcation"
+    who = "a stable fixed point" if point.stable else "none is stable, and the fixed point that is nearest to a bifurcation"
     return Look(
         critical_eigenvalue=critical,
         stability_radius=touch.radius,
-        x_star=found.x[i],
+        x_star=point.x,
         verdict=sort,
         n_fixed_points=len(found),
-        n_stable=len(stable),
+        n_stable=int(found.stable.sum()),
         events=events,
         saddle_eigenvalue=saddle,
-        stable=len(stable) > 0,
+        stable=point.stable,
         reason=f"{sort}: {who} has stability radius {touch.radius:.2g} and the eigenvalue {critical:.2g}",
     )
 

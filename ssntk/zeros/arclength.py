@@ -62,6 +62,42 @@ def _advancing(block: int) -> Compiled:
     return Compiled(functools.partial(_advance, block))
 
 
+def _weights(z: Array) -> Array:
+    """The metric (w, N + 1), of states far beyond their sizes relative to themselves."""
+    far = (1 + (z / REACH) ** 2).at[:, -1].set(1)
+    return metric(z.shape[1] - 1, z.dtype)[None] / far
+
+
+def _norm(steps: Array, weight: Array) -> Array:
+    """The lengths (w,) of steps (w, N + 1)."""
+    return jnp.sqrt(jnp.sum(weight * steps**2, axis=1))
+
+
+def _predict(lanes: _Lanes, weight: Array) -> Array:
+    """The next points (w, N + 1): the cubic Hermite interpolant through the last two, extrapolated."""
+    chord = lanes.z - lanes.before
+    gap = jnp.where(jnp.isfinite(lanes.gap), _norm(chord, weight), jnp.inf)[:, None]
+    s = lanes.step[:, None] / gap
+    slope0, slope1 = (slope * gap / _norm(slope, weight)[:, None] for slope in (lanes.before_tangent, lanes.tangent))
+    curved = lanes.z + s * slope1 + s**2 * (slope0 + 2 * slope1 - 3 * chord) + s**3 * (slope0 + slope1 - 2 * chord)
+    return jnp.where(jnp.isfinite(gap), curved, lanes.z + lanes.step[:, None] * lanes.tangent)
+
+
+def _next_step(lanes: _Lanes, new: Corrected, guess: Array, weight: Array, longest: Array) -> tuple[Array, Array]:
+    """Whether new points are accepted (w,), and the next steps (w,)."""
+    cosine = jnp.clip(jnp.sum(weight * new.tangent * lanes.tangent, axis=1), -1, 1)
+    turned = jnp.arccos(cosine)
+    # Where two branches pass close by, a corrector that lands on the other one has moved far from the prediction.
+    miss = _norm(new.z - guess, weight) / lanes.step
+    accepted = new.converged & (turned < MOST_TURN) & (miss < MOST_MISS)
+    # A branch point is passed by a short step: a longer one may jump a gap where branches only come close.
+    crosses = new.turn * lanes.turn < 0
+    accepted &= ~crosses | (lanes.step <= CROSS * longest)
+    growth = jnp.minimum(AIM_TURN / jnp.maximum(turned, 1e-3), jnp.cbrt(AIM_MISS / jnp.maximum(miss, 1e-6)))
+    growth = jnp.clip(growth, 0.4, 1.6) * jnp.where(new.iterations > 3, 0.7, 1.0)
+    return accepted, jnp.where(accepted, jnp.minimum(lanes.step * growth, longest), lanes.step * 0.4)
+
+
 def _advance(
     block: int, stacked: Held, members: Array, lanes: _Lanes, room: Array, longest: Array, patience: Array
 ) -> tuple[_Lanes, Any]:
@@ -70,27 +106,8 @@ def _advance(
     Returns the lanes and buffers (block, w, ...) of points, tangents, stability matrices and determinant signs.
     """
     width, n1 = lanes.z.shape
-    dtype = lanes.z.dtype
-    shortest = longest * 1e-8
-    zeros = pick(stacked, members)
-    number = jnp.arange(width)
-
-    def weights(lanes: _Lanes) -> Array:
-        # The metric, of states far beyond their sizes relative to themselves.
-        far = (1 + (lanes.z / REACH) ** 2).at[:, -1].set(1)
-        return metric(n1 - 1, dtype)[None] / far
-
-    def norm(steps: Array, weight: Array) -> Array:
-        return jnp.sqrt(jnp.sum(weight * steps**2, axis=1))
-
-    def predict(lanes: _Lanes, weight: Array) -> Array:
-        # The cubic Hermite interpolant through the last two points, extrapolated; the tangent alone at the first.
-        chord = lanes.z - lanes.before
-        gap = jnp.where(jnp.isfinite(lanes.gap), norm(chord, weight), jnp.inf)[:, None]
-        s = lanes.step[:, None] / gap
-        slope0, slope1 = (slope * gap / norm(slope, weight)[:, None] for slope in (lanes.before_tangent, lanes.tangent))
-        curved = lanes.z + s * slope1 + s**2 * (slope0 + 2 * slope1 - 3 * chord) + s**3 * (slope0 + slope1 - 2 * chord)
-        return jnp.where(jnp.isfinite(gap), curved, lanes.z + lanes.step[:, None] * lanes.tangent)
+    dtype, shortest = lanes.z.dtype, longest * 1e-8
+    zeros, number = pick(stacked, members), jnp.arange(width)
 
     def active(lanes: _Lanes) -> Array:
         q = lanes.z[:, -1]
@@ -102,45 +119,28 @@ def _advance(
         return busy.any() & (jnp.sum(~busy) < patience)
 
     def move(carry: Any) -> Any:
-        lanes, points, tangents, matrices, turns = carry
-        weight = weights(lanes)
-        along = lanes.tangent / norm(lanes.tangent, weight)[:, None]
+        lanes, buffers = carry
+        weight = _weights(lanes.z)
+        along = lanes.tangent / _norm(lanes.tangent, weight)[:, None]
         lanes = eqx.tree_at(lambda lanes: lanes.tangent, lanes, along)
-        guess = predict(lanes, weight)
+        guess = _predict(lanes, weight)
         new = eqx.filter_vmap(lambda *at: correct(*at[:3], weight=at[3]))(zeros, guess, along, weight)
-        cosine = jnp.clip(jnp.sum(weight * new.tangent * along, axis=1), -1, 1)
-        turned = jnp.arccos(cosine)
-        # Where two branches pass close by, a corrector that lands on the other one has moved far from the prediction.
-        miss = norm(new.z - guess, weight) / lanes.step
-        accepted = new.converged & (turned < MOST_TURN) & (miss < MOST_MISS)
-        # A branch point is passed by a short step: a longer one may jump a gap where branches only come close.
-        crosses = new.turn * lanes.turn < 0
-        accepted &= ~crosses | (lanes.step <= CROSS * longest)
-        growth = jnp.minimum(AIM_TURN / jnp.maximum(turned, 1e-3), jnp.cbrt(AIM_MISS / jnp.maximum(miss, 1e-6)))
-        growth = jnp.clip(growth, 0.4, 1.6) * jnp.where(new.iterations > 3, 0.7, 1.0)
-        step = jnp.where(accepted, jnp.minimum(lanes.step * growth, longest), lanes.step * 0.4)
+        accepted, step = _next_step(lanes, new, guess, weight, longest)
         busy = active(lanes)
         # A rejected point is written too, and overwritten by the next; beyond the block nothing is.
         at = (jnp.where(busy, lanes.count, block), number)
-        points = points.at[at].set(new.z, mode="drop")
-        tangents = tangents.at[at].set(new.tangent, mode="drop")
-        matrices = matrices.at[at].set(new.matrix, mode="drop")
-        turns = turns.at[at].set(new.turn, mode="drop")
-        gap = norm(new.z - lanes.z, weight)
+        fresh = (new.z, new.tangent, new.matrix, new.turn)
+        buffers = tuple(kept.at[at].set(one, mode="drop") for kept, one in zip(buffers, fresh, strict=True))
+        gap = _norm(new.z - lanes.z, weight)
         moved = _Lanes(new.z, new.tangent, new.turn, lanes.z, lanes.tangent, gap, step, lanes.count + 1)
         stay = eqx.tree_at(lambda lanes: lanes.step, lanes, jnp.where(busy, step, lanes.step))
         take = busy & accepted
         lanes = jax.tree.map(lambda a, b: jnp.where(take.reshape(-1, *[1] * (a.ndim - 1)), a, b), moved, stay)
-        return lanes, points, tangents, matrices, turns
+        return lanes, buffers
 
-    buffers = (
-        jnp.zeros((block, width, n1), dtype),
-        jnp.zeros((block, width, n1), dtype),
-        jnp.zeros((block, width, zeros.modes, zeros.modes), dtype),
-        jnp.zeros((block, width), dtype),
-    )
-    lanes, *recorded = jax.lax.while_loop(unfinished, move, (lanes, *buffers))
-    return lanes, recorded
+    shapes = (n1,), (n1,), (zeros.modes, zeros.modes), ()
+    buffers = tuple(jnp.zeros((block, width, *shape), dtype) for shape in shapes)
+    return jax.lax.while_loop(unfinished, move, (lanes, buffers))
 
 
 class _Run:

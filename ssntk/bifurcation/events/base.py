@@ -7,12 +7,12 @@ more: see `located.py`.
 import abc
 import dataclasses
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from ssntk.bifurcation.events.interval import Change, Interval
-from ssntk.bifurcation.events.kinds import Kind
+from ssntk.bifurcation.events.kinds import Kind, known
 from ssntk.bifurcation.point import Bifurcation, failed
 from ssntk.zeros.stack import Stack
 
@@ -35,6 +35,11 @@ class AbstractEvent(abc.ABC):
     kind: ClassVar[Kind]
     modes: ClassVar[int] = 1
     generic: ClassVar[bool] = True
+
+    def __init_subclass__(cls, **options: Any):
+        super().__init_subclass__(**options)
+        if "kind" in vars(cls):
+            known(cls.kind)
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other)

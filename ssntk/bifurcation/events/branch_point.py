@@ -17,7 +17,7 @@ from ssntk.bifurcation.events.critical import beside, real_pair
 from ssntk.bifurcation.events.derivatives import second, third
 from ssntk.bifurcation.events.interval import Change, Interval
 from ssntk.bifurcation.events.kinds import BRANCH_POINT, DEGENERATE, PITCHFORK, TRANSCRITICAL, Kind
-from ssntk.bifurcation.events.located import AbstractLocated, Named, Seen
+from ssntk.bifurcation.events.located import AbstractLocatedEvent, Named, Seen
 from ssntk.bifurcation.point import Bifurcation, Located
 from ssntk.errors import Outcome, Sentence
 from ssntk.models.clock import AbstractClock
@@ -26,7 +26,7 @@ from ssntk.zeros.lines import on_a_line
 from ssntk.zeros.stack import Stack
 
 
-class BranchPoint(AbstractLocated):
+class BranchPoint(AbstractLocatedEvent):
     """A transcritical or a pitchfork."""
 
     kind = BRANCH_POINT

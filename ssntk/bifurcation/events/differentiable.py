@@ -7,14 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from ssntk.bifurcation.events.located import AbstractLocated
+from ssntk.bifurcation.events.located import AbstractLocatedEvent
 from ssntk.bifurcation.events.system import constant, implicit
 from ssntk.bifurcation.point import Bifurcation
 from ssntk.errors import NumericalError, Outcome
 from ssntk.zeros.equilibria import Equilibria
 
 
-def differentiable(zeros: Equilibria, event: AbstractLocated, q: Array, y: Array) -> Bifurcation:
+def differentiable(zeros: Equilibria, event: AbstractLocatedEvent, q: Array, y: Array) -> Bifurcation:
     """The point of an event near (y (n,), q), as [`locate`][] finds it: everything traced, NaN if nothing was found.
 
     The states' sizes are one there: no decision is taken that a size could change.

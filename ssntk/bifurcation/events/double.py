@@ -79,7 +79,7 @@ def _together(stack: Stack, interval: Interval) -> Found:
 
 def _apart(stack: Stack, interval: Interval) -> Found:
     """The branch points at which real modes vanish one after the other in this interval; empty unless all are found."""
-    values = [modes.real for modes in interval.modes]
+    values = [modes.real for modes in interval.change.modes]
     parts = values[0] / (values[0] - values[1])
     parts = parts if interval.a.unstable > interval.b.unstable else 1 - parts
     guesses = np.stack([interval.between(float(part))[0] for part in parts])

@@ -10,16 +10,37 @@ from ssntk.zeros.track import Point
 
 
 class Change(NamedTuple):
-    """What is seen between two points of a branch.
+    """Two points of a branch, and what is seen between them."""
 
-    - `turns`: whether the parameter turns; `crosses`: whether the determinant changes its sign.
-    - `grown`: how many modes more grow at one end than at the other; `real`: whether those are real where they grow.
-    """
+    a: Point
+    b: Point
 
-    turns: bool
-    crosses: bool
-    grown: int
-    real: bool
+    @property
+    def turns(self) -> bool:
+        """Whether the parameter turns."""
+        return bool(self.a.tangent[-1] * self.b.tangent[-1] < 0)
+
+    @property
+    def crosses(self) -> bool:
+        """Whether the bordered determinant changes its sign."""
+        return bool(self.a.turn * self.b.turn < 0)
+
+    @property
+    def grown(self) -> int:
+        """How many modes more grow at one end than at the other."""
+        return abs(int(self.b.unstable - self.a.unstable))
+
+    @property
+    def modes(self) -> tuple[np.ndarray, np.ndarray]:
+        """The exponents that cross, on the side where they are unstable and on the other."""
+        many, few = (self.a, self.b) if self.a.unstable > self.b.unstable else (self.b, self.a)
+        crossing = slice(few.unstable, many.unstable)
+        return many.exponents[crossing], few.exponents[crossing]
+
+    @property
+    def real(self) -> bool:
+        """Whether the modes that cross are real where they grow."""
+        return bool((self.modes[0].imag == 0).all())
 
     @property
     def none(self) -> bool:
@@ -60,16 +81,7 @@ class Interval:
     @property
     def change(self) -> Change:
         """What is seen between its ends."""
-        turns = bool(self.a.tangent[-1] * self.b.tangent[-1] < 0)
-        crosses = bool(self.a.turn * self.b.turn < 0)
-        return Change(turns, crosses, abs(int(self.b.unstable - self.a.unstable)), bool((self.modes[0].imag == 0).all()))
-
-    @property
-    def modes(self) -> tuple[np.ndarray, np.ndarray]:
-        """The exponents that cross, on the side where they are unstable and on the other."""
-        many, few = self.many_few
-        crossing = slice(few.unstable, many.unstable)
-        return many.exponents[crossing], few.exponents[crossing]
+        return Change(self.a, self.b)
 
     @property
     def leaves(self) -> bool:

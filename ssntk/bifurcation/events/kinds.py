@@ -80,13 +80,20 @@ KINDS = (
     UNKNOWN,
 )
 _BY_NAME = {kind.name: kind for kind in KINDS}
+# Those of users' own events.
+_OWN: dict[str, Kind] = {}
 # What AUTO, MatCont, XPPAUT and textbooks call them, in small letters.
 _ALIASES = {alias: kind.name for kind in KINDS for alias in kind.aliases}
 
 
+def known(kind: Kind) -> None:
+    """From now on, this kind is found by its name, unless the name is one of ours."""
+    _OWN[kind.name] = kind if kind.title else kind._replace(title=kind.name)
+
+
 def kind_named(name: str) -> Kind:
-    """The kind with this name, for a user's own event too."""
-    return _BY_NAME.get(name) or Kind(name, name)
+    """The kind with this name. One that nobody has made known has its name for a title, and no more."""
+    return _BY_NAME.get(name) or _OWN.get(name) or Kind(name, name)
 
 
 def kind_of(value: Any) -> Any:

@@ -104,7 +104,7 @@ class Named(NamedTuple):
 Mode = tuple[tuple[Array, Array], Array, tuple[Array, Array]]
 
 
-class AbstractLocated(AbstractEvent):
+class AbstractLocatedEvent(AbstractEvent):
     """An event that is located by Newton's iteration on its extended system.
 
     `at_zero`: whether the critical eigenvalue vanishes, and may then be defective.
@@ -331,18 +331,18 @@ _DEFECTIVE = "the zero eigenvalue is defective, as in conservative systems: equi
 
 
 @functools.cache
-def _solving(event: AbstractLocated) -> Any:
+def _solving(event: AbstractLocatedEvent) -> Any:
     return each(functools.partial(_solve, event))
 
 
-def _solve(event: AbstractLocated, zeros: AbstractZeros, start: Array, border: Array) -> Solved:
+def _solve(event: AbstractLocatedEvent, zeros: AbstractZeros, start: Array, border: Array) -> Solved:
     return system.solve(zeros, start, border, event.equations)
 
 
 @functools.cache
-def _coefficients(event: AbstractLocated) -> Any:
+def _coefficients(event: AbstractLocatedEvent) -> Any:
     return each(functools.partial(_coefficient, event))
 
 
-def _coefficient(event: AbstractLocated, zeros: AbstractZeros, *arguments: Array) -> Array:
+def _coefficient(event: AbstractLocatedEvent, zeros: AbstractZeros, *arguments: Array) -> Array:
     return event.coefficient(zeros, *arguments)

@@ -18,7 +18,7 @@ from ssntk.bifurcation.events.derivatives import second, third
 from ssntk.bifurcation.events.flip import named_by_cubic
 from ssntk.bifurcation.events.interval import Change, Interval
 from ssntk.bifurcation.events.kinds import HOPF, NEIMARK_SACKER
-from ssntk.bifurcation.events.located import AbstractLocated, Mode, Named, Seen
+from ssntk.bifurcation.events.located import AbstractLocatedEvent, Mode, Named, Seen
 from ssntk.dynamics.stability import eigenpair, sorted_eigenvalues
 from ssntk.errors import NumericalError, Outcome, Sentence
 from ssntk.models.clock import AbstractClock
@@ -31,7 +31,7 @@ COLLISION = (
 )
 
 
-class AbstractPair(AbstractLocated):
+class AbstractPair(AbstractLocatedEvent):
     """A complex pair meets the edge of stability."""
 
     modes = 2

@@ -9,12 +9,12 @@ import numpy as np
 from jaxtyping import Array
 
 from ssntk.bifurcation.events.critical import real_pair
-from ssntk.bifurcation.events.located import AbstractLocated, Mode
+from ssntk.bifurcation.events.located import AbstractLocatedEvent, Mode
 from ssntk.models.clock import AbstractClock
 from ssntk.zeros.base import AbstractZeros
 
 
-class AbstractRealEvent(AbstractLocated):
+class AbstractRealEvent(AbstractLocatedEvent):
     """A real eigenvalue s of df/dx meets the edge of stability."""
 
     @abc.abstractmethod

@@ -7,7 +7,7 @@ from ssntk.bifurcation.events.branch_point import BranchPoint
 from ssntk.bifurcation.events.double import Double
 from ssntk.bifurcation.events.flip import Flip
 from ssntk.bifurcation.events.fold import Fold
-from ssntk.bifurcation.events.located import AbstractLocated
+from ssntk.bifurcation.events.located import AbstractLocatedEvent
 from ssntk.bifurcation.events.pair import Hopf, NeimarkSacker
 from ssntk.models.clock import AbstractClock, Continuous, Steps
 from ssntk.zeros.base import AbstractZeros
@@ -46,9 +46,9 @@ def kinds_of(clock: AbstractClock) -> tuple[str, ...]:
     return tuple(kind.name for event in of_equilibria(clock) if event.generic for kind in event.kinds)
 
 
-def event_of(kind: str, clock: AbstractClock) -> AbstractLocated | None:
+def event_of(kind: str, clock: AbstractClock) -> AbstractLocatedEvent | None:
     """The event by whose equations points of this kind are located; `None` if there is none."""
     for event in of_equilibria(clock):
-        if isinstance(event, AbstractLocated) and kind in (event.kind.name, *(one.name for one in event.kinds)):
+        if isinstance(event, AbstractLocatedEvent) and kind in (event.kind.name, *(one.name for one in event.kinds)):
             return event
     return None

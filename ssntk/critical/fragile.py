@@ -1,0 +1,95 @@
+"""The fixed point of a network that is nearest to a bifurcation, which verdicts, approaches and retreats rest on."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Array
+
+from ssntk.dynamics.fixed_points import FixedPoints, find_fixed_points
+from ssntk.dynamics.metric import in_metric
+from ssntk.dynamics.radius import Edge, nearest_edge
+from ssntk.errors import NumericalError
+from ssntk.models.base import AbstractStateSpaceModel
+from ssntk.models.clock import AbstractClock
+
+# Starts of the search, unless the user says how many.
+STARTS = 32
+
+
+class Fragile(NamedTuple):
+    """The most fragile of the stable fixed points; if none is stable, of all.
+
+    - `u` (d,) and `x` (n,); `stable`; `residual`: the largest |f_i| there.
+    - `matrix` (m, m): df/dx in the metric, on the states at one level of what is conserved, of which `level` (n, m) is an
+      orthonormal basis. No parameter moves the zero eigenvalues of what is conserved.
+    - `edge`: where the matrix comes nearest to the edge of stability.
+    """
+
+    u: Array
+    x: np.ndarray
+    stable: bool
+    residual: float
+    matrix: np.ndarray
+    level: np.ndarray
+    edge: Edge
+
+
+class _Candidate(NamedTuple):
+    """Fixed point number `i` of those that were found under the input `u` (d,)."""
+
+    u: Array
+    found: FixedPoints
+    i: int
+
+
+def most_fragile(
+    found: Sequence[tuple[Array, FixedPoints]],
+    clock: AbstractClock,
+    metric: np.ndarray | None = None,
+    most: int | None = None,
+) -> Fragile:
+    """The most fragile of fixed points that are known, at least one, for several inputs u (d,).
+
+    **Arguments:** `metric`: that of the states (n,), `None` for ones. `most`: judge so many at most, those whose eigenvalues
+    lie nearest to the edge of stability.
+    """
+    points = [_Candidate(u, one, i) for u, one in found for i in range(len(one))]
+    stable = [point for point in points if point.found.stable[point.i]]
+    chosen = stable or points
+    if most is not None:
+        rates = [np.abs(clock.shown_rate(one.eigenvalues[i])).min() for _, one, i in chosen]
+        # Where none is stable, the nearest alone.
+        chosen = [chosen[at] for at in np.argsort(rates, kind="stable")[: most if stable else 1]]
+
+    def judged(point: _Candidate) -> Fragile:
+        u, one, i = point
+        level = _level(one.conserved, metric)
+        matrix = level.T @ in_metric(one.jacobian[i].astype(float), metric) @ level
+        edge = nearest_edge(matrix, clock)
+        return Fragile(u, one.x[i], bool(one.stable[i]), float(one.residual[i]), matrix, level, edge)
+
+    return min((judged(point) for point in chosen), key=lambda point: abs(point.edge.radius))
+
+
+def searched(
+    model: AbstractStateSpaceModel, inputs: Sequence[Array], *, n_starts: int = STARTS, key: Any = None
+) -> list[tuple[Array, FixedPoints]]:
+    """The fixed points of a model under each constant input (d,); `NumericalError` if there is none."""
+    found = [(u, find_fixed_points(model, u, n_starts=n_starts, key=key)) for u in inputs]
+    if not sum(len(one) for _, one in found):
+        slow = min((float(one.slow.speed[0]) for _, one in found if len(one.slow)), default=np.nan)
+        raise NumericalError(
+            f"no fixed point was found from {n_starts} starts, so that there is none to judge: try more n_starts; "
+            + (f"the slowest state moves with speed {slow:.3g}" if np.isfinite(slow) else "")
+        )
+    return found
+
+
+def _level(conserved: np.ndarray, metric: np.ndarray | None) -> np.ndarray:
+    """An orthonormal basis (n, n - c) of the states at one level of what is conserved (c, n)."""
+    n = conserved.shape[1]
+    if len(conserved) in (0, n):
+        return np.eye(n)
+    weights = conserved if metric is None else conserved * metric
+    return np.linalg.svd(weights)[2][len(weights) :].T

@@ -1,0 +1,51 @@
+"""An event of one's own, in a few lines: where the fastest and the second mode of a branch grow and decay at one rate.
+
+Compiles one branch of three states, for a flow and for a map.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import ssntk
+
+
+class NeutralSaddle(ssntk.AbstractTestEvent):
+    """The fastest mode grows as the next one decays."""
+
+    kind = ssntk.Kind("neutral-saddle", title="Neutral saddle", symbol="x", hue="sky")
+    modes = 2
+
+    def test(self, exponents):
+        return exponents[0].real + exponents[1].real
+
+
+def turned(t, x, u, params):
+    """Modes that grow at the rates p, -1 and -3, in a basis of their own."""
+    basis = params["basis"]
+    return basis @ (jnp.stack([params["p"], jnp.asarray(-1.0), jnp.asarray(-3.0)]) * jnp.linalg.solve(basis, x))
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(("dt", "expected"), [(None, 1.0), (0.25, 1 / (1 - 0.25))], ids=["flow", "map"])
+def test_it_is_located_where_the_rates_cancel(seed, dt, expected):
+    basis = np.eye(3) + 0.3 * np.random.default_rng(seed).standard_normal((3, 3))
+    model = ssntk.VectorField(turned, {"basis": jnp.asarray(basis), "p": jnp.asarray(0.3)}, 3)
+    # (1 + dt p) (1 - dt) = 1 for the map.
+    family = ssntk.Family(model if dt is None else ssntk.EulerMap(model, dt), "params.p")
+    branch = ssntk.continuation(family, (0.3, 2.0), x0=np.zeros(3), events=NeutralSaddle())
+    (point,) = branch.bifurcations
+    assert point.kind == "neutral-saddle"
+    assert branch.unresolved == ()
+    # Eigenvalues of a basis that is conditioned as these are have a dozen digits.
+    assert abs(point.parameter - expected) < 1e-11
+    np.testing.assert_allclose(point.x, 0, atol=1e-14)
+
+
+def test_pictures_and_sentences_know_its_name():
+    model = ssntk.VectorField(turned, {"basis": jnp.eye(3), "p": jnp.asarray(0.3)}, 3)
+    branch = ssntk.continuation(ssntk.Family(model, "params.p"), (0.3, 2.0), x0=np.zeros(3), events=NeutralSaddle())
+    assert "neutral-saddle" in str(branch)
+    legend = branch.plot().get_legend()
+    assert "Neutral saddle" in [text.get_text() for text in legend.get_texts()]
+    assert "neutral-saddle at p = 1" in repr(branch.bifurcations[0])
