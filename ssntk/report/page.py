@@ -113,7 +113,12 @@ def payload(store: Store) -> dict[str, Any]:
 
 
 def _measured(
-    one: dict[str, Any], numbers: dict[str, Listed], clock: AbstractClock, modes: Any, shown: Any, times: Any
+    one: dict[str, Any],
+    numbers: dict[str, Listed],
+    clock: AbstractClock,
+    modes: np.ndarray,
+    shown: np.ndarray,
+    times: np.ndarray | None,
 ) -> dict[str, Any]:
     """What the panels show of a measured point."""
     eigenvalues = one["jacobian_eigenvalues"]

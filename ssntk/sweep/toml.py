@@ -29,6 +29,7 @@ from ssntk.models.as_model import as_model
 from ssntk.models.base import AbstractStateSpaceModel
 from ssntk.models.ctrnn import CTRNN
 from ssntk.models.family import Family
+from ssntk.sweep.coverage import OverAxes, Towards
 from ssntk.sweep.factory import function_named, seed_argument
 
 SCHEMA = """\
@@ -138,7 +139,9 @@ def described(table: dict[str, Any], folder: pathlib.Path) -> tuple[str, dict[st
         raise ValueError("the table [model] is missing")
     if "seed" in table and "factory" not in table:
         raise ValueError("seed goes with factory: that of [model] is model.seed")
-    return ("grid", _grid(table, folder)) if "grid" in table else ("towards", _sweep(table, folder))
+    if "grid" in table:
+        return OverAxes.kind, _grid(table, folder)
+    return Towards.kind, _sweep(table, folder)
 
 
 def _sweep(table: dict[str, Any], folder: pathlib.Path) -> dict[str, Any]:
