@@ -195,7 +195,7 @@ def _read_back(kind: type, data: bytes) -> Any:
 
 
 class ByName(cloudpickle.Pickler):
-    """Pickles functions by value if they have no name to import them by, as in a script; others must not arrive as copies."""
+    """Pickles functions by value if they have no name to be imported by, as in a script; others must not become copies."""
 
     def reducer_override(self, obj: Any) -> Any:
         # Pickle refuses compiled functions, such as `jax.numpy.tanh`; by cloudpickle's copies nothing that is kept is known.
