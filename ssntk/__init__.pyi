@@ -82,9 +82,12 @@ from .precision import PrecisionWarning as PrecisionWarning
 from .saved import load as load
 from .saved import save as save
 from .sweep.grid import Grid as Grid
-from .sweep.measure import Measurement as Measurement
 from .sweep.measure import measure as measure
+from .sweep.measurement import Measurement as Measurement
 from .sweep.plan import Sweep as Sweep
+from .sweep.plan import read_plan as read_plan
+from .sweep.quantities.base import AbstractQuantity as AbstractQuantity
+from .sweep.quantities.base import Variable as Variable
 from .sweep.run import run as run
 from .sweep.store import Store as Store
 from .sweep.store import StoreError as StoreError

@@ -54,12 +54,12 @@ def sweep(
     if workers is not None and workers < 1:
         raise UsageError(f"--workers must be at least 1, got {workers}")
     chosen = None if part is None else _part(part)
-    from ssntk.sweep.plan import Sweep
+    from ssntk.sweep.plan import read_plan
     from ssntk.sweep.run import run
     from ssntk.sweep.store import Store
 
     try:
-        plan = Sweep.from_toml(file)
+        plan = read_plan(file)
     except ValueError as error:
         raise UsageError(str(error)) from error
     folder = pathlib.Path("results") / file.stem if out is None else out
@@ -168,13 +168,14 @@ def check(
     from ssntk.models.as_model import as_model
     from ssntk.report.tables import print_verdicts
     from ssntk.silence import LISTENER
+    from ssntk.sweep.factory import function_named
 
     if seeds < 1:
         raise UsageError(f"--seeds must be at least 1, got {seeds}")
     LISTENER.quiet = as_json
     # What foreign code prints is not what is printed here.
     with own_stdout() as out:
-        make = _factory(factory)
+        make = function_named(factory)
         with foreign(factory, function=make):
             name = argument_of(make)
         with foreign(factory, function=make, hint=None if name == "seed" else about_keys):
@@ -191,21 +192,6 @@ def check(
                 print_verdicts(results)
     if any(found.near is not False for found in results):
         raise SystemExit(1)
-
-
-def _factory(name: str) -> Callable[..., Any]:
-    """The function that `package.module:function` names, looked for in the current folder too."""
-    import importlib
-
-    module, _, attribute = name.partition(":")
-    if not module or not attribute:
-        raise UsageError(f"{name!r} must be package.module:function")
-    sys.path.insert(0, os.getcwd())
-    with foreign(f"{name!r} cannot be imported"):
-        make = getattr(importlib.import_module(module), attribute)
-    if not callable(make):
-        raise UsageError(f"{name!r} is not a function of a key")
-    return make
 
 
 def _plain(found: Any) -> dict[str, Any]:
@@ -262,8 +248,10 @@ def _opened(folder: pathlib.Path) -> Any:
 
 
 def _draw(store: Any, out: pathlib.Path | None = None) -> pathlib.Path:
-    grid = store.plan()["kind"] == "grid"
-    file = out or pathlib.Path(store.path, "phase_diagram.png" if grid else "collapse.png")
+    from ssntk.sweep.coverage import coverage_of
+
+    figure = coverage_of(store.plan()).figure
+    file = out or pathlib.Path(store.path, f"{figure}.png")
     if file.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise UsageError(f"{file}: a figure must end in .png, .svg or .pdf")
     import matplotlib
@@ -273,7 +261,7 @@ def _draw(store: Any, out: pathlib.Path | None = None) -> pathlib.Path:
     from ssntk.files import write_whole
     from ssntk.plot.canvas import saved
 
-    axes = plot.phase_diagram(store) if grid else plot.collapse(store)
+    axes = getattr(plot, figure)(store)
     return write_whole(file, saved(axes[0].figure, file.suffix[1:].lower()))
 
 
@@ -298,7 +286,7 @@ def _print_estimate(file: pathlib.Path, plan: Any, store: Any, workers: int, par
     left = len(chosen & set(states.missing)) if states else len(chosen)
     if left == 0:
         return
-    context = plan.side(plan.follow()) if header["kind"] == "towards" else None
+    context = plan.begin(plan.follow())
     # Of every shape one batch, twice: the second time everything is compiled. Shapes are taken to have as many points each.
     took = [0.0, 0.0]
     reasons: list[str] = []
@@ -335,15 +323,12 @@ def _print_status(store: Any) -> None:
 
 def _print_summary(store: Any) -> None:
     """How a sweep ended: a table, the figure, and where everything lies."""
-    from ssntk.report.tables import print_grid, print_points
+    from ssntk.report.tables import print_store
+    from ssntk.sweep.coverage import coverage_of
     from ssntk.sweep.store import StoreError
 
     state = store.status()
-    grid = store.plan()["kind"] == "grid"
-    if grid:
-        print_grid(store)
-    else:
-        print_points(store)
+    print_store(store)
     for index, reason in list(state.failed.items())[:10]:
         print(f"Point {index} failed: {reason}")
     if len(state.failed) > 10:
@@ -362,7 +347,7 @@ def _print_summary(store: Any) -> None:
     except StoreError as error:
         print(f"No figure: {error}")
     print(f"Records  {store.path / 'points'}")
-    if not grid:
+    if coverage_of(store.plan()).leads:
         print(f"Branch   {store.path / 'branch.npz'}")
     print(f"A page to look through: ssntk report {store.path}")
 
@@ -406,7 +391,10 @@ def _leave(code: Any) -> None:
     if run is not None and any(thread.name == run.PREPARING for thread in threading.enumerate()):
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(code if isinstance(code, int) else 0)
+        # As Python does with what `sys.exit` was given: nothing is success, and a text is printed and is a failure.
+        if code is not None and not isinstance(code, int):
+            print(code, file=sys.stderr, flush=True)
+        os._exit(code if isinstance(code, int) else int(code is not None))
 
 
 def _guarded(call: Callable[[], Any]) -> None:

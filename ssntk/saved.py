@@ -39,8 +39,9 @@ from ssntk.models.linear import LinearSSM
 from ssntk.models.low_rank import LowRankRNN
 from ssntk.models.maps import EulerMap
 from ssntk.results import Result, Results, field_names
+from ssntk.sweep.codec import made
 from ssntk.sweep.identity import digest
-from ssntk.sweep.measure import Measurement
+from ssntk.sweep.measurement import Measurement
 from ssntk.sweep.store import Status
 
 # Raised by one where a file of now could not be read by then. What only has more fields is no other format.
@@ -253,22 +254,4 @@ def _decoded(value: Any, arrays: dict[str, np.ndarray]) -> Any:
     fields = {name: _decoded(one, arrays) for name, one in value["fields"].items()}
     if issubclass(kind, tuple):
         return kind(**fields)
-    # Not by `__init__`, which checks and converts what was checked and converted before.
-    made = object.__new__(kind)
-    for name, default in _defaults(kind).items():
-        if name not in fields and default is dataclasses.MISSING:
-            raise KeyError(f"{kind.__name__} without its {name!r}")
-        object.__setattr__(made, name, fields.pop(name, default))
-    if fields and dataclasses.is_dataclass(kind):
-        raise KeyError(f"{kind.__name__} has no field {next(iter(fields))!r}")
-    for name, one in fields.items():
-        object.__setattr__(made, name, one)
-    return made
-
-
-def _defaults(kind: type) -> dict[str, Any]:
-    """For each field of a dataclass what stands for it where a file of an earlier version lacks it."""
-    if not dataclasses.is_dataclass(kind):
-        return {}
-    lost = getattr(kind, "_transient", ())
-    return {field.name: None if field.name in lost else field.default for field in dataclasses.fields(kind)}
+    return made(kind, fields)

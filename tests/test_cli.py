@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 import numpy as np
@@ -220,3 +221,22 @@ def test_check_tells_near_critical_initialisations(tmp_path):
 def test_check_refuses_what_it_cannot_call(tmp_path, arguments):
     tmp_path.joinpath("networks.py").write_text(FACTORY)
     assert "ssntk: " in ssntk("check", *arguments, cwd=tmp_path, check=2).stderr
+
+
+@pytest.mark.parametrize(("code", "status", "said"), [(None, 0, ""), (0, 0, ""), (3, 3, ""), ("no room", 1, "no room\n")])
+def test_leaving_while_something_is_compiled_in_advance_ends_as_python_would(monkeypatch, capsys, code, status, said):
+    from ssntk.sweep import run
+
+    release, left = threading.Event(), []
+    monkeypatch.setattr(os, "_exit", left.append)
+    ahead = threading.Thread(target=release.wait, name=run.PREPARING)
+    ahead.start()
+    try:
+        cli._leave(code)
+    finally:
+        release.set()
+        ahead.join()
+    assert left == [status]
+    assert capsys.readouterr().err == said
+    cli._leave(code)
+    assert left == [status]

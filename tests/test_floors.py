@@ -47,3 +47,29 @@ def test_only_plot_imports_pyplot_and_only_integrate_solves():
     solvers = {str(path.relative_to(PACKAGE)) for path in FILES if "diffeqsolve(" in path.read_text()}
     assert importers == {"plot/canvas.py"}
     assert solvers == {"dynamics/integrate.py"}
+
+
+# Pairs of files that import each other, and why.
+MUTUAL = {
+    # A map hands itself to what writes PyTorch's weights, which must know maps to write one.
+    frozenset({"ssntk.models.maps", "ssntk.models.to_torch"}),
+}
+
+
+def _imported(path, modules):
+    """The files of the package that a file imports anywhere, inside of functions too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            whole = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= whole & modules or {node.module}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return found & modules
+
+
+def test_no_two_files_import_each_other():
+    modules = {"ssntk." + ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in FILES}
+    imports = {name: _imported(path, modules.keys()) for name, path in modules.items()}
+    pairs = {frozenset({one, other}) for one, others in imports.items() for other in others if one in imports[other]}
+    assert pairs == MUTUAL

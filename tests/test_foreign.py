@@ -321,7 +321,7 @@ def test_a_byte_order_mark_is_passed_over(tmp_path):
     np.savez(tmp_path / "w.npz", weight=np.eye(3))
     text = GRID.format(names='["w.npz"]').replace("n_input = 1\n", "")
     (tmp_path / "grid.toml").write_bytes(b"\xef\xbb\xbf" + text.encode())
-    assert ssntk.Sweep.from_toml(tmp_path / "grid.toml").size == 2
+    assert ssntk.read_plan(tmp_path / "grid.toml").size == 2
 
 
 def test_thread_limits_of_several_at_once(monkeypatch):

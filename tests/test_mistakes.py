@@ -197,7 +197,7 @@ def with_activation(folder, name):
     text = GRID.replace("weights = {names}\n", "").replace("{{", "{").replace("}}", "}")
     rest = f'n_input = 1\nn_state = 3\nn_output = 1\nseed = 0\nactivation = "{name}"'
     (folder / "grid.toml").write_text(text.replace("n_input = 1", rest))
-    return ssntk.Sweep.from_toml(folder / "grid.toml")
+    return ssntk.read_plan(folder / "grid.toml")
 
 
 @pytest.mark.parametrize("name", ["glu", "softmax", "sort", "argsort", "isnan", "cumsum", "max", "flip", "ones", "crelu"])

@@ -7,7 +7,6 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, NullLocator
 
 from ssntk.bifurcation.events.kinds import kind_named
-from ssntk.collapse.exponent import fitted_decades, law_of, measured_exponent
 from ssntk.models.clock import Continuous, clock_of
 from ssntk.plot.canvas import BLUE, GREEN, INK, ORANGE, PALE, PALETTE, PINK, RED, keep_ticks, plain, plt, thin
 from ssntk.plot.clipped import clipped
@@ -17,6 +16,7 @@ from ssntk.plot.ordinate import as_ordinate
 from ssntk.plot.spectra import eigenvalues
 from ssntk.plot.styles import style
 from ssntk.sweep.store import DONE, Store, StoreError
+from ssntk.sweep.summary import slope_of
 
 # With a caption, a page of A4 or letter: millimetres, without and with blocks of theta.
 HEIGHT, HEIGHT_WITH_BLOCKS = 200.0, 229.0
@@ -83,7 +83,7 @@ def collapse(store: Store, *, y: Any = "principal") -> np.ndarray:
         distance = data["distance"]
         values = data["jacobian_eigenvalues"]
         eigenvalues(values, plane, color_by=distance, label="distance $|p - p_c|$", multipliers=clock_of(dt) != Continuous())
-        _steady(data, law_of(kind).exponent, lower)
+        _steady(data, kind, lower)
         _channel(data, channel)
         _parts(data, parts)
         if blocks:
@@ -140,17 +140,16 @@ def _others(values: np.ndarray, ax: Axes) -> None:
         ax.plot([], [], color=PALE, linestyle="-", linewidth=thin(), label="others")
 
 
-def _steady(data: dict[str, np.ndarray], predicted: float, lower: Axes) -> None:
+def _steady(data: dict[str, np.ndarray], kind: str, lower: Axes) -> None:
     """The steady-state kernel's spectrum, and the slope of its first eigenvalue."""
     distance, steady = data["distance"], data["steady_state_eigenvalues"]
     lower.loglog(distance, np.where(steady[:, 1:] > 0, steady[:, 1:], np.nan), color=PALE, linestyle="-", linewidth=thin())
-    decades = fitted_decades(distance)
-    slope = measured_exponent(distance, steady[:, 0], decades)
-    label = f"largest, slope {slope:.3f}, last {decades:.2g} decades"
+    slope = slope_of(kind, distance, steady[:, 0])
+    label = f"largest, slope {slope.measured:.3f}, last {slope.decades:.2g} decades"
     lower.loglog(distance, steady[:, 0], "-", color=RED, label=label, **DOTS)
     _others(steady, lower)
-    law = 4 * steady[0, 0] * (distance / distance[0]) ** predicted
-    lower.loglog(distance, law, ":", color=INK, label=f"predicted slope {predicted:g} (shifted up)")
+    law = 4 * steady[0, 0] * (distance / distance[0]) ** slope.predicted
+    lower.loglog(distance, law, ":", color=INK, label=f"predicted slope {slope.predicted:g} (shifted up)")
     lower.set_ylabel("steady-state NTK\neigenvalue")
 
 

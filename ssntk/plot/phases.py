@@ -4,19 +4,17 @@ from typing import Any
 
 import numpy as np
 
+from ssntk.models.clock import Continuous, clock_of
 from ssntk.plot.canvas import INK, PALE, keep_ticks, plain, plt, thin
 from ssntk.plot.styles import style
+from ssntk.sweep.record import Listed, listed
 from ssntk.sweep.store import DONE, Store, StoreError
+from ssntk.sweep.summary import medians, over_axes
 
 # Of the figure, in millimetres.
 HEIGHT = 140.0
-# What a phase diagram shows: the variable, its name, and whether its scale is logarithmic.
-_PHASES = (
-    ("growth", r"Re $\lambda_1$ of the Jacobian (1/time)", False),
-    ("condition_number", "condition number, steady-state NTK", True),
-    ("top", "top eigenvalue of the\ntrajectory NTK (state$^2$ time)", True),
-    ("participation_ratio", "participation ratio, trajectory NTK", False),
-)
+# The numbers that a phase diagram shows, by the names that pages have for them.
+SHOWN = ("growth", "condition_number", "top", "participation_ratio")
 
 
 def phase_diagram(store: Store, x: str | None = None, y: str | None = None) -> np.ndarray:
@@ -61,20 +59,21 @@ def phase_diagram(store: Store, x: str | None = None, y: str | None = None) -> n
 
 
 def _panels(store: Store, axes: dict[str, np.ndarray], data: dict[str, np.ndarray], x: str, y: str | None) -> np.ndarray:
-    data["growth"], data["top"] = data["jacobian_eigenvalues"][:, 0].real, data["ntk_eigenvalues"][:, 0]
-    label = "growth of the Jacobian's largest multiplier, $|m|$ - 1"
-    names = list(axes)
+    plan, names = store.plan(), list(axes)
     kept = [names.index(name) for name in (y, x) if name is not None]
     figure, panels = plt.subplots(2, 2)
-    for ax, (name, title, logarithmic) in zip(panels.ravel(), _PHASES, strict=True):
-        if name == "growth" and store.plan()["dt"] is not None:
-            data[name], title = np.abs(data["jacobian_eigenvalues"][:, 0]) - 1, label
-        shown = np.moveaxis(data[name].reshape(store.shape()), kept, range(len(kept)))
-        shown = shown.reshape(*shown.shape[: len(kept)], -1)
-        # Where all points failed the median of nothing is not to be warned of.
-        some = np.asarray(np.isfinite(shown).any(axis=-1))
-        values = np.full(some.shape, np.nan)
-        values[some] = np.nanmedian(np.where(np.isfinite(shown[some]), shown[some], np.nan), axis=-1)
+    numbers = listed(plan, "overview")
+    growth = np.zeros(0)
+    for ax, name in zip(panels.ravel(), SHOWN, strict=True):
+        one = numbers[name]
+        values, title, logarithmic = one.of(data[one.name]), _title(one), one.variable.log
+        if name == "growth":
+            if clock_of(plan["dt"]) != Continuous():
+                values, title = np.abs(data[one.name][:, 0]) - 1, "growth of the Jacobian's largest multiplier, $|m|$ - 1"
+            growth = values
+        shown = over_axes(values, store.shape(), kept)
+        values = medians(shown)
+        some = np.isfinite(values)
         across, where = _places(axes[x])
         if y is None:
             spread = np.where(some[:, None], shown, np.nan)
@@ -101,14 +100,23 @@ def _panels(store: Store, axes: dict[str, np.ndarray], data: dict[str, np.ndarra
         ax.set_xlabel(x)
         if where is not None:
             ax.set_xticks(across, where)
-    if y is None and np.nanmin(data["growth"]) < 0 < np.nanmax(data["growth"]):
+    if y is None and np.nanmin(growth) < 0 < np.nanmax(growth):
         panels[0, 0].axhline(0, color=PALE, linestyle="-", linewidth=thin())
     others = [name for name in axes if name not in (x, y)]
     over = f"; median over {' and '.join(f'{len(axes[name])} values of {name}' for name in others)}" if others else ""
-    figure.suptitle(f"{plain(store.plan()['title'])}{over}")
+    figure.suptitle(f"{plain(plan['title'])}{over}")
     for ax in figure.axes:
         keep_ticks(ax)
     return panels.ravel()
+
+
+def _title(one: Listed) -> str:
+    """The label of a number with its units, as pictures have it: letters with indices in TeX, in two lines if it is long."""
+    label = one.label.replace("λ₁", r"$\lambda_1$")
+    label = label[0].lower() + label[1:] if label[1:2].islower() and not label.startswith("Re ") else label
+    units = one.variable.units.replace("^2", "$^2$").replace(" / ", "/")
+    between = "\n" if len(label) > 32 else " "
+    return label if units == "1" else f"{label}{between}({units})"
 
 
 def _places(values: np.ndarray) -> tuple[np.ndarray, list[str] | None]:

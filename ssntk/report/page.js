@@ -443,6 +443,13 @@ function towardsPanels() {
     { text: "measured, the whole kernel", values: (point) => point.channel?.top_eigenvalue, colour: "var(--ink)", shape: "circle" },
     { text: "critical mode alone, by the master law", values: (point) => point.channel?.predicted_top_eigenvalue, colour: "var(--red)", line: "dashed", shape: "diamond" },
   ], "Gaps: no method predicts the critical part there.");
+  const looks = [["var(--blue)", "circle", ""], ["var(--green)", "square", "dashed"], ["var(--red)", "diamond", ""], ["var(--ink)", "up", "dashed"]];
+  for (const { name, title, label, lines } of data.panels) {
+    overDistance(`own-${name}`, title, label, lines.map((key, i) => {
+      const [colour, shape, line] = looks[i % looks.length], { label: text } = data.quantities.find((one) => one.name === key);
+      return { text, values: (point) => point.values[key], colour, shape, line };
+    }));
+  }
 }
 
 // ---------------------------------------------------------------- grids
@@ -851,7 +858,7 @@ function numbers() {
     note.textContent = "";
     if (point.state !== "done") { plot.append(none(whyNot(point))); return; }
     if (!point.blocks) { plot.append(none(unrecorded())); return; }
-    const heads = ["Block", "Largest eigenvalue (state² time)", "Share of the top mode", "Of the top two", "Participation ratio", "Predicted"];
+    const heads = ["Block", ...data.block_heads];
     plot.append(table("Each block's part of the trajectory NTK.", heads, data.blocks.map((name, i) => el("tr", {}, el("th", { scope: "row" }, name),
       point.blocks[i].map((x, k) => el("td", { class: "number" }, k === 4 && x === 0 ? "not driven" : show(x)))))));
     note.textContent = "Predicted: the participation ratio near the bifurcation, from the drive of the critical mode.";

@@ -17,45 +17,23 @@ from scipy.interpolate import CubicSpline
 from ssntk.bifurcation.continuation import Branch
 from ssntk.bifurcation.events.kinds import kind_named
 from ssntk.bifurcation.projection import curves, direction_of
-from ssntk.collapse.exponent import fitted_decades, law_of, measured_exponent
 from ssntk.files import write_whole
-from ssntk.models.clock import Continuous, clock_of
-from ssntk.sweep.record import VARIABLES
+from ssntk.models.clock import AbstractClock, Continuous, clock_of
+from ssntk.sweep.coverage import coverage_of
+from ssntk.sweep.quantities.base import Variable
+from ssntk.sweep.quantities.blocks import BlocksQuantity
+from ssntk.sweep.quantities.channel import ChannelQuantity
+from ssntk.sweep.record import Listed, listed
 from ssntk.sweep.store import DONE, Status, Store
+from ssntk.sweep.summary import slope_of
 
 # What a screen can show: eigenvalues of a spectrum, units of a vector, save times of a kernel, points of a branch.
 MOST_MODES, MOST_UNITS, MOST_TIMES, MOST_STEPS = 128, 128, 64, 2000
 # Of a kernel over time, how many shades either side of zero.
 SHADES = 127
 
-# Of every quantity its label, the variable of the record whose units it has, and whether a phase diagram can show it.
-QUANTITIES = {
-    "growth": ("Re λ₁ of the Jacobian", "jacobian_eigenvalues", True),
-    "steady": ("Largest steady-state NTK eigenvalue", "steady_state_eigenvalues", True),
-    "condition_number": ("Condition number of the steady-state NTK", "condition_number", True),
-    "top": ("Largest trajectory NTK eigenvalue", "ntk_eigenvalues", True),
-    "trace": ("Trace of the trajectory NTK", "trace", True),
-    "top_share": ("Share of its largest eigenvalue in that trace", "top_share", False),
-    "effective_rank": ("Effective rank of the trajectory NTK", "effective_rank", True),
-    "participation_ratio": ("Participation ratio of the trajectory NTK", "participation_ratio", True),
-    "trajectory_condition_number": ("Condition number of the trajectory NTK", "trajectory_condition_number", False),
-    "residual": ("Largest |fᵢ| at the fixed point", "residual", False),
-    "seconds": ("Wall time", "seconds", False),
-}
-CHANNEL = {
-    "frequency": "Angular frequency",
-    "share": "Share of the trace along the critical directions",
-    "oblique_share": "Share by the spectral projector",
-    "cross_share": "Share of the cross terms",
-    "nonnormality": "Non-normality |l| |r|",
-    "drive": "Drive |lᵀF| at the critical frequency",
-    "top_eigenvalue": "Largest eigenvalue, measured",
-    "predicted_top_eigenvalue": "Largest eigenvalue of the critical part, by the master law",
-    "mismatch": "Relative mismatch of the critical part",
-    "departure": "Departure of the critical eigenvalue along trajectories",
-    "alignment": "Alignment |cos| of the top state direction",
-    "parameter_alignment": "Alignment |cos| of the top parameter direction",
-}
+# The part of a variable's name that says of which section it is, which a page leaves out.
+PREFIX = "channel_"
 
 
 def write_page(store: Store, path: str | os.PathLike[str]) -> pathlib.Path:
@@ -85,10 +63,12 @@ def payload(store: Store) -> dict[str, Any]:
     Points are in the order of the slider: towards a bifurcation from far to near, of a grid in C order of its axes.
     """
     plan, data, status = store.plan(), store.arrays(), store.status()
-    towards, total = plan["kind"] == "towards", store.total()
-    rows = np.arange(total)[::-1] if towards else np.arange(total)
-    numbers = np.argsort(plan["distances"])[rows] if towards else rows
+    coverage = coverage_of(plan)
+    towards, order = coverage.leads, coverage.order(plan)
+    rows = np.arange(len(order))[::-1] if towards else np.arange(len(order))
+    numbers = order[rows]
     branch = store.branch() if towards else None
+    shown_numbers = listed(plan, "overview", "point")
     projection = None if branch is None or len(branch.parameter) == 0 else direction_of((branch,))
     sizes = {name: data[name].shape[-1] if name in data else 0 for name in ("ntk_eigenvalues", "jacobian_eigenvalues")}
     modes, shown = (_thinned(size) for size in sizes.values())
@@ -105,7 +85,7 @@ def payload(store: Store) -> dict[str, Any]:
             continue
         if projection is not None:
             point["height"] = _number((one["x_star"] - projection[0]) @ projection[1], 12)
-        points.append(point | {"state": "done"} | _measured(one, plan["dt"], modes, shown, times))
+        points.append(point | {"state": "done"} | _measured(one, shown_numbers, clock_of(plan["dt"]), modes, shown, times))
     return {
         "title": plan["title"],
         "kind": plan["kind"],
@@ -118,8 +98,12 @@ def payload(store: Store) -> dict[str, Any]:
         "times": None if times is None else [_number(plan["ts"][i]) for i in times],
         "modes": {"ntk": (modes + 1).tolist(), "steady": (shown + 1).tolist()},
         "sizes": {"ntk": sizes["ntk_eigenvalues"], "steady": sizes["jacobian_eigenvalues"]},
-        "quantities": _quantities(plan["dt"]),
-        "channel": {name: [label, _units(f"channel_{name}")] for name, label in CHANNEL.items()},
+        "quantities": _quantities(shown_numbers, clock_of(plan["dt"])),
+        "panels": _panels(plan, shown_numbers),
+        "channel": {
+            name.removeprefix(PREFIX): [one.label, _units(one.variable)] for name, one in listed(plan, "channel").items()
+        },
+        "block_heads": [named(one.label, _units(one)) for one in BlocksQuantity.variables.values()],
         "points": points,
         "slope": _slope(store, data) if branch is not None else None,
         "branch": None if projection is None or branch is None else _branch(store, branch, *projection),
@@ -128,15 +112,22 @@ def payload(store: Store) -> dict[str, Any]:
     }
 
 
-def _measured(one: dict[str, Any], dt: float | None, modes: Any, shown: Any, times: Any) -> dict[str, Any]:
+def _measured(
+    one: dict[str, Any],
+    numbers: dict[str, Listed],
+    clock: AbstractClock,
+    modes: np.ndarray,
+    shown: np.ndarray,
+    times: np.ndarray | None,
+) -> dict[str, Any]:
     """What the panels show of a measured point."""
     eigenvalues = one["jacobian_eigenvalues"]
-    growth = clock_of(dt).shown_rate(eigenvalues[0])
-    special = {"growth": growth, "steady": one["steady_state_eigenvalues"][0], "top": one["ntk_eigenvalues"][0]}
+    values = {key: number.of(one[number.name]) for key, number in numbers.items() if number.name in one}
+    values["growth"] = clock.shown_rate(eigenvalues[0])
     kept = eigenvalues[shown]
     kept = kept[np.isfinite(kept)]
     out: dict[str, Any] = {
-        "values": {name: _number(special.get(name, one.get(name))) for name in QUANTITIES},
+        "values": {key: _number(values.get(key)) for key in numbers},
         "bound": bool(one["trajectory_condition_number_is_bound"] == 1),
         "rightmost": [_number(eigenvalues[0].real), _number(eigenvalues[0].imag)],
         "eigenvalues": [[_number(part, 5) for part in parts] for parts in (kept.real, kept.imag)],
@@ -145,9 +136,9 @@ def _measured(one: dict[str, Any], dt: float | None, modes: Any, shown: Any, tim
         "kernel": None if times is None else _kernel(one["kernel_over_time"][np.ix_(times, times)]),
         "channel": _channel(one),
     }
-    if "block_participation_ratio" in one:
-        names = ("top_share", "top_two_share", "participation_ratio", "channel_participation_ratio")
-        parts = [one["block_eigenvalues"][:, 0], *(one[f"block_{name}"] for name in names)]
+    if all(name in one for name in BlocksQuantity.variables):
+        # Of several eigenvalues of a block the largest is shown.
+        parts = [one[name] if one[name].ndim == 1 else one[name][:, 0] for name in BlocksQuantity.variables]
         out["blocks"] = [[_number(part[i]) for part in parts] for i in range(len(parts[0]))]
     return out
 
@@ -157,7 +148,8 @@ def _channel(one: dict[str, Any]) -> dict[str, Any] | None:
     if not one.get("channel_kind"):
         return None
     critical = one["channel_critical_eigenvalue"]
-    out: dict[str, Any] = {name: _number(one[f"channel_{name}"]) for name in CHANNEL}
+    numbers = [name for name, variable in ChannelQuantity.variables.items() if variable.section == "channel"]
+    out: dict[str, Any] = {name.removeprefix(PREFIX): _number(one[name]) for name in numbers}
     out |= {name: str(one[f"channel_{name}"]) for name in ("kind", "method", "reason")}
     out["critical"] = [_number(critical.real), _number(critical.imag)]
     sizes = np.abs(one["channel_right"]) if "channel_right" in one else np.zeros(0)
@@ -218,25 +210,25 @@ def _slope(store: Store, data: dict[str, np.ndarray]) -> dict[str, Any] | None:
     kept = data["status"] == DONE
     if not kept.any():
         return None
-    distance = data["distance"][kept]
-    decades = fitted_decades(distance)
-    measured = measured_exponent(distance, data["steady_state_eigenvalues"][kept, 0], decades)
-    predicted = law_of(store.bifurcation().kind).exponent
-    return {"measured": _number(measured, 4), "decades": _number(decades, 2), "predicted": predicted}
+    slope = slope_of(store.bifurcation().kind, data["distance"][kept], data["steady_state_eigenvalues"][kept, 0])
+    measured, decades, predicted = _number(slope.measured, 4), _number(slope.decades, 2), _number(slope.predicted)
+    return {"measured": measured, "decades": decades, "predicted": predicted}
 
 
 def _what(store: Store, plan: dict[str, Any], status: Status, branch: Branch | None) -> list[list[str]]:
     """What was run, as lines of a name and a text."""
     counts = f"{status.total}: {len(status.done)} measured, {len(status.failed)} failed, {len(status.missing)} not measured"
+    coverage = coverage_of(plan)
     out = [["Title", plan["title"]], ["Plan", f"hash {plan['hash']}"], ["Points", counts]]
-    out += [["State dimension", f"n = {plan['n_state']}" + (" at most" if plan["kind"] == "grid" else "")]]
+    out += [["State dimension", f"n = {plan['n_state']}" + ("" if coverage.leads else " at most")]]
     dynamics = "differential equation" if clock_of(plan["dt"]) == Continuous() else f"map, one step dt = {plan['dt']:g} time"
     out += [["Dynamics", dynamics]]
-    if plan["kind"] == "towards":
+    if coverage.leads:
         far, near = max(plan["distances"]), min(plan["distances"])
         out += [["Plan covers", f"a sweep towards a bifurcation: |p - p_c| from {far:g} to {near:g}, in units of p"]]
     else:
-        out += [["Plan covers", "a grid: " + " x ".join(f"{len(values)} {name}" for name, values in plan["axes"].items())]]
+        axes = coverage.axes(plan).items()
+        out += [["Plan covers", "a grid: " + " x ".join(f"{len(values)} {name}" for name, values in axes)]]
     if plan["ts"]:
         out += [["Kernel over time", f"{len(plan['ts'])} save times from {plan['ts'][0]:g} to {plan['ts'][-1]:g} time"]]
     if plan["blocks"]:
@@ -266,20 +258,42 @@ def _rerun(folder: str, towards: bool) -> list[list[str]]:
     ]
 
 
-def _quantities(dt: float | None) -> list[dict[str, Any]]:
+def _quantities(numbers: dict[str, Listed], clock: AbstractClock) -> list[dict[str, Any]]:
     out = [
-        {"name": name, "label": label, "units": _units(variable), "mapped": mapped}
-        for name, (label, variable, mapped) in QUANTITIES.items()
+        {
+            "name": key,
+            "label": one.label,
+            "units": _units(one.variable),
+            # Whether a phase diagram can show it.
+            "mapped": one.variable.section == "overview",
+        }
+        for key, one in numbers.items()
     ]
-    if clock_of(dt) != Continuous():
-        out[0]["label"] = "Growth exponent log |m₁| / dt"
+    if clock != Continuous():
+        next(one for one in out if one["name"] == "growth")["label"] = "Growth exponent log |m₁| / dt"
     return out
 
 
-def _units(variable: str) -> str:
-    """Units as a reader expects them; empty where there are none."""
-    units = VARIABLES[variable].units
-    return "" if units == "1" else units.replace("^2", "²").replace(" / ", "/")
+def _panels(plan: dict[str, Any], numbers: dict[str, Listed]) -> list[dict[str, Any]]:
+    """The panels of the user's own quantities, which draw their numbers over the distance."""
+    out = []
+    for name, said in plan["quantities"].items():
+        keys = [key for key, one in numbers.items() if one.name in said["variables"]]
+        if said["panel"] is not None and keys:
+            units = {_units(numbers[key].variable) for key in keys}
+            label = units.pop() if len(units) == 1 else ""
+            out.append({"name": name, "title": said["panel"], "label": label, "lines": keys})
+    return out
+
+
+def _units(variable: Variable) -> str:
+    """Units as a reader expects them; empty if there are none."""
+    return "" if variable.units == "1" else variable.units.replace("^2", "²").replace(" / ", "/")
+
+
+def named(label: str, units: str) -> str:
+    """A label with its units in brackets."""
+    return f"{label} ({units})" if units else label
 
 
 def _times(ts: list[float] | None, data: dict[str, np.ndarray]) -> np.ndarray | None:

@@ -8,9 +8,12 @@ import rich.console
 import rich.table
 import rich.text
 
-from ssntk.collapse.exponent import fitted_decades, law_of, measured_exponent
 from ssntk.critical.flag import CRITICAL, NEAR
 from ssntk.files import legible
+from ssntk.sweep.coverage import Header, OverAxes, Towards, coverage_of
+from ssntk.sweep.record import Listed, listed
+from ssntk.sweep.store import Store
+from ssntk.sweep.summary import quartiles, slope_of
 
 
 def _plain(name: str) -> rich.text.Text:
@@ -45,7 +48,7 @@ def print_verdicts(results: Any) -> None:
         print(min(known, key=lambda found: found.relative_distance).reason)
 
 
-def print_grid(store: Any) -> None:
+def print_grid(store: Store) -> None:
     """Of each quantity its quartiles over the grid, and where it is largest."""
     data, axes = store.arrays(), store.axes()
     good = np.flatnonzero(data["status"] == "done")
@@ -54,14 +57,7 @@ def print_grid(store: Any) -> None:
     table = rich.table.Table(title=_plain(f"{store.plan()['title']}: {good.size} points"), title_justify="left")
     for head in ("", "least", "quartile", "median", "quartile", "most", "most at"):
         table.add_column(head, justify="right" if head not in ("", "most at") else "left")
-    quantities = {
-        "Re lambda_1": data["jacobian_eigenvalues"][:, 0].real,
-        "steady-state NTK": data["steady_state_eigenvalues"][:, 0],
-        "its condition": data["condition_number"],
-        "trajectory NTK": data["ntk_eigenvalues"][:, 0],
-        "effective rank": data["effective_rank"],
-        "participation": data["participation_ratio"],
-    }
+    quantities = {one.heading: one.of(data[one.name]) for one in _columns(store.plan(), data)}
     for name, values in quantities.items():
         values = values[good]
         if np.isnan(values).all():
@@ -71,39 +67,43 @@ def print_grid(store: Any) -> None:
             f"{axis} = {axes[axis][i]:.4g}" if axes[axis].dtype.kind != "U" else f"{axis} = {axes[axis][i]}"
             for axis, i in zip(axes, at, strict=True)
         )
-        table.add_row(name, *(f"{value:.4g}" for value in np.nanquantile(values, [0, 0.25, 0.5, 0.75, 1])), _plain(where))
+        table.add_row(name, *(f"{value:.4g}" for value in quartiles(values)), _plain(where))
     rich.console.Console(width=None if sys.stdout.isatty() else 120).print(table)
 
 
-def print_points(store: Any) -> None:
+def _columns(plan: Header, data: dict[str, np.ndarray]) -> list[Listed]:
+    """The numbers that have a column in printed tables: those with a heading, and those of the user's own."""
+    numbers = listed(plan, "overview", "point").values()
+    return [one for one in numbers if (one.variable.short or one.own) and one.name in data]
+
+
+def _cell(one: Listed, value: Any) -> str:
+    """A number of a table: in powers of ten if it has units, or spreads over many."""
+    return f"{value:.3e}" if one.variable.log or one.variable.units != "1" else f"{value:.3f}"
+
+
+def print_points(store: Store) -> None:
     """The table of a finished sweep, at most a dozen of its points."""
     data = store.arrays()
     good = np.flatnonzero(data["status"] == "done")[::-1]
     if good.size:
         event = store.bifurcation()
         table = rich.table.Table(title=_plain(f"{event.kind} at p = {event.parameter:.10g}"), title_justify="left")
-        heads = ("distance", "Re lambda_1", "steady-state NTK", "its condition", "effective rank", "participation")
-        for head in heads:
-            table.add_column(head, justify="right")
+        plan = store.plan()
+        # The trajectory kernel's largest eigenvalue stands below, beside what the law predicts of it.
+        columns = [one for one in _columns(plan, data) if one.name != "ntk_eigenvalues"]
+        for head in ("distance", *(one.heading for one in columns)):
+            table.add_column(_plain(head), justify="right")
         for i in good[np.unique(np.linspace(0, good.size - 1, min(12, good.size)).round().astype(int))]:
-            table.add_row(
-                f"{data['distance'][i]:.2e}",
-                f"{data['jacobian_eigenvalues'][i, 0].real:.3e}",
-                f"{data['steady_state_eigenvalues'][i, 0]:.3e}",
-                f"{data['condition_number'][i]:.3e}",
-                f"{data['effective_rank'][i]:.3f}",
-                f"{data['participation_ratio'][i]:.3f}",
-            )
+            table.add_row(f"{data['distance'][i]:.2e}", *(_cell(one, one.of(data[one.name][i])) for one in columns))
         # Off a terminal a table is not to be folded to a width that nobody asked for.
-        console = rich.console.Console(width=None if sys.stdout.isatty() else 100)
+        width = 100 + sum(4 + max(len(one.heading), 10) for one in columns if one.own)
+        console = rich.console.Console(width=None if sys.stdout.isatty() else width)
         console.print(table)
-        towards = data["distance"][good], data["steady_state_eigenvalues"][good, 0]
-        law, decades = law_of(event.kind), fitted_decades(towards[0])
-        order = law.next_order
-        slope, exponent = (measured_exponent(*towards, decades, next_order=power) for power in (None, order))
+        slope = slope_of(event.kind, data["distance"][good], data["steady_state_eigenvalues"][good, 0])
         print(
-            f"Slope of the largest steady-state eigenvalue over the last {decades:.2g} decades: {slope:.4f}; "
-            f"{exponent:.4f} with the next term, distance^{order:g}; predicted {law.exponent:g}."
+            f"Slope of the largest steady-state eigenvalue over the last {slope.decades:.2g} decades: {slope.measured:.4f}; "
+            f"{slope.corrected:.4f} with the next term, distance^{slope.next_order:g}; predicted {slope.predicted:g}."
         )
         last = {name: data[name][good[-1]] for name in data if name.startswith("channel_")}
         if last["channel_method"]:
@@ -114,7 +114,7 @@ def print_points(store: Any) -> None:
                 + f"; its share of the trace {float(last['channel_share']):.4f}, |l||r| = "
                 f"{float(last['channel_nonnormality']):.3g}."
             )
-        blocks = store.plan()["blocks"]
+        blocks = plan["blocks"]
         if blocks:
             last = {name: data[name][good[-1]] for name in data if name.startswith("block_")}
             table = rich.table.Table(
@@ -134,3 +134,12 @@ def print_points(store: Any) -> None:
                     "not driven" if predicted == 0 else f"{predicted:.4f}" if np.isfinite(predicted) else "unknown",
                 )
             console.print(table)
+
+
+# What the command line prints of a finished store, by the kind of its plan.
+PRINTED = {Towards.kind: print_points, OverAxes.kind: print_grid}
+
+
+def print_store(store: Store) -> None:
+    """The table of a store's results."""
+    PRINTED[coverage_of(store.plan()).kind](store)

@@ -7,25 +7,27 @@ from typing import Any
 
 import numpy as np
 
+from ssntk.bifurcation.branch import Branch
 from ssntk.files import legible
-from ssntk.sweep.record import VARIABLES
-from ssntk.sweep.store import Store
+from ssntk.sweep.coverage import Header, coverage_of
+from ssntk.sweep.record import variables_of
 
 _PER_MODE = ("jacobian_eigenvalues", "ntk_eigenvalues", "steady_state_eigenvalues")
 
 
-def as_dataset(store: Store) -> Any:
-    """The dataset that `Store.to_xarray` describes."""
+def as_dataset(plan: Header, arrays: dict[str, np.ndarray], branch: Branch | None, number: int | None) -> Any:
+    """The dataset that `Store.to_xarray` describes, of the header, arrays and branch of a store."""
     try:
         import xarray
     except ImportError as error:
         raise ImportError("Store.to_xarray needs xarray: install ssntk[sweep]") from error
-    arrays, plan, axes = store.arrays(), store.plan(), store.axes()
-    over, shape = (tuple(axes), store.shape()) if axes else (("point",), (store.total(),))
+    coverage, known = coverage_of(plan), variables_of(plan)
+    axes = coverage.axes(plan)
+    over, shape = tuple(axes) or ("point",), coverage.shape(plan)
     modes = plan["n_state"]
     variables: dict[str, Any] = {}
     for name, values in arrays.items():
-        variable = VARIABLES[name]
+        variable = known[name]
         about = {"long_name": variable.meaning, "units": variable.units}
         if variable.dtype is str:
             about.pop("units")
@@ -48,9 +50,8 @@ def as_dataset(store: Store) -> Any:
     attributes |= {f"version_{name}": version for name, version in plan["versions"].items()}
     if plan["dt"] is not None:
         attributes["dt"] = plan["dt"]
-    branch = store.branch()
-    if branch is not None:
-        event = store.bifurcation()
+    if branch is not None and number is not None:
+        event = branch.bifurcations[number]
         attributes |= {"branch": branch.status, "bifurcation": event.kind, "critical_parameter": event.parameter}
     return xarray.Dataset(variables, coordinates, attributes)
 
@@ -59,9 +60,8 @@ def _legible(values: np.ndarray) -> np.ndarray:
     return np.asarray([legible(value) for value in values.tolist()]) if values.dtype.kind == "U" else values
 
 
-def write_netcdf(store: Store, path: pathlib.Path) -> None:
+def write_netcdf(data: Any, path: pathlib.Path) -> None:
     """What `Store.to_netcdf` does: written under another name and renamed, so that there is a whole file or none."""
-    data = as_dataset(store)
     try:
         import h5netcdf
     except ImportError as error:

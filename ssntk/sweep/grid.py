@@ -21,13 +21,16 @@ from ssntk.models.base import AbstractStateSpaceModel, dtype_of
 from ssntk.models.maps import with_input
 from ssntk.models.theta import check_blocks
 from ssntk.models.torch_layout import what_to_write
-from ssntk.sweep.identity import Traced, digest, digests, hashed, probe_parts, uniform
-from ssntk.sweep.measure import Asked, Measurement, measure_together, times_shown
+from ssntk.sweep.abstract_plan import AbstractPlan, Found
+from ssntk.sweep.coverage import OverAxes
+from ssntk.sweep.identity import Traced, digest, digests, probe_parts, uniform
+from ssntk.sweep.measure import MEASURED, Asked, NotSettled, measure_together, times_shown
 from ssntk.sweep.older import older
-from ssntk.sweep.record import VARIABLES
+from ssntk.sweep.quantities.standard import VARIABLES, as_quantities, own_of
+from ssntk.sweep.record import said_of
 
 # The names that a store's dataset has besides the axes.
-RESERVED = {*VARIABLES, "mode", "row", "block", "time", "time_2", "point", "ntk_eigenvalues_all"}
+RESERVED_AXES = {*VARIABLES, "mode", "row", "block", "time", "time_2", "point", "ntk_eigenvalues_all"}
 
 
 # The numbers of more do not fit into memory, nor their records onto disks.
@@ -45,7 +48,7 @@ class _Group(eqx.Module):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Grid:
+class Grid(AbstractPlan):
     """Networks at every combination of the values of some axes, each measured at a fixed point.
 
     - `make`: called with a value of every axis by its name, `make(gain=1.2, seed=3)`; returns the model. Where JAX can trace
@@ -56,7 +59,8 @@ class Grid:
     - `x0` (n,): where Newton's iteration for x* starts; default zero. Where it does not settle, x* is the first point of
       `find_fixed_points`; where there is none, the point is recorded as failed.
     - `u` (d,): a constant input, added to the probe's.
-    - `wrt`, `of`, `integrator`: as in `parameter_jacobian`. `blocks`, `modes`, `scale`: as in `measure`.
+    - `wrt`, `of`, `integrator`: as in `parameter_jacobian`. `blocks`, `modes`, `scale`, `quantities`: as
+      in `measure`.
 
     Points are numbered in C order, the last axis first. Raises `ValueError` naming the field that is wrong.
 
@@ -72,6 +76,8 @@ class Grid:
     ```
     """
 
+    coverage = OverAxes()
+    traced_parts = (*AbstractPlan.traced_parts, "make")
     make: Any
     axes: Any
     _: dataclasses.KW_ONLY
@@ -84,6 +90,7 @@ class Grid:
     integrator: Integrator | None = None
     modes: int | None = None
     scale: Any = None
+    quantities: Any = ()
 
     def __post_init__(self):
         if not callable(self.make):
@@ -92,14 +99,14 @@ class Grid:
         as_choice(self.of, "of", ("state", "readout"))
         if isinstance(self.probe.us, Sinusoid) and self.probe.us.frequency is None:
             raise ValueError("probe.us must have a frequency: a grid has no bifurcation to take it from")
-        object.__setattr__(self, "blocks", check_blocks(self.blocks) or None)
-        object.__setattr__(self, "axes", _axes(self.axes))
+        quantities = as_quantities(self.quantities)
+        axes = _axes(self.axes, {name for one in own_of(quantities) for name in one.variables})
+        # Equal plans must be equal however they were written.
+        vectors = {name: getattr(self, name) for name in ("x0", "u", "scale")}
+        held = {name: None if value is None else _vector(value, name) for name, value in vectors.items()}
+        vars(self).update(held, blocks=check_blocks(self.blocks) or None, quantities=quantities, axes=axes)
         if self.size > MOST_POINTS:
             raise ValueError(f"axes must have at most {MOST_POINTS} points together, got {' x '.join(map(str, self.shape))}")
-        # Equal plans must be equal however they were written.
-        for name in ("x0", "u", "scale"):
-            value = getattr(self, name)
-            object.__setattr__(self, name, None if value is None else _vector(value, name))
         steps = {group.model.clock.dt for group in self.groups}
         if len(steps) > 1:
             raise ValueError(f"make must return flows, or maps of one step, got steps of {steps}: sweep them apart")
@@ -163,13 +170,14 @@ class Grid:
         """What a store says of the plan, as JSON has it."""
         names = sorted({type(group.model).__name__ for group in self.groups})
         return {
-            "kind": "grid",
+            "kind": self.coverage.kind,
             "title": f"{' and '.join(names)} over {' x '.join(self.axes)}",
             "axes": {name: values.tolist() for name, values in self.axes.items()},
             "n_state": max(group.model.n_state for group in self.groups),
             "ts": times_shown(self.probe.ts).tolist(),
             "blocks": list(self.blocks or ()),
             "dt": self.groups[0].model.clock.dt,
+            "quantities": said_of(own_of(self.quantities)),
         }
 
     def hash(self) -> str:
@@ -177,7 +185,7 @@ class Grid:
 
         Of `make` that is what JAX traces of it, or the models that it makes where it cannot be traced.
         """
-        return hashed(self.identity)
+        return super().hash()
 
     @functools.cached_property
     def identity(self) -> dict[str, str]:
@@ -198,6 +206,7 @@ class Grid:
         parts["make"] = made
         parts["integrator"] = [one.integrator for one in asked]
         parts["wrt"] = [(one.theta, one.of_states) for one in asked]
+        parts["quantities"] = list(own_of(self.quantities)) or None
         parts["blocks"] = [list(one.blocks.items()) for one in asked] if self.blocks else None
         return digests(parts)
 
@@ -221,7 +230,7 @@ class Grid:
 
         return older(parts)
 
-    def measure_batch(self, _: Any, indices: Sequence[int]) -> list[tuple[dict[str, Any], Measurement | Exception]]:
+    def measure_batch(self, _: Any, indices: Sequence[int]) -> list[Found]:
         """For each of the points of (a part of) a batch its axes' values, and what was measured or why not."""
         group = next(group for group in self.groups if indices[0] in group.indices)
         places = [self.values(index) for index in indices]
@@ -249,7 +258,7 @@ class Grid:
             bad = [leaf for leaf in jax.tree.leaves(model) if eqx.is_inexact_array(leaf) and not np.isfinite(leaf).all()]
             if bad:
                 found[i] = ValueError("the model that make returns holds NaN or infinity")
-            elif isinstance(result, NumericalError) and str(result).startswith("no fixed point"):
+            elif isinstance(result, NotSettled):
                 points = find_fixed_points(model).x
                 if len(points) == 0:
                     found[i] = NumericalError("no fixed point was found, neither from x0 nor from random starts")
@@ -264,7 +273,7 @@ class Grid:
         return list(zip(axes, found, strict=True))
 
     def _asked(self, model: Any) -> Asked:
-        how: dict[str, Any] = {name: getattr(self, name) for name in ("wrt", "of", "blocks", "integrator", "modes", "scale")}
+        how: dict[str, Any] = {name: getattr(self, name) for name in MEASURED}
         if self.x0 is not None:
             as_array(self.x0, "x0", (model.n_state,))
         return Asked.checked(model, self.probe, **how)
@@ -380,14 +389,14 @@ def _vector(value: Any, name: str) -> np.ndarray:
     return np.asarray(as_array(value, name, () if name == "scale" and np.ndim(value) == 0 else ("n",)))
 
 
-def _axes(axes: Any) -> dict[str, np.ndarray]:
+def _axes(axes: Any, taken: set[str]) -> dict[str, np.ndarray]:
     if not isinstance(axes, Mapping) or not axes:
         raise ValueError(f"axes must be a dict of names and values, got {type(axes).__name__}")
     out = {}
     for name, values in axes.items():
         if not isinstance(name, str) or not name.isidentifier():
             raise ValueError(f"axes must be named as arguments are, got {name!r}")
-        if name in RESERVED:
+        if name in RESERVED_AXES or name in taken:
             raise ValueError(f"axes must not be named {name!r}, which records hold: rename that argument of make")
         array = np.asarray(list(values) if isinstance(values, range) else values)
         if array.dtype.kind == "f":

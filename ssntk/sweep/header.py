@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from ssntk.sweep.record import VARIABLES
+from ssntk.sweep.abstract_plan import AbstractPlan
+from ssntk.sweep.coverage import COVERAGES
+from ssntk.sweep.quantities.base import Variable
 
 # 1: sweeps towards a bifurcation only, without what the kernel is over time and the channel's directions.
 FORMAT, READABLE = 2, (1, 2)
@@ -21,13 +23,11 @@ PACKAGES = ("ssntk", "jax", "jaxlib", "diffrax", "equinox", "numpy", "scipy")
 # What plan.json holds beside what the plan itself says.
 OWN = ("format", "hash", "older", "identity", "versions", "checksum")
 # What earlier versions did not say.
-DEFAULTS: dict[str, Any] = {"kind": "towards", "blocks": [], "dt": None, "ts": None, "older": []}
+DEFAULTS: dict[str, Any] = {"kind": "towards", "blocks": [], "dt": None, "ts": None, "older": [], "quantities": {}}
 # The most units that a state may have.
 MOST_UNITS = 10**6
 
 
-# The kinds of NumPy's dtypes that a variable may have, by what it is.
-KINDS = {float: "biuf", complex: "biufc", str: "U"}
 ANEW = "run the sweep again, which writes it anew, or put it back"
 
 
@@ -59,6 +59,9 @@ def hashes(plan: dict[str, Any]) -> set[str]:
 def written(plan_hash: str, said: dict[str, Any], identity: Any, by: dict[str, str], older: Iterable[str] = ()) -> bytes:
     """The contents of plan.json. `older`: other hashes of this plan, under which records count too."""
     plan = {"format": FORMAT, "hash": plan_hash, **said, "versions": by}
+    if not plan.get("quantities"):
+        # A plan of the standard ones says what it said before there were others.
+        plan.pop("quantities", None)
     if identity is not None:
         plan["identity"] = identity
     if older := sorted(set(older) - {plan_hash}):
@@ -77,22 +80,30 @@ def read(file: pathlib.Path) -> dict[str, Any]:
 
     `StoreError` where it is none, cannot be read, or was changed since it was written. Earlier versions wrote no checksum.
     """
-    plan = _parsed(file)
-    if isinstance(plan, str):
-        raise StoreError(f"{file} cannot be read: {plan}; {ANEW}")
-    whole = plan.get("checksum") in (None, checksum(plan))
-    plan = DEFAULTS | plan
-    if faults := _faults(plan):
-        raise StoreError(f"{file} cannot be read: {next(iter(faults.values()))}; {ANEW}")
+    plan, whole, fault = _examined(_bytes(file), file)
+    if fault:
+        raise StoreError(f"{file} cannot be read: {fault}; {ANEW}")
     if not whole:
         raise StoreError(f"{file} was changed since it was written, and may not say what was measured: {ANEW}")
-    return plan
+    return dict(plan)
+
+
+# Every record that is read or written asks for the plan: it is parsed again only if the file has other bytes.
+@functools.lru_cache(maxsize=16)
+def _examined(data: bytes, file: pathlib.Path) -> tuple[dict[str, Any], bool, str]:
+    """What a header holds, whether it is as it was written, and what is wrong with it."""
+    plan = _parsed(data, file)
+    if isinstance(plan, str):
+        return {}, False, plan
+    whole = plan.get("checksum") in (None, checksum(plan))
+    plan = DEFAULTS | plan
+    return plan, whole, next(iter(_faults(plan).values()), "")
 
 
 def read_what_is_left(file: pathlib.Path) -> tuple[dict[str, Any], bool | None]:
     """What can be used of plan.json by a plan, which knows better, and whether it is as it was written; `None`: not known,
     as of one without a checksum. Empty texts stand for what cannot be used."""
-    plan = _parsed(file)
+    plan = _parsed(_bytes(file), file)
     plan = {"checksum": "none"} if isinstance(plan, str) else plan
     sound = None if "checksum" not in plan else plan["checksum"] == checksum(plan)
     plan = DEFAULTS | plan
@@ -105,14 +116,17 @@ def read_what_is_left(file: pathlib.Path) -> tuple[dict[str, Any], bool | None]:
     return {"hash": "", "versions": {}} | DEFAULTS | plan, sound
 
 
-def _parsed(file: pathlib.Path) -> dict[str, Any] | str:
-    """What the file holds, or why that is no header."""
+def _bytes(file: pathlib.Path) -> bytes:
     try:
-        data = file.read_bytes()
+        return file.read_bytes()
     except FileNotFoundError as error:
         raise StoreError(f"{file.parent} holds no sweep") from error
     except OSError as error:
         raise StoreError(f"{file} cannot be read: {error}") from error
+
+
+def _parsed(data: bytes, file: pathlib.Path) -> dict[str, Any] | str:
+    """What the file holds, or why that is no header."""
     try:
         plan = json.loads(data.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
@@ -129,9 +143,11 @@ def _parsed(file: pathlib.Path) -> dict[str, Any] | str:
 
 def _faults(plan: dict[str, Any]) -> dict[str, str]:
     """What in a header is not as it must be, by the field's name."""
-    needed = "distances" if plan["kind"] == "towards" else "axes"
+    # What a kind that is none needs is not known.
+    needed = [COVERAGES[plan["kind"]].needed] if FIELDS["kind"][1](plan["kind"]) else []
     found = {}
-    for name in ("format", "hash", "title", "kind", "n_state", "versions", "blocks", "dt", "ts", "older", needed):
+    names = ("format", "hash", "title", "kind", "n_state", "versions", "blocks", "dt", "ts", "older", "quantities")
+    for name in (*names, *needed):
         if name not in plan:
             found[name] = f"it holds no {name}"
         elif not FIELDS[name][1](plan[name]):
@@ -161,12 +177,30 @@ def _axes(value: Any) -> bool:
     return isinstance(value, dict) and len(value) > 0 and all(map(axis, value.values()))
 
 
+def _quantities(value: Any) -> bool:
+    def quantity(one: Any) -> bool:
+        held = one.get("variables") if isinstance(one, dict) else None
+        panel = isinstance(one, dict) and (one.get("panel") is None or _text(one["panel"]))
+        return panel and isinstance(held, dict) and all(map(_variable, held.values()))
+
+    return isinstance(value, dict) and all(map(quantity, value.values()))
+
+
+def _variable(value: Any) -> bool:
+    if not isinstance(value, dict):
+        return False
+    said = {name: default for name, default in Variable._field_defaults.items() if name not in ("dims", "dtype")} | value
+    texts = all(_text(said.get(name)) for name in ("meaning", "units", "label", "short", "section", "first"))
+    plain = all(isinstance(said[name], bool) for name in ("always", "log"))
+    return texts and plain and said.get("dtype") in ("float", "complex", "str") and _listed(_text)(said.get("dims"))
+
+
 # What each field must be, in words and as a test.
 FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "format": ("a format's number", lambda value: type(value) is int and value in READABLE),
     "hash": ("a text", _text),
     "title": ("a text", _text),
-    "kind": ("'towards' or 'grid'", lambda value: value in ("towards", "grid")),
+    "kind": (" or ".join(map(repr, COVERAGES)), lambda value: isinstance(value, str) and value in COVERAGES),
     "n_state": (f"a whole number up to {MOST_UNITS}", lambda value: type(value) is int and 0 < value <= MOST_UNITS),
     "versions": ("a table of texts", lambda value: isinstance(value, dict) and all(map(_text, value.values()))),
     "blocks": ("a list of names", _listed(_text)),
@@ -175,6 +209,7 @@ FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "ts": ("a list of numbers, or null", lambda value: value is None or _listed(_number)(value)),
     "distances": ("a list of positive numbers", _listed(lambda value: _number(value) and value > 0, 1)),
     "axes": ("a table of lists of numbers or texts", _axes),
+    "quantities": ("a table of quantities", _quantities),
 }
 
 
@@ -196,74 +231,15 @@ def differing(plan: dict[str, Any], own: dict[str, Any]) -> list[str]:
     return [name for name in names if plan[name] != own[name] and not (name in DEFAULTS and plan[name] == DEFAULTS[name])]
 
 
-def misfit(plan: dict[str, Any], index: int, record: dict[str, np.ndarray]) -> str | None:
-    """What in the record of a point is not as the header has it; `None` where all is."""
-    status = record["status"]
-    if status.ndim or status.dtype.kind != "U" or not (str(status) == "done" or str(status).startswith("failed: ")):
-        return "its status is neither 'done' nor 'failed: ' and a reason"
-    return _elsewhere(plan, index, record) or _malformed(plan, record)
-
-
-def _elsewhere(plan: dict[str, Any], index: int, record: dict[str, np.ndarray]) -> str | None:
-    """What says that a record was measured at another place than the header has for its point."""
-    if plan["kind"] == "towards":
-        expected = {"distance": plan["distances"][index]}
-    else:
-        at = np.unravel_index(index, [len(values) for values in plan["axes"].values()])
-        expected = {f"axis_{name}": values[i] for i, (name, values) in zip(at, plan["axes"].items(), strict=True)}
-    held = [name for name in record if name.startswith("axis_") or name == "distance"]
-    for name in held:
-        if name not in expected:
-            return f"it has {name.removeprefix('axis_')}, which plan.json does not"
-        if record[name].ndim:
-            return f"{name.removeprefix('axis_')} has shape {record[name].shape} there, and is one value"
-        if record[name].item() != expected[name]:
-            return f"{name.removeprefix('axis_')} is {record[name].item()!r} there, and {expected[name]!r} in plan.json"
-    # Nothing is known of where a point lay whose process died.
-    for name in expected:
-        if name not in held and str(record["status"]) == "done":
-            return f"it has no {name.removeprefix('axis_')}"
-    return None
-
-
-def _malformed(plan: dict[str, Any], record: dict[str, np.ndarray]) -> str | None:
-    """The first variable of a record that is missing, or not of the kind and size that the header asks for."""
-    done, towards = str(record["status"]) == "done", plan["kind"] == "towards"
-    x = record.get("x_star")
-    n = x.size if x is not None and x.ndim == 1 and not towards and 0 < x.size <= plan["n_state"] else plan["n_state"]
-    times = None if plan["ts"] is None else len(plan["ts"])
-    sizes = {"mode": n, "row": None, "block": len(plan["blocks"]), "time": times, "time_2": times}
-    for name, variable in VARIABLES.items():
-        if name not in record:
-            # What has no critical mode has nothing of it; parameters and distances are of a branch.
-            always = variable.always and not name.startswith("channel_") and (towards or name != "parameter")
-            if done and name != "distance" and (always or (name.startswith("block_") and plan["blocks"])):
-                return f"it has no {name}"
-            continue
-        value = record[name]
-        if value.dtype.kind not in KINDS[variable.dtype]:
-            return f"{name} is {value.dtype} there, and must be {variable.dtype.__name__}"
-        if value.ndim != len(variable.dims):
-            return f"{name} has shape {value.shape} there, and must have {len(variable.dims)} axes"
-        for dim, size in zip(variable.dims, value.shape, strict=True):
-            # Of a kernel of fewer parameters than states fewer eigenvalues are known.
-            fewer = name == "steady_state_eigenvalues" and 0 < size <= n
-            if sizes[dim] is not None and size != sizes[dim] and not fewer:
-                wanted = {"mode": "n_state", "block": "the number of blocks"}.get(dim, "the number of ts")
-                return f"{name} has shape {value.shape} there, where {wanted} is {sizes[dim]} in plan.json"
-    return None
-
-
-def changes(held: dict[str, Any], plan: Any) -> str:
+def changes(held: dict[str, Any], plan: AbstractPlan) -> str:
     """What is different in a plan from the one that a header tells of, in words."""
     identity = held.get("identity")
     if isinstance(identity, dict):
-        names = [name for name in {**identity, **plan.identity} if identity.get(name) != plan.identity.get(name)]
-        return f"{', '.join(names)} {'differs' if len(names) == 1 else 'differ'}"
+        return _differ(_other_parts(identity, plan.identity))
     own = json.loads(json.dumps(plan.header()))
     names = [name for name in own if name in held and own[name] != held[name]]
     if names:
-        return f"{', '.join(names)} {'differs' if len(names) == 1 else 'differ'}"
+        return _differ(names)
     by = held["versions"].get("jax", "an unknown version")
     return (
         f"it was begun by ssntk {held['versions'].get('ssntk', 'of an unknown version')} under JAX {by}, which told plans "
@@ -271,11 +247,37 @@ def changes(held: dict[str, Any], plan: Any) -> str:
     )
 
 
+def _differ(names: list[str]) -> str:
+    return f"{', '.join(names)} {'differs' if len(names) == 1 else 'differ'}"
+
+
+def _other_parts(one: dict[str, Any], two: dict[str, Any]) -> list[str]:
+    return [name for name in {**one, **two} if one.get(name) != two.get(name)]
+
+
+def traced_otherwise(held: dict[str, Any], plan: AbstractPlan) -> str | None:
+    """Why a plan may be the one that a header tells of although it has another hash, in words; `None` if it is another.
+
+    Functions are part of a plan by the operations that JAX traces of them, and another version of JAX may trace the same
+    function otherwise.
+    """
+    identity, by, now = held.get("identity"), held["versions"].get("jax"), versions()["jax"]
+    if not isinstance(identity, dict) or by in (None, now):
+        return None
+    names = _other_parts(identity, plan.identity)
+    if not names or not set(names) <= set(plan.traced_parts):
+        return None
+    return (
+        f"was begun under JAX {by}, and this is JAX {now}. They differ in what JAX traces alone ({', '.join(names)}), "
+        f"which two versions may trace otherwise: install JAX {by} to go on, or name another folder to measure anew"
+    )
+
+
 def apart(first: dict[str, Any], other: dict[str, Any]) -> str | None:
     """What keeps two headers' stores from being put together; `None` where they tell of one plan."""
     one, two = first.get("identity"), other.get("identity")
     if one is not None and two is not None:
-        differing_parts = [name for name in {**one, **two} if one.get(name) != two.get(name)]
+        differing_parts = _other_parts(one, two)
     else:
         differing_parts = ["hash"] if hashes(first).isdisjoint(hashes(other)) else []
     said = {name: value for name, value in other.items() if name not in OWN}

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from ssntk.collapse.channel import Channel, channel_of, seen_weights
+from ssntk.collapse.channel import channel_of, seen_weights
 from ssntk.collapse.drive import channel_participation_ratio, critical_drive
 from ssntk.collapse.law import Carried, carried
 from ssntk.collapse.mode import Mode, mode_of
@@ -32,54 +32,16 @@ from ssntk.kernel.top import Leading, leading, smaller_gram, top_of
 from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model, dtype_of
 from ssntk.models.theta import Positions, block_positions, columns, size, theta_positions
 from ssntk.precision import watch_precision
-from ssntk.results import Result, short
+from ssntk.sweep.measurement import Measurement as Measurement
+from ssntk.sweep.quantities.base import AbstractQuantity, Settled
+from ssntk.sweep.quantities.standard import STANDARD, as_quantities, own_of
+from ssntk.sweep.record import checked
 from ssntk.threads import one_blas_thread
 
 # The most save times over which a kernel over time is kept: more than a picture shows.
 MOST_TIMES = 64
 # A batch holds at most this many points, so that little is lost with one, and as many as this many bytes take.
 MOST_TOGETHER, BATCH_BYTES = 8, 2**28
-
-
-@dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class Measurement(Result):
-    """One point, measured.
-
-    - `x_star` (n,), `residual`: the fixed point after Newton's iteration, and the largest |f_i| there.
-    - `jacobian_eigenvalues` (n,): of df/dx, the rightmost first; of a map the multipliers, the largest first.
-    - `trajectory`: the spectrum of the trajectory kernel K_int (trapezoid weights).
-    - `steady_state`: the spectrum of the steady-state kernel.
-    - `kernel_over_time` (t, t): the trajectory kernel summed over inputs and coordinates, without weights, at all save
-      times, or at 64 of them, evenly chosen ([`times_shown`][]).
-    - `blocks`: for each block of theta that was asked for, the spectrum of its part of the trajectory kernel.
-    - `channel_participation_ratio`: for each block, what the drive of the critical mode predicts of its participation ratio
-      close to the bifurcation: 0 where the inputs do not drive that mode through this block, NaN where nothing is known.
-    - `channel`: the critical mode's part of the trajectory kernel of the states ([`Channel`][]), or `None` where there is
-      none: of a defective eigenvalue, of a kernel that is zero or overflows, and where a mask tells coordinates apart.
-
-    **Example:**
-
-    ```python
-    model = ssntk.normal_forms.saddle_node(0.01)
-    found = ssntk.measure(model, ssntk.Probe([0.0, 1.0]), [0.1])
-    print(found.jacobian_eigenvalues, found.channel.kind)  # [-0.2+0.j] real
-    ```
-    """
-
-    x_star: np.ndarray
-    residual: float
-    jacobian_eigenvalues: np.ndarray
-    trajectory: Spectrum
-    steady_state: Spectrum
-    kernel_over_time: np.ndarray
-    blocks: dict[str, Spectrum]
-    channel_participation_ratio: dict[str, float]
-    channel: Channel | None
-
-    def _headline(self) -> str:
-        fastest = short(self.jacobian_eigenvalues[0])
-        ratios = f"{short(self.trajectory.participation_ratio)} and {short(self.steady_state.participation_ratio)}"
-        return f"Measurement: fastest eigenvalue {fastest}; participation ratios {ratios} (trajectory, steady state)"
 
 
 @outside_jit
@@ -95,6 +57,7 @@ def measure(
     integrator: Integrator | None = None,
     modes: int | None = None,
     scale: Any = None,
+    quantities: Any = (),
 ) -> Measurement:
     """Measure `model` at the fixed point near `x_star` (n,), for zero input beyond what the model holds.
 
@@ -104,7 +67,8 @@ def measure(
     that is critical, 0 for a real one; default: of the fastest growing. `modes`: only so many of the trajectory kernel's
     largest eigenvalues, with its exact trace and participation ratio; default all. `scale`: (n,) or a number, positive, the
     metric of the states: rows of states count D^-1 J with D = diag(scale), and the channel is that of D^-1 A D, its vectors
-    too. Rows of the readout, with `of="readout"`, stay as they are. Default: ones.
+    too. Rows of the readout, with `of="readout"`, stay as they are. Default: ones. `quantities`: your own
+    ([`AbstractQuantity`][]), measured beside the standard ones, which always are.
 
     Raises `ValueError` for arguments that do not fit and for a model that depends on time, `NumericalError` where there is
     no fixed point or a solve fails.
@@ -117,12 +81,26 @@ def measure(
     print(found.steady_state.eigenvalues.round(3))  # [25.]
     ```
     """
-    asked = Asked.checked(model, probe, wrt=wrt, of=of, blocks=blocks, integrator=integrator, modes=modes, scale=scale)
+    asked = Asked.checked(
+        model,
+        probe,
+        wrt=wrt,
+        of=of,
+        blocks=blocks,
+        integrator=integrator,
+        modes=modes,
+        scale=scale,
+        quantities=quantities,
+    )
     x = as_array(x_star, "x_star", (model.n_state,)).astype(dtype_of(model))
     (found,) = measure_together(asked, [model], [x], critical_frequency=critical_frequency, room=1)
     if not isinstance(found, Measurement):
         raise found
     return found
+
+
+# The arguments of `measure` that a plan has as fields, under the same names.
+MEASURED = ("wrt", "of", "blocks", "integrator", "modes", "scale", "quantities")
 
 
 class Asked(NamedTuple):
@@ -142,6 +120,7 @@ class Asked(NamedTuple):
     modes: int | None
     # The metric of the states (n,), or `None` for ones.
     metric: Array | None = None
+    quantities: tuple[AbstractQuantity, ...] = STANDARD
 
     @classmethod
     def checked(
@@ -155,6 +134,7 @@ class Asked(NamedTuple):
         integrator: Integrator | None,
         modes: int | None,
         scale: Any = None,
+        quantities: Any = (),
     ) -> "Asked":
         """Raises `ValueError` naming the argument that does not fit."""
         as_choice(of, "of", ("state", "readout"))
@@ -176,7 +156,21 @@ class Asked(NamedTuple):
         trapezoid, weights = time_weights(probe.ts, "trapezoid"), jax.device_put(seen_weights(seen))
         assert trapezoid is not None
         kept = None if metric is None else jax.device_put(metric.astype(dtype_of(model)))
-        return cls(probe, at_rest, of, theta, of_states, parts, integrator, grid, trapezoid, weights, modes, kept)
+        return cls(
+            probe=probe,
+            at_rest=at_rest,
+            of=of,
+            theta=theta,
+            of_states=of_states,
+            blocks=parts,
+            integrator=integrator,
+            grid=grid,
+            trapezoid=trapezoid,
+            weights=weights,
+            modes=modes,
+            metric=kept,
+            quantities=as_quantities(quantities),
+        )
 
     @property
     def sizes(self) -> np.ndarray | None:
@@ -283,6 +277,10 @@ def _cores() -> int:
 FAILURES = (NumericalError, ValueError, ArithmeticError, np.linalg.LinAlgError)
 
 
+class NotSettled(NumericalError):
+    """Newton's iteration found no fixed point from where it started; there may be one elsewhere."""
+
+
 class _Point(NamedTuple):
     """What is computed of a point on the device: the fixed point, A and F there, where its trajectories start, and for the
     states, and the readouts where these are measured, the recorded steps and the weighted rows of J."""
@@ -295,6 +293,8 @@ class _Point(NamedTuple):
     start: Any
     tracks: tuple[Trajectory, ...]
     rows: tuple[Any, ...] | None
+    # Of each quantity of the user's own, by its name, what it computes on the device.
+    own: dict[str, PyTree]
 
 
 def _replays(asked: Asked, model: Any, start: Any, tracks: Sequence[Trajectory | None]) -> list[Replay]:
@@ -331,7 +331,18 @@ def _recorded(models: Held, starts: Array, held: Held) -> _Point:
         start = jnp.broadcast_to(rest, (asked.probe.n_batch, rest.size)) if asked.at_rest else asked.probe.x0
         replays = _replays(asked, model, start, [None for _ in _observations(asked)])
         rows = tuple(_rows(asked, replay) for replay in replays) if replays[0].replayable else None
-        return _Point(x, move, velocity, jacobian, by_theta, start, tuple(replay.tracks for replay in replays), rows)
+        settled = Settled(model, rest, jacobian, by_theta, replays[0].probe, replays[0].tracks)
+        return _Point(
+            x=x,
+            move=move,
+            velocity=velocity,
+            jacobian=jacobian,
+            by_theta=by_theta,
+            start=start,
+            tracks=tuple(replay.tracks for replay in replays),
+            rows=rows,
+            own={quantity.name: quantity.traced(settled) for quantity in own_of(asked.quantities)},
+        )
 
     return _each(one, (models.arrays, starts))
 
@@ -370,7 +381,10 @@ _carry = Compiled(_carried)
 def _measured(asked: Asked, model: Any, point: _Point, mode: Mode | None, answer: Carried | None) -> Measurement:
     """What is left to be done on the host. Raises one of `FAILURES`."""
     clock = model.clock
-    check_settled(point.x, point.move, point.velocity)
+    try:
+        check_settled(point.x, point.move, point.velocity)
+    except NumericalError as error:
+        raise NotSettled(str(error)) from error
     replays = _replays(asked, model, jax.device_put(point.start), point.tracks)
     for replay in replays:
         check_solved(replay.tracks.result, asked.integrator, saved_states(replay.tracks))
@@ -393,17 +407,22 @@ def _measured(asked: Asked, model: Any, point: _Point, mode: Mode | None, answer
             spectra[name] = _spectrum(rows[:, chosen], asked.modes)
             predicted[name] = np.nan if drive is None else channel_participation_ratio(drive[:, chosen])
     steady = rows_in_metric(response_of(point.jacobian, point.by_theta), asked.sizes)
-    return Measurement(
-        point.x,
-        float(np.abs(point.velocity).max()),
-        clock.reported(exponents(point.jacobian, clock)),
-        _spectrum(rows, asked.modes, gram, known),
-        Spectrum.from_jacobian(steady, eigenvectors=False),
-        _over_time(asked, rows, gram),
-        spectra,
-        predicted,
-        channel,
+    measured = Measurement(
+        x_star=point.x,
+        residual=float(np.abs(point.velocity).max()),
+        jacobian_eigenvalues=clock.reported(exponents(point.jacobian, clock)),
+        trajectory=_spectrum(rows, asked.modes, gram, known),
+        steady_state=Spectrum.from_jacobian(steady, eigenvectors=False),
+        kernel_over_time=_over_time(asked, rows, gram),
+        blocks=spectra,
+        channel_participation_ratio=predicted,
+        channel=channel,
     )
+    own = [
+        checked(quantity, quantity.finish(measured, point.own[quantity.name]), model.n_state)
+        for quantity in own_of(asked.quantities)
+    ]
+    return dataclasses.replace(measured, quantities={name: value for one in own for name, value in one.items()})
 
 
 def _spectrum(rows: np.ndarray, modes: int | None, gram: np.ndarray | None = None, known: Leading | None = None) -> Spectrum:

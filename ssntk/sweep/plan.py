@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -29,14 +30,32 @@ from ssntk.models.ctrnn import CTRNN
 from ssntk.models.family import Family
 from ssntk.models.maps import AbstractMap, with_input
 from ssntk.models.theta import block_positions, check_blocks, theta_positions
-from ssntk.sweep.identity import Traced, digests, hashed, probe_parts, uniform
-from ssntk.sweep.measure import FAILURES, Asked, Measurement, measure_together, prepare, times_shown
+from ssntk.notices import warn
+from ssntk.sweep.abstract_plan import AbstractPlan, Found
+from ssntk.sweep.coverage import Towards
+from ssntk.sweep.grid import Grid
+from ssntk.sweep.identity import Traced, digests, probe_parts, uniform
+from ssntk.sweep.measure import FAILURES, MEASURED, Asked, Measurement, measure_together, prepare, times_shown
 from ssntk.sweep.older import older
+from ssntk.sweep.quantities.standard import as_quantities, own_of
+from ssntk.sweep.record import said_of
+from ssntk.sweep.toml import described, naming, table_of
 from ssntk.zeros.equilibria import equilibria_of
 
 
+class _OnBranch:
+    """Which point of its kind a sweep goes towards, looked for on its branch when it is first asked for. As a field's
+    default it is `None`; a number that was given lies in the plan itself, before it."""
+
+    def __get__(self, plan: Any, kind: Any = None) -> int | None:
+        if plan is None:
+            return None
+        vars(plan)["index"] = plan._number_of_approach()
+        return vars(plan)["index"]
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
-class Sweep:
+class Sweep(AbstractPlan):
     """A sweep towards a bifurcation: its branch is followed, and measured at distances from it on its stable side.
 
     - `family`: the model and its parameter, or an [`Approach`][]: the line of all parameters to the bifurcation nearest to
@@ -51,11 +70,13 @@ class Sweep:
     - `blocks`: parts of theta to be measured by themselves too, and `modes`: how many eigenvalues of the trajectory
       kernel, as in `measure`.
     - `scale` (n,) or a number: the metric of the states, as in `measure`. Default: ones.
+    - `quantities`: your own, recorded beside the standard ones, as in `measure`.
 
     A `Sinusoid` without a frequency, as the probe's `us`, gets that of the bifurcation.
 
-    Raises `ValueError` naming the field that is wrong, or that contradicts the approach; and where a sweep cannot follow
-    that: to a cusp, say, or where the network's own equilibrium does not come to the point.
+    Raises `ValueError` naming the field that is wrong, or that contradicts the approach, and if no sweep can go there, as to
+    a cusp. The branch of an approach is followed when `index` is first needed: then `ValueError` says so if the network's
+    own equilibrium does not come to the point, or comes to it as another `index` than the given one.
 
     **Example:**
 
@@ -68,6 +89,8 @@ class Sweep:
     ```
     """
 
+    coverage = Towards()
+    traced_parts = (*AbstractPlan.traced_parts, "family")
     family: Any
     _: dataclasses.KW_ONLY
     towards: Any = None
@@ -76,7 +99,7 @@ class Sweep:
     probe: Probe
     x0: Any = None
     u: Any = None
-    index: Any = None
+    index: Any = _OnBranch()
     wrt: Callable[[Any], PyTree] | None = None
     of: str = "state"
     blocks: Any = None
@@ -84,71 +107,29 @@ class Sweep:
     step: Any = 0.05
     modes: int | None = None
     scale: Any = None
+    quantities: Any = ()
 
     def __post_init__(self):
+        given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         # A plan is the same under every name of a kind.
-        object.__setattr__(self, "towards", kind_of(self.towards))
-        path = self._take()
-        as_instance(self.family, "family", Family)
-        as_instance(self.probe, "probe", Probe)
-        as_choice(self.of, "of", ("state", "readout"))
-        index = None if self.index is None else as_count(self.index, "index", least=0)
-        model = self.family.model
-        as_kind(self.towards, "towards", kinds_of(model.clock))
-        if self.integrator is not None:
-            as_instance(self.integrator, "integrator", Integrator)
-        elif not isinstance(model, AbstractMap):
-            object.__setattr__(self, "integrator", Integrator())
-        equilibria_of(self.family, self.span, self.u)
-        object.__setattr__(self, "scale", as_metric(self.scale, model.n_state))
-        object.__setattr__(self, "blocks", check_blocks(self.blocks) or None)
-        if law_of(self.towards).exponent != 0 and self.probe.at_frequency(1.0) is not self.probe:
-            raise ValueError(f"probe.us must have a frequency: a {self.towards} has none to give")
-        self._asked(self.probe.at_frequency(1.0))
-        # Equal plans must be equal however they were written, so that they find their records again.
-        object.__setattr__(self, "span", tuple(float(end) for end in self.span))
-        object.__setattr__(self, "step", float(as_scalar(self.step, "step", positive=True)))
-        if self.x0 is not None:
-            object.__setattr__(self, "x0", np.asarray(as_array(self.x0, "x0", (model.n_state,))))
-        distances = np.asarray(as_array(self.distances, "distances", ("k",)))
-        if distances.size == 0 or distances.min() <= 0 or np.unique(distances).size < distances.size:
-            raise ValueError("distances must be positive and distinct, and hold at least one")
-        object.__setattr__(self, "distances", np.sort(distances)[::-1])
-        own = 0 if path is None else self._number_of(path)
-        if path is not None and index not in (None, own):
-            raise ValueError(f"index must be {own}, that of the point that the approach leads to, got {index}")
-        object.__setattr__(self, "index", own if index is None else index)
+        given["towards"] = kind_of(given["towards"])
+        path = self.family if isinstance(self.family, Approach) else None
+        held = _checked(given if path is None else given | _along(path, given))
+        vars(self).update(held)
+        if path is None:
+            vars(self)["index"] = held["index"] or 0
+        else:
+            del vars(self)["index"]
+            vars(self)["_path"] = path, held["index"]
 
-    def _take(self) -> Approach | None:
-        """The approach, if there is one, once its family is set and what follows from it."""
-        path = self.family
-        if not isinstance(path, Approach):
-            return None
-        if path.family is None:
-            raise ValueError(f"family has no length, the network is at a {path.kind} already: approach from another network")
-        kinds = kinds_of(path.family.clock)
-        if path.kind not in kinds:
-            hint = "ask for a 'saddle-node'" if path.kind == "cusp" else "try another omega_min, or one of its others"
-            raise ValueError(f"family leads to a {path.kind}, which no sweep can go towards: of approach, {hint}")
-        if self.towards not in (None, path.kind):
-            raise ValueError(f"towards must be {path.kind!r}, as the approach has it, got {self.towards!r}")
-        u = path.u if self.u is None else np.asarray(constant_input(path.family.model, self.u))
-        if not np.array_equal(u, path.u):
-            raise ValueError(f"u must be {path.u}, as the approach has it, got {u}")
-        span = (0.0, 2 * path.distance) if self.span is None else self.span
-        ends = np.asarray(as_array(span, "span", (2,)))
-        if not ends.min() < path.distance < ends.max():
-            raise ValueError(f"span must hold {path.distance:g}, where the approach ends, got ({ends[0]:g}, {ends[1]:g})")
-        if self.span is None and path.reached is False:
-            raise ValueError(_missed(path))
-        x0 = path.x_start if self.x0 is None else self.x0
-        for name, value in (("family", path.family), ("towards", path.kind), ("span", span), ("x0", x0), ("u", u)):
-            object.__setattr__(self, name, value)
-        return path
+    def __getstate__(self) -> dict[str, Any]:
+        # What follows from the fields is made anew elsewhere.
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
-    def _number_of(self, path: Approach) -> int:
+    def _number_of_approach(self) -> int:
         """Which point of its kind on the branch the end of an approach is: others may come before, and close by."""
-        branch = continuation(self.family, self.span, x0=self.x0, u=self.u, step=self.step)
+        path, given = self._path
+        branch = self._followed
         sizes = np.append(typical_sizes(path.model, self.constant(), path.x), path.distance)
         aim = np.append(path.x, path.distance)
         points = [np.append(event.x, event.parameter) for event in branch.bifurcations if event.kind == self.towards]
@@ -156,28 +137,44 @@ class Sweep:
         # Both are located to rounding error.
         if min(gaps, default=np.inf) > 1e-6:
             raise ValueError(_missed(path))
-        return int(np.argmin(gaps))
+        own = int(np.argmin(gaps))
+        if given not in (None, own):
+            raise ValueError(f"index must be {own}, that of the point that the approach leads to, got {given}")
+        return own
+
+    @functools.cached_property
+    def _followed(self) -> Branch:
+        """The branch of an approach, which is not followed twice: once for the number of its point, and once to sweep."""
+        return continuation(self.family, self.span, x0=self.x0, u=self.u, step=self.step)
 
     @classmethod
     def from_toml(cls, path: str | pathlib.Path) -> Any:
-        """The sweep, or the [`Grid`][], that a TOML file describes; its keys are the Python arguments' names.
+        """The sweep that a TOML file describes. [`read_plan`][] reads grids too, for which this is deprecated.
 
-        `ssntk sweep --schema` prints them all. Raises `ValueError` naming the file and the key that is wrong.
+        Raises `ValueError` naming the file and the key that is wrong.
         """
-        from ssntk.sweep.toml import read
+        plan = read_plan(path)
+        if isinstance(plan, Grid):
+            warn("Sweep.from_toml reads grids no longer in a later version: use ssntk.read_plan", DeprecationWarning)
+        return plan
 
-        return read(pathlib.Path(path))
+    def settle(self) -> None:
+        vars(self)["index"] = self.index
 
     def prepare(self) -> None:
         """Compile what measures the points, which does not depend on where they will be."""
         model = self.model_at(float(self.span[0]))
-        prepare(self._asked(self.probe.at_frequency(1.0)), model, self.room)
+        prepare(self._asked, model, self.room)
 
     def follow(self) -> Branch:
         """The branch from p0; `NumericalError` where it holds no such bifurcation."""
-        branch = continuation(self.family, self.span, x0=self.x0, u=self.u, step=self.step)
+        known = vars(self).get("_followed")
+        branch = known or continuation(self.family, self.span, x0=self.x0, u=self.u, step=self.step)
         self.number(branch)
         return branch
+
+    def begin(self, branch: Branch | None) -> Side:
+        return self.side(self.follow() if branch is None else branch)
 
     def side(self, branch: Branch) -> Side:
         """The stable side of the bifurcation that is swept towards."""
@@ -209,14 +206,20 @@ class Sweep:
         """The model that is measured at this parameter, its constant input included."""
         return with_input(self.family(parameter), self.constant())
 
-    def _asked(self, probe: Probe) -> Asked:
-        how: dict[str, Any] = {name: getattr(self, name) for name in ("wrt", "of", "blocks", "integrator", "modes", "scale")}
-        return Asked.checked(self.model_at(float(self.span[0])), probe, **how)
+    @functools.cached_property
+    def _asked(self) -> Asked:
+        """What is measured, but for the frequency that a sinusoid leaves to the bifurcation."""
+        how: dict[str, Any] = {name: getattr(self, name) for name in MEASURED}
+        return Asked.checked(self.model_at(float(self.span[0])), self.probe.at_frequency(1.0), **how)
+
+    def _asked_at(self, frequency: float) -> Asked:
+        probe = self.probe.at_frequency(frequency)
+        return self._asked if probe is self.probe else self._asked._replace(probe=probe.fit(self.family.model))
 
     @functools.cached_property
     def room(self) -> int:
         """How many points are measured in one batch."""
-        return self._asked(self.probe.at_frequency(1.0)).together(self.family.model)
+        return self._asked.together(self.family.model)
 
     @property
     def size(self) -> int:
@@ -237,13 +240,14 @@ class Sweep:
         """What a store says of the plan, as JSON has it."""
         model = self.family.model
         return {
-            "kind": "towards",
+            "kind": self.coverage.kind,
             "title": f"{type(model).__name__} towards a {self.towards}",
             "distances": self.distances.tolist(),
             "n_state": model.n_state,
             "ts": times_shown(self.probe.ts).tolist(),
             "blocks": list(self.blocks or ()),
             "dt": self.family.dt,
+            "quantities": said_of(own_of(self.quantities)),
         } | ({} if uniform(self.scale) is None else {"scale": self.scale.tolist()})
 
     def measure(self, side: Side, index: int) -> tuple[float, Measurement]:
@@ -256,7 +260,7 @@ class Sweep:
             raise found
         return values["parameter"], found
 
-    def measure_batch(self, side: Side, indices: Sequence[int]) -> list[tuple[dict[str, Any], Measurement | Exception]]:
+    def measure_batch(self, side: Side, indices: Sequence[int]) -> list[Found]:
         """For each of at most `room` points the values that it is measured at, and what was measured or why not."""
         at: list[Any] = []
         for index in indices:
@@ -268,7 +272,7 @@ class Sweep:
         found: Iterator[Measurement | Exception] = iter(())
         if reached:
             frequency = side.bifurcation.frequency
-            asked = self._asked(self.probe.at_frequency(frequency))
+            asked = self._asked_at(frequency)
             models, xs = [self.model_at(parameter) for parameter, _ in reached], [x for _, x in reached]
             found = iter(measure_together(asked, models, xs, critical_frequency=frequency, room=self.room))
         out = []
@@ -285,7 +289,7 @@ class Sweep:
 
         Functions enter as the operations that JAX traces of them, so that what is computed counts and its name does not.
         """
-        return hashed(self.identity)
+        return super().hash()
 
     @functools.cached_property
     def identity(self) -> dict[str, str]:
@@ -306,6 +310,7 @@ class Sweep:
             "scale": uniform(self.scale),
         }
         parts |= {name: getattr(self, name) for name in ("towards", "span", "index", "of", "step", "modes")}
+        parts["quantities"] = list(own_of(self.quantities)) or None
         return digests(parts)
 
     def _computed(self, probe: FittedProbe) -> tuple[PyTree, tuple[Callable[..., Any], list[Any]]]:
@@ -346,8 +351,93 @@ class Sweep:
         return older(parts)
 
 
+def _along(path: Approach, given: dict[str, Any]) -> dict[str, Any]:
+    """What follows from an approach. Raises `ValueError` if no sweep can go along it, or what was given contradicts it."""
+    if path.family is None:
+        raise ValueError(f"family has no length, the network is at a {path.kind} already: approach from another network")
+    if path.kind not in kinds_of(path.family.clock):
+        hint = "ask for a 'saddle-node'" if path.kind == "cusp" else "try another omega_min, or one of its others"
+        raise ValueError(f"family leads to a {path.kind}, which no sweep can go towards: of approach, {hint}")
+    if given["towards"] not in (None, path.kind):
+        raise ValueError(f"towards must be {path.kind!r}, as the approach has it, got {given['towards']!r}")
+    u = path.u if given["u"] is None else np.asarray(constant_input(path.family.model, given["u"]))
+    if not np.array_equal(u, path.u):
+        raise ValueError(f"u must be {path.u}, as the approach has it, got {u}")
+    span = (0.0, 2 * path.distance) if given["span"] is None else given["span"]
+    ends = np.asarray(as_array(span, "span", (2,)))
+    if not ends.min() < path.distance < ends.max():
+        raise ValueError(f"span must hold {path.distance:g}, where the approach ends, got ({ends[0]:g}, {ends[1]:g})")
+    if given["span"] is None and path.reached is False:
+        raise ValueError(_missed(path))
+    x0 = path.x_start if given["x0"] is None else given["x0"]
+    return {"family": path.family, "towards": path.kind, "span": span, "x0": x0, "u": u}
+
+
+def _checked(given: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a plan as it keeps them, and what is measured. Raises `ValueError` naming the field that is wrong.
+
+    Equal plans must be equal however they were written, so that they find their records again.
+    """
+    held = dict(given)
+    family, probe = as_instance(held["family"], "family", Family), as_instance(held["probe"], "probe", Probe)
+    as_choice(held["of"], "of", ("state", "readout"))
+    held["index"] = None if held["index"] is None else as_count(held["index"], "index", least=0)
+    model = family.model
+    as_kind(held["towards"], "towards", kinds_of(model.clock))
+    if held["integrator"] is not None:
+        as_instance(held["integrator"], "integrator", Integrator)
+    elif not isinstance(model, AbstractMap):
+        held["integrator"] = Integrator()
+    equilibria_of(family, held["span"], held["u"])
+    held["scale"] = as_metric(held["scale"], model.n_state)
+    held["blocks"] = check_blocks(held["blocks"]) or None
+    held["quantities"] = as_quantities(held["quantities"])
+    if law_of(held["towards"]).exponent != 0 and probe.at_frequency(1.0) is not probe:
+        raise ValueError(f"probe.us must have a frequency: a {held['towards']} has none to give")
+    model_at_p0 = with_input(family(float(held["span"][0])), constant_input(model, held["u"]))
+    held["_asked"] = Asked.checked(model_at_p0, probe.at_frequency(1.0), **{name: held[name] for name in MEASURED})
+    held["span"] = tuple(float(end) for end in held["span"])
+    held["step"] = float(as_scalar(held["step"], "step", positive=True))
+    if held["x0"] is not None:
+        held["x0"] = np.asarray(as_array(held["x0"], "x0", (model.n_state,)))
+    distances = np.asarray(as_array(held["distances"], "distances", ("k",)))
+    if distances.size == 0 or distances.min() <= 0 or np.unique(distances).size < distances.size:
+        raise ValueError("distances must be positive and distinct, and hold at least one")
+    held["distances"] = np.sort(distances)[::-1]
+    return held
+
+
 def _missed(path: Approach) -> str:
     return (
         f"family is the way to a {path.kind} that the network's own equilibrium does not come to: of approach, try another "
         "x, more n_starts, or one of its others; or give the span and x0 of a branch that comes there"
     )
+
+
+PLANS: dict[str, Callable[..., AbstractPlan]] = {Sweep.coverage.kind: Sweep, Grid.coverage.kind: Grid}
+
+
+def read_plan(path: str | os.PathLike[str]) -> Any:
+    """The [`Sweep`][] or [`Grid`][] that a TOML file describes; its keys are the Python arguments' names.
+
+    `ssntk sweep --schema` prints them all. Raises `ValueError` naming the file and the key that is wrong.
+
+    **Example:**
+
+    ```python
+    lines = ["[grid]", "gain = [0.5, 1.0]", "seed = [0, 1, 2]", "[probe]", "ts = [0.0, 1.0]"]
+    lines += ["[model]", "n_state = 4", "n_input = 1", "n_output = 1"]
+    with open("plan.toml", "w") as file:
+        for line in lines:
+            print(line, file=file)
+    plan = ssntk.read_plan("plan.toml")
+    print(type(plan).__name__, plan.size)  # Grid 6
+    ```
+    """
+    file = pathlib.Path(path)
+    table = table_of(file)
+    with naming(file):
+        kind, asked = described(table, file.parent)
+        plan = PLANS[kind](**asked)
+        plan.settle()
+    return plan

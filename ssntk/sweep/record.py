@@ -1,116 +1,113 @@
-"""What the record of a point holds: names, units and meanings, and how a measurement becomes one."""
+"""What the record of a point holds: its variables, and how a measurement becomes one."""
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ssntk.collapse.channel import Channel
-from ssntk.sweep.measure import Measurement
+from ssntk.sweep.measurement import Measurement
+from ssntk.sweep.quantities.base import AbstractQuantity, Variable
+from ssntk.sweep.quantities.standard import STANDARD, VARIABLES
 
+__all__ = ["VARIABLES", "Listed", "Variable", "as_json", "checked", "listed", "record_of", "said_of", "variables_of"]
 
-class Variable(NamedTuple):
-    """A variable of a record: what it is, its units, its dimensions beyond the point, and whether every plan has it."""
-
-    meaning: str
-    units: str = "1"
-    dims: tuple[str, ...] = ()
-    dtype: type = float
-    always: bool = True
-
-
-# "state" and "time" stand for the units of the model's state and time; K_int is the kernel integrated over time.
-VARIABLES = {
-    "parameter": Variable("swept parameter", "parameter"),
-    "distance": Variable("|p - p_c|", "parameter"),
-    "x_star": Variable("fixed point", "state", ("mode",)),
-    "residual": Variable("largest |f_i| at the fixed point", "state / time"),
-    "jacobian_eigenvalues": Variable("eigenvalues of df/dx; of a map the multipliers", "1 / time", ("mode",), complex),
-    "ntk_eigenvalues": Variable("eigenvalues of the trajectory kernel K_int", "state^2 time", ("row",)),
-    "steady_state_eigenvalues": Variable("eigenvalues of the steady-state kernel", "state^2", ("mode",)),
-    "condition_number": Variable("of the steady-state kernel"),
-    "trajectory_condition_number": Variable("of the trajectory kernel"),
-    "trajectory_condition_number_is_bound": Variable("1 where that is only a lower bound, else 0"),
-    "effective_rank": Variable("exp(entropy) of the trajectory kernel's spectrum"),
-    "participation_ratio": Variable("of the trajectory kernel"),
-    "top_share": Variable("of the trajectory kernel, lambda_1 / trace"),
-    "trace": Variable("of the trajectory kernel K_int", "state^2 time"),
-    "kernel_over_time": Variable(
-        "trajectory kernel at times t and t', summed over inputs and coordinates, not weighted",
-        "state^2",
-        ("time", "time_2"),
-        always=False,
-    ),
-    "channel_kind": Variable("of the critical eigenvalue, 'real' or 'pair'", dtype=str),
-    "channel_frequency": Variable("its angular frequency", "rad / time"),
-    "channel_critical_eigenvalue": Variable("of df/dx; of a map the multiplier", "1 / time", dtype=complex),
-    "channel_right": Variable("right eigenvector r, |r| = 1", "1", ("mode",), complex, always=False),
-    "channel_left": Variable("left eigenvector l, l^T r = 1", "1", ("mode",), complex, always=False),
-    "channel_share": Variable("of the trace of the states' trajectory kernel, what lies along the critical directions"),
-    "channel_oblique_share": Variable("tr K_cc / tr K by the spectral projector; above 1 where non-normal"),
-    "channel_cross_share": Variable("what the cross terms add to the trace, of the trace"),
-    "channel_nonnormality": Variable("|l| |r|"),
-    "channel_drive": Variable("|l^T F| at the critical frequency", "state / time"),
-    "channel_top_eigenvalue": Variable("largest eigenvalue of the states' trajectory kernel", "state^2 time"),
-    "channel_predicted_top_eigenvalue": Variable(
-        "largest eigenvalue of its critical part, by the master law; NaN where no method predicts it", "state^2 time"
-    ),
-    "channel_mismatch": Variable("how far the critical part lies from its prediction, relatively"),
-    "channel_departure": Variable("how far trajectories change the critical eigenvalue, times min(T, 1 / |Re lambda|)"),
-    "channel_alignment": Variable("|cos| of the top state direction with the critical one"),
-    "channel_parameter_alignment": Variable("|cos| of the top parameter direction with the drive's"),
-    "channel_method": Variable("what stands behind the prediction", dtype=str),
-    "channel_reason": Variable("and why", dtype=str),
-    "block_eigenvalues": Variable(
-        "eigenvalues of each block's part of the trajectory kernel", "state^2 time", ("block", "row"), always=False
-    ),
-    "block_participation_ratio": Variable("of each block's part", dims=("block",), always=False),
-    "block_channel_participation_ratio": Variable(
-        "what the drive of the critical mode predicts of that; 0: not driven, NaN: unknown", dims=("block",), always=False
-    ),
-    "block_top_share": Variable("of each block's part, lambda_1 / trace", dims=("block",), always=False),
-    "block_top_two_share": Variable("of each block's part, (lambda_1 + lambda_2) / trace", dims=("block",), always=False),
-    "seconds": Variable("wall time of the point, that of its batch shared out", "s"),
-    "status": Variable("'done', or 'failed: ' and the reason", dtype=str),
-}
+# The types that a variable may have, by the names that plan.json has for them.
+_TYPES = {"float": float, "complex": complex, "str": str}
 
 
 def record_of(measured: Measurement) -> dict[str, Any]:
     """The variables of a measured point."""
-    trajectory, steady = measured.trajectory, measured.steady_state
+    standard = {name: value for one in STANDARD for name, value in one.finish(measured, None).items()}
+    return standard | measured.quantities
+
+
+def checked(quantity: AbstractQuantity, found: Any, n_state: int) -> dict[str, np.ndarray]:
+    """What a user's own quantity found, as a record has it. `ValueError` names the variable that it did not declare so."""
+    if not isinstance(found, dict):
+        raise ValueError(f"{quantity.name}.finish must return a dict of its variables, got {type(found).__name__}")
+    out = {}
+    for name, value in found.items():
+        variable = quantity.variables.get(name)
+        if variable is None:
+            raise ValueError(f"{quantity.name}.finish returns {name!r}, which its variables do not declare")
+        array = np.asarray(value)
+        kinds = {float: "biuf", complex: "biufc", str: "U"}[variable.dtype]
+        if array.dtype.kind not in kinds or array.ndim != len(variable.dims):
+            raise ValueError(
+                f"{quantity.name}.finish must return {name} as {variable.dtype.__name__} over ({', '.join(variable.dims)}), "
+                f"got {array.dtype} of shape {array.shape}"
+            )
+        for dim, size in zip(variable.dims, array.shape, strict=True):
+            if dim == "mode" and size > n_state:
+                raise ValueError(f"{quantity.name}.finish must return {name} with at most {n_state} modes, got {size}")
+        out[name] = array if variable.dtype is str else array.astype(variable.dtype)
+    lacking = [name for name, variable in quantity.variables.items() if variable.always and name not in out]
+    if lacking:
+        raise ValueError(
+            f"{quantity.name}.finish must return {lacking[0]}: declare it with always=False if it may be missing"
+        )
+    return out
+
+
+def said_of(quantities: Iterable[AbstractQuantity]) -> dict[str, Any]:
+    """What plan.json says of the quantities of one's own, so that a store can be read without their code."""
     return {
-        "x_star": measured.x_star,
-        "residual": measured.residual,
-        "jacobian_eigenvalues": measured.jacobian_eigenvalues,
-        "ntk_eigenvalues": np.asarray(trajectory.eigenvalues),
-        "steady_state_eigenvalues": np.asarray(steady.eigenvalues),
-        "condition_number": _known(steady.condition_number),
-        "trajectory_condition_number": _known(trajectory.condition_number),
-        "trajectory_condition_number_is_bound": trajectory.condition_number_is_bound,
-        "effective_rank": _known(trajectory.effective_rank),
-        "participation_ratio": np.asarray(trajectory.participation_ratio),
-        "top_share": np.asarray(trajectory.top_share),
-        "trace": np.asarray(trajectory.trace),
-        "kernel_over_time": measured.kernel_over_time,
-        **_channel_record(measured.channel),
-    } | (_block_record(measured) if measured.blocks else {})
+        one.name: {
+            "panel": one.panel,
+            "variables": {name: as_json(variable) for name, variable in one.variables.items()},
+        }
+        for one in quantities
+    }
 
 
-def _known(value: Any) -> np.ndarray:
-    """What a spectrum of only the top modes does not know is NaN in a record."""
-    return np.asarray(np.nan if value is None else value)
+def as_json(variable: Variable) -> dict[str, Any]:
+    """A variable as plan.json has it."""
+    return variable._asdict() | {"dtype": variable.dtype.__name__, "dims": list(variable.dims)}
 
 
-def _channel_record(channel: Channel | None) -> dict[str, Any]:
-    names = [name.removeprefix("channel_") for name in VARIABLES if name.startswith("channel_")]
-    return {} if channel is None else {f"channel_{name}": np.asarray(getattr(channel, name)) for name in names}
+def _variable(said: dict[str, Any]) -> Variable:
+    # A later version may say more.
+    known = {name: value for name, value in said.items() if name in Variable._fields}
+    return Variable(**known | {"dtype": _TYPES[said["dtype"]], "dims": tuple(said["dims"])})
 
 
-def _block_record(measured: Measurement) -> dict[str, Any]:
-    blocks = measured.blocks.values()
+def variables_of(plan: dict[str, Any]) -> dict[str, Variable]:
+    """The variables of the records that belong to a header."""
+    parts = plan.get("quantities", {}).values()
+    own = {name: _variable(said) for one in parts for name, said in one["variables"].items()}
+    return VARIABLES | own if own else VARIABLES
+
+
+class Listed(NamedTuple):
+    """A number of a point that tables, pages and pictures show: a variable's only entry, or its first."""
+
+    name: str
+    variable: Variable
+    # Whether it belongs to a quantity of the user's own.
+    own: bool
+
+    @property
+    def label(self) -> str:
+        """What people read."""
+        return self.variable.label or self.name
+
+    @property
+    def heading(self) -> str:
+        """Above a column of a printed table."""
+        return self.variable.short or self.name
+
+    def of(self, values: np.ndarray | np.generic) -> Any:
+        """The numbers (...,) of the values (..., d) of its variable; of a complex one the real parts."""
+        array = np.asarray(values)
+        return np.real(array[..., 0] if self.variable.dims else array)
+
+
+def listed(plan: dict[str, Any], *sections: str) -> dict[str, Listed]:
+    """The numbers of a point in these sections, by what they are called there, section by section."""
+    held = variables_of(plan)
     return {
-        "block_eigenvalues": np.stack([np.asarray(block.eigenvalues) for block in blocks]),
-        "block_participation_ratio": np.stack([np.asarray(block.participation_ratio) for block in blocks]),
-        "block_channel_participation_ratio": np.array(list(measured.channel_participation_ratio.values())),
-        "block_top_share": np.stack([np.asarray(block.top_share) for block in blocks]),
-        "block_top_two_share": np.stack([np.asarray(block.share(2)) for block in blocks]),
+        variable.first or name: Listed(name, variable, name not in VARIABLES)
+        for section in sections
+        for name, variable in held.items()
+        if variable.section == section and variable.dtype is not str and (variable.first or not variable.dims)
     }

@@ -19,9 +19,8 @@ import numpy as np
 
 from ssntk.errors import NumericalError, as_count
 from ssntk.results import ByName
-from ssntk.sweep.grid import Grid
+from ssntk.sweep.abstract_plan import AbstractPlan
 from ssntk.sweep.header import StoreError
-from ssntk.sweep.plan import Sweep
 from ssntk.sweep.progress import reporting
 from ssntk.sweep.record import record_of
 from ssntk.sweep.store import DONE, Store
@@ -47,7 +46,7 @@ class EnvironmentFault(RuntimeError):
 
 
 def run(
-    sweep: Sweep | Grid,
+    sweep: AbstractPlan,
     store: Store,
     executor: Any = None,
     progress: bool = True,
@@ -86,7 +85,7 @@ def run(
     print(store.to_xarray().steady_state_eigenvalues[:, 0].values.round(3))  # [25.   2.5]
     ```
     """
-    if not isinstance(sweep, (Sweep, Grid)):
+    if not isinstance(sweep, AbstractPlan):
         raise ValueError(f"sweep must be an ssntk.Sweep or an ssntk.Grid, got {type(sweep).__name__}")
     if not isinstance(store, Store):
         raise ValueError(f"store must be an ssntk.Store, got {type(store).__name__}")
@@ -97,28 +96,32 @@ def run(
         return _run(sweep, store, executor, progress, batches, retry_failed)
 
 
-def _run(sweep: Any, store: Store, executor: Any, progress: bool, batches: Any, retry_failed: bool) -> Store:
+def _run(
+    sweep: AbstractPlan,
+    store: Store,
+    executor: Any,
+    progress: bool,
+    batches: Sequence[tuple[int, ...]],
+    retry_failed: bool,
+) -> Store:
     identity = sweep.hash()
     held = store.check(identity, sweep)
-    context, followed = None, None
     if held:
         # What is read below is found by the header, which may have been changed by hand.
         with store.locked():
             store.claim(identity, sweep.header(), sweep)
-    if isinstance(sweep, Sweep):
-        branch = store.branch() if held else None
-        if branch is None:
-            if executor is None:
-                threading.Thread(target=_prepare, args=(sweep, jax.config.values), name=PREPARING).start()
-            branch = followed = sweep.follow()
-        context = sweep.side(branch)
+    kept = store.branch() if held else None
+    if kept is None and sweep.coverage.leads and executor is None:
+        threading.Thread(target=_prepare, args=(sweep, jax.config.values), name=PREPARING).start()
+    branch = sweep.follow() if kept is None else kept
+    context = sweep.begin(branch)
     # Only now: a plan that leads to no bifurcation must not keep the folder from the corrected one.
     with store.locked():
         store.claim(identity, sweep.header(), sweep)
         status = store.status()
         store.set_aside(status.set_aside)
-        if isinstance(sweep, Sweep) and followed is not None:
-            store.write_branch(followed, sweep.number(followed))
+        if kept is None and branch is not None:
+            store.write_branch(branch, sweep.number(branch))
         wanted = {*status.missing, *(status.failed if retry_failed else ())}
         todo = [kept for batch in batches if (kept := tuple(index for index in batch if index in wanted))]
         chosen = {index for batch in batches for index in batch}
@@ -133,7 +136,7 @@ def _run(sweep: Any, store: Store, executor: Any, progress: bool, batches: Any, 
     return store
 
 
-def _prepare(sweep: Sweep, settings: dict[str, Any]) -> None:
+def _prepare(sweep: AbstractPlan, settings: dict[str, Any]) -> None:
     """Compile what measures points while their branch is followed, where this thread has the settings of that which asks."""
     # What fails here will again where it is needed, and be said.
     with contextlib.suppress(Exception):
@@ -141,7 +144,7 @@ def _prepare(sweep: Sweep, settings: dict[str, Any]) -> None:
             sweep.prepare()
 
 
-def batches_of(sweep: Any, part: Any) -> Sequence[tuple[int, ...]]:
+def batches_of(sweep: AbstractPlan, part: Any) -> Sequence[tuple[int, ...]]:
     """The batches of a part, (i, k), of a plan; of all of it where that is `None`."""
     if part is None:
         return sweep.batches
@@ -154,12 +157,14 @@ def batches_of(sweep: Any, part: Any) -> Sequence[tuple[int, ...]]:
     return sweep.batches[i - 1 :: k]
 
 
-def _serial(sweep: Any, store: Store, context: Any, todo: Sequence[tuple[int, ...]]) -> Iterator[list[str]]:
+def _serial(sweep: AbstractPlan, store: Store, context: Any, todo: Sequence[tuple[int, ...]]) -> Iterator[list[str]]:
     for indices in todo:
         yield measure_batch(sweep, store, context, indices)
 
 
-def _spread(sweep: Any, store: Store, context: Any, todo: Sequence[Sequence[int]], executor: Any) -> Iterator[list[str]]:
+def _spread(
+    sweep: AbstractPlan, store: Store, context: Any, todo: Sequence[Sequence[int]], executor: Any
+) -> Iterator[list[str]]:
     """What became of each batch, in whatever order. One whose process died is taken apart, to find the point that did it."""
     written = io.BytesIO()
     ByName(written).dump((sweep, context, str(store.path.absolute())))
@@ -232,7 +237,7 @@ def _task(plan: bytes, key: str, double: bool, indices: Sequence[int]) -> list[s
     return measure_batch(sweep, Store(path), context, indices)
 
 
-def measure_batch(sweep: Any, store: Store, context: Any, indices: Sequence[int]) -> list[str]:
+def measure_batch(sweep: AbstractPlan, store: Store, context: Any, indices: Sequence[int]) -> list[str]:
     """Measure and record (a part of) a batch; the status of each of its points."""
     began = time.perf_counter()
     try:

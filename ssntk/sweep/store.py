@@ -7,10 +7,7 @@ points/00007.npz  one measured or failed point
 
 import contextlib
 import dataclasses
-import io
-import itertools
 import json
-import math
 import os
 import pathlib
 from collections.abc import Iterable, Iterator
@@ -21,13 +18,15 @@ import numpy as np
 
 from ssntk.bifurcation.branch import Branch
 from ssntk.bifurcation.point import Bifurcation
-from ssntk.files import write_whole
-from ssntk.notices import warn
 from ssntk.results import Result, Speaks, Table
-from ssntk.sweep import header
+from ssntk.sweep import claims, header
+from ssntk.sweep.abstract_plan import AbstractPlan
+from ssntk.sweep.archive import read_arrays, set_aside, write, write_arrays
+from ssntk.sweep.coverage import Header, coverage_of
+from ssntk.sweep.dataset import as_dataset, write_netcdf
 from ssntk.sweep.header import StoreError
 from ssntk.sweep.kept_branch import arrays_of, branch_of
-from ssntk.sweep.record import VARIABLES
+from ssntk.sweep.schema import MISSING, misfit, stacked
 
 DONE = "done"
 
@@ -142,40 +141,21 @@ class Store(Speaks):
     def total(self) -> int:
         """How many points the plan has."""
         plan = self.plan()
-        return len(plan["distances"]) if plan["kind"] == "towards" else math.prod(self.shape())
+        return coverage_of(plan).total(plan)
 
     def shape(self) -> tuple[int, ...]:
         """How many values each axis of a grid has; of a sweep towards a bifurcation, how many distances."""
         plan = self.plan()
-        return (len(plan["distances"]),) if plan["kind"] == "towards" else tuple(map(len, plan["axes"].values()))
+        return coverage_of(plan).shape(plan)
 
-    def check(self, plan_hash: str, plan: Any = None) -> bool:
+    def check(self, plan_hash: str, plan: AbstractPlan | None = None) -> bool:
         """Whether this store holds the plan; `StoreError` where it holds another, unless nothing was measured of that.
 
         `plan`: the plan itself, which knows the hashes that earlier versions gave it.
         """
-        if not self._plan_file.exists():
-            return False
-        if plan is None:
-            held = self.plan()
-            same = plan_hash in header.hashes(held)
-        else:
-            # The plan knows better than a header that was changed.
-            held, same = self._compared(plan_hash, plan)
-        if same:
-            return True
-        if any(self.path.glob("points/*.npz")):
-            what = "" if plan is None else f": {header.changes(held, plan)}"
-            if not held["hash"]:
-                # Of that nothing is left, which is said there.
-                self.plan()
-            raise StoreError(
-                f"{self.path} holds another plan ({held['hash']}, not {plan_hash}){what}; name another folder, or remove "
-                "that one"
-            )
-        return False
+        return claims.check(self.path, plan_hash, plan)
 
-    def claim(self, plan_hash: str, said: dict[str, Any], plan: Any = None) -> None:
+    def claim(self, plan_hash: str, said: Header, plan: AbstractPlan | None = None) -> None:
         """Make this the store of a plan, or check that it is; `StoreError` where it holds another plan.
 
         `said`: what is said of the plan, as the plan's own `header` makes it. Where plan.json says otherwise, it is written
@@ -185,49 +165,14 @@ class Store(Speaks):
             (self.path / "points").mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(f"{self.path} cannot be written to: {error}") from error
-        identity, by = None if plan is None else plan.identity, header.versions()
-        sound: bool | None = True
-        held: dict[str, Any] = {"hash": plan_hash, "versions": {}, "older": []}
-        if self.check(plan_hash, plan):
-            held, sound = header.read_what_is_left(self._plan_file)
-            # What earlier versions did not say is no difference.
-            differing = header.differing(held, said)
-            if sound and differing:
-                raise StoreError(
-                    f"{self.path} holds a plan of the same identity that has other {' and '.join(differing)}, "
-                    f"{', '.join(str(held[name]) for name in differing)}: name another folder"
-                )
-            if sound and (identity is None or held.get("identity") == identity):
-                return
-            if differing or sound is False:
-                warn(f"{self._plan_file} was not what the plan says, and is written anew")
-        # What was measured knows better than a header that was changed.
-        recorded = header.recorded(self.path)
-        others = {held["hash"], *recorded} - {plan_hash}
-        known = {plan_hash} | (plan.older_hashes() if others and plan is not None else set())
-        counted = [one for one in recorded if one in known]
-        own = held["hash"] if held["hash"] in known else next(iter(counted), plan_hash)
-        if sound is not True:
-            by = held["versions"] if sound is None else next((recorded[one] for one in counted if recorded[one]), by)
-        _write(self._plan_file, header.written(own, said, identity, by, {*counted, *(known & set(held["older"]))}))
-
-    def _compared(self, plan_hash: str, plan: Any) -> tuple[dict[str, Any], bool]:
-        """What can be read of plan.json, and whether it is that of a plan, which may have had another hash in an earlier
-        version; of a header that was changed its records tell."""
-        held, sound = header.read_what_is_left(self._plan_file)
-        identity = held.get("identity")
-        # An identity of another version is compared by the hashes that the plan had in it.
-        if sound and identity is not None and identity.get("version") == plan.identity.get("version"):
-            return held, identity == plan.identity
-        recorded = set() if sound else header.recorded(self.path).keys()
-        found = recorded or {held["hash"]}
-        same = plan_hash in found or (not recorded and identity == plan.identity)
-        return held, same or not plan.older_hashes().isdisjoint(found)
+        written = claims.claimed(self.path, plan_hash, said, plan)
+        if written is not None:
+            write(self._plan_file, written)
 
     def write_branch(self, branch: Branch, number: int) -> None:
         """Keep the branch, and which of its bifurcations is swept towards, atomically."""
         arrays = {**arrays_of(branch, number), "plan": np.asarray(self.plan()["hash"])}
-        _write_npz(self._branch_file, arrays)
+        write_arrays(self._branch_file, arrays)
 
     def branch(self) -> Branch | None:
         """The branch that was kept, or `None`, also where what is kept is none."""
@@ -236,21 +181,27 @@ class Store(Speaks):
 
     def bifurcation(self) -> Bifurcation:
         """The point that is swept towards; `StoreError` where it was not located yet."""
-        held, branch = self._read(self._branch_file), self.branch()
-        if held is None or branch is None:
+        branch, number = self.branch(), self._number()
+        if branch is None or number is None:
             raise StoreError(f"{self.path} holds no branch yet")
-        return branch.bifurcations[int(held["number"])]
+        return branch.bifurcations[number]
+
+    def _number(self) -> int | None:
+        """Which of the branch's bifurcations is swept towards."""
+        held = self._read(self._branch_file)
+        return None if held is None or branch_of(held) is None else int(held["number"])
 
     def write_point(self, index: int, record: dict[str, Any]) -> None:
         """Keep one point, atomically. One that is measured already is kept as it is."""
-        held = self.point(index)
+        plan = self.plan()
+        held = self._record(index, plan)
         if held is not None and str(held["status"]) == DONE:
             return
         if held is None and self._point_file(index).exists():
-            _set_aside(self._point_file(index))
-        named = {"format": header.FORMAT, "plan": self.plan()["hash"], "index": index}
+            set_aside(self._point_file(index))
+        named = {"format": header.FORMAT, "plan": plan["hash"], "index": index}
         named |= {"versions": json.dumps(header.versions())}
-        _write_npz(self._point_file(index), named | record)
+        write_arrays(self._point_file(index), named | record)
 
     def point(self, index: int) -> dict[str, np.ndarray] | None:
         """The record of one point, or `None` where there is none of this plan and number."""
@@ -261,7 +212,7 @@ class Store(Speaks):
         record = self._read(file, plan)
         if record is None or not _is_number(record.get("index"), index) or "status" not in record:
             return None
-        wrong = header.misfit(plan, index, record)
+        wrong = misfit(plan, index, record)
         if wrong is not None and strict:
             raise StoreError(f"{file} does not fit its plan: {wrong}; run the sweep again, which puts it right")
         return record if wrong is None else None
@@ -312,7 +263,7 @@ class Store(Speaks):
         """Rename files that are no records of this plan, so that they are kept and never written over."""
         for name in names:
             if ".set-aside" not in name:
-                _set_aside(self.path / name)
+                set_aside(self.path / name)
 
     def merge(self, *others: "Store") -> Status:
         """Take over the records of stores of the same plan, such as the parts that several machines measured.
@@ -334,68 +285,47 @@ class Store(Speaks):
             if not own or together != plans[0]:
                 said = {name: value for name, value in together.items() if name not in header.OWN}
                 rest = (together.get("identity"), together["versions"], together["older"])
-                _write(self._plan_file, header.written(together["hash"], said, *rest))
+                write(self._plan_file, header.written(together["hash"], said, *rest))
             status = self.status()
             self.set_aside(status.set_aside)
             done, failed = set(status.done), set(status.failed)
             for other in others:
                 if self._read(self._branch_file) is None and other._read(other._branch_file) is not None:
-                    _write(self._branch_file, other._branch_file.read_bytes())
+                    write(self._branch_file, other._branch_file.read_bytes())
                 for index, record in other.records(status.total):
                     measured = record is not None and str(record["status"]) == DONE
                     if record is None or index in done or (index in failed and not measured):
                         continue
-                    _write(self._point_file(index), other._point_file(index).read_bytes())
+                    write(self._point_file(index), other._point_file(index).read_bytes())
                     (done if measured else failed).add(index)
             return self.status()
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Every variable over the points: by ascending distance, or of a grid in C order of its axes.
 
-        The shapes are (k,) and the dimensions that `ssntk.sweep.record.VARIABLES` names. What a point lacks is NaN.
+        The shapes are (k,) and the dimensions that `ssntk.sweep.record.variables_of` names. What a point lacks is NaN.
         Variables that not every plan has, such as those of blocks, are left out where no record holds them.
         """
         plan = self.plan()
-        n, towards = plan["n_state"], plan["kind"] == "towards"
-        order = np.argsort(plan["distances"]) if towards else np.arange(self.total())
-        missing = {"status": np.asarray("missing")}
-        kept = {index: record or missing for index, record in self.records(len(order), strict=True)}
+        order = coverage_of(plan).order(plan)
+        kept = {index: record or MISSING for index, record in self.records(len(order), strict=True)}
         records = [kept[int(index)] for index in order]
-        others = header.recorded(self.path).keys() - header.hashes(plan) if all(one is missing for one in records) else ()
+        others = header.recorded(self.path).keys() - header.hashes(plan) if all(one is MISSING for one in records) else ()
         if others:
             raise StoreError(
                 f"{self._plan_file} does not fit its records: hash is {plan['hash']}, and {min(others)} there; {header.ANEW}"
             )
-        sizes = [record["x_star"].size if "x_star" in record else n for record in records]
-        if max(sizes) < n:
+        most = max(record["x_star"].size if "x_star" in record else plan["n_state"] for record in records)
+        if most < plan["n_state"]:
             raise StoreError(
-                f"{self._plan_file} does not fit its records: n_state is {n}, and {max(sizes)} there; {header.ANEW}"
+                f"{self._plan_file} does not fit its records: n_state is {plan['n_state']}, and {most} there; {header.ANEW}"
             )
-        rows = max((record["ntk_eigenvalues"].size for record in records if "ntk_eigenvalues" in record), default=n)
-        times = max((len(record["kernel_over_time"]) for record in records if "kernel_over_time" in record), default=0)
-        dims = {"mode": n, "row": rows, "block": len(plan["blocks"]), "time": times, "time_2": times}
-        out: dict[str, np.ndarray] = {}
-        if towards:
-            out["distance"] = np.asarray(plan["distances"])[order]
-        for name, variable in VARIABLES.items():
-            held = any(name in record for record in records)
-            if name in out or not (held or (variable.always and (towards or name not in ("parameter", "distance")))):
-                continue
-            if variable.dtype is str:
-                out[name] = np.asarray([str(record.get(name, "")) for record in records])
-                continue
-            # A flag is a number here, so that a failed point can be NaN.
-            array = np.full((len(records), *(dims[dim] for dim in variable.dims)), np.nan, variable.dtype)
-            for at, record in enumerate(records):
-                if name in record:
-                    value = np.asarray(record[name])
-                    array[(at, *(slice(size) for size in value.shape))] = value
-            out[name] = array
-        return out
+        return stacked(plan, records)
 
     def axes(self) -> dict[str, np.ndarray]:
         """The values of each axis of a grid; empty for a sweep towards a bifurcation."""
-        return {name: np.asarray(values) for name, values in self.plan().get("axes", {}).items()}
+        plan = self.plan()
+        return coverage_of(plan).axes(plan)
 
     def to_xarray(self) -> Any:
         """An `xarray.Dataset`, a failed point NaN. Needs `ssntk[sweep]`.
@@ -404,60 +334,19 @@ class Store(Speaks):
         `ntk_eigenvalues` are the first n of the trajectory kernel, and all that were computed are `ntk_eigenvalues_all` over
         `row`. Every variable has the attributes `long_name` and `units`; "state" and "time" are the model's own units.
         """
-        from ssntk.sweep.dataset import as_dataset
-
-        return as_dataset(self)
+        return as_dataset(self.plan(), self.arrays(), self.branch(), self._number())
 
     def to_netcdf(self, path: str | os.PathLike[str]) -> None:
         """Write `to_xarray()` as netCDF 4. A complex variable becomes two, `_real` and `_imag`. Needs `ssntk[sweep]`."""
-        from ssntk.sweep.dataset import write_netcdf
-
-        write_netcdf(self, pathlib.Path(path))
+        write_netcdf(self.to_xarray(), pathlib.Path(path))
 
     def _read(self, file: pathlib.Path, plan: dict[str, Any] | None = None) -> dict[str, np.ndarray] | None:
         """The arrays in a file of this plan; `None` where there is none, or where it is torn or foreign."""
-        try:
-            data = file.read_bytes()
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            # No word about what the file holds: it must not count as missing, and be measured again over it.
-            raise StoreError(f"{file} cannot be read: {error}") from error
-        try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-                held = {name: archive[name] for name in archive.files}
-        # Whatever zip files and arrays raise of bytes that are none: the file is torn, or no record.
-        except Exception:
+        held = read_arrays(file)
+        if held is None:
             return None
         return held if str(held.get("plan")) in header.hashes(self.plan() if plan is None else plan) else None
 
 
 def _is_number(value: Any, number: int) -> bool:
     return value is not None and value.ndim == 0 and value.item() == number
-
-
-def _write_npz(file: pathlib.Path, arrays: dict[str, Any]) -> None:
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)
-    _write(file, buffer.getvalue())
-
-
-def _write(file: pathlib.Path, data: bytes) -> None:
-    """A whole file or none; `StoreError` where it cannot be written, as on a full disk."""
-    try:
-        write_whole(file, data)
-    except OSError as error:
-        raise StoreError(f"{file} cannot be written: {error}; what was measured before is kept") from error
-
-
-def _set_aside(file: pathlib.Path) -> None:
-    """Rename a file to the first name that is free, which no file that was set aside before can have."""
-    for number in itertools.count():
-        aside = file.with_name(f"{file.name}.set-aside{number}")
-        if os.path.lexists(aside):
-            continue
-        try:
-            os.rename(file, aside)
-        except OSError as error:
-            raise StoreError(f"{file} cannot be set aside: {error}") from error
-        return

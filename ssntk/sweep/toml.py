@@ -1,5 +1,6 @@
 """Sweeps as TOML files: the keys are the Python arguments' names, and an unknown one is an error."""
 
+import contextlib
 import dataclasses
 import difflib
 import inspect
@@ -7,7 +8,7 @@ import io
 import operator
 import pathlib
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import diffrax
@@ -22,15 +23,19 @@ from ssntk.dynamics.integrate import Integrator
 from ssntk.dynamics.probe import Probe, Sinusoid
 from ssntk.dynamics.refine import refine_fixed_point
 from ssntk.errors import as_array, as_count, as_scalar, is_traced
+from ssntk.foreign import UsageError, about_keys, foreign
 from ssntk.models.activations import elementwise
+from ssntk.models.as_model import as_model
+from ssntk.models.base import AbstractStateSpaceModel
 from ssntk.models.ctrnn import CTRNN
 from ssntk.models.family import Family
-from ssntk.sweep.grid import Grid
-from ssntk.sweep.plan import Sweep
+from ssntk.sweep.coverage import OverAxes, Towards
+from ssntk.sweep.factory import function_named, seed_argument
 
 SCHEMA = """\
 # A sweep towards a bifurcation. Keys are the Python arguments' names; those behind a # are optional, with their defaults.
-towards = "saddle-node"         # or "hopf", "transcritical", "pitchfork"; "fold", "LP" and "HB" are aliases
+towards = "saddle-node"         # or "hopf", "transcritical", "pitchfork"; for maps also "flip", "neimark-sacker"
+                                # "fold", "LP", "HB", "PD" and "NS" are aliases
 span = [-4.0, 4.0]              # (p0, p1): the branch is followed from p0 towards p1
 distances = { start = 1e-1, stop = 1e-7, num = 32 }     # log-spaced |p - p_c|, or a list
 # index = 0                     # which bifurcation of that kind, in branch order
@@ -42,6 +47,9 @@ distances = { start = 1e-1, stop = 1e-7, num = 32 }     # log-spaced |p - p_c|, 
 # modes = 10                    # only so many eigenvalues of the trajectory kernel; default all
 # scale = [1.0, 1.0]            # (n,) or a number: the metric of the states; default ones
 # step = 0.05                   # longest continuation step
+# factory = "package.module:make"   # instead of [model]: a function that returns a model, as of `ssntk check`, called with
+#                               # an argument `key`, jax.random.key(seed), or `seed`; looked for beside this file too
+# seed = 0                      # of factory
 
 [model]                         # a CTRNN: random, with its seed
 n_state = 32
@@ -61,7 +69,7 @@ input = { direction = [1.0] }   # u = offset + p * direction, also with offset =
 # line = { bias = [1.0, 0.0] }  # attributes moved by p * direction; { seed = 1 } draws a direction from N(0, 1)
 
 # [grid]                        # instead of towards, span, distances, index and step: every combination of these values
-# gain = { start = 0.2, stop = 2.0, num = 19 }          # keys of [model]: evenly spaced, or a list
+# gain = { start = 0.2, stop = 2.0, num = 19 }          # keys of [model], or arguments of factory: evenly spaced, or a list
 # seed = [0, 1, 2]
 # p = [0.0, 1.0]                # the parameter of [family], which a grid needs for p alone
 
@@ -91,40 +99,60 @@ ts = { start = 0.0, stop = 200.0, num = 21 }            # evenly spaced, or a li
 """
 
 _PLAIN = ("towards", "span", "index", "x0", "u", "of", "blocks", "modes", "scale", "step")
-_TOP = ("distances", "wrt", *_PLAIN, "model", "family", "approach", "grid", "probe", "integrator")
+_TOP = ("distances", "wrt", *_PLAIN, "model", "factory", "seed", "family", "approach", "grid", "probe", "integrator")
 _NO_GRID = ("towards", "span", "distances", "index", "step", "approach")
 _APPROACH = ("kind", "wrt", "metric", "signs", "min_coefficient", "omega_min", "n_starts", "seed")
 _MODEL = ("n_state", "n_input", "n_output", "seed", "gain", "tau", "activation", "form", "weights")
 _WEIGHTS = ("weight", "input_weight", "bias", "input_bias", "readout_weight", "readout_bias", "gain", "tau")
 
 
-def read(path: pathlib.Path) -> Sweep | Grid:
-    """The sweep or grid in the file `path`. Raises `ValueError` naming the file and the key that is wrong."""
+def table_of(path: pathlib.Path) -> dict[str, Any]:
+    """The contents of a TOML file. Raises `ValueError` naming it if it is none."""
     try:
         # Some editors write a byte-order mark before what they save.
-        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not a TOML file: {error}") from error
+
+
+@contextlib.contextmanager
+def naming(path: pathlib.Path) -> Iterator[None]:
+    """What is wrong with a plan names the file that describes it."""
     try:
-        _known(table, _TOP, "")
-        return _grid(table, path.parent) if "grid" in table else _sweep(table, path.parent)
+        yield
     except (ValueError, TypeError, OverflowError, AttributeError) as error:
         raise ValueError(f"{path}: {error}") from error
 
 
-def _sweep(table: dict[str, Any], folder: pathlib.Path) -> Sweep:
+def described(table: dict[str, Any], folder: pathlib.Path) -> tuple[str, dict[str, Any]]:
+    """What a sweep file describes: the kind of a plan as plan.json names it, and its arguments.
+
+    Raises `ValueError` naming the key that is wrong.
+    """
+    _known(table, _TOP, "")
+    if ("model" in table) == ("factory" in table):
+        # Of neither the table is missed, which most files have.
+        if "model" in table:
+            raise ValueError("there must be one of the table [model] and the key factory, not both")
+        raise ValueError("the table [model] is missing")
+    if "seed" in table and "factory" not in table:
+        raise ValueError("seed goes with factory: that of [model] is model.seed")
+    if "grid" in table:
+        return OverAxes.kind, _grid(table, folder)
+    return Towards.kind, _sweep(table, folder)
+
+
+def _sweep(table: dict[str, Any], folder: pathlib.Path) -> dict[str, Any]:
     if ("family" in table) == ("approach" in table):
         raise ValueError("there must be exactly one of the tables [family] and [approach]")
     moves = "family" if "family" in table else "approach"
-    for name in ("model", moves, "probe", "integrator"):
-        if not isinstance(table.get(name, {} if name == "integrator" else None), dict):
-            raise ValueError(f"the table [{name}] is missing")
+    _tables(table, _source(table), moves, "probe", optional=("integrator",))
     for name in ("towards", "span", "distances") if moves == "family" else ("distances",):
         if name not in table:
             raise ValueError(f"the key {name} is missing")
-    model = _model(table["model"], folder)
+    model = _Make.of(table, folder).model({})
     rest = {name: table[name] for name in _PLAIN if name in table}
     if "wrt" in table:
         rest["wrt"] = _lens(table["wrt"], model, "wrt")
@@ -133,52 +161,93 @@ def _sweep(table: dict[str, Any], folder: pathlib.Path) -> Sweep:
     else:
         # x0 is the network's own equilibrium there; the sweep takes it over, and the input, from the approach.
         family = _approach(table["approach"], model, rest.pop("x0", None), rest.pop("u", None))
-    return Sweep(
-        family,
-        distances=_spaced(table["distances"], "distances", positive=True),
-        probe=_probe(table["probe"]),
-        integrator=_integrator(table.get("integrator", {})),
-        **rest,
-    )
+    return {
+        "family": family,
+        "distances": _spaced(table["distances"], "distances", positive=True),
+        "probe": _probe(table["probe"]),
+        "integrator": _integrator(table.get("integrator", {})),
+    } | rest
 
 
-def _grid(table: dict[str, Any], folder: pathlib.Path) -> Grid:
+def _source(table: dict[str, Any]) -> str:
+    """Which key says what the model is."""
+    return "factory" if "factory" in table else "model"
+
+
+def _tables(table: dict[str, Any], *names: str, optional: tuple[str, ...] = ()) -> None:
+    """`ValueError` if one of these tables is missing, or is none."""
+    for name in (*names, *optional):
+        kind = str if name == "factory" else dict
+        if name not in table and name in optional:
+            continue
+        if not isinstance(table.get(name), kind):
+            raise ValueError(
+                f"the table [{name}] is missing" if kind is dict else f"factory must be a text, got {table[name]!r}"
+            )
+
+
+def _grid(table: dict[str, Any], folder: pathlib.Path) -> dict[str, Any]:
     for name in _NO_GRID:
         if name in table:
             raise ValueError(f"{name} does not go with [grid]")
-    for name in ("model", "probe", "grid"):
-        if not isinstance(table.get(name), dict):
-            raise ValueError(f"the table [{name}] is missing")
+    _tables(table, _source(table), "probe", "grid")
     if ("family" in table) != ("p" in table["grid"]):
         raise ValueError("grid.p must hold values of the parameter of [family], and there must be a [family] for p alone")
-    _known(table["grid"], (*_MODEL, "p"), "grid.")
+    make = _Make.of(table, folder)
+    if make.factory is None:
+        _known(table["grid"], (*_MODEL, "p"), "grid.")
     for name in table["grid"]:
-        if name in table["model"]:
-            raise ValueError(f"{name} must be a key of [model] or of [grid], not of both")
+        if name in make.table:
+            where = "[model]" if make.factory is None else "the file"
+            raise ValueError(f"{name} must be a key of {where} or of [grid], not of both")
     axes = {name: _axis(values, f"grid.{name}") for name, values in table["grid"].items()}
-    make = _Make(dict(table["model"]), table.get("family"), folder)
     first = make.model({name: values[0] for name, values in axes.items() if name != "p"})
     rest = {name: table[name] for name in ("x0", "u", "of", "blocks", "modes", "scale") if name in table}
     if "wrt" in table:
         rest["wrt"] = _lens(table["wrt"], first, "wrt")
-    return Grid(make, axes, probe=_probe(table["probe"]), integrator=_integrator(table.get("integrator", {})), **rest)
+    return {
+        "make": make,
+        "axes": axes,
+        "probe": _probe(table["probe"]),
+        "integrator": _integrator(table.get("integrator", {})),
+    } | rest
 
 
 @dataclasses.dataclass(frozen=True)
 class _Make:
-    """The function that a grid calls with its axes' values: those keys of [model] that it goes over, and p."""
+    """What makes the model of a file from the values of a grid's axes: a table [model], or a `factory`, by its name."""
 
     table: dict[str, Any]
     family: dict[str, Any] | None
     folder: pathlib.Path
+    factory: str | None = None
+
+    @classmethod
+    def of(cls, table: dict[str, Any], folder: pathlib.Path) -> "_Make":
+        factory = table.get("factory")
+        own = dict(table["model"]) if factory is None else {name: table[name] for name in ("seed",) if name in table}
+        return cls(own, table.get("family"), folder, factory)
 
     def __call__(self, **values: Any) -> Any:
         p = values.pop("p", None)
         model = self.model(values)
         return model if self.family is None else _family(self.family, model)(p)
 
-    def model(self, values: dict[str, Any]) -> CTRNN:
-        return _model(self.table | values, self.folder)
+    def model(self, values: dict[str, Any]) -> AbstractStateSpaceModel:
+        if self.factory is None:
+            return _model(self.table | values, self.folder)
+        rest = dict(self.table | values)
+        seed = _seed(rest.pop("seed", 0), "seed")
+        try:
+            make = function_named(self.factory, str(self.folder.absolute()))
+            with foreign(self.factory, function=make):
+                name = seed_argument(make)
+            with foreign(self.factory, function=make, hint=None if name == "seed" else about_keys):
+                key = seed if name == "seed" else jr.key(seed)
+                found = make(key, **rest) if name is None else make(**{name: key}, **rest)
+            return as_model(found, "the model that factory returns")
+        except UsageError as error:
+            raise ValueError(f"factory: {error}") from error
 
 
 def _axis(values: Any, name: str) -> Any:
@@ -246,7 +315,7 @@ def _arrays(file: pathlib.Path) -> dict[str, np.ndarray]:
         ) from error
 
 
-def _family(table: dict[str, Any], model: CTRNN) -> Family:
+def _family(table: dict[str, Any], model: AbstractStateSpaceModel) -> Family:
     _known(table, ("attribute", "input", "line"), "family.")
     if len(table) != 1:
         raise ValueError("[family] must hold exactly one of attribute, input, line")
@@ -273,7 +342,7 @@ def _family(table: dict[str, Any], model: CTRNN) -> Family:
     return Family.line(model, direction)
 
 
-def _approach(table: dict[str, Any], model: CTRNN, x0: Any, u: Any) -> Approach:
+def _approach(table: dict[str, Any], model: AbstractStateSpaceModel, x0: Any, u: Any) -> Approach:
     _known(table, _APPROACH, "approach.")
     if "kind" not in table:
         raise ValueError("the key approach.kind is missing")
@@ -287,7 +356,7 @@ def _approach(table: dict[str, Any], model: CTRNN, x0: Any, u: Any) -> Approach:
     return approach(model, x=x0, u=u, **rest)
 
 
-def _lens(names: Any, model: CTRNN, where: str) -> Callable[[Any], Any]:
+def _lens(names: Any, model: AbstractStateSpaceModel, where: str) -> Callable[[Any], Any]:
     names = [names] if isinstance(names, str) else names
     if not isinstance(names, list) or not names:
         raise ValueError(f"{where} must name attributes of {type(model).__name__}, got {names!r}")

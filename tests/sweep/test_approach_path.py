@@ -3,9 +3,11 @@
 import dataclasses
 import functools
 import os
+import pickle
 import subprocess
 import sys
 
+import cloudpickle
 import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
@@ -105,8 +107,9 @@ def test_the_fold_of_the_approach_is_chosen_among_earlier_ones():
         parameter, x = sweep.side(sweep.follow()).at_distance(0.1)
         np.testing.assert_allclose(parameter, at - sign * 0.1, rtol=1e-12)
         assert abs(x[0]) > 1 / np.sqrt(3)
-        with pytest.raises(ValueError, match="index"):
-            ssntk.Sweep(path, distances=[0.1], probe=PROBE, span=(0.0, 3.0), index=1 - index)
+        other = ssntk.Sweep(path, distances=[0.1], probe=PROBE, span=(0.0, 3.0), index=1 - index)
+        with pytest.raises(ValueError, match=f"index must be {index}, .* got {1 - index}"):
+            other.hash()
 
 
 def test_the_nearest_hopf_point_by_its_closed_form():
@@ -243,7 +246,30 @@ def test_bad_toml_names_the_key(tmp_path, old, new, match):
 )
 def test_what_does_not_fit_is_refused(path, plan, match):
     with pytest.raises(ValueError, match=match):
-        ssntk.Sweep(dataclasses.replace(cubic_path(), **path), **({"distances": [0.1], "probe": PROBE} | plan))
+        # What only its branch shows is said when that is followed.
+        ssntk.Sweep(dataclasses.replace(cubic_path(), **path), **({"distances": [0.1], "probe": PROBE} | plan)).settle()
+
+
+def test_a_plan_along_an_approach_follows_its_branch_once_and_not_before_it_must(monkeypatch):
+    from ssntk.sweep import plan as plans
+
+    followed = []
+
+    def counted(*args, **kwargs):
+        followed.append(args)
+        return continuation(*args, **kwargs)
+
+    continuation = plans.continuation
+    monkeypatch.setattr(plans, "continuation", counted)
+    sweep = ssntk.Sweep(cubic_path(), distances=[1e-2], probe=PROBE)
+    assert (sweep.towards, len(followed)) == ("saddle-node", 0)
+    assert sweep.index == 0
+    sweep.hash()
+    sweep.follow()
+    assert len(followed) == 1
+    again = pickle.loads(cloudpickle.dumps(sweep))
+    assert (again.index, again.hash(), len(followed)) == (0, sweep.hash(), 1)
+    assert dataclasses.replace(sweep, step=0.04).index == 0
 
 
 def test_a_path_that_is_not_reached_can_be_swept_from_its_other_side():

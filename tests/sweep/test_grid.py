@@ -174,13 +174,13 @@ ts = { start = 0.0, stop = 4.0, num = 5 }
 def test_toml_and_python_are_the_same_grid(grid, tmp_path):
     file = tmp_path / "grid.toml"
     file.write_text(GRID)
-    assert ssntk.Sweep.from_toml(file).hash() == grid.hash()
+    assert ssntk.read_plan(file).hash() == grid.hash()
     file.write_text(
         GRID.replace("[probe]", "[family]\ninput = { direction = [1.0] }\n[probe]").replace(
             "[model]", "p = [0.0, 1.0]\n[model]"
         )
     )
-    read = ssntk.Sweep.from_toml(file)
+    read = ssntk.read_plan(file)
     assert list(read.axes) == ["gain", "seed", "p"]
 
     def make(gain, seed, p):
@@ -206,7 +206,7 @@ def test_bad_grids_in_toml_name_the_key(tmp_path, old, new, match):
     file = tmp_path / "grid.toml"
     file.write_text(GRID.replace(old, new))
     with pytest.raises(ValueError, match=match):
-        ssntk.Sweep.from_toml(file)
+        ssntk.read_plan(file)
 
 
 def test_the_phase_diagram_shows_medians_and_the_border_of_stability(store):

@@ -1,0 +1,120 @@
+"""Results as flat dictionaries of arrays, and results of these again. What is written has the names of fields.
+
+A field that a class gained later takes its default when what an earlier version wrote is read; one that it lost is passed
+over. So a class may change without a change of the format.
+"""
+
+import dataclasses
+import enum
+import functools
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+
+T = TypeVar("T")
+Arrays = Mapping[str, np.ndarray]
+# What None is written as: an array cannot be None, and no field of these results is an empty text that means something else.
+NONE = ""
+_hints = functools.cache(typing.get_type_hints)
+
+
+def encode(value: Any, prefix: str = "") -> dict[str, np.ndarray]:
+    """The arrays of a dataclass, by the names of its fields; a field `steps` of a part `bifurcations.0` is
+    `bifurcations.0.steps`. A field that is `None` by default and is `None` is left out."""
+    out: dict[str, np.ndarray] = {}
+    for field in dataclasses.fields(value):
+        held, name = getattr(value, field.name), f"{prefix}{field.name}"
+        if held is None and field.default is None and not prefix:
+            continue
+        if isinstance(held, tuple) and (_part(type(value), field.name) or any(map(dataclasses.is_dataclass, held))):
+            out[f"{name}.count"] = np.asarray(len(held))
+            for i, one in enumerate(held):
+                out |= encode(one, f"{name}.{i}.")
+        elif isinstance(held, enum.Enum):
+            out[name] = np.asarray(held.name)
+        elif isinstance(held, dict):
+            out |= {f"{name}.{key}": np.asarray(one) for key, one in held.items()}
+        else:
+            out[name] = np.asarray(NONE if held is None else held)
+    return out
+
+
+def decode(kind: type[T], held: Arrays, prefix: str = "") -> T:
+    """The dataclass of such arrays.
+
+    Raises `KeyError` if a field without a default is missing, `TypeError` or `ValueError` if one is not what it must be.
+    """
+    hints = _hints(kind)
+    fields = {}
+    for field in dataclasses.fields(typing.cast(Any, kind)):
+        name, hint = f"{prefix}{field.name}", hints[field.name]
+        part = _part(kind, field.name)
+        if f"{name}.count" in held and part is not None:
+            fields[field.name] = tuple(decode(part, held, f"{name}.{i}.") for i in range(int(held[f"{name}.count"])))
+        elif name in held:
+            fields[field.name] = _decoded(hint, held[name])
+        elif typing.get_origin(hint) is dict and (own := [key for key in held if key.startswith(f"{name}.")]):
+            fields[field.name] = {key.removeprefix(f"{name}."): held[key] for key in own}
+    return made(kind, fields)
+
+
+def made(kind: type[T], fields: Mapping[str, Any]) -> T:
+    """An object of these fields and of the defaults of others, without its `__init__`, which checks and converts what was
+    checked and converted before. Raises `KeyError` naming a field that is missing and has no default."""
+    one = object.__new__(kind)
+    known = dict(fields)
+    for name, default in defaults(kind).items():
+        if name not in known and default is dataclasses.MISSING:
+            raise KeyError(f"{kind.__name__} without its {name!r}")
+        object.__setattr__(one, name, known.pop(name) if name in known else default)
+    if known and dataclasses.is_dataclass(kind):
+        raise KeyError(f"{kind.__name__} has no field {next(iter(known))!r}")
+    for name, value in known.items():
+        object.__setattr__(one, name, value)
+    return one
+
+
+def defaults(kind: type) -> dict[str, Any]:
+    """For each field of a dataclass what stands for it in a file of an earlier version; `MISSING` if nothing does."""
+    if not dataclasses.is_dataclass(kind):
+        return {}
+    lost = getattr(kind, "_transient", ())
+    return {field.name: None if field.name in lost else _default(field) for field in dataclasses.fields(kind)}
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+
+def _part(kind: type, name: str) -> type | None:
+    """The dataclass of which a field is a tuple, such as `tuple[Bifurcation, ...]`; `None` if it is none."""
+    hint = _hints(kind)[name]
+    parts = typing.get_args(hint) if typing.get_origin(hint) is tuple else ()
+    return parts[0] if parts and isinstance(parts[0], type) and dataclasses.is_dataclass(parts[0]) else None
+
+
+def _decoded(hint: Any, array: np.ndarray) -> Any:
+    """An array as the field of this type."""
+    kinds = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    if types.NoneType in kinds or hint is Any:
+        if array.ndim == 0 and array.dtype.kind == "U" and array.item() == NONE:
+            return None
+        kinds = tuple(kind for kind in kinds if kind is not types.NoneType)
+    (kind, *_) = kinds
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        return kind[array.item()]
+    if typing.get_origin(kind) is tuple:
+        if array.ndim != 1:
+            raise ValueError(f"a tuple must be a list of numbers, got shape {array.shape}")
+        return tuple(array.tolist())
+    if kind in (bool, int, float, complex, str):
+        if array.ndim:
+            raise ValueError(f"a {kind.__name__} must be one value, got shape {array.shape}")
+        return kind(array.item())
+    if kind is np.ndarray:
+        return array
+    # Of a number of any kind, traced in other places.
+    return array.item() if array.ndim == 0 else array

@@ -1,0 +1,44 @@
+"""What was measured of one network at one fixed point."""
+
+import dataclasses
+
+import numpy as np
+
+from ssntk.collapse.channel import Channel
+from ssntk.kernel.spectrum import Spectrum
+from ssntk.results import Result, short
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Measurement(Result):
+    """One point, measured.
+
+    - `x_star` (n,), `residual`: the fixed point after Newton's iteration, and the largest |f_i| there.
+    - `jacobian_eigenvalues` (n,): of df/dx, the rightmost first; for maps the multipliers, the largest first.
+    - `trajectory`: the spectrum of the trajectory kernel K_int (trapezoid weights).
+    - `steady_state`: the spectrum of the steady-state kernel.
+    - `kernel_over_time` (t, t): the trajectory kernel summed over inputs and coordinates, without weights, at all save
+      times, or at 64 of them, evenly chosen ([`times_shown`][]).
+    - `blocks`: for each requested block of theta, the spectrum of its part of the trajectory kernel.
+    - `channel_participation_ratio`: for each block, what the drive of the critical mode predicts of its participation ratio
+      close to the bifurcation: 0 if the inputs do not drive that mode through this block, NaN if nothing is known.
+    - `channel`: the critical mode's part of the trajectory kernel of the states ([`Channel`][]), or `None` if there is
+      none: for a defective eigenvalue, for a kernel that is zero or overflows, and if a mask tells coordinates apart.
+    - `quantities`: the variables of your own quantities ([`AbstractQuantity`][]), by their names.
+    """
+
+    x_star: np.ndarray
+    residual: float
+    jacobian_eigenvalues: np.ndarray
+    trajectory: Spectrum
+    steady_state: Spectrum
+    kernel_over_time: np.ndarray
+    blocks: dict[str, Spectrum]
+    channel_participation_ratio: dict[str, float]
+    channel: Channel | None
+    quantities: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+    def _headline(self) -> str:
+        fastest = short(self.jacobian_eigenvalues[0])
+        ratios = f"{short(self.trajectory.participation_ratio)} and {short(self.steady_state.participation_ratio)}"
+        return f"Measurement: fastest eigenvalue {fastest}; participation ratios {ratios} (trajectory, steady state)"

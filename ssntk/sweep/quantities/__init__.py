@@ -1,0 +1,1 @@
+"""What is recorded of every point: one file a quantity, which declares its variables once."""

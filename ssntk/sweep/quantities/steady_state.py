@@ -1,0 +1,38 @@
+"""How the fixed point depends on the parameters."""
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ssntk.sweep.measurement import Measurement
+from ssntk.sweep.quantities.base import AbstractQuantity, Variable, known
+
+
+class SteadyStateQuantity(AbstractQuantity):
+    """The spectrum of the steady-state kernel."""
+
+    name = "steady_state"
+    variables: ClassVar[dict[str, Variable]] = {
+        "steady_state_eigenvalues": Variable(
+            "eigenvalues of the steady-state kernel",
+            "state^2",
+            ("mode",),
+            label="Largest steady-state NTK eigenvalue",
+            short="steady-state NTK",
+            log=True,
+            first="steady",
+        ),
+        "condition_number": Variable(
+            "of the steady-state kernel",
+            label="Condition number of the steady-state NTK",
+            short="its condition",
+            log=True,
+        ),
+    }
+
+    def finish(self, shared: Measurement, traced: None) -> dict[str, Any]:
+        spectrum = shared.steady_state
+        return {
+            "steady_state_eigenvalues": np.asarray(spectrum.eigenvalues),
+            "condition_number": known(spectrum.condition_number),
+        }
