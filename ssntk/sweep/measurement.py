@@ -25,6 +25,14 @@ class Measurement(Result):
     - `channel`: the critical mode's part of the trajectory kernel of the states ([`Channel`][]), or `None` if there is
       none: for a defective eigenvalue, for a kernel that is zero or overflows, and if a mask tells coordinates apart.
     - `quantities`: the variables of your own quantities ([`AbstractQuantity`][]), by their names.
+
+    **Example:**
+
+    ```python
+    model = ssntk.normal_forms.saddle_node(0.01)
+    found = ssntk.measure(model, ssntk.Probe([0.0, 1.0]), [0.1])
+    print(found.jacobian_eigenvalues, found.channel.kind)  # [-0.2+0.j] real
+    ```
     """
 
     x_star: np.ndarray
