@@ -36,7 +36,7 @@ def enable_cache(folder: Any = None) -> pathlib.Path | None:
     started from here do the same.
 
     **Arguments:** `folder`: where, made if it is not there; up to a gigabyte. It must be private: what lies there is run.
-    Default: what `SSNTK_CACHE` names, else the user's cache folder; where JAX has a cache folder already, that one.
+    Default: what `SSNTK_CACHE` names, else the user's cache folder; if JAX already has a cache folder, that one is kept.
 
     **Returns:** the folder, or `None` if `SSNTK_CACHE` is "off" and no folder is given.
 

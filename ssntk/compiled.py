@@ -124,7 +124,7 @@ class Compiled:
         return jax.jit(function, compiler_options=_quickly() if self.seldom else None)
 
     def _program(self, arguments: Any) -> "_Program | None":
-        """What is kept for arguments like these; `None` where nothing is, or can be."""
+        """The program that is kept for arguments like these; `None` if nothing is kept, or can be."""
         if not FOLDER:
             return None
         leaves, structure = jax.tree.flatten(arguments)
@@ -149,7 +149,7 @@ class _Program(NamedTuple):
 
 @functools.cache
 def _quickly() -> dict[str, bool] | None:
-    """XLA's older code for CPUs is compiled in half the time, and takes up to a tenth more; `None` where there is none."""
+    """XLA's older code for CPUs is compiled in half the time, and takes up to a tenth more; `None` if there is none."""
     options = {"xla_cpu_use_fusion_emitters": False}
     try:
         jax.jit(lambda x: x, compiler_options=options).lower(0.0).compile()
@@ -161,7 +161,7 @@ def _quickly() -> dict[str, bool] | None:
 def _kept(function: Any, structure: Any, shapes: Any, settings: Any) -> tuple[Callable[..., Any], Any] | None:
     """What this function was traced to and an example of what it returns, from the folder, or traced now and put there.
 
-    `None` where that cannot be kept.
+    `None` if that cannot be kept.
     """
     from jax import export
 
@@ -189,7 +189,7 @@ def _kept(function: Any, structure: Any, shapes: Any, settings: Any) -> tuple[Ca
 
 
 def _read(file: pathlib.Path) -> bytes | None:
-    """What a file holds behind its checksum; `None` where there is none, where it is damaged, or not one's own."""
+    """What a file holds behind its checksum; `None` if there is no file, or if it is damaged or belongs to somebody else."""
     try:
         with open(file, "rb") as opened:
             held, data = os.fstat(opened.fileno()), opened.read()

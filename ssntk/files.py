@@ -11,7 +11,7 @@ from ssntk.notices import warn_once
 def write_whole(file: str | os.PathLike[str], data: bytes, mode: int = 0o666) -> pathlib.Path:
     """Write under another name, flush to the disk, then rename: a reader sees all of the old file or all of the new one.
 
-    `mode`: before the umask, as of any new file. Raises `OSError` where that cannot be done, as on a full disk; nothing is
+    `mode`: before the umask, as of any new file. Raises `OSError` if that cannot be done, as on a full disk; nothing is
     left behind then, and what was there before stays.
     """
     file = pathlib.Path(file)
@@ -31,7 +31,7 @@ def write_whole(file: str | os.PathLike[str], data: bytes, mode: int = 0o666) ->
 def append_line(file: str | os.PathLike[str], text: str) -> None:
     """Append a whole line, in one write. A line that an earlier process left torn is ended first.
 
-    Raises `OSError` where that cannot be done.
+    Raises `OSError` if that cannot be done.
     """
     with open(file, "ab+", buffering=0) as log:
         end = log.seek(0, os.SEEK_END)
@@ -43,7 +43,7 @@ def append_line(file: str | os.PathLike[str], text: str) -> None:
 
 
 def is_private(folder: str | os.PathLike[str], *, within: bool = False) -> bool:
-    """Whether nobody else may write into a folder, made where there is none: what lies there is run. Where not, a warning.
+    """Whether nobody else may write into a folder, whose files are run; it is made if there is none. If not, it warns.
 
     `within`: what lies in it directly was not written by others either, as it may be where they can enter.
     """
@@ -76,5 +76,5 @@ def _owned_or_gone(file: "os.DirEntry[str]") -> bool:
 
 
 def legible(name: str) -> str:
-    """A name as text that can be written everywhere: names of files may hold bytes that are none."""
+    """A name as text that can be written everywhere: names of files may hold bytes that are not text."""
     return name.encode("utf-8", "backslashreplace").decode()

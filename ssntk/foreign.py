@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 
 class UsageError(Exception):
-    """What was asked for cannot be understood: exit status 2."""
+    """The command line cannot be understood: exit status 2."""
 
 
 class _Left(BaseException):
@@ -60,7 +60,7 @@ def foreign(
 
 
 def _message(error: BaseException) -> str:
-    """An error's own words; foreign errors may have none that can be made."""
+    """The message of an error; the text of a foreign error may fail to be made."""
     try:
         return repr(error.code) if isinstance(error, SystemExit) else str(error)
     except BaseException as other:
@@ -97,7 +97,7 @@ def about_keys(error: BaseException) -> str:
 
 
 def _where(error: BaseException) -> str | None:
-    """The file and the line of the user's code at which an error was raised; `None` where that was not in it."""
+    """The file and the line of the user's code at which an error was raised; `None` if it was raised elsewhere."""
     if isinstance(error, SyntaxError) and error.filename and not error.filename.startswith("<"):
         return f"{error.filename}:{error.lineno}"
     places = [place for place in traceback.extract_tb(error.__traceback__) if not _installed(place.filename)]
@@ -127,7 +127,7 @@ def _installed(file: str) -> bool:
 
 @contextlib.contextmanager
 def own_stdout() -> Iterator[TextIO]:
-    """Standard output for what is said here alone: whatever else is written there meanwhile goes to standard error.
+    """Keeps standard output for this program's own lines: whatever else is written to it meanwhile goes to standard error.
 
     Of a process's own that is so until it ends, by whatever way it is written: by foreign code's children, by its threads,
     and at exit. What was put in the place of standard output by Python, as in a test, is given back.

@@ -33,7 +33,7 @@ WIDTH, CELL, NUMBERS = 110, 78, 4
 
 
 class Table(NamedTuple):
-    """What is shown in columns: their names, none for a list of fields, the rows as text, and how many more there are."""
+    """What is shown in columns: their names (empty for a list of fields), rows as text, and the number of rows left out."""
 
     columns: tuple[str, ...]
     rows: list[tuple[str, ...]]
@@ -195,7 +195,7 @@ def _read_back(kind: type, data: bytes) -> Any:
 
 
 class ByName(cloudpickle.Pickler):
-    """By value where a function has no name to import it by, as in a script; others must not arrive as copies."""
+    """Pickles functions by value if they have no name to be imported by, as in a script; others must not become copies."""
 
     def reducer_override(self, obj: Any) -> Any:
         # Pickle refuses compiled functions, such as `jax.numpy.tanh`; by cloudpickle's copies nothing that is kept is known.
@@ -254,7 +254,7 @@ class Tabular(Result):
     def to_csv(self, path: str | os.PathLike[str]) -> pathlib.Path:
         """Write one row for each point, under a header; a complex number takes two columns, `_real` and `_imag`.
 
-        The file is there as a whole or not at all. Raises `OSError` where it cannot be written.
+        The file is written as a whole or not at all. Raises `OSError` if it cannot be written.
         """
         names: list[str] = []
         columns: list[list[Any]] = []

@@ -44,7 +44,7 @@ class _Listener:
 
 
 def _outermost() -> Any:
-    """The frame of the function of this package that was called from outside; `None` if none was."""
+    """The frame of the function of this package that was called from outside; `None` if there is no such call."""
     frame: Any = sys._getframe(1)
     found = None
     while frame is not None:

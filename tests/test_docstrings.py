@@ -13,6 +13,7 @@ import io
 import os
 import pathlib
 import re
+import sys
 import tempfile
 import textwrap
 import types
@@ -84,6 +85,8 @@ def words(text):
 @pytest.fixture
 def as_users_have_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    # The checks of types stand between an example and what warns once for each line that calls it.
+    monkeypatch.setattr(sys.modules[ssntk.warn_if_near_critical.__module__], "_warned", set())
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"), mpl.rc_context({"backend": "agg"}):
         yield
     plt.close("all")
@@ -95,7 +98,6 @@ RUN = [pytest.param(name, code, id=name) for name, code in examples() if name.pa
 @pytest.mark.usefixtures("as_users_have_it")
 @pytest.mark.parametrize(("name", "code"), RUN)
 def test_an_example_prints_what_it_says(name, code):
-    # What is warned of once for a line is told apart by the name.
     found = list(outputs(code, name))
     assert found, "an example prints something"
     assert [words(printed) for _, printed in found] == [words(said) for said, _ in found]

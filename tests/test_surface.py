@@ -144,9 +144,10 @@ class Sentences(ast.NodeVisitor):
         self.found = set()
 
     def said(self, text):
-        words = text.split()
-        if len(words) >= WORDS:
-            self.found.add(" ".join(words))
+        # Texts of several lines, such as a schema, line by line.
+        for words in map(str.split, text.splitlines()):
+            if len(words) >= WORDS:
+                self.found.add(" ".join(words))
 
     def visit_Constant(self, node):
         if isinstance(node.value, str):

@@ -15,10 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import forget_if_full
-from zoo import DRIVEN, TWINS, ZOO, Rescaled, single
+from zoo import DRIVEN, TWINS, ZOO, Rescaled, RescaledMap, single
 
 import ssntk
-from ssntk.kernel import sites
+from ssntk.kernel.sites import opened
 
 # Of single precision, which one of the models has (tests/test_precision.py).
 pytestmark = pytest.mark.filterwarnings("ignore::ssntk.PrecisionWarning")
@@ -73,7 +73,7 @@ def digits(model):
 
 
 def is_map(model):
-    return hasattr(model, "advance")
+    return isinstance(model, ssntk.AbstractMap)
 
 
 def asked(model):
@@ -181,7 +181,7 @@ def test_every_method_gives_the_derivative_of_the_loop(method, name, model):
 @pytest.mark.parametrize("name", models(FEW))
 def test_the_kernel_by_sites_is_that_by_the_jacobian(name, model, monkeypatch):
     # Sites of any size are opened.
-    monkeypatch.setattr(sites, "LEAST", 2)
+    monkeypatch.setattr(opened, "LEAST", 2)
     probe, how = asked(model)
     rows = np.asarray(ssntk.parameter_jacobian(model, probe, **how)).reshape(6 * model.n_state, -1)
     # A derivative in two types is none to rounding, and the check of the sites finds that.
@@ -285,7 +285,7 @@ def test_a_branch_or_a_sentence(name, model):
 def rescaled(model, size, rate):
     """A model in other units; the time of a map is counted in its steps."""
     if is_map(model):
-        return ssntk.EulerMap(Rescaled(model.model, size), model.dt), 1.0
+        return RescaledMap(model, size), 1.0
     return Rescaled(model, size, rate), rate
 
 

@@ -64,6 +64,43 @@ class Rescaled(ssntk.AbstractStateSpaceModel):
         return self.inner.trainable(of)
 
 
+class Leaking(ssntk.AbstractMap):
+    """A user's map: a network of units that keep a part of what they are at every step."""
+
+    weight: jax.Array
+    keep: jax.Array
+    dt: float = eqx.field(static=True, default=0.5, kw_only=True)
+    n_state: int = 4
+    n_input: int = 2
+    n_output: int = 4
+
+    def advance(self, t, x, u):
+        return self.keep * x + jnp.sin(self.weight @ x + jnp.concatenate([u, 1 - u]))
+
+
+class RescaledMap(ssntk.AbstractMap):
+    """A map `inner` with states that are `size` times as large."""
+
+    inner: ssntk.AbstractMap
+    size: float
+    n_state: int
+    n_input: int
+    n_output: int
+
+    def __init__(self, inner, size):
+        self.inner, self.size, self.dt = inner, size, inner.dt
+        self.n_state, self.n_input, self.n_output = inner.n_state, inner.n_input, inner.n_output
+
+    def advance(self, t, x, u):
+        return self.size * self.inner.advance(t, x / self.size, u)
+
+    def readout(self, x):
+        return self.inner.readout(x / self.size)
+
+    def trainable(self, of):
+        return self.inner.trainable(of)
+
+
 def single(model):
     """A model in single precision."""
     return jax.tree.map(lambda leaf: leaf.astype(jnp.float32) if eqx.is_inexact_array(leaf) else leaf, model)
@@ -102,6 +139,7 @@ ZOO = {
     "lstm cell": lambda: ssntk.from_cell(
         eqx.nn.LSTMCell(2, 2, key=jr.key(7)), eqx.nn.Linear(2, 3, key=jr.key(8)), n_state=(2, 2), n_input=2
     ),
+    "user's own map": lambda: Leaking(jnp.asarray(drawn(4, 4)), jnp.array([0.5, 0.3, -0.2, 0.1])),
     "user's map": lambda: ssntk.from_cell(
         eqx.Partial(step, {"w": drawn(4, 4), "v": drawn(4, 2).astype(np.float32), "b": 1e3 * drawn(4)}), n_state=4, n_input=2
     ),

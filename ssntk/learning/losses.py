@@ -43,10 +43,10 @@ def loss_rows(
 ) -> tuple[np.ndarray, np.ndarray]:
     """J (rows, p) and the residuals (rows,) in which a loss is `|residual|^2 / 2`, whatever its convention.
 
-    `rows`: as they were asked for; what they say of weights, masks and preconditioners holds for the residuals.
-    `targets`: (B, T, m); where they are `None`, residuals count for nothing.
+    `rows`: as they were requested; their weights, mask and preconditioner apply to the residuals.
+    `targets`: (B, T, m); if they are `None`, the residuals are not used.
 
-    Raises `ValueError` where nothing is observed, or a function does not fit; `NumericalError` where what it gives is not
+    Raises `ValueError` if nothing is observed, or if a function does not fit; `NumericalError` if what it returns is not
     finite.
     """
     replay = rows.replay

@@ -12,7 +12,7 @@ PLACING = ("gather", "scatter", "slice", "concatenate")
 
 
 def check_activation(activation: Any) -> None:
-    """`ValueError` unless this can be called, and where it computes a unit from others, as softmax does."""
+    """`ValueError` unless this can be called, or if it computes a unit from other units, as softmax does."""
     if not callable(activation):
         raise ValueError(f"activation must be callable, got {type(activation).__name__}")
     library = (getattr(activation, "__module__", None) or "").partition(".")[0] == "jax"
@@ -36,7 +36,7 @@ _known_to_mix = functools.cache(mixes)
 
 
 def elementwise(function: Any) -> bool:
-    """Whether each element of what a function returns, a real number, is computed from that element alone."""
+    """Whether a function is elementwise: each number that it returns is computed from the number in the same place."""
     try:
         closed = jax.make_jaxpr(function)(jax.ShapeDtypeStruct((3,), float))
     except Exception:

@@ -1,4 +1,4 @@
-"""What may stand where a model is asked for: a model, or a PyTorch network, which becomes one."""
+"""What functions take as a model: a model, or a PyTorch network, which is made into one."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ def as_model(value: Any, name: str = "model") -> AbstractStateSpaceModel:
     """`value` if it is a model; of a PyTorch module or state_dict, what [`from_torch`][] makes of it.
 
     The weights are read once, now: a module that is trained on has to be passed again. Raises `ValueError` naming the
-    argument `name` where it is neither.
+    argument `name` if it is neither.
     """
     if not isinstance(value, AbstractStateSpaceModel) and looks_like_torch(value):
         try:

@@ -191,7 +191,7 @@ def _numbers(closed: Any, model: Any) -> np.ndarray:
 def random_weights(key: Any, *parts: tuple[tuple[int, ...], int]) -> list[Array]:
     """For each (shape, c) an array from N(0, 1/c), drawn from one key in one compiled call.
 
-    Raises `ValueError` for what is no key, and where the arrays do not fit into this machine.
+    Raises `ValueError` for anything that is not a key, and if the arrays do not fit into this machine.
     """
     key = as_key(key, needed=True)
     # A grid makes many at once; what a draw takes beside its result is as large.

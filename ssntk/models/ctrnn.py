@@ -20,7 +20,7 @@ class CTRNN(AbstractStateSpaceModel):
     - `form="rate"`: `tau dx/dt = -x + activation(gain * weight @ x + input_weight @ u + bias)`,
       `y = readout_weight @ x + readout_bias`.
 
-    theta is (weight, input_weight, bias), and the readout's weights too where the readout is observed;
+    theta is (weight, input_weight, bias), and also the readout's weights if the readout is observed;
     `gain` and `tau` can be swept but are not trained. A network that trains two biases, as PyTorch's do, has `input_bias`,
     which is added to `bias`: it changes nothing that moves, but each of the two has its own columns in theta.
 

@@ -135,7 +135,7 @@ def _shapes(n_state: Any) -> Any:
 
 
 def _alone(cell: Any, u: Any, h: Any) -> bool:
-    """Whether a cell returns the state alone, and no y beside it; `ValueError` if it returns no state."""
+    """Whether a cell returns only the state, without a y; `ValueError` if it returns no state."""
     call = f"cell(u {_said(u)}, h {_said(h)})"
     returned, error = _tried(call, cell, u, h)
     found = _holds(returned, h)

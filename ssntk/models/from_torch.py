@@ -48,7 +48,7 @@ def from_torch(
       `nn.Linear` that fits.
     - `dt`: the leak of a leaky network, its step over its time constant. `h <- (1 - dt) h + dt activation(...)`; 1 is
       `nn.RNN`, and all that a gated layer takes.
-    - `form`: where a leaky network has its nonlinearity: `"rate"`, `activation(weight h + ...)`, or `"current"`,
+    - `form`: the place of the nonlinearity in a leaky network: `"rate"`, `activation(weight h + ...)`, or `"current"`,
       `weight activation(h) + ...`, as of `CTRNN`.
     - `activation`: the nonlinearity. Default: what the module says, else `jnp.tanh`.
     - `names`: where the names are others, or more is held than these: a dict from any of weight, input_weight, bias,
@@ -137,7 +137,7 @@ def _activation(said: str | None, given: Any) -> Callable[[Any], Any]:
 
 
 def _agree(one: Callable[[Any], Any], other: Callable[[Any], Any]) -> bool:
-    """Whether two functions have the same values, which tells tanh and relu from each other and from all others."""
+    """Whether two functions have the same values. This distinguishes tanh and relu from each other and from all others."""
     at = jnp.asarray(np.linspace(-3.0, 3.0, 13), jnp.result_type(float))
     try:
         return bool(np.allclose(np.asarray(one(at)), np.asarray(other(at)), rtol=1e-5, atol=1e-5))

@@ -21,7 +21,7 @@ class GRUODE(AbstractStateSpaceModel):
     `c = tanh(W_c (r x) + U_c u + b_c)`, `tau dx/dt = (1 - z) (c - x)`, `y = readout_weight @ x + readout_bias`.
 
     The rows of `weight` (3n, n), `input_weight` (3n, d) and `bias` (3n,) run over r, z, c. theta is these three, and the
-    readout's weights too where the readout is observed; `tau` can be swept but is not trained.
+    readout's weights too if the readout is observed; `tau` can be swept but is not trained.
 
     **Example:**
 

@@ -17,7 +17,7 @@ class LinearSSM(AbstractStateSpaceModel):
     - `form="diagonal"`: A has the eigenvalues `-exp(log_decay) +- i frequency`, in real coordinates: the state is k pairs
       (real part, imaginary part), n = 2k (S4D-Lin: Gu, Goel, Gupta and Ré, 2022).
 
-    theta is A's parameters and `input_weight`, and the readout's weights too where the readout is observed.
+    theta is A's parameters and `input_weight`, and also the readout's weights if the readout is observed.
 
     **Example:**
 
@@ -39,7 +39,7 @@ class LinearSSM(AbstractStateSpaceModel):
         within about 1/2 of -1; diagonal, the decays are 1/2 and the frequencies 0, pi, 2 pi, ... `input_weight` from
         N(0, 1/d), `readout_weight` from N(0, 1/n), `readout_bias` zero.
 
-        Arguments as of [`CTRNN`][]; n must be even where diagonal. Raises `ValueError` naming what is wrong.
+        Arguments as of [`CTRNN`][]; n must be even if the form is diagonal. Raises `ValueError` naming what is wrong.
         """
         n = as_count(n_state, "n_state")
         d = as_count(n_input, "n_input", least=0)

@@ -17,7 +17,7 @@ class LowRankRNN(AbstractStateSpaceModel):
     `tau dx/dt = -x + gain * left @ (right^T activation(x)) / n + input_weight @ u + bias`,
     `y = readout_weight @ activation(x) + readout_bias`.
 
-    theta is (left, right, input_weight, bias), and the readout's weights too where the readout is observed; `gain` and `tau`
+    theta is (left, right, input_weight, bias), and also the readout's weights if the readout is observed; `gain` and `tau`
     can be swept but are not trained.
 
     **Example:**

@@ -16,7 +16,7 @@ from ssntk.models.base import AbstractStateSpaceModel
 class NeuralODE(AbstractStateSpaceModel):
     """`dx/dt = mlp([x, u])`, `y = readout_weight @ x + readout_bias` (Chen, Rubanova, Bettencourt and Duvenaud, 2018).
 
-    theta is all of `mlp`, and the readout's weights too where the readout is observed.
+    theta is all of `mlp`, and also the readout's weights if the readout is observed.
 
     **Example:**
 

@@ -67,7 +67,7 @@ class Transcritical(_NormalForm):
         return self.mu * x - x**2 + self.h
 
     def fixed_points(self) -> np.ndarray:
-        """The real roots, ascending, (k, 1); 0 and mu where h is zero."""
+        """The real roots, ascending, (k, 1); 0 and mu if h is zero."""
         return _quadratic_roots(-1.0, float(self.mu), float(self.h))
 
 
@@ -88,7 +88,7 @@ class Pitchfork(_NormalForm):
         return self.mu * x - x**3 + self.h
 
     def fixed_points(self) -> np.ndarray:
-        """The real roots, ascending, (k, 1); 0 and `+- sqrt(mu)` where h is zero."""
+        """The real roots, ascending, (k, 1); 0 and `+- sqrt(mu)` if h is zero."""
         return _cubic_roots(-1.0, 0.0, float(self.mu), float(self.h))
 
 
@@ -120,7 +120,7 @@ class Hopf(_NormalForm):
         return (self.mu - square) * x + (self.omega - self.shear * square) * turned + self.h
 
     def fixed_points(self) -> np.ndarray:
-        """The origin where h is zero, and no point of the circle that joins it where omega = shear mu.
+        """If h is zero, the origin; the circle of fixed points that joins it if omega = shear mu is left out.
 
         Elsewhere `z = -h / (mu + i omega - (1 + i shear) s)`, where s = |z|^2 is a root of a cubic; (k, 2).
         """

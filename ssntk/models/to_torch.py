@@ -24,7 +24,7 @@ def to_torch(model: Any, state_dict: Any, names: Any = None) -> Any:
     **Arguments:** `state_dict`: what `from_torch` takes; a module's own state_dict, and the one in a checkpoint, is copied.
     `names`: as given to `from_torch`.
 
-    Raises `ValueError` where the model cannot have come from there.
+    Raises `ValueError` if the model cannot have been made of these weights.
     """
     held = weights_of(state_dict)
     # A readout that only a module tells, by being the one nn.Linear, is left over in its state_dict, and copied.

@@ -46,7 +46,7 @@ def looks_like_torch(value: Any) -> bool:
 
 
 def what_to_write(value: Any) -> str:
-    """How to make a model of something that is none, as the end of a message; nothing where that is not known."""
+    """How to make a model of something that is not a model, as the end of a message; empty if that is not known."""
     if looks_like_torch(value):
         return ": pass ssntk.from_torch(net)"
     if isinstance(value, (str, pathlib.Path)):

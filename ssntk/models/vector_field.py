@@ -40,7 +40,7 @@ class VectorField(AbstractStateSpaceModel):
         - `params`: a pytree of numbers and arrays; all become floating-point arrays.
         - `n_state`, `n_input`: n >= 1 and d >= 0.
 
-        Raises `ValueError` where `fn` cannot be called so or returns another shape.
+        Raises `ValueError` if `fn` cannot be called like this, or returns another shape.
         """
         if not callable(fn):
             raise ValueError(f"fn must be callable as fn(t, x, u, params), got {type(fn).__name__}")

@@ -38,7 +38,7 @@ def thin(part: float = 0.5) -> float:
 
 
 def plain(name: str) -> str:
-    """A name as it is drawn: none of it is mathematics."""
+    """A name as it is drawn, with nothing in it read as mathematics."""
     return legible(name).replace("$", r"\$")
 
 

@@ -62,7 +62,7 @@ def bifurcation_diagram(diagram: Any, ax: Axes | None = None, *, y: Any = None, 
 
 
 def _draw_branch(ax: Axes, branch: Branch, ordinate: Ordinate) -> None:
-    """Its stable parts as a solid line, its unstable ones dashed, where there are any."""
+    """The stable parts of a branch as a solid line, the unstable ones dashed, if there are any."""
     heights = ordinate.at(branch.bifurcations) if branch.bifurcations else np.zeros(0)
     parameter, height, *lines = curves(branch, ordinate.along(branch), heights)
     for drawn, line, colour, name in zip(lines, ("-", "--"), (INK, canvas.GREY), ("stable", "unstable"), strict=True):

@@ -26,7 +26,7 @@ GROWTH = 1.08
 
 
 def clear_legend(ax: Axes, handles: Sequence[Any], labels: Sequence[str], **how: Any) -> Legend | None:
-    """A legend where nothing is drawn; if there is no such place, above the data, for which the axes get higher."""
+    """A legend in a free place of the axes. If there is none, it stands above the data, and the axes are made higher."""
     if not labels:
         return None
     how = {"frameon": False, "fontsize": small(), "borderaxespad": 0.3} | how
@@ -65,7 +65,7 @@ def own_legend(ax: Axes, **how: Any) -> Legend | None:
 
 
 def _drawn(ax: Axes) -> list[Path]:
-    """What is drawn, in fractions of the axes: lines, and where single markers are."""
+    """What is drawn, in fractions of the axes: lines, and the places of single markers."""
     # Limits are only found when they are asked for.
     for limits in (ax.get_xlim, ax.get_ylim):
         limits()

@@ -100,7 +100,7 @@ def _over(records: Sequence[MonitorRecord], name: str, default: Any = np.nan) ->
 
 
 def _log(ax: Axes, *values: np.ndarray) -> None:
-    """A logarithmic scale, where all is positive."""
+    """A logarithmic scale, if all values are positive."""
     shown = np.concatenate([part[np.isfinite(part)] for part in values])
     if shown.size and shown.min() > 0:
         ax.set_yscale("log")

@@ -23,7 +23,7 @@ class Ordinate(NamedTuple):
         return self.height(branch.x, outputs_of(branch))
 
     def at(self, events: Sequence[Any]) -> np.ndarray:
-        """Of bifurcations, one or more; NaN for one whose outputs are asked for and not known."""
+        """Of bifurcations, one or more; NaN if outputs are requested and a bifurcation does not know its own."""
         return np.concatenate([self._of(event) for event in events])
 
     def _of(self, event: Any) -> np.ndarray:
@@ -34,12 +34,12 @@ class Ordinate(NamedTuple):
 
 
 def outputs_of(result: Any) -> np.ndarray | None:
-    """The readout of a branch or an event; `None` where an earlier version kept none."""
+    """The readout of a branch or an event; `None` if an earlier version wrote it, which kept no readout."""
     return getattr(result, "outputs", None)
 
 
 def as_ordinate(y: Any, branches: Sequence[Branch], *, states: bool = False) -> Ordinate:
-    """What `y` stands for; `ValueError` where it is nothing that these branches have. `states`: no output serves."""
+    """What `y` stands for; `ValueError` if these branches do not have it. `states`: no output serves."""
     n = branches[0].x.shape[1]
     held = [] if states else [out for out in map(outputs_of, branches) if out is not None]
     m = held[0].shape[1] if held and len(held) == len(branches) else 0

@@ -35,9 +35,9 @@ def fixed_points(
     - n > 2: on the first principal components of the points and the trajectories together. The labels of the axes say which
       share of the variance each explains. A line is an eigenvector; it is short if the direction leaves the picture. An
       unstable pair has two lines, which span its plane.
-    - n = 2: in the plane of the states. With `model` also its nullclines, where one of the states stands still, and its
+    - n = 2: in the plane of the states. With `model` also its nullclines, on which one state stands still, and its
       vector field as streamlines; for a map arrows from x to the next state, scaled to be seen.
-    - n = 1: over the state. With `model` its vector field f(x), or what a map adds in one step, and where it leads to.
+    - n = 1: over the state. With `model` also f(x) (for maps what one step adds), and the direction of the motion.
 
     **Arguments:**
 

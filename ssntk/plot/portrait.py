@@ -19,7 +19,7 @@ LINE, GRID, ARROWS = 400, 120, 20
 
 
 def field_on(model: AbstractStateSpaceModel, x: np.ndarray, u: Any) -> np.ndarray:
-    """f (k, n) at states (k, n), and what it adds in one step of a map."""
+    """f (k, n) at states (k, n); for maps what one step adds."""
     values = np.asarray(_fields(model, jax.device_put(x.astype(dtype_of(model))), u), float)
     return model.clock.unit * values
 
@@ -30,7 +30,7 @@ def _fields(model: AbstractStateSpaceModel, x: Array, u: Array) -> Array:
 
 
 def draw_line(ax: Axes, fp: FixedPoints, model: AbstractStateSpaceModel | None, u: Any, ends: tuple[float, float]) -> None:
-    """f over x, with arrows on the axis between the points where it is zero."""
+    """f over x, with arrows on the axis between the zeros of f."""
     ax.axhline(0.0, color=PALE, linestyle="-", linewidth=thin(), zorder=1)
     ax.set_xlabel("state $x$")
     ax.set_xlim(*ends)
@@ -50,7 +50,7 @@ def draw_line(ax: Axes, fp: FixedPoints, model: AbstractStateSpaceModel | None, 
 
 
 def draw_plane(ax: Axes, model: AbstractStateSpaceModel, u: Any, low: np.ndarray, high: np.ndarray) -> None:
-    """Nullclines, and streamlines of a flow or arrows of a map."""
+    """Nullclines, with streamlines for flows and arrows for maps."""
     x, y = (np.linspace(low[i], high[i], GRID) for i in (0, 1))
     field = field_on(model, np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2), u).reshape(GRID, GRID, 2)
     field = np.where(np.isfinite(field), field, np.nan)
