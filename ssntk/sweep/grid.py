@@ -16,7 +16,7 @@ from jaxtyping import PyTree
 from ssntk.dynamics.fixed_points import constant_input, find_fixed_points
 from ssntk.dynamics.integrate import Integrator
 from ssntk.dynamics.probe import Probe, Sinusoid
-from ssntk.errors import NumericalError, as_array, as_choice, as_instance
+from ssntk.errors import NumericalError, Outcome, as_array, as_choice, as_instance
 from ssntk.models.base import AbstractStateSpaceModel, dtype_of
 from ssntk.models.maps import with_input
 from ssntk.models.theta import check_blocks
@@ -24,7 +24,7 @@ from ssntk.models.torch_layout import what_to_write
 from ssntk.sweep.abstract_plan import AbstractPlan, Found
 from ssntk.sweep.coverage import OverAxes
 from ssntk.sweep.identity import Traced, digest, digests, probe_parts, uniform
-from ssntk.sweep.measure import MEASURED, Asked, NotSettled, measure_together, times_shown
+from ssntk.sweep.measure import MEASURED, Asked, measure_together, times_shown
 from ssntk.sweep.older import older
 from ssntk.sweep.quantities.standard import VARIABLES, as_quantities, own_of
 from ssntk.sweep.record import said_of
@@ -258,7 +258,7 @@ class Grid(AbstractPlan):
             bad = [leaf for leaf in jax.tree.leaves(model) if eqx.is_inexact_array(leaf) and not np.isfinite(leaf).all()]
             if bad:
                 found[i] = ValueError("the model that make returns holds NaN or infinity")
-            elif isinstance(result, NotSettled):
+            elif isinstance(result, NumericalError) and result.outcome is Outcome.no_fixed_point:
                 points = find_fixed_points(model).x
                 if len(points) == 0:
                     found[i] = NumericalError("no fixed point was found, neither from x0 nor from random starts")

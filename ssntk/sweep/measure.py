@@ -277,10 +277,6 @@ def _cores() -> int:
 FAILURES = (NumericalError, ValueError, ArithmeticError, np.linalg.LinAlgError)
 
 
-class NotSettled(NumericalError):
-    """Newton's iteration found no fixed point from where it started; there may be one elsewhere."""
-
-
 class _Point(NamedTuple):
     """What is computed of a point on the device: the fixed point, A and F there, where its trajectories start, and for the
     states, and the readouts where these are measured, the recorded steps and the weighted rows of J."""
@@ -381,10 +377,7 @@ _carry = Compiled(_carried)
 def _measured(asked: Asked, model: Any, point: _Point, mode: Mode | None, answer: Carried | None) -> Measurement:
     """What is left to be done on the host. Raises one of `FAILURES`."""
     clock = model.clock
-    try:
-        check_settled(point.x, point.move, point.velocity)
-    except NumericalError as error:
-        raise NotSettled(str(error)) from error
+    check_settled(point.x, point.move, point.velocity)
     replays = _replays(asked, model, jax.device_put(point.start), point.tracks)
     for replay in replays:
         check_solved(replay.tracks.result, asked.integrator, saved_states(replay.tracks))
