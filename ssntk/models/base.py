@@ -233,6 +233,13 @@ class Wrapper(AbstractStateSpaceModel):
 
     wrapped: AbstractStateSpaceModel
 
+    def __check_init__(self):
+        # What is around a map is a map too: as a flow it would be of another stability.
+        if type(self.clock) is not type(self.wrapped.clock):
+            raise TypeError(
+                f"{type(self).__name__} runs in another time than the {type(self.wrapped).__name__} that it wraps"
+            )
+
     @property
     def n_state(self) -> int:
         return self.wrapped.n_state

@@ -18,10 +18,6 @@ class _NormalForm(AbstractStateSpaceModel):
     """What the four share: no input, the state is the output, every attribute is in theta."""
 
     @property
-    def n_state(self) -> int:
-        return 1
-
-    @property
     def n_input(self) -> int:
         return 0
 
@@ -30,7 +26,15 @@ class _NormalForm(AbstractStateSpaceModel):
         return self.n_state
 
 
-class SaddleNode(_NormalForm):
+class _OneState(_NormalForm):
+    """The three whose state is one number."""
+
+    @property
+    def n_state(self) -> int:
+        return 1
+
+
+class SaddleNode(_OneState):
     """`dx/dt = mu - x^2`.
 
     **Example:**
@@ -50,7 +54,7 @@ class SaddleNode(_NormalForm):
         return _quadratic_roots(-1.0, 0.0, float(self.mu))
 
 
-class Transcritical(_NormalForm):
+class Transcritical(_OneState):
     """`dx/dt = mu x - x^2 + h`.
 
     **Example:**
@@ -71,7 +75,7 @@ class Transcritical(_NormalForm):
         return _quadratic_roots(-1.0, float(self.mu), float(self.h))
 
 
-class Pitchfork(_NormalForm):
+class Pitchfork(_OneState):
     """`dx/dt = mu x - x^3 + h`.
 
     **Example:**
