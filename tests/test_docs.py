@@ -118,7 +118,8 @@ def test_no_figure_is_left_over():
 def said(node):
     """What a string in the sources says, with an ellipsis for what is put into it; `None` for anything else."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        return node.value
+        # What `format` puts in, as what an f-string does.
+        return re.sub(r"\{\w*(?:[.!:\[][^{}]*)?\}", "…", node.value)
     if isinstance(node, ast.JoinedStr):
         return "".join(part.value if isinstance(part, ast.Constant) else "…" for part in node.values)
     if isinstance(node, ast.BinOp):

@@ -25,6 +25,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 FILES = {name: ROOT / "tests" / "reference" / f"{name}.txt" for name in ("surface", "sentences")}
 # What Python calls for a user: `result[0]`, `model(x)`, `with pool:`.
 CALLED = {"__call__", "__len__", "__getitem__", "__iter__", "__contains__", "__enter__", "__exit__"}
+PUT_IN = re.compile(r"\{\w*(?:[.!:\[][^{}]*)?\}")
 # A string of fewer words is a name, a unit or a part of one.
 WORDS = 3
 
@@ -151,8 +152,8 @@ class Sentences(ast.NodeVisitor):
 
     def visit_Constant(self, node):
         if isinstance(node.value, str):
-            # A name in braces is filled in later, as in an f-string.
-            self.said(re.sub(r"\{\w+(:[^{}]*)?\}", "…", node.value))
+            # What `format` puts in, as what an f-string does.
+            self.said(PUT_IN.sub("…", node.value))
 
     def visit_JoinedStr(self, node):
         self.said("".join(part.value if isinstance(part, ast.Constant) else "…" for part in node.values))
@@ -216,6 +217,7 @@ def test_where_code_stands_changes_no_sentence():
     assert alone == {"… must be one of …, got …"}
     assert found(f'class A:\n    """A class of one method."""\n    def f(self, x: "a b c"):\n        {message}') == alone
     assert found(message.replace("must be", "has to be")) != alone
+    assert found('raise ValueError("{name} must be one of {known}, got {got!r:>8}".format(**held))') == alone
     assert found("say('one two' if short else 'one two three')") == {"one two three"}
 
 
