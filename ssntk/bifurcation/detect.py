@@ -40,7 +40,7 @@ def find_events(stack: Stack, tracks: Sequence[Track]) -> list[list[tuple[int, B
     crowd = 64 + 8 * len(todo)
     while todo:
         # Where nothing is seen at the ends, something may hide between them.
-        may, must = _hides(*([getattr(at, name) for at in todo] for name in ("before", "a", "b", "after")))
+        may, must = _hides(*(Point.stacked([getattr(at, name) for at in todo]) for name in ("before", "a", "b", "after")))
         seen = [next((event for event in events if event.seen(interval.change)), None) for interval in todo]
         located = _locate(stack, todo, seen)
         halve = []
@@ -81,17 +81,20 @@ def _suspects(number: int, track: Track) -> list[Interval]:
     unstable, turn = track.points.unstable, track.points.turn
     changed = (track.tangent[1:, -1] * track.tangent[:-1, -1] < 0) | (turn[1:] * turn[:-1] < 0)
     changed |= unstable[1:] != unstable[:-1]
-    points = [track.points.at(i) for i in range(count)]
-    ends = [points[0], *points, points[-1]]
-    changed |= np.logical_or(*_hides(ends[:-3], ends[1:-2], ends[2:-1], ends[3:]))
+    # The points about each step; the branch's ends are their own neighbours.
+    about = (np.clip(np.arange(count - 1) + offset, 0, count - 1) for offset in (-1, 0, 1, 2))
+    changed |= np.logical_or(*_hides(*(track.points.at(i) for i in about)))
     return _steps(number, track, np.flatnonzero(changed).tolist())
 
 
 def _steps(number: int, track: Track, steps: Iterable[int]) -> list[Interval]:
     """These steps of a branch, each with its neighbours."""
-    points = [track.points.at(i) for i in range(len(track.z))]
-    ends = [points[0], *points, points[-1]]
-    return [Interval((number, j, 0.0), track.member, ends[j], ends[j + 1], ends[j + 2], ends[j + 3]) for j in steps]
+    last = len(track.z) - 1
+
+    def at(j: int) -> Point:
+        return track.points.at(min(max(j, 0), last))
+
+    return [Interval((number, j, 0.0), track.member, at(j - 1), at(j), at(j + 1), at(j + 2)) for j in steps]
 
 
 def _halves(stack: Stack, intervals: list[Interval]) -> tuple[list[Interval], list[Interval]]:
@@ -132,13 +135,11 @@ def _given_up(stack: Stack, interval: Interval, event: AbstractEvent | None, poi
     return dataclasses.replace(found, multiplicity=max(1, change)) if point is None else found
 
 
-def _hides(before: list[Point], a: list[Point], b: list[Point], after: list[Point]) -> tuple[np.ndarray, np.ndarray]:
+def _hides(before: Point, a: Point, b: Point, after: Point) -> tuple[np.ndarray, np.ndarray]:
     """Of k intervals those (k,) in which events may hide, and those in which they must, though counts at the ends agree."""
-    z, slope = ([np.stack([getattr(point, name) for point in points]) for points in (a, b)] for name in ("z", "tangent"))
-    paths = [np.stack([point.exponents for point in points]) for points in (before, a, b, after)]
-    doubts = np.stack([np.maximum(one.doubts.max(), other.doubts.max()) for one, other in zip(a, b, strict=True)])
-    may, must = _crosses_twice(paths[0], paths[1], paths[2], paths[3], doubts)
-    return may | _turns_twice(z[0], slope[0], z[1], slope[1]), must
+    doubts = np.maximum(a.doubts.max(axis=1), b.doubts.max(axis=1))
+    may, must = _crosses_twice(before.exponents, a.exponents, b.exponents, after.exponents, doubts)
+    return may | _turns_twice(a.z, a.tangent, b.z, b.tangent), must
 
 
 def _turns_twice(z0: np.ndarray, tangent0: np.ndarray, z1: np.ndarray, tangent1: np.ndarray) -> np.ndarray:

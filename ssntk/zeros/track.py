@@ -1,7 +1,7 @@
 """A branch as it is followed: its points, where it starts and why it ends."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,9 +37,14 @@ class Point(NamedTuple):
             return self._replace(tangent=-self.tangent, turn=-self.turn)
         return Point(self.z[::-1], -self.tangent[::-1], -self.turn[::-1], self.exponents[::-1], self.doubts[::-1])
 
-    def at(self, i: "int | slice") -> "Point":
+    def at(self, i: "int | slice | np.ndarray") -> "Point":
         """One of several points, or some."""
         return Point(*(part[i] for part in self))
+
+    @staticmethod
+    def stacked(points: "Sequence[Point]") -> "Point":
+        """Single points as several."""
+        return Point(*(np.stack(some) for some in zip(*points, strict=True)))
 
     @staticmethod
     def joined(*parts: "Point") -> "Point":
