@@ -124,7 +124,7 @@ def approach(
       `"neimark-sacker"` instead of `"hopf"`. The other names that [`locate`][] accepts are accepted here too.
     - `x`: (n,) the equilibrium to start from. Default: the one that [`criticality`][] judges.
     - `u`: (d,) constant input. Default zero.
-    - `wrt`: a lens (model -> leaves) that selects theta, the parameters that may change. Default: `model.trainable("state")`.
+    - `wrt`: a lens, model -> leaves, that selects theta: the parameters that may change. Default `model.trainable("state")`.
     - `metric`: the positive cost of a change: a dict from attributes (or lenses) to scalars or arrays. Default 1 each.
     - `signs`: which parameters must keep their sign (Dale's law): a dict from attributes (or lenses) to scalars or arrays,
       1 for entries that stay >= 0, -1 for entries that stay <= 0, 0 for free ones. Default 0.

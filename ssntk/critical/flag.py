@@ -58,7 +58,7 @@ class NearCriticalWarning(UserWarning):
 class Criticality(Result):
     """How near a network is to a bifurcation, judged at one of its fixed points.
 
-    - `verdict`: `"regular"`, `"near-critical"` or `"critical"`. In an ensemble also `"unknown"`, if no fixed point was found.
+    - `verdict`: `"regular"`, `"near-critical"` or `"critical"`. In an ensemble also `"unknown"`: no fixed point was found.
     - `near`: whether the verdict is `"near-critical"` or `"critical"`; `None` if it is `"unknown"`.
     - `kind`: what the smallest change that makes the network critical leads to: `"real"` (saddle-node, transcritical or
       pitchfork; for maps also flip) or `"pair"` (Hopf or Neimark-Sacker).

@@ -115,7 +115,7 @@ class FixedPoints(Pictured, Tabular, Collection):
       returns) and all its points are known, the sum is 1. For other models it may be any integer. `None` if a point is
       degenerate.
     - `complete`: `True` if it is proved that there are no other points, else `None`. This search proves nothing.
-    - `conserved` (c, n): one row of weights w for each conserved quantity: w . f(x) = 0 at every x, so that w . x is constant.
+    - `conserved` (c, n): the weights w of each conserved quantity w . x: w . f(x) = 0 at every x, so that it is constant.
     - `slow`: local minima of the speed |f| that are not fixed points, see [`SlowPoints`][].
 
     **Example:**
