@@ -125,7 +125,7 @@ def steps_of(model: AbstractStateSpaceModel, integrator: Any, probe: FittedProbe
 
 
 def _in_units(model: AbstractStateSpaceModel, integrator: Integrator, probe: FittedProbe) -> Integrator:
-    """The integrator with an absolute tolerance (n,), from the typical size of each state at the start of the first input."""
+    """The integrator with an absolute tolerance (n,), from the typical size of each state at the start of input 0."""
     if is_traced(model, probe):
         raise ValueError("integrator.atol must be a number while JAX traces: the sizes of the states are not known there")
     sizes = typical_sizes(model, probe.input(0)(probe.ts[0]), np.asarray(probe.x0[0]))

@@ -93,7 +93,7 @@ class Edge(NamedTuple):
 
 
 def nearest_edge(matrix: np.ndarray, clock: AbstractClock, values: np.ndarray | None = None) -> Edge:
-    """The stability radius of one finite matrix (n, n), and where it is attained. `values` (n,): its eigenvalues, if known."""
+    """The stability radius of a finite matrix (n, n), and where it is attained. `values` (n,): its eigenvalues, if known."""
     matrix = np.asarray(matrix, float)
     rates = clock.growth(sorted_eigenvalues(matrix) if values is None else values)
     # Start from the slowest modes and the ends, since the minimum usually lies next to one of these.
@@ -220,7 +220,7 @@ def _descend(matrix: np.ndarray, clock: AbstractClock, frequency: float) -> Edge
 
 
 def _at(matrix: np.ndarray, clock: AbstractClock, frequency: float) -> tuple[Edge, float]:
-    """The smallest singular value of s(frequency) - A, its vectors and their derivatives, and its slope over the frequency."""
+    """The smallest singular value of s(frequency) - A with its vectors and their derivatives, and its own derivative."""
     n = len(matrix)
     real, imag = clock.edge(frequency)
     lefts, sizes, rights = np.linalg.svd(complex(real, imag) * np.eye(n) - matrix)

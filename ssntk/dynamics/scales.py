@@ -23,7 +23,7 @@ DECADES, HALVINGS = 24, 10
 # A relative departure from the linear part of a tenth counts. The hyperbolic tangent, whose size is to be one, departs by a
 # tenth at 0.554.
 DEPARTURE, TANH = 0.1, 0.554
-# A state's own value counts as its size only if it is at most this multiple of the distance of departure.
+# A state's own value counts as its size, but only up to this multiple of its distance of departure.
 OFFSET = 30.0
 # Up to this number of units, departures of the Jacobian are examined too, which costs n times more.
 FEW = 16

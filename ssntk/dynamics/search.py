@@ -158,7 +158,7 @@ class Search:
         beyond: float,
         steps: int = 400,
     ) -> np.ndarray:
-        """Follow homotopies from states (k, n); `owner` (k,) are the numbers of their starts. Which of `count` starts arrive."""
+        """Follow homotopies from states (k, n); `owner` (k,): the numbers of their starts. Which of `count` starts arrive."""
         field, arrived = self.field, np.zeros(count, bool)
         typical = (region.middle + region.box * self.random.uniform(-1, 1, (8, field.n))).astype(field.dtype)
         some = self.random.integers(0, len(starts), min(len(starts), 8))
