@@ -38,12 +38,12 @@ class Channel(Result):
     - `critical_eigenvalue`: lambda, in 1 / time, for a pair the one above the axis; for maps the multiplier. `frequency`:
       angular, in rad per unit time, 0 for a real one. `right`, `left` (n,): r and l (not conjugated).
     - `share`: the fraction of the trace that lies in span(Re r, Im r), by orthogonal projection; between 0 and 1.
-    - `oblique_share`: tr K_cc / tr K, which can exceed 1 if A is not normal. `cross_share`: the fraction that the cross terms
-      add, which can be negative. Together with the fraction of the rest they sum to 1.
+    - `oblique_share`: tr K_cc / tr K, which can exceed 1 if A is not normal. `cross_share`: the fraction that the cross
+      terms add, which can be negative. Together with the fraction of the rest they sum to 1.
     - `nonnormality`: |l| |r|, at least 1.
     - `drive`: |l^T F| at the critical frequency w, in state units per unit time and parameter. It is the amplitude of
-      exp(i w t) in l^T F(t) under a Hann window, as the root of the sum of squares over parameters and inputs. A mode that is
-      not driven at its frequency is not amplified, however close the bifurcation is.
+      exp(i w t) in l^T F(t) under a Hann window, as the root of the sum of squares over parameters and inputs. A mode that
+      is not driven at its frequency is not amplified, however close the bifurcation is.
     - `top_eigenvalue`: that of K_int. `predicted_top_eigenvalue`: that of its critical part by the master law; NaN if
       `method` is `"singular pair"`.
     - `method`: the basis of the prediction. `"fixed point"`: lambda at x*. `"averaged"`: the average of `l^T A(x(t)) r`

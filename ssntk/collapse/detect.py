@@ -106,7 +106,7 @@ def detect_from_ntk(
     - `ts`: (T,) the save times of trajectory kernels, in units of time.
     - `kernels`: (k, R, R) or a sequence of k arrays (R, R), as `ntk(model, probe)` returns them.
     - `n_batch`: the number of inputs in each kernel.
-    - `throw`: whether to raise if nothing can be detected. If not, a result with `converged=False` and the reason is returned.
+    - `throw`: whether to raise if nothing can be detected. If not, the result has `converged=False` and the reason.
 
     Raises `ValueError` for arguments that do not fit. Raises `NumericalError` if the first eigenvalue does not grow towards
     one end, if no series or law fits, or if the sweep ends too far from the bifurcation. For a saddle-node it is also raised
@@ -187,8 +187,8 @@ class _Evidence:
     """The evidence of a sweep, its farthest point first, so that the bifurcation lies beyond the last one.
 
     - `p` (N,): the parameters. `values` (N, k): the eigenvalues, in units of the largest. `size` (N,): their norms.
-    - `ts` (T,): the times of trajectory kernels; `None` for steady states. `rates` (N,): the critical exponents read from the
-      kernels' courses in time, if kernels were given.
+    - `ts` (T,): the times of trajectory kernels; `None` for steady states. `rates` (N,): the critical exponents read from
+      the kernels' courses in time, if kernels were given.
     - `pair`: whether two modes grow together. `held`: the fraction of the trace that the channel holds at the last point.
     - `flipped`: whether the points were given in the other order.
     """

@@ -23,7 +23,7 @@ def critical_drive(
     x_star: Float[Array, " n"],
     near: complex | float,
 ) -> Complex[np.ndarray, "B p"] | None:
-    """l^T F at the critical frequency, for each input: the direction of theta that drives the critical mode, and how strongly.
+    """l^T F at the critical frequency, for each input: the direction in theta that drives the critical mode, with its size.
 
     F = df/dtheta, and l is the left eigenvector of the eigenvalue of df/dx nearest to `near`, at `x_star`: a fixed point for
     zero input, at which trajectories start. A real eigenvalue is driven by the constant `l^T F(x*, u_b)`. A pair, or the
@@ -31,8 +31,8 @@ def critical_drive(
     response `(i w - A)^-1 (df/du) u`. Source: the master law, `J_c(t) = r int exp(lambda (t - s)) l^T F(s) ds` (Hazelden and
     Shea-Brown, arXiv:2605.12763).
 
-    **Returns:** (B, p), each input weighted by the square root of the fraction of its rows that is observed. Zero if the mode
-    is not driven. `None` if the drive is not known: for other inputs, other starts, a sinusoid out of resonance, or a
+    **Returns:** (B, p), each input weighted by the square root of the fraction of its rows that is observed. Zero if the
+    mode is not driven. `None` if the drive is not known: for other inputs, other starts, a sinusoid out of resonance, or a
     defective eigenvalue.
     """
     probe, clock = probe if isinstance(probe, FittedProbe) else probe.fit(model), model.clock

@@ -1,4 +1,4 @@
-"""The critical mode of a fixed point: the eigenvalue nearest to a given one, or the fastest growing one, with its vectors."""
+"""The critical mode of a fixed point: the eigenvalue nearest to a given one, or the fastest growing, with its vectors."""
 
 from typing import Any, NamedTuple
 

@@ -51,8 +51,8 @@ def regressions(
         prior = np.array([10 * length, LEAD * length, *(size * length for _ in powers[1:])])
         for noise in NOISE[1::3] if quick else NOISE:
             slope, found, changed = start, None, 0.0
-            # The noise of p follows from the slope of the series, dp / d log y. The logarithms of the slope turn the evidence
-            # into a density of log y.
+            # The noise of p follows from the slope of the series, dp / d log y. The logarithms of the slope turn the
+            # evidence into a density of log y.
             for _ in range(4):
                 spread = np.maximum(noise * np.abs(slope), 1e-13 * np.abs(p).max())
                 changed = float(np.log(np.abs(slope)).sum())

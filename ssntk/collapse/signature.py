@@ -26,8 +26,8 @@ class Signature(Result):
     - `omegas` (W,): angular frequencies w, in rad per unit time. `response` (W,): the largest eigenvalue of `K(w) = S S^H`,
       S = (i w - A)^-1 F, times the symbol of the loss operator. A = df/dx and F = df/dtheta at the fixed point.
     - `peak_frequency`: the frequency of the largest response, refined between the given ones. `peak`: the response there.
-    - `width`: the half width at half maximum of the peak, in rad per unit time. Near a bifurcation it tends to |Re lambda| of
-      the critical eigenvalue. Infinite if the response does not fall to a half.
+    - `width`: the half width at half maximum of the peak, in rad per unit time. Near a bifurcation it tends to |Re lambda|
+      of the critical eigenvalue. Infinite if the response does not fall to a half.
     - `kind`: `"real"` if the response without a loss operator peaks at 0 (for maps also at pi / dt, a flip); `"pair"` if it
       peaks in between.
 
@@ -142,7 +142,8 @@ def _peak(response: Callable[[float], float], grid: np.ndarray, values: np.ndarr
 def _width(response: Callable[[float], float], peak: float, highest: float, span: float) -> float:
     """The distance from the peak at which the response has fallen to a half, on the side where it is shorter.
 
-    `span`: a typical rate, in 1 / time."""
+    `span`: a typical rate, in 1 / time.
+    """
     half = response(peak) / 2
     found = []
     for way in (1.0, -1.0):

@@ -43,7 +43,8 @@ class Scaled(NamedTuple):
 class Plane(NamedTuple):
     """The critical directions span(Re r, Im r): an orthonormal `basis` (n, k), with k = 1, or 2 for a pair.
 
-    `to_basis` (k, k): takes the real and imaginary part of a mode's coordinate to this basis."""
+    `to_basis` (k, k): takes the real and imaginary part of a mode's coordinate to this basis.
+    """
 
     basis: Float[np.ndarray, "n k"]
     to_basis: Float[np.ndarray, "k k"]

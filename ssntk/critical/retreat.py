@@ -154,7 +154,8 @@ def retreat(
 class _Face(NamedTuple):
     """The smallest singular values (k,) of s(frequency) - A, and their left and right vectors, (n, k) each.
 
-    If df/dx changes by dA, they change by `-left^H dA right`, whatever the metric."""
+    If df/dx changes by dA, they change by `-left^H dA right`, whatever the metric.
+    """
 
     frequency: float
     sizes: np.ndarray

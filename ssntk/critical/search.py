@@ -49,7 +49,8 @@ class Met(NamedTuple):
 class Search:
     """The search from one network, in working units: states z = x / `sizes` (n,) and times in `unit`.
 
-    Methods with absolute tolerances or steps see only numbers of order one in these units."""
+    Methods with absolute tolerances or steps see only numbers of order one in these units.
+    """
 
     freedom: Freedom
     working: Freedom

@@ -207,7 +207,8 @@ class FixedPoints(Pictured, Tabular, Collection):
         """The estimated probability that one more start would arrive at a known point: `1 - (f1 + lost) / N`.
 
         Of N starts, f1 arrived at a point that no other start reached (Good, 1953), and `lost` arrived at no point. NaN if
-        none arrived."""
+        none arrived.
+        """
         if not self.hits.sum():
             return float("nan")
         return float(max(1 - ((self.hits == 1).sum() + self.n_lost) / self.n_starts, 0.0))
@@ -216,7 +217,8 @@ class FixedPoints(Pictured, Tabular, Collection):
     def unseen(self) -> float:
         """A lower estimate of the number of fixed points that were not found: `f1 (f1 - 1) / (2 (f2 + 1))` (Chao, 1984).
 
-        f1 points were hit once and f2 twice. No such estimate counts points that starts hardly ever reach."""
+        f1 points were hit once and f2 twice. No such estimate counts points that starts hardly ever reach.
+        """
         once, twice = ((self.hits == times).sum() for times in (1, 2))
         return float(once * (once - 1) / (2 * (twice + 1)))
 

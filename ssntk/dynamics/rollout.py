@@ -20,7 +20,8 @@ GONE = 1e12
 def roll_out(field: ScaledField, starts: np.ndarray, level: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:
     """States (steps + 1, k, n) of roll-outs from states (k, n), and the time (k,) that passed.
 
-    The method is implicit with adaptive steps, so that stiffness costs nothing. States are NaN once a roll-out overflows."""
+    The method is implicit with adaptive steps, so that stiffness costs nothing. States are NaN once a roll-out overflows.
+    """
     y = starts.astype(field.dtype)
     k = len(y)
     kept = [y.copy()]

@@ -100,7 +100,8 @@ def _mean(departures: Sequence[Any]) -> np.ndarray:
     """The geometric means (n,) of the finite ones of several sizes (n, 2); NaN if fewer than half are finite.
 
     Both directions and all models count equally. Half are required, since a single finite size may be due to rounding, if
-    large terms cancel for one parameter."""
+    large terms cancel for one parameter.
+    """
     with np.errstate(divide="ignore", invalid="ignore"):
         logs = np.log(np.concatenate([np.asarray(one, float) for one in departures], axis=1))
     counts = np.isfinite(logs).sum(axis=1)
@@ -132,7 +133,8 @@ def _departures(
     if it never does; the Jacobian (n, n); and f (n,).
 
     `terms` (n,): sizes with which the rows of f are compared, besides their change. `rates` (n, n): lower bounds of the
-    Jacobian's entries for that change. `turns`: find the distance at which an entry of the Jacobian changes instead."""
+    Jacobian's entries for that change. `turns`: find the distance at which an entry of the Jacobian changes instead.
+    """
     n, dtype = x.shape[0], x.dtype
     eps = jnp.finfo(dtype).eps
 

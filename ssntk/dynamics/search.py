@@ -90,7 +90,8 @@ class Search:
     def fresh(self, region: Region, count: int, zero: bool) -> np.ndarray:
         """Random starts (count, n): states of roll-outs, states in their box, and states at several scales.
 
-        If `zero`, the zero state comes first."""
+        If `zero`, the zero state comes first.
+        """
         n, random = self.field.n, self.random
         rolled = int(ROLLED * count) if len(region.states) else 0
         boxed = int(BOXED * count)
@@ -158,7 +159,7 @@ class Search:
         beyond: float,
         steps: int = 400,
     ) -> np.ndarray:
-        """Follow homotopies from states (k, n); `owner` (k,): the numbers of their starts. Which of `count` starts arrive."""
+        """Follow homotopies from states (k, n) of the starts number `owner` (k,). Which of `count` starts arrive."""
         field, arrived = self.field, np.zeros(count, bool)
         typical = (region.middle + region.box * self.random.uniform(-1, 1, (8, field.n))).astype(field.dtype)
         some = self.random.integers(0, len(starts), min(len(starts), 8))
@@ -209,7 +210,7 @@ class Search:
         return arrived
 
     def descents(self, count: int) -> np.ndarray:
-        """At most `count` starts (k, n) of the search for slow points: states that Newton's iteration lost, and first starts.
+        """At most `count` starts (k, n) of the search for slow points: states that Newton's iteration lost, and others.
 
         If `count` is zero, as for larger networks, four of the former, since more would take longer than the whole search.
         """
