@@ -221,7 +221,7 @@ def _approach(search: Search, points: list[Met], starts: np.ndarray) -> Approach
 
 
 def _as_read(point: Met, **told: Any) -> Approach:
-    """The public record of a point; `told` holds its remaining fields."""
+    """The public result for a point. `told` holds the fields that the point does not have."""
     return Approach(
         kind=point.kind,
         distance=point.distance,
