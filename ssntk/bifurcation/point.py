@@ -23,7 +23,7 @@ _NUMBERS = ("parameter", "x", "frequency", "right", "left", "coefficient", "resi
 )
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Bifurcation(Result):
-    """A bifurcation point of equilibria, or of the fixed points of a map.
+    """A bifurcation point of equilibria, or for maps of fixed points.
 
     - `kind`: `"saddle-node"`, `"transcritical"`, `"pitchfork"` or `"hopf"`; for maps `"flip"` or `"neimark-sacker"` instead
       of `"hopf"`. `"double"`: two real eigenvalues cross at once, as in symmetric networks. `"degenerate"`: more than two
@@ -35,7 +35,7 @@ class Bifurcation(Result):
     - `coefficient`: the coefficient of the normal form: a for a saddle-node or transcritical, b3 for a pitchfork, l1 for a
       Hopf point, c3 for a flip, d for a Neimark-Sacker point. `normal_form` describes how each is normalised.
     - `criticality`: `"supercritical"` if the solution that is born is stable (provided that the other modes are), else
-      `"subcritical"`. `None` for saddle-nodes, transcriticals, double and degenerate points, at a strong resonance of a map,
+      `"subcritical"`. `None` for saddle-nodes, transcriticals, double and degenerate points, for maps at a strong resonance,
       and if the coefficient is zero to rounding.
     - `tangents` (2, n + 1): if two branches cross here, their directions (dx, dp), each of length 1; else `None`.
     - `residual`: the largest residual of the defining equations, each relative to the terms of its equation.

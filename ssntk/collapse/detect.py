@@ -186,7 +186,7 @@ def _doubles(value: Any, name: str, ndim: int) -> np.ndarray:
 class _Evidence:
     """The evidence of a sweep, its farthest point first, so that the bifurcation lies beyond the last one.
 
-    - `p` (N,): the parameters. `values` (N, k): the eigenvalues, in units of the largest. `size` (N,): their norms.
+    - `p` (N,): the parameters. `values` (N, k): the eigenvalues, in units of the largest. `size` (N,): the norm of each row.
     - `ts` (T,): the times of trajectory kernels; `None` for steady states. `rates` (N,): the critical exponents read from
       the kernels' courses in time, if kernels were given.
     - `pair`: whether two modes grow together. `held`: the fraction of the trace that the channel holds at the last point.

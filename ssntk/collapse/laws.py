@@ -19,7 +19,7 @@ _SERIES = 0.05
 
 
 def g(a: Any) -> np.ndarray | np.floating:
-    """`g(a) = [a - 2 (1 - e^-a) + (1 - e^-2a) / 2] / a^3`: the kernel `int_0^T s^2 dt / T^3` over a finite horizon for F = 1.
+    """`g(a) = [a - 2 (1 - e^-a) + (1 - e^-2a) / 2] / a^3`: the kernel `int_0^T s^2 dt / T^3` of a finite horizon, for F = 1.
 
     It is the integral of the square of `s = (1 - e^(lambda t)) / -lambda`, with a = -lambda T. g(0) = 1/3. For a >> 1 it is
     about `1 / a^2`; for a << -1, an unstable mode, about `e^(-2 a) / (2 |a|^3)`. Holds for all a. Verified.
@@ -321,8 +321,8 @@ def free_forcing(rate: Any, horizon: Any) -> np.ndarray | np.floating:
 def flip_steady_state(multiplier: Any, parameter: str = "alternating") -> np.ndarray | np.floating:
     """K* of the map `x -> m x + x^3 + h`, -1 < m < 0, for the bias h: `"constant"`, or `"alternating"` as (-1)^k.
 
-    `multiplier` is m. K* is the square of the sum of `m^j (+-1)^j`. For a constant bias it is `1 / (1 - m)^2`, which tends to
-    1/4; for an alternating one `1 / (1 - |m|)^2`, which diverges. Verified.
+    `multiplier` is m. K* is the square of the sum of `m^j (+-1)^j`. For a constant bias it is `1 / (1 - m)^2`, which tends
+    to 1/4; for an alternating one `1 / (1 - |m|)^2`, which diverges. Verified.
 
     **Example:**
 

@@ -186,7 +186,7 @@ def _tick(
 
 
 def _newton(field: ScaledField, paths: _Paths, rates: np.ndarray, width: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Newton's correction of each guess normal to its tangent, in units of `width`, and its unit tangent, (k, n + 1) each."""
+    """Newton's correction of each guess normal to its tangent, in units of `width`, and its tangent, (k, n + 1) each."""
     n, dtype = field.n, field.dtype
     y, part = paths.guess[:, :-1], paths.guess[:, -1:]
     with np.errstate(all="ignore"):
