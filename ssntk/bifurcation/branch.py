@@ -1,4 +1,4 @@
-"""A branch of equilibria as a user reads it, and its bifurcations as a table."""
+"""A branch of equilibria in the user's units, and the table of its bifurcations."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,7 +12,9 @@ from ssntk.results import Collection, Pictured, Result, Table, Tabular, counted,
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class BranchPoint(Result):
-    """One point of a [`Branch`][]: `parameter`, `x` (n,), `eigenvalues` (n,), `stable`, `n_unstable`, `outputs` (m,).
+    """One point of a [`Branch`][].
+
+    Its fields are `parameter`, `x` (n,), `eigenvalues` (n,), `stable`, `n_unstable` and `outputs` (m,).
 
     **Example:**
 
@@ -37,17 +39,18 @@ class BranchPoint(Result):
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Branch(Pictured, Tabular, Collection):
-    """A branch of equilibria, in the order in which it was followed.
+    """A branch of k equilibria, in the order in which it was followed.
 
-    - `parameter` (k,), `x` (k, n), `eigenvalues` (k, n) of df/dx with the rightmost first, of a map its multipliers with
-      the largest first, `stable` (k,).
-    - `bifurcations`: the located ones, in branch order; `unresolved`: events that were seen but not located.
-    - `status`: why the branch ends, a sentence.
-    - `tangent` (k, n + 1): the unit tangent (dx, dq) along the direction of travel, in the length that `step` measures.
-    - `steps`: of each located bifurcation the index of the point before it.
-    - `scale` (n,): the typical sizes of the states, which `step` and every tolerance are relative to.
-    - `n_unstable` (k,): how many modes grow by more than rounding explains. `outputs` (k, m): the readout along the branch;
-      `has_readout`: whether that is anything but the states themselves.
+    - `parameter` (k,); `x` (k, n), the states; `stable` (k,).
+    - `eigenvalues` (k, n) of df/dx in 1 / time, the rightmost first; for maps the multipliers, the largest first.
+    - `bifurcations`: the located ones, in branch order. `unresolved`: events that were seen but not located.
+    - `status`: a sentence that reports why the branch ends.
+    - `tangent` (k, n + 1): the tangent (dx, dq) in the direction of travel, q = (p - p0) / (p1 - p0). Its length is one as
+      `step` measures length.
+    - `steps`: for each located bifurcation the index of the point before it.
+    - `scale` (n,): the typical sizes of the states. `step` and every tolerance are relative to them.
+    - `n_unstable` (k,): the number of modes that grow by more than rounding explains.
+    - `outputs` (k, m): the readout along the branch. `has_readout`: whether the outputs differ from the states.
 
     **Example:** the branch turns at mu = 0 and comes back unstable.
 
@@ -99,7 +102,7 @@ class Branch(Pictured, Tabular, Collection):
     def _columns(self) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
         narrow = {name: getattr(self, name) for name in ("parameter", "stable", "n_unstable")}
         wide = {"x": "state", "outputs": "output", "eigenvalues": "mode"}
-        # What a branch of an earlier version does not hold is left out.
+        # Branches that were stored by an earlier version lack some fields: leave those out.
         return {name: (("point",), value) for name, value in narrow.items() if value is not None} | {
             name: (("point", dim), value) for name, dim in wide.items() if (value := getattr(self, name)) is not None
         }
@@ -112,7 +115,7 @@ class Branch(Pictured, Tabular, Collection):
 
 
 def events_table(events: Sequence[Bifurcation], most: int) -> Table:
-    """Bifurcations, one a line."""
+    """A table with one bifurcation a line, at most `most` of them."""
     rows = [
         (
             event.kind,

@@ -1,4 +1,4 @@
-"""Branches of equilibria over a parameter: followed, with stability and the bifurcations on the way."""
+"""Follow branches of equilibria over a parameter, with their stability and the bifurcations on them."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -29,7 +29,8 @@ from ssntk.zeros.lines import on_a_line, outputs_at, singular, stability_matrice
 from ssntk.zeros.stack import Stack
 from ssntk.zeros.track import Start, Stop, Track, joined, points_of
 
-# Branches of an ensemble that are followed at a time. On two cores more pays for a few units only, and costs from 24 on.
+# How many branches of an ensemble are followed at the same time. Measured on two cores: more lanes are faster for models
+# of a few units only, and slower from n = 24 on.
 LANES = 4
 
 
@@ -52,32 +53,36 @@ def continuation(
 ) -> Branch:
     """Follow the branch of equilibria from `span[0]` towards `span[1]` until it leaves the span.
 
-    Saddle-nodes, Hopf points, transcriticals and pitchforks on the way are located by their extended systems; for maps also
-    flips and Neimark-Sacker points. If branches cross, the one that was started on is followed: [`bifurcation_diagram`][]
-    follows all. Nothing depends on what the states, time and the parameter are measured in.
+    Bifurcations on the branch are located by solving their defining equations: saddle-nodes, Hopf points, transcriticals and
+    pitchforks; for maps flips and Neimark-Sacker points instead of Hopf points. If branches cross, only the branch that
+    was started on is followed; [`bifurcation_diagram`][] follows them all. The result does not depend on the units of the
+    states, of time or of the parameter.
 
-    If the model has linear conserved quantities, df/dx is singular everywhere. They are found, and held at the value that
-    `x0` has, or `fix` gives; a state that never changes is one. Nonlinear first integrals are not found.
+    A conserved quantity is a linear combination of the states that never changes, such as a state that never changes. It
+    makes df/dx singular everywhere. Conserved quantities are found, and each is held at its value at `x0`, or at the value
+    in `fix`. Nonlinear first integrals are not found.
 
     **Arguments:**
 
-    - `span`: (p0, p1), distinct; p1 may be the smaller.
-    - `x0`: (n,) near an equilibrium at `at`; default: Newton from zero, then the first of `find_fixed_points`.
-    - `at`: the parameter at which `x0` lies, in the span; default p0. The branch is followed towards p1 from there.
-    - `both`: follow it towards p0 too; the result is one branch, in the order of travel from p0's end to p1's.
-    - `u`: (d,) constant input; default zero.
-    - `step`: the longest step, in the length `sqrt(mean((dx / scale)^2) + (dp / (p1 - p0))^2)`; shorter ones are taken as
-      needed, and longer ones where states are several times their scale.
-    - `max_steps`: the most points on the branch, each way.
-    - `scale`: typical sizes of the states, (n,) or one for all, positive; default: found from the model.
-    - `events`: [`Crossing`][]s, the user's own test functions: where one changes its sign is located and listed among the
-      bifurcations. Or events of the user's own, such as an [`AbstractTestEvent`][].
-    - `bounds`: `{index: (low, high)}` or `fn(x, p) -> bool`: the branch ends where a state leaves, and `status` says so.
-    - `fix`: pairs (weights (n,), value) of conserved quantities, `weights . x = value`.
-    - `periods`: (n,), 0 for none: the periods of states that are angles. A branch that comes back to its start but for whole
-      periods is closed, and ends there. Default: none.
+    - `span`: (p0, p1), two different values of the parameter; p1 may be the smaller.
+    - `x0`: (n,) a state near an equilibrium at the parameter `at`. Default: Newton's iteration from the zero state; if it
+      fails, the first fixed point of `find_fixed_points`.
+    - `at`: the parameter of `x0`, within the span. Default p0. The branch is followed from there towards p1.
+    - `both`: whether to follow the branch from `at` towards p0 too. The result is one branch, from p0's end to p1's.
+    - `u`: (d,) constant input. Default zero.
+    - `step`: the longest step, without a unit: length is `sqrt(mean((dx / scale)^2) + (dp / (p1 - p0))^2)`. Steps are
+      shorter where the branch bends, and longer where states are several times their `scale`.
+    - `max_steps`: the largest number of points in each direction.
+    - `scale`: (n,) or a number, positive: typical sizes of the states, in their units. Default: found from the model.
+    - `events`: the user's own events: a [`Crossing`][], which is located where its function changes sign, or an object such
+      as an [`AbstractTestEvent`][]. They are listed among the bifurcations.
+    - `bounds`: `{index: (low, high)}` in state units, or `fn(x, p) -> bool` with x (n,). The branch ends where a state
+      leaves the bounds, and `status` reports it.
+    - `fix`: pairs (weights (n,), value), each of which holds a conserved quantity at `weights . x = value`.
+    - `periods`: (n,) the periods of the states that are angles, 0 for the others. A branch that returns to its start up to
+      whole periods is closed, and ends there. Default: no angles.
 
-    Raises `ValueError` for arguments that do not fit, among them a model that depends on time; `NumericalError` if no
+    Raises `ValueError` for arguments that do not fit, among them a model that depends on time. Raises `NumericalError` if no
     equilibrium is found at the start.
 
     **Example:**
@@ -103,7 +108,7 @@ def continuation(
     if isinstance(start, str):
         raise NumericalError(start)
     if x is None and scale is None:
-        # What the states are like is known only now.
+        # The typical sizes of the states follow from the equilibrium, which is known only now.
         stack = Stack([resized(zeros, start.point.z[:-1] * stack.scale[0])], turns)
         (again,) = _starts(stack, (start.point.z[:-1] * np.asarray(zeros.scale) / stack.scale[0])[None], here)
         if isinstance(again, str):
@@ -115,7 +120,7 @@ def continuation(
 
 
 def _degenerate(stack: Stack, q: float) -> str:
-    """What is said of an equilibrium that was found, but cannot be corrected."""
+    """The message for an equilibrium that was found but at which df/dx is singular, so that no branch can start."""
     return (
         f"the equilibrium found at p = {float(stack.parameter(0, q)):g} is degenerate: df/dx is singular there, so that no "
         "branch can be followed through it; start beside it, or pass x0 on another branch"
@@ -123,7 +128,7 @@ def _degenerate(stack: Stack, q: float) -> str:
 
 
 def _place(stack: Stack, at: Any) -> float:
-    """q of the parameter at which a branch starts."""
+    """q, the parameter at which the branch starts as a fraction of the span: 0 at p0, 1 at p1."""
     if at is None:
         return 0.0
     p, ends = float(as_scalar(at, "at")), sorted((float(stack.p0[0]), float(stack.p1[0])))
@@ -133,7 +138,7 @@ def _place(stack: Stack, at: Any) -> float:
 
 
 def _follow(stack: Stack, start: Start, longest: float, max_steps: int, stops: Sequence[Stop], both: bool) -> list[Track]:
-    """The branch from its start, one way or both."""
+    """Follow the branch from its start, in one direction or in both."""
     q = start.point.z[-1]
     if not both or q in (0.0, 1.0):
         if not (both and q == 1.0):
@@ -157,17 +162,17 @@ def continuation_ensemble(
     max_steps: int = 10_000,
     lanes: int = LANES,
 ) -> tuple[Branch, ...]:
-    """The branches of many families, as [`continuation`][] follows each, in one compiled batch.
+    """Follow one branch for each of many families, as [`continuation`][] does, in one compiled batch.
 
     **Arguments:**
 
-    - `families`: B families that differ in the values of their arrays alone, such as random initialisations; or one family
+    - `families`: B families that differ in the values of their arrays only, such as random initialisations; or one family
       whose arrays all have a leading axis of length B, as `eqx.filter_vmap` makes it.
-    - `x0`: (B, n) or (n,); `u`: (B, d) or (d,).
-    - `lanes`: branches that are followed at a time; a lane whose branch has ended takes the next one.
-    - The others as for [`continuation`][].
+    - `x0`: (B, n), or (n,) for all, states near the equilibria at p0. `u`: (B, d), or (d,) for all, constant inputs.
+    - `lanes`: how many branches are followed at the same time. When one ends, the next one takes its lane.
+    - The other arguments are those of [`continuation`][].
 
-    A member without an equilibrium at p0 gives a branch without points whose `status` says so. Raises `ValueError` for
+    If a member has no equilibrium at p0, its branch has no points and its `status` says why. Raises `ValueError` for
     arguments that do not fit.
 
     **Example:** mu = 0.5 + p of the second is zero at p = -0.5.
@@ -187,7 +192,7 @@ def continuation_ensemble(
         if len(lengths) != 1 or lengths == {0}:
             raise ValueError("families must be a sequence, or one family whose arrays all have one leading axis")
         (count,) = lengths
-        # Cut on the host, where that compiles nothing.
+        # Slice on the host: on the device, JAX would compile the slicing.
         cut = jax.tree.map(lambda leaf: np.asarray(leaf) if eqx.is_array(leaf) else leaf, families)
         made = [
             jax.tree.map(lambda leaf, i=i: jax.device_put(leaf[i]) if isinstance(leaf, np.ndarray) else leaf, cut)
@@ -207,7 +212,7 @@ def continuation_ensemble(
     stack = Stack(members)
     starts = _starts(stack, None if x0 is None else np.stack([x for x in xs if x is not None]) / stack.scale)
     if x0 is None:
-        # What the states are like is known only now.
+        # The typical sizes of the states follow from the equilibria, which are known only now.
         ys = [start.point.z[:-1] if isinstance(start, Start) else np.zeros(stack.n) for start in starts]
         known = [y * scale for y, scale in zip(ys, stack.scale, strict=True)]
         again = Stack([resized(zeros, x) for zeros, x in zip(members, known, strict=True)])
@@ -221,14 +226,14 @@ def continuation_ensemble(
 
 
 class Followed(NamedTuple):
-    """A branch, and what is said of it beside why it ends."""
+    """A branch, and the notes that its status has beside the reason why it ends."""
 
     branch: Branch
     notes: tuple[Sentence, ...]
 
 
 def as_branches(stack: Stack, tracks: Sequence[Track], own: Own = NONE) -> list[Followed]:
-    """The tracks with their events and a user's own, as a user reads them."""
+    """Turn tracks into branches in the user's units, with their bifurcations and the user's own events."""
     branches = []
     for number, (track, found) in enumerate(zip(tracks, find_events(stack, tracks), strict=True)):
         events = [*found, *crossings_on(stack, track, own.crossings), *own_events(stack, number, track, own.events)]
@@ -264,7 +269,7 @@ def as_branches(stack: Stack, tracks: Sequence[Track], own: Own = NONE) -> list[
 
 
 def _winds(stack: Stack, track: Track, located: Sequence[tuple[int, Bifurcation]]) -> Sentence | None:
-    """What is said of a branch that was cut, and on which the same events come again and again, equally far apart."""
+    """The note for a branch that reached `max_steps` while its folds repeat at equal distances, as for angles."""
     folds = [stack.point(track.member, event.x, event.parameter) for _, event in located if event.kind == SADDLE_NODE.name]
     if all(end.outcome is not Outcome.max_steps for end in track.ends) or len(folds) < 5:
         return None
@@ -279,7 +284,7 @@ def _winds(stack: Stack, track: Track, located: Sequence[tuple[int, Bifurcation]
 
 
 def _with_outputs(stack: Stack, member: int, events: list[tuple[int, Bifurcation]]) -> list[tuple[int, Bifurcation]]:
-    """The events with the readout at each."""
+    """Fill in the readout at each event."""
     if not events:
         return events
     places = np.stack([stack.point(member, event.x, event.parameter) for _, event in events]).astype(stack.p0.dtype)
@@ -288,20 +293,20 @@ def _with_outputs(stack: Stack, member: int, events: list[tuple[int, Bifurcation
 
 
 def _along(stack: Stack, track: Track, step: int, event: Bifurcation) -> tuple[int, float]:
-    """Where an event lies on a branch: the point before it, and how far beyond."""
+    """The position of an event on a branch, for sorting: the index of the point before it, and the distance from there."""
     z = stack.point(track.member, event.x, event.parameter)
     return step, float(inner(z - track.z[step], track.z[step + 1] - track.z[step]))
 
 
 def _held(stack: Stack, member: int) -> tuple[np.ndarray, float]:
-    """The weights (c, n) of the quantities that are held, and at which rate."""
+    """The weights (c, n) of the conserved quantities that are held, and the rate of the term that holds them."""
     zeros = stack.members[member]
     assert isinstance(zeros, Equilibria)
     return np.asarray(zeros.weights), float(zeros.pull)
 
 
 def _eigenvalues(stack: Stack, track: Track) -> np.ndarray:
-    """The eigenvalues of df/dx (k, n), zero where a quantity is conserved."""
+    """The eigenvalues (k, n) of df/dx; those that belong to conserved quantities are zero."""
     weights, pull = _held(stack, track.member)
     if len(weights) == 0:
         return stack.clock.reported(track.points.exponents)
@@ -313,11 +318,11 @@ def _eigenvalues(stack: Stack, track: Track) -> np.ndarray:
 
 
 def _conservative(stack: Stack, track: Track) -> Sentence | None:
-    """What is said of a branch along which eigenvalues stay on the axis, whatever the parameter."""
+    """The note for a branch along which eigenvalues stay on the edge of stability at every parameter."""
     values, doubts = track.points.exponents, NEAR * track.points.doubts
     weights, pull = _held(stack, track.member)
     if len(weights):
-        # What holds a conserved quantity is no mode of the model.
+        # The term that holds a conserved quantity adds an eigenvalue that is not a mode of the model: leave it out.
         held = stack.clock.growth(np.array([-pull], complex))
         kept = np.argsort(np.abs(values - held), axis=1)[:, len(weights) :]
         values, doubts = np.take_along_axis(values, kept, 1), np.take_along_axis(doubts, kept, 1)
@@ -331,14 +336,15 @@ def _conservative(stack: Stack, track: Track) -> Sentence | None:
 
 
 def as_start(stack: Stack, number: int, found: Corrected, at: int, way: float = 1.0) -> Start:
-    """A corrected point as the start of a branch, along its tangent or against it."""
+    """Make a corrected point the start of a branch, along its tangent (`way` = 1) or against it (-1)."""
     points = points_of(Corrected(*(part[at : at + 1] for part in found)), stack.clock)
     start = Start(number, points.at(0))
     return start if way > 0 else start.reversed()
 
 
 def _starts(stack: Stack, y0: np.ndarray | None, q: float = 0.0) -> list[Start | str]:
-    """For each problem the start at q, or why there is none. The tangent points towards p1: the border is the parameter."""
+    """For each problem the start at q, or the reason why there is none. The tangent points towards p1, since the equations
+    are bordered with the parameter."""
     count = len(stack.p0)
     members = np.arange(count)
     guesses = np.zeros((count, stack.n), stack.p0.dtype) if y0 is None else y0
@@ -356,7 +362,7 @@ def _starts(stack: Stack, y0: np.ndarray | None, q: float = 0.0) -> list[Start |
 
 
 def _refusal(stack: Stack, number: int, y: np.ndarray, found: Corrected, q: float) -> str:
-    """Why there is no start near y (n,)."""
+    """The reason why there is no start near y (n,)."""
     p, z = float(stack.parameter(number, q)), np.append(y, q).astype(y.dtype)
     if found.converged[number]:
         z = found.z[number]
@@ -380,7 +386,7 @@ def _refusal(stack: Stack, number: int, y: np.ndarray, found: Corrected, q: floa
 
 
 def _search(stack: Stack, number: int, q: float) -> Start | str:
-    """The start at q of one problem from all fixed points that can be found there."""
+    """The start at q of one problem, chosen from all fixed points that the search finds there."""
     zeros, p = stack.members[number], float(stack.parameter(number, q))
     assert isinstance(zeros, Equilibria)
     model = zeros.family(zeros.parameter(np.asarray(q, stack.p0.dtype)))
@@ -402,7 +408,7 @@ def _search(stack: Stack, number: int, q: float) -> Start | str:
 
 
 def _per_member(value: Any, name: str, count: int, size: int) -> list[Any]:
-    """`value`, (size,) or (count, size), for each member; `None` stays."""
+    """One row (size,) for each member, from `value` (size,) or (count, size); `None` for each if it is `None`."""
     if value is None:
         return [None] * count
     array = as_array(value, name)

@@ -1,4 +1,4 @@
-"""A user's own events on a branch, and the bounds that end it."""
+"""The user's own events on a branch, and the bounds at which a branch ends."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -17,9 +17,9 @@ from ssntk.zeros.track import Stop, Track
 
 @dataclasses.dataclass(frozen=True)
 class Crossing:
-    """An event of the user's own: where `fn(x, p)`, (n,) and () -> (), changes its sign along a branch.
+    """A user's own event: the place on a branch at which `fn(x, p)` changes sign, with x (n,), p () and the result ().
 
-    It is located like a bifurcation and listed among them with `kind = name`; if `stop`, the branch ends there.
+    It is located like a bifurcation, and listed among them with `kind = name`. If `stop`, the branch ends there.
 
     **Example:**
 
@@ -46,7 +46,7 @@ Bounds = dict[int, tuple[float, float]] | Callable[[Any, Any], Any] | None
 
 
 class Own(NamedTuple):
-    """A user's own events: functions of the state and the parameter, and kinds of events."""
+    """The user's own events: crossings, which are functions of the state and the parameter, and event objects."""
 
     crossings: tuple[Crossing, ...] = ()
     events: tuple[AbstractEvent, ...] = ()
@@ -56,7 +56,7 @@ NONE = Own()
 
 
 def as_own(events: Any, n: int) -> Own:
-    """`events` checked: `ValueError` for what is no event, or whose function returns no scalar."""
+    """Check `events`: `ValueError` for an object that is not an event, or if its function does not return a scalar."""
     if isinstance(events, (Crossing, AbstractEvent)):
         events = (events,)
     try:
@@ -77,7 +77,7 @@ def as_own(events: Any, n: int) -> Own:
 
 
 def as_bounds(bounds: Any, n: int) -> Bounds:
-    """`bounds` checked: `{index: (low, high)}` or a function."""
+    """Check `bounds`: `{index: (low, high)}` or a function."""
     if bounds is None or callable(bounds):
         if bounds is not None:
             _check(bounds, "bounds", n)
@@ -105,13 +105,16 @@ def _check(fn: Callable[..., Any], name: str, n: int) -> Any:
 
 
 def _values(stack: Stack, member: int, fn: Callable[[Any, Any], Any], z: np.ndarray) -> np.ndarray:
-    """`fn` at points z (k, n + 1), in the user's units, (k,)."""
+    """The values (k,) of `fn` at points z (k, n + 1), to which it is applied in the user's units."""
     x, p = z[:, :-1] * stack.scale[member], stack.parameter(member, z[:, -1])
     return np.array([float(fn(*pair)) for pair in zip(x, p, strict=True)])
 
 
 def stops_of(stack: Stack, bounds: Bounds, crossings: Sequence[Crossing], start: np.ndarray) -> list[Stop]:
-    """What ends a branch of a stack of one problem that starts at z (n + 1,); `ValueError` if the bounds exclude it."""
+    """The conditions that end a branch that starts at z (n + 1,), for a stack of one problem.
+
+    `ValueError` if the bounds exclude the start.
+    """
     stops = []
     if callable(bounds):
 
@@ -157,13 +160,13 @@ def crossings_on(stack: Stack, track: Track, crossings: Sequence[Crossing]) -> l
         found += [(ends[0], _undefined(stack, track, event, *ends)) for ends in _stretches(values)]
         inside = dips(stack, track.member, value, track.z, track.tangent, values)
         at = [dip.step + 1 for dip in inside]
-        # The points with those that lie between two crossings in one step.
+        # Insert points that separate two crossings within one step.
         z = np.insert(track.z, at, [dip.z for dip in inside], axis=0) if inside else track.z
         tangent = np.insert(track.tangent, at, [dip.tangent for dip in inside], axis=0) if inside else track.tangent
         steps = np.insert(np.arange(len(values)), at, [dip.step for dip in inside])
         values = np.insert(values, at, [dip.value for dip in inside])
         signs = np.sign(values)
-        # Zero at a point is one crossing, of the step that ends there.
+        # If the value is zero at a point, that is one crossing, counted for the step that ends there.
         changes = (signs[1:] != signs[:-1]) & np.isfinite(signs[1:]) & np.isfinite(signs[:-1])
         for i in np.flatnonzero(changes & ((signs[:-1] != 0) | (np.arange(len(signs) - 1) == 0))):
             ends = [(z[j], tangent[j]) for j in (i, i + 1)]
@@ -172,14 +175,14 @@ def crossings_on(stack: Stack, track: Track, crossings: Sequence[Crossing]) -> l
 
 
 def _stretches(values: np.ndarray) -> list[tuple[int, int]]:
-    """The first and the last index of each run of values that are no numbers."""
+    """The first and the last index of each run of NaNs in values (k,)."""
     bad = np.concatenate([[False], ~np.isfinite(values), [False]]).astype(int)
     edges = np.diff(bad)
     return list(zip(np.flatnonzero(edges > 0).tolist(), (np.flatnonzero(edges < 0) - 1).tolist(), strict=True))
 
 
 def _undefined(stack: Stack, track: Track, event: Crossing, first: int, last: int) -> Bifurcation:
-    """What is said where the function of an event is no number, from one point to another."""
+    """An unresolved event that reports that the user's function is NaN from point `first` to point `last`."""
     limits = sorted(float(stack.parameter(track.member, track.z[j, -1])) for j in (first, last))
     reason = (
         f"fn of {event.name!r} is not finite from p = {limits[0]:.6g} to p = {limits[1]:.6g}: crossings there are not seen"
@@ -211,6 +214,6 @@ def _located(
         return dataclasses.replace(point.point, interval=(limits[0], limits[1]))
     width = 8 * float(np.finfo(track.z.dtype).eps) * abs(float(stack.p1[track.member] - stack.p0[track.member]))
     p = point.point.parameter
-    # Near a turn of the parameter, and otherwise, the interval is that of the location itself.
+    # The interval is the error of the location in the parameter, also near a turning point of the parameter.
     left = jax.tree.map(float, (p - width, p + width))
     return dataclasses.replace(point.point, frequency=0.0, interval=left, converged=True)

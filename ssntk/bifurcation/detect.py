@@ -1,9 +1,10 @@
-"""Which steps of a branch pass an event: signs are compared, mixed intervals bisected, each event then located.
+"""Find the steps of a branch that pass an event. Signs at the ends of steps are compared, steps with several events are
+bisected, and each event is then located.
 
-A mode counts as unstable if it grows beyond what rounding may do to its eigenvalue: those of conservative systems stay on
-the axis, and rounding there is no event.
+A mode counts as unstable only if it grows by more than the rounding error of its eigenvalue. The eigenvalues of
+conservative systems stay on the axis, and rounding errors there would otherwise be taken for events.
 
-All branches are worked on together, round by round, so that each round is a few compiled calls.
+All branches are processed together, in rounds of a few compiled calls each.
 """
 
 import dataclasses
@@ -22,7 +23,7 @@ from ssntk.zeros.track import Point, Track, points_of
 
 
 def own_events(stack: Stack, number: int, track: Track, own: Sequence[AbstractEvent]) -> list[tuple[int, Bifurcation]]:
-    """A user's own events on a branch, each with the index of the point before it: what its ends show of each step."""
+    """The user's own events on a branch, each with the index of the point before it, as the ends of each step show them."""
     found = []
     for event in own:
         steps = [interval for interval in _steps(number, track, range(len(track.z) - 1)) if event.seen(interval.change)]
@@ -32,14 +33,14 @@ def own_events(stack: Stack, number: int, track: Track, own: Sequence[AbstractEv
 
 
 def find_events(stack: Stack, tracks: Sequence[Track]) -> list[list[tuple[int, Bifurcation]]]:
-    """For each branch its events in order, each with the index of the point before it; `converged` if located."""
+    """For each branch its events in order, each with the index of the point before it. Located events have `converged`."""
     events = events_of(stack.members[0])
     todo = [interval for number, track in enumerate(tracks) for interval in _suspects(number, track)]
     found: list[tuple[tuple[int, int, float], Bifurcation]] = []
-    # If the worklist keeps growing under bisection, it is rounding noise that is resolved.
+    # If the worklist keeps growing under bisection, we are resolving rounding noise: stop.
     crowd = 64 + 8 * len(todo)
     while todo:
-        # Where nothing is seen at the ends, something may hide between them.
+        # If the ends of an interval show no event, two that cancel may still hide between them.
         may, must = _hides(*(Point.stacked([getattr(at, name) for at in todo]) for name in ("before", "a", "b", "after")))
         seen = [next((event for event in events if event.seen(interval.change)), None) for interval in todo]
         located = _locate(stack, todo, seen)
@@ -67,14 +68,14 @@ def find_events(stack: Stack, tracks: Sequence[Track]) -> list[list[tuple[int, B
 
 
 def _merged(first: Bifurcation, second: Bifurcation) -> Bifurcation:
-    """Two neighbours that are unresolved as one: bisection around a degenerate point leaves several."""
+    """Merge two unresolved neighbours into one event, since bisection around a degenerate point leaves several."""
     interval = (min(first.interval[0], second.interval[0]), max(first.interval[1], second.interval[1]))
     kind = first.kind if first.kind == second.kind else UNKNOWN.name
     return dataclasses.replace(first, kind=kind, interval=interval)
 
 
 def _suspects(number: int, track: Track) -> list[Interval]:
-    """The steps of a branch in which an event is seen or may hide."""
+    """The steps of a branch whose ends show an event, or in which one may hide."""
     count = len(track.z)
     if count < 2:
         return []
@@ -88,7 +89,7 @@ def _suspects(number: int, track: Track) -> list[Interval]:
 
 
 def _steps(number: int, track: Track, steps: Iterable[int]) -> list[Interval]:
-    """These steps of a branch, each with its neighbours."""
+    """Make intervals of the given steps of a branch, each with its neighbouring points."""
     last = len(track.z) - 1
 
     def at(j: int) -> Point:
@@ -98,7 +99,7 @@ def _steps(number: int, track: Track, steps: Iterable[int]) -> list[Interval]:
 
 
 def _halves(stack: Stack, intervals: list[Interval]) -> tuple[list[Interval], list[Interval]]:
-    """Both halves of each interval, by the point of the branch half way; and those in which there is none."""
+    """Halve each interval at the point of the branch half way. Also returns the intervals in which none was found."""
     if not intervals:
         return [], []
     guesses = [interval.between(0.5) for interval in intervals]
@@ -118,7 +119,7 @@ def _halves(stack: Stack, intervals: list[Interval]) -> tuple[list[Interval], li
 
 
 def _locate(stack: Stack, intervals: list[Interval], events: list[AbstractEvent | None]) -> list[Found]:
-    """The events in each interval whose ends speak for one; empty if nothing is known."""
+    """Locate the event in each interval whose ends show one; an empty result for the others."""
     found: list[Found] = [[] for _ in intervals]
     for event in sorted({event for event in events if event is not None}, key=lambda event: event.kind.name):
         chosen = [i for i, seen in enumerate(events) if seen == event]
@@ -128,7 +129,7 @@ def _locate(stack: Stack, intervals: list[Interval], events: list[AbstractEvent 
 
 
 def _given_up(stack: Stack, interval: Interval, event: AbstractEvent | None, point: Bifurcation | None) -> Bifurcation:
-    """What is said of an interval that was halved as often as is worth it."""
+    """The unresolved event for an interval that was halved as often as is worth it."""
     reason = "the events in this interval could not be told apart" if point is None else point.reason
     found = unresolved(stack, interval, UNKNOWN.name if event is None else event.kind.name, reason)
     change = interval.change.grown
@@ -136,19 +137,20 @@ def _given_up(stack: Stack, interval: Interval, event: AbstractEvent | None, poi
 
 
 def _hides(before: Point, a: Point, b: Point, after: Point) -> tuple[np.ndarray, np.ndarray]:
-    """Of k intervals those (k,) in which events may hide, and those in which they must, though counts at the ends agree."""
+    """For k intervals whose ends have equal counts of unstable modes: whether events may hide (k,), and must hide (k,)."""
     doubts = np.maximum(a.doubts.max(axis=1), b.doubts.max(axis=1))
     may, must = _crosses_twice(before.exponents, a.exponents, b.exponents, after.exponents, doubts)
     return may | _turns_twice(a.z, a.tangent, b.z, b.tangent), must
 
 
 def _turns_twice(z0: np.ndarray, tangent0: np.ndarray, z1: np.ndarray, tangent1: np.ndarray) -> np.ndarray:
-    """Whether the Hermite interpolants of the parameter have two turning points inside their intervals."""
+    """Whether the cubic Hermite interpolant of the parameter has two turning points inside its interval, (k,)."""
     gap = length(z1 - z0)
     chord, start, end = z1[:, -1] - z0[:, -1], tangent0[:, -1] * gap, tangent1[:, -1] * gap
-    # The slope is start (1 - s)^2 + 2 middle s (1 - s) + end s^2: of one sign at the ends, it has its extremum between.
+    # The slope is start (1 - s)^2 + 2 middle s (1 - s) + end s^2. If it has the same sign at both ends, it can change sign
+    # twice in between only by way of an extremum there.
     middle = 3 * chord - start - end
-    # Below rounding of the parameter nothing turns.
+    # A slope at the rounding level of the parameter does not count as a turn.
     inside = (start * end > 0) & (np.sign(middle) == -np.sign(start)) & (np.abs(middle) > 1e-13)
     return inside & (middle**2 >= start * end)
 
@@ -156,16 +158,17 @@ def _turns_twice(z0: np.ndarray, tangent0: np.ndarray, z1: np.ndarray, tangent1:
 def _crosses_twice(
     before: np.ndarray, a: np.ndarray, b: np.ndarray, after: np.ndarray, doubts: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Whether modes may cross the axis between `a` and `b` (each (k, n) exponents) though as many grow at both.
+    """Whether modes may and must cross the axis between `a` and `b`, each (k, n) exponents with equally many unstable.
 
-    They may where a real part heads for the axis on one side of the interval and away from it on the other, and lies no
-    further off than it moves from point to point; they must, both ways, where one changes sides and the count does not.
+    A mode may cross if its real part approaches the axis on one side of the interval, leaves it on the other, and is no
+    further from it than it moves between points. Two modes must cross, in opposite directions, if one mode changes sides
+    although the count stays the same.
     """
-    # What is rounding moves without a reason.
+    # Changes below this size are rounding.
     noise = 1e-13 * np.abs(np.where(np.isfinite(a), a, 0)).max(axis=1, keepdims=True)
 
     def upper(values: np.ndarray) -> np.ndarray:
-        # Of a pair one is enough: the other is put out of reach.
+        # Of a complex pair only the upper eigenvalue is matched: the lower one is put at infinity.
         return np.where(values.imag >= 0, values, np.inf)
 
     def nearest(values: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -177,7 +180,7 @@ def _crosses_twice(
     kept = a.imag >= 0
     at_b = nearest(a, upper(b))
     path = np.stack([nearest(a, upper(before)), a, at_b, nearest(at_b, upper(after))]).real
-    # Seen from the side where it lies, the path towards the axis falls.
+    # Flip the sign of modes left of the axis, so that a path towards the axis always falls.
     path = path * np.sign(path[1])
     moves = np.diff(path, axis=0)
     near = path[1:3].min(axis=0) < np.abs(moves).max(axis=0)

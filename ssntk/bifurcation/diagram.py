@@ -1,4 +1,4 @@
-"""All branches that can be reached: from fixed points at several parameters, and from wherever branches cross."""
+"""Follow all branches that can be reached, from fixed points at several parameters and from crossings of branches."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
@@ -24,13 +24,13 @@ from ssntk.zeros.lines import on_a_line, singular
 from ssntk.zeros.stack import Stack
 from ssntk.zeros.track import Start, Track, joined
 
-# How far from a crossing or a fold the first point of a branch is looked for, beside the longest step.
+# Distances from a crossing or a fold at which the first point of a branch is tried, relative to the longest step.
 AWAY = (0.1, 0.02, 0.5)
-# How many times its own error an event may be from another and still be the same.
+# Two events count as the same if they are closer than this multiple of their errors.
 SAME = 64
-# States near which the sizes are looked at, of those that were found.
+# The largest number of fixed points from which the typical sizes of the states are computed.
 LOOKS = 12
-# Why branches end that are whole: where the family or its span does.
+# Ends of a branch that was not cut short: the family or its span ends there, or the branch is closed.
 COMPLETE = (Outcome.left_span, Outcome.left_domain, Outcome.closed)
 
 
@@ -38,12 +38,12 @@ COMPLETE = (Outcome.left_span, Outcome.left_domain, Outcome.closed)
 class Diagram(Pictured, Tabular, Collection):
     """The branches of a family over a span.
 
-    - `branches`: in the order in which they were found; `bifurcations`, `unresolved`: those of all branches, each once, by
-      parameter.
-    - `status`: whether everything that was seen was followed, a sentence; it names each branch that was cut, and where.
-      Nothing proves that all branches were seen.
-    - `parent`: for each branch `(branch, event)`, the indices of the branch it was switched from and of the event among that
-      branch's bifurcations; `None` for a branch that was found by the search.
+    - `branches`: in the order in which they were found. `bifurcations`, `unresolved`: those of all branches, each listed
+      once, sorted by parameter.
+    - `status`: a sentence that reports whether everything that was seen was followed. It names each branch that was cut
+      short, and where. There is no proof that all branches were seen.
+    - `parent`: one entry for each branch. `(branch, event)` if it was reached at a crossing: the index of the branch that it
+      crosses, and of the event among that branch's bifurcations. `None` if the search for fixed points found it.
 
     **Example:**
 
@@ -68,7 +68,7 @@ class Diagram(Pictured, Tabular, Collection):
 
     @property
     def has_readout(self) -> bool:
-        """Whether the outputs are anything but the states themselves."""
+        """Whether the outputs differ from the states."""
         return any(branch.has_readout for branch in self.branches)
 
     def __len__(self) -> int:
@@ -92,11 +92,11 @@ class Diagram(Pictured, Tabular, Collection):
 
     @property
     def roots(self) -> tuple[int, ...]:
-        """The branches that were found by the search."""
+        """The indices of the branches that the search for fixed points found."""
         return tuple(i for i in range(len(self)) if i >= len(self.parent) or self.parent[i] is None)
 
     def children(self, i: int) -> tuple[int, ...]:
-        """The branches that were switched to from events of branch `i`."""
+        """The indices of the branches that were reached at events of branch `i`."""
         return tuple(child for child, parent in enumerate(self.parent) if parent is not None and parent[0] == i)
 
     def _origin(self, i: int) -> str:
@@ -136,22 +136,24 @@ def bifurcation_diagram(
     fix: Any = None,
     periods: Any = None,
 ) -> Diagram:
-    """All branches of equilibria over a span that can be reached.
+    """Follow all branches of equilibria over a span that can be reached.
 
-    Fixed points are searched at `n_slices` parameters, the ends among them; those that lie on no branch yet are followed in
-    both directions, so that disconnected pieces and closed loops are found. So are the saddle-nodes near the slow points of
-    these searches, which lead to pieces between two slices. Where branches cross, the other one is followed too, along the
-    second root of the bifurcation equation (Keller, 1977).
+    Fixed points are searched for at `n_slices` parameters, among them both ends. If a fixed point lies on no branch yet, its
+    branch is followed in both directions: this finds disconnected pieces and closed loops. Each search also returns slow
+    points, states at which the network almost rests. Branches are followed from the saddle-nodes near them, which finds
+    pieces between two slices. If branches cross, the crossing branch is followed too, along the second root of the
+    bifurcation equation (Keller, 1977).
 
     **Arguments:**
 
-    - `span`: (p0, p1), distinct. `u`: (d,) constant input; default zero.
-    - `n_slices`: how many parameters, evenly spaced, at least 2; `n_starts`: starts of each search; `key`: a
-      `jax.random.key`, default `jax.random.key(0)`. More of either find more.
+    - `span`: (p0, p1), two different values of the parameter. `u`: (d,) constant input. Default zero.
+    - `n_slices`: at how many parameters to search, evenly spaced, at least 2. `n_starts`: the number of starts of each
+      search. More slices or more starts find more branches.
+    - `key`: a `jax.random.key` for the starts. Default `jax.random.key(0)`.
     - `step`, `max_steps`, `scale`, `fix`, `periods`: as for [`continuation`][].
-    - `max_branches`: the most branches; `status` says where it stopped the search.
+    - `max_branches`: the largest number of branches. If it stops the search, `status` reports where.
 
-    Raises `ValueError` for arguments that do not fit, among them a model that depends on time; `NumericalError` if no
+    Raises `ValueError` for arguments that do not fit, among them a model that depends on time. Raises `NumericalError` if no
     equilibrium is found anywhere.
 
     **Example:**
@@ -166,7 +168,7 @@ def bifurcation_diagram(
     n_slices, max_steps = as_count(n_slices, "n_slices", least=2), as_count(max_steps, "max_steps")
     n_starts, max_branches = as_count(n_starts, "n_starts", least=2), as_count(max_branches, "max_branches")
     longest, turns = float(as_scalar(step, "step", positive=True)), as_periods(periods, family.model.n_state)
-    # The ends first: what starts there needs to be followed one way only.
+    # The ends of the span come first, since branches that start there are followed in one direction only.
     slices = np.linspace(0.0, 1.0, n_slices)[[0, -1, *range(1, n_slices - 1)]].tolist()
     found: list[FixedPoints] = []
     for q, one in zip(slices, jr.split(as_key(key), n_slices), strict=True):
@@ -174,7 +176,7 @@ def bifurcation_diagram(
         found.append(find_fixed_points(model, zeros.u, n_starts=n_starts, periods=turns, key=one))
     seen = [(q, x) for q, points in zip(slices, found, strict=True) for x in points.x]
     if scale is None and seen:
-        # What the states are like is known only now.
+        # The typical sizes of the states follow from the fixed points, which are known only now.
         chosen = [seen[i] for i in np.linspace(0, len(seen) - 1, min(len(seen), LOOKS)).astype(int)]
         zeros = resized(zeros, np.stack([x for _, x in chosen]), [q for q, _ in chosen])
     search = _Search(Stack([zeros], turns), longest, max_steps, max_branches)
@@ -198,7 +200,7 @@ def bifurcation_diagram(
 
 
 class _Node(NamedTuple):
-    """A branch of the tree: as it was followed, as a user reads it, and the branch and the event that it comes from."""
+    """A branch in the tree of branches: its track, the branch in the user's units, and the indices of its parent."""
 
     track: Track
     branch: Branch
@@ -206,13 +208,13 @@ class _Node(NamedTuple):
     parent: tuple[int, int] | None
 
     def cuts(self) -> list[str]:
-        """Why it is not whole, for each end at which it is not."""
+        """One sentence for each end at which the branch was cut short."""
         said = [*self.track.ends[:-1], "; ".join((self.track.ends[-1], *self.notes))]
         return [text for end, text in zip(self.track.ends, said, strict=True) if end.outcome not in COMPLETE]
 
 
 class _Search:
-    """The branches found so far, and how further ones are followed."""
+    """The branches found so far, and the methods that follow further ones."""
 
     def __init__(self, stack: Stack, longest: float, max_steps: int, max_branches: int):
         self.stack, self.longest, self.max_steps, self.max_branches = stack, longest, max_steps, max_branches
@@ -223,7 +225,7 @@ class _Search:
         self._crossed: list[tuple[np.ndarray, float]] = []
 
     def status(self, unresolved: int) -> str:
-        """What was not followed: a limit, branches that were cut, events that were not located."""
+        """A sentence on what was not followed: a limit that was reached, branches cut short, events not located."""
         parts = [f"stopped at max_branches = {self.max_branches}: more was seen"] if self.full else []
         parts += ["stopped at a branch that repeats itself"] if self.winds else []
         parts += [f"branch {i} {cut}" for i, node in enumerate(self.nodes) for cut in node.cuts()]
@@ -236,15 +238,15 @@ class _Search:
         return "; ".join((said, *axis[:1]))
 
     def through(self, x: np.ndarray, q: float) -> None:
-        """Follow what passes through the fixed points x (k, n) at q, and all that crosses it."""
+        """Follow the branches through the fixed points x (k, n) at q, and all branches that cross them."""
         if len(x) == 0:
             return
         found = corrected_at(self.stack, np.zeros(len(x), int), x / self.stack.scale[0], np.full(len(x), q))
         good = found.converged.copy()
         guesses = np.concatenate([x / self.stack.scale[0], np.full((len(x), 1), q, x.dtype)], axis=1)
         places = np.where(good[:, None], found.z, guesses)
-        # No branch begins at a bifurcation: other slices meet those that pass it. A line of equilibria is met at as many
-        # points as there were starts: the first few of them tell.
+        # No branch is started at a bifurcation, since other slices meet the branches through it. On a line of equilibria
+        # every start arrives at another point, so that testing the first few is enough.
         doubtful = np.flatnonzero(~good | singular(self.stack, np.zeros(len(x), int), places))
         lines = [i for i in doubtful[:8] if on_a_line(self.stack, 0, places[i])]
         good[doubtful] = False
@@ -252,13 +254,13 @@ class _Search:
             event = failed(self.stack, 0, DEGENERATE.name, places[lines[0]], "a line of equilibria passes through it").point
             self.degenerate.append(dataclasses.replace(event, frequency=0.0, converged=True))
         for i in np.flatnonzero(good):
-            # Towards the inside of the span, and from within it both ways.
+            # From an end of the span the branch is followed inwards, from inside the span in both directions.
             ways = (1.0,) if q == 0 else (-1.0,) if q == 1 else (1.0, -1.0)
             self._take([as_start(self.stack, 0, found, int(i), way) for way in ways], shared=True)
 
     def near(self, x: np.ndarray, q: float) -> None:
-        """Follow what passes through the saddle-nodes near the slow points x (k, n) at q: where a state almost rests, one
-        that rests may have begun or ended."""
+        """Follow the branches through the saddle-nodes near the slow points x (k, n) at q: two equilibria may have met near
+        a state that almost rests."""
         if len(x) == 0:
             return
         guesses = np.concatenate([x / self.stack.scale[0], np.full((len(x), 1), q, x.dtype)], axis=1)
@@ -268,9 +270,9 @@ class _Search:
                 self._take(self._beside(fold.z, along), shared=False)
 
     def _take(self, starts: list[Start], shared: bool) -> None:
-        """Follow from one start, or from two that lead opposite ways, what is on no branch yet; then what crosses it.
+        """Follow the branch from one start, or from two in opposite directions, unless it is known; then its crossings.
 
-        `shared`: both starts are one point, else the branch runs on from one to the other.
+        `shared`: whether both starts are the same point. If not, the branch continues from one start to the other.
         """
         todo: list[tuple[list[Start], bool, tuple[int, int] | None]] = [(starts, shared, None)]
         while todo and not self.winds:
@@ -302,7 +304,7 @@ class _Search:
                     todo.append((self._beside(self._z(point), other), False, (len(self.nodes) - 1, number)))
 
     def _passed(self, event: Bifurcation) -> bool:
-        """Whether the branches through this crossing were followed already; from now on they count so."""
+        """Whether the branches through this crossing were followed before. The crossing is marked as followed."""
         z, error = self._z(event), error_of(self.stack, event)
         near = any(_apart(self.stack, z, other) <= SAME * (error + its) for other, its in self._crossed)
         self._crossed.append((z, error))
@@ -312,12 +314,12 @@ class _Search:
         return self.stack.point(0, event.x, event.parameter)
 
     def _other(self, ways: Sequence[np.ndarray], travel: np.ndarray) -> np.ndarray:
-        """The direction of the branch that crosses the one travelled, of directions (dx, dp)."""
+        """Of two directions (dx, dp), each (n + 1,), that of the crossing branch: the one less parallel to `travel`."""
         tangents = [self.stack.step(0, way[:-1], way[-1]) for way in ways]
         return min((tangent / length(tangent) for tangent in tangents), key=lambda tangent: abs(inner(tangent, travel)))
 
     def _beside(self, z: np.ndarray, tangent: np.ndarray) -> list[Start]:
-        """The starts on both sides of a point of a branch, leading away from it."""
+        """Starts on both sides of a point z (n + 1,) of a branch, with directions away from it."""
         sides = np.array([tangent, -tangent]) / length(tangent)
         best: list[Start] = []
         for away in AWAY:
@@ -326,19 +328,19 @@ class _Search:
             moved = [length(found.z[i] - guesses[i]) <= 0.5 * away * self.longest for i in range(2)]
             starts = [as_start(self.stack, 0, found, i) for i in range(2) if found.converged[i] and moved[i]]
             best = max(best, starts, key=len)
-            # With one side alone the branch would end where it does not.
+            # Both sides are needed: with one, the branch would appear to end at the crossing.
             if len(best) == 2:
                 break
         return [start for start in best if 0 <= start.point.z[-1] <= 1]
 
     def _on(self, track: Track, start: Start) -> bool:
-        """Whether the start lies on a branch: whether that branch passes the plane across it at the same point."""
+        """Whether the start lies on a branch: the branch passes the plane through the start, normal to it, at that point."""
         here = start.point.z
         away = track.z - here
         turns = self.stack.wound(0, away)
         size, gap = length(away - turns), length(np.diff(track.z, axis=0))
         for j in np.flatnonzero(np.minimum(size[:-1], size[1:]) <= 1.5 * gap):
-            # Of the points that are one with it, the one beside this part of the branch.
+            # For angles: of the copies of this point, whole periods apart, take the one next to this part of the branch.
             z = here + turns[j if size[j] <= size[j + 1] else j + 1]
             chord = track.z[j + 1] - track.z[j]
             part = inner(chord, z - track.z[j]) / inner(chord, chord)
@@ -356,18 +358,18 @@ class _Search:
 
 
 def _apart(stack: Stack, z: np.ndarray, other: np.ndarray) -> float:
-    """How far two points are from each other, whole periods of angles apart."""
+    """The distance between two points z (n + 1,), up to whole periods of angles."""
     step = z - other
     return float(length(step - stack.wound(0, step)))
 
 
 def error_of(stack: Stack, event: Bifurcation) -> float:
-    """How far a located point may be from where it lies, in the metric."""
+    """A bound of the error of a located point, in the metric of the continuation."""
     return float(np.ptp(event.interval)) / 2 / abs(float(stack.p1[0]) - float(stack.p0[0]))
 
 
 def _distinct(stack: Stack, events: Iterable[Bifurcation]) -> tuple[Bifurcation, ...]:
-    """The events by parameter, each once: of one kind, and in one place to their own errors."""
+    """The events sorted by parameter, without repeats: events of one kind at one place, to within their errors."""
     kept: list[tuple[Bifurcation, np.ndarray, float]] = []
     for event in sorted(events, key=lambda event: event.parameter):
         z, error = stack.point(0, event.x, event.parameter), error_of(stack, event)

@@ -1,4 +1,4 @@
-"""A bifurcation point from a guess."""
+"""Locate a bifurcation point from a guess."""
 
 import dataclasses
 from typing import Any
@@ -27,15 +27,19 @@ from ssntk.zeros.stack import Stack
 def locate(family: Any, kind: str, *, parameter: Any, x: Any, u: Any = None) -> Bifurcation:
     """Refine a guess of a bifurcation point to rounding error.
 
-    Under `jax.grad`, `jvp`, `jit` or `vmap`, where the family's arrays or `u` are traced, `parameter`, `x`, `frequency` and
-    `coefficient` are traced too, and differentiable, forward and reverse, by the implicit function theorem. A failure is NaN
-    there, since it cannot be raised, and only generic points can be located: a crossing of branches is none.
+    Under `jax.grad`, `jvp`, `jit` or `vmap` the family's arrays or `u` are traced. Then `parameter`, `x`, `frequency` and
+    `coefficient` are traced too, and can be differentiated forward and backward, by the implicit function theorem. A failure
+    gives NaN then, since it cannot be raised. Only saddle-nodes, Hopf, flip and Neimark-Sacker points can be located then,
+    not crossings of branches.
 
-    **Arguments:** `kind`: `"saddle-node"`, `"hopf"`, `"transcritical"` or `"pitchfork"`; for a map `"flip"` and
-    `"neimark-sacker"` instead of `"hopf"`. Or what others call them: `"fold"`, `"LP"`, `"HB"`, `"PD"`, `"NS"`, and `"BP"`
-    for a crossing of either kind. `parameter`, `x` (n,): the guess. `u`: (d,) constant input.
+    **Arguments:**
 
-    Raises `ValueError` for arguments that do not fit, `NumericalError` where Newton's iteration does not converge to a
+    - `kind`: `"saddle-node"`, `"hopf"`, `"transcritical"` or `"pitchfork"`; for maps `"flip"` and `"neimark-sacker"`
+      instead of `"hopf"`. Other common names are accepted: `"fold"`, `"LP"`, `"HB"`, `"PD"`, `"NS"`, and `"BP"` for a
+      transcritical or a pitchfork.
+    - `parameter`, `x` (n,): the guess. `u`: (d,) constant input. Default zero.
+
+    Raises `ValueError` for arguments that do not fit. Raises `NumericalError` if Newton's iteration does not converge to a
     point of this kind.
 
     **Example:**
@@ -72,7 +76,7 @@ def locate(family: Any, kind: str, *, parameter: Any, x: Any, u: Any = None) -> 
     if not point.converged:
         reason = point.reason
         if event == Fold() and found.outcome is not Outcome.branch_point:
-            # Where branches cross, the saddle-node's system is singular: whether its iteration ends is left to rounding.
+            # At a crossing of branches the equations of a saddle-node are singular, so that the iteration may fail there.
             crossing = BranchPoint().solve(stack, [0], near)[0].point
             reason += f"; a branch point lies at p = {float(crossing.parameter):g}" if crossing.converged else ""
         raise NumericalError(f"no {kind} near p = {float(parameter):g}: {in_precision(reason, dtype)}")
@@ -81,7 +85,7 @@ def locate(family: Any, kind: str, *, parameter: Any, x: Any, u: Any = None) -> 
 
 
 def _around(family: Family, u: Array, parameter: Array, x: Array) -> Equilibria:
-    """The equilibria around one point: the state beside its size, and the parameter beside what moves it so far."""
+    """The problem scaled to one point: states by their sizes, the parameter by the change that moves a state that far."""
     dtype, n = x.dtype, x.shape[0]
 
     def scaled(sizes: Any, span: Any) -> Equilibria:

@@ -1,4 +1,4 @@
-"""A bifurcation point as a user reads it, and what was found when one was looked for."""
+"""A bifurcation point in the user's units, and the internal result of a search for one."""
 
 import dataclasses
 import functools
@@ -12,7 +12,7 @@ from ssntk.errors import Outcome, Sentence
 from ssntk.results import Result, short
 from ssntk.zeros.stack import Stack
 
-# Of a Bifurcation, what may be traced.
+# The fields of a Bifurcation that may be traced by JAX.
 _NUMBERS = ("parameter", "x", "frequency", "right", "left", "coefficient", "residual", "interval", "tangents", "outputs")
 
 
@@ -23,28 +23,30 @@ _NUMBERS = ("parameter", "x", "frequency", "right", "left", "coefficient", "resi
 )
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Bifurcation(Result):
-    """A bifurcation point of equilibria, or of the fixed points of a map.
+    """A bifurcation point of equilibria, or for maps of fixed points.
 
-    - `kind`: `"saddle-node"`, `"transcritical"`, `"pitchfork"` or `"hopf"`; for maps also `"flip"` or `"neimark-sacker"`,
-      and no Hopf. `"double"`: two real eigenvalues cross at once, as in symmetric networks. `"degenerate"`: the coefficients
-      that tell the kinds apart are zero to rounding, as on a line of equilibria, or more than two eigenvalues cross at once.
-      In `Branch.unresolved` also `"branch-point"` and `"unknown"`. A user's own event has its own name.
-    - `parameter`; `x` (n,); `frequency`: angular, rad per unit time, 0 for a real eigenvalue, pi / dt at a flip.
-    - `right`, `left` (n,): critical eigenvectors, |right| = 1, left^T right = 1 not conjugated; complex for a pair.
-    - `coefficient`: of the normal form: a of a saddle-node or transcritical, b3 of a pitchfork, l1 of a Hopf, c3 of a flip,
-      d of a Neimark-Sacker point, normalised as `normal_form` says. `criticality`: `"supercritical"` where what is born is
-      stable (if the other modes are), else `"subcritical"`; `None` for saddle-nodes and transcriticals, where the
-      coefficient is zero to rounding, at a strong resonance of a map, and for double and degenerate points.
-    - `tangents` (2, n + 1): where two branches cross, their directions (dx, dp), each of length 1; else `None`.
-    - `residual`: the largest entry of the extended system, each beside the terms of its equation. `interval`: parameters
-      between which the point lies, from the last Newton correction and the rounding error; of an unresolved event, those
-      between which it was seen.
-    - `converged`, and `reason` if not; `reason` also names what is special about a located point, such as a resonance, and
-      is empty otherwise.
-    - `multiplicity`: how many events this one stands for: 1, or more if several are closer than they can be told apart.
-    - `outputs` (m,): the readout there.
+    - `kind`: `"saddle-node"`, `"transcritical"`, `"pitchfork"` or `"hopf"`; for maps `"flip"` or `"neimark-sacker"` instead
+      of `"hopf"`. `"double"`: two real eigenvalues cross at once, as in symmetric networks. `"degenerate"`: more than two
+      eigenvalues cross at once, or the coefficients that distinguish the kinds are zero to rounding, as on a line of
+      equilibria. In `Branch.unresolved` also `"branch-point"` and `"unknown"`. A user's own event has its own name.
+    - `parameter`; `x` (n,), the state.
+    - `frequency`: angular, in rad per unit time: 0 for a real eigenvalue, pi / dt at a flip.
+    - `right`, `left` (n,): the critical eigenvectors, |right| = 1 and left^T right = 1 (not conjugated); complex for a pair.
+    - `coefficient`: the coefficient of the normal form: a for a saddle-node or transcritical, b3 for a pitchfork, l1 for a
+      Hopf point, c3 for a flip, d for a Neimark-Sacker point. `normal_form` describes how each is normalised.
+    - `criticality`: `"supercritical"` if the solution that is born is stable (provided that the other modes are), else
+      `"subcritical"`. `None` for saddle-nodes, transcriticals, double and degenerate points, for maps at a strong resonance,
+      and if the coefficient is zero to rounding.
+    - `tangents` (2, n + 1): if two branches cross here, their directions (dx, dp), each of length 1; else `None`.
+    - `residual`: the largest residual of the defining equations, each relative to the terms of its equation.
+    - `interval`: parameters between which the point lies, from the last Newton correction and the rounding error. For an
+      unresolved event: the parameters between which it was seen.
+    - `converged`: whether the point was located. `reason`: why not; for a located point, anything special about it, such as
+      a resonance, else empty.
+    - `multiplicity`: the number of events at this point: 1, or more if several are too close to be distinguished.
+    - `outputs` (m,): the readout at the point.
 
-    It is a pytree, so that a compiled function may return it.
+    A `Bifurcation` is a pytree, so that a compiled function may return it.
 
     **Example:** of dx/dt = mu - x^2.
 
@@ -86,8 +88,8 @@ class Bifurcation(Result):
 
 
 class Located(NamedTuple):
-    """A point that was looked for, where it lies, z (N + 1,), its growth exponents with what rounding does to each, and the
-    name of the reason why it was not found."""
+    """The result of a search: the bifurcation, its place z (N + 1,), its growth exponents with their rounding errors, and
+    the name of the reason if it was not found."""
 
     point: Bifurcation
     z: np.ndarray
@@ -97,7 +99,7 @@ class Located(NamedTuple):
 
 
 def failed(stack: Stack, number: int, kind: str, z: np.ndarray, reason: str) -> Located:
-    """What was looked for and not found, and where the search ended."""
+    """The result of a search that failed, with the place z at which it ended."""
     p, nothing = float(stack.parameter(number, z[-1])), np.full(stack.n, np.nan)
     x = np.asarray(z[:-1]) * stack.scale[number]
     point = Bifurcation(kind, p, x, np.nan, nothing, nothing, np.nan, None, np.nan, (p, p), False, str(reason))

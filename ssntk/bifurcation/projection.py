@@ -1,4 +1,4 @@
-"""Branches in a plane: along which direction states are shown, and which parts of a branch are stable."""
+"""Draw branches in a plane: the direction on which states are projected, and the stable parts of a branch."""
 
 from collections.abc import Sequence
 
@@ -8,10 +8,10 @@ from ssntk.bifurcation.branch import Branch
 
 
 def direction_of(branches: Sequence[Branch]) -> tuple[np.ndarray, np.ndarray]:
-    """The centre and the unit direction along which states are shown.
+    """The centre (n,) and the unit direction (n,) on which states are projected.
 
-    The first principal component once the linear trend in the parameter is removed, which would hide every fold. A state
-    of one dimension is shown as it is.
+    The direction is the first principal component after the linear trend in the parameter, which would hide every fold, is
+    removed. A one-dimensional state is shown as it is.
     """
     x, parameter = (np.concatenate([getattr(branch, name) for branch in branches]) for name in ("x", "parameter"))
     if x.shape[1] == 1 or len(x) == 0:
@@ -26,10 +26,10 @@ def direction_of(branches: Sequence[Branch]) -> tuple[np.ndarray, np.ndarray]:
 def curves(
     branch: Branch, heights: np.ndarray, located: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Parameters and heights (m,) of a branch with its located points, and which of them its stable and its unstable line
-    hold, (m,) each: both hold the located point where they join.
+    """The parameters (m,) and heights (m,) of a branch with its located bifurcations, and two masks (m,): the points of its
+    stable line and those of its unstable line. The two lines share the located point at which they join.
 
-    **Arguments:** `heights` (k,): of the points of the branch, `located`: of its bifurcations.
+    **Arguments:** `heights` (k,): those of the points of the branch. `located` (b,): those of its bifurcations.
     """
     at = np.array(branch.steps, int) + 1
     parameter = np.insert(branch.parameter, at, [event.parameter for event in branch.bifurcations])
@@ -40,7 +40,7 @@ def curves(
         shown = stable == solid
         beside = np.append(shown[1:], False) | np.insert(shown[:-1], 0, False)
         drawn = shown | (np.isnan(stable) & beside)
-        # Without a located point between them, as where something is unresolved, the dashed part takes the step.
+        # If stability changes without a located point between, as at unresolved events, the dashed line takes the step.
         drawn |= (solid == 0.0) & (stable == 1.0) & beside
         lines.append(drawn if shown.any() else np.zeros_like(shown))
     return parameter, height, lines[0], lines[1]

@@ -1,4 +1,4 @@
-"""One side of a located bifurcation: the equilibria at given distances from it on its stable branch."""
+"""The stable side of a located bifurcation: the equilibria at given distances from it."""
 
 import dataclasses
 from typing import Any
@@ -20,10 +20,10 @@ from ssntk.zeros.stack import Stack
 
 @dataclasses.dataclass(frozen=True)
 class Side:
-    """The stable side of a bifurcation, outwards from it as far as the parameter runs one way and stability lasts.
+    """The stable side of a bifurcation, outwards from it until the parameter turns or stability ends.
 
-    `z` (k, n + 1) and `tangent` (k, n + 1): points (y, q), x = scale y, and unit tangents, the bifurcation first; `stack`:
-    the problem.
+    - `z` (k, n + 1): points (y, q) with x = scale y, the bifurcation first. `tangent` (k, n + 1): the unit tangents there.
+    - `stack`: the problem that is solved.
     """
 
     stack: Stack
@@ -32,9 +32,9 @@ class Side:
     tangent: np.ndarray
 
     def at_distance(self, distance: float) -> tuple[float, np.ndarray]:
-        """(parameter, x) of the stable equilibrium at |p - p_c| = distance.
+        """The stable equilibrium at |p - p_c| = distance, as (parameter, x (n,)).
 
-        Raises `NumericalError` where the side does not reach so far, or no stable equilibrium is found there.
+        Raises `NumericalError` if the side does not reach so far, or if no stable equilibrium is found there.
         """
         span = float(self.stack.p1[0]) - float(self.stack.p0[0])
         away = np.abs(self.z[:, -1] - self.z[0, -1]) * abs(span)
@@ -53,7 +53,7 @@ class Side:
         return float(np.asarray(self.stack.parameter(0, q), z.dtype)), z[:-1] * self.stack.scale[0]
 
     def _between(self, step: int, q: float) -> np.ndarray:
-        """The interpolant between points `step` and `step + 1` where it passes `q`, by bisection."""
+        """The point z (n + 1,) at `q` on the interpolant between points `step` and `step + 1`, by bisection."""
         ends = self.z[step], self.tangent[step], self.z[step + 1], self.tangent[step + 1]
         rising = self.z[step + 1, -1] > self.z[step, -1]
         low, high = 0.0, 1.0
@@ -65,8 +65,8 @@ class Side:
 
 
 def stable_side(family: Family, span: Any, u: Any, branch: Branch, number: int) -> Side:
-    """The stable side of `branch.bifurcations[number]`; `NumericalError` where both sides are unstable."""
-    # A branch that was kept before sizes were holds none: they were one.
+    """The stable side of `branch.bifurcations[number]`; `NumericalError` if both sides are unstable."""
+    # Branches that were stored by a version without `scale` were computed with sizes of one.
     scale = np.ones(branch.x.shape[1]) if branch.scale is None else branch.scale
     stack = Stack([equilibria_of(family, span, u, x=branch.x[0], scale=scale)])
     bifurcation = branch.bifurcations[number]
@@ -74,12 +74,12 @@ def stable_side(family: Family, span: Any, u: Any, branch: Branch, number: int) 
     values = exponents(stability_matrices(stack, [0], centre[None])[0], stack.clock)
     critical = np.argsort(np.abs(np.abs(values.imag) - bifurcation.frequency) + np.abs(values.real))
     others = np.delete(values, critical[: kind_named(bifurcation.kind).modes])
-    # The next recorded point may lie beyond events that were seen and not located.
+    # The next recorded point may be unstable: it may lie beyond events that were seen but not located.
     for way in (-1, 1) if (others.real < 0).all() else ():
         z, tangents, stable = _walk(stack, branch, number, way)
         if len(z) == 0 or not stable[0]:
             continue
-        # Outwards for as long as the parameter runs one way and stability lasts.
+        # Go outwards until the parameter turns or stability ends.
         runs = np.sign(np.diff(np.append(centre[-1], z[:, -1])))
         ends = np.flatnonzero(~stable | (runs != runs[0]))
         kept = int(ends[0]) if ends.size else len(z)
@@ -92,10 +92,11 @@ def stable_side(family: Family, span: Any, u: Any, branch: Branch, number: int) 
 
 
 def _walk(stack: Stack, branch: Branch, number: int, way: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The points from a bifurcation to the next one, backwards or forwards: (k, n + 1), their tangents and stability."""
+    """The points (k, n + 1) from a bifurcation to the next one, backwards (`way` = -1) or forwards (1), with their tangents
+    (k, n + 1) and stability (k,)."""
     before = branch.steps[number]
     if 0 <= number + way < len(branch.steps) and branch.steps[number + way] == before:
-        # Both lie in one step, with no recorded point between them: correct one.
+        # Both bifurcations lie in one step, without a recorded point between them: compute one.
         ends = [_point(stack, branch, at) for at in sorted((number, number + way))]
         guess, border = interpolate(*ends[0], *ends[1], 0.5)
         middle = corrected(stack, [0], guess[None], border[None])
@@ -116,9 +117,10 @@ def _walk(stack: Stack, branch: Branch, number: int, way: int) -> tuple[np.ndarr
 
 
 def _point(stack: Stack, branch: Branch, number: int) -> tuple[np.ndarray, np.ndarray]:
-    """(z, tangent) of a located bifurcation, the unit tangent along the direction of travel.
+    """(z, tangent) of a located bifurcation, each (n + 1,), with the unit tangent in the direction of travel.
 
-    It is the critical eigenvector at a saddle-node, the branch's own where two cross, and -A^-1 f_q elsewhere.
+    The tangent is the critical eigenvector at a saddle-node, that of the followed branch at a crossing, and from -A^-1 f_q
+    elsewhere.
     """
     event = branch.bifurcations[number]
     z = stack.point(0, event.x, event.parameter)

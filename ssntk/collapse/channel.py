@@ -1,4 +1,4 @@
-"""The part of the kernel that belongs to a bifurcation: the critical mode's channel, measured and predicted."""
+"""The channel of a bifurcation: the part of the kernel that belongs to the critical mode, measured and predicted."""
 
 import dataclasses
 from collections.abc import Callable
@@ -27,32 +27,35 @@ from ssntk.results import Result, short
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Channel(Result):
-    """What of a trajectory kernel K_int (trapezoid weights) belongs to the critical mode of a fixed point.
+    """The part of a trajectory kernel K_int (with trapezoid weights) that belongs to the critical mode of a fixed point x*.
 
-    With `A r = lambda r`, `l^T A = lambda l^T`, |r| = 1 and l^T r = 1, the Jacobian splits into `J_c = Pi J`, Pi = r l^T (a
-    pair: 2 Re(r l^T)), and the rest, and the kernel into `K = cc + cr + rc + rr`. The mode obeys the master law `J_c(t) = r
-    int exp(lambda (t - s)) l^T F(s) ds`, F = df/dtheta (Hazelden and Shea-Brown, arXiv:2605.12763).
+    Let A = df/dx at x*, J the parameter Jacobian of the states, and `A r = lambda r`, `l^T A = lambda l^T` with |r| = 1 and
+    l^T r = 1. The projection Pi = r l^T (for a pair 2 Re(r l^T)) splits J into the critical part `J_c = Pi J` and the rest,
+    and the kernel into `K = cc + cr + rc + rr`. The mode obeys the master law `J_c(t) = r int exp(lambda (t - s)) l^T F(s)
+    ds` with F = df/dtheta (Hazelden and Shea-Brown, arXiv:2605.12763).
 
-    - `kind`: `"real"` or `"pair"`. `critical_eigenvalue`: of df/dx, in 1/time, of a pair the one above the axis; of a map
-      the multiplier. `frequency`: angular, 0 for a real one. `right`, `left` (n,): r and l (not conjugated).
-    - `share`: of the trace, what lies in span(Re r, Im r): the orthogonal split, between 0 and 1.
-    - `oblique_share`, `cross_share`: tr K_cc / tr K, which can exceed one where A is not normal, and what the cross terms
-      add, which can be negative. With the rest they make up one.
-    - `nonnormality`: |l| |r|, at least one.
-    - `drive`: |l^T F| at the critical frequency, in state units per unit time and parameter: the amplitude of exp(i w t) in
-      l^T F(t) (under a Hann window), as the root of its squares' sum over parameters and inputs. A mode that is not driven
-      at its frequency is not amplified, however close the bifurcation.
-    - `top_eigenvalue`: of K_int. `predicted_top_eigenvalue`: of its critical part by the master law, NaN where `method` is
-      `"singular pair"`.
-    - `method`: what stands behind the prediction. `"fixed point"`: lambda as it is at x*. `"averaged"`: in its place the
-      average of `l^T A(x(t)) r` between s and t. `"singular pair"`: neither fits, and all that is known is the top singular
-      pair of J, which lies along r. `"none"`: not even that. `reason`: why it was taken, a sentence.
-    - `mismatch`: how far the predicted critical part lies from the measured one, relative to that, in the norm of J; where
-      nothing is predicted, the smaller of those that were refused. `departure`: max |l^T (A(x(t)) - A(x*)) r| min(T, 1 /
-      |Re lambda|), 0 at x*.
-    - `alignment`: |cos| between the state direction of the top singular vector of J and r, or the span of a pair's.
-    - `parameter_alignment`: the same between the top parameter direction and the drive's, `l^T F`; for recurrent weights
-      that is `l phi^T` with phi the presynaptic activity, `l r^T` where the mode itself is all the activity there is.
+    - `kind`: `"real"` or `"pair"`.
+    - `critical_eigenvalue`: lambda, in 1 / time, for a pair the one above the axis; for maps the multiplier. `frequency`:
+      angular, in rad per unit time, 0 for a real one. `right`, `left` (n,): r and l (not conjugated).
+    - `share`: the fraction of the trace that lies in span(Re r, Im r), by orthogonal projection; between 0 and 1.
+    - `oblique_share`: tr K_cc / tr K, which can exceed 1 if A is not normal. `cross_share`: the fraction that the cross
+      terms add, which can be negative. Together with the fraction of the rest they sum to 1.
+    - `nonnormality`: |l| |r|, at least 1.
+    - `drive`: |l^T F| at the critical frequency w, in state units per unit time and parameter. It is the amplitude of
+      exp(i w t) in l^T F(t) under a Hann window, as the root of the sum of squares over parameters and inputs. A mode that
+      is not driven at its frequency is not amplified, however close the bifurcation is.
+    - `top_eigenvalue`: that of K_int. `predicted_top_eigenvalue`: that of its critical part by the master law; NaN if
+      `method` is `"singular pair"`.
+    - `method`: the basis of the prediction. `"fixed point"`: lambda at x*. `"averaged"`: the average of `l^T A(x(t)) r`
+      between s and t instead. `"singular pair"`: neither prediction fits, but the top singular pair of J lies along r.
+      `"none"`: not even that. `reason`: a sentence that says why this method was chosen.
+    - `mismatch`: the distance between the predicted and the measured critical part, relative to the latter, in the norm of
+      J. If nothing is predicted, the smaller one of the refused predictions. `departure`: how far trajectories leave the
+      linear regime: max |l^T (A(x(t)) - A(x*)) r| min(T, 1 / |Re lambda|), 0 at x*.
+    - `alignment`: |cos| of the angle between the state direction of the top singular vector of J and r, or for a pair
+      span(Re r, Im r).
+    - `parameter_alignment`: the same for the top parameter direction and that of the drive `l^T F`. For recurrent weights
+      the latter is `l phi^T` with the presynaptic activity phi, and `l r^T` if the mode is the only activity.
 
     **Example:**
 
@@ -100,22 +103,22 @@ def bifurcation_channel(
     integrator: Integrator | None = None,
     throw: bool = True,
 ) -> Channel:
-    """The critical mode's part of the kernel of the states, measured and predicted.
+    """Measure and predict the part of the kernel of the states that belongs to the critical mode.
 
     **Arguments:**
 
-    - `probe`: where its `x0` is `None`, trajectories start at x*. What is masked counts for nothing; a mask must not tell
-      coordinates apart.
-    - `x_star`: (n,), a fixed point under the constant input `u` (d,); default: the probe's own where that is one constant
-      input, else zero.
-    - `eigenvalues`: the critical eigenvalue of df/dx (a map: the multiplier), or a pair of them; the nearest is taken.
-      Default: the fastest growing. Of a repeated one a single direction is taken.
-    - `wrt`, `integrator`: as in [`parameter_jacobian`][].
-    - `throw`: whether to raise where no method holds, or to return what was measured with `method="none"`.
+    - `probe`: a [`Probe`][]. If its `x0` is `None`, trajectories start at x*. Masked rows are left out; a mask must treat
+      all states of a time alike.
+    - `x_star`: (n,) a fixed point for the constant input `u`.
+    - `u`: (d,) constant input. Default: the probe's, if that is one constant input; else zero.
+    - `eigenvalues`: the critical eigenvalue of df/dx in 1 / time (for maps the multiplier), or both of a pair. The nearest
+      one is taken. Default: the fastest growing. For a repeated eigenvalue a single direction is taken.
+    - `wrt`, `integrator`: as for [`parameter_jacobian`][].
+    - `throw`: whether to raise if no method holds. If not, the measured part is returned with `method="none"`.
 
-    Raises `ValueError` for arguments that do not fit; `NumericalError` where `x_star` is no fixed point, where the
-    eigenvalue is defective, where nothing answers to theta, and where no method holds: the critical part is not as
-    predicted and the top singular pair does not lie along it.
+    Raises `ValueError` for arguments that do not fit. Raises `NumericalError` if `x_star` is not a fixed point, if the
+    eigenvalue is defective, if the states do not depend on theta, or if no method holds: then the critical part is not as
+    predicted, and the top singular pair does not lie along it.
 
     **Example:**
 
@@ -147,7 +150,7 @@ def bifurcation_channel(
 
 
 def seen_weights(probe: FittedProbe) -> np.ndarray:
-    """The trapezoid weight of every save time of every input of a fitted probe, (B, T), zero where nothing is observed."""
+    """The trapezoid weights (B, T) of the save times of each input of a fitted probe, zero at masked times."""
     weights = np.asarray(time_weights(probe.ts, "trapezoid"))
     if probe.mask is None:
         return np.tile(weights, (probe.n_batch, 1))
@@ -164,10 +167,10 @@ def channel_of(
     carried: Carried,
     known: Leading | None = None,
 ) -> Channel:
-    """The channel of a mode in the kernel of the states, given the weighted rows (B T n, p).
+    """The channel of a mode in the kernel of the states, from the weighted rows (B T n, p).
 
-    **Arguments:** `ts` (T,): the save times, and `weights` (B, T), as `seen_weights` gives them. `known`: the first
-    eigenpairs of the smaller of `rows rows^T` and `rows^T rows`, if they are known.
+    **Arguments:** `ts` (T,): the save times. `weights` (B, T): those of `seen_weights`. `known`: the first eigenpairs of the
+    smaller of `rows rows^T` and `rows^T rows`, if they are known.
     """
     value, real, times = complex(mode.value), complex(mode.value).imag == 0, np.asarray(ts)
     scaled = Scaled.of(rows, len(mode.right))
@@ -215,7 +218,7 @@ def channel_of(
 
 
 def _own_input(probe: Probe) -> Array | None:
-    """The probe's input where it is one constant, the same for every trajectory."""
+    """The probe's input (d,) if it is constant and the same for all trajectories, else `None`."""
     us = probe.us
     if us is None or callable(us) or us.ndim != 2 or bool((np.asarray(us) != np.asarray(us)[:1]).any()):
         return None

@@ -1,4 +1,4 @@
-"""Where a bifurcation lies and of which kind it is, from kernels along a sweep and nothing else."""
+"""Detect where a bifurcation lies, and its kind, from kernels along a sweep and nothing else."""
 
 import dataclasses
 from typing import Any
@@ -15,38 +15,43 @@ from ssntk.collapse.regression import NOISE, Estimate, mixture, regressions, slo
 from ssntk.errors import NumericalError, as_count
 from ssntk.results import Result, short
 
-# The distance from the bifurcation as a power series of the critical rate, by its powers; at a fold it has no linear term.
+# The distance from the bifurcation is a power series of the critical rate, with these powers. At a fold it has no linear
+# term.
 POWERS = {SADDLE_NODE.name: tuple(range(2, 10)), PITCHFORK.name: tuple(range(1, 9)), HOPF.name: tuple(range(1, 9))}
-# Of the trace, how much the channel must hold for a point to count, and which part of those points, the nearer ones;
-# averaged over, as nothing tells which is best.
+# Windows of points: the fraction of the trace that the channel must hold for a point to count, and which fraction of these
+# points to use, the nearer ones. The windows are averaged over, since none is known to be best.
 WINDOWS = ((0.6, 1.0), (0.9, 1.0), (0.75, 0.5))
-# A saddle-node is told only where so many points lie within this part of the sweep's length from it.
+# A saddle-node is reported only if this many points lie within this fraction of the sweep's length from it.
 NEAR_POINTS, NEAR = 4, 0.03
-# What a rate's model leaves out, found on random networks: of the extrapolated gap, and of the change of the parameter over
-# which |Re lambda| T changes by one. The horizon's laws know one mode and one drive; courses in time know several. Folds lie
+# The error of the model of a rate, measured on random networks: a fraction of the extrapolated gap, and a fraction of the
+# change of the parameter over which |Re lambda| T changes by one. "spectra": the laws of a finite horizon, which describe
+# one mode with one drive. "kernels": courses in time, which describe several. The error is large for folds, since they lie
 # next to cusps, where their series begins late.
 LEFT_OUT = {SADDLE_NODE.name: (0.1, 0.0), PITCHFORK.name: (0.015, 0.0), "spectra": (0.25, 0.7), "kernels": (0.1, 0.5)}
-# |Re lambda| T over which the laws of a finite horizon are tabled.
+# The values of |Re lambda| T at which the laws of a finite horizon are tabulated.
 _RATES = np.geomspace(1e-4, 1e4, 1200)
-# Of steady-state kernels: the least part of the trace that a channel must hold at the last point, and how far, relatively,
-# the exponent may be from the law's.
+# For steady-state kernels: the smallest fraction of the trace that the channel must hold at the last point, and the largest
+# relative error of the exponent, compared with the law's.
 HELD, OFF = 0.9, 0.3
-# Two kinds are told apart where one is so much likelier, in log odds.
+# A kind is reported if it is more likely than the next one by at least these log odds.
 TOLD = 1.0
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Detection(Result):
-    """What kernels along a sweep say of the bifurcation ahead.
+    """The bifurcation that lies ahead of a sweep, as detected from kernels.
 
-    - `kind`: `"saddle-node"`, `"pitchfork"` or `"hopf"`; `None` where they cannot be told apart. Transcriticals have the
-      kernels of pitchforks, and are called that.
-    - `critical_parameter`, `interval`: the median and the 95 % interval of where it lies, NaN where nothing is told.
-    - `exponent`: s in `lambda_1 ~ |p - p_c|^s`, over the nearer half of the points that were used.
-    - `odds`: the log odds of the kind against the next likely one; infinite where it was decided otherwise, by oscillations
-      or by two modes that grow together.
-    - `rates` (k,): the critical eigenvalue at each parameter, read from the kernels' course in time; `None` without kernels.
-    - `converged`, `reason`: whether anything is told, and why, or why not.
+    - `kind`: `"saddle-node"`, `"pitchfork"` or `"hopf"`; `None` if the kinds cannot be distinguished. Transcriticals have
+      the same kernels as pitchforks and are reported as such.
+    - `critical_parameter`, `interval`: the median and the 95 % interval of the parameter at which it lies. NaN if nothing
+      could be detected.
+    - `exponent`: s in `lambda_1 ~ |p - p_c|^s` for the top eigenvalue lambda_1 of the kernels, over the nearer half of the
+      points that were used.
+    - `odds`: the log odds of the kind against the next likely one. Infinite if other evidence decided: oscillations, or two
+      modes that grow together.
+    - `rates` (k,): the critical eigenvalue at each parameter in 1 / time, read from the kernels' course in time; `None`
+      without kernels.
+    - `converged`: whether a bifurcation was detected. `reason`: why, or why not.
 
     **Example:** the kernels 1 / (4 mu) of a saddle-node at mu = 0.
 
@@ -79,30 +84,33 @@ def detect_from_ntk(
 ) -> Detection:
     """Extrapolate where a bifurcation lies, its kind and its exponent from kernels along a sweep towards it.
 
-    No fixed point, Jacobian or model is consulted. The critical rate |Re lambda| is read from the kernels, up to a factor,
-    and the parameter is regressed on it as a power series, which has no linear term at a fold; noise, the size of higher
-    terms and the part of the sweep that counts are averaged over by their evidence (Bayesian linear regression). It is taken
-    for granted that a bifurcation lies ahead: what grows otherwise, as past an avoided crossing, can pass for one.
+    No fixed point, Jacobian or model is used. The critical rate |Re lambda| is read from the kernels, up to a factor. The
+    parameter is then fitted as a power series of the rate, which has no linear term at a fold, by Bayesian linear
+    regression. The noise, the size of higher terms and the part of the sweep that counts are averaged over. It is assumed
+    that a bifurcation lies ahead: kernels that grow for another reason, as near an avoided crossing, can be mistaken for it.
 
-    - Spectra alone: of steady-state kernels, whose channel is `|r|^2 |l^T F|^2 / lambda^2`. The rate is `(sum
-      lambda_i^2)^(-1/4)`, which follows the first eigenvalue, and stays smooth where that meets others. A Hopf point does
-      not show in these.
-    - With `ts`: spectra of trajectory kernels, whose growth the horizon limits: the master law's `g`, and for two modes that
-      grow together those of a pair in resonance, under a constant drive, and in free decay, whichever is likelier.
+    How the rate is read depends on what is given:
+
+    - `spectra` only: steady-state kernels, whose channel is `|r|^2 |l^T F|^2 / lambda^2`, with r, l and F as in
+      [`Channel`][]. With the eigenvalues lambda_i of the kernel, the rate is `(sum lambda_i^2)^(-1/4)`, which follows the
+      first eigenvalue but stays smooth if that meets others. A Hopf point does not show in steady-state kernels.
+    - With `ts`: trajectory kernels, whose growth the horizon limits as the master law's `g` describes. If two modes grow
+      together, the laws of a pair in resonance, under a constant drive, and in free decay are compared.
     - With `kernels` too: the rate is fitted to the dominant courses in time, as sums of exponentials that oscillate or not.
-      This tells a Hopf point by its oscillation, and does best.
+      This recognises a Hopf point by its oscillation, and is the most accurate.
 
     **Arguments:**
 
-    - `parameters`: (k,), k >= 5, distinct, on one side of the bifurcation.
-    - `spectra`: (k, N), N >= 3, descending eigenvalues of the kernels. Eigenvalues that were left out count as zero.
-    - `ts`: (T,), the save times of trajectory kernels.
-    - `kernels`: (k, R, R) or a sequence of (R, R), as `ntk(model, probe)` gives them for `n_batch` inputs.
-    - `throw`: whether to raise where nothing can be told, or to return `converged=False` with the reason.
+    - `parameters`: (k,) distinct values, k >= 5, on one side of the bifurcation.
+    - `spectra`: (k, N) eigenvalues of the kernels in descending order, N >= 3. Eigenvalues that are left out count as zero.
+    - `ts`: (T,) the save times of trajectory kernels, in units of time.
+    - `kernels`: (k, R, R) or a sequence of k arrays (R, R), as `ntk(model, probe)` returns them.
+    - `n_batch`: the number of inputs in each kernel.
+    - `throw`: whether to raise if nothing can be detected. If not, the result has `converged=False` and the reason.
 
-    Raises `ValueError` for arguments that do not fit; `NumericalError` where the first eigenvalue does not grow towards one
-    end, where no series or law fits, where the end is too far from the bifurcation to tell, and, of a saddle-node, where
-    fewer than four points lie within 3 % of the sweep's length from it.
+    Raises `ValueError` for arguments that do not fit. Raises `NumericalError` if the first eigenvalue does not grow towards
+    one end, if no series or law fits, or if the sweep ends too far from the bifurcation. For a saddle-node it is also raised
+    if fewer than four points lie within 3 % of the sweep's length from it.
 
     **Example:** the kernels 1 / (4 mu) of a saddle-node at mu = 0.
 
@@ -116,7 +124,7 @@ def detect_from_ntk(
     p, values, times, given, n_batch, order = _checked(parameters, spectra, ts, kernels, n_batch)
     try:
         found = _detect(_Evidence.of(p, values, times, given, n_batch))
-        # Rates in the order in which the parameters came.
+        # Return the rates in the order in which the parameters were given.
         rates = None if found.rates is None else found.rates[np.argsort(order)]
         return dataclasses.replace(found, rates=rates)
     except (NumericalError, np.linalg.LinAlgError) as error:
@@ -129,7 +137,7 @@ def detect_from_ntk(
 def _checked(
     parameters: Any, spectra: Any, ts: Any, kernels: Any, n_batch: Any
 ) -> tuple[np.ndarray, np.ndarray, Any, Any, int, np.ndarray]:
-    """The arguments as numpy arrays, points in ascending order of the parameter, and that order."""
+    """The arguments as numpy arrays, sorted by ascending parameter, and that order."""
     p, values = _doubles(parameters, "parameters", 1), _doubles(spectra, "spectra", 2)
     n_batch = as_count(n_batch, "n_batch")
     if p.size < 5 or np.unique(p).size < p.size:
@@ -159,12 +167,12 @@ def _checked(
                 f"{sorted(sizes)}"
             )
         given = [given[i] for i in order]
-    # In units of the largest, so that squares neither vanish nor overflow.
+    # Eigenvalues are relative to the largest, so that squares neither underflow nor overflow.
     return p[order], values[order] / values.max(), times, given, n_batch, order
 
 
 def _doubles(value: Any, name: str, ndim: int) -> np.ndarray:
-    """`value` in double precision, whatever JAX is set to: what is extrapolated are small differences."""
+    """`value` in double precision, whatever JAX's setting, since small differences are extrapolated."""
     try:
         array = np.asarray(value, float)
     except (TypeError, ValueError) as error:
@@ -176,13 +184,13 @@ def _doubles(value: Any, name: str, ndim: int) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class _Evidence:
-    """What a sweep shows, its farthest point first, so that the bifurcation lies beyond the last one.
+    """The evidence of a sweep, its farthest point first, so that the bifurcation lies beyond the last one.
 
-    - `p` (N,), `values` (N, k) and their `size` (N,): eigenvalues in units of the largest.
-    - `ts` (T,): the times of trajectory kernels, `None` for steady states. `rates` (N,): the critical exponents that their
-      courses over time show, if kernels were given.
-    - `pair`: whether two modes grow together. `held`: which share of the trace the channel holds at the last point.
-    - `flipped`: whether the points came in the other order.
+    - `p` (N,): the parameters. `values` (N, k): the eigenvalues, in units of the largest. `size` (N,): the norm of each row.
+    - `ts` (T,): the times of trajectory kernels; `None` for steady states. `rates` (N,): the critical exponents read from
+      the kernels' courses in time, if kernels were given.
+    - `pair`: whether two modes grow together. `held`: the fraction of the trace that the channel holds at the last point.
+    - `flipped`: whether the points were given in the other order.
     """
 
     p: np.ndarray
@@ -211,7 +219,7 @@ class _Evidence:
             both = rates_of(ts, kernels, n_batch)
             oscillating = oscillates(both, float(ts[-1] - ts[0]))
             rates = np.array([complex(-rate.decay, rate.frequency) for rate in (pair[oscillating] for pair in both)])
-        # A steady state knows no oscillation.
+        # Steady-state kernels do not show oscillations.
         pair = bool(oscillating) if oscillating is not None else ts is not None and _two_grow(values, size)
         held = float(values[-1, : 1 + pair].sum() / values[-1].sum())
         if ts is None and held < HELD:
@@ -223,11 +231,11 @@ class _Evidence:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """Those that it may speak for."""
+        """The kinds that the evidence can support."""
         return (HOPF.name,) if self.pair else (SADDLE_NODE.name, PITCHFORK.name)
 
     def first(self, share: float) -> int:
-        """The first point from which on the channel holds this share of the trace."""
+        """The index of the first point from which on the channel holds this fraction of the trace."""
         return _window(self.values, self.size, 1 + self.pair, share)
 
     def estimates(self) -> dict[str, list[list[Estimate]]]:
@@ -249,7 +257,7 @@ class _Evidence:
             coordinates = _coordinates(p, self.size[inside], self.ts, kind)
         left_out = LEFT_OUT[kind if self.ts is None else "spectra" if self.rates is None else "kernels"]
         if self.ts is None:
-            # What other modes hold moves the rate.
+            # The part of the trace that other modes hold makes the rate less accurate.
             left_out = (left_out[0] + 2 * (1 - self.held), left_out[1])
         return [each for y in coordinates for each in regressions(p, y, POWERS[kind], left_out)]
 
@@ -261,7 +269,7 @@ class _Evidence:
 
 
 def _detect(seen: _Evidence) -> Detection:
-    """Where the sweep leads, and to what; `NumericalError` if that cannot be told."""
+    """Detect the bifurcation that the sweep leads to; `NumericalError` if that is impossible."""
     estimates, ts, p = seen.estimates(), seen.ts, seen.p
     if ts is not None and not seen.pair:
         all_ = [one for found in estimates.values() for each in found for one in each]
@@ -270,7 +278,7 @@ def _detect(seen: _Evidence) -> Detection:
                 "the horizon hides how near the bifurcation is: |Re lambda| T falls below one; take a longer horizon, or "
                 "the steady-state kernels"
             )
-    # Windows hold different points, so that their evidences cannot be compared: each counts the same.
+    # Windows contain different points, so that their evidence cannot be compared: weigh them equally.
     evidence = {kind: float(np.mean([summed(one) for one in found])) for kind, found in estimates.items()}
     ranked = sorted(seen.kinds, key=lambda kind: -evidence[kind])
     odds = evidence[ranked[0]] - evidence[ranked[1]] if len(ranked) > 1 else np.inf
@@ -320,7 +328,8 @@ def _two_grow(values: np.ndarray, size: np.ndarray) -> bool:
 
 
 def _window(values: np.ndarray, size: np.ndarray, modes: int, share: float) -> int:
-    """The first point from which on the channel holds this share of the trace, and grows; at least five are left."""
+    """The index of the first point from which on the channel holds this fraction of the trace, and grows. At least five
+    points remain."""
     held = values[:, :modes].sum(axis=1) / values.sum(axis=1)
     first = len(size) - 1
     while first > 0 and held[first - 1] > share and size[first - 1] < 1.02 * size[first]:
@@ -329,7 +338,7 @@ def _window(values: np.ndarray, size: np.ndarray, modes: int, share: float) -> i
 
 
 def _coordinates(p: np.ndarray, size: np.ndarray, ts: np.ndarray | None, kind: str) -> list[np.ndarray]:
-    """Numbers in proportion to the rate, one array for each way in which a horizon may have limited the kernels."""
+    """Arrays (N,) proportional to the rate, one for each way in which a horizon may have limited the kernels."""
     pair = kind == HOPF.name
     if ts is None:
         return [size ** (-1 / power) for power in ((2, 3, 4) if pair else (2,))]
@@ -338,7 +347,7 @@ def _coordinates(p: np.ndarray, size: np.ndarray, ts: np.ndarray | None, kind: s
         tabled = np.log(shape(_RATES) / shape(_RATES[:1]))
 
         def rate(over: float, tabled: np.ndarray = tabled) -> np.ndarray | None:
-            """|Re lambda| T where the kernel at the bifurcation is 1 + over times the largest one seen."""
+            """|Re lambda| T if the kernel at the bifurcation is 1 + over times the largest one of the sweep."""
             wanted = np.log(size / size.max()) - np.log1p(over)
             return np.exp(np.interp(-wanted, -tabled, np.log(_RATES))) if wanted.min() > tabled[-1] else None
 

@@ -1,4 +1,4 @@
-"""What drives the critical mode: only what has power at the critical frequency is amplified at a bifurcation."""
+"""The drive of the critical mode: at a bifurcation only a drive with power at the critical frequency is amplified."""
 
 from typing import Any
 
@@ -23,17 +23,16 @@ def critical_drive(
     x_star: Float[Array, " n"],
     near: complex | float,
 ) -> Complex[np.ndarray, "B p"] | None:
-    """l^T F at the critical frequency, for each input: what of theta the critical mode is driven along, and how strongly.
+    """l^T F at the critical frequency, for each input: the direction in theta that drives the critical mode, with its size.
 
-    F = df/dtheta, and l belongs to the eigenvalue of df/dx nearest to `near` at `x_star`, a fixed point for zero input where
-    trajectories start. A real one is driven by what is constant: `l^T F(x*, u_b)`. A pair, or a map's
-    flip, is driven by a [`Sinusoid`][] in
-    resonance with it, to first order in the amplitude: by the amplitude of `l^T F` along the response
-    `(i w - A)^-1 (df/du) u`. Source: the master law, `J_c(t) = r int exp(lambda (t - s)) l^T F(s) ds` (Hazelden and
+    F = df/dtheta, and l is the left eigenvector of the eigenvalue of df/dx nearest to `near`, at `x_star`: a fixed point for
+    zero input, at which trajectories start. A real eigenvalue is driven by the constant `l^T F(x*, u_b)`. A pair, or the
+    flip of a map, is driven by a [`Sinusoid`][] in resonance with it: to first order, by the amplitude of `l^T F` along the
+    response `(i w - A)^-1 (df/du) u`. Source: the master law, `J_c(t) = r int exp(lambda (t - s)) l^T F(s) ds` (Hazelden and
     Shea-Brown, arXiv:2605.12763).
 
-    **Returns:** (B, p), each input weighted by the square root of the share of its rows that is observed; zero where nothing
-    drives the mode; `None` where that is not known: for other inputs, other starts, a sinusoid out of resonance, or a
+    **Returns:** (B, p), each input weighted by the square root of the fraction of its rows that is observed. Zero if the
+    mode is not driven. `None` if the drive is not known: for other inputs, other starts, a sinusoid out of resonance, or a
     defective eigenvalue.
     """
     probe, clock = probe if isinstance(probe, FittedProbe) else probe.fit(model), model.clock
@@ -69,19 +68,19 @@ def critical_drive(
         by = jax.device_put(tuple(part.astype(dtype) for part in (left, dx, du)))
         return np.asarray(_moved_forcing(model, at, x_star, *by))
 
-    # The pair's member above the axis turns as the input does.
+    # Take the eigenvalue of the pair above the axis, which turns in the same direction as the input.
     left = left if value.imag >= 0 else left.conj()
     by_real, by_imag = ((response.real, size.real), (response.imag, size.imag))
     drive = moved(left.real, *by_real) - moved(left.imag, *by_imag)
     drive = drive + 1j * (moved(left.real, *by_imag) + moved(left.imag, *by_real))
-    # At half the steps' frequency, that of a flip, cosines are all that there is.
+    # At pi / dt, the frequency of a flip, a sampled sinusoid has only its cosine part.
     return seen[:, None] * (drive.real + 0j if value.imag == 0 else drive)
 
 
 def at_rest(model: AbstractStateSpaceModel, starts: np.ndarray, rest: np.ndarray) -> bool:
-    """Whether states `starts` (B, n) are the fixed point `rest` (n,) to 1e-9 of the sizes of its states.
+    """Whether states `starts` (B, n) are the fixed point `rest` (n,), to 1e-9 of the sizes of the states.
 
-    Those are what the states are there, and else the typical sizes that the vector field tells.
+    A size is the value of the state at the fixed point; if that is not enough, its typical size from the vector field.
     """
     apart = np.abs(starts - rest).max(axis=0)
     if (apart <= 1e-9 * np.abs(rest)).all():
@@ -91,15 +90,15 @@ def at_rest(model: AbstractStateSpaceModel, starts: np.ndarray, rest: np.ndarray
 
 
 def channel_participation_ratio(drive: np.ndarray) -> float:
-    """The participation ratio of the amplified part of the kernel alone, from what drives the critical mode.
+    """The participation ratio of the amplified part of the kernel, from the drive of the critical mode.
 
-    The parameter-space kernel of that part is proportional to `sum_b Re(q_b) Re(q_b)^T + Im(q_b) Im(q_b)^T`, since the phase
-    of a pair runs through all values. For one input it is 2 / (1 + rho^2) with rho = |q^T q| / |q|^2 (not conjugated): 1 for
-    a real mode, at most 2 for a pair. Every input is taken to have been amplified for as long.
+    The phase of a pair runs through all values. The kernel of that part over parameters is therefore proportional to `sum_b
+    Re(q_b) Re(q_b)^T + Im(q_b) Im(q_b)^T`. For one input the ratio is 2 / (1 + rho^2) with rho = |q^T q| / |q|^2 (not
+    conjugated): 1 for a real mode, at most 2 for a pair. All inputs are assumed to have been amplified equally long.
 
-    **Arguments:** `drive`: q (B, p), complex, as from `critical_drive`.
+    **Arguments:** `drive`: q (B, p), complex, as `critical_drive` returns it.
 
-    Returns 0 where nothing drives the mode.
+    Returns 0 if the mode is not driven.
     """
     scale = np.abs(drive).max(initial=0.0)
     if scale == 0:

@@ -1,4 +1,4 @@
-"""What the normal forms predict of the kernel near a bifurcation."""
+"""The laws of the kernel near a bifurcation that normal forms predict, and the exponent that is measured."""
 
 from typing import NamedTuple
 
@@ -15,20 +15,21 @@ from ssntk.bifurcation.events.kinds import (
 
 
 class Law(NamedTuple):
-    """How the kernel behaves on the stable side of a kind of bifurcation, for generic parameters.
+    """The behaviour of the kernel on the stable side of a kind of bifurcation, for generic parameters.
 
     - `exponent`: d log(top steady-state eigenvalue) / d log|p - p_c|; NaN if it is not known.
-    - `next_order`: the next term of log K near the bifurcation is of order |p - p_c| to this power.
+    - `next_order`: the next term of log K near the bifurcation is proportional to |p - p_c| to this power.
     """
 
     exponent: float
     next_order: float = 1.0
 
 
-# At a fold lambda ~ |p - p_c|^(1/2) and K* ~ |r|^2 |l^T F|^2 / lambda^2, and everything is smooth in the coordinate along
-# the critical direction, which goes as the square root of the distance. At a Hopf the steady state does not diverge, since
-# its critical frequency is not zero (Hazelden and Shea-Brown, arXiv:2605.12763), nor at a flip or a Neimark-Sacker point.
-# Where branches cross lambda ~ |p - p_c|; a parameter that respects the crossing is not amplified there (`ssntk.laws`).
+# At a fold lambda ~ |p - p_c|^(1/2) and K* ~ |r|^2 |l^T F|^2 / lambda^2. Everything is smooth in the coordinate along the
+# critical direction, which is proportional to the square root of the distance. At a Hopf point the steady-state kernel does
+# not diverge, since the critical frequency is not zero (Hazelden and Shea-Brown, arXiv:2605.12763). The same holds at flips
+# and Neimark-Sacker points. At crossings of branches lambda ~ |p - p_c|. A parameter that preserves the crossing is not
+# amplified there (`ssntk.laws`).
 _LAWS = {
     SADDLE_NODE.name: Law(-1.0, 0.5),
     TRANSCRITICAL.name: Law(-2.0),
@@ -40,12 +41,12 @@ _LAWS = {
 
 
 def law_of(kind: str) -> Law:
-    """The law of a kind of bifurcation, also of one that has none."""
+    """The law of a kind of bifurcation; for kinds without a law, one whose exponent is NaN."""
     return _LAWS.get(kind, Law(np.nan))
 
 
 def fitted_decades(distance: np.ndarray) -> float:
-    """Over how many decades of the distances (k,) of a sweep to fit an exponent: the last three, and not the first one."""
+    """The number of decades of distance over which to fit an exponent: the last three of a sweep (k,), without its first."""
     return float(np.clip(np.log10(distance.max() / distance.min()) - 1, 1.0, 3.0))
 
 
@@ -54,11 +55,11 @@ def measured_exponent(
 ) -> float:
     """The exponent s in `values ~ distance^s`, by least squares over the last `decades` before the bifurcation.
 
-    **Arguments:** `distance`, `values`: (k,), positive; points that are NaN are left out. `next_order`: `None` fits
-    `log values = c + s log distance`, the plain slope; a power b adds a term `distance^b`, without which the slope of a fold
-    is off by 0.002 to 0.05 over three decades that end at 1e-7.
+    **Arguments:** `distance`, `values`: (k,), positive; points that are NaN are left out. `next_order`: if `None`, fit
+    `log values = c + s log distance`; if a power b, add a term `distance^b` to the fit. Without it the slope of a fold has
+    an error of 0.002 to 0.05 over three decades that end at 1e-7.
 
-    Returns NaN where there are fewer points than coefficients, plus one.
+    Returns NaN unless there are more points than coefficients.
     """
     known = np.isfinite(values) & (values > 0)
     distance, values = distance[known], values[known]

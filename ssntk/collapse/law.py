@@ -1,7 +1,7 @@
-"""The master law: the coordinate of a critical mode along recorded solves, and what drives it.
+"""The master law: the coordinate c of a critical mode along recorded solves, and its drive.
 
-`c' = lambda c + l^T F`, F = df/dtheta (Hazelden and Shea-Brown, arXiv:2605.12763). A step's states are those of its cubic
-interpolant, and a map is summed over its own steps.
+`c' = lambda c + l^T F`, with F = df/dtheta (Hazelden and Shea-Brown, arXiv:2605.12763). States within a step of a flow are
+those of the cubic interpolant. For maps the integral is a sum over steps.
 """
 
 from typing import Any, NamedTuple
@@ -19,10 +19,12 @@ from ssntk.models.maps import AbstractMap
 
 
 class Carried(NamedTuple):
-    """What the master law makes of `l^T F` along recorded solves.
+    """The result of the master law along recorded solves.
 
-    `coordinates` (B, T, 2, p): the mode's, at the save times, with lambda at x* and along the trajectory; `drive` (B, p):
-    the amplitude of exp(i w t) in `l^T F`, under a Hann window; `shifts` (B, T): `l^T (A(x(t)) - A*) r`.
+    - `coordinates` (B, T, 2, p): the mode's coordinate at the save times, with lambda at x* and with lambda along the
+      trajectory.
+    - `drive` (B, p): the amplitude of exp(i w t) in `l^T F`, under a Hann window.
+    - `shifts` (B, T): `l^T (A(x(t)) - A(x*)) r`, in 1 / time.
     """
 
     coordinates: Any
@@ -30,13 +32,13 @@ class Carried(NamedTuple):
     shifts: Any
 
 
-# The mode's two coordinates (2, p), and the sum (p,) that becomes its drive.
+# The state of the integration: the mode's two coordinates (2, p), and the sum (p,) that becomes its drive.
 Carry = tuple[Complex[Array, "2 p"], Complex[Array, " p"]]
 
 
 @eqx.filter_jit
 def carried(replay: Replay, mode: Mode) -> Carried:
-    """The mode's coordinate, `c' = lambda c + l^T F`, and its drive along the recorded steps of every input."""
+    """Integrate the mode's coordinate, `c' = lambda c + l^T F`, and its drive along the recorded steps of every input."""
 
     def one(b: Array) -> tuple[Array, Array, Array]:
         along = _Along(replay, mode, b)
@@ -56,7 +58,7 @@ def carried(replay: Replay, mode: Mode) -> Carried:
 
 
 class _Along:
-    """One input of a recorded solve, with the mode that is carried along it; made anew inside the compiled function."""
+    """One input of a recorded solve, and the mode that is integrated along it. Created inside the compiled function."""
 
     def __init__(self, replay: Replay, mode: Mode, b: Array):
         self.replay, self.mode, self.theta, self.ts = replay, mode, replay.theta, replay.probe.ts
@@ -81,7 +83,7 @@ class _Along:
         return self.mode.left @ jax.lax.complex(real, imag)
 
     def window(self, t: Array) -> Array:
-        """Hann's, of integral one over the horizon."""
+        """The Hann window, with an integral of one over the horizon."""
         return (1 - jnp.cos(2 * jnp.pi * (t - self.ts[0]) / self.horizon)) / self.horizon
 
     def turning(self, t: Array) -> Array:
@@ -90,7 +92,7 @@ class _Along:
         return jax.lax.complex(jnp.cos(phase), -jnp.sin(phase))
 
     def map_step(self, i: Array, carry: Carry) -> Carry:
-        """Over step i of a map."""
+        """Advance over step i of a map."""
         coordinates, total = carry
         t, h, x = self.track.times[i], self.track.times[i + 1] - self.track.times[i], self.track.states[i]
         rates, pushed = jnp.stack([self.mode.value, self.local(t, x)]), self.forced(t, x)
@@ -99,25 +101,25 @@ class _Along:
         return moved, total + length * self.window(t).astype(length.dtype) * self.turning(t) * pushed
 
     def flow_step(self, i: Array, carry: Carry) -> Carry:
-        """Over step i of a flow, by quadrature over three nodes."""
+        """Advance over step i of a flow, by quadrature with three nodes."""
         coordinates, total = carry
         t, h, s = self.track.times[i], self.track.times[i + 1] - self.track.times[i], jnp.asarray(NODES, self.ts.dtype)
         times, states = t + h * s, self._between(i, s[:, None])
         pushed = jax.vmap(self.forced)(times, states)
         rates = jnp.stack([jnp.full(3, self.mode.value), jax.vmap(self.local)(times, states)])
-        # int lambda over the step, and from a node to its end, lambda being the parabola through the nodes.
+        # The integrals of lambda over the step, and from each node to its end, with the parabola through the nodes.
         whole = rates @ (h * jnp.asarray(WEIGHTS, t.dtype)).astype(rates.dtype)
         left = rates @ (h * jnp.asarray(REMAINING.T, t.dtype)).astype(rates.dtype)
-        # What a rate that is not constant adds to the exponential of its average.
+        # The factor by which a varying rate changes the exponential of its average.
         uneven = jnp.exp(left - whole[:, None] * (1 - s[None]).astype(rates.dtype))
         gained = (h.astype(rates.dtype) * exponential_weights(whole) * uneven) @ pushed
-        # exp(-i w t) as what turns back from the end of the step.
+        # The factor exp(-i w t) is integrated from the end of the step backwards.
         swept = jax.lax.complex(jnp.zeros_like(h), self.mode.frequency * h)
         turned = (h * self.window(times)).astype(rates.dtype) * self.turning(t + h) * exponential_weights(swept[None])[0]
         return jnp.exp(whole)[:, None] * coordinates + gained, total + turned @ pushed
 
     def _between(self, i: Array, s: Float[Array, "3 1"]) -> Float[Array, "3 n"]:
-        """The states at the parts s of step i, by its cubic Hermite interpolant."""
+        """The states (3, n) at the fractions s (3, 1) of step i, by its cubic Hermite interpolant."""
         t, h, x = self.track.times[i], self.track.times[i + 1] - self.track.times[i], self.track.states[i]
         y = self.track.states[i + 1]
         begin, end = self.velocity(t, x)[None], self.velocity(t + h, y)[None]

@@ -1,9 +1,10 @@
-"""What theory says of the kernel near a bifurcation, in closed form: functions of numbers and numpy arrays, no network.
+"""The laws of the kernel near a bifurcation, in closed form: functions of numbers and numpy arrays, without a network.
 
-K is the squared sensitivity of the state, `K_int` its integral over the horizon T from a start at which it is zero (maps:
-the sum over steps). The sensitivity s = dx/dtheta obeys `s' = lambda s + F`, with F = df/dtheta. "Verified" means that the
-kernel engine reproduces it on the normal form (tests); outside its range a law is NaN. Sources: Hazelden and Shea-Brown,
-arXiv:2605.12763, for the collapse; Kuznetsov, *Elements of Applied Bifurcation Theory*, for the normal forms.
+The sensitivity s = dx/dtheta of the state obeys `s' = lambda s + F`, with the critical eigenvalue lambda [1 / time] and
+F = df/dtheta. The kernel is K = s^2. `K_int` is its integral over the horizon T [time], from a start at which s is zero
+(for maps the sum over steps). "Verified" means that a test compares the law with the kernel of the normal form. Outside
+its range a law returns NaN. Sources: Hazelden and Shea-Brown, arXiv:2605.12763, for the collapse; Kuznetsov, *Elements of
+Applied Bifurcation Theory*, for the normal forms.
 """
 
 from typing import Any
@@ -13,15 +14,15 @@ import scipy
 
 from ssntk.bifurcation.events.kinds import kind_of
 
-# The smallest |a| at which the closed form of `g` keeps more digits than its series.
+# Below this |a| the series of `g` keeps more digits than its closed form.
 _SERIES = 0.05
 
 
 def g(a: Any) -> np.ndarray | np.floating:
-    """`g(a) = [a - 2 (1 - e^-a) + (1 - e^-2a) / 2] / a^3`: the finite-horizon kernel `int_0^T s^2 dt / T^3` under F = 1.
+    """`g(a) = [a - 2 (1 - e^-a) + (1 - e^-2a) / 2] / a^3`: the kernel `int_0^T s^2 dt / T^3` of a finite horizon, for F = 1.
 
-    From `s = (1 - e^(lambda t)) / -lambda` with a = -lambda T, squared and integrated. g(0) = 1/3; `1 / a^2` for a >> 1;
-    `e^(-2 a) / (2 |a|^3)` for a << -1, an unstable mode. For all a. Verified.
+    It is the integral of the square of `s = (1 - e^(lambda t)) / -lambda`, with a = -lambda T. g(0) = 1/3. For a >> 1 it is
+    about `1 / a^2`; for a << -1, an unstable mode, about `e^(-2 a) / (2 |a|^3)`. Holds for all a. Verified.
 
     **Example:**
 
@@ -39,16 +40,16 @@ def g(a: Any) -> np.ndarray | np.floating:
         factorial *= k + 3
         series = series + term * (2 ** (k + 2) - 2) / factorial
         term = term * -small
-    # Beyond, 1 - 1.5 / a is one to rounding.
+    # For larger a, 1 - 1.5 / a is one to rounding.
     return np.where(a > 1e9, 1 / np.maximum(a, 1.0) ** 2, np.where(np.abs(a) > _SERIES, closed, series))
 
 
 def channel(drive: Any, rate: Any, horizon: Any) -> np.ndarray | np.floating:
-    """`K_int = drive^2 T^3 g(-rate T)`: a mode that decays at `rate` = Re lambda, under a constant drive |r| |l^T F|.
+    """`K_int = drive^2 T^3 g(-rate T)`: a mode with `rate` = Re lambda, for a constant drive |r| |l^T F| and `horizon` T.
 
-    The master law with F constant. It goes as `drive^2 T / rate^2` until |rate| T is about 1, and saturates at `drive^2 T^3
-    / 3`. At rest at x* under constant input; on the unstable side (`rate` > 0) only while the state stays. Verified, and
-    fails past a crossing that the state escapes from.
+    This is the master law for constant F. Towards the bifurcation it grows as `drive^2 T / rate^2` until |rate| T is about
+    1, and saturates at `drive^2 T^3 / 3`. It holds for a state at rest at x* with constant input; on the unstable side
+    (`rate` > 0) only while the state stays there. Verified; it fails past a crossing from which the state escapes.
 
     **Example:**
 
@@ -60,10 +61,10 @@ def channel(drive: Any, rate: Any, horizon: Any) -> np.ndarray | np.floating:
 
 
 def fold_rate(distance: Any, curvature: Any, push: Any) -> np.ndarray | np.floating:
-    """`lambda = -sqrt(4 |a| |push| distance)` beside a generic fold.
+    """`lambda = -sqrt(4 |a| |push| distance)`: the critical eigenvalue near a generic fold, at a `distance` of p from it.
 
-    From `y' = push e + a y^2` along the critical direction: a is the normal form's coefficient `l.B(r, r) / 2` and
-    `push = l^T df/dp`. Up to O(distance). Verified on random networks.
+    It follows from `y' = push e + a y^2` along the critical direction, with e = p - p_c. `curvature` is a, the coefficient
+    `l.B(r, r) / 2` of the normal form, and `push` is l^T df/dp. Holds up to O(distance). Verified on random networks.
 
     **Example:**
 
@@ -75,7 +76,9 @@ def fold_rate(distance: Any, curvature: Any, push: Any) -> np.ndarray | np.float
 
 
 def steady_state(kind: str, mu: Any, parameter: str = "h", *, omega: Any = 1.0) -> np.ndarray | np.floating:
-    """K* = (dx*/dtheta)^2 = (F / lambda)^2 on the stable branch of a normal form, by the implicit function theorem.
+    """The steady-state kernel K* = (dx*/dtheta)^2 = (F / lambda)^2 on the stable branch of a normal form.
+
+    It follows from the implicit function theorem. The last two columns are K* for theta = mu and for theta = h:
 
     | `kind` | branch | `"mu"` | `"h"` |
     |---|---|---|---|
@@ -86,9 +89,10 @@ def steady_state(kind: str, mu: Any, parameter: str = "h", *, omega: Any = 1.0) 
     | `"pitchfork"`, mu > 0 | +- sqrt(mu) | 1 / (4 mu) | 1 / (4 mu^2) |
     | `"hopf"`, mu < 0 | 0 | 0 | 1 / (mu^2 + omega^2), twice: bounded |
 
-    **Arguments:** `parameter`: `"mu"`, the bifurcation parameter, or `"h"`, a constant bias. `omega`: of a Hopf point.
+    **Arguments:** `mu`: the bifurcation parameter. `parameter`: theta: `"mu"`, or `"h"`, a constant bias. `omega`: the
+    angular frequency of a Hopf point.
 
-    NaN where there is no stable fixed point. Raises `ValueError` for a kind or parameter that is not in the table. Verified.
+    NaN if there is no stable fixed point. Raises `ValueError` for a kind or parameter that is not in the table. Verified.
 
     **Example:**
 
@@ -115,7 +119,7 @@ def steady_state(kind: str, mu: Any, parameter: str = "h", *, omega: Any = 1.0) 
     return np.where(mu < 0, before, np.where(mu > 0, after, np.nan))
 
 
-# (prefactor, power of T) of K_int on the critical point itself.
+# (prefactor, power of T) of K_int exactly at the bifurcation.
 _LANDING = {
     ("saddle-node", "mu"): (1 / 27, 3),
     ("transcritical", "mu"): (1 / 4, 1),
@@ -128,11 +132,11 @@ _LANDING = {
 
 
 def landing(kind: str, parameter: str, horizon: Any) -> np.ndarray | np.floating:
-    """K_int of a trajectory that starts at O(1) and decays, as a power of time, onto the critical point mu = 0.
+    """K_int of a trajectory at the bifurcation, mu = 0, which starts at O(1) and decays to 0 as a power of time.
 
-    `x' = -x^p` gives `x = ((p - 1) t)^(-1/(p-1))`, so that `s' = -p s / ((p - 1) t) + F(x)`, a power of t in each case:
-    T^3/27 (saddle-node mu, transcritical h), T/4 (transcritical mu), 4 T^3/75 (pitchfork h), T^2/16 (pitchfork and Hopf mu),
-    T^2/4 (Hopf omega). For T >> 1, up to O(log T / T). Verified.
+    `x' = -x^p` gives `x = ((p - 1) t)^(-1/(p-1))`, so that `s' = -p s / ((p - 1) t) + F(x)` has a power of t as solution.
+    K_int is T^3/27 (saddle-node mu, transcritical h), T/4 (transcritical mu), 4 T^3/75 (pitchfork h), T^2/16 (pitchfork mu,
+    Hopf mu) or T^2/4 (Hopf omega). Holds for T >> 1, up to O(log T / T). Verified.
 
     Raises `ValueError` for another kind or parameter.
 
@@ -152,9 +156,9 @@ def landing(kind: str, parameter: str, horizon: Any) -> np.ndarray | np.floating
 
 
 def ghost_time(mu: Any) -> np.ndarray | np.floating:
-    """The time `pi / sqrt(-mu)` that the ghost of a saddle-node, mu < 0, holds a trajectory: `int dx / (x^2 - mu)`.
+    """`pi / sqrt(-mu)`: the time for which the ghost of a saddle-node, mu < 0, holds a trajectory, `int dx / (x^2 - mu)`.
 
-    For -mu << the square of where it comes from. Verified.
+    Holds if -mu is far below the square of the state at which the trajectory starts. Verified.
 
     **Example:**
 
@@ -168,9 +172,9 @@ def ghost_time(mu: Any) -> np.ndarray | np.floating:
 def ghost(mu: Any, phase: Any = np.pi / 2) -> np.ndarray | np.floating:
     """K = s^2 in the ghost of a saddle-node, mu < 0, at `phase` = sqrt(-mu) t: 0 at the entrance, pi at the exit.
 
-    `x = sqrt(-mu) cot(phase)` and `s' = -2 x s + 1` give `s = (phase / 2 - sin(2 phase) / 4) / (sqrt(-mu) sin^2(phase))`:
-    `pi^2 / (16 |mu|)` in the middle, and far more at the exit, where s is the speed times the passage time's derivative.
-    For -mu << 1. Verified.
+    `x = sqrt(-mu) cot(phase)` and `s' = -2 x s + 1` give `s = (phase / 2 - sin(2 phase) / 4) / (sqrt(-mu) sin^2(phase))`.
+    K is `pi^2 / (16 |mu|)` in the middle. It is far larger at the exit, where s is the speed times the derivative of the
+    passage time. Holds for -mu << 1. Verified.
 
     **Example:**
 
@@ -183,10 +187,11 @@ def ghost(mu: Any, phase: Any = np.pi / 2) -> np.ndarray | np.floating:
 
 
 def transient(size: Any, rate: Any, horizon: Any = np.inf) -> np.ndarray | np.floating:
-    """`K_int = size^2 int_0^T t^2 e^(2 rate t) dt`: the decay of a small initial state answers to its own rate, rate < 0.
+    """`K_int = size^2 int_0^T t^2 e^(2 rate t) dt`: the sensitivity of a decaying initial state to its own rate < 0.
 
-    `s = t x` with `x = size e^(rate t)`: `size^2 / (4 |rate|^3)` for T >> 1 / |rate|, `size^2 T^3 / 3` before. For a
-    pitchfork's mu, and for (mu, omega) at a Hopf focus, where this is a double eigenvalue. For size^2 << |rate|. Verified.
+    `size` is the initial state: `x = size e^(rate t)` gives `s = t x`. K_int is `size^2 / (4 |rate|^3)` for T >> 1 / |rate|,
+    and `size^2 T^3 / 3` for T << 1 / |rate|. The law describes mu at a pitchfork, and (mu, omega) at a Hopf focus, for which
+    it is a double eigenvalue. Holds for size^2 << |rate|. Verified.
 
     **Example:**
 
@@ -197,7 +202,7 @@ def transient(size: Any, rate: Any, horizon: Any = np.inf) -> np.ndarray | np.fl
     size, a = np.asarray(size, float), -np.asarray(rate, float) * np.asarray(horizon, float)
     a = np.where(np.isnan(a), 0.0, a)
     cut = np.where(np.isinf(a), 0.0, a)
-    # 1 - e^(-2a) (1 + 2a + 2a^2), by its series where it cancels.
+    # 1 - e^(-2a) (1 + 2a + 2a^2), by its series for small a, for which the terms cancel.
     small = 4 * cut**3 / 3 - 2 * cut**4 + 8 * cut**5 / 5 - 8 * cut**6 / 9
     left = np.where(np.isinf(a), 1.0, np.where(cut < 0.01, small, 1 - np.exp(-2 * cut) * (1 + 2 * cut + 2 * cut**2)))
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -209,11 +214,11 @@ def transient(size: Any, rate: Any, horizon: Any = np.inf) -> np.ndarray | np.fl
 def limit_cycle(parameter: str, mu: Any, horizon: Any, *, shear: Any = 0.0) -> np.ndarray | np.floating:
     """K_int on the limit cycle of the Hopf normal form, mu > 0, from a start on it. Verified.
 
-    - `"omega"`: the phase drifts, `s = t sqrt(mu)`: `mu T^3 / 3`, the isochron channel.
-    - `"mu"`: the radius answers, `s = (1 - e^(-2 mu t)) / (2 sqrt(mu))`, about `T / (4 mu)`; with shear the phase follows
-      it, `s = shear sqrt(mu) (t - (1 - e^(-2 mu t)) / (2 mu))`, which adds about `shear^2 mu T^3 / 3`.
+    - `parameter` = `"omega"`: the phase drifts, `s = t sqrt(mu)`, which gives `mu T^3 / 3`, the isochron channel.
+    - `parameter` = `"mu"`: the radius changes, `s = (1 - e^(-2 mu t)) / (2 sqrt(mu))`, which gives about `T / (4 mu)`. With
+      shear the phase follows, `s = shear sqrt(mu) (t - (1 - e^(-2 mu t)) / (2 mu))`, which adds about `shear^2 mu T^3 / 3`.
 
-    Two modes for mu T << 1; one, the phase, for mu T >> 1. A constant bias is not amplified.
+    There are two modes for mu T << 1, and one, the phase, for mu T >> 1. A constant bias is not amplified.
 
     **Example:**
 
@@ -228,7 +233,8 @@ def limit_cycle(parameter: str, mu: Any, horizon: Any, *, shear: Any = 0.0) -> n
     if parameter != "mu":
         raise ValueError(f"parameter must be 'omega' or 'mu', got {parameter!r}")
     a = 2 * mu * horizon
-    # int (1 - e^(-a t))^2 dt and int (t - (1 - e^(-a t)) / a)^2 dt over a horizon of one; the second cancels for small a.
+    # int (1 - e^(-a t))^2 dt and int (t - (1 - e^(-a t)) / a)^2 dt over a horizon of one. The second is integrated
+    # numerically, since the terms of its closed form cancel for small a.
     radius = a**2 * g(a)
     nodes, weights = np.polynomial.legendre.leggauss(16)
     nodes, weights, small = (nodes + 1) / 2, weights / 2, np.minimum(a, 1.0)[..., None]
@@ -241,10 +247,10 @@ def limit_cycle(parameter: str, mu: Any, horizon: Any, *, shear: Any = 0.0) -> n
 
 
 def escape_peak(mu: Any, x0: Any) -> np.ndarray | np.floating:
-    """max of K for the bias h of a pitchfork, mu > 0, on the way from x0 to sqrt(mu): `(4 / 27) / (mu x0^2)`.
+    """`(4 / 27) / (mu x0^2)`: the maximum of K for the bias h of a pitchfork, mu > 0, on the way from x0 to sqrt(mu).
 
-    h acts as a shift of x0 by h / mu, so that `s = (1 - y) sqrt(y) / (sqrt(mu) x0)` with y = x^2 / mu, which is largest at
-    y = 1/3. For x0 << sqrt(mu). Verified.
+    The bias acts as a shift of x0 by h / mu. With y = x^2 / mu this gives `s = (1 - y) sqrt(y) / (sqrt(mu) x0)`, which is
+    largest at y = 1/3. Holds for x0 << sqrt(mu). Verified.
 
     **Example:**
 
@@ -257,11 +263,11 @@ def escape_peak(mu: Any, x0: Any) -> np.ndarray | np.floating:
 
 
 def pair_participation_ratio(rho: Any) -> np.ndarray | np.floating:
-    """`2 / (1 + rho^2)`: the participation ratio of a pair's channel, driven along q, where rho = |q^T q| / |q|^2.
+    """`2 / (1 + rho^2)`: the participation ratio of a pair's channel that is driven along q, with rho = |q^T q| / |q|^2.
 
-    The phase runs through all values, so that the channel is `Re q Re q^T + Im q Im q^T`, of eigenvalues `(1 +- rho) |q|^2
-    / 2`. For recurrent weights `rho = |l^T l| |phi^T phi| / (|l|^2 |phi|^2)`. For T |Re lambda| >> 1 or T omega >> 1.
-    Verified.
+    The phase runs through all values, so that the channel is `Re q Re q^T + Im q Im q^T`, with eigenvalues `(1 +- rho)
+    |q|^2 / 2`. For recurrent weights `rho = |l^T l| |phi^T phi| / (|l|^2 |phi|^2)`, with the presynaptic activity phi.
+    Holds for T |Re lambda| >> 1 or T omega >> 1. Verified.
 
     **Example:**
 
@@ -274,10 +280,10 @@ def pair_participation_ratio(rho: Any) -> np.ndarray | np.floating:
 
 
 def resonance(drive: Any, rate: Any, detuning: Any = 0.0) -> np.ndarray | np.floating:
-    """`K(w) = drive^2 / (rate^2 + (w - w_c)^2)`: a mode's answer to a parameter that oscillates, drive = |r| |l^T F(w)|.
+    """`K(w) = drive^2 / (rate^2 + (w - w_c)^2)`: a mode's response to an oscillating parameter, drive = |r| |l^T F(w)|.
 
-    From `i w s = lambda s + F` with Im lambda = w_c, the critical frequency; `detuning` = w - w_c. At a stable fixed point,
-    after transients, for inputs averaged over. Verified.
+    It follows from `i w s = lambda s + F`, with `rate` = Re lambda and the critical frequency w_c = Im lambda. `detuning` is
+    w - w_c, in rad per unit time. Holds at a stable fixed point, after transients, if inputs are averaged over. Verified.
 
     **Example:**
 
@@ -289,10 +295,11 @@ def resonance(drive: Any, rate: Any, detuning: Any = 0.0) -> np.ndarray | np.flo
 
 
 def free_forcing(rate: Any, horizon: Any) -> np.ndarray | np.floating:
-    """The largest eigenvalue of `V V^T`, `V f = int_0^t e^(rate (t - s)) f(s) ds`: a mode under any forcing, from rest.
+    """The largest response of a mode to any forcing f, from rest: the top eigenvalue kappa of `V V^T`.
 
-    `1 / (rate^2 + w^2)` with `tan(w T) = w / rate`, pi / 2 < w T < pi; `4 T^2 / pi^2` at rate = 0. From `v'' = (rate^2 - 1 /
-    kappa) v` with v(0) = 0 and v'(T) = rate v(T). For rate <= 0. Verified.
+    `V f = int_0^t e^(rate (t - s)) f(s) ds` is the response of the mode. kappa is `1 / (rate^2 + w^2)` with `tan(w T) = w /
+    rate`, pi / 2 < w T < pi, and `4 T^2 / pi^2` for rate = 0. It follows from `v'' = (rate^2 - 1 / kappa) v` with v(0) = 0
+    and v'(T) = rate v(T). Holds for rate <= 0. Verified.
 
     **Example:**
 
@@ -304,7 +311,7 @@ def free_forcing(rate: Any, horizon: Any) -> np.ndarray | np.floating:
     def one(rate: float, horizon: float) -> float:
         if not -np.inf < rate <= 0 < horizon < np.inf:
             raise ValueError("rate must not be positive, and horizon must be; both finite")
-        # sin(w T) rate = w cos(w T), in units of T.
+        # The root of sin(w T) rate = w cos(w T), with w in units of 1 / T.
         root: Any = scipy.optimize.brentq(lambda w: rate * horizon * np.sin(w) - w * np.cos(w), np.pi / 2, np.pi)
         return 1 / (rate**2 + (root / horizon) ** 2)
 
@@ -312,9 +319,10 @@ def free_forcing(rate: Any, horizon: Any) -> np.ndarray | np.floating:
 
 
 def flip_steady_state(multiplier: Any, parameter: str = "alternating") -> np.ndarray | np.floating:
-    """K* of the map `x -> m x + x^3 + h`, -1 < m < 0, for a bias: `"constant"`, or `"alternating"` as (-1)^k.
+    """K* of the map `x -> m x + x^3 + h`, -1 < m < 0, for the bias h: `"constant"`, or `"alternating"` as (-1)^k.
 
-    The sum of `m^j (+-1)^j`: `1 / (1 - m)^2`, which tends to 1/4, or `1 / (1 - |m|)^2`. Verified.
+    `multiplier` is m. K* is the square of the sum of `m^j (+-1)^j`. For a constant bias it is `1 / (1 - m)^2`, which tends
+    to 1/4; for an alternating one `1 / (1 - |m|)^2`, which diverges. Verified.
 
     **Example:**
 
@@ -330,10 +338,11 @@ def flip_steady_state(multiplier: Any, parameter: str = "alternating") -> np.nda
 
 
 def map_transient(size: Any, modulus: Any) -> np.ndarray | np.floating:
-    """`sum_k s_k^2 = size^2 (1 + m^2) / (1 - m^2)^3`, m = |multiplier| < 1: a map's small initial state and its multiplier.
+    """`size^2 (1 + m^2) / (1 - m^2)^3`: the sensitivity of a map's decaying initial state to m = |multiplier| < 1.
 
-    `s_k = k m^(k-1) size`; `size^2 / (4 (1 - m)^3)` near one. For a flip's m; of a Neimark-Sacker point's (log m, angle) it
-    is a double eigenvalue, times m^2. For size^2 << 1 - m. Verified.
+    It is the sum of s_k^2 over steps k, with `s_k = k m^(k-1) size` for the initial state `size`; near m = 1 it is about
+    `size^2 / (4 (1 - m)^3)`. The law describes m at a flip. Times m^2 it is a double eigenvalue for (log m, angle) at a
+    Neimark-Sacker point. Holds for size^2 << 1 - m. Verified.
 
     **Example:**
 
@@ -346,7 +355,9 @@ def map_transient(size: Any, modulus: Any) -> np.ndarray | np.floating:
 
 
 def circle_phase(radius: Any, steps: Any) -> np.ndarray | np.floating:
-    """`sum_k (k r)^2 = r^2 N (N + 1) (2 N + 1) / 6`: a Neimark-Sacker circle and its angle, over N steps. Verified.
+    """`r^2 N (N + 1) (2 N + 1) / 6`: the sensitivity to the angle on a Neimark-Sacker circle of `radius` r, over N `steps`.
+
+    It is the sum of (k r)^2 over steps k. Verified.
 
     **Example:**
 
@@ -359,10 +370,10 @@ def circle_phase(radius: Any, steps: Any) -> np.ndarray | np.floating:
 
 
 def euler_hopf(omega: Any, dt: Any) -> np.ndarray | np.floating:
-    """mu at which `z' = (mu + i omega) z` is neutral under Euler steps: `(-1 + sqrt(1 - (omega dt)^2)) / dt`.
+    """`(-1 + sqrt(1 - (omega dt)^2)) / dt`: the mu at which `z' = (mu + i omega) z` is neutral under Euler steps dt.
 
-    From `|1 + dt (mu + i omega)| = 1`; about `-dt omega^2 / 2`, so that a map loses stability before its flow does, and NaN
-    for omega dt > 1, where no mu is stable. Verified.
+    It follows from `|1 + dt (mu + i omega)| = 1`, and is about `-dt omega^2 / 2`: a map loses stability before its flow
+    does. NaN for omega dt > 1, since no mu is stable then. Verified.
 
     **Example:**
 
@@ -372,5 +383,5 @@ def euler_hopf(omega: Any, dt: Any) -> np.ndarray | np.floating:
     """
     turned = np.asarray(omega, float) * np.asarray(dt, float)
     with np.errstate(invalid="ignore"):
-        # (-1 + sqrt(1 - y)) / dt without its cancellation.
+        # (-1 + sqrt(1 - y)) / dt, in a form in which nothing cancels.
         return -turned * np.asarray(omega, float) / (1 + np.sqrt(1 - turned**2))

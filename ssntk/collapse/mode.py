@@ -1,4 +1,4 @@
-"""The critical mode of a fixed point: the eigenvalue that is nearest to a given one, or grows fastest, with its vectors."""
+"""The critical mode of a fixed point: the eigenvalue nearest to a given one, or the fastest growing, with its vectors."""
 
 from typing import Any, NamedTuple
 
@@ -12,9 +12,9 @@ from ssntk.models.clock import AbstractClock
 
 
 class Mode(NamedTuple):
-    """A critical mode: its eigenvalue of df/dx, its vectors (n,), complex, and its angular frequency.
+    """A critical mode: its eigenvalue of df/dx, its right and left eigenvectors (n,), complex, and its angular frequency.
 
-    They are numbers of NumPy, of JAX inside of what is compiled, or shapes where that is prepared.
+    The fields are NumPy arrays; in compiled functions JAX arrays; and shapes while such a function is being prepared.
     """
 
     value: Any
@@ -26,12 +26,12 @@ class Mode(NamedTuple):
 def critical_mode(
     model: AbstractStateSpaceModel, x: Float[Array, " n"], u: Float[Array, " d"], near: complex | None = None
 ) -> Mode:
-    """The mode of df/dx at x whose eigenvalue is nearest to the given one, or grows fastest."""
+    """The mode of df/dx at x whose eigenvalue is nearest to `near`, or if `None`, the fastest growing one."""
     return mode_of(np.asarray(_jacobian(model, x, u)), model.clock, near)
 
 
 def mode_of(matrix: np.ndarray, clock: AbstractClock, near: complex | None = None) -> Mode:
-    """The mode of `matrix` (n, n) whose eigenvalue is nearest to the given one, or grows fastest."""
+    """The mode of `matrix` (n, n) whose eigenvalue is nearest to `near`, or if `None`, the fastest growing one."""
     values = np.linalg.eigvals(matrix)
     if near is None:
         near = complex(values[clock.leading(values)])
@@ -43,7 +43,7 @@ def mode_of(matrix: np.ndarray, clock: AbstractClock, near: complex | None = Non
 
 
 def wanted(eigenvalues: Any, clock: AbstractClock) -> complex | None:
-    """The eigenvalue of df/dx that is requested: a map's are given by their multipliers."""
+    """The eigenvalue of df/dx that is requested. For maps the request is given as multipliers."""
     if eigenvalues is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""The critical eigenvalue of a network, read from the course in time of its kernel alone."""
+"""Read the critical eigenvalue of a network from the courses in time of its kernel alone."""
 
 from typing import NamedTuple
 
@@ -7,14 +7,14 @@ import scipy
 
 from ssntk.errors import NumericalError
 
-# How many of the dominant courses are fitted, and how far one may grow or decay over the horizon.
+# The largest number of dominant courses that are fitted.
 COURSES = 6
-# Courses oscillate where what decays alone leaves so much of their sum of squares.
+# Courses count as oscillating if a fit by decays alone leaves more than this fraction of their sum of squares.
 LEFT = 0.1
 
 
 class Rate(NamedTuple):
-    """An eigenvalue `-decay + i frequency` with what of the courses' sum of squares it does not explain."""
+    """An eigenvalue `-decay + i frequency` in 1 / time, and the part of the courses' sum of squares it does not explain."""
 
     decay: float
     frequency: float
@@ -22,18 +22,18 @@ class Rate(NamedTuple):
 
 
 def rates_of(ts: np.ndarray, kernels: list[np.ndarray], n_batch: int) -> list[tuple[Rate, Rate]]:
-    """(without, with oscillation) for each kernel (R, R), rows (b, t, i) with `n_batch` inputs, the farthest first.
+    """For each kernel (R, R) the fitted rates without and with oscillation. Rows are (b, t, i) with `n_batch` inputs.
 
-    Near a fixed point whatever drives a mode makes its sensitivity a sum of exp(lambda t), t exp(lambda t), a constant, and
-    an oscillation at the input's frequency: theirs is the space in which the dominant courses should lie (variable
-    projection; Golub and Pereyra, 1973).
+    Near a fixed point, whatever drives it, the sensitivity of a mode is a sum of exp(lambda t), t exp(lambda t), a constant
+    and an oscillation at the frequency of the input. The dominant courses should therefore lie in the space of these
+    functions, which is fitted by variable projection (Golub and Pereyra, 1973). The farthest kernel comes first.
     """
     found: list[tuple[Rate, Rate]] = []
     for kernel in kernels:
         courses = _courses(ts, kernel, n_batch)
         horizon = float(ts[-1] - ts[0])
         spectrum = np.abs(np.fft.rfft(courses[:, 0] * np.hanning(len(courses)), 8 * len(courses)))
-        # The transform's step is that of evenly spaced times, as which they are taken for a first guess.
+        # For a first guess of the frequency by a Fourier transform, times are treated as evenly spaced.
         turning = 2 * np.pi * int(np.argmax(spectrum)) / (8 * horizon / (len(ts) - 1) * len(courses))
         turning = max(turning, np.pi / horizon)
         logs = np.log(np.array([3.0, 10.0, 30.0, 100.0]) / horizon)
@@ -54,15 +54,15 @@ def oscillates(rates: list[tuple[Rate, Rate]], horizon: float) -> bool:
 
 
 def _courses(ts: np.ndarray, kernel: np.ndarray, n_batch: int) -> np.ndarray:
-    """(T - 1, m): the dominant courses in time of the part along the two leading state directions, of norm one in all.
+    """The dominant courses in time (T - 1, m) of the part along the two leading state directions, scaled to norm one.
 
-    The last time is left out, at which weighted kernels weigh half.
+    The last time is left out, since weighted kernels have half the weight there.
     """
     t = len(ts)
     split = kernel.reshape(n_batch, t, -1, n_batch, t, kernel.shape[0] // (n_batch * t))
     _, directions = np.linalg.eigh(np.einsum("btibtj->ij", split))
     plane = directions[:, -2:]
-    # (j, t, b) first, so that a course in time runs down the rows of the Gram matrix's root.
+    # Put t first, so that the courses in time are the columns of the Gram matrix's root.
     inside = np.einsum("btiBTI,ij,IJ->tbjTBJ", split, plane, plane, optimize=True).reshape(t * n_batch * plane.shape[1], -1)
     values, vectors = np.linalg.eigh((inside + inside.T) / 2)
     kept = np.arange(len(values)) >= len(values) - 2 * COURSES
@@ -92,7 +92,7 @@ def _fit(ts: np.ndarray, courses: np.ndarray, starts: list[np.ndarray]) -> Rate:
         basis = basis[:, size > 1e-9 * size[0]]
         return (courses - basis @ (basis.T @ courses)).ravel()
 
-    # Decays that the horizon cannot show, fast or slow, are told as its limits.
+    # Decays too fast or too slow for the horizon are set to the limits of what it shows.
     slow, fast, quickest = np.log(1e-3 / horizon), np.log(0.5 * len(t) / horizon), np.pi * len(t) / horizon
     low = np.array([slow, 0.0, 0.0] if pair else [slow, slow])
     high = np.array([fast, quickest, quickest] if pair else [fast, fast])

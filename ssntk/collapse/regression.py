@@ -1,4 +1,4 @@
-"""The distance from a bifurcation as a power series of the critical rate: regressions, and what they say together."""
+"""Bayesian regressions of the distance from a bifurcation as a power series of the critical rate, and their mixture."""
 
 from typing import Any, NamedTuple
 
@@ -8,15 +8,16 @@ import scipy.special
 
 from ssntk.errors import NumericalError
 
-# The first term alone would reach over the window; how far it may be from that, and the least it may be, relatively. Without
-# a least term a series would pass for any that begins later.
+# Prior of the leading coefficient: centred on the value with which the first term alone spans the window, with standard
+# deviation LEAD and truncated below LEAST, both relative to it. Without LEAST a series could imitate one that begins at a
+# higher power.
 LEAD, LEAST = 0.5, 0.25
-# Relative noise of a rate, and sizes of a series' higher terms relative to the window: averaged over by their evidence.
+# The relative noise of a rate, and the sizes of a series' higher terms relative to the window. Both are averaged over.
 NOISE, SIZES = np.geomspace(1e-6, 0.1, 12), (0.1, 0.3, 1.0, 3.0)
 
 
 class Estimate(NamedTuple):
-    """Student's t distribution of the critical parameter, with its log evidence; `last`: the rate at the last point."""
+    """A Student's t distribution of the critical parameter, and its log evidence. `last`: the rate at the last point."""
 
     evidence: float
     mean: float
@@ -27,7 +28,7 @@ class Estimate(NamedTuple):
 
 
 def summed(estimates: list[Estimate]) -> float:
-    """The log evidence of a mixture in equal parts."""
+    """The log evidence of a mixture of the estimates with equal weights."""
     logs = np.array([estimate.evidence for estimate in estimates])
     return float(scipy.special.logsumexp(logs) - np.log(len(logs)))
 
@@ -35,13 +36,14 @@ def summed(estimates: list[Estimate]) -> float:
 def regressions(
     p: np.ndarray, y: np.ndarray, powers: tuple[int, ...], left_out: tuple[float, float] = (0.0, 0.0), quick: bool = False
 ) -> list[Estimate]:
-    """p on powers of the rate y, for every noise and size of the higher terms.
+    """Regress p (N,) on powers of the rate y (N,), for every noise and every size of the higher terms.
 
-    The noise is relative and in y. Data are log y, so that densities of different powers and coordinates can be compared.
+    The noise is relative, and in y. The evidence is a density of log y, so that different powers and coordinates can be
+    compared.
     """
     u, length = y / y.max(), float(np.ptp(p))
     terms = np.stack([u**power for power in powers], axis=1)
-    # The first term alone would reach over the window, from the bifurcation to its first point.
+    # The prior's centre: the first term alone spans the window, from the bifurcation to its first point.
     lead = float(p[0] - p[-1])
     start = powers[0] * slope_of(terms[:, 0], p) * terms[:, 0]
     out = []
@@ -49,13 +51,14 @@ def regressions(
         prior = np.array([10 * length, LEAD * length, *(size * length for _ in powers[1:])])
         for noise in NOISE[1::3] if quick else NOISE:
             slope, found, changed = start, None, 0.0
-            # The noise of p follows from the series' own slope, dp / d log y, whose logarithms make it a density of log y.
+            # The noise of p follows from the slope of the series, dp / d log y. The logarithms of the slope turn the
+            # evidence into a density of log y.
             for _ in range(4):
                 spread = np.maximum(noise * np.abs(slope), 1e-13 * np.abs(p).max())
                 changed = float(np.log(np.abs(slope)).sum())
                 found = _posterior(terms, prior, lead, p - p[-1], spread)
                 moved = terms * powers @ found.mean[1:]
-                # A series that turns back within the data says nothing of their noise there.
+                # If the series turns back within the data, its slope there does not give their noise: keep the last one.
                 slope = np.where(moved * moved[-1] > 0, moved, slope)
             assert found is not None
             gap = found.mean[0]
@@ -63,7 +66,7 @@ def regressions(
             evidence = (
                 changed + found.evidence + scipy.stats.norm.logcdf(above) - scipy.stats.norm.logcdf((1 - LEAST) / LEAD)
             )
-            # Over a unit of the rate the parameter changes by this much, from the bifurcation to the last point.
+            # The change of the parameter per unit of the rate, between the bifurcation and the last point.
             steep = gap / max(float(y[-1]), 1.0)
             deviation = np.linalg.norm([found.deviation[0], left_out[0] * gap, left_out[1] * steep])
             out.append(
@@ -73,7 +76,7 @@ def regressions(
 
 
 class _Posterior(NamedTuple):
-    """Mean and standard deviation of the coefficients, the constant's first, and the log evidence of the data."""
+    """The means and standard deviations of the coefficients, the constant first, and the log evidence of the data."""
 
     mean: np.ndarray
     deviation: np.ndarray
@@ -81,7 +84,8 @@ class _Posterior(NamedTuple):
 
 
 def _posterior(terms: np.ndarray, prior: np.ndarray, lead: float, data: np.ndarray, spread: np.ndarray) -> _Posterior:
-    """Of a linear model: coefficients are independent, of deviations `prior` about zero, the first term's about `lead`."""
+    """The posterior of a linear model. Its coefficients are independent, with standard deviations `prior` about zero, and
+    about `lead` for the first term."""
     design = np.concatenate([np.ones((len(data), 1)), terms], axis=1)
     left, values, right = np.linalg.svd(design * prior / spread[:, None], full_matrices=False)
     residual = (data - terms[:, 0] * lead) / spread
@@ -89,7 +93,7 @@ def _posterior(terms: np.ndarray, prior: np.ndarray, lead: float, data: np.ndarr
     missed = residual @ residual - seen @ seen + np.sum(seen**2 / (1 + values**2))
     mean = prior * (right.T @ (values / (1 + values**2) * seen))
     mean[1] += lead
-    # A direction that the data do not reach keeps its prior.
+    # Directions that the data do not determine keep their prior.
     narrowed = np.sum(right**2 / (1 + values**2)[:, None], axis=0) + np.maximum(1 - np.sum(right**2, axis=0), 0.0)
     evidence = -0.5 * missed - np.log(spread).sum() - 0.5 * np.log1p(values**2).sum()
     return _Posterior(mean, prior * narrowed**0.5, float(evidence))
@@ -108,7 +112,7 @@ def mixture(windows: list[list[Estimate]], p: np.ndarray) -> tuple[float, tuple[
     )
     weight = np.array(weights)
     way = np.sign(p[-1] - p[-2])
-    # In units of the last point's distance: rounding must not pose as certainty.
+    # The deviation is at least the rounding error of the parameters, which must not be mistaken for certainty.
     deviation = np.maximum(deviation, 1e-12 * np.abs(p).max())
     beyond = way * (mean - p[-1])
     truncated = weight * scipy.stats.t.sf(0, freedom, beyond, deviation)
@@ -133,6 +137,6 @@ def mixture(windows: list[list[Estimate]], p: np.ndarray) -> tuple[float, tuple[
 
 
 def slope_of(x: np.ndarray, y: np.ndarray) -> float:
-    """By least squares; NaN of a single point."""
+    """The slope of y (k,) over x (k,), by least squares; NaN for a single point."""
     off = x - x.mean()
     return float(off @ y / (off @ off)) if off.any() else np.nan

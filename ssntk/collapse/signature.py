@@ -1,4 +1,4 @@
-"""Which frequency a fixed point's kernel answers to most: what tells a real critical eigenvalue from a pair."""
+"""The kernel of a fixed point over frequencies. Its peak distinguishes a real critical eigenvalue from a pair."""
 
 import dataclasses
 import functools
@@ -21,15 +21,15 @@ from ssntk.results import Result, short
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Signature(Result):
-    """How strongly the states at a fixed point answer to parameters that oscillate.
+    """The response of the states at a fixed point to parameters that oscillate.
 
-    - `omegas`, `response` (W,): angular frequencies, and the largest eigenvalue of `K(w) = S S^H`, S = (i w - A)^-1 F,
-      times the loss operator's symbol.
-    - `peak_frequency`, `peak`: where the response is largest, refined between the given frequencies, and how large.
-    - `width`: the half width at half maximum there, which tends to |Re lambda| of the critical eigenvalue; infinite where
-      the response does not fall to a half.
-    - `kind`: `"real"` where the response without a loss operator peaks at zero (a map: or at pi / dt, a flip), `"pair"`
-      where it peaks in between.
+    - `omegas` (W,): angular frequencies w, in rad per unit time. `response` (W,): the largest eigenvalue of `K(w) = S S^H`,
+      S = (i w - A)^-1 F, times the symbol of the loss operator. A = df/dx and F = df/dtheta at the fixed point.
+    - `peak_frequency`: the frequency of the largest response, refined between the given ones. `peak`: the response there.
+    - `width`: the half width at half maximum of the peak, in rad per unit time. Near a bifurcation it tends to |Re lambda|
+      of the critical eigenvalue. Infinite if the response does not fall to a half.
+    - `kind`: `"real"` if the response without a loss operator peaks at 0 (for maps also at pi / dt, a flip); `"pair"` if it
+      peaks in between.
 
     **Example:**
 
@@ -62,19 +62,23 @@ def frequency_signature(
     wrt: Callable[[Any], PyTree] | None = None,
     loss_operator: Any = None,
 ) -> Signature:
-    """The kernel of a fixed point over frequencies, with its peak.
+    """Compute the kernel of a fixed point over frequencies, and its peak.
 
-    Near a bifurcation the peak is `|r|^2 |l^T F|^2 / (Re lambda)^2` at the critical frequency: at 0 for a saddle-node, a
-    transcritical or a pitchfork, at the pair's for a Hopf point, where the response at 0 stays bounded. This is the kernel
-    of trajectories in Fourier space where these are stationary and inputs are averaged over; that of one given input is not
-    diagonal there.
+    Near a bifurcation the peak is `|r|^2 |l^T F|^2 / (Re lambda)^2` at the critical frequency, with r, l and F as in
+    [`Channel`][]. That frequency is 0 for a saddle-node, a transcritical or a pitchfork. For a Hopf point it is that of the
+    pair, and the response at 0 stays bounded. If trajectories are stationary and inputs are averaged over, this is their
+    kernel in Fourier space. The kernel for one given input is not diagonal there.
 
-    **Arguments:** `omegas`: (W,) ascending angular frequencies, not negative, at least two; default: 0, the eigenvalues'
-    own, and 128 on a logarithmic scale. `loss_operator`: `None`, [`TimeDerivative`][] (w^2), [`Sobolev`][] ((1 + w^2)^s),
-    [`Residual`][] (|i w - A|^2, which leaves F F^T), or one of your own that has an `at_frequency`; a map's d/dt is its
-    difference quotient. `u`, `wrt`: as of [`steady_state_ntk`][].
+    **Arguments:**
 
-    Raises as [`frequency_ntk`][] does.
+    - `x_star`: (n,) a fixed point for the constant input `u` (d,).
+    - `omegas`: (W,) ascending angular frequencies, in rad per unit time, not negative, at least two. Default: 0, those of
+      the eigenvalues, and 128 on a logarithmic scale.
+    - `u`, `wrt`: as for [`steady_state_ntk`][].
+    - `loss_operator`: `None`, [`TimeDerivative`][] (whose symbol is w^2), [`Sobolev`][] ((1 + w^2)^s), [`Residual`][]
+      (|i w - A|^2, which leaves F F^T), or your own with an `at_frequency`. For maps d/dt is the difference quotient.
+
+    Raises the errors of [`frequency_ntk`][].
 
     **Example:**
 
@@ -101,7 +105,7 @@ def frequency_signature(
             limit = "" if highest == np.inf else f", and at most pi / dt = {highest:g}"
             raise ValueError(f"omegas must be ascending, at least two, not negative{limit}")
 
-    # The loss is asked at the frequencies at which the kernel was.
+    # Cache the kernel, since the loss operator needs it at the same frequencies.
     @functools.cache
     def plain(omega: float) -> float:
         return float(np.linalg.norm(response(omega), 2) ** 2)
@@ -115,7 +119,7 @@ def frequency_signature(
     peak = _peak(plain, grid, bare)
     span = float(np.abs(exponents(jacobian, clock)).max()) or float(grid[-1])
     width = _width(plain, peak, highest, span)
-    # Nearer than a tenth of the width to an end nothing could be told from it.
+    # A peak closer to 0 (or pi / dt) than a tenth of its width counts as being there.
     kind = "real" if min(abs(peak - end) for end in clock.ends) <= 0.1 * width else "pair"
     if operator is not None:
         bare = np.array([weighed(float(omega)) for omega in grid])
@@ -131,17 +135,20 @@ def _peak(response: Callable[[float], float], grid: np.ndarray, values: np.ndarr
     found: Any = scipy.optimize.minimize_scalar(
         lambda omega: -response(omega), bounds=(low, high), method="bounded", options={"xatol": 1e-9 * high}
     )
-    # The search never evaluates the ends themselves, and rounding must not move a peak off one.
+    # The search never evaluates the ends of its interval, and rounding must not move a peak off an end.
     return float(found.x if -found.fun > response(float(grid[at])) * (1 + 1e-12) else grid[at])
 
 
 def _width(response: Callable[[float], float], peak: float, highest: float, span: float) -> float:
-    """How far from the peak the response has fallen to a half, on the side where it does sooner. `span`: a typical rate."""
+    """The distance from the peak at which the response has fallen to a half, on the side where it is shorter.
+
+    `span`: a typical rate, in 1 / time.
+    """
     half = response(peak) / 2
     found = []
     for way in (1.0, -1.0):
         room = (highest if way > 0 else 0.0) * way - peak * way
-        # Far below any width that the grid of frequencies could show, and far above.
+        # Search from far below any width that the grid of frequencies could show to far above.
         reach, step = 0.0, 1e-12 * span
         while step < room and response(peak + way * step) > half and step < 1e12 * span:
             reach, step = step, 2 * step

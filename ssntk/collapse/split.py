@@ -1,4 +1,4 @@
-"""The Jacobian split at a critical mode: what of it lies along the mode, how well that is predicted, and its top."""
+"""Split a parameter Jacobian J at a critical mode: the part along the mode, how well it is predicted, and the top of J."""
 
 from typing import NamedTuple
 
@@ -10,39 +10,41 @@ from ssntk.collapse.mode import Mode
 from ssntk.errors import NumericalError
 from ssntk.kernel.top import Leading, leading, smaller_gram
 
-# How far, relatively, a predicted channel may lie from the measured one and still be called its prediction.
+# A prediction holds if its relative distance from the measured channel is at most this.
 AGREES = 0.1
-# How well the top state direction must lie along the critical one where nothing is predicted.
+# If no prediction holds, |cos| of the top state direction and the critical one must be at least this.
 ALIGNED = 0.9
 
 
 class Scaled(NamedTuple):
-    """Weighted rows of J (B T, n, p) in double precision, over a `scale`: 1, or their largest entry if squares of the
-    entries would vanish or overflow."""
+    """Weighted rows of J, `values` (B T, n, p) in double precision, divided by `scale`. It is 1, or the largest entry if
+    squares of the entries would underflow or overflow."""
 
     values: np.ndarray
     scale: float
 
     @property
     def flat(self) -> np.ndarray:
-        """(B T n, p)."""
+        """The rows as (B T n, p)."""
         return self.values.reshape(-1, self.values.shape[-1])
 
     @staticmethod
     def of(rows: np.ndarray, n: int) -> "Scaled":
-        """Raises `NumericalError` if all are zero."""
+        """Scale rows (B T n, p) of n states each. Raises `NumericalError` if all are zero."""
         largest = float(max(rows.max(initial=0.0), -rows.min(initial=0.0)))
         if largest == 0:
             raise NumericalError("nothing answers to theta along these trajectories: their kernel is zero")
-        # Copies of J are dear.
+        # Scale only if needed, since J is large and scaling copies it.
         scale = 1.0 if 1e-100 < largest < 1e100 else largest
         values = np.asarray(rows, float).reshape(-1, n, rows.shape[-1])
         return Scaled(values if scale == 1 else values / scale, scale)
 
 
 class Plane(NamedTuple):
-    """The critical directions, span(Re r, Im r): an orthonormal `basis` (n, k), k = 1 or, for a pair, 2, and what takes a
-    coordinate's real and imaginary part to it, `to_basis` (k, k)."""
+    """The critical directions span(Re r, Im r): an orthonormal `basis` (n, k), with k = 1, or 2 for a pair.
+
+    `to_basis` (k, k): takes the real and imaginary part of a mode's coordinate to this basis.
+    """
 
     basis: Float[np.ndarray, "n k"]
     to_basis: Float[np.ndarray, "k k"]
@@ -55,16 +57,16 @@ class Plane(NamedTuple):
         return Plane(basis, to_basis if real else 2 * to_basis)
 
     def part(self, coordinate: Complex[np.ndarray, "BT p"]) -> Float[np.ndarray, "BT k p"]:
-        """r c, or 2 Re(r c) for a pair, in the basis, for the mode's coordinate c."""
+        """r c, or for a pair 2 Re(r c), in the basis, from the mode's coordinate c."""
         both = [coordinate.real] if self.basis.shape[1] == 1 else [coordinate.real, coordinate.imag]
         return np.einsum("kl,lbp->bkp", self.to_basis, np.stack(both))
 
 
 class Critical(NamedTuple):
-    """What of J belongs to a mode, in the basis of its plane.
+    """The part of J that belongs to a mode, in the basis of its plane.
 
-    `inside` (B T, k, p): the orthogonal projection. `part` (B T, k, p): the oblique one, Pi J. `total`: |J|^2. `size`:
-    |Pi J|.
+    `inside` (B T, k, p): the orthogonal projection of J. `part` (B T, k, p): the oblique projection Pi J. `total`: |J|^2.
+    `size`: |Pi J|.
     """
 
     inside: np.ndarray
@@ -74,15 +76,15 @@ class Critical(NamedTuple):
 
     @staticmethod
     def of(rows: Scaled, plane: Plane, mode: Mode) -> "Critical":
-        # All that is asked of J in one walk through it.
+        # Compute all projections in one pass over J, which is large.
         asked = np.stack([*plane.basis.T, mode.left.real, mode.left.imag])
         *inside, real, imag = np.moveaxis(asked @ rows.values, 1, 0)
         part = plane.part(real + 1j * imag)
         return Critical(np.stack(inside, axis=1), part, square(rows.values), square(part) ** 0.5)
 
     def misses(self, guess: np.ndarray) -> float:
-        """How far a predicted part lies from the measured one, relative to that."""
-        # A mode that does not answer at all is predicted by zero.
+        """The distance between a predicted part and the measured one, relative to the latter."""
+        # If the measured part is zero, the prediction must be zero too.
         nothing = 1e-9 * self.total**0.5
         if self.size > nothing:
             return square(guess - self.part) ** 0.5 / self.size
@@ -102,8 +104,8 @@ class Critical(NamedTuple):
 
 
 class Top(NamedTuple):
-    """The top of the kernel: its eigenvalue, in units of the rows' scale squared, and its directions among the states (n,)
-    and among the parameters (p,)."""
+    """The top eigenvalue of the kernel, in units of the rows' scale squared, with its direction in the states (n,) and its
+    direction in the parameters (p,)."""
 
     value: float
     state: np.ndarray
@@ -111,7 +113,7 @@ class Top(NamedTuple):
 
     @staticmethod
     def of(rows: Scaled, known: Leading | None) -> "Top":
-        """`known`: the first eigenpairs of the smaller Gram matrix of the rows as they were, if they are known."""
+        """`known`: the first eigenpairs of the smaller Gram matrix of the unscaled rows, if they are known."""
         flat, unit = rows.flat, rows.scale * rows.scale
         value, vector = first(flat) if known is None else (float(known.values[0]) / unit, known.vectors[:, 0])
         lefts, rights = _sides(flat, vector)
@@ -120,7 +122,7 @@ class Top(NamedTuple):
 
 
 def predictions(weights: np.ndarray, carried: Carried, scale: float) -> dict[str, Complex[np.ndarray, "BT p"]]:
-    """Weighted predictions of l^T J by the method that makes them, in units of the rows' scale."""
+    """The weighted predictions (B T, p) of l^T J for each method, in units of the rows' scale."""
     coordinates = np.asarray(carried.coordinates)
     weighted = coordinates * np.sqrt(weights)[..., None, None]
     p = coordinates.shape[-1]
@@ -129,7 +131,7 @@ def predictions(weights: np.ndarray, carried: Carried, scale: float) -> dict[str
 
 
 def method_of(off: dict[str, float], alignment: float) -> tuple[str, str]:
-    """The first method whose prediction fits, and why."""
+    """The first method whose prediction fits, and the reason."""
     for name, mismatch in off.items():
         if mismatch <= AGREES:
             refused = [
@@ -158,14 +160,14 @@ def square(array: np.ndarray) -> float:
 
 
 def first(rows: np.ndarray) -> tuple[float, np.ndarray]:
-    """The largest eigenvalue of rows rows^T, and its eigenvector of the smaller Gram matrix."""
+    """The largest eigenvalue of rows rows^T, and the corresponding eigenvector of the smaller Gram matrix."""
     scale = float(np.abs(rows).max()) or 1.0
     found = leading(smaller_gram(rows / scale), 1)
     return float(found.values[0]) * scale**2, found.vectors[:, 0]
 
 
 def _sides(rows: np.ndarray, vector: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The top singular vectors, left and right, from the one that is an eigenvector of the smaller Gram matrix."""
+    """The left and right top singular vectors, from the one of them that is an eigenvector of the smaller Gram matrix."""
     few = len(rows) <= rows.shape[1]
     other = (rows.T if few else rows) @ vector
     other = other / (np.linalg.norm(other) or 1.0)

@@ -1,4 +1,4 @@
-"""The nearest bifurcation when every parameter may move."""
+"""Find the nearest bifurcation if all parameters may change together."""
 
 import dataclasses
 from collections.abc import Callable
@@ -33,25 +33,28 @@ MAP_KINDS = (SINGULAR, SADDLE_NODE.name, FLIP.name, NEIMARK_SACKER.name)
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Approach(Holder):
-    """The way from a network to a bifurcation, along a straight line in the space of its parameters.
+    """The nearest bifurcation of a network, and the straight line to it in the space theta of the parameters.
 
-    - `kind`: what is met: `"saddle-node"`, `"cusp"`, `"transcritical"`, `"pitchfork"`, `"hopf"`, `"flip"`,
-      `"neimark-sacker"`, or `"Bogdanov-Takens boundary"`, where the nearest pair would have a frequency below `omega_min`:
-      then the point is the nearest with that frequency.
-    - `distance`: sqrt(sum metric (theta - start)^2), an upper bound of the distance from all points of this kind: a local
-      minimum, the least that the starts found.
-    - `family`: the line, `family(0)` the network and `family(distance)`, also `model`, at the point; `None` where the
-      distance is 0. `x` (n,) the equilibrium there, `x_start` (n,) that of the network, `u` (d,) their input.
-    - `frequency`: angular, 0 for a real eigenvalue. `right`, `left` (n,): critical eigenvectors as of a [`Bifurcation`][].
-      `coefficient`: l.f_xx(r, r) / 2 of a real eigenvalue, the quadratic term of the normal form; NaN of a pair.
-    - `residual`: the largest entry of the conditions, in units of the states' typical sizes and of the model's time scale;
-      `kkt_residual`: of the gradient of the Lagrangian, relative;
-      `minimum`: whether it is a minimum to second order; `converged`: whether both residuals are at most 1e-10.
-    - `starts`: the distance that each start led to, NaN where it did not converge; `agreeing`: how many led here.
-    - `reached`: whether the equilibrium of the network, followed along the line (through earlier folds, if any), comes to
-      this point; else another one does.
-    - `others`: the other points that were found, the nearest first; where an equilibrium comes from is not known of these.
-    - `reason`: all this in one sentence.
+    - `kind`: the bifurcation that is met: `"saddle-node"`, `"cusp"`, `"transcritical"`, `"pitchfork"`, `"hopf"`, `"flip"` or
+      `"neimark-sacker"`. Or `"Bogdanov-Takens boundary"`, if the nearest pair would have a frequency below `omega_min`: then
+      the point is the nearest one with a pair of that frequency.
+    - `distance`: sqrt(sum metric (theta - start)^2). It is the smallest local minimum that the starts found, and therefore
+      an upper bound of the distance from all points of this kind.
+    - `family`: the line: `family(0)` is the network, `family(distance)` the network at the bifurcation. `None` if the
+      distance is 0. `model`: the network at the bifurcation.
+    - `x` (n,): the equilibrium at the bifurcation. `x_start` (n,): that of the network. `u` (d,): the input of both.
+    - `frequency`: angular, in rad per unit time; 0 for a real eigenvalue. `right`, `left` (n,): the critical eigenvectors,
+      normalised as those of a [`Bifurcation`][].
+    - `coefficient`: for a real eigenvalue l.f_xx(r, r) / 2, the quadratic term of the normal form, in 1 / (state time); NaN
+      for a pair.
+    - `residual`: the largest residual of the conditions, in units of the states' typical sizes and of the model's time
+      scale. `kkt_residual`: that of the gradient of the Lagrangian, relative. `converged`: whether both are at most 1e-10.
+    - `minimum`: whether the point is a minimum of the distance to second order.
+    - `starts` (k,): the distance that each start led to, NaN if it did not converge. `agreeing`: how many led here.
+    - `reached`: whether the network's own equilibrium arrives at this point if it is followed along the line, through folds
+      on the way if need be. If not, another equilibrium does.
+    - `others`: the other points that were found, the nearest first. `reached` is `None` for these.
+    - `reason`: a sentence that summarises all this.
 
     **Example:** the state near -1.9 of x' = -x + 2 tanh x + b ends at b = 0.5328.
 
@@ -107,33 +110,35 @@ def approach(
     key: Any = None,
     scale: Any = None,
 ) -> Approach:
-    """The least change of all parameters together that brings a network to a bifurcation.
+    """Find the least change of all parameters together that brings a network to a bifurcation.
 
-    A local minimum of the distance under the conditions of the bifurcation, to rounding error, and the best of several
-    starts: no proof that it is the nearest. The nearest zero eigenvalue of a *monostable* network is no generic fold but
-    the edge of the bistable wedge, where the fold's coefficient vanishes: a cusp, or a pitchfork where the vector field is
-    odd. Only where that is not nearer is it a true saddle-node.
+    The result is a local minimum of the distance under the conditions of the bifurcation, to rounding error. It is the best
+    of several starts, without proof that it is the nearest. A *monostable* network usually meets its nearest zero eigenvalue
+    not at a generic fold, but at the edge of the bistable wedge, where the fold's coefficient vanishes. That is a cusp, or a
+    pitchfork if the vector field is odd.
 
     **Arguments:**
 
-    - `kind`: `"singular"`, the nearest zero eigenvalue of whatever kind; `"saddle-node"`, the nearest generic fold, with a
-      coefficient of at least `min_coefficient`, which may be farther; `"hopf"`. Of maps also `"flip"`, and
-      `"neimark-sacker"` instead of `"hopf"`. Aliases as of [`locate`][].
+    - `kind`: `"singular"`, the nearest zero eigenvalue of any kind; `"saddle-node"`, the nearest generic fold, whose
+      coefficient is at least `min_coefficient`, and which may be farther away; or `"hopf"`. For maps also `"flip"`, and
+      `"neimark-sacker"` instead of `"hopf"`. The other names that [`locate`][] accepts are accepted here too.
     - `x`: (n,) the equilibrium to start from. Default: the one that [`criticality`][] judges.
     - `u`: (d,) constant input. Default zero.
-    - `wrt`: a lens of what may change, all else stays. Default: `model.trainable("state")`.
-    - `metric`: what a change costs, positive: a dict of attributes (or lenses) and scalars or arrays, 1 where not given.
-    - `signs`: what must keep its sign (Dale's law): the same with 1 where an entry stays >= 0, -1 where <= 0, 0 where free.
-    - `min_coefficient`: in 1 / (state time). Default 0.05 / time scale, as `criticality` has it, over the power of ten next
-      to the states' typical size in their metric, which is 1 for states of order one.
-    - `omega_min`: in rad per unit time. Default 0.05 / time scale.
-    - `n_starts`: how many starts: singular vectors or eigenvectors at x, then states around it drawn with `key`.
+    - `wrt`: a lens, model -> leaves, that selects theta: the parameters that may change. Default `model.trainable("state")`.
+    - `metric`: the positive cost of a change: a dict from attributes (or lenses) to scalars or arrays. Default 1 each.
+    - `signs`: which parameters must keep their sign (Dale's law): a dict from attributes (or lenses) to scalars or arrays,
+      1 for entries that stay >= 0, -1 for entries that stay <= 0, 0 for free ones. Default 0.
+    - `min_coefficient`: in 1 / (state time). Default 0.05 / (time_scale size), with the `time_scale` of `criticality` and
+      the power of ten nearest to the typical size of the states in their metric, which is 1 for states of order one.
+    - `omega_min`: the smallest frequency of a pair, in rad per unit time. Default 0.05 / time_scale.
+    - `n_starts`: the number of starts: singular vectors or eigenvectors at x, then states around x drawn with `key`.
+    - `key`: a `jax.random.key`. Default `jax.random.key(0)`.
+    - `scale`: (n,) or a number, positive, in units of the states: their metric. `right` has length one in it, and `left`,
+      `coefficient` and `min_coefficient` are measured accordingly. Distances depend on it only through `min_coefficient`.
+      Default: ones.
 
-    - `scale`: (n,) or a number, positive, in units of the states: their metric, in which `right` has length one, and which
-      `left`, `coefficient` and `min_coefficient` follow. Default: ones. No distance depends on it otherwise.
-
-    Raises `ValueError` for arguments that do not fit and for a model that depends on time, `NumericalError` where no start
-    converges.
+    Raises `ValueError` for arguments that do not fit and for a model that depends on time. Raises `NumericalError` if no
+    start converges.
 
     **Example:** x' = -x + 2 tanh x + b has a fold where tanh^2 x = 1/2, at b = 0.5328.
 
@@ -159,7 +164,7 @@ def approach(
     matrix = np.asarray(linearised(model, x_start, u)[1])
     time = natural_time_scale(model, exponents(matrix, clock))
     sizes = np.asarray(typical_sizes(model, u, x_start), float)
-    # Of states of order one the decade of their size is one.
+    # The power of ten nearest to the typical size of the states: 1 for states of order one.
     decade = 10.0 ** np.round(np.log10(np.median(sizes if states is None else sizes / states)))
     bound = _positive(min_coefficient, "min_coefficient", 0.05 / (time * decade))
     slowest = _positive(omega_min, "omega_min", 0.05 / time)
@@ -184,7 +189,7 @@ def _positive(value: Any, name: str, default: float) -> float:
 
 
 def _approach(search: Search, points: list[Met], starts: np.ndarray) -> Approach:
-    """The nearest of the points (k, sorted), with the others that are not the same."""
+    """The result for points sorted by distance: the nearest, with the distinct ones of the others."""
     others: list[Met] = []
     for point in points[1:]:
         if not any(search.same(point, other) for other in (points[0], *others)):
@@ -216,7 +221,7 @@ def _approach(search: Search, points: list[Met], starts: np.ndarray) -> Approach
 
 
 def _as_read(point: Met, **told: Any) -> Approach:
-    """A point as a user reads it, and what else is told of it."""
+    """The public result for a point. `told` holds the fields that the point does not have."""
     return Approach(
         kind=point.kind,
         distance=point.distance,
@@ -242,7 +247,7 @@ def _reaches(found: Met, x_start: np.ndarray, u: np.ndarray, sizes: np.ndarray) 
         branch = continuation(found.family, (0.0, 1.05 * found.distance), x0=x_start, u=u)
     except NumericalError:
         return False
-    # Distance from the point to each segment of the branch, in the lengths that its steps have.
+    # The distance from the point to each segment of the branch, in the scaled length that `continuation` steps measure.
     nodes = np.column_stack([branch.x / sizes, branch.parameter / found.distance])
     aim = np.append(found.x / sizes, 1.0)
     starts, steps = nodes[:-1], np.diff(nodes, axis=0)

@@ -1,4 +1,4 @@
-"""Is this network near a bifurcation? A verdict in one sentence, for an initialisation or for a whole ensemble of them."""
+"""Judge whether a network, or each of an ensemble, is near a bifurcation, with a verdict in one sentence."""
 
 import concurrent.futures
 import dataclasses
@@ -31,10 +31,12 @@ from ssntk.notices import warn
 from ssntk.results import Result, Results
 from ssntk.threads import one_blas_thread
 
-# Relative distances below which a network is near a bifurcation, and critical: where the kernel is 10 times as large as
-# through leaks alone, as measured (sweeps/criticality_study.py, docs/criticality.md), and 100 times by the master law.
+# Relative distances below which a network counts as near a bifurcation, and as critical. Below NEAR the kernel was
+# measured to be more than 10 times what leaks alone give (sweeps/criticality_study.py, docs/criticality.md). Below
+# CRITICAL it is more than 100 times that, by the master law.
 NEAR, CRITICAL = 0.33, 0.1
-# A mode counts as not driven if l^T F is this much smaller than |l| |F| is, at the fixed point or a typical state away.
+# A mode counts as not driven if |l^T F| is below this fraction of |l| |F|. F is taken at the fixed point and at a state
+# that is a typical size away from it.
 DRIVEN = 1e-6
 
 
@@ -56,24 +58,26 @@ class NearCriticalWarning(UserWarning):
 class Criticality(Result):
     """How near a network is to a bifurcation, judged at one of its fixed points.
 
-    - `verdict`: `"regular"`, `"near-critical"` or `"critical"`; `"unknown"` (only in an ensemble) where no fixed point was
-      found. `near`: whether it is one of the middle two; `None` where unknown.
-    - `kind`: `"real"` (saddle-node, transcritical, pitchfork; of a map also flip) or `"pair"` (Hopf, Neimark-Sacker): what
-      the smallest change that makes it critical leads to. `critical_frequency`: angular, 0 for a real eigenvalue.
-    - `stability_radius`: of df/dx there, in 1 / time, negative at an unstable point ([`stability_radius`][]).
-    - `relative_distance`: what the verdict rests on. Without a horizon `|stability_radius| time_scale`; with a horizon T the
-      same where T is long, and nearer to 1 where T is too short for a slow mode to matter:
-      `sqrt(g(T / time_scale) / g(T |stability_radius|))`, the ratio of two modes' amplification under the master law
-      (`ssntk.laws.g`).
-    - `spectral_abscissa`: the largest growth rate, in 1 / time; `sigma_min`: the smallest singular value of df/dx, the
-      distance from a zero eigenvalue alone; `nonnormality`: |l||r| of the eigenvalue next to the critical frequency, 1 for a
-      normal matrix, infinite where it is defective.
-    - `drive`: |l^T F| of that eigenvalue, F = df/dtheta at the fixed point: how strongly changes of theta push the mode, at
-      its own frequency. Of a pair by a sinusoidal input of amplitude 1 at that frequency in the direction that drives it
-      most; 0 without inputs. The verdict is about distance alone.
-    - `x_star` (n,) the fixed point; `u` (d,) its input; `stable`; `residual`, the largest |f_i|; `n_fixed_points`, of all
-      inputs together; `time_scale`, `horizon`.
-    - `reason`: the verdict in one sentence, with its remedy.
+    - `verdict`: `"regular"`, `"near-critical"` or `"critical"`. In an ensemble also `"unknown"`: no fixed point was found.
+    - `near`: whether the verdict is `"near-critical"` or `"critical"`; `None` if it is `"unknown"`.
+    - `kind`: what the smallest change that makes the network critical leads to: `"real"` (saddle-node, transcritical or
+      pitchfork; for maps also flip) or `"pair"` (Hopf or Neimark-Sacker).
+    - `critical_frequency`: that of the critical eigenvalue: angular, in rad per unit time, 0 for a real one.
+    - `stability_radius`: that of df/dx at the fixed point, in 1 / time; negative if it is unstable ([`stability_radius`][]).
+    - `relative_distance`: the number on which the verdict rests. Without a horizon it is `|stability_radius| time_scale`.
+      With a horizon T it is `sqrt(g(T / time_scale) / g(T |stability_radius|))`, the ratio of two modes' amplification under
+      the master law (`ssntk.laws.g`). If T is long, that is the same; if T is too short for a slow mode to matter, it is
+      nearer to 1.
+    - `spectral_abscissa`: the largest growth rate, in 1 / time.
+    - `sigma_min`: the smallest singular value of df/dx, in 1 / time: the distance from a zero eigenvalue.
+    - `nonnormality`: |l||r| for the eigenvalue nearest to the critical frequency, with left and right eigenvectors l and r,
+      l^T r = 1. It is 1 for a normal matrix and infinite for a defective eigenvalue.
+    - `drive`: |l^T F| for that eigenvalue, F = df/dtheta at the fixed point: how strongly changes of theta push the mode, at
+      its own frequency. For a pair, the push by a sinusoidal input of amplitude 1 at that frequency, in the direction that
+      drives it most; 0 without inputs. The verdict does not depend on it.
+    - `x_star` (n,): the fixed point. `u` (d,): its input. `stable`: whether it is stable. `residual`: the largest |f_i|.
+    - `n_fixed_points`: the number of fixed points for all inputs together. `time_scale`, `horizon`: in units of time.
+    - `reason`: a sentence with the verdict and its remedy.
 
     **Example:**
 
@@ -124,24 +128,24 @@ def criticality(
     key: Any = None,
     scale: Any = None,
 ) -> Criticality:
-    """Whether a network is near a bifurcation, which kind, how near, and what to do.
+    """Judge whether a network is near a bifurcation, of which kind, how near, and what to do about it.
 
-    Its fixed points are searched for. Of the stable ones the one with the smallest stability radius is judged; where none is
-    stable, the one with the smallest |radius|, and the reason says so. Works for every model: flows and maps.
+    Its fixed points are searched for. Among the stable ones, the one with the smallest stability radius is judged. If none
+    is stable, the one with the smallest |radius| is judged, and `reason` reports it. Works for flows and for maps.
 
     **Arguments:**
 
-    - `u`: constant input, (d,), or several, (B, d): the nearest to a bifurcation is judged. Default zero.
-    - `horizon`: how long trajectories last in training, in units of time. Default: as long as it takes.
-    - `time_scale`: in units of time, what "near" is relative to. Default: the largest `tau` of the model, else 1 / median
-      |eigenvalue|, which says nothing where n = 1.
-    - `wrt`: which parameters may drive the mode, for `drive`. Default: `model.trainable("state")`.
-    - `n_starts`, `key`: of [`find_fixed_points`][].
-    - `scale`: (n,) or a number, positive, in units of the states: their metric. The radius, `sigma_min`, `nonnormality` and
-      `drive`, and with them the verdict, are those of D^-1 A D and D^-1 F with D = diag(scale). Default: ones.
+    - `u`: (d,) constant input, or (B, d) several, of which the one nearest to a bifurcation is judged. Default zero.
+    - `horizon`: how long trajectories last in training, in units of time. Default: unlimited.
+    - `time_scale`: the time relative to which "near" is meant, in units of time. Default: the largest `tau` of the model. A
+      model without `tau` gets 1 / median |eigenvalue|, which is meaningless for n = 1.
+    - `wrt`: a lens that selects the parameters theta of `drive`. Default: `model.trainable("state")`.
+    - `n_starts`, `key`: as for [`find_fixed_points`][].
+    - `scale`: (n,) or a number, positive, in units of the states: their metric. With A = df/dx and D = diag(scale), the
+      radius, `sigma_min`, `nonnormality` and `drive`, and so the verdict, are those of D^-1 A D and D^-1 F. Default: ones.
 
-    Raises `ValueError` for arguments that do not fit and for a model that depends on time, `NumericalError` where no fixed
-    point was found.
+    Raises `ValueError` for arguments that do not fit and for a model that depends on time. Raises `NumericalError` if no
+    fixed point was found.
 
     **Example:**
 
@@ -174,12 +178,12 @@ def criticality_ensemble(
     key: Any = None,
     scale: Any = None,
 ) -> tuple[Criticality, ...]:
-    """The verdict on each of a batch of networks, by the same compiled code.
+    """Judge each of a batch of networks as [`criticality`][] does, with the same compiled code.
 
     **Arguments:** `models`: one model whose arrays have a leading axis, as from `eqx.filter_vmap(make)(keys)`, or a sequence
-    of models. The others as of [`criticality`][].
+    of models. The other arguments are those of [`criticality`][].
 
-    **Returns:** one [`Criticality`][] a network, in order; where no fixed point was found its verdict is `"unknown"`.
+    **Returns:** one [`Criticality`][] for each network, in order. If no fixed point was found, its verdict is `"unknown"`.
 
     Raises `ValueError` for arguments that do not fit.
 
@@ -199,17 +203,18 @@ def criticality_ensemble(
             return _unknown(model, str(error), horizon)
 
     first, *rest = _unstack(models)
-    # The first compiles for all. The others spend their time in LAPACK and in compiled code, outside Python's lock.
+    # The first network compiles the code for all. Threads help for the others, since their time goes into LAPACK and
+    # compiled code, outside Python's lock.
     found = one(first)
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         return Results((found, *pool.map(one, rest)))
 
 
 def warn_if_near_critical(model: Any, u: Any = None, **how: Any) -> Criticality:
-    """[`criticality`][], with a `NearCriticalWarning` where the network is near a bifurcation.
+    """Call [`criticality`][], and issue a `NearCriticalWarning` if the network is near a bifurcation.
 
-    It warns once for each line that calls it and each verdict. Arguments, result and errors as of `criticality`; `model`
-    may also be a PyTorch module or state_dict, which is read as [`from_torch`][] reads it, with its weights of now.
+    It warns once for each calling line and each verdict. Arguments, result and errors are those of `criticality`. `model`
+    may also be a PyTorch module or state_dict, which is read as [`from_torch`][] does, with its present weights.
 
     **Example:**
 
@@ -240,18 +245,18 @@ def verdict(relative_distance: float) -> str:
 
 
 def relative_distance(radius: float, time_scale: float, horizon: float | None) -> float:
-    """|radius| beside 1 / time_scale, for trajectories of length `horizon`: see [`Criticality`][]."""
+    """|radius| relative to 1 / time_scale, for trajectories of length `horizon`: see [`Criticality`][]."""
     if horizon is None:
         return abs(radius) * time_scale
-    # So long that longer is the same, and squares stay finite.
+    # A longer horizon gives the same result, and the limit keeps squares finite.
     horizon = min(horizon, 1e12 * time_scale)
     return float(np.sqrt(laws.g(horizon / time_scale) / laws.g(horizon * abs(radius))))
 
 
 def natural_time_scale(model: AbstractStateSpaceModel, rates: np.ndarray) -> float:
-    """The largest `tau` of a model, else 1 / the median size of its growth rates (n,).
+    """The largest `tau` of a model; if it has none, 1 / the median |rate| of its growth rates (n,).
 
-    Of the sizes, and not of the real parts: those of a pair that is about to cross are no time scale of the network.
+    Real parts would not do: the real part of a pair that is about to cross is not a time scale of the network.
     """
     tau = getattr(model, "tau", None)
     if tau is not None and np.size(tau) and np.issubdtype(np.asarray(tau).dtype, np.floating) and np.min(tau) > 0:
@@ -261,7 +266,7 @@ def natural_time_scale(model: AbstractStateSpaceModel, rates: np.ndarray) -> flo
 
 
 def _inputs(model: AbstractStateSpaceModel, u: Any) -> list[Array]:
-    """Each constant input, (d,)."""
+    """The constant inputs, (d,) each."""
     if u is None or as_array(u, "u").ndim < 2:
         return [constant_input(model, u)]
     rows = as_array(u, "u", ("B", model.n_input)).astype(dtype_of(model))
@@ -364,7 +369,7 @@ def _mode(
     wrt: Callable[[Any], PyTree] | None,
     metric: np.ndarray | None,
 ) -> tuple[float, float, bool]:
-    """|l||r|, |l^T F| and whether that is more than rounding, of the eigenvalue next to the critical frequency."""
+    """For the eigenvalue nearest to the critical frequency: |l||r|, |l^T F| and whether the latter exceeds rounding."""
     clock, d = model.clock, model.n_input
     u, x, matrix, level = point.u, point.x, point.matrix, point.level
     here = complex(*clock.edge(point.edge.frequency))
@@ -389,10 +394,10 @@ def _mode(
         return size, np.nan, True
     strength = float(np.linalg.norm(drive, 2))
     if metric is not None:
-        # Of the unit vector of the metric: the drive is that of one in the units of the states.
+        # Normalise r to length one in the metric: above it has length one in the units of the states.
         strength /= float(np.linalg.norm(metric * right))
         left = left / metric
-    # What theta pushes elsewhere, state by state: at the fixed point itself symmetry may leave nothing but rounding.
+    # Compare with F at a state away from the fixed point, since at the fixed point symmetry may leave only rounding errors.
     every, still = theta_positions(moved, "state", None), jax.device_put(np.zeros_like(np.asarray(u)))
     sizes = typical_sizes(model, u, x)
     pushed = [forcing(moved, every, jax.device_put(state), still)[0] for state in (x, x + sizes)]

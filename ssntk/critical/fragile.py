@@ -1,4 +1,4 @@
-"""The fixed point of a network that is nearest to a bifurcation, which verdicts, approaches and retreats rest on."""
+"""Choose the fixed point of a network that is nearest to a bifurcation, for verdicts, approaches and retreats."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -13,17 +13,17 @@ from ssntk.errors import NumericalError
 from ssntk.models.base import AbstractStateSpaceModel
 from ssntk.models.clock import AbstractClock
 
-# Starts of the search, unless the user says how many.
+# The default number of starts of the search for fixed points.
 STARTS = 32
 
 
 class Fragile(NamedTuple):
-    """The most fragile of the stable fixed points; if none is stable, of all.
+    """The most fragile fixed point: the stable one with the smallest stability radius, or if none is stable, of all.
 
-    - `u` (d,) and `x` (n,); `stable`; `residual`: the largest |f_i| there.
-    - `matrix` (m, m): df/dx in the metric, on the states at one level of what is conserved, of which `level` (n, m) is an
-      orthonormal basis. No parameter moves the zero eigenvalues of what is conserved.
-    - `edge`: where the matrix comes nearest to the edge of stability.
+    - `u` (d,) and `x` (n,): the input and the state. `stable`. `residual`: the largest |f_i| there.
+    - `matrix` (m, m): df/dx in the metric, restricted to directions that change no conserved quantity, since no parameter
+      moves the zero eigenvalues of conserved quantities. `level` (n, m): an orthonormal basis of these directions.
+    - `edge`: the frequency at which the matrix is nearest to the edge of stability, and its distance.
     """
 
     u: Array
@@ -36,7 +36,7 @@ class Fragile(NamedTuple):
 
 
 class _Candidate(NamedTuple):
-    """Fixed point number `i` of those that were found under the input `u` (d,)."""
+    """Fixed point number `i` of those that were found for the input `u` (d,)."""
 
     u: Array
     found: FixedPoints
@@ -49,17 +49,17 @@ def most_fragile(
     metric: np.ndarray | None = None,
     most: int | None = None,
 ) -> Fragile:
-    """The most fragile of fixed points that are known, at least one, for several inputs u (d,).
+    """The most fragile of known fixed points, at least one, for several inputs u (d,).
 
-    **Arguments:** `metric`: that of the states (n,), `None` for ones. `most`: judge so many at most, those whose eigenvalues
-    lie nearest to the edge of stability.
+    **Arguments:** `metric` (n,): that of the states, `None` for ones. `most`: judge at most this many points, those whose
+    eigenvalues are nearest to the edge of stability.
     """
     points = [_Candidate(u, one, i) for u, one in found for i in range(len(one))]
     stable = [point for point in points if point.found.stable[point.i]]
     chosen = stable or points
     if most is not None:
         rates = [np.abs(clock.shown_rate(one.eigenvalues[i])).min() for _, one, i in chosen]
-        # Where none is stable, the nearest alone.
+        # If no point is stable, judge only the one nearest to the edge.
         chosen = [chosen[at] for at in np.argsort(rates, kind="stable")[: most if stable else 1]]
 
     def judged(point: _Candidate) -> Fragile:
@@ -75,7 +75,7 @@ def most_fragile(
 def searched(
     model: AbstractStateSpaceModel, inputs: Sequence[Array], *, n_starts: int = STARTS, key: Any = None
 ) -> list[tuple[Array, FixedPoints]]:
-    """The fixed points of a model under each constant input (d,); `NumericalError` if there is none."""
+    """The fixed points of a model for each constant input (d,); `NumericalError` if none was found."""
     found = [(u, find_fixed_points(model, u, n_starts=n_starts, key=key)) for u in inputs]
     if not sum(len(one) for _, one in found):
         slow = min((float(one.slow.speed[0]) for _, one in found if len(one.slow)), default=np.nan)
@@ -87,7 +87,7 @@ def searched(
 
 
 def _level(conserved: np.ndarray, metric: np.ndarray | None) -> np.ndarray:
-    """An orthonormal basis (n, n - c) of the states at one level of what is conserved (c, n)."""
+    """An orthonormal basis (n, n - c) of the directions that change none of the conserved quantities (c, n)."""
     n = conserved.shape[1]
     if len(conserved) in (0, n):
         return np.eye(n)

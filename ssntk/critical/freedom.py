@@ -1,4 +1,4 @@
-"""What of a network may change, what a change costs, and which signs it must keep."""
+"""The parameters of a network that may change, the cost of a change, and the signs that must be kept."""
 
 import operator
 from collections.abc import Callable, Mapping
@@ -15,9 +15,11 @@ from ssntk.models.theta import Positions, Theta, positions
 
 
 class Freedom(eqx.Module):
-    """theta as one vector (p,): its `start`, the `metric` of a change, `sum_i metric_i (theta_i - start_i)^2`, and `signs`.
+    """The parameters theta that may change, as one vector (p,).
 
-    Where `signs` is 1 an entry stays >= 0, where -1 <= 0, where 0 it is free.
+    - `start` (p,): theta of the model.
+    - `metric` (p,): the weights of a squared change, `sum_i metric_i (theta_i - start_i)^2`.
+    - `signs` (p,): 1 for entries that stay >= 0, -1 for entries that stay <= 0, 0 for free ones.
     """
 
     theta: Theta
@@ -41,19 +43,19 @@ class Freedom(eqx.Module):
 
     @property
     def model(self) -> AbstractStateSpaceModel:
-        """The model as it is at the start."""
+        """The model with theta = start."""
         return self.theta.model
 
     @property
     def at(self) -> Positions:
-        """Which leaves of the model may change."""
+        """The positions of the leaves of the model that may change."""
         return self.theta.at
 
     def _vector(self, leaves: list[Array]) -> Float[Array, " p"]:
         return self.theta.ravel(leaves).astype(dtype_of(self.model))
 
     def leaves(self, theta: Float[Array, " p"]) -> list[Array]:
-        """The leaves of a vector."""
+        """The leaves of the model that a vector theta stands for."""
         return self.theta.leaves(theta)
 
     def at_theta(self, theta: Float[Array, " p"]) -> Any:
@@ -61,7 +63,7 @@ class Freedom(eqx.Module):
         return self.theta.put(theta)
 
     def allowed(self, theta: Float[Array, " p"]) -> Float[Array, " p"]:
-        """The nearest theta that keeps the signs."""
+        """The nearest theta that obeys `signs`."""
         return jnp.where(self.signs * theta < 0, 0.0, theta).astype(theta.dtype)
 
     def length(self, change: Any) -> float:
@@ -70,7 +72,7 @@ class Freedom(eqx.Module):
 
 
 def _leaves(theta: Theta, given: Any, name: str, default: float) -> list[Array]:
-    """Arrays like the leaves of theta from `{attribute or lens: array or scalar}`; the others are `default`."""
+    """Arrays of the shapes of theta's leaves, from `{attribute or lens: array or scalar}`; others are `default`."""
     leaves = {i: jnp.full(leaf.shape, default) for i, leaf in zip(theta.at, theta.arrays, strict=True)}
     if given is not None and not isinstance(given, Mapping):
         raise ValueError(f"{name} must be a dict of attributes or lenses, as {{'weight': 1.0}}, got {type(given).__name__}")

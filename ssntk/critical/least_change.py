@@ -1,25 +1,26 @@
-"""The least change of theta that makes an equilibrium critical: stationary points of the distance, by Newton's method.
+"""Find the least change of theta that makes an equilibrium critical: a stationary point of the distance, by Newton's method.
 
-Minimise `sum_i metric_i (theta_i - start_i)^2 / 2` subject to c(z, theta) = 0, where z holds the state and the critical
-eigenvectors. With multipliers lambda the stationary theta is
+We minimise `sum_i metric_i (theta_i - start_i)^2 / 2` subject to the conditions c(z, theta) = 0. The unknowns z hold the
+state and the critical eigenvectors. With Lagrange multipliers lambda the stationary theta is
 
-    theta(z, lambda) = start - c_theta^T lambda / metric,
+    theta(z, lambda) = start - c_theta^T lambda / metric.
 
-which needs no solve where c is affine in theta, as it is for weights and biases inside a CTRNN of the current form: there
-2n unknowns z (3n + 1 for a pair) are left, however many parameters there are, and are minimised over by a trust-region
-Newton method with exact derivatives. Where theta enters otherwise, c is linearised in it again and again, and the last
-digits are those of the exact equations. Entries whose sign is kept are projected.
+If c is affine in theta, as for the weights and biases of a CTRNN of the current form, this formula is explicit. Then only
+the 2n unknowns z are left (3n + 1 for a pair), however many parameters there are. They are found by a trust-region Newton
+method with exact derivatives. If c is not affine in theta, it is linearised repeatedly, and the last digits come from
+Newton's iteration on the exact equations. Entries of theta whose sign must be kept are projected.
 
 | kind | z | c |
 |---|---|---|
 | singular | x, v | f, A v |
-| saddle-node | x, v, l | f, A v, A^T l across v, l.f_xx(v, v) - 2 a l.v abs(v), with a given |
+| saddle-node | x, v, l | f, A v, A^T l normal to v, l.f_xx(v, v) - 2 a l.v abs(v), with a given |
 | flip | x, v | f, A v + (2 / dt) v |
 | pair | x, v, w, s | f, A v - q v + s w, A w - q w - v |
 | turning | x, v, w | the same, with s given |
 
-The pair's equations say `A (v + i omega w) = (q + i omega) (v + i omega w)` with s = omega^2 (so that they stay regular as
-omega vanishes) and q = 0, or (sqrt(1 - s dt^2) - 1) / dt of a map, whose unknown is the cosine of its angle instead.
+The equations of a pair mean `A (v + i omega w) = (q + i omega) (v + i omega w)`. The unknown is s = omega^2, so that the
+equations stay regular at omega = 0. For flows q = 0. For maps q = (sqrt(1 - s dt^2) - 1) / dt, and the unknown is the
+cosine of the multiplier's angle instead of s.
 """
 
 import dataclasses
@@ -37,21 +38,21 @@ from ssntk.critical.freedom import Freedom
 from ssntk.dynamics.stability import field_at
 from ssntk.newton import newton
 
-# How many vectors (n,) each z holds.
+# The number of vectors (n,) in z, for each kind.
 VECTORS = {"singular": 2, "flip": 2, "saddle-node": 3, "pair": 3, "turning": 3}
 PAIRS = ("pair", "turning")
-# Newton's iterations on the multipliers at fixed z, linearisations in theta, Newton's iterations for the last digits.
+# The largest numbers of iterations: Newton's on the multipliers at fixed z, linearisations in theta, Newton's at the end.
 INNER, OUTER, POLISH = 40, 30, 60
-# Steps of the outer problem, in all.
+# The largest number of steps of the outer problem, the minimisation over z.
 ITERATIONS = 250
-# A squared change this large is none.
+# A squared change larger than this counts as divergence.
 HUGE = 1e12
-# Columns of the Jacobian that are computed at a time: each holds a change of theta.
+# The largest number of entries in a batch of columns of the Jacobian: each column holds a change of theta, (p,).
 TOGETHER = 2**22
 
 
 class Conditions(eqx.Module):
-    """The conditions c(z, theta) = 0 of one kind of point, and the stationarity of the distance."""
+    """The conditions c(z, theta) = 0 of one kind of point, and the equations of a stationary distance."""
 
     freedom: Freedom
     u: Float[Array, " d"]
@@ -69,20 +70,20 @@ class Conditions(eqx.Module):
 
     @property
     def unknowns(self) -> int:
-        """The size of z."""
+        """The number of unknowns in z."""
         return VECTORS[self.kind] * self.n + (self.kind == "pair")
 
     def parts(self, z: Array) -> list[Array]:
-        """x, v and what else z holds."""
+        """Split z into x (n,), v (n,) and what else it holds for this kind."""
         parts = [z[i * self.n : (i + 1) * self.n] for i in range(VECTORS[self.kind])]
         return [*parts, z[-1] if self.kind == "pair" else self.given] if self.kind in PAIRS else parts
 
     def turning(self, last: Array) -> tuple[Array, Array]:
-        """(q, omega^2 = s) of a pair, from the last unknown: s itself, or the cosine of a map's angle."""
+        """(q, s = omega^2) of a pair, from the last unknown: s itself, or for maps the cosine of the multiplier's angle."""
         return self.freedom.model.clock.edge_of(last)
 
     def equations(self, z: Array, theta: Array) -> Array:
-        """c(z, theta)."""
+        """The residual c(z, theta) of all conditions."""
         model = self.freedom.at_theta(theta)
 
         def field(x: Array) -> Array:
@@ -100,7 +101,8 @@ class Conditions(eqx.Module):
         (left,) = rest
         velocity, along = jax.jvp(field, (x,), (v,))
         (back,) = jax.vjp(field, x)[1](left)
-        # Across v, in the basis that the reflection of v onto an axis gives: along v it repeats A v = 0.
+        # Only the part of A^T l normal to v is used, since v^T A^T l = 0 follows from A v = 0. Its basis comes from the
+        # reflection that maps v onto an axis.
         axis = jnp.argmax(jnp.abs(self.gauge))
         mirror = v / jnp.linalg.norm(v) + jnp.sign(self.gauge[axis]) * jnp.eye(self.n, dtype=v.dtype)[axis]
         across = jnp.roll(back - 2 * mirror * (mirror @ back) / (mirror @ mirror), -axis)[1:]
@@ -109,7 +111,7 @@ class Conditions(eqx.Module):
         return jnp.concatenate([velocity, along, across, bend[None]])
 
     def loose(self, z: Array) -> Array:
-        """What no condition fixes, the eigenvectors' scale and phase, as a penalty that vanishes where they are fixed."""
+        """A penalty on the scale and phase of the eigenvectors, which no condition fixes; zero at the chosen ones."""
         _, v, *rest = self.parts(z)
         penalty = (self.gauge @ v - 1) ** 2
         if self.kind in PAIRS:
@@ -119,7 +121,7 @@ class Conditions(eqx.Module):
         return penalty / 2
 
     def theta(self, z: Array, multipliers: Array) -> Array:
-        """The stationary theta at z: with c as it is linearised at `centre`, unless exact."""
+        """The stationary theta (p,) at z, with c linearised at `centre` unless `exact`."""
         freedom = self.freedom
 
         def wanted(theta: Array) -> Array:
@@ -148,7 +150,7 @@ class Conditions(eqx.Module):
         return jax.lax.custom_root(rest, self.centre, solve, linear)
 
     def stationarity(self, y: Array) -> Array:
-        """(dL/dz, c - slack multipliers) at the stationary theta: both vanish at a stationary point of the distance."""
+        """(dL/dz, c - slack multipliers) at the stationary theta. Both are zero at a stationary point of the distance."""
         z, multipliers = y[: self.unknowns], y[self.unknowns :]
         theta = self.theta(z, multipliers)
 
@@ -172,19 +174,19 @@ def _system(conditions: Conditions, y: Array) -> tuple[Array, Array, Array]:
 
 
 class Stationary(NamedTuple):
-    """A stationary point of the distance, or where the search for one ended."""
+    """A stationary point of the distance, or the point at which the search for one ended."""
 
     z: np.ndarray
     theta: np.ndarray
     multipliers: np.ndarray
     violation: float  # the largest |c|
-    kkt: float  # the largest |dL/dz|, beside the sizes of what cancels in it
+    kkt: float  # the largest |dL/dz|, relative to the sizes of its terms
     minimum: bool  # whether the distance has no direction of descent left, to second order
     iterations: int
 
 
 class _Outer:
-    """The squared distance / 2 over z, with its derivatives, for a minimiser that asks for them one after the other."""
+    """The squared distance / 2 over z, with its derivatives, for a minimiser that requests them one after the other."""
 
     def __init__(self, conditions: Conditions, multipliers: np.ndarray):
         self.conditions, self.multipliers = conditions, multipliers
@@ -192,7 +194,7 @@ class _Outer:
         self.theta, self.unit = np.asarray(conditions.freedom.start), squared_unit(conditions)
 
     def solve(self, z: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-        """The value, gradient and Hessian at z; infinite where no change satisfies the conditions there."""
+        """The value, gradient and Hessian at z; infinite if no change of theta satisfies the conditions there."""
         if self.seen is not None and self.seen[0] == z.tobytes():
             return self.seen[1:]
         size, last, freedom = len(z), np.inf, self.conditions.freedom
@@ -222,7 +224,7 @@ class _Outer:
 
 
 def squared_unit(conditions: Conditions) -> float:
-    """The unit of squared distances: the largest entry of theta at the start, by its metric. Where all are zero, one."""
+    """The unit of squared distances: the largest metric_i start_i^2; one if all entries are zero."""
     start, metric = np.asarray(conditions.freedom.start, float), np.asarray(conditions.freedom.metric, float)
     return float((metric * start**2).max()) or 1.0
 
@@ -233,7 +235,7 @@ def _solved(conditions: Conditions, z: np.ndarray, multipliers: np.ndarray) -> t
 
 
 def _along(jacobian: np.ndarray, size: int, slack: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    """How the multipliers move with z, and the Hessian of the distance over z."""
+    """The derivative of the multipliers over z, and the Hessian of the distance over z."""
     inner = jacobian[size:, size:] - slack * np.eye(len(jacobian) - size)
     toward = -np.linalg.lstsq(inner, jacobian[size:, :size], rcond=1e-13)[0]
     hessian = jacobian[:size, :size] + jacobian[:size, size:] @ toward
@@ -241,7 +243,7 @@ def _along(jacobian: np.ndarray, size: int, slack: float = 0.0) -> tuple[np.ndar
 
 
 def least_change(conditions: Conditions, z: np.ndarray, leaves: Callable[[np.ndarray], bool]) -> Stationary | None:
-    """A stationary point from a start z; `None` where the search for one breaks down, or a step `leaves` what is sought."""
+    """A stationary point from a start z; `None` if the search breaks down, or if `leaves` is true for a step."""
     count = jax.eval_shape(conditions.equations, jnp.asarray(z), conditions.freedom.start).shape[0]
     start, multipliers = np.asarray(conditions.freedom.start), np.zeros(count)
     iterations, last, part, free = 0, np.inf, 1.0, None
@@ -253,7 +255,7 @@ def least_change(conditions: Conditions, z: np.ndarray, leaves: Callable[[np.nda
         iterations += used
         if iterations > ITERATIONS:
             return None
-        # Where c is affine in theta this is the answer. Elsewhere it is linearised again, with shorter steps if need be.
+        # If c is affine in theta, this is the answer. If not, c is linearised again, with shorter steps if need be.
         step = theta - np.asarray(conditions.centre)
         moved = float(np.abs(step).max())
         part = max(part / 2, 0.1) if moved > 0.7 * last else min(1.0, 1.5 * part)
@@ -277,19 +279,19 @@ def _recentred(conditions: Conditions, theta: np.ndarray) -> Conditions:
 def _minimise(
     conditions: Conditions, z: np.ndarray, multipliers: np.ndarray, was_free: bool | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int, bool] | None:
-    """(z, multipliers, theta, iterations, free) at a minimum over z with c linearised in theta.
+    """(z, multipliers, theta, iterations, free) at a minimum over z, with c linearised in theta.
 
-    `free`: whether theta enters every condition; `was_free`: whether it did before, `None` at the first call.
+    `free`: whether theta enters every condition. `was_free`: `free` of the call before, `None` at the first call.
     """
     size, iterations = len(z), 0
     _, jacobian, theta = _solved(conditions, z, multipliers)
     if not np.isfinite(jacobian).all():
         return None
-    # Conditions that theta does not enter are met by z alone: as a penalty, stiffer and stiffer.
+    # If theta does not enter some conditions, z alone has to meet them: as a penalty that grows stiffer.
     strength = np.linalg.svd(jacobian[size:, size:], compute_uv=False)
     free = bool(strength[-1] > 1e-12 * strength[0])
     if was_free and not free:
-        # The search has run away to where nothing moves.
+        # The search has diverged to a point at which theta has no effect.
         return None
     stiffer = (1e-2, 1e-4, 1e-6) if was_free is None else (1e-6,)
     for slack in (0.0,) if free else tuple(part * strength[0] for part in stiffer):
@@ -317,7 +319,7 @@ def _minimise(
 def _residuals(
     conditions: Conditions, value: np.ndarray, jacobian: np.ndarray, z: np.ndarray, multipliers: np.ndarray
 ) -> tuple[float, float]:
-    """The largest |dL/dz| beside what cancels in it, and the largest |c|."""
+    """The largest |dL/dz| relative to the sizes of its terms, and the largest |c|."""
     size = len(z)
     scale = squared_unit(conditions) + np.abs(jacobian[:size, size:]) @ np.abs(multipliers)
     return float((np.abs(value[:size]) / scale).max()), float(np.abs(value[size:]).max())
@@ -331,14 +333,14 @@ def _polished(conditions: Conditions, z: np.ndarray, multipliers: np.ndarray, it
         if not np.isfinite(jacobian).all():
             break
         kkt, violation = _residuals(conditions, value, jacobian, z, multipliers)
-        # theta itself is stationary where c is linearised at it.
+        # theta is stationary if c is linearised at theta itself.
         size_of = max(np.abs(theta).max(), np.abs(np.asarray(conditions.freedom.start)).max()) or 1.0
         off = np.abs(theta - np.asarray(conditions.centre)).max() / size_of
         kkt = kkt if conditions.exact else max(kkt, float(off))
         if best is not None and not max(kkt, violation) < 0.8 * max(best.kkt, best.violation):
             break
         strength = np.abs(jacobian[size:, size:]).max()
-        # Along the conditions: across them a little slack makes the curvature large and positive.
+        # The curvature along the conditions decides. Across them a small slack makes it large and positive.
         curvatures = np.linalg.eigvalsh(_along(jacobian, size, 1e-9 * strength)[1])
         minimum = bool(curvatures[0] >= -1e-6 * np.median(np.abs(curvatures)))
         best = Stationary(z, theta, multipliers, violation, kkt, minimum, iterations)

@@ -1,4 +1,4 @@
-"""The nearest network that is far enough from every bifurcation."""
+"""Find the nearest network that is far enough from every bifurcation."""
 
 import dataclasses
 from collections.abc import Callable
@@ -26,11 +26,12 @@ from ssntk.precision import in_precision, watch_precision
 from ssntk.results import Holder, short
 from ssntk.threads import one_blas_thread
 
-# Singular values up to this many margins are kept from falling below one.
+# Singular values below this multiple of the margin are constrained not to fall below the margin.
 WATCHED = 1.6
-# Iterations of the outer and of the inner problem.
+# The largest numbers of iterations of the outer and of the inner problem.
 OUTER, INNER = 100, 80
-# A solution: how nearly it has the margin before the last digits, how much nearer another may be, and the last digits.
+# Relative tolerances of a solution: the margin before polishing (NEARLY), by how much another network may be nearer (GAP),
+# the margin after polishing (TIGHT).
 NEARLY, GAP, TIGHT = 1e-6, 1e-7, 1e-9
 
 
@@ -38,11 +39,11 @@ NEARLY, GAP, TIGHT = 1e-6, 1e-7, 1e-9
 class Retreat(Holder):
     """The nearest network whose equilibrium has a stability radius of at least a margin.
 
-    - `model`; `x` (n,) its equilibrium, `x_start` (n,) that of the network it was made from.
-    - `stability_radius`, of the equilibrium, at least the margin; `frequencies` (k,), angular, at which it is
-      attained: the active constraints.
-    - `distance`: sqrt(sum metric (theta - start)^2), that of a local minimum; 0 where nothing had to change.
-    - `gap`: by how much of `distance` a network nearby could be nearer, to first order.
+    - `model`: the network. `x` (n,): its equilibrium. `x_start` (n,): that of the network it was made from.
+    - `stability_radius`: that of the equilibrium in 1 / time, at least the margin. `frequencies` (k,): the angular
+      frequencies at which it is attained, in rad per unit time, one for each active constraint.
+    - `distance`: sqrt(sum metric (theta - start)^2), a local minimum; 0 if nothing had to change.
+    - `gap`: the fraction of `distance` by which a network nearby could be nearer, to first order.
 
     **Example:**
 
@@ -61,15 +62,16 @@ class Retreat(Holder):
     gap: float
 
     def to_torch(self, state_dict: Any, *, names: Any = None) -> Any:
-        """A copy of the PyTorch weights that the network was made of by [`from_torch`][], with those of `model`.
+        """Copy the PyTorch weights from which [`from_torch`][] made the network, and put in those of `model`.
 
-        **Arguments:** `state_dict`: those weights, a dict, or the module or checkpoint that holds them. `names`: as given to
-        `from_torch`.
+        **Arguments:** `state_dict`: the original weights: a dict, or the module or checkpoint that holds them. `names`: as
+        given to `from_torch`.
 
-        **Returns:** a dict of the same names and types (tensors, NumPy or JAX arrays, in their precision and on their
-        device), for `load_state_dict`. What did not move is copied; of two biases each goes back to its own place.
+        **Returns:** a dict for `load_state_dict`, with the same names and types (tensors, NumPy or JAX arrays, in their
+        precision and on their device). Weights that did not change are copied. If a layer has two biases, each goes back to
+        its own place.
 
-        Raises `ValueError` where the network cannot have come from these weights.
+        Raises `ValueError` if the network cannot have come from these weights.
 
         ```python
         weights = {"weight_ih_l0": np.ones((2, 1)), "weight_hh_l0": 0.95 * np.eye(2)}  # or net.state_dict()
@@ -100,23 +102,26 @@ def retreat(
     full: bool = False,
     scale: Any = None,
 ) -> Any:
-    """The nearest model whose given stable equilibrium has a stability radius of at least `margin`.
+    """Find the nearest model in which a given stable equilibrium has a stability radius of at least `margin`.
 
-    Sequential semidefinite programming: the equilibrium moves along, every frequency at which sigma_min(i w - A) has a
-    minimum near the margin is a constraint, and so is every singular value near it there, since the nearest network has
-    several that are equal. A local minimum of the distance. Other equilibria are not looked at.
+    The result is a local minimum of the distance. The method is sequential semidefinite programming, with A = df/dx at the
+    equilibrium, which moves along. Each frequency w at which sigma_min(i w - A) has a minimum near the margin is a
+    constraint. So is every other singular value near the margin at that frequency, since several are equal in the nearest
+    network. Only the given equilibrium is considered.
 
     **Arguments:**
 
-    - `margin`: in 1 / time; of a [`criticality`][] verdict's threshold, `0.33 / time_scale` is regular.
-    - `x`: (n,) a stable equilibrium. Default: the one that `criticality` judges. `u`: (d,) constant input, default zero.
-    - `wrt`, `metric`, `signs`: what may change, at what cost, keeping which signs, as of [`approach`][].
-    - `scale`: (n,) or a number, positive, in units of the states: their metric, in which the stability radius is that of
-      D^-1 A D with D = diag(scale). Default: ones.
-    - `full`: return the [`Retreat`][] with the distance and the active constraints instead of its model alone.
+    - `margin`: in 1 / time. With `0.33 / time_scale` the verdict of [`criticality`][] is `"regular"`.
+    - `x`: (n,) a stable equilibrium. Default: the one that `criticality` judges.
+    - `u`: (d,) constant input. Default zero.
+    - `wrt`, `metric`, `signs`: which parameters may change, the cost of a change, and the signs to keep, as for
+      [`approach`][].
+    - `scale`: (n,) or a number, positive, in units of the states: their metric. With D = diag(scale) the stability radius is
+      that of D^-1 A D. Default: ones.
+    - `full`: return the whole [`Retreat`][], with the distance and the active constraints, instead of its model alone.
 
-    Raises `ValueError` for arguments that do not fit and for a model that depends on time, `NumericalError` where the
-    equilibrium is unstable, or on the edge of stability itself, or no such model was found.
+    Raises `ValueError` for arguments that do not fit and for a model that depends on time. Raises `NumericalError` if the
+    equilibrium is unstable or on the edge of stability, or if no such model was found.
 
     **Example:**
 
@@ -147,8 +152,10 @@ def retreat(
 
 
 class _Face(NamedTuple):
-    """The smallest singular values (k,) of s(frequency) - A and their vectors, (n, k) each. By `-left^H dA right` they move
-    with a change dA of df/dx, whatever the metric."""
+    """The smallest singular values (k,) of s(frequency) - A, and their left and right vectors, (n, k) each.
+
+    If df/dx changes by dA, they change by `-left^H dA right`, whatever the metric.
+    """
 
     frequency: float
     sizes: np.ndarray
@@ -157,7 +164,7 @@ class _Face(NamedTuple):
 
 
 class _Cut(NamedTuple):
-    """`slope @ theta >= level`: one direction of a face keeps its distance, to first order in theta."""
+    """The constraint `slope @ theta >= level`: one direction of a face keeps its singular value, to first order in theta."""
 
     frequency: float
     slope: np.ndarray
@@ -172,11 +179,11 @@ class _Search:
     u: Array
     clock: AbstractClock
     target: float
-    # The metric of the states (n,), or `None` for ones. All matrices here are in it.
+    # The metric of the states (n,), or `None` for ones. All matrices of this class are in this metric.
     sizes: np.ndarray | None
 
     def from_start(self, x_start: np.ndarray) -> Retreat:
-        """The nearest network with the margin."""
+        """The nearest network with the margin, from the equilibrium `x_start` (n,) of the network as it is."""
         freedom, target = self.freedom, self.target
         begin = theta = np.asarray(freedom.start)
         x, matrix = self.equilibrium(theta, x_start)
@@ -185,12 +192,12 @@ class _Search:
             return Retreat(freedom.model, x, x_start, touch.radius, active, 0.0, 0.0)
         part, goal, last, off = 1.0, 0.0, np.inf, 1.0
         for _ in range(OUTER):
-            # Far from the margin it is approached in steps, over which singular values are nearly linear.
+            # Far from the margin, the goal is raised in steps over which singular values are nearly linear.
             before, goal = goal, min(target, max(1.5 * abs(touch.radius), 0.1 * target, goal))
             minima = [low.frequency for low in local_minima(matrix, self.clock, WATCHED * goal)]
             at = _distinct([touch.frequency, *minima, *active], goal)
             faces = [self.face(matrix, w, WATCHED * goal) for w in at]
-            # The subproblem is solved as exactly as its linearisation is: the error is of second order in the step.
+            # The linearisation has an error of second order in the step: solve the subproblem no more exactly than that.
             loose = float(np.clip(0.03 * off**2, TIGHT, 1e-3)) if goal == target else 1e-3
             wanted, cuts = self.projected(theta, x, [face for face in faces if len(face.sizes)], goal, loose)
             active = np.array(_distinct([cut.frequency for cut in cuts], goal))
@@ -212,7 +219,7 @@ class _Search:
         raise NumericalError(in_precision(reason, np.asarray(self.freedom.start).dtype))
 
     def restored(self, theta: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-        """The last digits: a little further along the whole change, or back, until the radius is the margin and no less."""
+        """Scale the whole change of theta by a factor near one until the radius equals the margin, and is no smaller."""
         begin, points = np.asarray(self.freedom.start), []
         tight = max(TIGHT, 64 * float(np.finfo(begin.dtype).eps))
         factor, missing = 1.0, np.inf
@@ -235,7 +242,7 @@ class _Search:
         raise NumericalError(in_precision(reason, begin.dtype))
 
     def equilibrium(self, theta: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The equilibrium near x, and A there."""
+        """The equilibrium (n,) near x, and A (n, n) there in the metric."""
         model = self.freedom.at_theta(jax.device_put(theta))
         x, move, _, jacobian = (np.asarray(part) for part in polish(model, jax.device_put(x), self.u))
         if not np.isfinite(jacobian).all() or not move <= np.finfo(x.dtype).eps ** 0.5:
@@ -257,10 +264,11 @@ class _Search:
     def projected(
         self, theta: np.ndarray, x: np.ndarray, faces: list[_Face], goal: float, loose: float
     ) -> tuple[np.ndarray, list[_Cut]]:
-        """The theta nearest to the start with no singular value of a face below `goal (1 - loose)`, to first order.
+        """The theta (p,) nearest to the start with no singular value of a face below `goal (1 - loose)`, to first order, and
+        the cuts that bind there.
 
-        Singular values that meet move as the eigenvalues of a Hermitian form, which is kept above `goal` by cutting planes:
-        each for the direction in which it is violated most (Kelley, 1960). And the cuts that bind.
+        The singular values of a face change as the eigenvalues of a Hermitian form. Cutting planes keep the form above
+        `goal`: each cuts the direction in which the form is violated most (Kelley, 1960).
         """
         freedom = self.freedom
 
@@ -286,8 +294,8 @@ class _Search:
 
 
 def _distinct(frequencies: Any, level: float) -> list[float]:
-    """Frequencies without those that come after a near one. Singular values change by no more than the frequency does, so
-    that what is near is small beside their `level` too."""
+    """The frequencies, without those that are near an earlier one. "Near" is relative to the `level` of the singular values
+    too, since these change by no more than the frequency does."""
     kept: list[float] = []
     for w in frequencies:
         if all(abs(w - other) > 1e-3 * (level + abs(w)) for other in kept):
@@ -296,7 +304,7 @@ def _distinct(frequencies: Any, level: float) -> list[float]:
 
 
 def _nearest(freedom: Freedom, cuts: list[_Cut]) -> tuple[np.ndarray, np.ndarray]:
-    """theta (p,) nearest to the start that fulfils every cut and keeps its signs, and the multipliers (k,) of the cuts."""
+    """The theta (p,) nearest to the start that satisfies every cut and keeps its signs, and the cuts' multipliers (k,)."""
     start, weights, signs = (np.asarray(part) for part in (freedom.start, freedom.metric, freedom.signs))
     if not cuts:
         return start, np.zeros(0)
@@ -304,8 +312,8 @@ def _nearest(freedom: Freedom, cuts: list[_Cut]) -> tuple[np.ndarray, np.ndarray
     held = np.zeros(len(start), bool)
     while True:
         rest, free = np.where(held, 0.0, start), np.where(held, 0.0, 1 / weights)
-        # The least change d with G d >= h, by non-negative least squares (Lawson and Hanson, 1974, section 23), in units in
-        # which the largest of G and of h are one.
+        # The least change d with G d >= h, by non-negative least squares (Lawson and Hanson, 1974, section 23), with G and h
+        # scaled so that the largest row of G and the largest entry of h are one.
         wide, short = slopes * np.sqrt(free), levels - slopes @ rest
         steep, far = float(np.linalg.norm(wide, axis=1).max()) or 1.0, float(np.abs(short).max()) or 1.0
         system = np.vstack([wide.T / steep, short / far])
@@ -323,7 +331,7 @@ def _nearest(freedom: Freedom, cuts: list[_Cut]) -> tuple[np.ndarray, np.ndarray
 
 @eqx.filter_jit
 def _slope(freedom: Freedom, theta: Any, x: Any, u: Array, left: Any, right: Any) -> Array:
-    """d sigma / d theta, (p,), of a singular value of i w - A with its vectors; the equilibrium moves along."""
+    """d sigma / d theta, (p,), for a singular value of i w - A with its vectors (n,); the equilibrium moves with theta."""
     u1, u2, v1, v2 = (jnp.asarray(part, jnp.asarray(x).dtype) for part in (left.real, left.imag, right.real, right.imag))
 
     def level(theta: Array, x: Array) -> Array:
@@ -342,7 +350,7 @@ def _slope(freedom: Freedom, theta: Any, x: Any, u: Array, left: Any, right: Any
 
 @eqx.filter_jit
 def _moved(freedom: Freedom, theta: Any, x: Any, u: Array, change: Any) -> Array:
-    """dA along a change of theta, (n, n); the equilibrium moves along."""
+    """dA (n, n) for a change (p,) of theta; the equilibrium moves with theta."""
     theta, x = jnp.asarray(theta), jnp.asarray(x)
     change = jnp.asarray(change).astype(theta.dtype)
 

@@ -1,4 +1,4 @@
-"""The search for the nearest bifurcation: from many starts, in units in which states and rates are of order one."""
+"""Search for the nearest bifurcation from many starts, in units in which states and rates are of order one."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -18,21 +18,21 @@ from ssntk.dynamics.stability import Eigenpair, eigenpair, exponents, field_at, 
 from ssntk.models.clock import AbstractClock
 from ssntk.models.family import Family
 
-# What has a name here and is no event of a branch.
+# Names of points that are not events on a branch.
 SINGULAR, CUSP, BOUNDARY = "singular", "cusp", "Bogdanov-Takens boundary"
-# What a converged point leaves of its conditions and of the gradient of the Lagrangian.
+# A point has converged if the residuals of its conditions and of the gradient of the Lagrangian are at most this.
 TOLERANCE = 1e-10
 
 
 class Found(NamedTuple):
-    """A stationary point, and the conditions that it fulfils."""
+    """A stationary point, and the conditions that it satisfies."""
 
     conditions: Conditions
     point: Stationary
 
 
 class Met(NamedTuple):
-    """A point in the user's units: its kind, how far it is and along which line, and the critical mode there."""
+    """A point in the user's units: its kind, its distance, the line that leads to it, and the critical mode there."""
 
     found: Found
     kind: str
@@ -47,8 +47,10 @@ class Met(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Search:
-    """What is searched for, and from where: in working units, states z = x / `sizes` and times of `unit`, in which all that
-    has tolerances and steps of its own is of order one."""
+    """The search from one network, in working units: states z = x / `sizes` (n,) and times in `unit`.
+
+    Methods with absolute tolerances or steps see only numbers of order one in these units.
+    """
 
     freedom: Freedom
     working: Freedom
@@ -67,11 +69,11 @@ class Search:
 
     @property
     def weigh(self) -> np.ndarray:
-        """What one working unit of each state counts in the metric."""
+        """The length (n,) of one working unit of each state in the metric."""
         return self.sizes if self.states is None else self.sizes / self.states
 
     def same(self, one: Met, other: Met) -> bool:
-        """Whether two points lie as far, to what the search knows: far below theta's own size nothing."""
+        """Whether two points are equally far, to within what the search resolves: nothing far below the size of theta."""
         least = 1e-12 * self.freedom.length(np.asarray(self.freedom.start))
         return abs(one.distance - other.distance) <= 1e-6 * (one.distance + other.distance) + least
 
@@ -85,7 +87,7 @@ class Search:
         return found.point.theta - np.asarray(self.freedom.start)
 
     def guesses(self, kind: str, x: np.ndarray) -> list[tuple[Conditions, np.ndarray]]:
-        """Where to start from at a state, the most likely first."""
+        """The guesses (conditions, z) at a state x (n,), the most likely first."""
         matrix, n, clock = np.asarray(linearised(self.working.model, x, self.u)[1], float), len(x), self.clock
         if kind not in (HOPF.name, NEIMARK_SACKER.name):
             shift = 2 / clock.unit if kind == FLIP.name else 0.0
@@ -102,18 +104,18 @@ class Search:
         for rate in sorted(rates[rates.imag > 0], key=lambda rate: abs(rate.real)):
             value = clock.eigenvalue(complex(rate))
             modes.append((min(max(rate.imag, self.slowest), top - self.slowest), eigenpair(matrix, value).right))
-        # Without a pair, the two directions in which the state moves least, turning slowly.
+        # If there is no pair, guess one that turns slowly, in the two directions of the smallest singular values.
         _, _, rights = np.linalg.svd(matrix)
         modes.append((min(20 * self.slowest, top / 2), rights[-1] + 1j * rights[-min(2, n)]))
         return [self._turning(x, frequency, vector) for frequency, vector in modes]
 
     def shifted(self, guess: tuple[Conditions, np.ndarray], by: np.ndarray) -> tuple[Conditions, np.ndarray]:
-        """A guess at another state."""
+        """A guess with its state moved by `by` (n,)."""
         conditions, z = guess
         return conditions, np.concatenate([z[: len(by)] + by, z[len(by) :]])
 
     def _turning(self, x: np.ndarray, frequency: float, vector: np.ndarray) -> tuple[Conditions, np.ndarray]:
-        # Turned so that the real part is as long as can be.
+        # Choose the phase in which the real part is longest.
         vector = vector * np.exp(-0.5j * np.angle(vector @ vector))
         gauge = vector.real / np.linalg.norm(vector.real)
         vector = vector / (gauge @ vector)
@@ -121,11 +123,11 @@ class Search:
         return self.conditions("pair", gauge), np.concatenate([x, vector.real, vector.imag / turn, [last]])
 
     def frequency(self, last: float) -> float:
-        """The angular frequency from the last unknown of a pair, 0 where there is none."""
+        """The angular frequency from the last unknown of a pair; 0 for other kinds."""
         return self.clock.frequency_of(last)
 
     def solve(self, conditions: Conditions, z: np.ndarray) -> Found | None:
-        """The minimum that a start leads to, `None` where it leads to none."""
+        """The minimum that a start leads to; `None` if it leads to none."""
         low, high = self.slowest, self.clock.highest - self.slowest
         beyond: list[float] = []
 
@@ -136,18 +138,18 @@ class Search:
 
         point = least_change(conditions, z, leaves)
         if beyond:
-            # The nearest pair turns too slowly, or as a flip does: the nearest at that edge instead.
+            # The nearest pair turns too slowly, or as fast as a flip: find the nearest pair at that limit instead.
             given = self.clock.turn(beyond[0])
             return self.solve(self.conditions("turning", np.asarray(conditions.gauge), given), z[:-1])
         if point is None or not point.minimum or not max(point.violation, point.kkt) <= TOLERANCE:
             return None
-        # Eigenvectors of no length satisfy everything.
+        # Eigenvectors of length zero would satisfy every condition: refuse them.
         if float(conditions.loose(jax.device_put(point.z))) > TOLERANCE:
             return None
         return Found(conditions, point)
 
     def generic(self, found: list[Found | None], bound: float) -> list[Found | None]:
-        """For each point the fold itself where it is generic, else the nearest beside it with a coefficient of `bound`."""
+        """For each point the fold itself if it is generic, else the nearest fold with a coefficient of `bound`."""
         known: dict[float, Found | None] = {}
         results = []
         for one in found:
@@ -175,7 +177,7 @@ class Search:
         return min((one for one in sides if one), key=lambda one: self.freedom.length(self.change(one)), default=None)
 
     def starts(self, kind: str, count: int, key: Array) -> list[tuple[Conditions, np.ndarray]]:
-        """Where the search starts: half at modes at x, moved a little so that no symmetry holds them; half around."""
+        """`count` starts: half from modes at x, displaced a little to leave any symmetry; half at states around x."""
         begin = self.x_start / self.sizes
         spread = 0.3 * (0.5 + np.sqrt(np.mean(begin**2)))
         noise = spread * np.asarray(jr.normal(key, (count, len(begin))))
@@ -187,7 +189,7 @@ class Search:
         return near + [self.guesses(kind, begin + part)[0] for part in noise[len(modes) :]]
 
     def described(self, found: Found) -> Met:
-        """The point with its eigenvectors and its name."""
+        """The point in the user's units, with its eigenvectors and its kind."""
         conditions, point = found
         theta = jax.device_put(point.theta)
         model, x = self.freedom.at_theta(theta), (point.z[: len(self.x_start)] * self.sizes).astype(point.z.dtype)
@@ -208,7 +210,7 @@ class Search:
         return Met(found, kind, distance, family, model, x, frequency, mode, coefficient)
 
     def turning(self, found: Found) -> float:
-        """The frequency in working units, 0 of a zero eigenvalue."""
+        """The frequency in working units; 0 for a zero eigenvalue."""
         conditions, point = found
         if conditions.kind == FLIP.name:
             return self.clock.highest
@@ -224,21 +226,21 @@ class Search:
         return "1:2 resonance boundary" if conditions.kind == "turning" else NEIMARK_SACKER.name
 
     def _zero_name(self, found: Found, mode: Eigenpair, distance: float) -> tuple[str, float]:
-        """The kind of a zero eigenvalue and the quadratic coefficient, in the metric and the user's time.
+        """The kind of a zero eigenvalue, and its quadratic coefficient in the metric and in the user's time.
 
-        What is zero is told in working units, in which terms of different order can be compared.
+        Whether a term is zero is decided in working units, in which terms of different order can be compared.
         """
         theta, z = jax.device_put(found.point.theta), jax.device_put(found.point.z[: len(self.x_start)])
         own = eigenpair(np.asarray(linearised(self.working.at_theta(theta), z, self.u)[1], float), 0.0)
         right, left = own.right.real, own.left.real
         along = self.change(found) / distance if distance > 0 else 0 * self.change(found)
         if distance == 0:
-            # No line leads here: what pushes the mode most stands for it.
+            # At distance 0 there is no line: use the direction of theta that pushes the mode most.
             _, pull = jax.vjp(lambda theta: field_at(self.working.at_theta(theta), z, self.u), theta)
             along = np.asarray(pull(jax.device_put(left.astype(theta.dtype)))[0])
         terms = _terms(self.working, theta, jax.device_put(along), z, self.u, jax.device_put(right))
         bent, third, pushed, turned = (np.asarray(term) for term in terms)
-        # The right vector has length one in the metric, and points as the one that is reported.
+        # Give the right vector length one in the metric, and the sign of the one that is reported.
         length = float(np.linalg.norm(self.weigh * right))
         sign = np.sign((self.weigh * right) @ mode.right.real)
         coefficient = sign * float(left @ bent) / 2
@@ -251,7 +253,7 @@ class Search:
 
 @eqx.filter_jit
 def _terms(freedom: Freedom, theta: Array, along: Array, x: Array, u: Array, right: Array) -> tuple[Array, ...]:
-    """f_xx(r, r), f_xxx(r, r, r), df/dp and dA/dp r along the line."""
+    """f_xx(r, r), f_xxx(r, r, r), df/dp and dA/dp r, (n,) each, with the parameter p along the line."""
 
     def field(x: Array) -> Array:
         return field_at(freedom.at_theta(theta), x, u)

@@ -1,4 +1,4 @@
-"""A model in the units in which its states and its rates are of order one, for searches with tolerances of their own."""
+"""Express a model in units in which its states and rates are of order one, for methods with absolute tolerances."""
 
 from typing import Any
 
@@ -13,9 +13,9 @@ from ssntk.models.maps import AbstractMap, EulerMap, MapWrapper
 
 
 class Rescaled(Wrapper):
-    """`wrapped` in states z = x / `sizes` (n,) and in times of `unit`.
+    """The model `wrapped` with states z = x / `sizes` (n,) and time in units of `unit`.
 
-    The leaves of `wrapped` come first, so that parameters have the same places in both.
+    The leaves of `wrapped` come first, so that parameters have the same positions in both models.
     """
 
     sizes: Float[Array, " n"]
@@ -29,7 +29,7 @@ class Rescaled(Wrapper):
 
 
 class RescaledMap(MapWrapper):
-    """The same of a map, whose unit of time is its step: `wrapped` in states x / `sizes` (n,), with dt = 1."""
+    """The same for maps, whose unit of time is their step: `wrapped` with states x / `sizes` (n,) and dt = 1."""
 
     sizes: Float[Array, " n"]
 
@@ -42,7 +42,7 @@ class RescaledMap(MapWrapper):
 
 
 def rescaled(model: Any, sizes: np.ndarray, unit: float) -> Any:
-    """`model` in states x / `sizes` (n,) and times of `unit`; a map stays one, and its unit is its step."""
+    """`model` with states x / `sizes` (n,) and time in units of `unit`. A map stays a map, and its unit is its step."""
     dtype = dtype_of(model)
     units = jax.device_put(sizes.astype(dtype))
     if isinstance(model, AbstractMap) and not isinstance(model, EulerMap):
@@ -51,5 +51,5 @@ def rescaled(model: Any, sizes: np.ndarray, unit: float) -> Any:
     moved = Rescaled(inner, units, jnp.asarray(unit, dtype))
     if not isinstance(model, EulerMap):
         return moved
-    # Without the constructor's checks: they hold for the model as it was.
+    # Skip the constructor's checks, which the original model has passed.
     return eqx.tree_at(lambda m: m.model, EulerMap(model.model, model.dt / unit), moved)

@@ -1,4 +1,4 @@
-"""Linear conserved quantities: weights w for which w . f(x) = 0 at every state, so that df/dx is singular everywhere."""
+"""Find linear conserved quantities: weights w with w . f(x) = 0 at every state x, which make df/dx singular everywhere."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,26 +11,26 @@ from jaxtyping import Array
 from ssntk.dynamics.stability import field_at
 from ssntk.models.base import AbstractStateSpaceModel
 
-# A combination of rates is zero where it is below this many roundings of its terms.
+# A combination of rates counts as zero if it is below this many roundings of its terms.
 ROUNDINGS = 2.0**11
 
 
 def conserved_quantities(models: Any, u: Any, sizes: np.ndarray) -> np.ndarray:
     """The weights (c, n) of the linear conserved quantities that all `models` (one, or several of a family) share.
 
-    They are the common left null vectors of df/dx: left null vectors of f at random states of the typical sizes (n,),
-    verified at others. Each has a weight of 1 at the state in which it is largest beside the sizes. Nonlinear first
-    integrals, such as an energy, are not found, nor weights that depend on the parameter.
+    They are the common left null vectors of df/dx. They are computed as left null vectors of f at random states of the
+    typical sizes (n,), and verified at other states. Each is scaled so that its largest weight, relative to the sizes, is 1.
+    Nonlinear first integrals, such as an energy, are not found, nor are weights that depend on the parameter.
     """
     models = [models] if isinstance(models, AbstractStateSpaceModel) else list(models)
     sizes = np.asarray(sizes)
     n, tolerance = len(sizes), ROUNDINGS * float(np.finfo(sizes.dtype).eps)
     velocity = _velocities(models, u, sizes, 0, n + 8)
     if velocity.shape[1] < n:
-        # The field is hardly finite anywhere.
+        # The field is finite at too few states.
         return np.zeros((0, n), sizes.dtype)
     rows = np.abs(velocity).max(axis=1)
-    # A state that never moves is conserved by itself.
+    # A state that never moves is itself a conserved quantity.
     still = rows == 0
     weights = list(np.eye(n)[still])
     if not still.all():
@@ -50,7 +50,7 @@ def conserved_quantities(models: Any, u: Any, sizes: np.ndarray) -> np.ndarray:
 
 
 def is_conserved(models: Any, u: Any, sizes: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Whether each of the weights (c, n) is conserved, (c,): w . f is rounding at random states."""
+    """Whether each of the weights (c, n) is conserved, (c,): w . f is only a rounding error at random states."""
     models = [models] if isinstance(models, AbstractStateSpaceModel) else list(models)
     velocity = _velocities(models, u, sizes, 1, 8)
     if velocity.shape[1] == 0:
@@ -60,10 +60,11 @@ def is_conserved(models: Any, u: Any, sizes: np.ndarray, weights: np.ndarray) ->
 
 
 def _velocities(models: Sequence[AbstractStateSpaceModel], u: Any, sizes: np.ndarray, seed: int, count: int) -> np.ndarray:
-    """f (n, m) at random states of the sizes, without those at which it is not finite."""
+    """f (n, m) at random states of the given sizes, without the states at which it is not finite."""
     random = np.random.default_rng(seed)
     states = random.standard_normal((count, len(sizes))) * 3 ** random.uniform(-1, 1, (count, 1))
-    # Of both signs, and positive alone: as concentrations are, whose fractional powers are not finite elsewhere.
+    # States of both signs, and the same made positive: some models, as of concentrations with fractional powers, are finite
+    # at positive states only.
     states = (np.concatenate([states, np.abs(states)]) * sizes).astype(sizes.dtype)
     velocity = np.concatenate([np.asarray(_fields(model, states, u)) for model in models]).T.astype(float)
     return velocity[:, np.isfinite(velocity).all(axis=0)]
@@ -75,7 +76,7 @@ def _fields(model: AbstractStateSpaceModel, states: Any, u: Array) -> Array:
 
 
 def _reduced(rows: np.ndarray) -> np.ndarray:
-    """The same row space (c, n) in reduced echelon form, pivoting on the largest entries."""
+    """Rows (c, n) that span the same space in reduced echelon form, with the largest entries as pivots."""
     rows = rows / np.abs(rows).max(axis=1, keepdims=True)
     for i in range(len(rows)):
         at, column = np.unravel_index(np.abs(rows[i:]).argmax(), rows[i:].shape)

@@ -1,4 +1,4 @@
-"""Where the network rests: every fixed point that the search can reach, stable and unstable."""
+"""Find the fixed points of a model: all that the search can reach, stable and unstable."""
 
 import dataclasses
 import functools
@@ -21,18 +21,21 @@ from ssntk.precision import watch_precision
 from ssntk.results import Collection, Pictured, Result, Table, Tabular, counted, short
 from ssntk.threads import one_blas_thread
 
-# Starts of the search for slow points: up to so many units, so many.
+# (units n, starts): up to n units, this many starts of the search for slow points.
 DESCENTS = ((32, 64),)
-# States whose readout is computed in one call.
+# How many states' readouts are computed in one call.
 BATCH = 32
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class SlowPoints(Collection):
-    """j states at which the network almost rests: minima of the speed |f| above zero (Sussillo and Barak, 2013).
+    """j slow points: local minima of the speed |f| at which f is not zero (Sussillo and Barak, 2013).
 
-    `x` (j, n), the slowest first; `speed` (j,), |f| in units of state over time; `eigenvalues` (j, n) of df/dx, for maps
-    the multipliers; `hits` (j,), how many starts ended there. df/dx is singular at each: a fold is near.
+    df/dx is singular at a slow point, since a fold is near.
+
+    - `x` (j, n): the states, the slowest first. `speed` (j,): |f|, in units of state / time.
+    - `eigenvalues` (j, n) of df/dx in 1 / time; for maps the multipliers.
+    - `hits` (j,): the number of starts that ended at each.
     """
 
     x: np.ndarray
@@ -70,8 +73,9 @@ class SlowPoint(Result):
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class FixedPoint(Result):
-    """One of [`FixedPoints`][], with its own part of their fields: `x` (n,), `eigenvalues` (n,), `stable`, `residual`,
-    `n_unstable`, `hits`, `outputs` (m,), `jacobian` (n, n).
+    """One of [`FixedPoints`][], with the same fields for this point alone.
+
+    They are `x` (n,), `eigenvalues` (n,), `stable`, `residual`, `n_unstable`, `hits`, `outputs` (m,), `jacobian` (n, n).
 
     **Example:**
 
@@ -97,21 +101,22 @@ class FixedPoint(Result):
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class FixedPoints(Pictured, Tabular, Collection):
-    """k fixed points, the stable ones first, then by the number of unstable directions and by norm.
+    """k fixed points: the stable ones first, then sorted by the number of unstable modes and by norm.
 
     - `x` (k, n): the states. `outputs` (k, m): the readout there.
-    - `eigenvalues` (k, n) of df/dx, rightmost first; for maps the multipliers, largest first. `jacobian` (k, n, n): df/dx.
-      `right` (k, n, n): right eigenvectors of length one, the columns in the order of the eigenvalues.
-    - `stable` (k,): whether every mode decays by more than rounding explains. `n_unstable` (k,): how many modes grow.
-      Conserved quantities count for neither.
-    - `residual` (k,): the largest |f_i|.
-    - `hits` (k,): how many starts arrived there. A start that goes along a homotopy may meet several points.
-    - `n_starts`: how many starts were made, and `n_lost`: how many of them arrived nowhere.
-    - `index_sum`: the sum over the points of the sign of det(-df/dx). It is 1 if all points of a model that sends every
-      state back are known, and may be any number for others. `None` if a point is degenerate.
-    - `complete`: `True` if it is proved that there are no others, else `None`. This search proves nothing.
-    - `conserved` (c, n): weights w for which w . f(x) = 0 at every state, so that w . x never changes.
-    - `slow`: minima of the speed that are no fixed points.
+    - `jacobian` (k, n, n): df/dx, in 1 / time. `eigenvalues` (k, n): its eigenvalues, the rightmost first; for maps the
+      multipliers, the largest first. `right` (k, n, n): right eigenvectors of length one, as columns in the same order.
+    - `stable` (k,): whether every mode decays by more than rounding explains. `n_unstable` (k,): the number of modes that
+      grow. The zero eigenvalues of conserved quantities count for neither.
+    - `residual` (k,): the largest |f_i|, in units of state / time.
+    - `hits` (k,): the number of starts that arrived at each. A start that follows a homotopy may arrive at several points.
+    - `n_starts`: the number of starts. `n_lost`: how many of them arrived at no point.
+    - `index_sum`: the sum over the points of the sign of det(-df/dx). If a model is bounded (from far away every state
+      returns) and all its points are known, the sum is 1. For other models it may be any integer. `None` if a point is
+      degenerate.
+    - `complete`: `True` if it is proved that there are no other points, else `None`. This search proves nothing.
+    - `conserved` (c, n): the weights w of each conserved quantity w . x: w . f(x) = 0 at every x, so that it is constant.
+    - `slow`: local minima of the speed |f| that are not fixed points, see [`SlowPoints`][].
 
     **Example:**
 
@@ -189,7 +194,7 @@ class FixedPoints(Pictured, Tabular, Collection):
 
     @functools.cached_property
     def right(self) -> np.ndarray:
-        """Right eigenvectors (k, n, n), the columns in the order of the eigenvalues; computed when first asked for."""
+        """Right eigenvectors (k, n, n), as columns in the order of the eigenvalues. Computed on first use."""
         if len(self) == 0:
             return self.jacobian.astype(complex)
         values, vectors = np.linalg.eig(self.jacobian)
@@ -199,21 +204,26 @@ class FixedPoints(Pictured, Tabular, Collection):
 
     @property
     def coverage(self) -> float:
-        """The estimated chance that one more start would arrive at a point that is known: `1 - (f1 + lost) / N` of N starts,
-        f1 of which were alone at their point (Good, 1953) and `lost` of which arrived nowhere. NaN if none arrived."""
+        """The estimated probability that one more start would arrive at a known point: `1 - (f1 + lost) / N`.
+
+        Of N starts, f1 arrived at a point that no other start reached (Good, 1953), and `lost` arrived at no point. NaN if
+        none arrived.
+        """
         if not self.hits.sum():
             return float("nan")
         return float(max(1 - ((self.hits == 1).sum() + self.n_lost) / self.n_starts, 0.0))
 
     @property
     def unseen(self) -> float:
-        """A lower estimate of how many fixed points were not seen: `f1 (f1 - 1) / (2 (f2 + 1))` with f1 points hit once and
-        f2 hit twice (Chao, 1984). Points whose basins the starts hardly meet escape any such estimate."""
+        """A lower estimate of the number of fixed points that were not found: `f1 (f1 - 1) / (2 (f2 + 1))` (Chao, 1984).
+
+        f1 points were hit once and f2 twice. No such estimate counts points that starts hardly ever reach.
+        """
         once, twice = ((self.hits == times).sum() for times in (1, 2))
         return float(once * (once - 1) / (2 * (twice + 1)))
 
 
-# The matrices of one start are small: threads of LAPACK would wait for one another.
+# One thread for LAPACK, since the matrices of one start are small and several threads would wait for one another.
 @outside_jit
 @one_blas_thread()
 def find_fixed_points(
@@ -227,38 +237,40 @@ def find_fixed_points(
     method: str = "auto",
     key: Any = None,
 ) -> FixedPoints:
-    """All distinct fixed points that the search reaches, stable and unstable, for a constant input.
+    """Find all distinct fixed points that the search reaches, stable and unstable, for a constant input.
 
-    Starts are the zero state, states of short roll-outs, random states in their box and at several scales, and states
-    between the points that these found, where saddles are. Newton's iteration goes from each, globalised by its own step
-    (Deuflhard, *Newton Methods for Nonlinear Problems*, 2004). What does not arrive, as where activations saturate, goes
-    along a homotopy, which almost always arrives (Chow, Mallet-Paret and Yorke, 1978); some homotopies are followed through
-    further points. No answer depends on the units of the states or of time.
+    The starts are the zero state, states of short roll-outs, random states in the box of those, random states at several
+    scales, and states between the points found so far, where saddles are likely. From each start goes a damped Newton
+    iteration (Deuflhard, *Newton Methods for Nonlinear Problems*, 2004). It may fail, for instance if activations saturate.
+    Then the start is deformed into a fixed point along a homotopy, which almost always arrives (Chow, Mallet-Paret and
+    Yorke, 1978). Some homotopies are followed through further points. The result does not depend on the units of the states
+    or of time.
 
-    Minima of the speed that are no fixed points are returned apart, in `slow`.
+    Local minima of the speed |f| that are not fixed points are returned separately, in `slow`.
 
     **Arguments:**
 
-    - `u`: (d,) constant input; default zero.
-    - `n_starts`: how many starts, at least 2. Further batches follow while the points that were met once outnumber 1 % of
-      the starts, or while the index sum is not 1 for a model that sends every state back: at most 16 times as many, and none
-      if there are more points than so many starts could meet. Nothing proves that all were found, but `hits`, `coverage`,
-      `unseen` and `index_sum` of the result say how likely it is.
-    - `starts`: (k, n) states from which alone to search, such as the fixed points of a network that was a little different,
-      or (B, T, n) trajectories, which are B T states;
-      `n_starts` then counts for nothing. As many starts as before compile nothing.
-    - `scale`: (n,) or a number, positive: typical sizes of the states, in their units. Default: found from the model. The
-      speed of `slow` is then measured beside it.
-    - `periods`: (n,), 0 for none: the periods of states that are angles. Points that differ by whole periods are one, which
-      is returned within [0, period). Default: none.
+    - `u`: (d,) constant input. Default zero.
+    - `n_starts`: the number of starts, at least 2. Further batches follow while more than 1 % of the starts are alone at
+      their point, or while the index sum of a bounded model is not 1. There are at most 16 times as many starts, and no
+      further batch if there are more points than that many starts could reach. Nothing proves that all points were found;
+      `hits`, `coverage`, `unseen` and `index_sum` of the result show how likely it is.
+    - `starts`: (k, n) states, the only ones to start from, such as the fixed points of a slightly different network. Or
+      (B, T, n) trajectories, which are taken as B T states. Then `n_starts` is ignored. The same number of starts reuses
+      compiled code.
+    - `scale`: (n,) or a number, positive: typical sizes of the states, in their units. Default: found from the model. If
+      given, the speed that `slow` minimises is relative to it.
+    - `periods`: (n,) the periods of the states that are angles, 0 for the others. Points that differ by whole periods count
+      as one, which is returned within [0, period). Default: no angles.
     - `method`: `"auto"` or `"search"`.
-    - `key`: a `jax.random.key`; default `jax.random.key(0)`.
+    - `key`: a `jax.random.key` for the starts. Default `jax.random.key(0)`.
 
-    If the model conserves a linear combination of its states (`conserved`), equilibria fill lines or planes. The search then
-    keeps to the level of the zero state, and each of `starts` to its own. Nonlinear first integrals are not found.
+    If the model conserves a linear combination of its states (see `conserved`), its equilibria fill lines or planes. The
+    search then keeps that combination at its value at the zero state, or at its value at each of the `starts`. Nonlinear
+    first integrals are not found.
 
     Raises `ValueError` for arguments that do not fit, and for a vector field that depends on time, which has no
-    equilibria. The result may hold no point.
+    equilibria. The result may be empty.
 
     **Example:** two units, x - x^3 each.
     ```python
@@ -273,11 +285,11 @@ def find_fixed_points(
     n, dtype = model.n_state, dtype_of(model)
     as_choice(method, "method", ("auto", "search"))
     count, given = as_count(n_starts, "n_starts", least=2), None
-    # A start is kept some sixteen times over on its way.
+    # The search keeps about sixteen arrays of the size of the starts.
     as_room(16 * count * n, "n_starts")
     if starts is not None:
         given = as_array(starts, "starts")
-        # Trajectories (B, T, n) are B T states.
+        # Trajectories (B, T, n) are taken as B T states.
         given = given.reshape(-1, n) if given.ndim == 3 and given.shape[-1] == n else given
         given = np.asarray(as_array(given, "starts", ("k", n)).astype(dtype))
         if len(given) == 0:
@@ -288,7 +300,7 @@ def find_fixed_points(
     turns = np.zeros(n, dtype) if given_turns is None else given_turns.astype(dtype)
     watch_precision(dtype)
     seed = [int(word) for word in np.asarray(jax.random.key_data(as_key(key))).ravel()]
-    # What overflows has not arrived, and is counted so.
+    # A start that overflows has not arrived and counts as lost, so that its warnings are not needed.
     with np.errstate(all="ignore"):
         search = Search(model, u, sizes, turns, seed, given)
         if given is None:
@@ -299,14 +311,14 @@ def find_fixed_points(
 
 
 def _result(model: AbstractStateSpaceModel, search: Search, metric: np.ndarray) -> FixedPoints:
-    """What was found, in the units of the states."""
+    """The result of the search, in the units of the states."""
     field, clock = search.field, model.clock
     scale, pull = field.scale, field.pull
     order, exact = np.arange(len(search.y)), search.jacobian + pull * field.weights.T @ field.weights
     rates, doubts = (search.values, search.doubts) if clock == Continuous() else judged_exponents(search.jacobian, clock)
     grows, decays = (rates.real > doubts).sum(axis=1), (rates.real < -doubts).all(axis=1)
     x = _within(search, search.y * scale, search.error * scale)
-    # Beside the largest, since the square of a large state is no number.
+    # Norms are relative to the largest entry, since the square of a large state would overflow.
     sizes = x / metric
     norms = np.linalg.norm(sizes / (np.abs(sizes).max(initial=0.0) or 1.0), axis=1)
     order = np.lexsort((norms, grows, ~decays))
@@ -330,16 +342,16 @@ def _result(model: AbstractStateSpaceModel, search: Search, metric: np.ndarray) 
 
 
 def _within(search: Search, x: np.ndarray, error: Any) -> np.ndarray:
-    """States (k, n) with their angles in [0, period); `error`: how far they may be off, in the same units."""
+    """States (k, n) with their angles moved into [0, period). `error`: the error of the states, in the same units."""
     turns = search.periods * search.field.scale
     angle = turns > 0
     x = np.where(angle, x - turns * np.floor(x / np.where(angle, turns, 1.0)), x)
-    # Just below a whole period is rounding below zero.
+    # An angle just below a whole period is zero with a rounding error.
     return np.where(angle & (turns - x <= 64 * error), 0.0, x).astype(search.field.dtype)
 
 
 def _slow(search: Search, clock: AbstractClock, metric: np.ndarray) -> SlowPoints:
-    """The minima of |f / metric| that are no fixed points."""
+    """The local minima of |f / metric| that are not fixed points."""
     field = search.field
     count = next((count for units, count in DESCENTS if field.n <= units), 0)
     starts = search.descents(count)
@@ -352,7 +364,7 @@ def _slow(search: Search, clock: AbstractClock, metric: np.ndarray) -> SlowPoint
 
 
 def _outputs(model: AbstractStateSpaceModel, x: np.ndarray) -> np.ndarray:
-    """The readout (k, m) at states (k, n), in batches of one size, so that another number of states compiles nothing."""
+    """The readout (k, m) at states (k, n). All batches have one size, so that another k reuses compiled code."""
     if type(model).readout is AbstractStateSpaceModel.readout:
         return x.copy()
     parts = []
@@ -370,7 +382,7 @@ def _readouts(model: AbstractStateSpaceModel, x: Any) -> Array:
 
 
 def constant_input(model: AbstractStateSpaceModel, u: Any) -> Float[Array, " d"]:
-    """`u` (d,) in the model's dtype; zero where it is `None`."""
+    """`u` (d,) in the model's dtype; zero if it is `None`."""
     if u is None:
         return jnp.zeros(model.n_input, dtype_of(model))
     found = as_array(u, "u")

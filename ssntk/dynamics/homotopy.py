@@ -1,9 +1,9 @@
-"""Paths that lead from almost every state to a fixed point, where Newton's iteration is lost (Chow, Mallet-Paret and Yorke,
-*Mathematics of Computation* 32, 1978; Watson, Billups and Morgan, *ACM TOMS* 13, 1987).
+"""Homotopies: paths from almost every state to a fixed point, also if Newton's iteration fails (Chow, Mallet-Paret and
+Yorke, *Mathematics of Computation* 32, 1978; Watson, Billups and Morgan, *ACM TOMS* 13, 1987).
 
-The zeros of lambda f(x) + (1 - lambda) D (x0 - x) form a curve through (x0, 0). It is followed by arclength through its
-folds; each crossing of lambda = 1 is a fixed point. The curve goes on beyond lambda = 1 and comes back, which is where
-fixed points of negative index are met. No spectra and no events are computed on the way.
+The zeros (x, lambda) of lambda f(x) + (1 - lambda) D (x0 - x) form a curve through (x0, 0). It is followed by arclength,
+through its folds. Each crossing of lambda = 1 is a fixed point. The curve continues beyond lambda = 1 and comes back, and
+on its way back it meets fixed points of negative index. No eigenvalues and no events are computed on the way.
 """
 
 from typing import NamedTuple
@@ -12,13 +12,13 @@ import numpy as np
 
 from ssntk.dynamics.scaled import ScaledField, solved
 
-# How far beyond lambda = 1 a path is followed, and how far out, in half widths of the box.
+# A path ends at lambda = BEYOND, or if a state is further out than FAR half widths of the box.
 BEYOND, FAR = 3.0, 1e6
-# Steps in half widths of the box: the first, the longest, the shortest.
+# The first, the longest and the shortest step, in half widths of the box.
 FIRST, LONGEST, SHORTEST = 0.02, 0.5, 1e-7
-# How closely a path is followed: the turn of the tangent (radians) that a step may make, and the one that is aimed at;
-# likewise the first correction, in steps; and the last correction before the next step. Roughly, to arrive somewhere; and
-# closely, to stay on one path through its folds.
+# How closely a path is followed: the largest turn of the tangent in a step, in radians, and the turn aimed at; the same for
+# the first correction, relative to the step; and the last correction before the next step. ROUGHLY is enough to arrive at
+# some fixed point, CLOSELY stays on one path through its folds.
 
 
 class Care(NamedTuple):
@@ -30,13 +30,16 @@ class Care(NamedTuple):
 
 
 ROUGHLY, CLOSELY = Care(0.8, 0.5, 0.4, 0.15, 0.15), Care(0.6, 0.25, 0.3, 0.05, 0.03)
-# Corrections at one step.
+# The largest number of corrections in one step.
 CORRECTIONS = 4
 
 
 class Crossings(NamedTuple):
-    """Where paths cross lambda = 1: guesses of fixed points (c, n), by which start (c,), and how many paths ended in which
-    way: beyond, far out, stalled or out of steps, in this order (4,); LU decompositions (1)."""
+    """The crossings of lambda = 1: guesses (c, n) of fixed points, and the index (c,) of each one's start.
+
+    Also how many paths ended beyond, far out, stalled and out of steps, in this order (4,), and the number of LU
+    decompositions.
+    """
 
     y: np.ndarray
     start: np.ndarray
@@ -45,7 +48,7 @@ class Crossings(NamedTuple):
 
 
 class _Paths:
-    """The paths that are followed side by side, one a row."""
+    """The paths that are followed at the same time, one in each row."""
 
     NAMES = ("start", "y0", "level", "base", "tangent", "before", "gap", "step")
     NAMES += ("guess", "tries", "left", "miss", "fails", "at_base")
@@ -54,13 +57,13 @@ class _Paths:
         k, n, dtype = len(y0), field.n, field.dtype
         self.start, self.y0, self.level = number, y0, level
         self.base = np.concatenate([y0, np.zeros((k, 1), dtype)], axis=1)
-        # Along lambda to begin with: the first correction finds the tangent.
+        # Tangents point along lambda at first: the first correction finds them.
         self.tangent = np.zeros((k, n + 1), dtype)
         self.tangent[:, -1] = 1.0
         self.before, self.guess = self.tangent.copy(), self.base.copy()
         self.gap, self.step = np.full(k, np.inf, dtype), np.full(k, FIRST, dtype)
         self.tries, self.left, self.miss = np.zeros(k, int), np.full(k, steps), np.zeros(k, dtype)
-        # The first correction is one of the base itself, as after rejections: it finds the tangent and loses no step.
+        # The first correction is applied to the base itself, as after rejections: it finds the tangent without a step.
         self.fails, self.at_base = np.zeros(k, int), np.ones(k, bool)
 
     def take(self, rows: np.ndarray) -> None:
@@ -76,13 +79,13 @@ class _Paths:
 
 
 def rates_of(jacobians: np.ndarray) -> np.ndarray:
-    """D (n,): the sizes of the field's own linear part, in 1 / time, at typical states (k, n, n)."""
+    """D (n,): each state's own rate in the linear part of the field, in 1 / time, from Jacobians (k, n, n)."""
     good = np.isfinite(jacobians).all(axis=(1, 2))
     if not good.any():
         return np.ones(jacobians.shape[1], jacobians.dtype)
     sizes = np.abs(jacobians[good])
     own, rows = np.diagonal(sizes, axis1=1, axis2=2).mean(axis=0), sizes.sum(axis=2).mean(axis=0)
-    # A state without a rate of its own takes that of what drives it.
+    # A state without a rate of its own gets the rate with which the others drive it.
     rates = np.where(own > 1e-3 * rows, own, rows)
     typical = rates[rates > 0].mean() if (rates > 0).any() else 1.0
     return np.where(rates > 0, rates, typical).astype(jacobians.dtype)
@@ -101,7 +104,8 @@ def cross(
 ) -> Crossings:
     """The crossings of lambda = 1 of the paths from states (k, n), with D = `rates` (n,), in a box of half widths (n,).
 
-    `beyond`: the lambda at which a path ends. `care`: how closely paths are followed. `steps`: the most corrections of one.
+    `beyond`: the lambda at which a path ends. `care`: how closely paths are followed. `steps`: the largest number of
+    corrections for one path.
     """
     found, by, ended, count = [], [], np.zeros(4, int), 0
     waiting = np.arange(len(starts))
@@ -127,11 +131,13 @@ def cross(
 def _tick(
     field: ScaledField, paths: _Paths, rates: np.ndarray, box: np.ndarray, beyond: float, care: Care
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One correction of every path, and a step of those that are close enough. Guesses at crossings (c, n), their paths'
-    numbers (c,), and how each path has ended (k,), -1 where it goes on."""
+    """Make one correction of every path, and a step of those that are then close enough.
+
+    Returns guesses (c, n) at crossings, the numbers (c,) of their paths, and how each path has ended (k,), -1 if it has not.
+    """
     n, dtype = field.n, field.dtype
     y = paths.guess[:, :-1]
-    # Lengths: half widths of the box, or of the state where it lies outside.
+    # Lengths are measured in half widths of the box, or in the state itself if it lies outside.
     width = np.maximum(box, np.abs(paths.base[:, :-1])) * n**0.5
     paths.left -= 1
     correction, tangent = _newton(field, paths, rates, width)
@@ -150,7 +156,7 @@ def _tick(
     rejected = ~accepted & ~again
     paths.guess[again] = corrected[again]
     paths.tries = np.where(again, paths.tries + 1, 0)
-    # Crossings, from the cubic through two points and their tangents.
+    # Guess the crossings from the cubic through two points and their tangents.
     over = accepted & ((paths.base[:, -1] - 1) * (corrected[:, -1] - 1) < 0)
     crossed = np.zeros((0, n), dtype)
     if over.any():
@@ -173,21 +179,21 @@ def _tick(
     paths.before = np.where(moved[:, None], paths.tangent, paths.before)
     paths.tangent = np.where(accepted[:, None], tangent, paths.tangent)
     paths.base = np.where(accepted[:, None], corrected, paths.base).astype(dtype)
-    # A base that is off its path by more than a short step would have every such step rejected.
+    # After repeated rejections correct the base itself: if it is off its path, every short step would be rejected.
     paths.at_base = np.where(accepted, False, np.where(rejected, ~paths.at_base & (paths.fails >= 2), paths.at_base))
     _onward(paths, box, width, accepted | rejected)
     return crossed, numbers, outcome
 
 
 def _newton(field: ScaledField, paths: _Paths, rates: np.ndarray, width: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Newton's correction of each guess across its tangent, in lengths, and the unit tangent there, (k, n + 1) each."""
+    """Newton's correction of each guess normal to its tangent, in units of `width`, and its tangent, (k, n + 1) each."""
     n, dtype = field.n, field.dtype
     y, part = paths.guess[:, :-1], paths.guess[:, -1:]
     with np.errstate(all="ignore"):
         velocity, jacobian = field.linear(y, paths.level)
         pulled = (paths.y0 - y)[:, :, None]
         matrix = np.empty((len(y), n + 1, n + 1), dtype)
-        # Rows are in units of D. How columns are scaled does not matter to pivots: lengths enter with the tangent alone.
+        # Rows are in units of D. The scale of columns does not change the pivots, so that lengths enter only by the tangent.
         by_rate = velocity / rates
         np.multiply(jacobian, (part / rates)[:, :, None], out=matrix[:, :n, :n])
         at = np.arange(n)
@@ -206,9 +212,9 @@ def _newton(field: ScaledField, paths: _Paths, rates: np.ndarray, width: np.ndar
 
 
 def _onward(paths: _Paths, box: np.ndarray, width: np.ndarray, on: np.ndarray) -> None:
-    """The next guesses of the paths that go `on` (k,), from their new bases. `width` (k, n): the lengths until now."""
+    """The next guesses of the paths that go `on` (k,), from their new bases. `width` (k, n): the lengths used so far."""
     n, dtype = box.size, paths.guess.dtype
-    # Lengths change where the state grows, and tangents with them.
+    # If a state grows, its unit of length changes: convert the tangents.
     wider = np.maximum(box, np.abs(paths.base[:, :-1])) * n**0.5
     ratio = np.concatenate([width / wider, np.ones((len(width), 1), dtype)], axis=1)
     for name in ("tangent", "before"):

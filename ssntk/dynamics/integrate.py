@@ -1,4 +1,4 @@
-"""Solving the model in time. The only caller of `diffrax.diffeqsolve`."""
+"""Solve the model in time. No other module calls `diffrax.diffeqsolve`."""
 
 from typing import Any
 
@@ -18,23 +18,24 @@ from ssntk.models.maps import AbstractMap
 
 
 def _number(value: Any) -> Any:
-    """An int as a float, so that equal integrators are equal however they were written; anything else as it is."""
+    """Turn an int into a float, so that integrators with equal numbers are equal; leave anything else as it is."""
     return float(value) if isinstance(value, (int, np.integer)) and not isinstance(value, bool) else value
 
 
-# The most steps that a solve may be allowed, each of which takes memory.
+# The upper limit of `max_steps`, since each allowed step takes memory.
 MOST_STEPS = 2**24
 
 
 class Integrator(eqx.Module):
-    """How the model is solved: a diffrax solver, and adaptive or fixed steps that land on the save times.
+    """How a model is solved in time: a diffrax solver with adaptive or fixed steps, which land on the save times.
 
-    - `solver`: an explicit Runge-Kutta method is fastest for kernels; any diffrax ODE solver works.
-    - `rtol`, `atol`: tolerances of the adaptive steps (relative, and absolute in state units); `rtol` counts as no smaller
-      than 32 roundings of the model's dtype. `atol=None`: 1e-10 times the typical size of each state at the probe's start,
-      to a power of two, so that no result depends on the units of the states; models with mixed units need it.
-    - `dt`: if given, fixed steps: the same number in each save interval, none longer than `dt`.
-    - `max_steps`: the most steps that one solve may take; past it `NumericalError` is raised.
+    - `solver`: a diffrax ODE solver. An explicit Runge-Kutta method is fastest for kernels.
+    - `rtol`: the relative tolerance of adaptive steps. At least 32 roundings of the model's dtype are used.
+    - `atol`: the absolute tolerance of adaptive steps, in state units. `None`: 1e-10 times the typical size of each state at
+      the probe's start, rounded to a power of two. With it no result depends on the units of the states, which matters for
+      states of different units.
+    - `dt`: if given, steps are fixed, in units of time: equally many in each save interval, none longer than `dt`.
+    - `max_steps`: the largest number of steps of one solve. If it needs more, `NumericalError` is raised.
 
     **Example:**
 
@@ -71,11 +72,11 @@ class Integrator(eqx.Module):
 
     @property
     def adaptive(self) -> bool:
-        """Whether it chooses its steps itself."""
+        """Whether the steps are adaptive."""
         return self.dt is None
 
     def grid(self, ts: Array) -> Array | None:
-        """The fixed step times (N + 1,), or `None` where the steps are adaptive."""
+        """The times (N + 1,) of fixed steps; `None` if steps are adaptive."""
         if self.adaptive:
             return None
         if is_traced(ts):
@@ -92,7 +93,7 @@ class Integrator(eqx.Module):
 
 
 def steps_of(model: AbstractStateSpaceModel, integrator: Any, probe: FittedProbe) -> tuple[Integrator, Array | None]:
-    """How `model` is solved at a fitted probe: the integrator, and its fixed step times or `None`. Maps have their own."""
+    """The integrator of a model at a fitted probe, and the times of its fixed steps or `None`. Maps take their own steps."""
     ts = probe.ts
     if not isinstance(model, AbstractMap):
         integrator = Integrator() if integrator is None else as_instance(integrator, "integrator", Integrator)
@@ -105,7 +106,7 @@ def steps_of(model: AbstractStateSpaceModel, integrator: Any, probe: FittedProbe
         raise ValueError("probe.ts must be concrete for a map: close over the probe instead of passing it to jit")
     times = np.asarray(ts, np.float64)
     counts = np.rint(np.diff(times) / model.dt)
-    # Times that were spaced in floating point are whole steps up to their own rounding.
+    # The save times of a map must be whole steps, up to the rounding errors of the times.
     rounding = float(np.finfo(ts.dtype).eps) * np.abs(times).max()
     if rounding > 0.01 * model.dt:
         raise ValueError(
@@ -124,20 +125,20 @@ def steps_of(model: AbstractStateSpaceModel, integrator: Any, probe: FittedProbe
 
 
 def _in_units(model: AbstractStateSpaceModel, integrator: Integrator, probe: FittedProbe) -> Integrator:
-    """The integrator with an absolute tolerance for each state (n,), from its typical size where the first input begins."""
+    """The integrator with an absolute tolerance (n,), from the typical size of each state at the start of input 0."""
     if is_traced(model, probe):
         raise ValueError("integrator.atol must be a number while JAX traces: the sizes of the states are not known there")
     sizes = typical_sizes(model, probe.input(0)(probe.ts[0]), np.asarray(probe.x0[0]))
-    # A power of two is the same whatever another number of threads makes of the last digits.
+    # Round to powers of two, since the last digits may depend on the number of threads.
     tolerances = 1e-10 * 2.0 ** np.round(np.log2(sizes.astype(float)))
     atol = jax.device_put(tolerances.astype(sizes.dtype))
     return eqx.tree_at(lambda integrator: integrator.atol, integrator, atol, is_leaf=lambda leaf: leaf is None)
 
 
 class Trajectory(eqx.Module):
-    """Every step of one solve: `times` (N + 1,), `states` (N + 1, n), and where the save times are, `saved` (T,).
+    """Every step of one solve: `times` (N + 1,), `states` (N + 1, n), and `saved` (T,), the indices of the save times.
 
-    With adaptive steps N is `max_steps`, and what lies past `saved[-1]` is padding.
+    With adaptive steps N is `max_steps`, and the entries after `saved[-1]` are padding.
     """
 
     times: Float[Array, " steps"]
@@ -157,15 +158,15 @@ def solve(
 ) -> Trajectory:
     """Integrate input `b` of a fitted probe and record every accepted step. Traceable and differentiable in the model.
 
-    With a `direction`, a tangent of the model, adaptive steps are accepted only where they also resolve the sensitivity of
-    the state along it. The error of the state alone says nothing of the kernel's: at a fixed point it is zero for any step.
+    With a `direction`, a tangent of the model, an adaptive step is accepted only if it also resolves the sensitivity of the
+    state along it. This is needed for kernels: at a fixed point the state has no error for any step, but the kernel does.
     """
     if isinstance(model, AbstractMap):
         assert grid is not None
         return _iterated(model, probe, b, grid)
     ts, drive = probe.ts, probe.input(b)
     if grid is None:
-        # No step is ever accepted to better than rounding: in float32 the default tolerances would reject all of them.
+        # No step can be more accurate than rounding: with the default tolerances, float32 would reject all steps.
         rtol = max(integrator.rtol, 32 * float(jnp.finfo(ts.dtype).eps))
         controller = diffrax.ClipStepSizeController(diffrax.PIDController(rtol=rtol, atol=integrator.atol), step_ts=ts)
         max_steps = integrator.max_steps
@@ -202,7 +203,7 @@ def solve(
 
 
 def _iterated(model: AbstractMap, probe: FittedProbe, b: Any, grid: Array) -> Trajectory:
-    """Every step of a map under input `b`."""
+    """Record every step of a map with input `b`."""
     drive, start = probe.input(b), probe.x0[b]
 
     def advance(x: Array, t: Array) -> tuple[Array, Array]:
@@ -214,8 +215,8 @@ def _iterated(model: AbstractMap, probe: FittedProbe, b: Any, grid: Array) -> Tr
 
 
 def _on_given_steps(integrator: Integrator, dtype: Any) -> diffrax.AbstractSolver:
-    """The solver for steps that are given. An implicit one has nothing there that tells how well the stages are to be
-    solved, and no step can be refused because the chord method, diffrax's default, takes rounding for divergence."""
+    """The solver for given steps. An implicit solver needs tolerances for its stages, which fixed steps do not have. And
+    since no step can be refused, diffrax's default, the chord method, will not do: it mistakes rounding for divergence."""
     solver = integrator.solver
     if not isinstance(solver, diffrax.AbstractImplicitSolver):
         return solver
@@ -228,14 +229,14 @@ def _on_given_steps(integrator: Integrator, dtype: Any) -> diffrax.AbstractSolve
 def check_solved(result: diffrax.RESULTS, integrator: Integrator, states: Any) -> None:
     """Raise `NumericalError` with the reason if any solve failed, or if `states` (B, T, n) at the save times are not finite.
 
-    While tracing nothing is known, and nothing is done.
+    While tracing, values are unknown and nothing is checked.
     """
     if is_traced(result, states):
         return
     failed = ~np.asarray(result == diffrax.RESULTS.successful)
     if failed.any():
         first = int(np.flatnonzero(failed.ravel())[0])
-        # On the device, where its words are looked up.
+        # diffrax looks the message up on the device.
         code = jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf).ravel()[first]), result)
         atol = f"{np.min(integrator.atol):g}{' and more' if np.size(integrator.atol) > 1 else ''}"
         raise NumericalError(
@@ -257,7 +258,7 @@ def _simulate(
 ) -> tuple[Float[Array, "B T n"], diffrax.RESULTS]:
     def one(b: Any) -> tuple[Array, diffrax.RESULTS]:
         trajectory = solve(model, probe, b, integrator, grid, adjoint=adjoint)
-        # Where the solve failed the rows that were not reached are not to be mistaken for states.
+        # If the solve failed, rows that it did not reach become NaN, so that they are not mistaken for states.
         states = jnp.where(
             trajectory.saved[:, None] < trajectory.times.shape[0], trajectory.states[trajectory.saved], jnp.nan
         )
@@ -274,18 +275,19 @@ def simulate(
     adjoint: diffrax.AbstractAdjoint | None = None,
     x0: Any = None,
 ) -> Float[Array, "B T n"]:
-    """The states (B, T, n) of `model` at the save times of `probe`.
+    """Solve `model` in time, and return its states (B, T, n) at the save times of `probe`.
 
     **Arguments:**
 
-    - `probe`: a [`Probe`][]. With `x0`, (n,) or (B, n), save times alone, (T,), will do: `simulate(model, ts, x0=x0)` is
-      `simulate(model, Probe(ts, x0=x0))`, without input.
-    - `integrator`: default `Integrator()`, and `None` for an [`EulerMap`][]. Inside `jax.jit`, with fixed steps, the
-      probe's times must be known: make the probe there from given times, or close over it.
-    - `adjoint`: how diffrax differentiates the solve. Default: `diffrax.RecursiveCheckpointAdjoint()`, backwards alone, in
-      the least memory; `diffrax.DirectAdjoint()` can be differentiated forwards too.
+    - `probe`: a [`Probe`][]. Or save times (T,), if `x0` is given: then there is no input.
+    - `integrator`: an [`Integrator`][]. Default `Integrator()`; for an [`EulerMap`][] it must be `None`. Inside `jax.jit`
+      fixed steps need known times: make the probe there from given times, or close over it.
+    - `adjoint`: how diffrax differentiates the solve. Default `diffrax.RecursiveCheckpointAdjoint()`, which needs the least
+      memory but works backwards only. `diffrax.DirectAdjoint()` works forwards too.
+    - `x0`: (n,) or (B, n) initial states, if `probe` holds save times only: `simulate(model, ts, x0=x0)` is
+      `simulate(model, Probe(ts, x0=x0))`.
 
-    Raises `ValueError` for arguments that do not fit, `NumericalError` where the solver fails.
+    Raises `ValueError` for arguments that do not fit. Raises `NumericalError` if the solver fails.
 
     **Example:**
 

@@ -1,7 +1,7 @@
-"""The metric of the states: what one unit of each state counts in radii, spectra and shares.
+"""The metric of the states: how much one unit of each state counts in radii, spectra and shares.
 
-With D = diag(scale) the Jacobian df/dx becomes D^-1 A D and the rows of a parameter Jacobian D^-1 J, as if every state were
-measured in units of its own scale. Eigenvalues do not change; distances, angles and spectra do.
+The metric is as if every state were measured in units of its own scale. With D = diag(scale), the Jacobian A = df/dx becomes
+D^-1 A D, and the rows J of a parameter Jacobian become D^-1 J. Eigenvalues do not change; distances, angles and spectra do.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from ssntk.errors import as_array, is_traced
 
 
 def as_periods(value: Any, n: int) -> np.ndarray | None:
-    """`periods` checked: (n,), positive for states that are angles and zero for the others; `None` stays."""
+    """Check `periods`: (n,), positive for states that are angles and zero for the others; or `None`."""
     if value is None:
         return None
     turns = np.asarray(as_array(value, "periods", (n,)))
@@ -24,11 +24,11 @@ def as_periods(value: Any, n: int) -> np.ndarray | None:
 
 
 def as_metric(scale: Any, n: int) -> np.ndarray | None:
-    """`scale` as one positive number for each of n states, (n,), or `None` if it is `None`: all ones.
+    """`scale` as one positive number for each of n states, (n,); `None`, which means ones, stays `None`.
 
     **Arguments:** `scale`: `None`, a positive number, or (n,) positive numbers, in units of the states.
 
-    Raises `ValueError` for another shape, and for numbers that are not positive or not known.
+    Raises `ValueError` for another shape, and for numbers that are traced or not positive.
     """
     if scale is None:
         return None
@@ -43,7 +43,7 @@ def as_metric(scale: Any, n: int) -> np.ndarray | None:
 
 
 def check_states(scale: Any, of: str) -> None:
-    """`ValueError` if there is a `scale` where `of` names no states: the metric of the states is none of the readout's."""
+    """Raise `ValueError` if there is a `scale` but `of` is not the states: the metric does not apply to the readout."""
     if scale is not None and of != "state":
         raise ValueError(f"scale must be None with of={of!r}: it is the metric of the states, and no states are observed")
 
@@ -61,22 +61,22 @@ def rows_in_metric(rows: Any, metric: np.ndarray | None) -> Any:
 
 
 def _like(array: Any, factors: np.ndarray) -> Any:
-    """Factors of the last axes of an array, in its type and its number of axes."""
+    """The factors in the dtype of an array, shaped to multiply its last axes."""
     factors = factors.reshape((1,) * (array.ndim - factors.ndim) + factors.shape).astype(array.dtype)
     return factors if isinstance(array, np.ndarray) else jnp.asarray(factors)
 
 
 def balanced(matrix: np.ndarray) -> np.ndarray:
-    """`matrix` (n, n) in the diagonal metric in which the norms of its rows and columns agree, by powers of two.
+    """`matrix` (n, n) in the diagonal metric in which the norms of each row and its column agree, up to powers of two.
 
-    How near it is to a singular one is judged there, since units of the states then do not matter (Parlett and Reinsch,
-    *Numerische Mathematik* 13, 1969). States that nothing connects keep their own.
+    Nearness to a singular matrix is judged in this metric, since the units of the states then do not matter (Parlett and
+    Reinsch, *Numerische Mathematik* 13, 1969). States that are connected to no other keep their units.
     """
     return balance(np.asarray(matrix))[0]
 
 
 def singular_to_rounding(matrix: np.ndarray) -> tuple[bool, float]:
-    """Whether the smallest singular value of a balanced matrix (n, n) is within n roundings of the largest; their ratio."""
+    """Whether the smallest singular value of a balanced matrix (n, n) is at most n roundings of the largest; their ratio."""
     sizes = np.linalg.svd(balanced(matrix), compute_uv=False)
     ratio = float(sizes[-1] / sizes[0]) if sizes[0] > 0 else 0.0
     return not ratio > len(sizes) * np.finfo(sizes.dtype).eps, ratio

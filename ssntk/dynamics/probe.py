@@ -1,4 +1,4 @@
-"""What a network is asked: inputs, initial states and the times at which it is looked at."""
+"""The probe of a network: its inputs, its initial states and the times at which its states are saved."""
 
 import contextlib
 from collections.abc import Callable
@@ -20,8 +20,8 @@ from ssntk.models.maps import AbstractMap
 class Sinusoid(eqx.Module):
     """The inputs `u_b(t) = amplitude_b sin(frequency t + phase)`, for `Probe(ts, us=...)`.
 
-    - `amplitude` (B, d), in input units. `phase`, in rad.
-    - `frequency`, in rad per unit time; `None` is the frequency of the bifurcation, which a sweep fills in.
+    - `amplitude`: (B, d), in input units. `phase`: in rad.
+    - `frequency`: in rad per unit time. `None` stands for the frequency of the bifurcation, which a sweep fills in.
 
     **Example:**
 
@@ -35,7 +35,7 @@ class Sinusoid(eqx.Module):
     phase: Float[Array, ""]
 
     def __init__(self, amplitude: Any, frequency: Any = None, phase: Any = 0.0):
-        """Raises `ValueError` naming the argument that is wrong; a given `frequency` must be positive."""
+        """Raises `ValueError` that names the argument that is wrong. A given `frequency` must be positive."""
         self.amplitude = as_array(amplitude, "amplitude", ("B", "d"))
         self.frequency = None if frequency is None else as_scalar(frequency, "frequency", positive=True)
         self.phase = as_scalar(phase, "phase")
@@ -53,14 +53,14 @@ Mask = Bool[Array, " T"] | Bool[Array, "B T"] | Bool[Array, "B T rows"]
 
 
 class AbstractProbe(eqx.Module):
-    """Save times, inputs and a mask, and what follows from these: as a user gives them, or fit to a model."""
+    """Save times, inputs, initial states and a mask, as a user gives them or fitted to a model."""
 
     ts: eqx.AbstractVar[Float[Array, " T"]]
     us: eqx.AbstractVar[Inputs | None]
     mask: eqx.AbstractVar[Mask | None]
 
     def aligned(self, targets: Float[Array, "..."]) -> Float[Array, "..."]:
-        """`targets`, (B, T, m) or with one time fewer: then the initial time, where nothing is observed, is put in front."""
+        """`targets` as (B, T, m). If they have T - 1 times, a row is put in front for the initial time, which is masked."""
         short = targets.ndim == 3 and targets.shape[1] == self.ts.shape[0] - 1
         if not short or self.mask is None or is_traced(self.mask):
             return targets
@@ -68,7 +68,7 @@ class AbstractProbe(eqx.Module):
         return targets if bool(np.any(first)) else jnp.pad(targets, ((0, 0), (1, 0), (0, 0)))
 
     def input(self, b: Any) -> Callable[[Any], Float[Array, " d"]]:
-        """Input number `b` (int or traced) as a function of time: t -> (d,). The probe must have been fit to a model."""
+        """Input number `b` (int or traced) as a function of time, t -> (d,). The probe must be fitted to a model."""
         us = self.us
         if us is None:
             raise ValueError("the probe must be fit to a model first")
@@ -81,12 +81,12 @@ class AbstractProbe(eqx.Module):
         return lambda t: line.evaluate(t)
 
     def check_mask(self, rows: int) -> None:
-        """`ValueError` unless the mask, if any, fits this number of rows per time."""
+        """Raise `ValueError` if there is a mask that does not fit this number of rows per time."""
         if self.mask is not None and self.mask.ndim == 3 and self.mask.shape[2] != rows:
             raise ValueError(f"mask must have {rows} rows per time, got {self.mask.shape[2]}")
 
     def observed(self, rows: Float[Array, "b T m p"], first: int = 0) -> Float[Array, "b T m p"]:
-        """`rows`, those of the inputs from `first` on, with what is masked set to zero."""
+        """`rows` of the inputs from number `first` on, with the masked ones set to zero."""
         if self.mask is None:
             return rows
         b, t, m, _ = rows.shape
@@ -96,7 +96,7 @@ class AbstractProbe(eqx.Module):
 
 
 class FittedProbe(AbstractProbe):
-    """A probe that fits one model: in the model's dtype, with an input and an initial state for each of B solves."""
+    """A probe fitted to one model: in the model's dtype, with an input and an initial state for each of B solves."""
 
     ts: Float[Array, " T"]
     us: Inputs
@@ -108,7 +108,7 @@ class FittedProbe(AbstractProbe):
 class Probe(AbstractProbe):
     """B inputs, B initial states and T save times.
 
-    `ts[0]` is the initial time: there x = x0 and the parameter Jacobian is zero, and its rows are kept.
+    `ts[0]` is the initial time, at which x = x0. The rows of the parameter Jacobian are zero there, but are kept.
 
     **Example:**
 
@@ -126,15 +126,16 @@ class Probe(AbstractProbe):
     def __init__(self, ts: Any, us: Any = None, x0: Any = None, *, mask: Any = None):
         """**Arguments:**
 
-        - `ts`: (T,) increasing, T >= 2, in units of time.
-        - `us`: (B, d) constant inputs; (B, T, d) sampled at `ts` and linear in between; a callable t -> (B, d), such as a
-          [`Sinusoid`][]; or `None`, no input.
-        - `x0`: (n,) or (B, n); `None` is the zero state, except in a sweep and in `measure`, where it is x*.
-        - `mask`: (T,), (B, T) or (B, T, rows per time) booleans: what is observed. Rows that are not are zero.
+        - `ts`: (T,) increasing save times, T >= 2, in units of time.
+        - `us`: (B, d) constant inputs; or (B, T, d) inputs at the times `ts`, linear in between; or a callable t -> (B, d),
+          such as a [`Sinusoid`][]; or `None` for no input.
+        - `x0`: (n,) or (B, n) initial states. Default: the zero state; in a sweep and in `measure`, the fixed point x*.
+        - `mask`: (T,), (B, T) or (B, T, rows per time) booleans: whether each row is observed. Other rows are set to zero.
 
-        Raises `ValueError` naming the argument that is wrong.
+        Raises `ValueError` that names the argument that is wrong.
         """
-        # Known times stay known inside jit, where a training loop makes its probes: fixed steps are counted from them.
+        # A training loop may make its probes inside jit. Known times must stay known there, since fixed steps are counted
+        # from them.
         with contextlib.nullcontext() if is_traced(ts) else jax.ensure_compile_time_eval():
             self.ts = as_array(ts, "ts", ("T",))
         if self.ts.shape[0] < 2:
@@ -171,19 +172,21 @@ class Probe(AbstractProbe):
 
     @classmethod
     def steps(cls, us: Any, h0: Any = None, *, dt: Any = 1.0, mask: Any = None) -> "Probe":
-        """T inputs of a map and the T outputs that follow them, as `nn.RNN(batch_first=True)` has them.
+        """A probe for maps with one input for each step, and an output after each, as in `nn.RNN(batch_first=True)`.
 
         Output k has seen input k. T inputs lead through T + 1 states, so that this probe has T + 1 save times, 0, dt, ...,
-        T dt; the initial state, at the first, is masked. `simulate(model, probe)[:, 1:]` are the T states of `nn.RNN`.
+        T dt. The initial state, at the first of them, is masked. `simulate(model, probe)[:, 1:]` are the T states of
+        `nn.RNN`.
 
         **Arguments:**
 
-        - `us`: (B, T, d), or (T, d) of one trial, T >= 1: one input a step.
-        - `h0`: the initial state, (n,), (B, n), or (1, B, n) as PyTorch has it. Default: zero.
-        - `dt`: the step of the map, in units of time; a map with another step is refused.
-        - `mask`: (T,), (B, T) or (B, T, rows per time) booleans: which outputs are observed. Default: all.
+        - `us`: (B, T, d), or (T, d) for one trial, T >= 1: one input a step.
+        - `h0`: the initial state, (n,), (B, n), or (1, B, n) as in PyTorch. Default: zero.
+        - `dt`: the step of the map, in units of time. A map with another step is refused.
+        - `mask`: (T,), (B, T) or (B, T, rows per time) booleans: whether each output is observed. Default: all are.
 
-        `targets` of [`linearised_training`][] may then be (B, T, m). Raises `ValueError` naming the argument that is wrong.
+        With this probe the `targets` of [`linearised_training`][] may be (B, T, m). Raises `ValueError` that names the
+        argument that is wrong.
 
         ```python
         network = ssntk.EulerMap(ssntk.CTRNN.from_weights([[0.5]], [[1.0]], form="rate"), 1.0)
@@ -212,7 +215,7 @@ class Probe(AbstractProbe):
                 )
             axis = min(mask.ndim - 1, 1)
             observed = np.concatenate([np.zeros_like(mask.take([0], axis)), mask], axis=axis)
-        # What comes after the last step is seen by nobody.
+        # The input at the last save time is used by no step: repeat the last one.
         return Steps(ts, jnp.concatenate([us, us[:, -1:]], axis=1), h0, mask=observed, step=float(ts[1]))
 
     def _us_batch(self) -> int | None:
@@ -241,7 +244,7 @@ class Probe(AbstractProbe):
         return self._us_batch() or self._x0_batch() or 1
 
     def at_frequency(self, frequency: float) -> "Probe":
-        """This probe with `frequency` for the one that a [`Sinusoid`][] was left without."""
+        """This probe with `frequency` [rad per unit time] filled in, if its [`Sinusoid`][] was made without one."""
         if not isinstance(self.us, Sinusoid) or self.us.frequency is not None:
             return self
         if not frequency > 0:
@@ -249,7 +252,7 @@ class Probe(AbstractProbe):
         return eqx.tree_at(lambda p: p.us, self, Sinusoid(self.us.amplitude, frequency, self.us.phase))
 
     def fit(self, model: AbstractStateSpaceModel) -> FittedProbe:
-        """This probe in the model's dtype, with `x0` (B, n) and `us` filled in; `ValueError` where widths differ."""
+        """This probe in the model's dtype, with `x0` (B, n) and `us` filled in; `ValueError` if sizes do not match."""
         n, d, dtype, batch = model.n_state, model.n_input, dtype_of(model), self.n_batch
         us = np.zeros((batch, d)) if self.us is None else self.us
         width = (jax.eval_shape(us, self.ts[0]) if callable(us) else us).shape[-1]
@@ -260,7 +263,7 @@ class Probe(AbstractProbe):
             raise ValueError(f"x0 must have width {n}, the model's n_state, got {x0.shape[-1]}")
 
         def put(array: Any, shape: tuple[int, ...]) -> Array:
-            # On the host where all is known, which compiles nothing.
+            # If the values are known, broadcast on the host, which compiles nothing.
             known = not is_traced(array)
             array = np.broadcast_to(array, shape) if known else jnp.broadcast_to(array, shape)
             return jax.device_put(array.astype(dtype)) if known else array.astype(dtype)
@@ -277,7 +280,7 @@ class Probe(AbstractProbe):
 
 
 class Steps(Probe):
-    """What [`Probe.steps`][] makes: one input for each step of a map."""
+    """The probe that [`Probe.steps`][] returns, with one input for each step of a map."""
 
     step: float = eqx.field(static=True)
 

@@ -1,4 +1,4 @@
-"""The stability radius: how large a change of the Jacobian makes it unstable, and at which frequency."""
+"""The stability radius: the smallest change of the Jacobian that makes it unstable, and at which frequency."""
 
 import functools
 import itertools
@@ -17,37 +17,38 @@ from ssntk.errors import as_array, is_traced
 from ssntk.models.clock import AbstractClock, Continuous, Steps, as_clock
 from ssntk.precision import watch_precision
 
-# Eigenvalues of the level set this near to the edge, relative to its size, are looked at. Each is verified, so that this
-# generosity costs time alone, and what rounding moved off the edge is not missed.
+# Rounding moves eigenvalues of the level set off the edge. Those within this distance, relative to the size of the matrix,
+# are therefore examined too. Each is verified, so that a generous value only costs time.
 NEAR_EDGE = 1e-5
-# The level that proves a minimum to be the global one lies below it by this share.
+# A minimum is proved to be global by a level this fraction below it.
 MARGIN = 1e-11
 
 
 def stability_radius(A: Any, *, dt: Any = None, scale: Any = None) -> tuple[Float[Array, "*batch"], Float[Array, "*batch"]]:
-    """The distance of a matrix from those with an eigenvalue on the edge of stability, in the spectral norm.
+    """The distance, in the spectral norm, from a matrix to the nearest one with an eigenvalue on the edge of stability.
 
-    `min_w sigma_min(i w - A)`: no complex change of A that is smaller moves an eigenvalue onto the imaginary axis, and one
-    of this size does (Van Loan, *Contemporary Mathematics* 47, 1985). For normal A it is the |spectral abscissa|, for others
-    less. It is the global minimum, to 11 digits: proved by the level set of a Hamiltonian matrix (Boyd and Balakrishnan,
-    *Systems and Control Letters* 15, 1990; Bruinsma and Steinbuch, ibid. 14, 1990), for maps of a symplectic pencil.
+    It is `min_w sigma_min(i w - A)`. No smaller complex change of A moves an eigenvalue onto the imaginary axis, and one
+    change of this size does (Van Loan, *Contemporary Mathematics* 47, 1985). It equals |spectral abscissa| for normal A, and
+    is less for others. The minimum is proved to be the global one, to 11 digits, by the level set of a Hamiltonian matrix
+    (Boyd and Balakrishnan, *Systems and Control Letters* 15, 1990; Bruinsma and Steinbuch, ibid. 14, 1990), for maps of a
+    symplectic pencil.
 
-    It is computed on the host, under `jit`, `vmap` and `grad` too. Both results have first derivatives where the smallest
-    singular value is simple: `dr = -Re(u^H dA v)` with its singular vectors.
+    It is computed on the host, under `jit`, `vmap` and `grad` too. Both results have first derivatives if the smallest
+    singular value is simple: `dr = -Re(u^H dA v)` with its singular vectors u and v. They have no second derivatives.
 
     **Arguments:**
 
     - `A`: (..., n, n) real matrices, in units of 1 / time.
-    - `dt`: the step where A belongs to the map x -> x + dt f: the edge is then |1 + dt s| = 1, and `i w` becomes
-      `(exp(i w dt) - 1) / dt`. Default: continuous time.
-    - `scale`: (n,) or a number, positive, in units of the states: their metric, in which the radius is that of D^-1 A D with
-      D = diag(scale). Default: ones.
+    - `dt`: for maps x -> x + dt f with A = df/dx, their step, in units of time. The edge is then |1 + dt s| = 1, and
+      `(exp(i w dt) - 1) / dt` replaces `i w`. Default: `None`, continuous time.
+    - `scale`: (n,) or a number, positive, in units of the states: their metric. With D = diag(scale) the radius is that of
+      D^-1 A D. Default: ones.
 
-    **Returns:** `(r, omega)`, each (...): r in units of A, **negative** where A is unstable, minus the distance from the
-    edge then; omega >= 0 in rad per unit time, a frequency at which it is attained.
+    **Returns:** `(r, omega)`, each (...). r is the distance, in units of A; if A is unstable, it is **negative**, minus the
+    distance. omega >= 0 is a frequency at which the distance is attained, in rad per unit time.
 
-    Raises `ValueError` where A holds no square matrices of finite real numbers, or `dt` or `scale` is not positive. NaN
-    where A is traced and not finite.
+    Raises `ValueError` if A does not consist of square matrices of finite real numbers, or if `dt` or `scale` is not
+    positive. If A is traced and not finite, the result is NaN.
 
     **Example:**
 
@@ -59,7 +60,7 @@ def stability_radius(A: Any, *, dt: Any = None, scale: Any = None) -> tuple[Floa
     matrices = as_array(A, "A")
     if matrices.ndim < 2 or matrices.shape[-1] != matrices.shape[-2] or matrices.shape[-1] == 0:
         raise ValueError(f"A must have shape (..., n, n), got {matrices.shape}")
-    # Under jit an array made here would be traced.
+    # Make the clock at compile time, since under jit its arrays would otherwise be traced.
     with jax.ensure_compile_time_eval():
         clock = as_clock(dt, "dt")
         metric = as_metric(scale, matrices.shape[-1])
@@ -75,9 +76,10 @@ def stability_radius(A: Any, *, dt: Any = None, scale: Any = None) -> tuple[Floa
 
 
 class Edge(NamedTuple):
-    """Where a matrix comes nearest to the edge of stability: `(s(frequency) - A) right = |radius| left`, unit vectors (n,).
+    """The point of the edge of stability that a matrix is nearest to: `(s(frequency) - A) right = |radius| left`.
 
-    `curvature`: of the smallest singular value over the frequency.
+    `left` and `right` are unit vectors (n,). `curvature`: the second derivative of the smallest singular value over the
+    frequency.
     """
 
     radius: float
@@ -85,15 +87,16 @@ class Edge(NamedTuple):
     left: np.ndarray
     right: np.ndarray
     curvature: float
-    # How left and right turn: sum_j q_j (q_j^H E' q) / (sigma - sigma_j) over the Hermitian dilation's other eigenvectors.
+    # The derivatives of left and right over the frequency: sum_j q_j (q_j^H E' q) / (sigma - sigma_j), over the other
+    # eigenvectors q_j of the Hermitian dilation.
     turning: tuple[np.ndarray, np.ndarray]
 
 
 def nearest_edge(matrix: np.ndarray, clock: AbstractClock, values: np.ndarray | None = None) -> Edge:
-    """The stability radius of one finite matrix (n, n), and where it is attained. `values`: its eigenvalues, where known."""
+    """The stability radius of a finite matrix (n, n), and where it is attained. `values` (n,): its eigenvalues, if known."""
     matrix = np.asarray(matrix, float)
     rates = clock.growth(sorted_eigenvalues(matrix) if values is None else values)
-    # Usually the minimum lies next to one of the slowest modes, or at an end.
+    # Start from the slowest modes and the ends, since the minimum usually lies next to one of these.
     slowest = rates[np.argsort(np.abs(rates.real), kind="stable")[:6]]
     starts = {*clock.ends, *np.abs(slowest.imag).tolist()}
     best = _descend(matrix, clock, min((_smallest(matrix, clock, w), w) for w in starts)[1])
@@ -105,7 +108,7 @@ def nearest_edge(matrix: np.ndarray, clock: AbstractClock, values: np.ndarray | 
         if lowest >= (1 - MARGIN / 2) * best.radius:
             break
         other = _descend(matrix, clock, w)
-        # Where no singular value is known to better than that, nothing is gained any more.
+        # Stop if the gain is below the rounding error of singular values.
         if not other.radius < best.radius - np.finfo(float).eps * scale:
             break
         best = other
@@ -115,8 +118,8 @@ def nearest_edge(matrix: np.ndarray, clock: AbstractClock, values: np.ndarray | 
 def local_minima(matrix: np.ndarray, clock: AbstractClock, below: float) -> list[Edge]:
     """The local minima of sigma_min over the frequency that lie below a level, the lowest first.
 
-    Complete for minima that lie between different crossings of the level; of several between two of them those that five
-    points tell apart.
+    Between each two crossings of the level at least one minimum is found. If there are several, only those that five points
+    distinguish are found.
     """
     rounding = 4 * np.finfo(float).eps * float(np.linalg.norm(matrix))
     at = np.unique(np.concatenate([_crossings(clock, matrix, below, float(np.abs(matrix).sum(axis=1).max())), clock.ends]))
@@ -126,7 +129,7 @@ def local_minima(matrix: np.ndarray, clock: AbstractClock, below: float) -> list
     found: list[Edge] = []
     for i in np.flatnonzero((sizes < below) & (sizes <= padded[:-2]) & (sizes <= padded[2:])):
         one = _descend(matrix, clock, _between(matrix, clock, grid[max(i - 1, 0)], grid[i], grid[min(i + 1, len(grid) - 1)]))
-        # A minimum is known to where its level rises by a rounding.
+        # The error of a minimum's frequency: the distance at which its level rises by a rounding error.
         width = np.sqrt(rounding / one.curvature) if one.curvature > 0 else 0.0
         if all(abs(one.frequency - other.frequency) > 1e-6 * one.frequency + 8 * width for other in found):
             found.append(one)
@@ -134,8 +137,8 @@ def local_minima(matrix: np.ndarray, clock: AbstractClock, below: float) -> list
 
 
 def attained_at(matrix: np.ndarray, clock: AbstractClock, touch: Edge, frequency: float) -> bool:
-    """Whether the radius is attained at `frequency`: where it was found is apart from there by no more than that place's own
-    error, which follows from the rounding of singular values and their curvature."""
+    """Whether the radius is attained at `frequency`, to within the error of the frequency at which it was found. That error
+    follows from the rounding of singular values and from their curvature."""
     apart, rounding = abs(touch.frequency - frequency), 4 * np.finfo(float).eps * float(np.linalg.norm(matrix))
     if apart == 0:
         return True
@@ -145,7 +148,7 @@ def attained_at(matrix: np.ndarray, clock: AbstractClock, touch: Edge, frequency
 
 
 def _between(matrix: np.ndarray, clock: AbstractClock, low: float, middle: float, high: float) -> float:
-    """Near a minimum between two frequencies, the middle one being the lowest: where Newton's iteration takes over."""
+    """A frequency near the minimum between `low` and `high`, `middle` being lower than both, for Newton's iteration."""
     if low == middle or middle == high:
         return middle
     options = {"xatol": 1e-3 * (high - low)}
@@ -164,7 +167,7 @@ def _smallest(matrix: np.ndarray, clock: AbstractClock, frequency: float) -> flo
 
 @functools.singledispatch
 def _crossings(clock: AbstractClock, matrix: np.ndarray, level: float, scale: float) -> np.ndarray:
-    """Every frequency >= 0 at which a singular value of s(frequency) - A equals `level`, and perhaps some more.
+    """All frequencies >= 0 at which a singular value of s(frequency) - A equals `level`, and perhaps some others.
 
     They are the eigenvalues on the edge of a Hamiltonian matrix for flows, of a symplectic pencil for maps.
     """
@@ -191,7 +194,7 @@ def _(clock: Steps, matrix: np.ndarray, level: float, scale: float) -> np.ndarra
 
 
 def _descend(matrix: np.ndarray, clock: AbstractClock, frequency: float) -> Edge:
-    """Newton's iteration for the minimum of sigma_min over the frequency, from nearby."""
+    """Newton's iteration for the minimum of sigma_min over the frequency, from a frequency near it."""
     best, slope = _at(matrix, clock, frequency)
     top = clock.highest
     rounding = 4 * np.finfo(float).eps * float(np.linalg.norm(matrix))
@@ -199,37 +202,37 @@ def _descend(matrix: np.ndarray, clock: AbstractClock, frequency: float) -> Edge
         if best.curvature <= 0 or slope == 0:
             break
         step = -slope / best.curvature
-        # sigma_min is even in the frequency, and on a map even about its end too.
+        # sigma_min is even in the frequency, and for maps also symmetric about pi / dt.
         at = abs(best.frequency + step)
         at = float(2 * top - at if at > top else at)
         if at == best.frequency:
             break
         other, there = _at(matrix, clock, at)
-        # Of two points whose levels agree to rounding the one with the smaller slope is nearer.
+        # If two levels agree to rounding, the point with the smaller slope is nearer to the minimum.
         level = other.radius - best.radius
         if level > 0 and not (level < rounding and abs(there) < abs(slope)):
             break
         best, slope = other, there
-        # The level changes by no more than the frequency does.
+        # The level changes by no more than the frequency does, so that smaller steps change nothing.
         if abs(step) <= 1e-15 * (best.frequency + best.radius):
             break
     return best
 
 
 def _at(matrix: np.ndarray, clock: AbstractClock, frequency: float) -> tuple[Edge, float]:
-    """The smallest singular triple of s(frequency) - A with its derivatives over the frequency, and the slope."""
+    """The smallest singular value of s(frequency) - A with its vectors and their derivatives, and its own derivative."""
     n = len(matrix)
     real, imag = clock.edge(frequency)
     lefts, sizes, rights = np.linalg.svd(complex(real, imag) * np.eye(n) - matrix)
     rights = rights.conj().T
     left, right, size = lefts[:, -1], rights[:, -1], sizes[-1]
-    # ds/dw and its derivative.
+    # ds/dw and d2s/dw2 of the edge s(w).
     turn, turning_on = clock.edge_slopes(frequency)
     first, second = turn * right, np.conj(turn) * left
     bend = turn * turning_on * (left.conj() @ right)
     # Eigenpairs (u_j, v_j), sigma_j and (u_j, -v_j), -sigma_j of the Hermitian dilation.
     across, along = lefts.conj().T @ first, rights.conj().T @ second
-    # Where singular values coincide there is no derivative.
+    # If singular values coincide, the derivative does not exist: leave their terms out.
     apart = [np.where(gap == 0, np.inf, gap) for gap in (size - sizes, size + sizes)]
     plus, minus = (across + along) / 2 / apart[0], (across - along) / 2 / apart[1]
     turning = lefts @ (plus + minus) / 2, rights @ (plus - minus) / 2
@@ -259,7 +262,7 @@ def _host(matrices: Any, clock: AbstractClock) -> tuple[np.ndarray, ...]:
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _touched(matrices: Array, clock: AbstractClock) -> tuple[Array, Array, Array, Array]:
-    """[`_host`][] where values cannot be looked at."""
+    """[`_host`][] for traced matrices, whose values are unknown."""
     scalars = jax.ShapeDtypeStruct(matrices.shape[:-2], matrices.dtype)
     whole = jax.ShapeDtypeStruct(matrices.shape, matrices.dtype)
     shapes = (scalars, scalars, whole, whole)

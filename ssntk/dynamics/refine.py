@@ -1,4 +1,4 @@
-"""One fixed point that is known nearly: held against the field, and refined to rounding."""
+"""Check a fixed point that is known approximately against the vector field, and refine it to rounding error."""
 
 from typing import Any
 
@@ -16,16 +16,17 @@ from ssntk.newton import newton
 
 
 def check_fixed_point(model: AbstractStateSpaceModel, x_star: Any, u: Any) -> tuple[Array, Array]:
-    """(x, u) in the model's dtype; `NumericalError` unless Newton's step from x is small beside each state's own size.
+    """(x (n,), u (d,)) in the model's dtype; `NumericalError` if Newton's step from x is not small.
 
-    Small is the square root of the precision. The size of a state is what [`typical_sizes`][] finds, and at least |x_i|.
+    It is small if no entry exceeds the square root of the precision times the size of the state: that of
+    [`typical_sizes`][], and at least |x_i|.
     """
     x = as_array(x_star, "x_star", (model.n_state,)).astype(dtype_of(model))
     u = constant_input(model, u)
     if not is_traced(model, x, u):
         velocity, jacobian = (np.asarray(part) for part in linearised(model, x, u))
         eps, here = np.finfo(velocity.dtype).eps, np.abs(np.asarray(x))
-        # What is left of f may be rounding of its terms, where df/dx is singular and a step says nothing.
+        # If df/dx is singular, a step means nothing: accept x also if f is only the rounding error of its terms.
         if not (np.abs(velocity) <= 64 * eps * (np.abs(jacobian) @ here)).all():
             step = _newton_step(velocity, jacobian)
             if not (step <= eps**0.5 * here).all():
@@ -41,7 +42,7 @@ def check_fixed_point(model: AbstractStateSpaceModel, x_star: Any, u: Any) -> tu
 
 
 def _newton_step(velocity: np.ndarray, jacobian: np.ndarray) -> np.ndarray:
-    """The absolute values (n,) of Newton's step, infinite where df/dx is singular."""
+    """The absolute values (n,) of Newton's step; infinite if df/dx is singular."""
     rows = np.abs(jacobian).max(axis=1)
     rows = np.where(rows > 0, rows, 1.0)
     try:
@@ -51,9 +52,9 @@ def _newton_step(velocity: np.ndarray, jacobian: np.ndarray) -> np.ndarray:
 
 
 def refine_fixed_point(model: AbstractStateSpaceModel, x: Any, u: Any = None) -> tuple[np.ndarray, np.ndarray, float]:
-    """(x*, A, residual) by Newton's iteration from near a fixed point: (n,), (n, n) and the largest |f_i|.
+    """Newton's iteration from a state near a fixed point: (x* (n,), A (n, n), residual), with the largest |f_i|.
 
-    Raises `NumericalError` if the iteration does not settle.
+    Raises `NumericalError` if the iteration does not converge.
     """
     check_model(model)
     x = as_array(x, "x_star", (model.n_state,)).astype(dtype_of(model))
@@ -63,18 +64,18 @@ def refine_fixed_point(model: AbstractStateSpaceModel, x: Any, u: Any = None) ->
 
 
 def check_settled(settled: np.ndarray, move: Any, velocity: np.ndarray) -> None:
-    """`NumericalError` unless the iteration of [`polish`][] came to rest: its last correction, beside the states' sizes, is
-    below the square root of the precision."""
+    """Raise `NumericalError` if the iteration of [`polish`][] did not converge: if its last correction, relative to the
+    states' sizes, is not below the square root of the precision."""
     if not np.isfinite(settled).all() or not move <= np.finfo(settled.dtype).eps ** 0.5:
         raise NumericalError(Outcome.no_fixed_point.say(size=float(move), speed=float(np.abs(velocity).max())))
 
 
 @eqx.filter_jit
 def polish(model: AbstractStateSpaceModel, x: Array, u: Array) -> tuple[Array, Array, Array, Array]:
-    """Newton's iteration until the corrections stop falling: the point, the last correction, f and A there.
+    """Newton's iteration until corrections stop falling: the point (n,), the last correction, f (n,) and A (n, n) there.
 
-    The correction is the largest over the states beside their sizes: those of the state and of where it started, and what
-    a rounding of f's terms moves it by, over the rounding.
+    The correction is the largest over the states, relative to their sizes. The size of a state is the largest of its value,
+    its value at the start, and the distance by which a rounding of f's terms moves it, divided by the rounding.
     """
     start = jnp.abs(x)
 

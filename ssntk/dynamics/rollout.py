@@ -1,4 +1,4 @@
-"""Where a model's states live: short roll-outs of many states at once, their box, and whether all of them come back."""
+"""Find the region of a model's states: short roll-outs of many states at once, their box, and whether all return to it."""
 
 from typing import Any
 
@@ -9,17 +9,19 @@ from ssntk.models.cells import Gated
 from ssntk.models.ctrnn import CTRNN
 from ssntk.models.low_rank import LowRankRNN
 
-# The error of a step that a roll-out allows, beside the sizes of the states: they are starts, and no solutions.
+# The allowed error of a step, relative to the sizes of the states. It is large, since the states only serve as starts.
 TOLERANCE = 0.03
 # Constants of the Rosenbrock pair (Shampine and Reichelt, *SIAM Journal on Scientific Computing* 18, 1997).
 GAMMA, THIRD = 1 / (2 + 2**0.5), 6 + 2**0.5
-# How far a roll-out may go before it counts as gone, in sizes.
+# A roll-out that goes further than this, in sizes of the states, counts as diverged.
 GONE = 1e12
 
 
 def roll_out(field: ScaledField, starts: np.ndarray, level: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """States (steps + 1, k, n) of roll-outs from states (k, n), by an implicit method with adaptive steps, so that stiffness
-    costs nothing; and the time (k,) that passed. NaN from where a roll-out is no number."""
+    """States (steps + 1, k, n) of roll-outs from states (k, n), and the time (k,) that passed.
+
+    The method is implicit with adaptive steps, so that stiffness costs nothing. States are NaN once a roll-out overflows.
+    """
     y = starts.astype(field.dtype)
     k = len(y)
     kept = [y.copy()]
@@ -35,7 +37,7 @@ def roll_out(field: ScaledField, starts: np.ndarray, level: np.ndarray, steps: i
             with np.errstate(all="ignore"):
                 velocity, jacobian = field.linear(here, at)
                 size = np.maximum(1.0, np.abs(here))
-                # A tenth of the fastest time to begin with.
+                # The first step is a tenth of the fastest time scale.
                 fastest = np.abs(jacobian).sum(axis=2).max(axis=1)
                 fastest = np.maximum(fastest, np.abs(velocity / size).max(axis=1))
                 h = np.where(np.isnan(step[piece]), 0.1 / fastest, step[piece])[:, None].astype(field.dtype)
@@ -65,19 +67,19 @@ def roll_out(field: ScaledField, starts: np.ndarray, level: np.ndarray, steps: i
 
 
 def half_widths(states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The middle and the half widths (n,) of the bounding box of states (k, n), a quarter wider."""
+    """The middle (n,) and the half widths (n,) of a box around states (k, n), a quarter wider than their bounding box."""
     low, high = states.min(axis=0), states.max(axis=0)
     return (low + high) / 2, 1.25 * (high - low) / 2
 
 
 def known_bounded(model: Any) -> bool:
-    """Whether a model is one of those that send every state back: a leak and a bounded drive."""
+    """Whether a model is known to be bounded: every state returns from far away, as with a leak and a bounded drive."""
     for name in ("model", "wrapped"):
         inner = vars(model).get(name)
         if inner is not None and not isinstance(model, (CTRNN, LowRankRNN)):
             return known_bounded(inner)
     if isinstance(model, Gated):
-        # Each state is pulled towards what lies within the gates' bounds, however weakly.
+        # Each state is pulled, if only weakly, towards a value within the bounds of the gates.
         return True
     if not isinstance(model, (CTRNN, LowRankRNN)):
         return False
@@ -87,7 +89,7 @@ def known_bounded(model: Any) -> bool:
 
 
 def comes_back(field: ScaledField, box: np.ndarray, middle: np.ndarray, random: np.random.Generator) -> bool:
-    """Whether roll-outs from 10 and 100 times the scale, or the box, in up to 2 n random directions all come back."""
+    """Whether all roll-outs return that start at 10 and 100 times the scale, or the box, in up to 2 n random directions."""
     count = int(np.clip(2 * field.n, 4, 64 if field.n <= SMALL else 16))
     directions = random.standard_normal((count, field.n))
     directions /= np.abs(directions).max(axis=1, keepdims=True)
@@ -99,7 +101,7 @@ def comes_back(field: ScaledField, box: np.ndarray, middle: np.ndarray, random: 
 
 
 def from_afar(field: ScaledField, box: np.ndarray, middle: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Where roll-outs end (k, n) that begin from once to 1e8 times the scale, or the box, outside, if they stay finite."""
+    """The ends (k, n) of roll-outs that start 1 to 1e8 times the scale, or the box, outside of it, if they stay finite."""
     away = 10.0 ** np.arange(9)
     directions = random.standard_normal((2 * len(away), field.n))
     directions /= np.abs(directions).max(axis=1, keepdims=True)

@@ -1,4 +1,4 @@
-"""Whether a model moves as the network does that it was made of."""
+"""Check that a model moves as the network does from which it was made."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,21 +18,21 @@ from ssntk.models.torch_layout import as_numpy, is_module, layout_of, weights_of
 def same_rollout(model: Any, step_or_module: Any, us: Any) -> float:
     """The largest difference between a model and the network that it stands for, along a roll-out from the zero state.
 
-    Between float64 weights rounding leaves about 1e-15 of the states, between float32 ones about 1e-7. Far more says that
-    the model is another function.
+    Rounding alone gives a difference of about 1e-15 of the states for float64 weights, and about 1e-7 for float32. A far
+    larger one means that the model is a different function.
 
     **Arguments:**
 
     - `model`: a map, such as [`from_torch`][] returns.
-    - `step_or_module`: a step `(x (n,), u (d,)) -> (n,)`, whose states are compared; another map, likewise; a PyTorch cell,
-      likewise; or another PyTorch module, which is called once with all inputs, in evaluation mode: its first result is
-      compared with the model's outputs, at all times or, (B, m), at the last.
+    - `step_or_module`: the network. If it is a step `(x (n,), u (d,)) -> (n,)`, another map or a PyTorch cell, the states
+      are compared. Any other PyTorch module is called once with all inputs, in evaluation mode: its first result is
+      compared with the model's outputs, (B, T, m) at all times or (B, m) at the last.
     - `us`: (T, d) or (B, T, d), the input of each step.
 
     **Returns:** the largest |difference|, in units of the states or outputs.
 
-    Raises `ValueError` for a model in continuous time and where shapes do not fit, `NumericalError` where a roll-out is not
-    finite.
+    Raises `ValueError` for a model in continuous time, and if shapes do not fit. Raises `NumericalError` if a roll-out is
+    not finite.
 
     **Example:**
 
@@ -75,7 +75,7 @@ def same_rollout(model: Any, step_or_module: Any, us: Any) -> float:
 def _states(model: Any, dt: float, inputs: np.ndarray) -> np.ndarray:
     """The states (B, T, n) after each step."""
     ts = dt * np.arange(inputs.shape[1] + 1)
-    # What is given at the last save time, no step sees.
+    # The input at the last save time is used by no step: repeat the last one.
     return np.asarray(simulate(model, Probe(ts, np.concatenate([inputs, inputs[:, -1:]], axis=1))))[:, 1:]
 
 
@@ -91,12 +91,12 @@ def _rolled(step: Callable[[Any, Any], Any], x: np.ndarray, inputs: np.ndarray) 
 
 
 def _is_cell(module: Any) -> bool:
-    """Whether a module is an RNNCell, GRUCell or LSTMCell itself, which takes one step."""
+    """Whether a module is a PyTorch RNNCell, GRUCell or LSTMCell, which takes one step per call."""
     return "weight_hh" in module.state_dict()
 
 
 def _module(module: Any, inputs: np.ndarray) -> np.ndarray:
-    """What a module makes of inputs (B, T, d): states (B, T, n) of a cell, else its first result, batch first."""
+    """The result of a module for inputs (B, T, d): the states (B, T, n) of a cell, else its first result, batch first."""
     held = weights_of(module)
     inside = [one for _, one in module.named_modules() if hasattr(one, "training")]
     training = [one.training for one in inside]

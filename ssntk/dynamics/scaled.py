@@ -1,6 +1,6 @@
-"""A field in the units of its states, and Newton's iteration on it from many starts at once.
+"""A vector field in units of its states' sizes, and Newton's iteration on it from many starts at once.
 
-Loops over starts run on the host, with LAPACK. Only the field and its Jacobian are compiled: one program each for a model's
+Loops over starts run on the host, with LAPACK. Only the field and its Jacobian are compiled, once each for a model's
 structure and size, whatever the number of starts.
 """
 
@@ -17,30 +17,30 @@ from jaxtyping import Array
 from ssntk.compiled import Compiled, Held
 from ssntk.dynamics.stability import field_at
 
-# Numbers in the Jacobians of one call, the most states in it, and the numbers in what is worked on side by side.
+# The largest number of entries in the Jacobians of one call, of states in a call, and of entries in a batch.
 NUMBERS, CALL, TOGETHER = 2**18, 256, 2**16
-# Multiplications from which on they are worth another thread.
+# From this number of multiplications on, another thread is used.
 BESIDE = 2**23
-# Units up to which numpy's batched inverse is faster than LAPACK matrix by matrix.
+# Up to this number of units, numpy's batched inverse is faster than LAPACK matrix by matrix.
 SMALL = 32
-# Fractions of Newton's step that are tried, all in one call.
+# The fractions of Newton's step that are tried, all in one call.
 FRACTIONS = np.array([1.0, 0.5, 0.25, 0.1, 0.03, 0.01])
-# Corrections of Newton's iteration that are spent on one start, and on one that is confined to steps in the box.
+# The largest number of Newton's corrections for a start in `damped`, and in `confined`.
 DAMPED, CONFINED = 15, 20
 # The longest confined step, in half widths of the box.
 SHARE = 0.5
-# The power of the precision that the last correction must be below, and the most corrections for the last digits.
+# The last correction must be below the precision to the power ACCEPT; POLISHES: the largest number of final corrections.
 ACCEPT, POLISHES = 0.6, 80
-# How many roundings of its terms may be left of f at a point far out.
+# At a point far out, |f| may be at most this many times its rounding error.
 ROUGH = 1e3
-# States at which rounding is measured.
+# The number of nearby states at which rounding errors are measured.
 PROBES = 8
-# How many times its measured error a point may lie from another one that is the same.
+# Two points count as the same if they are closer than this multiple of their measured errors.
 ERRORS = 64.0
 
 
 def _points(field: Any, chunk: int, out: Any, held: Held, states: Array, levels: Array, count: Array) -> Any:
-    """`field(tree, state, level)` for the first `count` chunks of the states; what lies beyond stays zero."""
+    """`field(tree, state, level)` for the first `count` chunks of the states; results for the others are zero."""
 
     def one(i: Any, kept: Any) -> Any:
         y, level = (jax.lax.dynamic_slice_in_dim(part, i * chunk, chunk) for part in (states, levels))
@@ -52,7 +52,7 @@ def _points(field: Any, chunk: int, out: Any, held: Held, states: Array, levels:
 
 
 def velocity_at(tree: Any, y: Array, level: Array) -> Array:
-    """The velocity at scale * y, in scales per unit time, with a term that pulls conserved quantities to their level."""
+    """The velocity (n,) at scale * y, in scales per unit time, with a term that pulls conserved quantities to `level`."""
     model, u, scale, weights, pull = tree
     velocity = field_at(model, scale * y, u) / scale
     return velocity - pull * weights.T @ (weights @ y - level) if weights.shape[0] else velocity
@@ -78,10 +78,10 @@ def _program(jacobians: bool, chunk: int) -> Compiled:
 
 
 class ScaledField:
-    """g(y) = f(scale * y) / scale of a model under the constant input `u` (d,), on the host.
+    """The field g(y) = f(scale * y) / scale of a model for the constant input `u` (d,), evaluated on the host.
 
-    `scale` (n,): typical sizes of the states. `weights` (c, n): orthonormal weights of conserved quantities of y. They are
-    held at a level, which changes no equilibrium of that level and makes the Jacobian regular there.
+    `scale` (n,): typical sizes of the states. `weights` (c, n): orthonormal weights of the conserved quantities of y. These
+    are held at a level, which makes the Jacobian regular and changes no equilibrium of that level.
     """
 
     def __init__(self, model: Any, u: Any, scale: np.ndarray, weights: np.ndarray, pull: float):
@@ -92,11 +92,11 @@ class ScaledField:
         self.room = int(np.clip(NUMBERS // self.n**2, 8, CALL))
 
     def field(self, y: np.ndarray, level: np.ndarray) -> np.ndarray:
-        """g (k, n) at states (k, n) at levels (k, c)."""
+        """g (k, n) at states y (k, n), with conserved quantities held at levels (k, c)."""
         return self._run(False, y, level, CALL)[0]
 
     def linear(self, y: np.ndarray, level: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """g (k, n) and dg/dy (k, n, n) at states (k, n) at levels (k, c)."""
+        """g (k, n) and dg/dy (k, n, n) at states y (k, n), with conserved quantities held at levels (k, c)."""
         velocity, jacobian = self._run(True, y, level, self.room)
         return velocity, jacobian
 
@@ -122,11 +122,11 @@ class ScaledField:
 
 
 def solved(matrices: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """The solutions (k, n, r) for matrices (k, n, n) and right-hand sides (k, n, r), NaN where a matrix is singular."""
+    """The solutions (k, n, r) for matrices (k, n, n) and right-hand sides (k, n, r); NaN if a matrix is singular."""
     half = len(matrices) // 2
     if half * matrices.shape[1] ** 3 < BESIDE:
         return _solved(matrices, right)
-    # In two halves side by side: LAPACK lets other threads run.
+    # Solve two halves in two threads, since LAPACK releases Python's lock.
     other = _beside().submit(_solved, matrices[half:], right[half:])
     return np.concatenate([_solved(matrices[:half], right[:half]), other.result()])
 
@@ -144,8 +144,10 @@ def _beside() -> concurrent.futures.ThreadPoolExecutor:
 
 
 class Factored:
-    """Square matrices (k, n, n), factored to be solved with more than once. Rows are brought to one size first, so that fast
-    and slow states weigh alike in the choice of pivots."""
+    """Square matrices (k, n, n), factored so that they can be solved with more than once.
+
+    Rows are scaled to one size first, so that fast and slow states weigh equally in the choice of pivots.
+    """
 
     def __init__(self, matrices: np.ndarray, loop: bool = False):
         n, dtype = matrices.shape[1], matrices.dtype
@@ -166,7 +168,7 @@ class Factored:
                     pass
             factor, self._solve = _lapack(("getrf", "getrs"), dtype)
             self.rows, self.good = np.ones((len(matrices), n), dtype), np.zeros(len(matrices), bool)
-            # One by one, while a matrix is in the cache.
+            # Factor matrices one by one, so that each is in the processor's cache.
             for i, matrix in enumerate(matrices):
                 self.rows[i] = _row_sizes(matrix)
                 lu, pivots, info = factor((matrix / self.rows[i][:, None]).T, overwrite_a=True)
@@ -174,7 +176,7 @@ class Factored:
                 self.good[i] = info == 0 and np.isfinite(lu).all()
 
     def solve(self, right: np.ndarray) -> np.ndarray:
-        """The solutions (k, n, r) for right-hand sides (k, n, r), NaN where a matrix is singular."""
+        """The solutions (k, n, r) for right-hand sides (k, n, r); NaN if a matrix is singular."""
         with np.errstate(all="ignore"):
             right = right / self.rows[:, :, None]
             if self.inverse is not None:
@@ -183,7 +185,7 @@ class Factored:
                 out = np.empty_like(right)
                 for i, (lu, pivots) in enumerate(self.parts):
                     if self.good[i] and np.isfinite(right[i]).all():
-                        # The transpose is factored, which lies in memory as LAPACK has it.
+                        # The factors are those of the transpose, whose memory layout is the one that LAPACK needs.
                         out[i] = self._solve(lu, pivots, right[i], trans=1)[0]
                     else:
                         out[i] = np.nan
@@ -196,13 +198,13 @@ def _lapack(names: tuple[str, ...], dtype: Any) -> Any:
 
 
 def _row_sizes(matrices: np.ndarray) -> np.ndarray:
-    """The largest entries (..., n) of the rows of matrices (..., n, n), one where there is none."""
+    """The largest |entries| (..., n) of the rows of matrices (..., n, n); one for rows of zeros."""
     rows = np.abs(matrices).max(axis=-1)
     return np.where((rows > 0) & np.isfinite(rows), rows, 1.0).astype(matrices.dtype)
 
 
 def sizes(y: np.ndarray) -> np.ndarray:
-    """The sizes (k, n) that a change of the states (k, n) is compared with."""
+    """The sizes (k, n) with which changes of states (k, n) are compared."""
     return np.maximum(1.0, np.abs(y))
 
 
@@ -211,17 +213,17 @@ def _rms(steps: np.ndarray, size: np.ndarray) -> np.ndarray:
 
 
 class Ended(NamedTuple):
-    """Where k starts ended: the states (k, n), and whether the last correction was small (k,)."""
+    """The states (k, n) at which k starts ended, and whether the last correction was small (k,)."""
 
     y: np.ndarray
     near: np.ndarray
 
 
 def damped(field: ScaledField, starts: np.ndarray, level: np.ndarray, limit: int = DAMPED) -> Ended:
-    """Newton's iteration from states (k, n), globalised by its own step.
+    """Newton's iteration from states (k, n), globalised by damping.
 
-    A fraction of the step is taken if the next simplified correction is smaller, the natural monotonicity test (Deuflhard,
-    *Newton Methods for Nonlinear Problems*, section 3.3). It does not see how the rows of f are scaled.
+    A fraction of the step is accepted if the next simplified correction is smaller: the natural monotonicity test
+    (Deuflhard, *Newton Methods for Nonlinear Problems*, section 3.3). It does not depend on how the rows of f are scaled.
     """
     y, near = starts.astype(field.dtype), np.zeros(len(starts), bool)
     active, slow = np.arange(len(y)), np.zeros(len(y), int)
@@ -238,7 +240,7 @@ def damped(field: ScaledField, starts: np.ndarray, level: np.ndarray, limit: int
 def _damped_step(
     field: ScaledField, y: np.ndarray, level: np.ndarray, near: np.ndarray, slow: np.ndarray, some: np.ndarray
 ) -> np.ndarray:
-    """One step of those numbered `some`, in place; which of them go on."""
+    """Make one step of the states numbered `some`, in place. Returns which of them continue."""
     here = y[some]
     with np.errstate(all="ignore"):
         velocity, jacobian = field.linear(here, level[some])
@@ -260,13 +262,13 @@ def _damped_step(
     best[done] = 0
     y[some[take]] = trials[take, best[take]]
     near[some[done]] = True
-    # What creeps is left to what follows.
+    # Starts that creep forward are given up, and left to other methods.
     slow[some] = np.where(FRACTIONS[best] < 0.2, slow[some] + 1, 0)
     return take & ~done & (slow[some] < 4)
 
 
 def confined(field: ScaledField, starts: np.ndarray, level: np.ndarray, box: np.ndarray, limit: int = CONFINED) -> Ended:
-    """Newton's iteration from states (k, n) by steps of at most a share of the box, (n,) half widths, whatever comes."""
+    """Newton's iteration from states (k, n), with steps of at most SHARE half widths (n,) of the box, and no other test."""
     y, near = starts.astype(field.dtype), np.zeros(len(starts), bool)
     active = np.arange(len(y))
     for _ in range(limit):
@@ -291,8 +293,8 @@ def confined(field: ScaledField, starts: np.ndarray, level: np.ndarray, box: np.
 
 
 class Settled(NamedTuple):
-    """Where Newton's iteration settled: states (k, n), velocities, Jacobians (k, n, n), errors (k, n) and whether it came to
-    rest at a zero (k,), and did so only linearly (k,)."""
+    """The end of Newton's iteration: states (k, n), velocities (k, n), Jacobians (k, n, n), errors (k, n), whether it
+    converged to a zero (k,), and whether it did so only linearly (k,)."""
 
     y: np.ndarray
     velocity: np.ndarray
@@ -303,10 +305,10 @@ class Settled(NamedTuple):
 
 
 def settle(field: ScaledField, near: np.ndarray, level: np.ndarray) -> Settled:
-    """Newton's iteration from near zeros (k, n) until the corrections stop falling.
+    """Newton's iteration from states (k, n) near zeros until the corrections stop falling.
 
-    A zero is accepted by the size of the last correction beside the states, and not by |f|, which falls towards no zero
-    where gates close. What is left of f must be small beside its own terms as well, row by row.
+    A zero is accepted if the last correction is small relative to the states. A small |f| alone is no proof: it also falls
+    without a zero if gates close. f must in addition be small relative to its terms, in every row.
     """
     y = near.astype(field.dtype)
     k = len(y)
@@ -321,7 +323,7 @@ def settle(field: ScaledField, near: np.ndarray, level: np.ndarray) -> Settled:
             rows = _row_sizes(jacobian)[:, :, None]
             step = -solved(jacobian / rows, velocity[:, :, None] / rows)[:, :, 0]
             length = _rms(step, sizes(here))
-            # Each state beside itself: a state that is small for good may still be moving.
+            # Compare each state with its own value, since a small state may still be moving.
             rests = (np.abs(step) <= 4 * field.eps * np.abs(here)).all(axis=1)
         good = np.isfinite(length)
         y[active[good]] += step[good].astype(field.dtype)
@@ -339,12 +341,12 @@ def settle(field: ScaledField, near: np.ndarray, level: np.ndarray) -> Settled:
         good = small & at_rest & np.isfinite(y).all(axis=1) & np.isfinite(jacobian).all(axis=(1, 2))
         far = good & (last.max(axis=1) > field.eps**ACCEPT)
         if far.any():
-            # Beside a state far out any step is small: what is left of f must be rounding.
+            # Relative to a state far out any step is small: there f must be a rounding error too.
             rounding = _rounding(field, y[far], level[far], velocity[far], jacobian[far])
             good[far] = (np.abs(velocity[far]) <= ROUGH * rounding).all(axis=1)
         noise = _noise(field, y, level, velocity, jacobian)
         jacobian = np.where(good[:, None, None], jacobian, np.eye(field.n, dtype=field.dtype))
-        # Roundings have signs of their own: the largest of several draws.
+        # Rounding errors have random signs: take the largest result of several draws.
         signs = np.random.default_rng(1).choice(np.array([-1.0, 1.0], field.dtype), (field.n, PROBES))
         spread = np.abs(Factored(jacobian).solve(noise[:, :, None] * signs)).max(axis=2)
     error = np.where(np.isfinite(spread), spread, 0.0) + 4 * np.where(np.isfinite(last), last, 0.0)
@@ -354,8 +356,8 @@ def settle(field: ScaledField, near: np.ndarray, level: np.ndarray) -> Settled:
 def _rounding(
     field: ScaledField, y: np.ndarray, level: np.ndarray, velocity: np.ndarray, jacobian: np.ndarray
 ) -> np.ndarray:
-    """What rounding makes of g (k, n) at states (k, n): that of the states and of its terms, and what is measured a few
-    roundings away, where nothing is curved."""
+    """The rounding error of g (k, n) at states (k, n): that from the states and from the terms of g, and the one measured a
+    few roundings away, where the field is linear."""
     there = y * (1 + np.array([4.0, -4.0, 12.0, -12.0])[:, None, None] * field.eps).astype(field.dtype)
     velocities = field.field(there.reshape(-1, field.n), np.tile(level, (len(there), 1))).reshape(there.shape)
     linear = (jacobian @ (there - y).transpose(1, 2, 0)).transpose(2, 0, 1)
@@ -364,11 +366,13 @@ def _rounding(
 
 
 def _noise(field: ScaledField, y: np.ndarray, level: np.ndarray, velocity: np.ndarray, jacobian: np.ndarray) -> np.ndarray:
-    """How far rounding moves g (k, n) at states (k, n): roundings of its terms, and what is measured at states so near that
-    only rounding makes g depart from its linear part. Cancellation inside of f is seen by the latter alone."""
+    """The rounding error of g (k, n) at states (k, n): that of its terms, and the one measured at nearby states.
+
+    These are so near that only rounding makes g depart from its linear part. Cancellation inside of f shows only there.
+    """
     random = np.random.default_rng(0)
-    # Far enough to leave what rounding makes flat, and too near for curvature. Beside the state, and beside the sizes: terms
-    # that cancel may be far larger than the state.
+    # The distances are large enough that rounding does not hide every change, and too small for curvature. They are relative
+    # to the state, and to the sizes too, since terms that cancel may be far larger than the state.
     far = field.eps ** np.linspace(0.75, 0.55, PROBES - 2)[:, None, None] * np.abs(y)
     far = np.concatenate([far, field.eps ** np.array([0.75, 0.7])[:, None, None] * sizes(y)])
     moves = random.choice(np.array([-1.0, 1.0]), (PROBES, *y.shape)) * far
@@ -381,14 +385,14 @@ def _noise(field: ScaledField, y: np.ndarray, level: np.ndarray, velocity: np.nd
 
 
 def whole_periods(step: np.ndarray, periods: np.ndarray) -> np.ndarray:
-    """The whole periods (n,) that steps (..., n) hold; zero for states that are no angles."""
+    """The whole periods (..., n) within steps (..., n), for `periods` (n,); zero for states that are not angles."""
     return periods * np.round(step / np.where(periods > 0, periods, 1.0))
 
 
 def distinct(y: np.ndarray, error: np.ndarray, periods: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The numbers of distinct states among states (m, n), in the order in which they come, and which of them each is (m,).
+    """The indices of the distinct ones of states (m, n), in their order, and for each state which of these it equals (m,).
 
-    States are one if they differ by no more than their errors (m, n) explain. `periods` (n,), zero for none.
+    States are the same if their errors (m, n) explain their difference. `periods` (n,): those of angles, 0 for the others.
     """
     which, first = np.zeros(len(y), int), np.zeros(0, int)
     for i in range(len(y)):

@@ -1,7 +1,8 @@
-"""Typical sizes of the states: what every step, start and tolerance is relative to, so that no answer depends on units.
+"""Find the typical sizes of the states. All steps, starts and tolerances are relative to them, so that no result depends on
+the units of the states.
 
-The size of a state is that at which the vector field departs from its linear part. A state that enters linearly takes the
-size that balances the Jacobian. Sizes follow the units: those of z = S x are S times those of x.
+The size of a state is the distance at which the vector field departs from its linear part. If a state enters linearly, its
+size is the one that balances the Jacobian. Sizes change with the units: those of z = S x are S times those of x.
 """
 
 from collections.abc import Sequence
@@ -17,22 +18,23 @@ from scipy.sparse.csgraph import connected_components
 from ssntk.dynamics.stability import field_at, state_jacobian
 from ssntk.models.base import AbstractStateSpaceModel
 
-# Powers of ten at which a departure is looked for, and how often the decade is halved in which it begins.
+# The number of powers of ten at which a departure is looked for, and of bisections of the decade in which it begins.
 DECADES, HALVINGS = 24, 10
-# A tenth counts as a departure. The hyperbolic tangent departs by a tenth at 0.55, and its size is one.
+# A relative departure from the linear part of a tenth counts. The hyperbolic tangent, whose size is to be one, departs by a
+# tenth at 0.554.
 DEPARTURE, TANH = 0.1, 0.554
-# The most that a state may exceed its own departure before its offset stops counting as its size.
+# A state's own value counts as its size, but only up to this multiple of its distance of departure.
 OFFSET = 30.0
-# Units up to which the Jacobian's own departures are looked at, which cost n times more.
+# Up to this number of units, departures of the Jacobian are examined too, which costs n times more.
 FEW = 16
-# The part of the mean Jacobian over several states below which an entry counts as vanishing at one of them.
+# An entry of the Jacobian counts as zero at a state if it is below this fraction of its mean over several states.
 WEAK = 0.03
-# Numbers in the states that are worked on side by side.
+# The largest number of entries in a batch of states.
 TOGETHER = 2**21
 
 
 def typical_sizes(model: AbstractStateSpaceModel, u: Any, x: Any) -> np.ndarray:
-    """The typical sizes (n,) of the states of a model near the state `x` (n,), in their units, under the input `u` (d,)."""
+    """The typical sizes (n,) of the states of a model near the state `x` (n,), in their units, for the input `u` (d,)."""
     return sizes_over([model], u, x)
 
 
@@ -47,7 +49,7 @@ def sizes_over(models: Sequence[AbstractStateSpaceModel], u: Any, x: Any) -> np.
     each = [_departures(model, state, u, axes, nothing, no_rates) for model, state in pairs]
     jacobians = [np.abs(np.where(np.isfinite(one), one, 0.0)) for one in (np.asarray(out[1]) for out in each)]
     jacobian, fields = np.mean(jacobians, axis=0), [out[2] for out in each]
-    # Beside a linear part that vanishes, as at a bifurcation, everything departs: there the others' counts too.
+    # If the linear part is zero at one state, as at a bifurcation, everything departs from it: use that of the others too.
     usual = (WEAK * jacobian).astype(x.dtype)
     found = [
         _departures(*pair, u, axes, nothing, usual)[0] if (one < usual).any() else out[0]
@@ -55,14 +57,14 @@ def sizes_over(models: Sequence[AbstractStateSpaceModel], u: Any, x: Any) -> np.
     ]
     least = _mean(found)
     if not np.isfinite(least).all() and len(axes) <= FEW:
-        # What enters linearly may still change how fast others are, as in a product of two states.
+        # A state that enters linearly may still change the rates of others, as in a product of two states.
         turned = _mean([_departures(model, state, u, axes, nothing, no_rates, True)[0] for model, state in pairs])
         least = np.where(np.isfinite(least), least, turned)
     least = least / TANH
     known = np.isfinite(least)
     least = _balanced(jacobian, least)
-    # What nothing in the first order connects to a state of known size is balanced within itself, and its common factor is
-    # that at which it moves the others by their sizes.
+    # A group of states that the Jacobian does not connect to a state of known size is balanced within itself. Its common
+    # factor is the one at which the group moves the other states by their sizes.
     for group in _groups(jacobian, ~known) if known.any() else []:
         if np.isfinite(least[group]).all():
             continue
@@ -74,28 +76,32 @@ def sizes_over(models: Sequence[AbstractStateSpaceModel], u: Any, x: Any) -> np.
         if np.isfinite(factor):
             least[group] = factor * along[0, group] / TANH
     offset = np.abs(states.astype(float)).max(axis=0)
-    # A state that enters linearly has a size by its couplings alone, which may be anything where a loop is hardly closed:
-    # it is at least as large as it is, and as the least change of it that stops what is not at rest.
+    # The size of a state that enters linearly follows from its couplings only, and may be arbitrary if a loop is hardly
+    # closed. Its size is therefore at least its own value, and at least the smallest change of it that brings the field to
+    # rest.
     with np.errstate(all="ignore"):
         push = np.max([np.abs(np.asarray(one, float)) for one in fields], axis=0)
         linear = np.maximum(offset, _least(push[:, None] / jacobian))
         linear = np.where(np.isfinite(least), np.maximum(least, linear), linear)
         sizes = np.where(known, np.clip(offset, least, OFFSET * least), linear)
-    # Far from the ends of all numbers, so that squares stay among them.
+    # Keep sizes far from the limits of the dtype, so that squares neither underflow nor overflow.
     ends = np.finfo(x.dtype)
     sizes = np.clip(sizes, float(ends.tiny) ** 0.3, float(ends.max) ** 0.3) * (sizes > 0)
     return np.where(sizes > 0, sizes, 1.0).astype(x.dtype)
 
 
 def _least(ratios: np.ndarray) -> np.ndarray:
-    """The least positive finite entries (n,) of the columns of a matrix (n, n), zero where there is none."""
+    """The smallest positive finite entry (n,) of each column of a matrix (n, n); zero if there is none."""
     kept = np.where(np.isfinite(ratios) & (ratios > 0), ratios, np.inf).min(axis=0)
     return np.where(np.isfinite(kept), kept, 0.0)
 
 
 def _mean(departures: Sequence[Any]) -> np.ndarray:
-    """The geometric means (n,) of the finite ones of several sizes (n, 2), NaN where fewer than half are: ways and models
-    count alike. A single one may be rounding, where large terms cancel for this parameter alone."""
+    """The geometric means (n,) of the finite ones of several sizes (n, 2); NaN if fewer than half are finite.
+
+    Both directions and all models count equally. Half are required, since a single finite size may be due to rounding, if
+    large terms cancel for one parameter.
+    """
     with np.errstate(divide="ignore", invalid="ignore"):
         logs = np.log(np.concatenate([np.asarray(one, float) for one in departures], axis=1))
     counts = np.isfinite(logs).sum(axis=1)
@@ -104,15 +110,15 @@ def _mean(departures: Sequence[Any]) -> np.ndarray:
 
 
 def _groups(jacobian: np.ndarray, unknown: np.ndarray) -> list[np.ndarray]:
-    """The states of unknown size (n,), in groups that the Jacobian connects."""
+    """The states whose size is `unknown` (n,), in groups that the Jacobian connects."""
     at = np.flatnonzero(unknown)
     count, labels = connected_components(jacobian[np.ix_(at, at)] != 0, directed=False)
     return [at[labels == i] for i in range(count)]
 
 
 def rate_of(velocity: Any, jacobian: Any, sizes: np.ndarray) -> float:
-    """A typical rate, in 1 / time: the norm of the Jacobian (n, n) where states are measured by their sizes; if it is zero,
-    that of the velocity (n,) beside the sizes."""
+    """A typical rate, in 1 / time: the norm of the Jacobian (n, n) with states measured in their sizes. If it is zero, the
+    norm of the velocity (n,) relative to the sizes."""
     with np.errstate(over="ignore", invalid="ignore"):
         scaled = np.abs(np.asarray(jacobian, float)) * sizes[None, :] / sizes[:, None]
         rates = float(scaled.sum(axis=1).max()), float((np.abs(np.asarray(velocity, float)) / sizes).max())
@@ -123,9 +129,12 @@ def rate_of(velocity: Any, jacobian: Any, sizes: np.ndarray) -> float:
 def _departures(
     model: AbstractStateSpaceModel, x: Array, u: Array, along: Any, terms: Any, rates: Any, turns: bool = False
 ) -> tuple[Array, Array, Array]:
-    """The multiples (k, 2) of directions (k, n), up and down, at which f departs from its linear part, infinite if it never
-    does; the Jacobian (n, n); and f (n,). `terms` (n,): what the rows of f are compared with besides what changes in them,
-    which counts for no less than by `rates` (n, n). `turns`: at which an entry of the Jacobian changes instead."""
+    """The distances (k, 2) along directions (k, n), upwards and downwards, at which f departs from its linear part, infinite
+    if it never does; the Jacobian (n, n); and f (n,).
+
+    `terms` (n,): sizes with which the rows of f are compared, besides their change. `rates` (n, n): lower bounds of the
+    Jacobian's entries for that change. `turns`: find the distance at which an entry of the Jacobian changes instead.
+    """
     n, dtype = x.shape[0], x.dtype
     eps = jnp.finfo(dtype).eps
 
@@ -138,7 +147,7 @@ def _departures(
         return 256 * eps * (jnp.abs(here) + jnp.abs(jacobian) @ (jnp.abs(x) + jnp.abs(moved)))
 
     def departs(direction: Array, sign: Array, power: Array) -> Array:
-        """Whether a step along a direction, sign * 10^power long, leaves the linear part."""
+        """Whether f departs from its linear part at sign * 10^power along a direction (n,)."""
         moved = sign * 10.0**power * direction
         if turns:
             turned = jnp.abs(state_jacobian(model, x + moved, u) - jacobian)
@@ -147,7 +156,7 @@ def _departures(
         change = jacobian @ moved
         there = field(x + moved)
         off = jnp.abs(there - here - change)
-        # What does not answer in the first order is compared with what is there.
+        # Rows that do not change to first order are compared with their own values.
         linear = jnp.maximum(jnp.abs(change), rates @ jnp.abs(moved))
         against = jnp.maximum(linear + jnp.abs(here), terms)
         return ((off > DEPARTURE * against) & (off > noise(moved)) & (against > 0)).any() | ~jnp.isfinite(there).all()
@@ -157,7 +166,7 @@ def _departures(
     def one(direction: Array) -> Array:
         def way(sign: Array) -> Array:
             seen = jax.vmap(lambda power: departs(direction, sign, power))(powers)
-            # Below is rounding, above is the departure, and two decades or more between them are linear.
+            # At small distances rounding counts as a departure. The true one lies above the last two linear decades.
             linear = ~seen[1:] & ~seen[:-1]
             last = linear.shape[0] - jnp.argmax(linear[::-1])
             low, high = powers[last], powers[jnp.minimum(last + 1, powers.shape[0] - 1)]
@@ -179,8 +188,9 @@ def _departures(
 
 
 def _balanced(jacobian: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """`sizes` (n,) with those that are not finite put where rows and columns of the scaled Jacobian (n, n) are as large
-    (Osborne, *Journal of the ACM* 7, 1960); infinite where nothing connects a state to the others."""
+    """`sizes` (n,), in which each entry that is not finite is replaced by the size at which the row and the column of the
+    scaled Jacobian (n, n) are equally large (Osborne, *Journal of the ACM* 7, 1960). A state that is connected to no other
+    stays infinite."""
     unknown = np.flatnonzero(~np.isfinite(sizes))
     if unknown.size == 0:
         return sizes
@@ -189,16 +199,16 @@ def _balanced(jacobian: np.ndarray, sizes: np.ndarray) -> np.ndarray:
 
 
 def _balancing(jacobian: np.ndarray, sizes: np.ndarray, unknown: np.ndarray) -> np.ndarray:
-    """[`_balanced`][] where something is unknown."""
+    """[`_balanced`][] if at least one size is unknown."""
     n = len(sizes)
     rates, couples = np.diagonal(jacobian).copy(), jacobian - np.diag(np.diagonal(jacobian))
     known = np.isfinite(sizes)
     sizes = np.where(known, sizes, np.nan)
     if not known.any():
-        # A common factor is free.
+        # No size is known: the common factor is arbitrary, so set the first size to one.
         start = int(np.argmax(((couples > 0) & (couples.T > 0)).sum(axis=1)))
         sizes[start], known[start] = 1.0, True
-    # A first value from what is known already, then balance.
+    # First give each state a value from the known sizes of others, then balance.
     for _ in range(n):
         fresh = False
         for k in np.flatnonzero(np.isnan(sizes)).tolist():
@@ -220,7 +230,7 @@ def _balancing(jacobian: np.ndarray, sizes: np.ndarray, unknown: np.ndarray) -> 
 
 
 def _beside(k: int, rates: np.ndarray, couples: np.ndarray, sizes: np.ndarray) -> float | None:
-    """The size of state k that balances its row with its column, given the sizes (n,) of the others, zero where unknown."""
+    """The size of state k that balances its row with its column, given the sizes (n,) of the others, zero if unknown."""
     others = sizes > 0
     others[k] = False
     row = float((couples[k, others] * sizes[others]).sum())

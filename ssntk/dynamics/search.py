@@ -1,6 +1,7 @@
-"""The search for fixed points: what starts there are, in which order they are tried, and when enough were.
+"""Search for fixed points: which starts there are, the order in which they are tried, and when to stop.
 
-Cheap first: Newton's iteration, globalised. What it leaves goes along homotopies, which almost always arrive.
+The cheap method comes first: a globalised Newton iteration. The starts that it loses follow homotopies, which almost
+always arrive.
 """
 
 from typing import Any, NamedTuple
@@ -16,24 +17,24 @@ from ssntk.dynamics.scales import rate_of, typical_sizes
 from ssntk.dynamics.stability import judged_exponents, linearised
 from ssntk.models.clock import Continuous
 
-# At most so many times the starts that were asked for.
+# The search uses at most this multiple of the requested starts.
 MOST = 16
-# The share of the starts that may be alone at their points before more are tried.
+# More starts are tried while more than this fraction of them are alone at their points.
 ALONE = 0.01
-# Multiplications that homotopies may take in one batch, at about 240 n^3 a path.
+# The largest number of multiplications for homotopies in one batch; a path takes about 240 n^3.
 WORK = 6.4e10
-# Units from which on confined steps lose nearly every start of a random network.
+# From this number of units on, steps confined to the box lose nearly every start of a random network.
 LARGE = 160
-# Paths that are followed beyond their first point, by units: at most so many units, so many paths, so many steps.
+# (units, paths, steps): up to this many units, how many paths are followed beyond their first point, for how many steps.
 EXPLORING = ((32, 32, 1500), (64, 8, 800))
-# The shares of starts: states of roll-outs, random in their box; the rest is random at several scales.
+# The fractions of starts that are states of roll-outs, and random states in their box. The rest is random at several scales.
 ROLLED, BOXED = 0.25, 0.4
-# How far beyond lambda = 1 a path has to go to be there.
+# A path has arrived once it passes this lambda, a little beyond 1.
 THERE = 1 + 1e-6
 
 
 class Region(NamedTuple):
-    """Where the states live: the middle and the half widths (n,) of their box, states of roll-outs (k, n)."""
+    """The region of the states: the middle (n,) and half widths (n,) of their box, and states (k, n) of roll-outs."""
 
     middle: np.ndarray
     box: np.ndarray
@@ -41,7 +42,7 @@ class Region(NamedTuple):
 
 
 class Search:
-    """What was found so far, in units of the states' sizes."""
+    """The fixed points found so far, in units of the states' sizes, and the methods that find more."""
 
     def __init__(self, model: Any, u: Any, scale: np.ndarray | None, periods: np.ndarray, seed: list[int], given: Any):
         self.model, self.random = model, np.random.default_rng(seed)
@@ -55,14 +56,14 @@ class Search:
         self.field = ScaledField(model, u, scale, weights, rate_of(velocity, jacobian, scale))
         self.periods = periods / scale
         n, dtype = self.field.n, self.field.dtype
-        # Distinct points: states, errors, Jacobians, their eigenvalues and how far rounding may have moved these, signs of
-        # det(-A), and how many starts met each.
+        # The distinct points: states, their errors, Jacobians, growth exponents and their rounding errors, signs of det(-A),
+        # and how many starts arrived at each.
         self.y, self.error = np.zeros((0, n), dtype), np.zeros((0, n), dtype)
         self.jacobian, self.velocity = np.zeros((0, n, n), dtype), np.zeros((0, n), dtype)
         self.values, self.doubts = np.zeros((0, n), complex), np.zeros((0, n))
         self.sign, self.hits = np.zeros(0, int), np.zeros(0, int)
         self.made, self.missed = 0, 0
-        # Starts that Newton's iteration did not bring to a point.
+        # Starts from which Newton's iteration did not arrive at a point.
         self.lost, self.first = np.zeros((0, n), dtype), np.zeros((0, n), dtype)
 
     def region(self) -> Region:
@@ -73,7 +74,7 @@ class Search:
         starts = np.concatenate([np.zeros((1, n)), spread * self.random.standard_normal((count - 1, n))])
         level = np.zeros((count, len(self.field.weights)), self.field.dtype)
         states, _ = roll_out(self.field, starts, level, steps)
-        # A roll-out that runs away says nothing of where states live.
+        # Leave out roll-outs that diverge: they do not show the region of the states.
         with np.errstate(invalid="ignore"):
             before = np.abs(states[-(steps // 4)])
             stays = np.isfinite(states[-1]).all(axis=1) & (np.abs(states[-1]) <= 10 * (1 + before)).all(axis=1)
@@ -87,7 +88,10 @@ class Search:
         return np.where(self.periods > 0, y - turns * np.floor(y / turns), y)
 
     def fresh(self, region: Region, count: int, zero: bool) -> np.ndarray:
-        """Random starts (count, n): states of roll-outs, in their box, at several scales; the zero state first."""
+        """Random starts (count, n): states of roll-outs, states in their box, and states at several scales.
+
+        If `zero`, the zero state comes first.
+        """
         n, random = self.field.n, self.random
         rolled = int(ROLLED * count) if len(region.states) else 0
         boxed = int(BOXED * count)
@@ -101,7 +105,7 @@ class Search:
         return starts.astype(self.field.dtype)
 
     def between(self, region: Region, count: int) -> np.ndarray:
-        """Starts (count, n) between pairs of known points, where saddles are, and around one."""
+        """Starts (count, n) between pairs of known points, where saddles are likely, or around a single known point."""
         random, n = self.random, self.field.n
         pairs = random.integers(0, len(self.y), (2, count))
         ends = self.y[pairs]
@@ -112,16 +116,16 @@ class Search:
         return (ends[0] + random.uniform(0, 1, (count, 1)) * gap + noise).astype(self.field.dtype)
 
     def on_level(self, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Random starts brought to the level of the zero state, and those levels (k, c)."""
+        """Starts (k, n) moved so that conserved quantities have their values at the zero state, and these values (k, c)."""
         weights = self.field.weights
         return starts - starts @ weights.T @ weights, np.zeros((len(starts), len(weights)), self.field.dtype)
 
     def run(self, starts: np.ndarray, level: np.ndarray, region: Region, paths: int) -> None:
-        """Search from starts (k, n), of which `paths` at most go along homotopies."""
+        """Search from starts (k, n). At most `paths` of those that Newton's iteration loses follow homotopies."""
         field, k = self.field, len(starts)
         if len(self.first) == 0:
             self.first = starts
-        # Of middling networks steps that stay in the box bring most starts somewhere, in fewer corrections.
+        # For networks of medium size, steps confined to the box let most starts arrive, in fewer corrections.
         middling = SMALL < field.n < LARGE
         ended = confined(field, starts, level, region.box) if middling else damped(field, starts, level)
         y, near = ended.y.copy(), ended.near.copy()
@@ -138,7 +142,7 @@ class Search:
         self.missed += int((~arrived).sum())
 
     def explore(self, region: Region, count: int, steps: int) -> None:
-        """Follow paths from random states through all their points."""
+        """Follow paths from `count` random states through all fixed points on them."""
         starts = region.middle + region.box * self.random.uniform(-1, 1, (count, self.field.n))
         starts, level = self.on_level(starts.astype(self.field.dtype))
         arrived = self._along(starts, level, region, np.arange(count), count, BEYOND, steps)
@@ -155,19 +159,19 @@ class Search:
         beyond: float,
         steps: int = 400,
     ) -> np.ndarray:
-        """Which of `count` starts arrive by homotopies from states (k, n), theirs by the numbers `owner` (k,)."""
+        """Follow homotopies from states (k, n) of the starts number `owner` (k,). Which of `count` starts arrive."""
         field, arrived = self.field, np.zeros(count, bool)
         typical = (region.middle + region.box * self.random.uniform(-1, 1, (8, field.n))).astype(field.dtype)
         some = self.random.integers(0, len(starts), min(len(starts), 8))
         typical = np.concatenate([typical, starts[some]])
         rates = rates_of(field.linear(typical, field.level(typical))[1])
-        # What is lost is tried once more, from a little farther off, and followed closely.
+        # Paths that are lost are tried once more, from a start a little farther off, and with shorter steps.
         tries = (CLOSELY if beyond > THERE else ROUGHLY, CLOSELY)
         for off, care in zip((1e-3, 3e-2), tries[: 2 if field.n <= SMALL else 1], strict=False):
             left = np.flatnonzero(~arrived[owner])
             if left.size == 0:
                 break
-            # Off the symmetric states from which paths branch.
+            # Displace the starts, since paths branch at symmetric states.
             moved = starts[left] + off * region.box * self.random.uniform(-1, 1, (left.size, field.n))
             moved = moved - (moved @ field.weights.T - level[left]) @ field.weights
             found = cross(field, moved, level[left], rates, region.box, beyond=beyond, care=care, steps=steps)
@@ -176,7 +180,7 @@ class Search:
         return arrived
 
     def _take(self, near: np.ndarray, level: np.ndarray, owner: np.ndarray, count: int) -> np.ndarray:
-        """Add the zeros near states (m, n), met by the starts `owner` (m,); which of `count` starts met one."""
+        """Add the zeros near states (m, n), which the starts `owner` (m,) arrived at. Which of `count` starts arrived."""
         field, arrived = self.field, np.zeros(count, bool)
         if len(near) == 0:
             return arrived
@@ -196,30 +200,30 @@ class Search:
         self.velocity = np.concatenate([self.velocity, velocity[new]])
         values, doubts = judged_exponents(jacobian[new], Continuous())
         self.values, self.doubts = np.concatenate([self.values, values]), np.concatenate([self.doubts, doubts])
-        # Where Newton's iteration converged linearly only, A is singular too.
+        # A is singular also if Newton's iteration converged only linearly.
         degenerate = linear[new] | (np.abs(values) <= doubts).any(axis=1)
         signs = np.where(degenerate, 0, np.linalg.slogdet(-jacobian[new])[0])
         self.sign = np.concatenate([self.sign, signs.astype(int)])
-        # A start counts once for a point, however often its path crosses there.
+        # A start counts once for each point, however often its path passes it.
         pairs = np.unique(np.stack([which, owner]), axis=1)
         self.hits = np.bincount(pairs[0], minlength=len(self.y)) + np.pad(self.hits, (0, len(self.y) - len(self.hits)))
         return arrived
 
     def descents(self, count: int) -> np.ndarray:
-        """At most `count` starts (k, n) of the search for slow points: where Newton's iteration was lost, and first starts.
+        """At most `count` starts (k, n) of the search for slow points: states that Newton's iteration lost, and others.
 
-        If `count` is zero, as for larger networks, four of the former: more would take longer than all the rest.
+        If `count` is zero, as for larger networks, four of the former, since more would take longer than the whole search.
         """
         lost = self.lost[: max(count // 2, 4)]
         return np.concatenate([lost, self.first[: max(count - len(lost), 0)]])
 
     @property
     def index_sum(self) -> int | None:
-        """The sum of the signs of det(-A); `None` where a point is degenerate."""
+        """The sum of the signs of det(-A) over the points; `None` if one is degenerate."""
         return None if (self.sign == 0).any() else int(self.sign.sum())
 
     def widely(self, n_starts: int) -> None:
-        """Search from at least `n_starts` random starts, and from more while that promises more."""
+        """Search from at least `n_starts` random starts, and from more while these are likely to find further points."""
         field, region = self.field, self.region()
         limits = next(((count, steps) for units, count, steps in EXPLORING if field.n <= units), (0, 0))
         paths, batch, bounded = _paths(field.n, n_starts), n_starts, None
@@ -236,14 +240,14 @@ class Search:
                 self.explore(region, min(limits[0], max(n_starts // 4, 4)), limits[1])
             once, twice = (int((self.hits == times).sum()) for times in (1, 2))
             more = once > ALONE * self.made
-            # So many that all the starts that are allowed would not meet them.
+            # Stop if there are more points, by estimate, than the allowed starts could reach.
             if more and len(self.y) + once**2 / (2 * (twice + 1)) > MOST * n_starts:
                 more = False
             elif not more and self.index_sum not in (None, 1) and not (self.periods > 0).any():
                 if bounded is None:
                     bounded = known_bounded(self.model) or comes_back(field, region.box, region.middle, self.random)
                 if not bounded and not afar:
-                    # What holds the states may lie far outside of where they began.
+                    # Points that attract the states may lie far outside the region of the starts.
                     afar = True
                     ends = from_afar(field, region.box, region.middle, self.random)
                     self.run(*self.on_level(ends), region, paths)
@@ -253,16 +257,16 @@ class Search:
                 return
 
     def exactly(self, starts: np.ndarray) -> None:
-        """Search from these states (k, n) and no others."""
+        """Search from the given states (k, n) only."""
         y = (starts / self.field.scale).astype(self.field.dtype)
         middle, box = half_widths(y)
-        # Many starts along homotopies would take longer than what others do with the same starts.
+        # Limit the homotopies: with many starts they would take longer than the rest of the search.
         paths = len(y) if self.field.n <= SMALL else min(_paths(self.field.n, len(y)), max(len(y) // 4, 16))
         self.run(y, self.field.level(y), Region(middle, np.maximum(box, 1.0), y), paths)
 
 
 def _paths(n: int, starts: int) -> int:
-    """How many starts may go along homotopies in one batch of so many."""
+    """The largest number of homotopies in a batch of `starts`, for n units."""
     if n <= SMALL:
         return starts
     return int(np.clip(WORK / (240 * n**3), 8, max(starts // 8, 16) if n > 64 else starts))

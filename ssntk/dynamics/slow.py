@@ -1,4 +1,4 @@
-"""Slow points: minima of the speed |f| at which the network almost rests."""
+"""Find slow points: local minima of the speed |f|, at which the network almost rests."""
 
 import functools
 from typing import Any, NamedTuple
@@ -11,16 +11,17 @@ from jaxtyping import Array
 from ssntk.compiled import Compiled, Held
 from ssntk.dynamics.scaled import ERRORS, ScaledField, distinct, sizes, solved, velocity_at, whole_periods
 
-# States whose second derivatives are worked out in one call.
+# For how many states second derivatives are computed in one call.
 BATCH = 16
-# Steps of the Levenberg-Marquardt iteration.
+# The largest number of steps of the Levenberg-Marquardt iteration.
 STEPS = 60
-# How near to a minimum that iteration gets, as a power of the precision.
+# That iteration gets within the precision to this power of a minimum.
 NEAR = 0.2
 
 
 class Slow(NamedTuple):
-    """Minima of the speed (j, n), their velocities, Jacobians (j, n, n), and how many starts ended at each (j,)."""
+    """Minima (j, n) of the speed, their velocities (j, n), Jacobians (j, n, n), and the numbers (j,) of starts that ended
+    there."""
 
     y: np.ndarray
     velocity: np.ndarray
@@ -31,9 +32,10 @@ class Slow(NamedTuple):
 def slow_points(
     field: ScaledField, starts: np.ndarray, level: np.ndarray, weight: np.ndarray, known: np.ndarray, periods: np.ndarray
 ) -> Slow:
-    """The minima of |weight * g| that are met from states (k, n) and are no zeros of g, of which `known` (m, n) are some.
+    """The local minima of |weight * g| that are reached from states (k, n) and are not zeros of g.
 
-    `periods` (n,), zero for none: minima that differ by whole periods are one.
+    `known` (m, n): zeros of g that are known. `periods` (n,): those of angles, 0 for other states; minima that differ by
+    whole periods count as one.
     """
     y = _descended(field, starts, level, weight)
     velocity, jacobian = field.linear(y, level)
@@ -43,7 +45,7 @@ def slow_points(
         apart = np.abs(apart - whole_periods(apart, periods)) / sizes(known)[None]
         keep &= apart.max(axis=2).min(axis=1) > field.eps**0.4
     y, level = y[keep], level[keep]
-    # The iteration gets near a minimum only: what may be one is solved for once.
+    # The iteration only gets near a minimum: merge the states that may be the same minimum, and solve for each once.
     first, which = distinct(y, 3 * field.eps**NEAR * sizes(y) / (2 * ERRORS), periods)
     if len(first) == 0:
         return _none(field)
@@ -69,14 +71,14 @@ def _none(field: ScaledField) -> Slow:
 
 
 def _at_rest(field: ScaledField, y: np.ndarray, velocity: np.ndarray, jacobian: np.ndarray) -> np.ndarray:
-    """Whether what is left of g at states (k, n) is small beside its terms, row by row."""
+    """Whether g at states (k, n) is small relative to its terms, in every row: (k,)."""
     terms = (np.abs(jacobian) @ sizes(y)[:, :, None])[:, :, 0]
     return (np.abs(velocity) <= field.eps**0.5 * terms).all(axis=1)
 
 
 def _descended(field: ScaledField, starts: np.ndarray, level: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Where the Levenberg-Marquardt iteration on |weight * g|^2 leads from states (k, n), with Marquardt's own scaling of
-    the steps (Nocedal and Wright, *Numerical Optimization*, chapter 10)."""
+    """The states (k, n) to which the Levenberg-Marquardt iteration on |weight * g|^2 leads from `starts` (k, n), with
+    Marquardt's scaling of the steps (Nocedal and Wright, *Numerical Optimization*, chapter 10)."""
     y, active = starts.astype(field.dtype), np.arange(len(starts))
     damping = np.full(len(y), 1e-2)
     identity = np.eye(field.n)
@@ -101,15 +103,15 @@ def _descended(field: ScaledField, starts: np.ndarray, level: np.ndarray, weight
             length = (np.abs(step) / sizes(here)).max(axis=1)
         y[active[better]] = new[better]
         damping[active] = np.where(better, damping[active] / 10, damping[active] * 4)
-        # Towards a zero the speed falls on: those are told apart by what is left of it.
+        # Stop near a minimum only if the speed no longer falls: towards a zero of g it keeps falling.
         near = (length <= 10 * field.eps**NEAR) & (after > before / 2)
         active = active[fine & (damping[active] < 1e8) & ~(better & (near | (length <= field.eps**0.5)))]
     return y
 
 
 def _newton(held: Held, weight: Array, starts: Array, levels: Array, count: Array) -> tuple[Array, Array, Array]:
-    """Newton's iteration on the gradient of the squared speed from the first `count` states: the points, the last
-    corrections, and whether the second derivative is positive definite."""
+    """Newton's iteration on the gradient of the squared speed, from the first `count` states: the points, the last
+    corrections, and whether the second derivative is positive definite at each."""
 
     def one(i: Any, out: Any) -> Any:
         def speed(y: Array) -> Array:

@@ -15,25 +15,25 @@ from ssntk.models.clock import AbstractClock
 
 
 def field_at(model: AbstractStateSpaceModel, x: Array, u: Array) -> Float[Array, " n"]:
-    """f(x) at time zero: the models that are analysed for equilibria do not depend on time."""
+    """f(x) (n,) at time zero. Models that are analysed for equilibria do not depend on time."""
     return model.vector_field(jnp.zeros((), x.dtype), x, u)
 
 
 def state_jacobian(model: AbstractStateSpaceModel, x: Array, u: Array) -> Float[Array, "n n"]:
-    """A = df/dx."""
+    """A = df/dx (n, n)."""
     return jax.jacfwd(lambda x: field_at(model, x, u))(x)
 
 
 @eqx.filter_jit
 def linearised(model: AbstractStateSpaceModel, x: Any, u: Array) -> tuple[Float[Array, " n"], Float[Array, "n n"]]:
-    """f and A at a state, compiled."""
+    """f (n,) and A = df/dx (n, n) at a state x (n,), compiled."""
     return field_at(model, x, u), state_jacobian(model, x, u)
 
 
 def sorted_eigenvalues(matrices: Any) -> np.ndarray:
-    """The eigenvalues (..., n) of matrices (..., n, n), the rightmost first, and of a pair the one above the axis first.
+    """The eigenvalues (..., n) of matrices (..., n, n), the rightmost first. In a pair the upper one comes first.
 
-    Computed on the host, where LAPACK is: JAX has nonsymmetric eigenvalues on the CPU alone.
+    They are computed on the host by LAPACK, since JAX has nonsymmetric eigenvalues on the CPU only.
     """
     values = np.linalg.eigvals(np.asarray(matrices)).astype(complex)
     order = np.lexsort((-values.imag, -values.real), axis=-1)
@@ -46,11 +46,11 @@ def exponents(matrices: Any, clock: AbstractClock) -> np.ndarray:
 
 
 def judged_exponents(matrices: Any, clock: AbstractClock) -> tuple[np.ndarray, np.ndarray]:
-    """The growth exponents (..., n) as [`exponents`][] gives them, and for each how far rounding may have moved it.
+    """The growth exponents (..., n) of [`exponents`][], and the rounding error (..., n) of each.
 
-    That is the backward error of the eigenvalue solver on the balanced matrix times the eigenvalue's own condition number
-    |l||r| / |l.r| (Golub and Van Loan, *Matrix Computations*, section 7.2.2). It is worked out for those near the edge of
-    stability; of the others the condition number counts as one.
+    The error is the backward error of the eigenvalue solver on the balanced matrix, times the condition number
+    |l||r| / |l.r| of the eigenvalue (Golub and Van Loan, *Matrix Computations*, section 7.2.2). The condition number is
+    computed for eigenvalues near the edge of stability, and taken to be one for the others.
     """
     matrices = np.asarray(matrices)
     found = exponents(matrices, clock)
@@ -65,26 +65,26 @@ def judged_exponents(matrices: Any, clock: AbstractClock) -> tuple[np.ndarray, n
     return found, doubts.reshape(found.shape)
 
 
-# The share of a matrix's norm within which an eigenvalue counts as near the edge.
+# An eigenvalue counts as near the edge within this fraction of the matrix's norm.
 NEAR_EDGE = 1e-7
-# What the backward error of the eigenvalue solver amounts to, in roundings of the balanced matrix's norm.
+# The backward error of the eigenvalue solver, in roundings of the balanced matrix's norm.
 ROUNDINGS = 32
 
 
 def balance(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The matrix (n, n) in units in which its rows and columns are as large, and these units (n,), powers of 2."""
-    # SciPy casts sizes that may be permutations to integers, and warns where they are too large.
+    """The matrix (n, n) in units in which each row is as large as its column, and these units (n,), powers of 2."""
+    # SciPy casts the units to integers, since they may be permutations, and warns if they are too large.
     with np.errstate(invalid="ignore"):
         found: Any = scipy.linalg.matrix_balance(matrix.astype(float), permute=False, separate=True)
     return found[0], found[1][0]
 
 
 def _doubts(matrix: np.ndarray, values: np.ndarray, clock: AbstractClock) -> np.ndarray:
-    """How far rounding may have moved each of the exponents `values` (n,) of one matrix (n, n)."""
+    """The rounding error (n,) of each of the exponents `values` (n,) of one matrix (n, n)."""
     balanced, _ = balance(matrix)
     parts: Any = scipy.linalg.eig(balanced, left=True, right=True)
     every, lefts, rights = parts
-    # Columns have length one.
+    # The eigenvectors, as columns, have length one: the condition number is 1 / overlap.
     overlap = np.abs((lefts.conj() * rights).sum(axis=0))
     unit = ROUNDINGS * np.finfo(matrix.dtype).eps * float(np.linalg.norm(balanced))
     with np.errstate(divide="ignore"):
@@ -102,23 +102,23 @@ class Eigenpair(NamedTuple):
 
 
 def eigenpair(matrix: Any, near: complex | float, values: np.ndarray | None = None) -> Eigenpair:
-    """The eigenpair of `matrix` (n, n) whose eigenvalue lies nearest to `near`; real vectors for a real eigenvalue.
+    """The eigenpair of `matrix` (n, n) whose eigenvalue is nearest to `near`. A real eigenvalue has real vectors.
 
-    `values`: all its eigenvalues, where they are known.
+    `values` (n,): all eigenvalues, if they are known.
 
-    Raises `NumericalError` where the eigenvalue is defective, so that `left^T right` vanishes.
+    Raises `NumericalError` if the eigenvalue is defective, so that `left^T right` is zero.
     """
     matrix = np.asarray(matrix)
     values = np.linalg.eigvals(matrix) if values is None else values
     value = complex(values[np.argmin(np.abs(values - near))])
-    # Balanced, so that states of unlike units weigh alike where near vectors are told apart.
+    # Balance the matrix, so that the result does not depend on the units of the states.
     balanced, sizes = balance(matrix)
-    # The null vectors of A - value, from one singular value decomposition: a tenth of the cost of all eigenvectors.
+    # Take the null vectors of A - value from one singular value decomposition: a tenth of the cost of all eigenvectors.
     shifted = balanced - (value.real if value.imag == 0 else value) * np.eye(len(matrix), dtype=matrix.dtype)
     lefts, _, rights = np.linalg.svd(shifted)
     right, left = rights[-1].conj(), lefts[:, -1].conj()
     if abs(left @ right) < 1e-6:
-        # Nearly repeated eigenvalues share a null space, in which the singular vectors are no pair.
+        # Nearly repeated eigenvalues share a null space, and singular vectors in it need not be eigenvectors of one.
         parts: Any = scipy.linalg.eig(balanced, left=True, right=True)
         every, left_vectors, right_vectors = parts
         at = int(np.argmin(np.abs(every - near)))

@@ -1,7 +1,7 @@
-"""Following branches by pseudo-arclength (Keller, 1977): one compiled loop over lanes, a branch in each.
+"""Follow branches by pseudo-arclength (Keller, 1977), in one compiled loop over lanes with a branch in each.
 
-The loop fills blocks of points of one size and returns to the host between them, so that branches of any length share
-compiled code. A lane whose branch has ended takes the next one; eigenvalues are computed on the host meanwhile.
+The loop fills a block of points of fixed size in each lane and returns to the host, so that branches of any length share
+compiled code. When a branch ends, its lane takes the next one. Eigenvalues are computed on the host meanwhile.
 """
 
 import concurrent.futures
@@ -26,25 +26,25 @@ from ssntk.zeros.lines import branch_jacobians
 from ssntk.zeros.stack import Stack, pick
 from ssntk.zeros.track import Point, Start, Stop, Track, points_of
 
-# Points that the compiled loop records in a lane before it returns to the host, and the numbers in all their Jacobians.
+# The largest number of points in a block of a lane, and the largest number of entries in the Jacobians of all lanes.
 BLOCK, NUMBERS = 128, 2**23
-# Units from which on eigenvalues are worth a thread.
+# From this number of units on, eigenvalues are computed in another thread.
 SMALL = 16
-# The turn of the tangent, in radians, that one step may make, and the one that the step size aims at.
+# The largest turn of the tangent in one step, in radians, and the turn that the step size aims at.
 MOST_TURN, AIM_TURN = 0.3, 0.12
-# Likewise for the distance between the prediction and the point, relative to the step.
+# The same for the distance between the prediction and the point, relative to the step.
 MOST_MISS, AIM_MISS = 0.1, 0.01
-# The longest step across a branch point, beside the longest of all.
+# The longest step across a branch point, relative to the longest step.
 CROSS = 1e-3
-# States beyond so many of their sizes are followed by steps relative to themselves.
+# If a state exceeds this multiple of its size, steps are relative to the state itself.
 REACH = 3.0
-# A state so many times its size, while the parameter moved by this part of the span over the last decade of its growth,
-# grows without bound.
+# A state grows without bound if it exceeds FAR times its size, while over the last decade of its growth the parameter moved
+# by less than STILL of the span.
 FAR, STILL = 1e6, 1e-3
 
 
 class _Lanes(eqx.Module):
-    """Where each lane is: its last two points and tangents, the next step, and how far its block is filled."""
+    """The state of all lanes: the last two points and tangents, the next step, and how far the block is filled."""
 
     z: Any
     tangent: Any
@@ -63,7 +63,7 @@ def _advancing(block: int) -> Compiled:
 
 
 def _weights(z: Array) -> Array:
-    """The metric (w, N + 1), of states far beyond their sizes relative to themselves."""
+    """The diagonal (w, N + 1) of the metric of each lane. States far beyond their sizes count relative to themselves."""
     far = (1 + (z / REACH) ** 2).at[:, -1].set(1)
     return metric(z.shape[1] - 1, z.dtype)[None] / far
 
@@ -87,10 +87,10 @@ def _next_step(lanes: _Lanes, new: Corrected, guess: Array, weight: Array, longe
     """Whether new points are accepted (w,), and the next steps (w,)."""
     cosine = jnp.clip(jnp.sum(weight * new.tangent * lanes.tangent, axis=1), -1, 1)
     turned = jnp.arccos(cosine)
-    # Where two branches pass close by, a corrector that lands on the other one has moved far from the prediction.
+    # If two branches pass close by each other, the corrector may land on the other one: far from the prediction.
     miss = _norm(new.z - guess, weight) / lanes.step
     accepted = new.converged & (turned < MOST_TURN) & (miss < MOST_MISS)
-    # A branch point is passed by a short step: a longer one may jump a gap where branches only come close.
+    # A branch point is passed by a short step only, since a longer one may jump from branch to branch across a gap.
     crosses = new.turn * lanes.turn < 0
     accepted &= ~crosses | (lanes.step <= CROSS * longest)
     growth = jnp.minimum(AIM_TURN / jnp.maximum(turned, 1e-3), jnp.cbrt(AIM_MISS / jnp.maximum(miss, 1e-6)))
@@ -101,7 +101,7 @@ def _next_step(lanes: _Lanes, new: Corrected, guess: Array, weight: Array, longe
 def _advance(
     block: int, stacked: Held, members: Array, lanes: _Lanes, room: Array, longest: Array, patience: Array
 ) -> tuple[_Lanes, Any]:
-    """Up to `room` (w,) further points in each lane, until `patience` lanes have nothing to do.
+    """Compute up to `room` (w,) further points in each lane, until `patience` lanes have nothing to do.
 
     Returns the lanes and buffers (block, w, ...) of points, tangents, stability matrices and determinant signs.
     """
@@ -127,7 +127,8 @@ def _advance(
         new = eqx.filter_vmap(lambda *at: correct(*at[:3], weight=at[3]))(zeros, guess, along, weight)
         accepted, step = _next_step(lanes, new, guess, weight, longest)
         busy = active(lanes)
-        # A rejected point is written too, and overwritten by the next; beyond the block nothing is.
+        # A rejected point is written too, but the next one overwrites it. Idle lanes write beyond the block, where JAX
+        # drops the write.
         at = (jnp.where(busy, lanes.count, block), number)
         fresh = (new.z, new.tangent, new.matrix, new.turn)
         buffers = tuple(kept.at[at].set(one, mode="drop") for kept, one in zip(buffers, fresh, strict=True))
@@ -144,7 +145,7 @@ def _advance(
 
 
 class _Run:
-    """One branch on its way: what was recorded of it, and eigenvalues that are being computed."""
+    """A branch that is being followed: its points so far, and the eigenvalues that are being computed."""
 
     def __init__(self, stack: Stack, start: Start, left: int):
         self.stack, self.start, self.left = stack, start, left
@@ -157,7 +158,7 @@ class _Run:
         self.dip: Dip | None = None
 
     def closes(self) -> int | None:
-        """The index of the point after which the branch passes its start again, along the same direction."""
+        """The index of the point after which the branch passes its start again in the same direction, or `None`."""
         z = np.concatenate([part[0] for part in self.blocks])
         away = z - self.start.point.z
         away -= self.stack.wound(self.start.member, away)
@@ -167,12 +168,12 @@ class _Run:
         return int(found[0]) if found.size else None
 
     def stopped(self, stops: Sequence[Stop]) -> Sentence | None:
-        """Why the branch is to end within its last block, and then `cut` is the number of points up to there."""
+        """The reason to end the branch within its last block, if any; then `cut` becomes the number of points to keep."""
         z, tangent = (np.concatenate([part[i] for part in self.blocks]) for i in (0, 1))
         fresh = len(z) - len(self.blocks[-1][0])
         seen = []
         for stop in stops:
-            # What is not a number ends nothing.
+            # A NaN does not end a branch.
             values = stop.margin(z[fresh - 1 :])
             out = np.flatnonzero(values[1:] <= 0)
             left = fresh + int(out[0]) if out.size else len(z)
@@ -186,13 +187,13 @@ class _Run:
             return None
         first, stop, self.dip = min(seen, key=lambda one: one[0])
         self.cut, self.stop = first + 1, stop
-        # The parameter there is known once its last point is.
+        # The parameter is filled in later, once the last point is known.
         return stop.says(np.nan)
 
     def track(self) -> Track:
-        """What was followed; of a closed branch one round, its start again at the end."""
+        """The branch as followed. A closed branch is one round, with its start again at the end."""
         z, tangent, turn = (np.concatenate(parts) for parts in zip(*self.blocks, strict=True))
-        # In the metric that does not change along the branch.
+        # Normalise tangents in the metric that is constant along the branch.
         tangent = tangent / length(tangent)[:, None]
         values, doubts = (np.concatenate(parts) for parts in zip(*[part() for part in self.values], strict=True))
         assert self.end is not None
@@ -215,8 +216,8 @@ def follow(
     lanes: int = 1,
     stops: Sequence[Stop] = (),
 ) -> list[Track]:
-    """The branches from `starts`, each until it leaves the span, fails, is back at its start, has `max_steps` points, or
-    one of `stops` ends it."""
+    """Follow the branches from `starts`. Each ends if it leaves the span, fails, returns to its start, has `max_steps`
+    points, or meets one of `stops`."""
     n1, dtype = starts[0].point.z.size, starts[0].point.z.dtype
     clock = stack.clock
     block = int(np.clip(NUMBERS // (lanes * n1**2), 8, BLOCK))
@@ -231,7 +232,7 @@ def follow(
             if matrices.shape[-1] < SMALL:
                 known = judged_exponents(matrices, clock)
                 return lambda: known
-            # A copy, so that the block's memory is free when its eigenvalues are.
+            # Copy the matrices, so that the memory of the block is not kept.
             return pool.submit(judged_exponents, matrices.copy(), clock).result
 
         while True:
@@ -250,7 +251,7 @@ def follow(
             patience = min(lanes, idle + max(1, lanes // 4)) if waiting else lanes
             state = eqx.tree_at(lambda state: state.count, state, np.zeros(lanes, int))
             state, recorded = advance(stack.held, members, state, room, np.asarray(longest, dtype), np.asarray(patience))
-            # Copies that can be written to, since lanes are given new branches.
+            # Make writable copies, since lanes are given new branches.
             state = jax.tree.map(lambda leaf: np.array(leaf), state)
             points, tangents, matrices, turns = (np.asarray(part) for part in recorded)
             for lane, number in enumerate(at):
@@ -268,7 +269,7 @@ def follow(
 
 
 def _ended(stack: Stack, run: _Run, state: _Lanes, lane: int, count: int, longest: float, max_steps: int) -> Sentence | None:
-    """Why the branch in this lane has ended; `None` if it goes on."""
+    """The reason why the branch in this lane has ended; `None` if it continues."""
     number, q = run.start.member, float(state.z[lane, -1])
     p = stack.parameter(number, q)
     if count > 0 and not 0 <= q <= 1:
@@ -289,7 +290,7 @@ def _ended(stack: Stack, run: _Run, state: _Lanes, lane: int, count: int, longes
 
 
 def _underflow(stack: Stack, number: int, z: np.ndarray, tangent: np.ndarray) -> Sentence:
-    """Why no step is short enough."""
+    """The reason why even the shortest step fails."""
     p, tangent = stack.parameter(number, float(z[-1])), tangent / length(tangent)
     places = z + np.array([1e-6, 1e-7, -1e-7, 1e-4, -1e-4])[:, None] * tangent
     if not np.isfinite(np.asarray(stack.members[number].residual(jax.device_put(places[0])))).all():
@@ -297,14 +298,14 @@ def _underflow(stack: Stack, number: int, z: np.ndarray, tangent: np.ndarray) ->
     jacobians = branch_jacobians(stack, [number] * 4, places[1:])
     near, wide = np.abs(jacobians[0] - jacobians[1]), np.abs(jacobians[2] - jacobians[3])
     terms = np.abs(jacobians).max(axis=0).sum(axis=1, keepdims=True)
-    # Of a smooth field the Jacobian changes in proportion to the distance.
+    # The Jacobian of a smooth field changes in proportion to the distance. If it does not, there is a kink.
     if ((near > 0.3 * wide) & (near > 1e-5 * terms)).any():
         return Outcome.kink.say(p=p)
     return Outcome.underflow.say(p=p)
 
 
 def _halted(stack: Stack, track: Track, run: _Run) -> Track:
-    """The track with its last point where its stop begins, and the reason."""
+    """The track with its last point moved to where its stop begins, and the reason."""
     stop, z, tangent = run.stop, track.z, track.tangent
     if stop is None:
         return track
@@ -317,8 +318,8 @@ def _halted(stack: Stack, track: Track, run: _Run) -> Track:
 
 
 def _ending(stack: Stack, track: Track, found: Corrected) -> Track:
-    """The track with its last point replaced by the corrected one, which has a leading axis of one."""
-    # Its border may run against the direction of travel.
+    """The track with its last point replaced by a corrected one, which has a leading axis of one."""
+    # Its tangent may point against the direction of travel.
     along = 1.0 if float(np.sum(found.tangent[0] * track.tangent[-1])) >= 0 else -1.0
     tangent = along * found.tangent / length(found.tangent)[:, None]
     point = points_of(found._replace(tangent=tangent, turn=along * found.turn), stack.clock)
@@ -326,7 +327,7 @@ def _ending(stack: Stack, track: Track, found: Corrected) -> Track:
 
 
 def _land(stack: Stack, tracks: list[Track]) -> list[Track]:
-    """Bring the last points that lie beyond the span back to its end."""
+    """Move last points that lie beyond the span back to its end."""
     out = [i for i, track in enumerate(tracks) if track.ends[0].outcome is Outcome.left_span]
     if not out:
         return tracks

@@ -1,4 +1,4 @@
-"""What is followed: the zeros of a system over one parameter."""
+"""The zeros of a system of equations over one parameter: the interface of everything that continuation can follow."""
 
 import abc
 from typing import TYPE_CHECKING, Any
@@ -11,22 +11,23 @@ from jaxtyping import Array, Float
 
 from ssntk.models.clock import AbstractClock
 
-# Points (N + 1,) of a branch, of shape (..., N + 1) where there are several.
+# One point (N + 1,) of a branch, or several (..., N + 1).
 Points = Float[np.ndarray, "*batch N1"]
 
 
 class AbstractZeros(eqx.Module):
-    """`F(y; q) = 0` in N unknowns y and the parameter q, which runs from 0 at p0 to 1 at p1. A point is z = (y, q).
+    """The solutions of `F(y; q) = 0`, in N unknowns y and the parameter q, which is 0 at p0 and 1 at p1.
 
-    Unknowns are measured in their own typical sizes, so that all numbers here are free of units. Lengths along a branch are
-    those of [`metric`][]. Only the values of arrays may differ between zeros that are followed together.
+    A point is z = (y, q), (N + 1,). Unknowns are measured in their typical sizes, so that all numbers here have no units.
+    Lengths along a branch are those of [`metric`][]. Zeros that are followed together may differ in the values of their
+    arrays only.
 
-    A subclass gives `size`, `clock`, `units`, `at` and `outputs`. It may give more if its system has structure: its own
-    `jacobian` and `solve`, and the `stability` of its solutions if that is not read off the Jacobian.
+    A subclass defines `size`, `clock`, `units`, `at` and `outputs`. If its system has structure, it may override `jacobian`
+    and `solve`. If the eigenvalues of the Jacobian do not decide stability, it overrides `stability`.
     """
 
     if TYPE_CHECKING:
-        # Type checkers would take the abstract variables for arguments of every subclass's `__init__`.
+        # Declared as properties: type checkers would take variables for arguments of every subclass's `__init__`.
         @property
         def p0(self) -> Any: ...
         @property
@@ -48,7 +49,7 @@ class AbstractZeros(eqx.Module):
     @property
     @abc.abstractmethod
     def clock(self) -> AbstractClock:
-        """What the eigenvalues of `stability` say of growth."""
+        """The clock, which turns the eigenvalues of `stability` into growth exponents."""
 
     @abc.abstractmethod
     def units(self) -> Float[Array, " N"]:
@@ -56,39 +57,40 @@ class AbstractZeros(eqx.Module):
 
     @abc.abstractmethod
     def at(self, y: Float[Array, " N"], q: Float[Array, ""]) -> Float[Array, " N"]:
-        """F (N,) at unknowns and a part of the span."""
+        """F (N,) at the unknowns y (N,) and the fraction q of the span."""
 
     @property
     def reads_itself(self) -> bool:
-        """Whether the readout hands on the unknowns as they are."""
+        """Whether the readout returns the states unchanged."""
         return False
 
     @abc.abstractmethod
     def outputs(self, z: Float[Array, " N1"]) -> Float[Array, " m"]:
-        """The readout (m,) of the model at a point."""
+        """The readout (m,) of the model at a point z (N + 1,)."""
 
     def parameter(self, q: Any) -> Any:
-        """p at this q."""
+        """The parameter p at the fraction q of the span."""
         return self.p0 + q * (self.p1 - self.p0)
 
     def residual(self, z: Float[Array, " N1"]) -> Float[Array, " N"]:
-        """F (N,) at a point."""
+        """F (N,) at a point z (N + 1,)."""
         return self.at(z[:-1], z[-1])
 
     def jacobian(self, z: Float[Array, " N1"]) -> Float[Array, "N N1"]:
-        """dF/dz (N, N + 1)."""
+        """dF/dz (N, N + 1) at a point z (N + 1,)."""
         return jax.jacfwd(self.residual)(z)
 
     def stability(self, z: Float[Array, " N1"], jacobian: Float[Array, "N N1"]) -> Float[Array, "n n"]:
-        """The matrix whose eigenvalues tell whether the solution at z is stable, in the sense of `clock`."""
+        """The matrix (n, n) whose eigenvalues decide, by `clock`, whether the solution at z is stable."""
         del z
         return jacobian[:, :-1]
 
     def solve(
         self, jacobian: Float[Array, "N N1"], border: Float[Array, " N1"], right: Float[Array, "N1 k"]
     ) -> tuple[Float[Array, "N1 k"], Float[Array, ""]]:
-        """The solutions (N + 1, k) of the system of `jacobian` and one more row, `border`; and its determinant's sign."""
-        # Each row beside its own terms: fast and slow states weigh alike in the choice of pivots.
+        """Solve the bordered system, `jacobian` with the further row `border`: the solutions (N + 1, k) for `right`, and the
+        sign of its determinant."""
+        # Scale each row by its terms, so that fast and slow states weigh equally in the choice of pivots.
         rows = jnp.abs(jacobian).sum(axis=1)
         rows = jnp.append(jnp.where(rows > 0, rows, 1), jnp.abs(border).max())
         factors, pivots = jax.scipy.linalg.lu_factor(jnp.concatenate([jacobian, border[None]]) / rows[:, None])
@@ -98,5 +100,5 @@ class AbstractZeros(eqx.Module):
 
 
 def metric(size: int, dtype: Any) -> Float[Array, " N1"]:
-    """The diagonal (N + 1,) of the inner product of steps: `|dz|^2 = mean(dy^2) + dq^2` for any number of unknowns."""
+    """The diagonal (N + 1,) of the inner product of steps: `|dz|^2 = mean(dy^2) + dq^2`, whatever the number of unknowns."""
     return jnp.concatenate([jnp.full(size, 1 / size, dtype), jnp.ones(1, dtype)])

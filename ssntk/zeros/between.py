@@ -1,4 +1,4 @@
-"""Points of a branch between two of those that were recorded: where a function of the point vanishes or changes its sign."""
+"""Find points of a branch between two recorded ones, at which a function of the point is zero or changes sign."""
 
 import contextlib
 from collections.abc import Callable
@@ -10,16 +10,17 @@ import scipy.optimize
 from ssntk.zeros.correct import corrected, interpolate
 from ssntk.zeros.stack import Stack
 
-# Parts of a step at which a function is looked at.
+# Fractions of a step at which a function is evaluated.
 PARTS = np.linspace(0.0, 1.0, 5)
-# Beside its largest value in a step, how near to zero a parabola must lead for a change of sign to be looked for.
+# A change of sign is looked for if a parabola through the values comes this near to zero, relative to the largest value in
+# the step.
 SHALLOW = 0.1
 
 Value = Callable[[np.ndarray], np.ndarray]
 
 
 class Dip(NamedTuple):
-    """A point z (n + 1,) within step number `step` at which a function has another sign than at both ends."""
+    """A point z (n + 1,) within step number `step` at which a function has the opposite sign of that at both ends."""
 
     step: int
     z: np.ndarray
@@ -28,26 +29,29 @@ class Dip(NamedTuple):
 
 
 def dips(stack: Stack, member: int, value: Value, z: np.ndarray, tangent: np.ndarray, at: np.ndarray) -> list[Dip]:
-    """Where `value` of points (k, n + 1) changes its sign twice within a step of a branch z (m, n + 1), `at` (m,) its values
-    there. It is looked at in three places of each step, and followed where it bends towards zero."""
+    """Points at which `value` (a function of points (k, n + 1)) has changed sign within a step and will change back.
+
+    `z` and `tangent` (m, n + 1): the branch; `at` (m,): its values. The function is evaluated at three places within each
+    step, and minimised if it bends towards zero.
+    """
     if len(z) < 2:
         return []
     count, cuts = len(z) - 1, len(PARTS) - 1
     within = [interpolate(z[:-1], tangent[:-1], z[1:], tangent[1:], part)[0] for part in PARTS[1:-1].tolist()]
     seen = value(np.concatenate(within)).reshape(len(within), count)
-    # All values in order, `cuts` of them in each step.
+    # All values in order along the branch, `cuts` of them for each step.
     fine = np.append(np.concatenate([at[None, :-1], seen]).T.ravel(), at[-1])
     before, here, after = fine[:-2], fine[1:-1], fine[2:]
     sign = np.sign(before)
     with np.errstate(all="ignore"):
-        # Where the parabola through three of them is lowest, from the middle one on, and how low.
+        # The minimum of the parabola through three values: its place relative to the middle one, and its depth.
         bend = sign * (before - 2 * here + after)
         place, depth = sign * (before - after) / (2 * bend), sign * here - (before - after) ** 2 / (8 * bend)
         bends = (before * after > 0) & (np.abs(here) <= np.minimum(np.abs(before), np.abs(after))) & (here * before > 0)
         bends &= (bend > 0) & (depth <= SHALLOW * np.maximum(np.abs(before), np.abs(after)))
     found: dict[int, Dip] = {}
     for j in np.flatnonzero(bends | (here * before < 0)) + 1:
-        # Beside a recorded point the lowest place lies in one of two steps.
+        # If the middle value is at a recorded point, the minimum may lie in either of two steps.
         i, part = divmod(int(j), cuts)
         if part == 0 and not bends[j - 1]:
             continue
@@ -63,11 +67,11 @@ def dips(stack: Stack, member: int, value: Value, z: np.ndarray, tangent: np.nda
 
 
 class _Done(Exception):
-    """The search for a change of sign has found one, or left the branch."""
+    """Ends the search for a change of sign: one was found, or the search left the branch."""
 
 
 def _lowest(stack: Stack, member: int, value: Value, ends: Any, limits: tuple[float, float], sign: float) -> Dip | None:
-    """A point of the branch between two parts of a step at which `sign * value` is negative, if its minimum is."""
+    """A point of the branch at which `sign * value` is negative, between two fractions of a step, or `None`."""
     found: list[Dip] = []
     (z0, tangent0), (z1, tangent1) = ends
 
@@ -78,7 +82,7 @@ def _lowest(stack: Stack, member: int, value: Value, ends: Any, limits: tuple[fl
         if not new.converged[0] or not np.isfinite(here):
             raise _Done
         if sign * here < 0:
-            # Its border may run against the direction of travel.
+            # Its tangent may point against the direction of travel.
             found.append(Dip(0, new.z[0], np.copysign(1.0, new.tangent[0] @ border) * new.tangent[0], here))
             raise _Done
         return sign * here
@@ -96,11 +100,13 @@ def on_branch(
     value: Value,
     side: int | None = None,
 ) -> Any:
-    """The point of the branch between two of its points, each (z, tangent), at which `value` of z (k, n + 1) vanishes, as a
-    `Corrected` with a leading axis of one, or `None`. By the Illinois method (Dowell and Jarratt, *BIT* 11, 1971).
+    """The point of the branch at which `value`, a function of points (k, n + 1), is zero, between two points (z, tangent).
 
-    `side`: of the two ends of what is left between them, the one that lies towards the first (0) or the second point (1), or
-    whichever was found last.
+    It is found by the Illinois method (Dowell and Jarratt, *BIT* 11, 1971), and returned as a `Corrected` with a leading
+    axis of one; `None` if that fails.
+
+    `side`: which end of the final bracket to return: the one towards the first point (0), towards the second (1), or the
+    one that was found last (`None`).
     """
     parts, values = [0.0, 1.0], [float(value(point[0][None])[0]) for point in (first, second)]
     found, last, kept = None, np.nan, -1
@@ -114,7 +120,7 @@ def on_branch(
         if here == 0 or abs(part - last) <= 4 * float(np.finfo(guess.dtype).eps):
             break
         end = int((here > 0) == (values[1] > 0))
-        # The end that is kept twice counts half.
+        # The Illinois rule: halve the value of an end that is kept twice.
         values[1 - end] /= 2 if kept == 1 - end else 1
         parts[end], values[end], last, kept = part, here, part, 1 - end
     if side is not None and found is not None and float(value(found.z)[0]) * values[1 - side] > 0:

@@ -1,4 +1,4 @@
-"""The corrector that continuation, detection and sweeps share: Newton's iteration in the plane across a direction."""
+"""The corrector of continuation, detection and sweeps: Newton's iteration in the plane normal to a direction."""
 
 from typing import Any, NamedTuple
 
@@ -12,11 +12,11 @@ from ssntk.zeros.stack import Stack, each
 
 
 class Corrected(NamedTuple):
-    """A point on the branch and what was learned on the way, traced or as numpy arrays with a leading axis."""
+    """A corrected point of a branch with its by-products, traced or as numpy arrays with a leading axis."""
 
     z: Any  # (N + 1,)
-    tangent: Any  # (N + 1,), unit in the metric, along the border it was given
-    matrix: Any  # (n, n), whose eigenvalues tell stability
+    tangent: Any  # (N + 1,), unit in the metric, oriented along the given border
+    matrix: Any  # (n, n), whose eigenvalues decide stability
     turn: Any  # sign of the bordered determinant, oriented by the tangent: flips at a branch point, not at a fold
     correction: Any  # size of the last Newton correction, in the metric
     iterations: Any
@@ -24,9 +24,10 @@ class Corrected(NamedTuple):
 
 
 def correct(zeros: AbstractZeros, guess: Array, border: Array, limit: int = 8, weight: Array | None = None) -> Corrected:
-    """Newton's iteration on F(z) = 0 with <border, z - guess> = 0, at most `limit` corrections.
+    """Newton's iteration on F(z) = 0 with <border, z - guess> = 0, for `guess` and `border` (N + 1,).
 
-    `weight`: the diagonal (N + 1,) of another inner product, in which lengths are then measured.
+    `limit`: the largest number of corrections. `weight`: the diagonal (N + 1,) of an inner product with which lengths are
+    measured instead of the metric.
     """
     count = guess.shape[0]
     weight = metric(zeros.size, guess.dtype) if weight is None else weight
@@ -41,10 +42,10 @@ def correct(zeros: AbstractZeros, guess: Array, border: Array, limit: int = 8, w
         step = zeros.solve(zeros.jacobian(z), along, -off[:, None])[0][:, 0]
         return step, size(step, z), jnp.zeros((), z.dtype)
 
-    # A correction of 1e-6 leaves, by quadratic convergence, an error near rounding.
+    # After a correction below 1e-6 (in float64) the error is near rounding, by quadratic convergence.
     found = newton(improve, guess, lambda move, before, steps: move > eps**0.4, limit)
     z = found.x
-    # One more correction shares its factorisation with the tangent.
+    # Make one more correction, since it shares its factorisation with the tangent.
     jacobian = zeros.jacobian(z)
     off = jnp.append(zeros.residual(z), jnp.zeros(1, z.dtype))
     both, turn = zeros.solve(jacobian, along, jnp.stack([-off, last], axis=1))
@@ -52,7 +53,7 @@ def correct(zeros: AbstractZeros, guess: Array, border: Array, limit: int = 8, w
     tangent = tangent / jnp.sqrt(jnp.sum(weight * tangent**2))
     correction = size(step, z)
     z = z + step
-    # A small correction is no proof where the state itself is small: what is left of F must be too, row by row.
+    # A small correction proves nothing if the state itself is small: F must be small too, in every row.
     left, terms = zeros.residual(z), jnp.abs(jacobian[:, :-1]) @ (1 + jnp.abs(z[:-1])) + jnp.abs(jacobian[:, -1])
     solved = jnp.all(jnp.abs(left) <= eps**0.5 * terms)
     good = jnp.isfinite(z).all() & jnp.isfinite(tangent).all() & (correction <= eps**0.4) & solved
@@ -83,7 +84,8 @@ def length(step: np.ndarray) -> Any:
 def interpolate(
     z0: np.ndarray, tangent0: np.ndarray, z1: np.ndarray, tangent1: np.ndarray, part: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The cubic Hermite interpolant between points (..., n + 1) of a branch at the part `part`, and its unit direction."""
+    """The cubic Hermite interpolant (..., n + 1) between two points of a branch at the fraction `part`, and its unit
+    direction."""
     chord, gap = z1 - z0, length(z1 - z0)[..., None]
     start, end = tangent0 * gap, tangent1 * gap
     square, cube = 3 * chord - 2 * start - end, start + end - 2 * chord

@@ -1,4 +1,4 @@
-"""A family over a span as equilibria that are followed: free of units, and with conserved quantities held."""
+"""The equilibria of a family over a span, as zeros that can be followed: without units, conserved quantities held."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -21,15 +21,16 @@ from ssntk.models.maps import AbstractMap
 from ssntk.precision import watch_precision
 from ssntk.zeros.base import AbstractZeros
 
-# Parts of the span at which the states' sizes are looked at.
+# Fractions of the span at which the states' sizes are computed.
 PLACES = (0.0, 0.5, 1.0)
 
 
 class Equilibria(AbstractZeros):
-    """`f(scale y; p0 + q (p1 - p0)) / scale = 0` under the constant input `u` (d,).
+    """The solutions y (n,) of `f(scale y; p0 + q (p1 - p0)) / scale = 0` for the constant input `u` (d,).
 
-    Conserved quantities leave df/dx singular everywhere. They are held by a term that pulls each back to its level: it
-    changes nothing where they have it, since f does not change them. `weights` (c, n) are orthonormal, beside the sizes.
+    Conserved quantities make df/dx singular everywhere. Each is therefore held by a term that pulls it to its `level`. At
+    that level the term changes no equilibrium, since f does not change the quantity. `weights` (c, n), in units of the
+    sizes, are orthonormal.
     """
 
     family: Family
@@ -53,7 +54,7 @@ class Equilibria(AbstractZeros):
         return self.scale
 
     def at(self, y: Float[Array, " n"], q: Any) -> Float[Array, " n"]:
-        """The velocity at a state and a part of the span, in sizes per unit time."""
+        """The velocity (n,) at the state y (n,) and the fraction q of the span, in sizes per unit time."""
         velocity = field_at(self.family(self.parameter(q)), self.scale * y, self.u) / self.scale
         if self.weights.shape[0] == 0:
             return velocity
@@ -66,15 +67,18 @@ class Equilibria(AbstractZeros):
         return traced.outvars[0] is traced.invars[0]
 
     def outputs(self, z: Float[Array, " n1"]) -> Float[Array, " m"]:
-        # Theta of the readout may move with the parameter too.
+        # The parameters of the readout may depend on p too.
         return self.family(self.parameter(z[-1])).readout(self.scale * z[:-1])
 
 
 def equilibria_of(
     family: Any, span: Any, u: Any, *, x: np.ndarray | None = None, scale: Any = None, fix: Any = None
 ) -> Equilibria:
-    """The checked equilibria of a family over a span. `x` (n,): a state of the branch, default zero; `scale`: the sizes of
-    the states, default found from the model; `fix`: conserved quantities as (weights, value)."""
+    """The equilibria of a family over a span, from checked arguments.
+
+    `x` (n,): a state of the branch, default zero. `scale`: the sizes of the states, by default found from the model. `fix`:
+    conserved quantities as pairs (weights, value).
+    """
     as_instance(family, "family", Family)
     model, dtype = family.model, dtype_of(family.model)
     n = model.n_state
@@ -95,15 +99,15 @@ def equilibria_of(
         given, values = np.stack([pair[0] for pair in pairs]).astype(dtype), np.array([pair[1] for pair in pairs], dtype)
         for i in np.flatnonzero(~is_conserved(models, u, sizes, given)):
             raise ValueError(f"fix[{i}] must be a conserved quantity: its weights . f(x) is not zero at every state")
-        # What is given counts, and of what was found the rest.
+        # Use the given quantities, and of those that were found the ones independent of them.
         rest = [i for i in range(len(weights)) if _new(given * sizes, weights[i] * sizes)]
         weights, level = np.concatenate([given, weights[rest]]), np.concatenate([values, level[rest]])
-    # Orthonormal, beside the sizes.
+    # Make the weights orthonormal in units of the sizes.
     turned, triangle = np.linalg.qr((weights * sizes).T) if len(weights) else (np.zeros((n, 0)), np.zeros((0, 0)))
     level = np.linalg.solve(triangle.T, level) if len(weights) else np.zeros(0)
     velocity, jacobian = (np.nan_to_num(np.asarray(part)) for part in linearised(models[0], jax.device_put(state), u))
     pull = rate_of(velocity, jacobian, sizes)
-    # A map overshoots by what it is pulled in more than one step.
+    # Limit the pull for maps, which would overshoot the level otherwise.
     if isinstance(model, AbstractMap):
         pull = min(pull, 0.5 / model.dt)
     parts = jax.device_put((ends[0], ends[1], sizes, turned.T.astype(dtype), level.astype(dtype), np.asarray(pull, dtype)))
@@ -111,8 +115,8 @@ def equilibria_of(
 
 
 def resized(zeros: Equilibria, states: np.ndarray, at: Sequence[float] = PLACES) -> Equilibria:
-    """The same with the sizes of its states looked at near one state (n,) or several (k, n) at these parts of the span
-    (k,). Conserved quantities keep the values that they have."""
+    """The same equilibria with new sizes of the states: those near one state (n,), or near states (k, n) at the fractions
+    `at` (k,) of the span. Conserved quantities keep their values."""
     models = [zeros.family(float(zeros.parameter(q))) for q in at]
     sizes = sizes_over(models, zeros.u, np.asarray(states, zeros.scale.dtype))
     if zeros.weights.shape[0] == 0:
@@ -125,11 +129,11 @@ def resized(zeros: Equilibria, states: np.ndarray, at: Sequence[float] = PLACES)
 
 
 def _pairs(fix: Any, n: int) -> list[tuple[np.ndarray, float]]:
-    """`fix` as (weights, value) pairs."""
+    """`fix` as pairs (weights (n,), value)."""
     if fix is None:
         return []
     try:
-        # One pair alone is meant too.
+        # A single pair is accepted too.
         pairs = [fix] if len(fix) == 2 and np.shape(fix[1]) == () and np.shape(fix[0]) == (n,) else list(fix)
         parts = [(weights, value) for weights, value in pairs]
     except (TypeError, ValueError) as error:

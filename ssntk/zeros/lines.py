@@ -1,4 +1,4 @@
-"""The linearisation at points of branches, and the lines of equilibria on which it is singular everywhere."""
+"""The linearisation at points of branches, and the detection of lines of equilibria, on which it is singular everywhere."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from ssntk.zeros.stack import Stack, each
 
 
 def _linear(zeros: AbstractZeros, z: Array) -> tuple[Array, Array, Array]:
-    """F, dF/dz and the stability matrix at a point."""
+    """F (N,), dF/dz (N, N + 1) and the stability matrix (n, n) at a point."""
     jacobian = zeros.jacobian(z)
     return zeros.residual(z), jacobian, zeros.stability(z, jacobian)
 
@@ -19,7 +19,7 @@ _linearised = each(_linear)
 
 
 def _readout(zeros: AbstractZeros, z: Array) -> Array:
-    """The readout at a point."""
+    """The readout (m,) at a point."""
     return zeros.outputs(z)
 
 
@@ -27,24 +27,25 @@ _read = each(_readout)
 
 
 def outputs_at(stack: Stack, member: int, z: np.ndarray) -> np.ndarray:
-    """The readout (k, m) at points of a branch (k, n + 1). A readout that hands on the states compiles nothing."""
+    """The readout (k, m) at points of a branch (k, n + 1). If it returns the states unchanged, nothing is compiled."""
     if stack.members[member].reads_itself:
         return z[:, :-1] * stack.scale[member]
     return _read(stack, np.full(len(z), member), z)
 
 
 def branch_jacobians(stack: Stack, members: Any, z: np.ndarray) -> np.ndarray:
-    """A beside df/dq (k, n, n + 1) at points of branches (k, n + 1)."""
+    """A and df/dq side by side (k, n, n + 1), at points of branches (k, n + 1)."""
     return _linearised(stack, members, z)[1]
 
 
 def stability_matrices(stack: Stack, members: Any, z: np.ndarray) -> np.ndarray:
-    """The matrices (k, n, n) whose eigenvalues tell stability at points of branches (k, N + 1)."""
+    """The matrices (k, n, n) whose eigenvalues decide stability, at points of branches (k, N + 1)."""
     return _linearised(stack, members, z)[2]
 
 
 def singular(stack: Stack, members: Any, z: np.ndarray) -> np.ndarray:
-    """Whether A is singular at points z (k, n + 1) to the square root of the precision, (k,): a bifurcation or a line."""
+    """Whether A is singular, to the square root of the precision, at points z (k, n + 1): (k,). If so, there is a
+    bifurcation or a line of equilibria."""
     if len(z) == 0:
         return np.zeros(0, bool)
     jacobians, rows = _with_rows(stack, members, z)
@@ -53,7 +54,7 @@ def singular(stack: Stack, members: Any, z: np.ndarray) -> np.ndarray:
 
 
 def _with_rows(stack: Stack, members: Any, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A (k, n, n) at points z (k, n + 1), and the terms of its rows (k, n), of which it may be the difference."""
+    """A (k, n, n) at points z (k, n + 1), and the sizes (k, n) of the terms of its rows, which may cancel in A."""
     part = 1e-3 * (1 + np.abs(z[:, -1:]))
     aside = np.concatenate([z[:, :-1], z[:, -1:] + part], axis=1)
     jacobians = branch_jacobians(stack, np.repeat(members, 2), np.stack([z, aside], 1).reshape(-1, z.shape[1]))
@@ -64,8 +65,8 @@ def _with_rows(stack: Stack, members: Any, z: np.ndarray) -> tuple[np.ndarray, n
 
 
 def on_a_line(stack: Stack, member: int, z: np.ndarray) -> bool:
-    """Whether the equilibrium at z (n + 1,) lies on a line of equilibria at its parameter: others lie beside it, along the
-    null vector of A, and A is singular there too."""
+    """Whether the equilibrium at z (n + 1,) lies on a line of equilibria at its parameter: whether there are others next to
+    it along the null vector of A, at which A is singular too."""
     eps = float(np.finfo(z.dtype).eps)
     jacobians, terms = _with_rows(stack, [member], z[None])
     rows = terms[0]
@@ -79,7 +80,7 @@ def on_a_line(stack: Stack, member: int, z: np.ndarray) -> bool:
         if not np.isfinite(velocity).all() or not np.isfinite(jacobians).all():
             return False
         for place, value, matrix in zip(places, velocity, jacobians[..., :-1], strict=True):
-            # Within the plane across the line.
+            # Correct the point within the plane normal to the line.
             whole = np.concatenate([matrix / rows[:, None], along[None]])
             place[:-1] += np.linalg.lstsq(whole, np.append(-value / rows, 0.0), rcond=eps**0.5)[0]
     velocity, jacobians, _ = _linearised(stack, [member] * 4, places)
@@ -89,6 +90,6 @@ def on_a_line(stack: Stack, member: int, z: np.ndarray) -> bool:
 
 
 def _null(matrix: np.ndarray, rows: np.ndarray) -> np.ndarray | None:
-    """The unit null vector of a matrix (n, n), each row beside its own terms (n,); `None` where it is regular."""
+    """The unit null vector (n,) of a matrix (n, n), its rows scaled by their terms (n,); `None` if it is regular."""
     _, values, rights = np.linalg.svd(matrix / rows[:, None])
     return rights[-1] if values[-1] <= np.finfo(matrix.dtype).eps ** 0.5 else None

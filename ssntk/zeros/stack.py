@@ -1,6 +1,6 @@
-"""Zeros of one kind together: everything compiled takes a stack and says of which member each point is.
+"""Stacks of zeros of one kind. Compiled functions take a stack, and for each point the index of its member.
 
-One branch is a stack of one.
+A single branch is a stack of one.
 """
 
 import functools
@@ -16,16 +16,19 @@ from ssntk.compiled import Compiled, Held
 from ssntk.dynamics.scaled import whole_periods
 from ssntk.zeros.base import AbstractZeros
 
-# Points that one compiled call works through, at most, and the numbers in a Jacobian for each of them.
+# The largest number of points in one compiled call, and the largest number of entries in all their Jacobians.
 CALL, NUMBERS = 32, 2**22
 
 
 class Stack:
-    """Zeros that differ in the values of their arrays alone.
+    """k zeros that differ in the values of their arrays only.
 
-    `members`: the zeros, and `held`: they as one, each array with a leading axis. `n`: N; `clock`: theirs; `p0`, `p1` (k,)
-    and `scale` (k, N), the sizes of the unknowns, on the host. `periods` (N,): of unknowns that are angles, zero for others.
-    Raises `ValueError` naming the first family that differs in more.
+    - `members`: the zeros. `held`: all of them as one, each array with a leading axis of length k.
+    - `n`: N, the number of unknowns. `clock`: that of all members.
+    - `p0`, `p1` (k,) and `scale` (k, N), the sizes of the unknowns, as numpy arrays.
+    - `periods` (N,): the periods of unknowns that are angles, 0 for the others.
+
+    Raises `ValueError` that names the first family that differs in more than values.
     """
 
     def __init__(self, members: Sequence[AbstractZeros], periods: np.ndarray | None = None):
@@ -44,39 +47,39 @@ class Stack:
         self.periods = periods
 
     def wound(self, number: int, step: np.ndarray) -> np.ndarray:
-        """The whole periods that a step (..., n + 1) holds, in z: what two points that are one may differ by."""
+        """The whole periods (..., n + 1) within a step, in units of z: two copies of one point may differ by these."""
         if self.periods is None:
             return np.zeros_like(step)
         return whole_periods(step, np.append(self.periods / self.scale[number], 0.0).astype(step.dtype))
 
     def parameter(self, number: int, q: Any) -> Any:
-        """p of one member at this q."""
+        """The parameter p of member `number` at this q."""
         p0, p1 = float(self.p0[number]), float(self.p1[number])
         return p0 + q * (p1 - p0)
 
     def fraction(self, number: int, parameter: Any) -> Any:
-        """q of one member at this p."""
+        """The fraction q of member `number` at this p."""
         p0, p1 = float(self.p0[number]), float(self.p1[number])
         return (parameter - p0) / (p1 - p0)
 
     def point(self, number: int, x: Any, parameter: Any) -> np.ndarray:
-        """z of one member at this state and parameter."""
+        """The point z (N + 1,) of member `number` at a state x (N,) and a parameter, in the user's units."""
         return np.append(np.asarray(x) / self.scale[number], self.fraction(number, parameter))
 
     def step(self, number: int, dx: Any, dp: Any) -> np.ndarray:
-        """dz of one member for a change of the state and of the parameter."""
+        """The step dz (N + 1,) of member `number` for a change dx (N,) of the state and dp of the parameter."""
         return np.append(np.asarray(dx) / self.scale[number], dp / float(self.p1[number] - self.p0[number]))
 
 
 def pick(stacked: Held, at: Any) -> AbstractZeros:
-    """A member of a stack, or for an array of indices members with a leading axis."""
+    """The member with this index; for an array of indices, the members with a leading axis."""
     return Held(jax.tree.map(lambda leaf: leaf[at], stacked.arrays), stacked.rest).tree
 
 
 def _loop(function: Callable[..., Any], stacked: Held, members: Array, arguments: tuple[Array, ...], count: Array) -> Any:
-    """`function(member, *arguments)` at the first `count` points, and zeros beyond: other numbers compile nothing."""
+    """`function(member, *arguments)` at the first `count` points, and zeros after them. Another count reuses the code."""
 
-    # Compiled by itself, so that its shapes and the loop come of one tracing.
+    # Compile the function by itself, so that it is traced once for both its shapes and the loop.
     @jax.jit
     def one(stacked: Held, members: Array, arguments: tuple[Array, ...], i: Array) -> Any:
         return function(pick(stacked, members[i]), *[argument[i] for argument in arguments])
@@ -90,9 +93,10 @@ def _loop(function: Callable[..., Any], stacked: Held, members: Array, arguments
 
 
 def each(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function(member, *arguments)` at many points in one compiled call, one after the other.
+    """Make `function(member, *arguments)` work at many points, one after the other in one compiled call.
 
-    The result takes `(stack, members (k,), *arguments (k, ...))`, and gives what `function` does as numpy arrays (k, ...).
+    The result takes `(stack, members (k,), *arguments (k, ...))` and returns the results of `function` as numpy arrays
+    (k, ...).
     """
     run = Compiled(functools.partial(_loop, function), seldom=True)
 

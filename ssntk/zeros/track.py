@@ -1,4 +1,4 @@
-"""A branch as it is followed: its points, where it starts and why it ends."""
+"""A branch while it is followed: its start, its points, and the reason why it ends."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -15,9 +15,9 @@ from ssntk.zeros.correct import Corrected
 class Point(NamedTuple):
     """One point of a branch, or several with a leading axis.
 
-    - `z` (N + 1,) and `tangent` (N + 1,): unit in the metric, along the direction of travel.
-    - `turn`: the sign of the bordered determinant, which changes where branches cross, and not at a fold.
-    - `exponents` (n,), the fastest growing first, and `doubts` (n,): what rounding may do to each.
+    - `z` (N + 1,): the point. `tangent` (N + 1,): unit in the metric, in the direction of travel.
+    - `turn`: the sign of the bordered determinant. It changes at crossings of branches, but not at folds.
+    - `exponents` (n,): the growth exponents, the fastest growing first. `doubts` (n,): the rounding error of each.
     """
 
     z: np.ndarray
@@ -28,11 +28,11 @@ class Point(NamedTuple):
 
     @property
     def unstable(self) -> Any:
-        """How many modes grow beyond doubt."""
+        """The number of modes that grow by more than their rounding error."""
         return (self.exponents.real > self.doubts).sum(axis=-1)
 
     def reversed(self) -> "Point":
-        """The same, travelled the other way; several points in the opposite order."""
+        """The same point with the opposite direction of travel; several points are put in the opposite order."""
         if self.z.ndim == 1:
             return self._replace(tangent=-self.tangent, turn=-self.turn)
         return Point(self.z[::-1], -self.tangent[::-1], -self.turn[::-1], self.exponents[::-1], self.doubts[::-1])
@@ -48,12 +48,12 @@ class Point(NamedTuple):
 
     @staticmethod
     def joined(*parts: "Point") -> "Point":
-        """Points one after the other."""
+        """Concatenate points."""
         return Point(*(np.concatenate(some) for some in zip(*parts, strict=True)))
 
 
 def points_of(found: Corrected, clock: AbstractClock) -> Point:
-    """Corrected points (k, ...) with their exponents, NaN where a matrix is not finite."""
+    """Corrected points (k, ...) with their exponents, which are NaN if a matrix is not finite."""
     finite = np.isfinite(found.matrix).all(axis=(1, 2))
     exponents, doubts = judged_exponents(np.where(finite[:, None, None], found.matrix, 0), clock)
     exponents[~finite], doubts[~finite] = np.nan, np.nan
@@ -62,8 +62,12 @@ def points_of(found: Corrected, clock: AbstractClock) -> Point:
 
 @dataclasses.dataclass(frozen=True)
 class Stop:
-    """Where a branch is to end: `margin` of points z (k, N + 1) is positive, (k,), as long as it goes on; `says` is why it
-    ends at p. Its last point lies before the border, or beyond (`side` 1)."""
+    """A condition that ends a branch.
+
+    - `margin`: a function of points z (k, N + 1) whose values (k,) are positive as long as the branch continues.
+    - `says`: a function of the parameter p at which the branch ends that gives the reason.
+    - `side`: whether the last point lies before the zero of `margin` (0) or beyond it (1).
+    """
 
     margin: Callable[[np.ndarray], np.ndarray]
     says: Callable[[float], Sentence]
@@ -72,19 +76,19 @@ class Stop:
 
 @dataclasses.dataclass(frozen=True)
 class Start:
-    """Where a branch starts: of the zeros number `member`, at a point and along its tangent."""
+    """The start of a branch: the index `member` of its zeros in the stack, and a point with the tangent to start along."""
 
     member: int
     point: Point
 
     def reversed(self) -> "Start":
-        """The same, the other way."""
+        """The same start in the opposite direction."""
         return Start(self.member, self.point.reversed())
 
 
 @dataclasses.dataclass(frozen=True)
 class Track:
-    """A branch as it was followed: its k points, and why it ends; if it was followed both ways, why each way ends."""
+    """A branch as it was followed: its k points, and why it ends (for each direction, if it was followed in both)."""
 
     member: int
     points: Point
@@ -102,7 +106,7 @@ class Track:
 
     @property
     def status(self) -> str:
-        """Why it ends, a sentence."""
+        """A sentence that reports why the branch ends."""
         return "; the other way: ".join(self.ends)
 
     def reversed(self) -> "Track":
@@ -110,7 +114,7 @@ class Track:
         return dataclasses.replace(self, points=self.points.reversed())
 
     def part(self, start: int, stop: int) -> "Track":
-        """The points from `start` to `stop`, which is left out."""
+        """The part of the track from point `start` to point `stop`, without the latter."""
         return dataclasses.replace(self, points=self.points.at(slice(start, stop)))
 
     def ending(self, last: Point) -> "Track":
@@ -120,7 +124,7 @@ class Track:
 
 
 def joined(first: Track, second: Track, shared: bool) -> Track:
-    """Two halves as one branch; `shared`: the first ends in the point in which the second starts."""
+    """Join two halves of a branch. `shared`: whether the first ends at the point at which the second starts."""
     kept = len(first.z) - 1 if shared else len(first.z)
     points = Point.joined(first.points.at(slice(0, kept)), second.points)
     return Track(second.member, points, (*second.ends, *first.ends))

@@ -1,7 +1,7 @@
-"""What every event on a branch is asked: how it is seen, found, and where it leads.
+"""The interface of an event on a branch: how it is recognised, how it is found, and which branches pass through it.
 
-An event is one file beside this one, and one entry in `standard.py`. Most are located by an extended system, and are asked
-more: see `located.py`.
+To add an event, write one file in this folder and one entry in `standard.py`. Most events are located by an extended system
+of equations and have further methods: see `located.py`.
 """
 
 import abc
@@ -16,22 +16,22 @@ from ssntk.bifurcation.events.kinds import Kind, known
 from ssntk.bifurcation.point import Bifurcation, failed
 from ssntk.zeros.stack import Stack
 
-# Halvings of one step before an event counts as unresolved: from the longest step this reaches a length of about 1e-11.
+# How often a step is halved before an event counts as unresolved: from the longest step, to a length of about 1e-11.
 DEPTH = 32
-# Halvings of one step in search of events that may be there though no sign or count is changed: down to a length of 1e-6.
+# How often a step is halved in search of events that may hide although no sign or count changes: to a length of 1e-6.
 LOOK = 16
-# The events of an interval, each with the part of it at which it lies.
+# The events in an interval, each with its position in it, from 0 to 1.
 Found = list[tuple[Bifurcation, float]]
 
 
 class AbstractEvent(abc.ABC):
-    """An event on a branch, which a step may pass. Events have no state of their own: all of a type are equal.
+    """An event that a step of a branch may pass. Events have no state, so that all events of a type are equal.
 
-    - `kind`: under which name it is looked for; `kinds`: what a point that is found may be.
-    - `modes`: how many eigenvalues meet the edge of stability there.
-    - `generic`: whether families of one parameter have it without a symmetry, so that it can be asked for.
+    - `kind`: the kind under which it is looked for. `kinds`: the kinds that a located point may have.
+    - `modes`: the number of eigenvalues that meet the edge of stability at the event.
+    - `generic`: whether one-parameter families have it without a symmetry, so that it can be requested.
 
-    **Example:** one that is seen, and of which nothing is said but where.
+    **Example:** an event that is recognised but never located.
 
     ```python
     class Turned(ssntk.AbstractEvent):
@@ -69,23 +69,23 @@ class AbstractEvent(abc.ABC):
 
     @abc.abstractmethod
     def seen(self, change: Change) -> bool:
-        """Whether it is what happens between two points of a branch."""
+        """Whether the change between two points of a branch shows this event."""
 
     def depth(self, interval: Interval) -> int:
-        """How often an interval in which it is seen is halved."""
+        """How often an interval that shows the event is halved at most."""
         return DEPTH
 
     @abc.abstractmethod
     def find(self, stack: Stack, intervals: Sequence[Interval]) -> list[Found]:
-        """For each interval in which it is seen the events there: located ones, or why they are none; empty if unknown."""
+        """For each interval that shows the event: the events in it, located or unresolved; empty if unknown."""
 
     def switch(self, point: Bifurcation) -> tuple[np.ndarray, ...]:
-        """The directions (dx, dp) of the branches that pass through a located point, (n + 1,) each, if others do."""
+        """The directions (dx, dp), (n + 1,) each, of the branches that cross at a located point; empty if none do."""
         return ()
 
 
 def unresolved(stack: Stack, interval: Interval, kind: str, reason: str) -> Bifurcation:
-    """What is seen in an interval and not located."""
+    """The unresolved event for an interval that shows one which was not located."""
     middle = (interval.a.z + interval.b.z) / 2
     ends = [float(stack.parameter(interval.member, point.z[-1])) for point in (interval.a, interval.b)]
     found = failed(stack, interval.member, kind, middle, reason).point

@@ -1,8 +1,8 @@
-"""Branch points: two branches cross, and the bordered determinant changes its sign.
+"""Branch points: two branches cross, and the bordered determinant changes sign.
 
-`f + b psi = 0, psi.A = 0, psi.df/dq = 0, psi.psi = 1` in the unknowns (y, b, psi, q) (Beyn et al., *Handbook of Dynamical
-Systems* 2, 2002, section 4). Where b is not zero the branches only pass close by each other. Where a pitchfork is passed
-along its parabola, the parameter turns as well.
+The equations are `f + b psi = 0, psi.A = 0, psi.df/dq = 0, psi.psi = 1` in the unknowns (y, b, psi, q) (Beyn et al.,
+*Handbook of Dynamical Systems* 2, 2002, section 4). If b is not zero, the branches only pass close by each other. If a
+pitchfork is passed along its parabola, the parameter turns as well.
 """
 
 import dataclasses
@@ -71,14 +71,14 @@ class BranchPoint(AbstractLocatedEvent):
         return seen.y, np.asarray(seen.q), *(part.astype(seen.y.dtype) for part in parts)
 
     def coefficient(self, zeros: AbstractZeros, *arguments: Array) -> Array:
-        """(a, l.D2f(r, t), l.D2f(t, t), b3); t (N + 1,) spans the kernel of (A, f_q) beside r."""
+        """(a, l.D2f(r, t), l.D2f(t, t), b3). The kernel of (A, f_q) is spanned by t (N + 1,) and r."""
         x, q, right, left, other = arguments
         z, n = jnp.append(x, q), x.shape[0]
         along = jnp.append(right, jnp.zeros_like(q))
         quadratic, mixed, bent = (
             second(zeros.residual, z, *pair) for pair in ((along, along), (along, other), (other, other))
         )
-        # Bordered, since A is singular; what lies along l is zero at a pitchfork.
+        # The system is bordered, since A is singular. The part along l is zero at a pitchfork.
         matrix = jnp.zeros((n + 1, n + 1), x.dtype)
         jacobian = jax.jacfwd(lambda x: zeros.at(x, q))(x)
         matrix = matrix.at[:n, :n].set(jacobian).at[:n, n].set(left).at[n, :n].set(right)
@@ -94,7 +94,7 @@ class BranchPoint(AbstractLocatedEvent):
         small = seen.small * seen.clock.unit
         along, other = np.append(seen.pair.right, 0.0), self.arguments(seen)[-1]
         if abs(a) > small:
-            # a s^2 + mixed s + bent / 2 = 0 for the direction s r + other.
+            # The branches have the directions s r + other, with a s^2 + mixed s + bent / 2 = 0.
             inside = mixed**2 - 2 * a * bent
             if inside <= 0:
                 return Outcome.isolated.say()

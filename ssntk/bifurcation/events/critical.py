@@ -1,4 +1,4 @@
-"""The critical eigenvalue at a point, to its own rounding error: its vectors, even if it is defective, and how many meet."""
+"""The critical eigenvalue at a point with its vectors, even if defective, and how many eigenvalues are zero to rounding."""
 
 import numpy as np
 
@@ -6,9 +6,9 @@ from ssntk.bifurcation.events.system import Solved
 from ssntk.dynamics.stability import Eigenpair, eigenpair, sorted_eigenvalues
 from ssntk.errors import NumericalError
 
-# How many times its own rounding error a number may be before it counts as other than zero.
+# A number counts as zero up to this multiple of its rounding error.
 NEAR = 1e3
-# A complex pair is about to meet at zero if it is so many times nearer to it than any real eigenvalue.
+# A complex pair is about to meet at zero if it is nearer to zero than any real eigenvalue by this factor.
 MEETS = 10.0
 
 
@@ -17,7 +17,7 @@ def real_pair(matrix: np.ndarray, critical: float, at_zero: bool) -> Eigenpair:
     every = sorted_eigenvalues(matrix)
     values = every[every.imag == 0] if (every.imag == 0).any() else every.real
     if at_zero and _meets(every):
-        # As in conservative systems.
+        # A pair meets at zero, as in conservative systems: take the null vectors.
         lefts, _, rights = np.linalg.svd(matrix)
         return Eigenpair(0j, rights[-1], lefts[:, -1])
     return eigenpair(matrix, complex(values[np.argmin(np.abs(values.real - critical))]), every)
@@ -30,8 +30,10 @@ def _meets(values: np.ndarray) -> bool:
 
 
 def critical_pair(jacobian: np.ndarray, critical: complex, rows: np.ndarray, at_zero: bool) -> tuple[Eigenpair | None, bool]:
-    """The critical eigenpair, and whether it is defective: then the null vectors, if the eigenvalue is `at_zero`. `rows`
-    (n,): the terms of each row."""
+    """The critical eigenpair of a Jacobian (n, n), and whether it is defective.
+
+    If it is, the vectors are null vectors for an eigenvalue `at_zero`. `rows` (n,): the sizes of the terms of each row.
+    """
     try:
         pair = eigenpair(jacobian, critical)
     except NumericalError:
@@ -43,8 +45,8 @@ def critical_pair(jacobian: np.ndarray, critical: complex, rows: np.ndarray, at_
 
 
 def _null_pair(jacobian: np.ndarray, rows: np.ndarray) -> Eigenpair | None:
-    """The null vectors of a matrix whose zero eigenvalue is defective, as it is in conservative systems, each of length one;
-    `None` where the null space has more dimensions than one."""
+    """The null vectors, of length one, of a matrix whose zero eigenvalue is defective, as in conservative systems. `None` if
+    the null space has more than one dimension."""
     rows = np.where(rows > 0, rows, 1.0)
     lefts, values, rights = np.linalg.svd(jacobian / rows[:, None])
     if len(values) > 1 and values[-2] <= np.finfo(jacobian.dtype).eps ** 0.4:
@@ -54,8 +56,8 @@ def _null_pair(jacobian: np.ndarray, rows: np.ndarray) -> Eigenpair | None:
 
 
 def vanishing(solved: Solved, values: np.ndarray, doubts: np.ndarray) -> int:
-    """How many of the exponents (n,) are zero to their own error: that of the eigenvalue itself (n,), and that which the
-    state has along its eigenvector. The smaller the eigenvalue, the less is the state known there."""
+    """The number of exponents `values` (n,) that are zero to within their errors: the rounding error `doubts` (n,), and that
+    from the error of the state along the eigenvector, which is larger the smaller the eigenvalue."""
     jacobian, n = solved.jacobian[:, :-1], solved.curvature.shape[0]
     least = np.abs(values) <= NEAR * doubts
     terms = np.abs(jacobian) @ (1 + np.abs(solved.y[:n])) + np.abs(solved.jacobian[:, -1])
@@ -74,7 +76,7 @@ def vanishing(solved: Solved, values: np.ndarray, doubts: np.ndarray) -> int:
 
 
 def beside(jacobian: np.ndarray, slope: np.ndarray, right: np.ndarray, left: np.ndarray) -> np.ndarray:
-    """The unit direction (n + 1,) that spans the kernel of (A, f_q) beside the critical one."""
+    """The unit direction (n + 1,) that spans the kernel of (A, f_q) together with the critical one."""
     n = len(slope)
     matrix = np.zeros((n + 1, n + 1))
     matrix[:n, :n], matrix[:n, n], matrix[n, :n] = jacobian, left, right

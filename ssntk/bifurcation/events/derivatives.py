@@ -1,7 +1,7 @@
-"""Directional derivatives for normal-form coefficients: no tensor of second or third derivatives is formed.
+"""Directional derivatives for normal-form coefficients. No tensor of second or third derivatives is formed.
 
 Normalisation: |r| = 1 and l^T r = 1, l not conjugated (Kuznetsov, *Elements of Applied Bifurcation Theory*, section 5.4).
-With B and C the second and third derivative of f, and y the coordinate along r from the branch that is followed:
+B and C are the second and third derivative of f, and y is the coordinate along r, measured from the followed branch:
 
 | kind | coefficient | on the centre manifold |
 |---|---|---|
@@ -14,7 +14,7 @@ With B and C the second and third derivative of f, and y the coordinate along r 
 
 with G = C(r, r, conj r) - 2 B(r, A^-1 B(r, conj r)) + B(conj r, (s(2 omega) - A)^-1 B(r, r)). For the map x + dt f the
 saddle-node, transcritical and pitchfork coefficients are those of the map, dt times those of f. Negative b3, l1 and d, and
-positive c3, are supercritical: what is born is stable where the other modes are.
+positive c3, are supercritical: the solution that is born is stable if the other modes are.
 """
 
 from collections.abc import Callable
@@ -26,10 +26,10 @@ Field = Callable[[Array], Array]
 
 
 def second(field: Field, x: Array, a: Array, b: Array) -> Array:
-    """B(a, b)."""
+    """B(a, b) (n,), the second derivative of a field along a and b, (n,) each."""
     return jax.jvp(lambda x: jax.jvp(field, (x,), (a,))[1], (x,), (b,))[1]
 
 
 def third(field: Field, x: Array, a: Array, b: Array, c: Array) -> Array:
-    """C(a, b, c)."""
+    """C(a, b, c) (n,), the third derivative of a field along a, b and c, (n,) each."""
     return jax.jvp(lambda x: second(field, x, a, b), (x,), (c,))[1]

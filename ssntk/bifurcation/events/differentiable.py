@@ -1,4 +1,4 @@
-"""A located point where values cannot be looked at: under `grad`, `jvp`, `jit` and `vmap`."""
+"""Locate a point while values are traced: under `grad`, `jvp`, `jit` and `vmap`."""
 
 from typing import Any
 
@@ -15,9 +15,9 @@ from ssntk.zeros.equilibria import Equilibria
 
 
 def differentiable(zeros: Equilibria, event: AbstractLocatedEvent, q: Array, y: Array) -> Bifurcation:
-    """The point of an event near (y (n,), q), as [`locate`][] finds it: everything traced, NaN if nothing was found.
+    """The point of an event near (y (n,), q), for [`locate`][]. Its numbers are traced, and NaN if nothing was found.
 
-    The states' sizes are one there: no decision is taken that a size could change.
+    The sizes of the states are one here, since no decision depends on them.
     """
     n, clock, dtype = y.shape[0], zeros.clock, y.dtype
     still = constant((zeros, q, y))
@@ -33,7 +33,7 @@ def differentiable(zeros: Equilibria, event: AbstractLocatedEvent, q: Array, y: 
     count = event.size(n)
     shapes = (jax.ShapeDtypeStruct((count,), dtype), jax.ShapeDtypeStruct((n,), dtype))
     jacobian = jax.jacfwd(lambda y: still[0].at(y, still[1]))(still[2])
-    # Nonsymmetric eigenvalues are computed on the host.
+    # JAX has nonsymmetric eigenvalues on the CPU only: compute them on the host.
     guess, border = jax.pure_callback(begin, shapes, still[2], still[1], jacobian, vmap_method="sequential")
     unknowns = implicit(event.equations, zeros, guess, border)
     smallest = jnp.finfo(dtype).eps ** 0.4 * jnp.abs(jacobian).sum(axis=1).max()

@@ -1,4 +1,4 @@
-"""Double points: several real eigenvalues cross at once, as symmetric networks have them."""
+"""Double points: several real eigenvalues cross zero at once, as in symmetric networks."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from ssntk.zeros.track import Point
 
 
 class Double(AbstractEvent):
-    """Several real modes cross together, or one after the other within one step: then each is a branch point."""
+    """Several real modes cross zero at one point, or one after the other within one step: then each is a branch point."""
 
     kind = DOUBLE
     modes = 2
@@ -33,9 +33,9 @@ class Double(AbstractEvent):
 
 
 def _together(stack: Stack, interval: Interval) -> Found:
-    """The one point at which all the real modes vanish that cross in this interval; empty if they do not do so at once.
+    """The point at which all real modes that cross in this interval are zero together; empty if there is no such point.
 
-    It is the zero of their mean along the branch: where they vanish the extended systems are singular.
+    It is found as the zero of their mean along the branch, since the extended systems are singular at it.
     """
     many, few = interval.many_few
     modes, ends = slice(few.unstable, many.unstable), [interval.a, interval.b]
@@ -50,7 +50,7 @@ def _together(stack: Stack, interval: Interval) -> Found:
         new = corrected(stack, [interval.member], guess[None], border[None])
         z, matrix = new.z[0], new.matrix[0]
         if not np.isfinite(matrix).all() or not length(z - guess) <= length(interval.b.z - interval.a.z):
-            # At the point itself the corrector's matrix is singular: the interpolant is as good there.
+            # The corrector's matrix is singular at the point itself. The interpolant is accurate enough there.
             z, matrix = guess, stability_matrices(stack, [interval.member], guess[None])[0]
         values, doubts = judged_exponents(matrix, stack.clock)
         point = Point(z, border, new.turn[0], values, doubts)
@@ -59,7 +59,7 @@ def _together(stack: Stack, interval: Interval) -> Found:
         if spread <= doubt:
             break
         if abs(mean) <= doubt:
-            # The mean vanishes and they do not.
+            # The mean is zero but the modes are not.
             return []
         side = int((mean > 0) == (means[1] > 0))
         ends[side], place[side] = point, part
@@ -78,7 +78,7 @@ def _together(stack: Stack, interval: Interval) -> Found:
 
 
 def _apart(stack: Stack, interval: Interval) -> Found:
-    """The branch points at which real modes vanish one after the other in this interval; empty unless all are found."""
+    """The branch points at which real modes cross zero one after the other in this interval; empty unless all are found."""
     values = [modes.real for modes in interval.change.modes]
     parts = values[0] / (values[0] - values[1])
     parts = parts if interval.a.unstable > interval.b.unstable else 1 - parts

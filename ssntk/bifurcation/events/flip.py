@@ -1,4 +1,4 @@
-"""Flips of maps: one multiplier passes -1 alone, and nothing turns (period doubling)."""
+"""Flips of maps (period doubling): a single multiplier passes -1, and the parameter does not turn."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ from ssntk.zeros.base import AbstractZeros
 
 
 class Flip(AbstractRealEvent):
-    """A cycle of two steps is born."""
+    """A flip: a cycle of two steps is born."""
 
     kind = FLIP
 
@@ -46,7 +46,7 @@ class Flip(AbstractRealEvent):
 
 
 def named_by_cubic(kind: str, coefficient: float, small: float, supercritical: bool) -> Named:
-    """A point whose cubic coefficient tells whether what is born is stable, unless that is `small`."""
+    """A point whose cubic coefficient decides its criticality, unless it is below `small`, its rounding error."""
     if abs(coefficient) <= small:
         return Named(kind, coefficient, reason="its cubic coefficient is zero to rounding")
     return Named(kind, coefficient, criticality="supercritical" if supercritical else "subcritical")

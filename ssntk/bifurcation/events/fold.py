@@ -16,7 +16,7 @@ from ssntk.zeros.base import AbstractZeros
 
 
 class Fold(AbstractRealEvent):
-    """Two solutions meet and vanish."""
+    """A saddle-node: two solutions meet and vanish."""
 
     kind = SADDLE_NODE
     at_zero = True
@@ -33,7 +33,7 @@ class Fold(AbstractRealEvent):
 
     def refused(self, seen: Seen) -> Sentence | None:
         if not seen.pushed:
-            # The parameter does not push along the critical direction.
+            # The parameter does not push along the critical direction, so that branches cross here.
             return Outcome.branch_point.say()
         return Outcome.several_vanish.say() if self.several(seen) else None
 
@@ -49,5 +49,5 @@ class Fold(AbstractRealEvent):
 
 
 def tangent_at(right: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """The direction (N + 1,) of the branch at a saddle-node with this critical eigenvector (n,), in sizes of the states."""
+    """The direction (N + 1,) of the branch at a saddle-node, from its right eigenvector (n,), in sizes of the states."""
     return np.append(right.real / scale, 0.0)

@@ -1,7 +1,7 @@
-"""The kinds of bifurcation: their names, and what tables, pictures and sentences say of each.
+"""The kinds of bifurcation: their names, and how tables, pictures and sentences present each.
 
-A kind stands here once. What is drawn, written or explained looks it up, and says something sensible of kinds that it never
-heard of, such as a user's own.
+Each kind is defined once, here. Code that draws or describes a kind looks it up, and has a fallback for kinds that it does
+not know, such as a user's own.
 """
 
 from typing import Any, NamedTuple
@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 class Kind(NamedTuple):
     """A kind of bifurcation.
 
-    - `name`: the word in `Bifurcation.kind`; `aliases`: what others call it.
-    - `title`: as legends write it. `symbol`: the marker of pictures, matplotlib's; `hue`: which of the palette's colours.
-    - `letter`: what textbooks call its coefficient. `meaning`: what happens there, a clause.
-    - `modes`: how many eigenvalues meet the edge of stability.
-    - `criticality`: whether it is supercritical or subcritical.
+    - `name`: the word in `Bifurcation.kind`. `aliases`: other names for it.
+    - `title`: its name in legends. `symbol`: its marker in pictures, as in matplotlib. `hue`: its colour in the palette.
+    - `letter`: the name of its coefficient in textbooks. `meaning`: a clause that says what happens there.
+    - `modes`: the number of eigenvalues that meet the edge of stability.
+    - `criticality`: whether points of this kind can be supercritical or subcritical.
 
     **Example:**
 
@@ -68,9 +68,9 @@ NEIMARK_SACKER = Kind(
     criticality=True,
     aliases=("ns",),
 )
-# Two branches cross: a transcritical or a pitchfork, as long as it is not told which.
+# Two branches cross, but it is not decided whether at a transcritical or at a pitchfork.
 BRANCH_POINT = Kind("branch-point", "Branch point", symbol="D", hue="pink", aliases=("bp",))
-# Several real eigenvalues vanish at once; a coefficient vanishes that tells the kinds apart; what cannot be told.
+# In this order: several real eigenvalues are zero at once; a coefficient that distinguishes kinds is zero; unknown.
 DOUBLE = Kind("double", "Double", symbol="d", hue="pink")
 DEGENERATE = Kind("degenerate", "Degenerate", symbol="h", hue="pink")
 UNKNOWN = Kind("unknown", "Unresolved", symbol="X", hue="yellow")
@@ -87,24 +87,24 @@ KINDS = (
     UNKNOWN,
 )
 _BY_NAME = {kind.name: kind for kind in KINDS}
-# Those of users' own events.
+# The kinds of users' own events, by name.
 _OWN: dict[str, Kind] = {}
-# What AUTO, MatCont, XPPAUT and textbooks call them, in small letters.
+# The names in AUTO, MatCont, XPPAUT and textbooks, in lower case.
 _ALIASES = {alias: kind.name for kind in KINDS for alias in kind.aliases}
 
 
 def known(kind: Kind) -> None:
-    """From now on, this kind is found by its name, unless the name is one of ours."""
+    """Register a kind, so that it is found by its name; a name of this package's own kinds is left as it is."""
     _OWN[kind.name] = kind if kind.title else kind._replace(title=kind.name)
 
 
 def kind_named(name: str) -> Kind:
-    """The kind with this name. One that nobody has made known has its name for a title, and no more."""
+    """The kind with this name. If it is not registered, a kind that has its name as its title and nothing else."""
     return _BY_NAME.get(name) or _OWN.get(name) or Kind(name, name)
 
 
 def kind_of(value: Any) -> Any:
-    """A kind of bifurcation under the name that results have; anything else as it is."""
+    """The name that results use for a kind of bifurcation or an alias; any other value is returned as it is."""
     if not isinstance(value, str):
         return value
     plain = value.lower().replace("_", "-").replace(" ", "-")
@@ -112,7 +112,7 @@ def kind_of(value: Any) -> Any:
 
 
 def as_kind(value: Any, name: str, choices: tuple[str, ...]) -> str:
-    """A kind of bifurcation, or an alias of it such as "LP", under the name that is one of `choices`."""
+    """The name, one of `choices`, for a kind of bifurcation or an alias such as "LP"; `ValueError` for anything else."""
     kind = kind_of(value)
     if isinstance(kind, str) and kind in choices:
         return kind

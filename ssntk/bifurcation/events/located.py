@@ -1,6 +1,7 @@
-"""Events that are located by an extended system: equations that are regular at the point where those of the branch are not.
+"""Events that are located by an extended system: equations that are regular at the event, where the branch's are not.
 
-Such an event gives the equations, refuses what they also have as solutions, and names what is left by its coefficient.
+Such an event defines the equations, refuses solutions of them that are other points, and names the kind of the remaining
+ones by a coefficient.
 """
 
 import abc
@@ -29,13 +30,15 @@ from ssntk.zeros.stack import Stack, each
 
 @dataclasses.dataclass(frozen=True)
 class Seen:
-    """What is known of a point at which an extended system is solved. N states, each in its own size.
+    """A solution of an extended system, as it is judged. It has N states, each in units of its size.
 
-    - `solved`: where the iteration ended; `clock`: how the time of the model runs; `unknowns` (m,), `y` (N,) and `q`.
-    - `jacobian` (N, N) and `slope` (N,): of F over y and over q. `exponents` and `doubts` (N,): of all modes.
-    - `frequency`, `pair` and `defective`: of the critical mode; `doubt`: what rounding may do to it.
-    - `terms` (N, N): what A is the sum of; `natural`: the terms of l.B(r, r) and its like, which a coefficient that vanishes
-      is compared with; `pushed`: whether the parameter pushes along the critical direction.
+    - `solved`: the end of Newton's iteration. `clock`: that of the model. `unknowns` (m,), `y` (N,) and `q`: the solution.
+    - `jacobian` (N, N) and `slope` (N,): the derivatives of F over y and over q.
+    - `exponents` (N,) and `doubts` (N,): the growth exponents of all modes, and their rounding errors.
+    - `frequency`, `pair` and `defective`: those of the critical mode. `doubt`: the rounding error of its exponent.
+    - `terms` (N, N): the sizes of the terms that A is the sum of. `natural`: the size of terms such as those of l.B(r, r),
+      with which a coefficient is compared to decide whether it is zero.
+    - `pushed`: whether the parameter pushes along the critical direction.
     """
 
     solved: Solved
@@ -80,17 +83,17 @@ class Seen:
 
     @property
     def small(self) -> float:
-        """What a quadratic or cubic term may be by rounding, in 1 / time."""
+        """The rounding error of a quadratic or cubic term, in 1 / time."""
         return self.eps**0.6 * self.natural
 
     @property
     def width(self) -> float:
-        """How far q may be off."""
+        """A bound of the error of q."""
         return float((float(self.solved.correction) + 4 * self.eps) * (1 + abs(self.q)))
 
 
 class Named(NamedTuple):
-    """What a point is: its kind, and the coefficient of its normal form in the unit eigenvector to the power `power`."""
+    """The kind of a point, and the coefficient of its normal form, which scales as the unit eigenvector to `power`."""
 
     kind: str
     coefficient: float
@@ -100,27 +103,27 @@ class Named(NamedTuple):
     tangents: np.ndarray | None = None  # (2, N + 1), of branches that cross
 
 
-# Real and imaginary part of the right vector (n,), the frequency, and real and imaginary part of the eigenvalue.
+# The real and imaginary part of the right vector (n,), the frequency, and the real and imaginary part of the eigenvalue.
 Mode = tuple[tuple[Array, Array], Array, tuple[Array, Array]]
 
 
 class AbstractLocatedEvent(AbstractEvent):
     """An event that is located by Newton's iteration on its extended system.
 
-    `at_zero`: whether the critical eigenvalue vanishes, and may then be defective.
+    `at_zero`: whether the critical eigenvalue is zero, so that it may be defective.
     """
 
     at_zero: ClassVar[bool] = False
 
     def part(self, interval: Interval) -> float:
-        """Where in an interval in which it is seen it is looked for, from 0 to 1."""
+        """The position, from 0 to 1, at which to guess the event in an interval that shows it."""
         return interval.crossing_part()
 
-    # Its extended system, in m unknowns of which the state is first and q the last.
+    # Its extended system, in m unknowns. The state comes first and q last.
 
     @abc.abstractmethod
     def size(self, n: int) -> int:
-        """m, for n states."""
+        """The number of unknowns m for n states."""
 
     @abc.abstractmethod
     def start(self, y: np.ndarray, q: Any, matrix: np.ndarray, clock: AbstractClock) -> tuple[np.ndarray, np.ndarray]:
@@ -131,9 +134,9 @@ class AbstractLocatedEvent(AbstractEvent):
 
     @abc.abstractmethod
     def equations(self, zeros: AbstractZeros, unknowns: Array, border: Array) -> Array:
-        """What the unknowns (m,) leave of the system, (m,)."""
+        """The residual (m,) of the extended system at the unknowns (m,)."""
 
-    # What a solution is.
+    # How a solution is interpreted.
 
     def frequency(self, unknowns: np.ndarray, clock: AbstractClock) -> float:
         """The critical frequency, from the unknowns."""
@@ -144,36 +147,36 @@ class AbstractLocatedEvent(AbstractEvent):
         return 0j
 
     def refused(self, seen: Seen) -> Sentence | None:
-        """Why a solution is no such event; `None` if it is."""
+        """The reason why a solution is not this event; `None` if it is."""
         return None
 
     def arguments(self, seen: Seen) -> tuple[np.ndarray, ...]:
-        """What [`coefficient`][] takes."""
-        # Eigenvectors are computed in double precision, and the model may not be.
+        """The arguments of [`coefficient`][]."""
+        # Eigenvectors are computed in double precision: cast them to the precision of the model.
         dtype = np.result_type(seen.y.dtype, np.complex64)
         numbers = seen.y, np.asarray(seen.q), np.asarray(seen.frequency, seen.y.dtype)
         return *numbers, seen.pair.right.astype(dtype), seen.pair.left.astype(dtype)
 
     @abc.abstractmethod
     def coefficient(self, zeros: AbstractZeros, *arguments: Array) -> Array:
-        """What tells the kinds apart, of the normal form."""
+        """The coefficients of the normal form that distinguish the kinds."""
 
     @abc.abstractmethod
     def named(self, seen: Seen, values: Any) -> Named | Sentence:
-        """What the point is, from what [`coefficient`][] returned; or why it is none."""
+        """The kind of the point, from the `values` that [`coefficient`][] returned, or the reason why it has none."""
 
     def mode(self, unknowns: Array, n: int, clock: AbstractClock) -> Mode:
         """The critical mode that the unknowns (m,) hold, traced: its right vector, its frequency and its eigenvalue."""
         raise NotImplementedError(f"a {self.kind.name} is not differentiable")
 
     def regular(self, unknowns: Array, smallest: Array, clock: AbstractClock) -> Array:
-        """Whether a solution, traced, is no point of another kind; `smallest`: the least rate that is none by rounding."""
+        """Whether a traced solution is of this kind and no other. `smallest`: smaller rates may be rounding errors."""
         return jnp.asarray(True)
 
-    # What follows for all.
+    # Methods that follow from the above, for all events.
 
     def find(self, stack: Stack, intervals: Sequence[Interval]) -> list[Found]:
-        """For each interval its event, refused if Newton's iteration leaves for another."""
+        """For each interval its event. It is unresolved if Newton's iteration leaves the interval."""
         if not intervals:
             return []
         guesses = np.stack([interval.between(self.part(interval))[0] for interval in intervals])
@@ -181,29 +184,29 @@ class AbstractLocatedEvent(AbstractEvent):
         return [[(self.accepted(stack, *pair), 0.5)] for pair in zip(intervals, points, strict=True)]
 
     def accepted(self, stack: Stack, interval: Interval, one: Located) -> Bifurcation:
-        """The point, not converged if it is not the event of this interval."""
+        """The located point; `converged` is false if it is not the event of this interval."""
         reason = self.elsewhere(interval, one) if one.point.converged else ""
         return dataclasses.replace(one.point, converged=False, reason=reason) if reason else one.point
 
     def elsewhere(self, interval: Interval, one: Located) -> str:
-        """Why a located point is not the event of this interval; empty if it is."""
+        """The reason why a located point is not the event of this interval; empty if it is."""
         if interval.outside(one.z):
             return "Newton's iteration left for another point"
         values, doubts = one.exponents, one.doubts
-        # Alone, the event leaves the other modes where they are; else a second one hides behind the same count. A pair that
-        # meets at zero has no left vector there.
+        # If the event is alone, the other modes do not cross. If they do, a second event hides in the interval. The left
+        # vector is NaN if a pair meets at zero: then both eigenvalues are critical.
         count = 2 if np.isnan(one.point.left).any() else self.modes
         critical = np.argsort(np.abs(np.abs(values.imag) - one.point.frequency) + np.abs(values.real))[:count]
         others = int((np.delete(values, critical).real > np.delete(doubts, critical)).sum())
         a, b = interval.a.unstable, interval.b.unstable
-        # A pitchfork passed along its parabola: the critical mode is on the same side before and after.
+        # If a pitchfork is passed along its parabola, the critical mode is on the same side before and after.
         if others != min(a, b) and not (a == b and others == a - 1):
             return "another event lies in the same interval"
         return ""
 
     def solve(self, stack: Stack, members: Sequence[int], guesses: np.ndarray) -> list[Located]:
-        """The points that guesses z (k, N + 1) lead to. Failure is told by `converged` and `reason`, and there the exponents
-        are empty."""
+        """The points to which guesses z (k, N + 1) lead. `converged` and `reason` report a failure, and its exponents are
+        empty."""
         guesses, numbers = np.asarray(guesses), np.asarray(members)
         matrices = stability_matrices(stack, numbers, guesses)
         found: list[Located | None] = [None] * len(numbers)
@@ -235,9 +238,9 @@ class AbstractLocatedEvent(AbstractEvent):
         return [point for point in found if point is not None]
 
     def judge(self, solved: Solved, clock: AbstractClock) -> Seen | Sentence:
-        """The point that the unknowns describe with its eigenvectors from its own Jacobian, or why it is none.
+        """The point that the unknowns describe, with eigenvectors from its Jacobian; or the reason why it is refused.
 
-        Everything is compared with its own rounding error: eigenvalues with what rounding does to each, sums with terms.
+        Every number is compared with its own rounding error: that of each eigenvalue, and for sums that of their terms.
         """
         jacobian, slope = solved.jacobian[:, :-1], solved.jacobian[:, -1]
         y, eps = solved.y[: len(slope)], float(np.finfo(solved.y.dtype).eps)
@@ -255,11 +258,12 @@ class AbstractLocatedEvent(AbstractEvent):
         weights = np.abs(pair.left)
         terms = weights @ (np.abs(jacobian) @ (1 + np.abs(y)))
         natural = float(weights @ (terms_of @ np.abs(pair.right)))
-        # What is left after Newton's iteration, beside rounding. At the fold of a scalar model the Jacobian vanishes itself.
+        # The error left by Newton's iteration, besides rounding. It is relative to `natural`, since at the fold of a scalar
+        # model the Jacobian itself is zero.
         left_over = (float(solved.correction) + 32 * eps) * natural
         doubt = max(float(doubts[at]), left_over)
         if defective:
-            # A pair that meets there is as far apart as the root of any error.
+            # If a pair meets at zero, an error separates its eigenvalues by the square root of the error.
             doubt = max(doubt, float(np.sqrt(left_over * np.abs(jacobian).sum(axis=1).max())))
         for end in clock.ends if self.modes == 2 else ():
             if abs(frequency - end) <= NEAR * doubt:
@@ -285,14 +289,14 @@ class AbstractLocatedEvent(AbstractEvent):
         return self.refused(seen) or seen
 
     def described(self, stack: Stack, number: int, seen: Seen, values: Any) -> Located:
-        """The point with its coefficient and what follows from it, in the user's units."""
+        """The point with its kind, coefficient and criticality, in the user's units."""
         what = self.named(seen, values)
         if isinstance(what, Sentence):
             return failed(stack, number, self.kind.name, seen.z, what)
-        # States along the critical direction: one of length one in the user's units is this many of length one here.
+        # Convert the eigenvectors to the user's units, in which the right one is to have length one.
         scale, span = stack.scale[number].astype(float), float(stack.p1[number]) - float(stack.p0[number])
         right, left = scale * seen.pair.right, seen.pair.left / scale
-        # The largest component is real and positive, in these units.
+        # Fix the phase: the largest component is real and positive in the user's units.
         top = right[np.argmax(np.abs(right))]
         length = float(np.linalg.norm(right)) * top / abs(top)
         right, left = right / length, left * length
@@ -301,7 +305,7 @@ class AbstractLocatedEvent(AbstractEvent):
             tangents = tangents * np.append(scale, span)
             tangents = tangents / np.linalg.norm(tangents, axis=1, keepdims=True)
         if seen.defective:
-            # There is no left vector with left.right = 1, and no centre manifold of one dimension.
+            # A defective eigenvalue has no left vector with left.right = 1, and no centre manifold of one dimension.
             what, left = what._replace(coefficient=np.nan, criticality=None, reason=_DEFECTIVE), np.full(left.shape, np.nan)
         parameter, width = stack.parameter(number, float(seen.q)), seen.width * abs(stack.p1[number] - stack.p0[number])
         point = Bifurcation(
@@ -322,7 +326,7 @@ class AbstractLocatedEvent(AbstractEvent):
         return Located(point, seen.z, seen.exponents, seen.doubts)
 
     def several(self, seen: Seen) -> bool:
-        """Whether more eigenvalues vanish there than one."""
+        """Whether more than one eigenvalue is zero at the point."""
         doubts = np.maximum(seen.doubts, seen.doubt)
         return not seen.defective and vanishing(seen.solved, seen.exponents, doubts) > 1
 

@@ -1,7 +1,8 @@
-"""Hopf points, and Neimark-Sacker points of maps: one complex pair crosses, and nothing turns.
+"""Hopf points, and Neimark-Sacker points of maps: one complex pair crosses, and the parameter does not turn.
 
-`f = 0, A (v + i w) = s(omega) (v + i w), c.v = 1, c.w = 0` in the unknowns (y, v, w, omega, q), with s = i omega for a flow
-(Griewank and Reddien, 1983) and (exp(i omega dt) - 1) / dt for a map. A neutral saddle changes no count of unstable modes.
+The equations are `f = 0, A (v + i w) = s(omega) (v + i w), c.v = 1, c.w = 0` in the unknowns (y, v, w, omega, q). For flows
+s = i omega (Griewank and Reddien, 1983), for maps (exp(i omega dt) - 1) / dt. Neutral saddles are not found, since the
+number of unstable modes does not change at them.
 """
 
 from collections.abc import Sequence
@@ -75,7 +76,7 @@ class AbstractPair(AbstractLocatedEvent):
         return (unknowns[n : 2 * n], w), frequency, clock.edge(frequency, jnp)
 
     def regular(self, unknowns: Array, smallest: Array, clock: AbstractClock) -> Array:
-        # A fold solves the system of a pair, too, with the frequency zero; so does a flip, with pi / dt.
+        # A fold solves the equations of a pair too, with frequency zero, and so does a flip, with pi / dt: refuse these.
         return jnp.abs(clock.edge(unknowns[-2], jnp)[1]) > smallest
 
     def find(self, stack: Stack, intervals: Sequence[Interval]) -> list[Found]:
@@ -87,7 +88,7 @@ class AbstractPair(AbstractLocatedEvent):
 
 
 class Hopf(AbstractPair):
-    """An oscillation is born."""
+    """A Hopf point: an oscillation is born."""
 
     kind = HOPF
 
@@ -102,7 +103,7 @@ class Hopf(AbstractPair):
 
 
 class NeimarkSacker(AbstractPair):
-    """A closed curve of the map is born."""
+    """A Neimark-Sacker point: an invariant closed curve of the map is born."""
 
     kind = NEIMARK_SACKER
 
@@ -122,7 +123,7 @@ class NeimarkSacker(AbstractPair):
         return named_by_cubic(self.kind.name, float(values), small, supercritical=float(values) < 0)
 
     def resonance(self, seen: Seen) -> int | None:
-        """After how many steps the mode comes back to itself, if that is three or four."""
+        """The number of steps after which the mode returns to itself, if that is three or four; else `None`."""
         dt, eps = seen.clock.unit, seen.eps
         turns = seen.frequency * dt / (2 * np.pi)
         off = {k: abs(k * turns - round(k * turns)) * 2 * np.pi for k in (3, 4)}
@@ -132,7 +133,7 @@ class NeimarkSacker(AbstractPair):
 def cubic_terms(
     zeros: AbstractZeros, x: Array, q: Array, frequency: Array, right: Complex[Array, " n"]
 ) -> Complex[Array, " n"]:
-    """G, of which l.G is the cubic term of the normal form of a pair."""
+    """G (n,), with which l.G is the cubic term of the normal form of a pair."""
 
     def field(x: Array) -> Array:
         return zeros.at(x, q)
@@ -146,7 +147,7 @@ def cubic_terms(
     double = jnp.linalg.solve(jax.lax.complex(grow * identity - jacobian, turn * identity), jax.lax.complex(aa - bb, 2 * ab))
 
     def mixed(v: Array, w: Array) -> Array:
-        """B(v, w) of complex directions."""
+        """B(v, w) for complex directions v and w (n,)."""
         real = second(field, x, v.real, w.real) - second(field, x, v.imag, w.imag)
         return jax.lax.complex(real, second(field, x, v.real, w.imag) + second(field, x, v.imag, w.real))
 

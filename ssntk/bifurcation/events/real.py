@@ -1,4 +1,4 @@
-"""What events of one real eigenvalue share: `f = 0, A v = s v, c.v = 1` in the unknowns (x, v, p) (Moore, Spence 1980)."""
+"""Events of one real eigenvalue share the equations `f = 0, A v = s v, c.v = 1` in (x, v, p) (Moore and Spence, 1980)."""
 
 import abc
 from typing import Any
@@ -19,7 +19,7 @@ class AbstractRealEvent(AbstractLocatedEvent):
 
     @abc.abstractmethod
     def shift(self, clock: AbstractClock) -> float:
-        """s."""
+        """The critical eigenvalue s of df/dx."""
 
     def critical(self, frequency: float, clock: AbstractClock) -> complex:
         return complex(self.shift(clock))

@@ -1,4 +1,4 @@
-"""Which events are looked for, on what is followed."""
+"""The events that are looked for on each type of branch."""
 
 import functools
 
@@ -16,7 +16,7 @@ from ssntk.zeros.equilibria import Equilibria
 
 @functools.singledispatch
 def events_of(zeros: AbstractZeros) -> tuple[AbstractEvent, ...]:
-    """The events that branches of these zeros have: at most one of them is seen in a change."""
+    """The events on branches of these zeros. A change shows at most one of them."""
     raise NotImplementedError(f"no events are known of {type(zeros).__name__}")
 
 
@@ -27,7 +27,7 @@ def _(zeros: Equilibria) -> tuple[AbstractEvent, ...]:
 
 @functools.singledispatch
 def of_equilibria(clock: AbstractClock) -> tuple[AbstractEvent, ...]:
-    """The events of equilibria in this time."""
+    """The events of equilibria of a model with this clock."""
     raise NotImplementedError(f"no events are known of equilibria in {type(clock).__name__}")
 
 
@@ -42,12 +42,12 @@ def _(clock: Steps) -> tuple[AbstractEvent, ...]:
 
 
 def kinds_of(clock: AbstractClock) -> tuple[str, ...]:
-    """The names of the kinds of bifurcation that can be asked for, of equilibria in this time."""
+    """The names of the kinds that can be requested for equilibria of a model with this clock."""
     return tuple(kind.name for event in of_equilibria(clock) if event.generic for kind in event.kinds)
 
 
 def event_of(kind: str, clock: AbstractClock) -> AbstractLocatedEvent | None:
-    """The event by whose equations points of this kind are located; `None` if there is none."""
+    """The event whose equations locate points of this kind; `None` if there is none."""
     for event in of_equilibria(clock):
         if isinstance(event, AbstractLocatedEvent) and kind in (event.kind.name, *(one.name for one in event.kinds)):
             return event

@@ -1,4 +1,4 @@
-"""Newton's iteration on an event's extended system: equations that are regular where those of the branch are not."""
+"""Newton's iteration on an event's extended system: equations that are regular at the event, where the branch's are not."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -11,19 +11,19 @@ from jaxtyping import Array
 from ssntk.newton import newton
 from ssntk.zeros.base import AbstractZeros
 
-# What the unknowns leave of the system, given the border: (zeros, unknowns (m,), border (N,)) -> (m,).
+# The residual of the extended system: (zeros, unknowns (m,), border (N,)) -> (m,). The border fixes the eigenvectors.
 Equations = Callable[[AbstractZeros, Array, Array], Array]
 
 
 class Solved(NamedTuple):
-    """Where the iteration ended, traced or as numpy arrays."""
+    """The end of the iteration, traced or as numpy arrays."""
 
     y: Any  # the unknowns; the state is first and q last
-    correction: Any  # the last correction of (state, q), beside their sizes
-    residual: Any  # before it, beside the terms of each equation
-    jacobian: Any  # (N, N + 1): A beside df/dq
-    curvature: Any  # (N, N): by how much A changes if all states change by their own sizes
-    drift: Any  # (N, N): the same if the parameter does
+    correction: Any  # the last correction of (state, q), relative to their sizes
+    residual: Any  # the residual before it, relative to the terms of each equation
+    jacobian: Any  # (N, N + 1): A and df/dq side by side
+    curvature: Any  # (N, N): the change of A if all states change by their own sizes
+    drift: Any  # (N, N): the change of A if the parameter changes by its size
 
 
 def iterate(equations: Equations, zeros: AbstractZeros, start: Array, border: Array) -> tuple[Array, Array, Array]:
@@ -35,7 +35,7 @@ def iterate(equations: Equations, zeros: AbstractZeros, start: Array, border: Ar
 
     def improve(y: Array) -> tuple[Array, Array, Array]:
         residual, jacobian = system(y), jax.jacfwd(system)(y)
-        # Each equation beside its own terms.
+        # Scale each equation by the size of its terms.
         rows = jnp.abs(jacobian).sum(axis=1)
         rows = jnp.where(rows > 0, rows, 1)
         step = jnp.linalg.solve(jacobian / rows[:, None], -residual / rows)
@@ -47,11 +47,11 @@ def iterate(equations: Equations, zeros: AbstractZeros, start: Array, border: Ar
 
 
 def solve(zeros: AbstractZeros, start: Array, border: Array, equations: Equations) -> Solved:
-    """Newton's iteration from `start`, and what must be known to judge where it ended."""
+    """Newton's iteration from `start` (m,), and the numbers with which its end is judged."""
     y, correction, residual = iterate(equations, zeros, start, border)
     n = border.shape[0]
     z = jnp.append(y[:n], y[-1])
-    # No two states alike, so that symmetric terms do not cancel.
+    # Change each state by a different amount, so that symmetric terms do not cancel.
     sizes = (1 + jnp.abs(z)) * (1 + 0.3 * jnp.sin(jnp.arange(1.0, n + 2))).astype(z.dtype)
     directions = jnp.stack([sizes.at[-1].set(0), jnp.zeros_like(z).at[-1].set(sizes[-1])])
     changed = jax.vmap(lambda direction: jax.jvp(zeros.jacobian, (z,), (direction,))[1])(directions)
@@ -64,7 +64,7 @@ def constant(tree: Any) -> Any:
 
 
 def implicit(equations: Equations, zeros: AbstractZeros, start: Array, border: Array) -> Array:
-    """The unknowns, differentiable in the zeros by the implicit function theorem; NaN where the iteration fails."""
+    """The unknowns (m,), differentiable in the zeros by the implicit function theorem; NaN if the iteration fails."""
     eps = jnp.finfo(start.dtype).eps
 
     def root(system: Any, start: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Events that are located by a test function of the modes, which changes its sign there."""
+"""Events that are located by a test function of the modes, which changes sign at the event."""
 
 import abc
 import dataclasses
@@ -17,7 +17,7 @@ from ssntk.zeros.stack import Stack
 
 
 class AbstractTestEvent(AbstractEvent):
-    """An event at which a function of the growth exponents changes its sign along a branch.
+    """An event at which a function of the growth exponents changes sign along a branch.
 
     Subclass it with a `kind` and a `test`, and pass an instance to `continuation(..., events=...)`.
 
