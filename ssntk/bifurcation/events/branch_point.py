@@ -17,7 +17,7 @@ from ssntk.bifurcation.events.critical import beside, real_pair
 from ssntk.bifurcation.events.derivatives import second, third
 from ssntk.bifurcation.events.interval import Change, Interval
 from ssntk.bifurcation.events.kinds import BRANCH_POINT, DEGENERATE, PITCHFORK, TRANSCRITICAL, Kind
-from ssntk.bifurcation.events.located import AbstractLocatedEvent, Named, Seen
+from ssntk.bifurcation.events.located import AbstractLocatedEvent, Judged, Named
 from ssntk.bifurcation.point import Bifurcation, Located
 from ssntk.errors import Outcome, Sentence
 from ssntk.models.clock import AbstractClock
@@ -55,7 +55,7 @@ class BranchPoint(AbstractLocatedEvent):
         along_y, along_q = pull(psi)
         return jnp.concatenate([velocity + b * psi, along_y, jnp.stack([along_q, psi @ psi - 1])])
 
-    def refused(self, seen: Seen) -> Sentence | None:
+    def refused(self, seen: Judged) -> Sentence | None:
         if self.several(seen):
             return Outcome.several_vanish.say()
         n = len(seen.y)
@@ -65,7 +65,7 @@ class BranchPoint(AbstractLocatedEvent):
             return Outcome.pass_by.say()
         return Outcome.several_vanish.say() if seen.pushed or seen.pair.value.imag != 0 else None
 
-    def arguments(self, seen: Seen) -> tuple[np.ndarray, ...]:
+    def arguments(self, seen: Judged) -> tuple[np.ndarray, ...]:
         right, left = seen.pair.right, seen.pair.left
         parts = right, left, beside(seen.jacobian, seen.slope, right, left)
         return seen.y, np.asarray(seen.q), *(part.astype(seen.y.dtype) for part in parts)
@@ -87,7 +87,7 @@ class BranchPoint(AbstractLocatedEvent):
         cubic = third(zeros.residual, z, along, along, along) + 3 * curving
         return zeros.clock.unit * jnp.stack([left @ quadratic / 2, left @ mixed, left @ bent, left @ cubic / 6])
 
-    def named(self, seen: Seen, values: Any) -> Named | Sentence:
+    def named(self, seen: Judged, values: Any) -> Named | Sentence:
         a, mixed, bent, cubic = (float(value) for value in values)
         if not np.isfinite(values[:3]).all():
             return Outcome.not_quadratic.say()

@@ -10,7 +10,7 @@ from jaxtyping import Array
 from ssntk.bifurcation.events.derivatives import second, third
 from ssntk.bifurcation.events.interval import Change
 from ssntk.bifurcation.events.kinds import FLIP
-from ssntk.bifurcation.events.located import Named, Seen
+from ssntk.bifurcation.events.located import Judged, Named
 from ssntk.bifurcation.events.real import AbstractRealEvent
 from ssntk.errors import Sentence
 from ssntk.models.clock import AbstractClock
@@ -41,7 +41,7 @@ class Flip(AbstractRealEvent):
         curved = -jnp.linalg.solve(jax.jacfwd(field)(y), second(field, y, r, r))
         return l @ (third(field, y, r, r, r) + 3 * second(field, y, r, curved)) / 6 * zeros.clock.unit
 
-    def named(self, seen: Seen, values: Any) -> Named | Sentence:
+    def named(self, seen: Judged, values: Any) -> Named | Sentence:
         return named_by_cubic(self.kind.name, float(values), seen.small * seen.clock.unit, supercritical=float(values) > 0)
 
 

@@ -8,7 +8,7 @@ from jaxtyping import Array
 from ssntk.bifurcation.events.derivatives import second
 from ssntk.bifurcation.events.interval import Change, Interval
 from ssntk.bifurcation.events.kinds import SADDLE_NODE
-from ssntk.bifurcation.events.located import Named, Seen
+from ssntk.bifurcation.events.located import Judged, Named
 from ssntk.bifurcation.events.real import AbstractRealEvent
 from ssntk.errors import Outcome, Sentence
 from ssntk.models.clock import AbstractClock
@@ -31,7 +31,7 @@ class Fold(AbstractRealEvent):
     def shift(self, clock: AbstractClock) -> float:
         return 0.0
 
-    def refused(self, seen: Seen) -> Sentence | None:
+    def refused(self, seen: Judged) -> Sentence | None:
         if not seen.pushed:
             # The parameter does not push along the critical direction, so that branches cross here.
             return Outcome.branch_point.say()
@@ -42,7 +42,7 @@ class Fold(AbstractRealEvent):
         r = right.real
         return left.real @ second(lambda y: zeros.at(y, q), y, r, r) / 2 * zeros.clock.unit
 
-    def named(self, seen: Seen, values: Any) -> Named | Sentence:
+    def named(self, seen: Judged, values: Any) -> Named | Sentence:
         if abs(float(values)) <= seen.small * seen.clock.unit:
             return Outcome.cusp.say()
         return Named(self.kind.name, float(values), power=1)

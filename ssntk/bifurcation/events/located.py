@@ -29,7 +29,7 @@ from ssntk.zeros.stack import Stack, each
 
 
 @dataclasses.dataclass(frozen=True)
-class Seen:
+class Judged:
     """A solution of an extended system, as it is judged. It has N states, each in units of its size.
 
     - `solved`: the end of Newton's iteration. `clock`: that of the model. `unknowns` (m,), `y` (N,) and `q`: the solution.
@@ -146,11 +146,11 @@ class AbstractLocatedEvent(AbstractEvent):
         """The critical eigenvalue of df/dx."""
         return 0j
 
-    def refused(self, seen: Seen) -> Sentence | None:
+    def refused(self, seen: Judged) -> Sentence | None:
         """The reason why a solution is not this event; `None` if it is."""
         return None
 
-    def arguments(self, seen: Seen) -> tuple[np.ndarray, ...]:
+    def arguments(self, seen: Judged) -> tuple[np.ndarray, ...]:
         """The arguments of [`coefficient`][]."""
         # Eigenvectors are computed in double precision: cast them to the precision of the model.
         dtype = np.result_type(seen.y.dtype, np.complex64)
@@ -162,7 +162,7 @@ class AbstractLocatedEvent(AbstractEvent):
         """The coefficients of the normal form that distinguish the kinds."""
 
     @abc.abstractmethod
-    def named(self, seen: Seen, values: Any) -> Named | Sentence:
+    def named(self, seen: Judged, values: Any) -> Named | Sentence:
         """The kind of the point, from the `values` that [`coefficient`][] returned, or the reason why it has none."""
 
     def mode(self, unknowns: Array, n: int, clock: AbstractClock) -> Mode:
@@ -218,7 +218,7 @@ class AbstractLocatedEvent(AbstractEvent):
                 starts.append((i, *self.start(z[:-1], z[-1], matrix, stack.clock)))
             except NumericalError as error:
                 found[i] = failed(stack, int(numbers[i]), self.kind.name, z, error.args[0])
-        read: list[tuple[int, Seen]] = []
+        read: list[tuple[int, Judged]] = []
         if starts:
             chosen = [i for i, _, _ in starts]
             packed = (np.stack(part) for part in list(zip(*starts, strict=True))[1:])
@@ -237,7 +237,7 @@ class AbstractLocatedEvent(AbstractEvent):
                 found[i] = self.described(stack, int(numbers[i]), seen, values)
         return [point for point in found if point is not None]
 
-    def judge(self, solved: Solved, clock: AbstractClock) -> Seen | Sentence:
+    def judge(self, solved: Solved, clock: AbstractClock) -> Judged | Sentence:
         """The point that the unknowns describe, with eigenvectors from its Jacobian; or the reason why it is refused.
 
         Every number is compared with its own rounding error: that of each eigenvalue, and for sums that of their terms.
@@ -273,7 +273,7 @@ class AbstractLocatedEvent(AbstractEvent):
             return Outcome.not_critical.say(off=off)
         # If df/dp is itself at rounding level its direction is meaningless.
         pushed = abs(pair.left @ slope) > max(eps**0.4 * (weights @ np.abs(slope)), eps**0.8 * (terms + natural))
-        seen = Seen(
+        seen = Judged(
             solved=solved,
             clock=clock,
             exponents=values,
@@ -288,7 +288,7 @@ class AbstractLocatedEvent(AbstractEvent):
         )
         return self.refused(seen) or seen
 
-    def described(self, stack: Stack, number: int, seen: Seen, values: Any) -> Located:
+    def described(self, stack: Stack, number: int, seen: Judged, values: Any) -> Located:
         """The point with its kind, coefficient and criticality, in the user's units."""
         what = self.named(seen, values)
         if isinstance(what, Sentence):
@@ -325,7 +325,7 @@ class AbstractLocatedEvent(AbstractEvent):
         )
         return Located(point, seen.z, seen.exponents, seen.doubts)
 
-    def several(self, seen: Seen) -> bool:
+    def several(self, seen: Judged) -> bool:
         """Whether more than one eigenvalue is zero at the point."""
         doubts = np.maximum(seen.doubts, seen.doubt)
         return not seen.defective and vanishing(seen.solved, seen.exponents, doubts) > 1

@@ -19,7 +19,7 @@ from ssntk.bifurcation.events.derivatives import second, third
 from ssntk.bifurcation.events.flip import named_by_cubic
 from ssntk.bifurcation.events.interval import Change, Interval
 from ssntk.bifurcation.events.kinds import HOPF, NEIMARK_SACKER
-from ssntk.bifurcation.events.located import AbstractLocatedEvent, Mode, Named, Seen
+from ssntk.bifurcation.events.located import AbstractLocatedEvent, Judged, Mode, Named
 from ssntk.dynamics.stability import eigenpair, sorted_eigenvalues
 from ssntk.errors import NumericalError, Outcome, Sentence
 from ssntk.models.clock import AbstractClock
@@ -97,7 +97,7 @@ class Hopf(AbstractPair):
         total = left @ cubic_terms(zeros, y, q, frequency, right)
         return total.real / (2 * frequency)
 
-    def named(self, seen: Seen, values: Any) -> Named | Sentence:
+    def named(self, seen: Judged, values: Any) -> Named | Sentence:
         small = seen.small * 0.5 / seen.frequency
         return named_by_cubic(self.kind.name, float(values), small, supercritical=float(values) < 0)
 
@@ -113,7 +113,7 @@ class NeimarkSacker(AbstractPair):
         turned = jnp.cos(frequency * dt) * total.real + jnp.sin(frequency * dt) * total.imag
         return turned * dt / 2
 
-    def named(self, seen: Seen, values: Any) -> Named | Sentence:
+    def named(self, seen: Judged, values: Any) -> Named | Sentence:
         resonance = self.resonance(seen)
         if resonance is not None:
             angle = f"exp(2 pi i / {resonance})"
@@ -122,7 +122,7 @@ class NeimarkSacker(AbstractPair):
         small = seen.small * seen.clock.unit
         return named_by_cubic(self.kind.name, float(values), small, supercritical=float(values) < 0)
 
-    def resonance(self, seen: Seen) -> int | None:
+    def resonance(self, seen: Judged) -> int | None:
         """The number of steps after which the mode returns to itself, if that is three or four; else `None`."""
         dt, eps = seen.clock.unit, seen.eps
         turns = seen.frequency * dt / (2 * np.pi)
