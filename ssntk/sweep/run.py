@@ -29,13 +29,13 @@ from ssntk.threads import one_blas_thread
 
 # How many batches wait in an executor at a time. It is enough for any cluster, and keeps a million points out of memory.
 WAITING = 1024
-# What executors raise for a task whose processes died, time and again: `Workers`, and Dask.
+# The errors that `Workers` and Dask raise for a task whose processes died repeatedly.
 DEATHS = ("WorkerDied", "KilledWorker")
-# What a failure of compiled code says where it comes of what is measured: of its size, or of a function that it calls back.
+# Words in a failure of compiled code that a point has caused, by its size, or by a function that is called back.
 OF_THE_POINT = ("RESOURCE_EXHAUSTED", "Out of memory", "allocat", "allback")
-# What of a function that was called back says nothing of what is measured: a disk or a network, or that all is to end.
+# Errors of a function that is called back which no point has caused: of a disk or a network, or a request to end.
 ELSEWHERE = (OSError, ImportError, SystemExit, KeyboardInterrupt)
-# Where the lines of a traceback end, and what was raised begins.
+# Finds where the lines of a traceback end and the error begins.
 RAISED = re.compile(r'.*\n  File "[^"\n]*", line \d+[^\n]*\n(?:    [^\n]*\n)*(?P<said>.*)', re.DOTALL)
 # The thread that compiles in advance.
 PREPARING = "ssntk-prepare"
@@ -166,13 +166,16 @@ def _serial(sweep: AbstractPlan, store: Store, context: Any, todo: Sequence[tupl
 def _spread(
     sweep: AbstractPlan, store: Store, context: Any, todo: Sequence[Sequence[int]], executor: Any
 ) -> Iterator[list[str]]:
-    """What became of each batch, in whatever order. One whose process died is taken apart, to find the point that did it."""
+    """The statuses of the points of each batch, in any order.
+
+    If the process of a batch died, its points are measured one by one, to find the one that caused it.
+    """
     written = io.BytesIO()
     ByName(written).dump((sweep, context, str(store.path.absolute())))
     plan = written.getvalue()
     key, double = hashlib.sha256(plan).hexdigest(), bool(jax.config.read("jax_enable_x64"))
     waiting: dict[Any, Sequence[int]] = {}
-    # `concurrent.futures.wait` never returns for what an executor cancels as it is shut down; what is called back does.
+    # If an executor cancels tasks while it is shut down, `concurrent.futures.wait` never returns. Callbacks are called.
     ready: queue.SimpleQueue[Any] = queue.SimpleQueue()
     rest = iter(todo)
 

@@ -41,14 +41,14 @@ def _elsewhere(plan: dict[str, Any], index: int, record: dict[str, np.ndarray]) 
 
 
 def _malformed(plan: dict[str, Any], record: dict[str, np.ndarray]) -> str | None:
-    """The first variable of a record that is missing, or not of the kind and size that the header asks for."""
+    """The first variable of a record that is missing, or does not have the type and size that the header requires."""
     done, coverage, x = str(record["status"]) == "done", coverage_of(plan), record.get("x_star")
     n = coverage.n_state(plan, x.size if x is not None and x.ndim == 1 else None)
     times = None if plan["ts"] is None else len(plan["ts"])
     sizes = {"mode": n, "block": len(plan["blocks"]), "time": times, "time_2": times}
     for name, variable in variables_of(plan).items():
         if name not in record:
-            # What has no critical mode has nothing of it; where a point lies was looked at before.
+            # A point may have no critical mode. Where the point lies was checked before.
             always = variable.always and not name.startswith("channel_") and coverage.records(name) and name != "distance"
             if done and (always or (name.startswith("block_") and plan["blocks"])):
                 return f"it has no {name}"
