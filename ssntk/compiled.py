@@ -167,15 +167,15 @@ def _quickly() -> dict[str, bool] | None:
 
 
 def _kept(function: Any, structure: Any, shapes: Any, settings: Any) -> tuple[Callable[..., Any], Any] | None:
-    """What this function was traced to and an example of what it returns, from the folder, or traced now and put there.
+    """The traced function, and an example of its result. They are read from the folder, or traced now and written there.
 
-    `None` if that cannot be kept.
+    `None` if the function cannot be kept.
     """
     from jax import export
 
     try:
         described = _described((CODE, _surroundings(), str(settings), function, _example(structure), str(shapes)))
-    # What has no name, or no bytes.
+    # Something in it has no name in versioned code, or cannot be pickled.
     except Exception:
         return None
     file = pathlib.Path(FOLDER) / hashlib.sha256(described).hexdigest()

@@ -25,7 +25,7 @@ def phase_diagram(store: Store, x: str | None = None, y: str | None = None) -> n
     taken over all other axes. If all points at one place failed, there is a gap. If the grid has one axis, the panels show
     lines. The figure is 178 mm wide, with text of 7 pt and more.
 
-    **Arguments:** `x`, `y`: names of axes. Default: the two longest; an axis called `seed` is not taken for `y`.
+    **Arguments:** `x`, `y`: names of axes. Default: the two longest axes; one called `seed` comes last.
 
     Returns the axes, (4,). Raises `ValueError` for an unknown axis, `StoreError` if nothing was measured yet.
 

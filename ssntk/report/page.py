@@ -1,4 +1,4 @@
-"""One self-contained page of a sweep's results: what it shows is gathered here, and drawn by `page.js`."""
+"""One self-contained page of a sweep's results. Its data are collected here, and drawn by `page.js`."""
 
 import base64
 import hashlib
@@ -27,7 +27,7 @@ from ssntk.sweep.record import Listed, listed
 from ssntk.sweep.store import DONE, Status, Store
 from ssntk.sweep.summary import slope_of
 
-# What a screen can show: eigenvalues of a spectrum, units of a vector, save times of a kernel, points of a branch.
+# How much a screen can show: eigenvalues of a spectrum, units of a vector, save times of a kernel, points of a branch.
 MOST_MODES, MOST_UNITS, MOST_TIMES, MOST_STEPS = 128, 128, 64, 2000
 # How many shades a kernel over time has on either side of zero.
 SHADES = 127

@@ -119,7 +119,7 @@ class Asked(NamedTuple):
     blocks: dict[str, Positions]
     integrator: Integrator
     grid: Array | None
-    # The trapezoid weights of the save times (T,).
+    # The trapezoid weights: of every save time (T,), and of what is observed of every input (B, T).
     trapezoid: Array
     weights: Array
     modes: int | None
