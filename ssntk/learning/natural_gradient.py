@@ -70,7 +70,7 @@ def low_rank_natural_gradient(
 
     **Returns:** an `optax.GradientTransformationExtraArgs`, whose state is a `LowRankState`.
 
-    Raises `ValueError` for arguments that do not fit, in `update` too where `params` or `residuals` is missing.
+    Raises `ValueError` for arguments that do not fit, and in `update` if `params` or `residuals` is missing.
 
     **Example:**
 

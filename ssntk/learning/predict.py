@@ -328,8 +328,8 @@ class _Power(NamedTuple):
 class _Modes:
     """The errors along each eigenvector under descent with a momentum.
 
-    Along each the velocity v, the error e and the way a obey `v <- mu v + w s e; e <- e - eta s v; a <- a - eta v`, where
-    Adam divides v by `1 - mu^n` at its n-th step.
+    Along each eigenvector, the velocity v, the error e and the distance a obey
+    `v <- mu v + w s e; e <- e - eta s v; a <- a - eta v`. Adam divides v by `1 - mu^n` at its n-th step.
     """
 
     def __init__(

@@ -65,8 +65,7 @@ def measure(
 
     - `probe`: inputs and save times. If its `x0` is `None`, trajectories start at x*.
     - `wrt`, `of`, `integrator`: as in [`parameter_jacobian`][]. The steady-state kernel is always that of the state.
-    - `blocks`: parts of theta that are also measured separately: a list of the model's attributes, or a dict from names to
-      lenses.
+    - `blocks`: parts of theta that are also measured separately: attributes of the model, or a dict from names to lenses.
     - `critical_frequency`: the frequency of the critical eigenvalue [radians / time], 0 if it is real. Default: that of the
       eigenvalue that grows fastest.
     - `modes`: how many of the largest eigenvalues of the trajectory kernel are computed; default all. Its trace and
@@ -268,10 +267,8 @@ def prepare(asked: Asked, model: AbstractStateSpaceModel, room: int) -> None:
 
 
 def _each(one: Callable[[Any], Any], points: Any) -> Any:
-    """Apply `one` to every point of a batch: side by side on an accelerator, one after another on a CPU.
-
-    On a CPU, side by side gains nothing, and all points would wait for the slowest.
-    """
+    """Apply `one` to every point of a batch: side by side on an accelerator. On a CPU that gains nothing, and all points would
+    wait for the slowest, so they follow one another there."""
     return jax.lax.map(one, points) if jax.default_backend() == "cpu" else jax.vmap(one)(points)
 
 
@@ -286,11 +283,8 @@ FAILURES = (NumericalError, ValueError, ArithmeticError, np.linalg.LinAlgError)
 
 
 class _Point(NamedTuple):
-    """What is computed of a point on the device.
-
-    That is the fixed point, A (n, n) and F (n, p) there, and the starts of its trajectories. For the states, and for the
-    readouts if they are measured, it also is the recorded steps and the weighted rows of J.
-    """
+    """What is computed of a point on the device: the fixed point, A (n, n) and F (n, p) there, the starts of its trajectories,
+    and, for the states and perhaps the readouts, the recorded steps and the weighted rows of J."""
 
     x: Any
     move: Any
@@ -430,10 +424,8 @@ def _measured(asked: Asked, model: Any, point: _Point, mode: Mode | None, answer
 
 
 def _spectrum(rows: np.ndarray, modes: int | None, gram: np.ndarray | None = None, known: Leading | None = None) -> Spectrum:
-    """All eigenvalues, from the singular values of the rows; or the first `modes`, from their smaller Gram matrix.
-
-    The Gram matrix and its first eigenpairs may be known already.
-    """
+    """All eigenvalues, from the singular values of the rows; or the first `modes`, from their smaller Gram matrix. The Gram
+    matrix and its first eigenpairs may be known already."""
     if modes is None:
         return Spectrum.from_jacobian(rows, eigenvectors=False)
     gram = smaller_gram(rows) if gram is None else gram

@@ -80,8 +80,7 @@ class Sweep(AbstractPlan):
 
     Raises `ValueError`, which names the field, if a field is wrong or contradicts the approach. It is also raised if no
     sweep can go there, as to a cusp. The branch of an approach is followed when `index` is first needed. If the network's
-    own equilibrium does not reach the point, or reaches it with another `index` than the given one, `ValueError` is raised
-    then.
+    own equilibrium does not reach the point, or reaches it with another `index`, `ValueError` is raised then.
 
     **Example:**
 
@@ -132,8 +131,7 @@ class Sweep(AbstractPlan):
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     def _number_of_approach(self) -> int:
-        """The index of the point at the end of an approach, among those of its kind. Others may lie before it, and
-        nearby."""
+        """The index of the point at the end of an approach, among those of its kind. Others may lie nearby."""
         path, given = self._path
         branch = self._followed
         sizes = np.append(typical_sizes(path.model, self.constant(), path.x), path.distance)
@@ -359,8 +357,7 @@ class Sweep(AbstractPlan):
 
 
 def _along(path: Approach, given: dict[str, Any]) -> dict[str, Any]:
-    """The fields that follow from an approach. Raises `ValueError` if no sweep can go along it, or if a field contradicts
-    it."""
+    """The fields that follow from an approach. Raises `ValueError` if no sweep can go along it, or a field contradicts it."""
     if path.family is None:
         raise ValueError(f"family has no length, the network is at a {path.kind} already: approach from another network")
     if path.kind not in kinds_of(path.family.clock):
