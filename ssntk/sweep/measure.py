@@ -267,8 +267,8 @@ def prepare(asked: Asked, model: AbstractStateSpaceModel, room: int) -> None:
 
 
 def _each(one: Callable[[Any], Any], points: Any) -> Any:
-    """Apply `one` to every point of a batch: side by side on an accelerator. On a CPU that gains nothing, and all points would
-    wait for the slowest, so they follow one another there."""
+    """Apply `one` to every point of a batch: side by side on an accelerator. On a CPU that gains nothing, and all points
+    would wait for the slowest, so they follow one another there."""
     return jax.lax.map(one, points) if jax.default_backend() == "cpu" else jax.vmap(one)(points)
 
 
@@ -283,8 +283,8 @@ FAILURES = (NumericalError, ValueError, ArithmeticError, np.linalg.LinAlgError)
 
 
 class _Point(NamedTuple):
-    """What is computed of a point on the device: the fixed point, A (n, n) and F (n, p) there, the starts of its trajectories,
-    and, for the states and perhaps the readouts, the recorded steps and the weighted rows of J."""
+    """What is computed of a point on the device: the fixed point, A (n, n) and F (n, p) there, the starts of its
+    trajectories, and, for the states and perhaps the readouts, the recorded steps and the weighted rows of J."""
 
     x: Any
     move: Any

@@ -357,7 +357,7 @@ class Sweep(AbstractPlan):
 
 
 def _along(path: Approach, given: dict[str, Any]) -> dict[str, Any]:
-    """The fields that follow from an approach. Raises `ValueError` if no sweep can go along it, or a field contradicts it."""
+    """The fields that follow from an approach. Raises `ValueError` if no sweep can go along it, or if fields contradict."""
     if path.family is None:
         raise ValueError(f"family has no length, the network is at a {path.kind} already: approach from another network")
     if path.kind not in kinds_of(path.family.clock):
