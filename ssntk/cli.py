@@ -94,7 +94,7 @@ def _part(text: str) -> tuple[int, int]:
 
 @contextlib.contextmanager
 def _executor(workers: int | None, scheduler: str | None) -> Iterator[Any]:
-    """What measures: this process, other processes, or a Dask cluster."""
+    """The executor that measures: this process, other processes, or a Dask cluster."""
     if scheduler is not None:
         try:
             from distributed import Client
@@ -173,7 +173,7 @@ def check(
     if seeds < 1:
         raise UsageError(f"--seeds must be at least 1, got {seeds}")
     LISTENER.quiet = as_json
-    # What foreign code prints is not what is printed here.
+    # Foreign code may print. Its text must not mix with the output of this command.
     with own_stdout() as out:
         make = function_named(factory)
         with foreign(factory, function=make):
@@ -195,7 +195,7 @@ def check(
 
 
 def _plain(found: Any) -> dict[str, Any]:
-    """A verdict as JSON has it; what is not a finite number is null."""
+    """A verdict as JSON. Numbers that are not finite become null."""
     return {name: _finite(value) for name, value in dataclasses.asdict(found).items()}
 
 
@@ -266,7 +266,7 @@ def _draw(store: Any, out: pathlib.Path | None = None) -> pathlib.Path:
 
 
 def _print_estimate(file: pathlib.Path, plan: Any, store: Any, workers: int, part: tuple[int, int] | None) -> None:
-    """What is done, and what the rest will take: one batch is measured, and not recorded."""
+    """Print what is done, and how long the rest will take. For that, batches are measured and not recorded."""
     import time
 
     from ssntk.sweep.progress import duration
@@ -287,7 +287,8 @@ def _print_estimate(file: pathlib.Path, plan: Any, store: Any, workers: int, par
     if left == 0:
         return
     context = plan.begin(plan.follow())
-    # Of every shape one batch, twice: the second time everything is compiled. Shapes are taken to have as many points each.
+    # One batch of every shape is measured twice, since the second time everything is compiled. The estimate assumes that all
+    # shapes have equally many points.
     took = [0.0, 0.0]
     reasons: list[str] = []
     tried = sum(map(len, plan.samples))
@@ -322,7 +323,7 @@ def _print_status(store: Any) -> None:
 
 
 def _print_summary(store: Any) -> None:
-    """How a sweep ended: a table, the figure, and where everything lies."""
+    """Print how a sweep ended: a table, the figure, and the paths of all files."""
     from ssntk.report.tables import print_store
     from ssntk.sweep.coverage import coverage_of
     from ssntk.sweep.store import StoreError
@@ -363,17 +364,19 @@ def _keep_compiled() -> None:
 
 def main(tokens: list[str] | None = None) -> None:
     """Run the command line: exit status 0, 1 for a failure, 2 for a usage error, 130 when stopped by the keyboard."""
-    # Set before JAX starts. Solves are checked on the host, and the compiled checks of equinox cannot be cached.
+    # This must be set before JAX starts. Equinox's compiled checks cannot be cached, and solves are checked on the host
+    # anyway.
     os.environ.setdefault("EQX_ON_ERROR", "off")
     _keep_compiled()
-    # Some daemons start what they run without these.
+    # Some daemons start their programs without these streams.
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
-    # Names of files need not be text: what of them cannot be written is written by its number.
+    # Names of files need not be valid text. Characters that cannot be printed are printed as their numbers.
     with contextlib.suppress(AttributeError, ValueError):
         sys.stdout.reconfigure(errors="backslashreplace")  # pyright: ignore[reportAttributeAccessIssue]
-    # Tracing makes millions of small objects that live on: looking for garbage among them takes a seventh of a start.
+    # Tracing makes millions of small objects that stay alive. Searching them for garbage takes a seventh of the start-up
+    # time.
     gc.set_threshold(100_000, 20, 20)
     import jax
 
@@ -386,19 +389,19 @@ def main(tokens: list[str] | None = None) -> None:
 
 
 def _leave(code: Any) -> None:
-    """End at once where code is being compiled in advance: nobody needs it now, and it cannot be stopped."""
+    """End the process. If code is still being compiled in advance, end at once: it cannot be stopped, and is not needed."""
     run = sys.modules.get("ssntk.sweep.run")
     if run is not None and any(thread.name == run.PREPARING for thread in threading.enumerate()):
         sys.stdout.flush()
         sys.stderr.flush()
-        # As Python does with what `sys.exit` was given: nothing is success, and a text is printed and is a failure.
+        # `code` means what it means to `sys.exit`: None is success; a text is printed, and means failure.
         if code is not None and not isinstance(code, int):
             print(code, file=sys.stderr, flush=True)
         os._exit(code if isinstance(code, int) else int(code is not None))
 
 
 def _guarded(call: Callable[[], Any]) -> None:
-    """A clear sentence instead of a traceback for everything that can go wrong as foreseen."""
+    """Turn every foreseen error into a sentence instead of a traceback."""
     from ssntk.errors import NumericalError
     from ssntk.sweep.store import StoreError
 

@@ -1,10 +1,13 @@
 """Compiled functions, and what they were traced to, kept between runs.
 
-JAX keeps compiled code, but finds it by what a function was traced to, and tracing takes longer than a small network's
-measurement. Where `SSNTK_TRACED` named a folder when this was imported, as the command line has it, that is kept too, found
-by all that it follows from: this package's code, the versions of what it is built on, JAX's settings, the function, and the
-structure, shapes and dtypes of its arguments. What other code takes part in, a user's own model say, is traced anew; only
-versioned code that is replaced while it runs is not seen.
+JAX keeps compiled code, but it finds that code by what a function was traced to. Tracing takes longer than measuring a small
+network. So traced functions are kept too, if the variable `SSNTK_TRACED` named a folder when this module was imported, as it
+does for the command line.
+
+A traced function is found by everything that it depends on: the code of this package, the versions of the libraries that it
+is built on, JAX's settings, the function, and the structure, shapes and dtypes of its arguments. If other code takes part,
+such as a user's own model, the function is traced again each time. One change is not noticed: if a library is replaced while
+the program runs.
 """
 
 import contextlib
@@ -26,11 +29,11 @@ import jax
 from ssntk.files import is_private, owned, write_whole
 from ssntk.notices import warn_once
 
-# What may take part in something kept: all else may change without a change of its version.
+# Only functions of these packages are kept. Other code may change without a change of its version.
 BUILT_ON = ("jax", "jaxlib", "equinox", "diffrax", "optimistix", "lineax", "jaxtyping", "numpy")
-# The most that are kept, of some ten kilobytes each.
+# At most so many traced functions are kept. Each takes about ten kilobytes.
 MOST = 1024
-# The bytes of a checksum, with which each file begins.
+# Each file begins with a checksum of this many bytes.
 SUM = 32
 
 
@@ -42,19 +45,19 @@ def _code() -> tuple[Any, ...]:
     return own.hexdigest(), [importlib.metadata.version(name) for name in BUILT_ON]
 
 
-# Looked at now, and not when something is kept: it may have changed by then.
+# The code is read now, and not when something is kept, since it may have changed by then.
 FOLDER = os.environ.get("SSNTK_TRACED", "")
 CODE = _code() if FOLDER else ()
 
 
 def keep_traced(folder: str) -> None:
-    """Keep what is traced from now on in this folder."""
+    """Keep functions that are traced from now on in this folder."""
     global FOLDER, CODE
     FOLDER, CODE = folder, CODE or _code()
 
 
 class _Rest:
-    """What is no array in a pytree; equal ones share compiled code."""
+    """The part of a pytree that is not arrays. Equal ones share compiled code."""
 
     def __init__(self, tree: Any):
         leaves, structure = jax.tree.flatten(tree)
@@ -72,7 +75,7 @@ class _Rest:
 
 
 class Held(eqx.Module):
-    """A pytree as compiled functions take it: its arrays, and the rest, which is looked up once a call."""
+    """A pytree as an argument of compiled functions: its arrays, and the rest, which is hashed once in each call."""
 
     arrays: Any
     rest: _Rest = eqx.field(static=True)
@@ -84,14 +87,15 @@ class Held(eqx.Module):
 
     @property
     def tree(self) -> Any:
-        """What is held."""
+        """The pytree itself."""
         return eqx.combine(self.arrays, self.rest.tree)
 
 
 class Compiled:
-    """`function`, of a module or a `functools.partial` of one, compiled for arguments whose leaves are arrays.
+    """A compiled function. Its arguments are pytrees whose leaves are arrays.
 
-    `seldom`: called a few times only, so that compiling takes longer than running.
+    - `function`: a function of a module, or a `functools.partial` of one.
+    - `seldom`: whether it is called a few times only, so that compiling it takes longer than running it.
     """
 
     def __init__(self, function: Callable[..., Any], *, seldom: bool = False):
@@ -100,18 +104,19 @@ class Compiled:
         self._lock = threading.RLock()
 
     def __call__(self, *arguments: Any) -> Any:
-        # What is being prepared is waited for.
+        # If another thread is preparing it, this call waits.
         with self._lock:
             program = self._program(arguments)
         return self._jitted(*arguments) if program is None else program(arguments)
 
     def prepare(self, *like: Any) -> Any:
-        """Compile for arguments like these, arrays or `jax.ShapeDtypeStruct`s; what is returned then, as such structs."""
+        """Compile for arguments like these, which are arrays or `jax.ShapeDtypeStruct`s. Returns the result as such
+        structs."""
         with self._lock:
             program = self._program(like)
             lowered = self._jitted.lower(*like) if program is None else program.run.lower(*jax.tree.leaves(like))
             lowered.compile()
-            # What an exported program returns is bound to its device.
+            # The result of an exported program is bound to its device.
             where = None if program is None else jax.sharding.SingleDeviceSharding(jax.devices()[0])
             out = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where), lowered.out_info)
             return out if program is None else jax.tree.unflatten(program.out, out)
@@ -124,7 +129,7 @@ class Compiled:
         return jax.jit(function, compiler_options=_quickly() if self.seldom else None)
 
     def _program(self, arguments: Any) -> "_Program | None":
-        """The program that is kept for arguments like these; `None` if nothing is kept, or can be."""
+        """The program that is kept for arguments like these; `None` if none is kept, and none can be."""
         if not FOLDER:
             return None
         leaves, structure = jax.tree.flatten(arguments)
@@ -138,7 +143,7 @@ class Compiled:
 
 
 class _Program(NamedTuple):
-    """A function of the leaves of its arguments to those of its result, and the structure of that."""
+    """A function from the leaves of the arguments to the leaves of the result, and the structure of the result."""
 
     run: Any
     out: Any
@@ -149,7 +154,10 @@ class _Program(NamedTuple):
 
 @functools.cache
 def _quickly() -> dict[str, bool] | None:
-    """XLA's older code for CPUs is compiled in half the time, and takes up to a tenth more; `None` if there is none."""
+    """The option for XLA's older code generator for CPUs; `None` if XLA has none.
+
+    It compiles in half the time, and its code takes up to a tenth longer.
+    """
     options = {"xla_cpu_use_fusion_emitters": False}
     try:
         jax.jit(lambda x: x, compiler_options=options).lower(0.0).compile()
@@ -159,15 +167,15 @@ def _quickly() -> dict[str, bool] | None:
 
 
 def _kept(function: Any, structure: Any, shapes: Any, settings: Any) -> tuple[Callable[..., Any], Any] | None:
-    """What this function was traced to and an example of what it returns, from the folder, or traced now and put there.
+    """The traced function, and an example of its result. They are read from the folder, or traced now and written there.
 
-    `None` if that cannot be kept.
+    `None` if the function cannot be kept.
     """
     from jax import export
 
     try:
         described = _described((CODE, _surroundings(), str(settings), function, _example(structure), str(shapes)))
-    # What has no name, or no bytes.
+    # Something in it has no name in versioned code, or cannot be pickled.
     except Exception:
         return None
     file = pathlib.Path(FOLDER) / hashlib.sha256(described).hexdigest()
@@ -178,7 +186,7 @@ def _kept(function: Any, structure: Any, shapes: Any, settings: Any) -> tuple[Ca
         with contextlib.suppress(Exception):
             written, out = pickle.loads(held)
             return export.deserialize(written).call, out
-    # What is wrong with the function itself is said where it is called.
+    # If the function itself fails, its error is raised when it is called.
     try:
         exported, out = _traced(function, structure, shapes)
     except Exception:
@@ -189,7 +197,7 @@ def _kept(function: Any, structure: Any, shapes: Any, settings: Any) -> tuple[Ca
 
 
 def _read(file: pathlib.Path) -> bytes | None:
-    """What a file holds behind its checksum; `None` if there is no file, or if it is damaged or belongs to somebody else."""
+    """The contents of a file after its checksum; `None` if there is no file, or if it is damaged or not this user's own."""
     try:
         with open(file, "rb") as opened:
             held, data = os.fstat(opened.fileno()), opened.read()
@@ -204,7 +212,7 @@ def _read(file: pathlib.Path) -> bytes | None:
 
 
 def _traced(function: Any, structure: Any, shapes: Any) -> tuple[Any, Any]:
-    """The function of the leaves as JAX exports it, and an example of what it returns."""
+    """The function of the leaves, as JAX exports it, and an example of its result."""
     from jax import export
 
     out = []
@@ -219,21 +227,21 @@ def _traced(function: Any, structure: Any, shapes: Any) -> tuple[Any, Any]:
 
 
 def _example(structure: Any) -> Any:
-    """A pytree of this structure, which can be written down as structures cannot."""
+    """A pytree of this structure. It can be pickled, while a structure itself cannot."""
     return jax.tree.unflatten(structure, [0] * structure.num_leaves)
 
 
 def _surroundings() -> tuple[Any, ...]:
-    """What else is looked at while something is traced."""
+    """The settings of JAX that tracing depends on."""
     return sys.version, jax.default_backend(), sorted(pair for pair in os.environ.items() if pair[0].startswith("EQX_"))
 
 
 def by_name(obj: Any) -> str | None:
-    """The name by which a module of versioned code holds a function or a class; `None` for others."""
+    """The name of a function or a class in a module of versioned code; `None` for others."""
     name, module = getattr(obj, "__qualname__", None), sys.modules.get(getattr(obj, "__module__", None) or "")
     if name is None or module is None:
         return None
-    # Of the standard library what is needed, for a user's own file may be called as one of its modules.
+    # Only the needed modules of the standard library are listed, since a user's own file may have the name of another one.
     if module.__name__.partition(".")[0] not in ("ssntk", *BUILT_ON, "builtins", "functools", "collections", "copyreg"):
         return None
     held = functools.reduce(lambda held, part: getattr(held, part, None), name.split("."), module)
@@ -241,7 +249,7 @@ def by_name(obj: Any) -> str | None:
 
 
 class _Pickler(pickle.Pickler):
-    """Writes functions and classes by their names in versioned code; `PicklingError` for others and what is made of them."""
+    """Pickles functions and classes by their names in versioned code. Raises `PicklingError` for all others."""
 
     def reducer_override(self, obj: Any) -> Any:
         name = by_name(obj)
@@ -254,17 +262,17 @@ def _described(tree: Any) -> bytes:
     """The same bytes for equal trees in every process."""
     buffer = io.BytesIO()
     pickler = _Pickler(buffer, protocol=5)
-    # Without references to what was written before, which tell equal objects from the same one.
+    # References to what was written before would distinguish equal objects from the same object. So they are turned off.
     pickler.fast = True
     pickler.dump(tree)
     return buffer.getvalue()
 
 
 def _write(file: pathlib.Path, data: bytes) -> None:
-    """Write a file at once, and drop those that were not used for the longest time."""
+    """Write a file completely or not at all, and delete those that have not been used for the longest time."""
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_whole(file, hashlib.sha256(data).digest() + data, mode=0o600)
-    # Others may be doing the same.
+    # Other processes may be doing the same.
     with contextlib.suppress(OSError):
         own = [other for other in file.parent.iterdir() if len(other.name) == len(file.name)]
         for old in sorted(own, key=lambda other: other.stat().st_mtime)[:-MOST]:

@@ -19,9 +19,9 @@ P = ParamSpec("P")
 
 
 class Outcome(enum.Enum):
-    """How a computation ended: the value is the sentence that a user reads, with names for numbers.
+    """How a computation ended. The value is the sentence that a user reads, with names in the place of numbers.
 
-    What is decided upon an outcome asks for the member, never for words of the sentence.
+    Code that depends on an outcome compares members of this enumeration, and never parses the sentence.
     """
 
     # Why a branch ends.
@@ -37,11 +37,11 @@ class Outcome(enum.Enum):
     left_bounds = "left its bounds at p = {p:.6g}"
     reached_bound = "left its bounds at p = {p:.6g}: state {index} reached {limit:g}"
     stopped = "stopped at p = {p:.6g}: {name}"
-    # What is said of a branch beside that.
+    # Additional remarks about a branch.
     repeats = "it repeats itself, {states}: if those are angles, pass periods"
     conservative = "conservative: eigenvalues on the axis"
     on_axis = "some eigenvalues stay on the axis"
-    # Why a point is no fixed point, or none of the bifurcations that were looked for.
+    # Why a point is not a fixed point, or not one of the bifurcations that were looked for.
     no_fixed_point = (
         "no fixed point near x_star: the last Newton correction was {size:.3g} of the states' sizes, with |f| = {speed:.3g}"
     )
@@ -64,12 +64,12 @@ class Outcome(enum.Enum):
     cusp = "its quadratic coefficient vanishes: it is a cusp"
 
     def say(self, **numbers: Any) -> "Sentence":
-        """The sentence with these numbers."""
+        """The sentence, with these numbers in it."""
         return Sentence(self, self.value.format(**numbers))
 
 
 class Sentence(str):
-    """A sentence that knows the outcome that it tells."""
+    """A sentence that holds the outcome that it describes."""
 
     outcome: Outcome
 
@@ -83,9 +83,9 @@ class Sentence(str):
 
 
 class NumericalError(RuntimeError):
-    """A computation that did not converge. The message says what failed and what to try.
+    """A computation did not converge. The message says what failed and what to try.
 
-    `outcome`: the [`Outcome`][] that it tells, if what catches it may have to know.
+    `outcome`: the [`Outcome`][] that the message describes, for code that must know it; else `None`.
 
     **Example:**
 
@@ -106,17 +106,17 @@ class NumericalError(RuntimeError):
 
 
 def is_traced(*trees: Any) -> bool:
-    """Whether any leaf is a tracer, so that its values cannot be looked at."""
+    """Whether any leaf is a tracer, whose values are not known."""
     try:
         leaves = jax.tree.leaves(trees)
-    # Of what is no pytree, such as a dict of names and numbers, nothing is traced.
+    # An object that is not a pytree, such as a dict with keys of several types, holds no tracers.
     except (TypeError, ValueError):
         return False
     return any(isinstance(leaf, Tracer) for leaf in leaves)
 
 
 def outside_jit(function: Callable[P, T]) -> Callable[P, T]:
-    """A function that decides by numbers which are not known while JAX traces: `ValueError` there says so."""
+    """Wrap a function that needs known numbers, so that it raises `ValueError` if JAX traces it."""
 
     @functools.wraps(function)
     def checked(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -130,9 +130,9 @@ def outside_jit(function: Callable[P, T]) -> Callable[P, T]:
 
 
 def as_array(value: Any, name: str, shape: tuple[int | str, ...] | None = None, *, finite: bool = True) -> jax.Array:
-    """`value` as a floating-point array; `ValueError` naming `name` where its dtype, shape or values are wrong.
+    """`value` as a floating-point array. Raises `ValueError`, which names `name`, if its dtype, shape or values are wrong.
 
-    In `shape` an int is a required length and a string is any length.
+    In `shape`, an int is a required length, and a string stands for any length.
     """
     try:
         if isinstance(value, str):
@@ -150,7 +150,7 @@ def as_array(value: Any, name: str, shape: tuple[int | str, ...] | None = None, 
     if array.dtype not in (jnp.float32, jnp.float64):
         raise ValueError(f"{name} must hold float32 or float64 numbers, got {array.dtype}")
     if array.weak_type:
-        # A Python number and an array must not compile twice.
+        # A Python number and an array must share one compilation.
         array = jnp.asarray(array, dtype=array.dtype)
     if shape is not None and (
         array.ndim != len(shape)
@@ -164,25 +164,25 @@ def as_array(value: Any, name: str, shape: tuple[int | str, ...] | None = None, 
 
 
 def _copied(value: Any) -> jax.Array:
-    """`value`, of the host, as an array that later changes of it do not reach; unlike `jnp.asarray`, compiling nothing."""
+    """A copy of `value`, which is on the host, as a JAX array. Unlike `jnp.asarray`, this compiles nothing."""
     if np.ma.is_masked(value):
         raise TypeError("a masked array")
     host = np.array(value)
     if host.dtype.kind not in "biufcV":
         raise TypeError(f"an array of {host.dtype}")
-    # Bytes in the order of another machine, as files have them.
+    # Arrays from files may have the byte order of another machine.
     return jax.device_put(host if host.dtype.isnative else host.astype(host.dtype.newbyteorder("=")))
 
 
 def as_scalar(value: Any, name: str, *, positive: bool = False) -> jax.Array:
-    """`value` as a floating-point scalar array, checked like [`as_array`][]."""
+    """`value` as a floating-point scalar array, checked as in [`as_array`][]."""
     array = as_array(value, name, ())
     if positive and not is_traced(array) and float(array) <= 0:
         raise ValueError(f"{name} must be positive, got {float(array):g}")
     return array
 
 
-# What to write where something is asked for that others take as numbers or as a function.
+# How to write a value of a class, for users who pass numbers or a function instead.
 HOW = {
     "Family": ': name the parameter of a model by ssntk.Family(model, "p"), and make a model of a function by '
     "ssntk.VectorField(fn, params, n_state), fn(t, x, u, params)",
@@ -191,7 +191,7 @@ HOW = {
 
 
 def as_instance(value: Any, name: str, kind: type[T]) -> T:
-    """`value` if it is an instance of `kind`; `ValueError` that says how to make one."""
+    """`value` if it is an instance of `kind`. Otherwise raises `ValueError`, which says how to make one."""
     if not isinstance(value, kind):
         how = HOW.get(kind.__name__, "")
         raise ValueError(f"{name} must be an ssntk.{kind.__name__}, got {type(value).__name__}{how}")
@@ -200,7 +200,7 @@ def as_instance(value: Any, name: str, kind: type[T]) -> T:
 
 @contextlib.contextmanager
 def traceable(what: str) -> Iterator[None]:
-    """What JAX cannot trace is a `ValueError` that says what to write instead."""
+    """If JAX cannot trace the code inside, raise `ValueError`, which says what to write instead."""
     try:
         yield
     except jax.errors.TracerArrayConversionError as error:
@@ -216,7 +216,7 @@ def traceable(what: str) -> Iterator[None]:
             f"{what} needs a value as a number that JAX does not know while it traces: compute with jax.numpy throughout"
         ) from error
     except TypeError as error:
-        # As the standard library's own functions of numbers have it.
+        # Functions of the standard library, such as those of `math`, fail with such a message.
         if "converted to Python scalars" in str(error) or "converted to a scalar" in str(error):
             raise ValueError(
                 f"{what} takes an array for one number, as Python's math does: use jax.numpy, such as jnp.tanh for "
@@ -228,29 +228,32 @@ def traceable(what: str) -> Iterator[None]:
 
 
 def _first(error: Exception) -> str:
-    """What an error says, without the page that JAX adds of what it was tracing."""
+    """The message of an error, without the long text that JAX adds about what it was tracing."""
     said = str(error).split("\nThe error occurred while tracing")[0].split("\n\nSee https")[0].strip()
     return said if type(error) in (TypeError, ValueError) else f"{type(error).__name__}: {said}"
 
 
 def as_key(value: Any, *, needed: bool = False) -> jax.Array:
-    """`value` as a random key, `jax.random.key(0)` where it is `None` and none is `needed`."""
+    """`value` as a random key; if it is `None` and not `needed`, `jax.random.key(0)`."""
     if value is None:
         if needed:
             raise ValueError("key must be a jax.random.key, got None")
         return jax.random.key(0)
     shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
     typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key) and shape == ()
-    # A raw key has as many words as the generator that is set takes.
+    # The number of words of a raw key depends on the generator that is set.
     if not typed and not (dtype == np.uint32 and shape == jax.eval_shape(lambda: jax.random.PRNGKey(0)).shape):
         raise ValueError(f"key must be a jax.random.key, got {value!r}")
-    # By its generator: compiled functions do not tell raw keys of two apart.
+    # The key is made typed, since compiled functions do not distinguish raw keys of two generators.
     return value if typed else jax.random.wrap_key_data(jnp.asarray(value))
 
 
 def as_room(numbers: int, name: str, dtype: Any = float) -> None:
-    """`ValueError` naming `name` where so many numbers do not fit into this machine: trying ends the process."""
-    # Whole numbers, which have no largest.
+    """Raise `ValueError`, which names `name`, if so many numbers do not fit into this machine.
+
+    Without the check, allocating them may end the process.
+    """
+    # Python's integers do not overflow.
     needed, room = numbers * np.dtype(dtype).itemsize, _room()
     if needed > room:
         count = f"{needed:.3g}" if needed < 2**1000 else "more than 1e300"
@@ -258,7 +261,7 @@ def as_room(numbers: int, name: str, dtype: Any = float) -> None:
 
 
 def allocated(arrays: Any, name: str) -> None:
-    """Wait for arrays of a device; `ValueError` where there was no room: what was not allocated must not be looked at."""
+    """Wait for arrays of a device. Raises `ValueError` if they did not fit, since they must not be used then."""
     try:
         jax.block_until_ready(arrays)
     except jax.errors.JaxRuntimeError as error:
@@ -268,12 +271,12 @@ def allocated(arrays: Any, name: str) -> None:
 
 
 def _room() -> int:
-    """The bytes that this process may have: of the machine, of its group, and of addresses that are left to it."""
+    """How many bytes this process may have. The machine, its control group and its address space limit them."""
     found = [2**48]
     with contextlib.suppress(AttributeError, ValueError, OSError):
         found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        # Where there is no limit it is "max", or more than there is.
+        # If there is no limit, the file holds "max", or a number larger than the memory.
         with contextlib.suppress(ValueError, OSError):
             found.append(int(pathlib.Path(file).read_text()))
     with contextlib.suppress(ImportError, AttributeError, ValueError, OSError, IndexError):
@@ -303,8 +306,8 @@ def as_choice(value: Any, name: str, choices: tuple[str, ...]) -> str:
 
 
 def close_to(name: str, known: Sequence[str]) -> str:
-    """The end of a message about an unknown name: the one that may be meant, and those that there are."""
-    # The last part of a name is what people remember: params.I is found from I.
+    """The end of a message about an unknown name: the name that may be meant, and all known names."""
+    # People remember the last part of a name, so params.I is also found from I.
     ends = {one.rpartition(".")[2]: one for one in reversed(known)}
     lower = {end.lower(): one for end, one in (*ends.items(), *((one, one) for one in known))}
     close = difflib.get_close_matches(name.lower(), lower, n=1) or difflib.get_close_matches(

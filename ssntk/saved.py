@@ -44,10 +44,11 @@ from ssntk.sweep.identity import digest
 from ssntk.sweep.measurement import Measurement
 from ssntk.sweep.store import Status
 
-# Raised by one where a file of now could not be read by then. What only has more fields is no other format.
+# The format is raised by one if earlier versions cannot read the new files. If files only have more fields, it is not
+# raised.
 FORMAT = 1
 PACKAGES = ("ssntk", "jax", "numpy")
-# All that a file may hold, by the name that it is held under.
+# All classes whose objects a file may hold, by the name that they have there.
 _RESULTS = (
     *(Branch, BranchPoint, Diagram, Bifurcation, FixedPoint, FixedPoints, SlowPoint, SlowPoints, Channel, Detection),
     *(Signature, Approach, Retreat, Criticality, Spectrum, LinearisedTraining, MonitorRecord, Measurement, Status),
@@ -57,25 +58,25 @@ _FORMS = (normal_forms.SaddleNode, normal_forms.Transcritical, normal_forms.Pitc
 _LAYERS = (CTRNN, TorchRNN, GRU, LSTM, GRUODE, LinearSSM, LowRankRNN)
 _PARTS = (Rest, Seen, _Modes, Family, WithInput, EulerMap, *_LAYERS, *_FORMS)
 KNOWN: dict[str, type] = {kind.__name__: kind for kind in (*_RESULTS, *_PARTS)}
-# Where the functions of models, their activations, are looked up by name.
+# The modules in which the activations of models are looked up by name.
 _FUNCTIONS = {"jax.numpy": jax.numpy, "jax.nn": jax.nn, "jax.lax": jax.lax}
 
 
 def save(path: str | os.PathLike[str], result: Any, *, model: Any = None) -> pathlib.Path:
-    """Write a result to a file, from which [`load`][] reads it back: all its fields, to the last bit.
+    """Write a result to a file. [`load`][] reads all of its fields back, to the last bit.
 
-    The file is a `.npz` archive: arrays, and a header with the versions of ssntk, jax and numpy. It holds no pickle. It is
-    there as a whole or not at all.
+    The file is a `.npz` archive of arrays, and a header with the versions of ssntk, jax and numpy. It contains no pickle. It
+    is written completely or not at all.
 
     **Arguments:**
 
-    - `path`: of the file, which is replaced if it exists.
-    - `result`: what a function of ssntk returned, or a tuple of such.
-    - `model`: the model that it is of. Its hash is kept, and `load(path, model=...)` holds another against it. A result that
-      holds a model knows its own.
+    - `path`: the path of the file, which is replaced if it exists.
+    - `result`: a result that a function of ssntk returned, or a tuple of such results.
+    - `model`: the model that the result belongs to. Its hash is written, so that `load(path, model=...)` can compare it with
+      another. If the result holds a model, that one is used.
 
-    Raises `ValueError` for what is no result, and for one that holds a model of a class of the user's own, whose code no
-    file without pickle can hold; `OSError` where the file cannot be written.
+    Raises `ValueError` if it is not a result. Also raises it if the result holds a model of the user's own class, since a
+    file without pickle cannot hold its code. Raises `OSError` if the file cannot be written.
 
     **Example:**
 
@@ -110,11 +111,13 @@ def save(path: str | os.PathLike[str], result: Any, *, model: Any = None) -> pat
 def load(path: Any, *, model: Any = None) -> Any:
     """The result that [`save`][] wrote to a file.
 
-    **Arguments:** `model`: the model that the result should be of; default: any.
+    Nothing in the file is executed, and only objects of ssntk's classes are made.
 
-    Raises `ValueError` naming `path` for a file that is no such result, that a later version wrote in another format, or
-    that is of another model; for double precision while JAX is limited to single precision. `OSError` for a file that
-    cannot be read. Nothing in the file is executed, and only classes of ssntk are made.
+    **Arguments:** `model`: the model that the result should belong to. Default: any.
+
+    Raises `ValueError`, which names `path`, if the file does not hold a result, if a later version wrote it in another
+    format, or if it belongs to another model. Also raises it if the result is in double precision while JAX is limited to
+    single precision. Raises `OSError` if the file cannot be read.
 
     **Example:**
 
@@ -155,18 +158,18 @@ def load(path: Any, *, model: Any = None) -> Any:
 
 
 class _NoDoubles(Exception):
-    """A 64-bit array of JAX where JAX has none."""
+    """A file holds a 64-bit array of JAX, but JAX is limited to 32 bits."""
 
 
 def _opened(file: pathlib.Path, data: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The header and the arrays of a file; `ValueError` that says what it is where it is no result."""
+    """The header and the arrays of a file. Raises `ValueError`, which says what the file is, if it is not a result."""
     must = f"path must be a file that ssntk.save wrote, and {file} is"
     if not zipfile.is_zipfile(io.BytesIO(data)):
         raise ValueError(f"{must} {'empty' if not data else f'not: it begins with {data[:8]!r}'}")
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    # Whatever zip files and arrays raise of bytes that are none, or of objects that only pickle reads.
+    # Zip files and arrays raise many kinds of errors for damaged bytes, and for objects that only pickle can read.
     except Exception as error:
         raise ValueError(f"{must} an archive that cannot be read: {error}") from error
     if "ssntk" not in arrays:
@@ -184,11 +187,11 @@ def _opened(file: pathlib.Path, data: bytes) -> tuple[dict[str, Any], dict[str, 
 
 
 def _encoded(value: Any, where: str, arrays: dict[str, np.ndarray]) -> Any:
-    """A value as JSON, whose arrays are put aside under names of their own."""
+    """A value as JSON. Its arrays are added to `arrays`, under names of their own."""
     if value is None or type(value) in (bool, int, str):
         return value
     if type(value) is float:
-        # As text, since JSON has no NaN.
+        # Numbers are written as text, since JSON has no NaN.
         return {"float": repr(value)}
     if type(value) is complex:
         return {"complex": [repr(value.real), repr(value.imag)]}
@@ -225,7 +228,7 @@ def _fields(value: Any) -> dict[str, Any]:
 
 
 def _decoded(value: Any, arrays: dict[str, np.ndarray]) -> Any:
-    """What `_encoded` made JSON of."""
+    """The value that `_encoded` turned into JSON."""
     if not isinstance(value, dict):
         return value
     if "float" in value:

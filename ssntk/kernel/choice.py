@@ -15,16 +15,17 @@ from ssntk.kernel.sites.gram import event_bytes, site_bytes
 from ssntk.kernel.sites.signals import with_signals
 from ssntk.results import Speaks, Table
 
-# From how many units inner products between events pay, for the kernel and for its products with vectors, which are cheap.
+# The least number of units from which inner products between events are faster, for the kernel, and for its products with
+# vectors. The second is larger, since such products are cheap anyway.
 UNITS_FOR_KERNEL, UNITS_FOR_PRODUCTS = 96, 256
-# Vectors that share a walk, at least.
+# At least so many vectors share one walk through the steps.
 BLOCK = 16
 
 
 def kernel_choice(rows: Rows, method: str) -> tuple[Choice, Rows]:
-    """How the kernel of these rows is computed, and the rows made ready for it.
+    """Which algorithm computes the kernel of these rows, and the rows prepared for it.
 
-    Raises `ValueError` where `method` cannot be.
+    Raises `ValueError` if `method` is not possible.
     """
     if method not in ("auto", "sites"):
         return jacobian_choice(rows.replay, method), rows
@@ -50,13 +51,18 @@ def kernel_choice(rows: Rows, method: str) -> tuple[Choice, Rows]:
 
 
 def check_k(k: Any, rows: int, parameters: int) -> None:
-    """`ValueError` unless k counts some of the eigenvalues, but not all."""
+    """Raise `ValueError` unless k is a number of eigenvalues that is smaller than that of all of them."""
     if as_count(k, "k") >= min(rows, parameters):
         raise ValueError(f"k must be below the number of rows and of parameters, {min(rows, parameters)}, got {k}")
 
 
 class KernelPlan(NamedTuple):
-    """What [`kernel_plan`][] tells: the method and why, the sizes of the kernel, and roughly the bytes at the peak."""
+    """What [`kernel_plan`][] reports.
+
+    - `method`: the algorithm, and `why`: the reason in a sentence.
+    - `rows`, `parameters`: the sizes of J.
+    - `memory`: roughly the memory at the peak, in bytes.
+    """
 
     method: str
     why: str
@@ -82,9 +88,10 @@ class KernelPlan(NamedTuple):
 def kernel_plan(
     model: Any, probe: Any, *, k: Any = None, method: str = "auto", memory: Any = 2e9, **asked: Unpack[Asked]
 ) -> KernelPlan:
-    """How [`ntk`][] would compute the kernel, or [`ntk_spectrum`][] its top k eigenvalues, and why, without doing it.
+    """Which algorithm [`ntk`][] would use, or [`ntk_spectrum`][] for the top k eigenvalues, and why. Nothing is solved.
 
-    Arguments and errors as of these two, except that what does not fit is no error; `print` the result.
+    Arguments and errors are as in these two functions, except that a kernel too large for this machine is no error. Print
+    the result to read it.
 
     **Example:**
 
@@ -116,7 +123,7 @@ def kernel_plan(
 
 
 def product_rows(rows: Rows) -> Rows:
-    """The rows, with signals where products by inner products of events are cheaper."""
+    """The rows. They have signals if products are cheaper by inner products of events."""
     if rows.over_theta is not None:
         return rows
     intervals = rows.replay.probe.n_batch * (rows.replay.probe.ts.shape[0] - 1)
@@ -128,7 +135,7 @@ def product_rows(rows: Rows) -> Rows:
 
 
 def _without_sites(rows: Rows) -> str | None:
-    """What keeps the kernel from its site form, if anything does."""
+    """Why the kernel has no site form; `None` if it has one."""
     if not rows.replay.observation.direct:
         return f"the {rows.replay.observation.name} is observed, not the state"
     if rows.over_theta is not None:

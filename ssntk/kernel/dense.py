@@ -14,7 +14,10 @@ from ssntk.kernel.sites.gram import site_kernel
 
 
 def dense_kernel(rows: Rows, method: str = "auto") -> Float[Array, "rows rows"]:
-    """K by whatever is fastest, or by `method`. Raises `ValueError` if that cannot be, or does not fit into this machine."""
+    """K (rows, rows) by the fastest algorithm, or by `method`.
+
+    Raises `ValueError` if `method` is not possible, or if K does not fit into this machine.
+    """
     choice, ready = kernel_choice(rows, method)
     return site_kernel(ready) if choice.method == "sites" else with_itself(ready.matrix(choice.method))
 
@@ -23,7 +26,7 @@ def with_itself(rows: Float[Array, "rows p"]) -> Float[Array, "rows rows"]:
     """R R^T."""
     if is_traced(rows) or {device.platform for device in rows.devices()} != {"cpu"}:
         return contract(rows, rows)
-    # On the host: BLAS has a routine for this product, which computes half of it.
+    # BLAS has a routine that computes only half of this symmetric product, so it is done on the host.
     matrix = np.asarray(rows)
     return jax.device_put(matrix @ matrix.T)
 
@@ -36,7 +39,10 @@ def contract(rows: Float[Array, "rows p"], others: Float[Array, "others p"]) -> 
 
 @eqx.filter_jit
 def streamed_diagonal(rows: Rows) -> Float[Array, "B T m"]:
-    """The diagonal of K, row by row as the segment recursion makes them; each row must be of one save time."""
+    """The diagonal of K (B, T, m), row by row, in the order of the segment recursion.
+
+    Each row must belong to one save time: L must not mix save times.
+    """
     replay = rows.replay
     ones = jnp.ones((*replay.shape[:3], 1), replay.probe.ts.dtype)
     kept = rows.on_rows(replay.probe.observed(ones))[..., 0]

@@ -1,4 +1,4 @@
-"""The kernel of a fixed point at a frequency: how small oscillations about it answer to oscillating parameters."""
+"""The kernel of a fixed point at a frequency: how the state near it responds to parameters that oscillate a little."""
 
 from collections.abc import Callable
 from typing import Any
@@ -23,15 +23,18 @@ def frequency_ntk(
     u: Any = None,
     wrt: Callable[[Any], PyTree] | None = None,
 ) -> Complex[Array, "W n n"]:
-    """K(w) = S S^H with S = (i w - A)^-1 F, at a fixed point: Hermitian, (n, n) at each of W frequencies.
+    """The kernel K(w) = S S^H of a fixed point at each of W frequencies w, with S = (i w - A)^-1 F.
 
-    A = df/dx and F = df/dtheta. K(0) is [`steady_state_ntk`][]; the peak of its largest eigenvalue tells a real critical
-    eigenvalue (at zero) from a pair (at its frequency). A is brought to Schur form once (Laub, 1981): each frequency costs
-    triangular solves only. Of a map with step dt, i w is `(exp(i w dt) - 1) / dt`.
+    A = df/dx (n, n) and F = df/dtheta (n, p). Each K(w) is Hermitian, (n, n). K(0) is [`steady_state_ntk`][]. The largest
+    eigenvalue of K(w) peaks at zero if the critical eigenvalue of A is real, and at the pair's frequency if it is a pair.
+    For maps with step dt, `(exp(i w dt) - 1) / dt` takes the place of i w. A is brought to Schur form once (Laub, 1981), so
+    that each frequency costs triangular solves only.
 
-    **Arguments:** `omegas`: (W,) angular frequencies, in radians per unit time. The others as of [`steady_state_ntk`][].
+    **Arguments:** `omegas`: (W,) angular frequencies, in radians per unit time. The others are as in
+    [`steady_state_ntk`][].
 
-    Raises `ValueError`, and `NumericalError` where `x_star` is not a fixed point or i w is an eigenvalue of A to rounding.
+    Raises `ValueError` for arguments that do not fit. Raises `NumericalError` if `x_star` is not a fixed point, or if i w is
+    an eigenvalue of A to rounding.
 
     **Example:**
 
@@ -49,17 +52,22 @@ def frequency_ntk(
 def frequency_response(
     model: AbstractStateSpaceModel, x_star: Any, *, u: Any = None, wrt: Callable[[Any], PyTree] | None = None
 ) -> tuple[Callable[[float], np.ndarray], np.ndarray, np.ndarray]:
-    """(w -> R (n, min(n, p)) with R R^H = K(w), A, G (n, min(n, p)) with G G^T = F F^T). Arguments and errors as above."""
+    """A function and two matrices. Arguments and errors are as in `frequency_ntk`.
+
+    The function takes w to R (n, min(n, p)) with R R^H = K(w). The matrices are A (n, n), and G (n, min(n, p)) with
+    G G^T = F F^T.
+    """
     check_model(model)
     check_autonomous(model)
     at, clock = theta_positions(model, "state", wrt), model.clock
     x, u = check_fixed_point(model, x_star, u)
     by_theta, jacobian = (np.asarray(part) for part in forcing(model, at, x, u))
-    # F F^T = R^T R with R from F^T, (p, n): n columns answer for the p parameters, and nothing is squared yet.
+    # The QR factorisation of F^T (p, n) gives R with F F^T = R^T R. So n columns stand for the p parameters, and no digits
+    # are lost by squaring.
     columns = np.linalg.qr(by_theta.T, mode="r").T
-    # Balanced, so that rounding is that of each state's own units.
+    # A is balanced, so that each state's rounding error is relative to its own size.
     with np.errstate(invalid="ignore"):
-        # Sizes that are no permutations are cast to integers there, and may be too large.
+        # SciPy casts the sizes to integers, as if they were permutations, and they may be too large for that.
         balanced: Any = scipy.linalg.matrix_balance(jacobian, permute=False, separate=True)
     even, (sizes, _) = balanced
     schur: Any = scipy.linalg.schur(even, output="complex")

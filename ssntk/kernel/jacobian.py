@@ -1,8 +1,12 @@
 """The parameter Jacobian of a solved network, exact for the discrete solve.
 
-Segments: one reverse pass per save interval carries n cotangents and gives the interval's state transition `Phi = dx'/dx`
-and parameter derivative `L = dx'/dtheta`; then `S' = Phi S + L`. Rows: one reverse pass through the whole solve carries
-every row that is observed.
+There are two ways. A save interval is the time between two save times.
+
+Segments: one reverse pass for each save interval carries n cotangents. It gives the interval's state transition
+`Phi = dx'/dx` (n, n) and its parameter derivative `L = dx'/dtheta` (n, p). The sensitivity S = dx/dtheta (n, p) at the end
+of the interval is then `S' = Phi S + L`.
+
+Rows: one reverse pass through the whole solve carries one cotangent for every observed row.
 """
 
 import math
@@ -25,10 +29,10 @@ from ssntk.kernel.sites.walk import Index, Walk
 from ssntk.models.base import AbstractStateSpaceModel, check_model
 from ssntk.models.theta import Theta
 
-# What is carried from row to row.
+# The value that a loop over rows carries.
 T = TypeVar("T")
 
-# The bytes of the cotangents of theta that are pulled back at a time where steps cannot be replayed: fewer are slower.
+# If steps cannot be replayed, cotangents of theta are pulled back in chunks of this many bytes. Smaller chunks are slower.
 CHUNK_BYTES = 1e9
 
 METHODS = ("auto", "segments", "rows", "chunks", "autodiff")
@@ -50,16 +54,18 @@ def parameter_jacobian(
     - `of`: `"state"` or `"readout"`, what is observed.
     - `wrt`: a lens such as `lambda m: m.weight`, or one that returns a tuple; default `model.trainable(of)`.
       p runs over its leaves in tree order, each raveled in C order.
-    - `integrator`: default `Integrator()`, and `None` for an [`EulerMap`][]. The Jacobian is that of the discrete solve,
-      not of its limit; adaptive steps are accepted where they resolve the state and its sensitivity along one random
-      direction of theta.
-    - `method`: `"segments"` is the recursion over save intervals, and `"rows"` one backward sweep with all rows of an input,
-      both for explicit Runge-Kutta solvers; `"chunks"` pulls some rows at a time back through `diffeqsolve` on the same
-      steps, for any solver, and `"autodiff"` is `jax.jacrev` of that, kept as the reference; `"auto"` takes rows where an
-      input has at most 1.5 n of them, segments elsewhere, and chunks where the solver is implicit
-      ([`kernel_plan`][] tells). The answer is the same to 1e-12.
+    - `integrator`: default `Integrator()`; for an [`EulerMap`][] it must be `None`. The Jacobian is that of the discrete
+      solve, not of its limit. Adaptive steps are accepted if they resolve the state, and also its sensitivity along one
+      random direction of theta.
+    - `method`: the algorithm. All give the same answer to 1e-12.
+      `"segments"` is the recursion over save intervals, for explicit Runge-Kutta solvers.
+      `"rows"` is one backward sweep with all rows of an input, for the same solvers.
+      `"chunks"` pulls some rows at a time back through `diffeqsolve` on the same steps, for any solver.
+      `"autodiff"` is `jax.jacrev` through `diffeqsolve`, kept as the reference.
+      `"auto"` uses rows if an input has at most 1.5 n of them, and segments otherwise. If the solver is implicit, it uses
+      chunks. [`kernel_plan`][] reports the choice.
 
-    Raises `ValueError` for arguments that do not fit, `NumericalError` where the solver fails.
+    Raises `ValueError` for arguments that do not fit, `NumericalError` if the solver fails.
 
     **Example:**
 
@@ -78,7 +84,7 @@ def parameter_jacobian(
 
 
 def as_method(method: Any) -> str:
-    """`method` if it is one that forms the Jacobian; `ValueError` otherwise, which says what `"sites"` is for."""
+    """`method`, if it forms the Jacobian. Otherwise raises `ValueError`, which says what `"sites"` is for."""
     if method == "sites":
         known = ", ".join(map(repr, METHODS))
         raise ValueError(f"method must be one of {known}, got 'sites', which makes the kernel of ntk without a Jacobian")
@@ -86,14 +92,14 @@ def as_method(method: Any) -> str:
 
 
 class Choice(NamedTuple):
-    """A method, and why it was taken."""
+    """A method, and why it is used."""
 
     method: str
     why: str
 
 
 def jacobian_choice(replay: Replay, method: str) -> Choice:
-    """How the Jacobian of a recorded solve is computed. Raises `ValueError` where `method` cannot be."""
+    """Which method computes the Jacobian of a recorded solve. Raises `ValueError` if `method` is not possible."""
     solver = type(replay.integrator.solver).__name__
     if method in ("segments", "rows") and not replay.replayable:
         raise ValueError(f"method {method!r} needs an explicit Runge-Kutta solver, got {solver}")
@@ -102,14 +108,15 @@ def jacobian_choice(replay: Replay, method: str) -> Choice:
     if not replay.replayable:
         return Choice("chunks", f"{solver} is not an explicit Runge-Kutta method, so that its steps cannot be replayed")
     rows, n = replay.rows * replay.probe.ts.shape[0], replay.model.n_state
-    # A sweep carries all rows through every step, the recursion n: measured to be even at about 1.5 n (docs/performance.md).
+    # A sweep carries all rows through every step, the recursion carries n. Both take equally long at about 1.5 n rows, as
+    # was measured (docs/performance.md).
     if 2 * rows <= 3 * n:
         return Choice("rows", f"an input has {rows} rows, no more than 1.5 n = {1.5 * n:g}")
     return Choice("segments", f"an input has {rows} rows, more than 1.5 n = {1.5 * n:g}")
 
 
 def jacobian_of(replay: Replay, method: str = "auto", first: int = 0, count: int | None = None) -> Float[Array, "B T m p"]:
-    """J of a recorded solve, (B, T, rows, p), masked; of `count` inputs from `first` on where it is given."""
+    """J (B, T, rows, p) of a recorded solve, masked. If `count` is given: J of `count` inputs, from the input `first` on."""
     chosen = jacobian_choice(replay, method).method
     batch = replay.probe.n_batch
     count = batch if count is None else count
@@ -125,13 +132,13 @@ def jacobian_of(replay: Replay, method: str = "auto", first: int = 0, count: int
 def _by_rows(replay: Replay, first: Array, count: int) -> Float[Array, "B T m p"]:
     times, rows = replay.probe.ts.shape[0], replay.rows
     every = jnp.eye(times * rows, dtype=replay.probe.ts.dtype).reshape(-1, times, rows)
-    # On the diagonal: every row is the pull-back of its own unit vector.
+    # Every row is the pull-back of its own unit vector.
     return jax.lax.map(lambda b: pull_one(replay, first + b, every).reshape(times, rows, -1), jnp.arange(count))
 
 
 @eqx.filter_jit
 def _by_segments(replay: Replay, first: Array, count: int) -> Float[Array, "B T m p"]:
-    # One buffer that every loop writes in place: J is large, and filling fresh pages costs as much as the products.
+    # J is large, and filling new memory costs as much as the products. So every loop writes into one buffer, in place.
     out = jnp.zeros((count, *replay.shape[1:]), replay.probe.ts.dtype)
     return fold_rows(replay, lambda out, b, k, rows: out.at[b - first, k].set(rows), out, first, count)
 
@@ -139,7 +146,10 @@ def _by_segments(replay: Replay, first: Array, count: int) -> Float[Array, "B T 
 def fold_rows(
     replay: Replay, visit: Callable[[T, Array, Array, Array], T], start: T, first: Index = 0, count: int | None = None
 ) -> T:
-    """`visit(carry, b, k, rows)` over inputs b and all save times k with their rows (m, p), by the segment recursion."""
+    """Call `visit(carry, b, k, rows)` for every input b and save time k, with the rows (m, p) there, and return the carry.
+
+    The rows are computed by the segment recursion.
+    """
     n, rows, p = replay.model.n_state, replay.rows, replay.theta.size
     dtype = replay.probe.ts.dtype
 
@@ -147,7 +157,7 @@ def fold_rows(
         walk = Walk(replay, b)
 
         def observed(k: Array, sensitivity: Array) -> Array:
-            """The rows at one save time: dg/dx S + dg/dtheta of what is observed."""
+            """The rows (m, p) at one save time: dg/dx S + dg/dtheta, if g is observed."""
             if replay.observation.direct:
                 return sensitivity
             by_theta, by_x = walk.look_back(k, jnp.eye(rows, dtype=dtype))
@@ -168,10 +178,11 @@ def fold_rows(
 
 
 def _by_autodiff(replay: Replay, inputs: range, most: float) -> Float[Array, "B T m p"]:
-    """Through `diffeqsolve`, one input at a time: jointly, every row would be pulled back through every input.
+    """J by differentiating through `diffeqsolve`, on the steps that were recorded.
 
-    As many rows at a time as take `most` bytes; all of them is `jacrev`. On a grid that was accepted adaptively, another
-    number of steps compiles anew.
+    One input is differentiated at a time. Otherwise every row would be pulled back through every input. So many rows are
+    pulled back together as take `most` bytes; if that is all of them, this is `jacrev`. If adaptive steps differ in number,
+    the function is compiled again.
     """
     tracks = replay.tracks
     if is_traced(tracks):
@@ -189,7 +200,7 @@ def _by_autodiff(replay: Replay, inputs: range, most: float) -> Float[Array, "B 
 
 @eqx.filter_jit
 def _differentiated(replay: Replay, b: Array, grid: Array, chunk: int) -> tuple[Float[Array, "T m p"], Trajectory]:
-    """The rows, and the solve that they were differentiated through."""
+    """The rows (T, m, p), and the solve that they were differentiated through."""
     ts, drive = replay.probe.ts, replay.probe.input(b)
 
     def rows(leaves: list[Array]) -> tuple[Array, Trajectory]:
@@ -208,10 +219,11 @@ def _differentiated(replay: Replay, b: Array, grid: Array, chunk: int) -> tuple[
 def initial_state_jacobian(
     model: AbstractStateSpaceModel, probe: Probe, *, of: str = "state", integrator: Integrator | None = None
 ) -> Float[Array, "B T m n"]:
-    """d(observation)/d(x0): (B, T, n, n) for the state, the identity at first, and (B, T, m, n) for the readout.
+    """d(observation)/d(x0): (B, T, n, n) for the state, (B, T, m, n) for the readout.
 
-    Arguments and errors as in [`parameter_jacobian`][]; the solver must be an explicit Runge-Kutta method. Adaptive steps
-    are those of the parameter Jacobian, which resolve the sensitivity too.
+    For the state it is the identity at the first save time. Arguments and errors are as in [`parameter_jacobian`][]; the
+    solver must be an explicit Runge-Kutta method. Adaptive steps are those of the parameter Jacobian, which resolve the
+    sensitivity too.
 
     **Example:**
 
@@ -228,6 +240,6 @@ def initial_state_jacobian(
         raise ValueError(f"integrator must have an explicit solver, got {type(replay.integrator.solver).__name__}")
     still = Replay(replay.model, (), replay.probe, replay.integrator, replay.tracks, replay.observation)
     n, dtype = replay.model.n_state, replay.probe.ts.dtype
-    # No direction in theta, and every direction of the initial state.
+    # The directions are none in theta, and all n of the initial state.
     columns = push(still, jnp.zeros((n, 0), dtype), jnp.eye(n, dtype=dtype))
     return replay.probe.observed(jnp.moveaxis(columns, 0, -1))

@@ -1,4 +1,4 @@
-"""Where pickles of earlier versions look for the loss operators, which stand in `ssntk.kernel.observe`."""
+"""The loss operators under the name of earlier versions, which pickles look for. They are in `ssntk.kernel.observe`."""
 
 from ssntk.kernel.observe.residual import Residual as Residual
 from ssntk.kernel.observe.sobolev import Sobolev as Sobolev

@@ -33,26 +33,28 @@ def ntk(
     method: str = "auto",
     batch_size: Any = None,
 ) -> Float[Array, "rows others"]:
-    """K = J J^T, or J J'^T against another probe; rows are (b, t, i) in C order.
+    """The Neural Tangent Kernel K = J J^T (rows, rows), or J J'^T (rows, others) if a second probe is given.
+
+    J (rows, p) is the [`parameter_jacobian`][] with its rows (b, t, i) in C order: input, save time, coordinate.
 
     **Arguments:**
 
     - `other`: a second probe, for the cross-kernel.
-    - `weights`: how times are weighted. `None`: the raw stacked kernel. `"trapezoid"`: by the trapezoid rule over the save
-      times, so that eigenvalues are those of `K_int = int J J^T dt` over the horizon (about raw * horizon / T). (T,): any
-      non-negative weights. Row and column are each multiplied by the square root of their time's weight.
-    - `loss_operator`: L in `L K L^T`: `None`, [`TimeDerivative`][], [`Residual`][], [`Sobolev`][], or one of your own, an
-      instance of a subclass of [`AbstractLossOperator`][]. It acts before the weights.
-    - `preconditioner`: D in `J D^-1 J^T`: `None`, (p,) positive numbers, or a state of `optax.adam`, of which D is
+    - `weights`: how save times are weighted. `None`: the raw stacked kernel. `"trapezoid"`: by the trapezoid rule over the
+      save times [time]; eigenvalues are then those of `K_int = int J J^T dt` over the horizon, about raw * horizon / T.
+      (T,): any non-negative weights. Each row and each column is multiplied by the square root of its time's weight.
+    - `loss_operator`: L in `L K L^T`: `None`, [`TimeDerivative`][], [`Residual`][], [`Sobolev`][], or an instance of your
+      own subclass of [`AbstractLossOperator`][]. It acts before the weights.
+    - `preconditioner`: D in `J D^-1 J^T`: `None`, (p,) positive numbers, or a state of `optax.adam`. For the last, D is
       `sqrt(nu / (1 - 0.999^count)) + 1e-8`.
     - `of`, `wrt`, `integrator`: as in [`parameter_jacobian`][].
-    - `scale`: (n,) or a number, positive, in units of the states: their metric, with which the rows are D^-1 J, D =
-      diag(scale). Default: ones. It is the metric of the states, so that it is a `ValueError` with `of="readout"`.
-    - `batch_size`: so many inputs of each probe are held as rows of J at a time; default all. J of all but the first are
-      computed anew for each.
-    - `method`: as there, and `"sites"`: the kernel of the states from inner products between events, without J, for theta
-      that meets signals in matrix products; `"auto"` takes it from about 100 units with few steps a save interval
-      ([`kernel_plan`][] tells). The answer is the same to 1e-12 of the largest entry.
+    - `scale`: (n,) positive numbers, or one [state]: the metric of the states. The rows are then D^-1 J with
+      D = diag(scale). Default: ones. With `of="readout"` a scale raises `ValueError`.
+    - `batch_size`: how many inputs of each probe are held as rows of J at a time; default all. If J is held in parts, all
+      parts but the first are computed repeatedly.
+    - `method`: as in [`parameter_jacobian`][], and also `"sites"`. It computes the kernel of the states without J, if theta
+      meets signals in matrix products. `"auto"` uses it from about 100 units on, if a save interval has few steps.
+      [`kernel_plan`][] reports the choice. All methods give the same answer to 1e-12 of the largest entry.
 
     Raises as [`parameter_jacobian`][] does.
 
@@ -94,11 +96,12 @@ def ntk_blocks(
     method: str = "auto",
     **asked: Unpack[Asked],
 ) -> dict[str, Float[Array, "rows rows"]]:
-    """The part of [`ntk`][] that each block of theta makes; blocks that partition theta add up to the whole.
+    """The part of [`ntk`][] that belongs to each block of theta. If the blocks partition theta, the parts add up to K.
 
-    **Arguments:** `blocks`: a list of the model's attributes, or a dict of names and lenses. The others as in [`ntk`][].
+    **Arguments:** `blocks`: a list of the model's attributes, or a dict from names to lenses. The others are as in
+    [`ntk`][].
 
-    Raises `ValueError` where a block is no part of theta, and as [`ntk`][] does.
+    Raises `ValueError` if a block is not part of theta, and as [`ntk`][] does.
 
     **Example:**
 
@@ -123,9 +126,10 @@ def fisher(
     method: str = "auto",
     **asked: Unpack[Asked],
 ) -> Float[Array, "p p"]:
-    """The dual J^T J (p, p), the Fisher information of unit Gaussian noise on the rows: the kernel's non-zero spectrum.
+    """The dual J^T J (p, p), whose non-zero eigenvalues are those of the kernel.
 
-    Arguments and errors as in [`ntk`][].
+    It is the Fisher information about theta, if the rows are observed with Gaussian noise of variance one. Arguments and
+    errors are as in [`ntk`][].
 
     **Example:**
 
@@ -150,17 +154,18 @@ def ntk_spectrum(
     memory: Any = 2e9,
     **asked: Unpack[Asked],
 ) -> Spectrum:
-    """The spectrum of [`ntk`][], from the singular values of J, so that small eigenvalues keep their digits.
+    """The spectrum of [`ntk`][]. It comes from the singular values of J, so that small eigenvalues keep their digits.
 
     **Arguments:** as in [`ntk`][] and [`Spectrum.from_jacobian`][], and
 
-    - `k`: only the first k eigenvalues, by Lanczos. The trace and the participation ratio come with their errors where
-      they are estimated; what needs every eigenvalue is `None`.
-    - `exact`: with k, trace and participation ratio without estimates: from J where that fits, else from every block of the
-      kernel in turn by its site form (as `method="sites"` of [`ntk`][]), which keeps the cotangents of all events.
-    - `memory`: with k, the bytes that J may take; where it would take more, nothing of that size is ever formed.
+    - `k`: compute only the first k eigenvalues, by Lanczos' iteration. If the trace and the participation ratio are
+      estimated, they come with their standard errors. A property that needs every eigenvalue is then `None`.
+    - `exact`: with k, compute the trace and the participation ratio without estimates. They come from J if it fits into
+      `memory`. Otherwise they come from every block of the kernel in turn, as with `method="sites"` in [`ntk`][]; this keeps
+      the cotangents of all events in memory.
+    - `memory`: with k, how many bytes J may take. If it would take more, nothing of the size of J is formed.
 
-    Raises as [`parameter_jacobian`][] does; without k, `ValueError` where J does not fit into this machine.
+    Raises as [`parameter_jacobian`][] does. Without k it also raises `ValueError` if J does not fit into this machine.
 
     **Example:**
 
@@ -180,7 +185,10 @@ def ntk_spectrum(
 
 
 def _by_inputs(mine: Rows, theirs: Rows, method: str, batch_size: int | None) -> Array:
-    """The kernel of two sets of rows with so many inputs of each at a time; where they are one, by its lower blocks."""
+    """The kernel of two sets of rows, with `batch_size` inputs of each at a time.
+
+    If both are the same set, only the lower blocks are computed.
+    """
     blocks: dict[tuple[int, int], Array] = {}
     starts = [range(0, rows.replay.probe.n_batch, batch_size or rows.replay.probe.n_batch) for rows in (mine, theirs)]
 

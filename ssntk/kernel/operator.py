@@ -18,14 +18,16 @@ from ssntk.notices import warn
 
 
 class NTKOperator(lx.AbstractLinearOperator):
-    """The kernel K as a symmetric, positive semidefinite operator of lineax, over the rows (b, t, i) in C order.
+    """The kernel K (rows, rows) as a symmetric, positive semidefinite operator of lineax.
 
-    [`ntk_operator`][] makes it. All that lineax does with an operator works: sums and products, `lineax.linear_solve`,
-    `lineax.diagonal`. Compiled code is shared by all models, probes and weights of the same shapes.
+    Make one with [`ntk_operator`][]. Rows are (b, t, i) in C order. Everything that lineax does with operators works: sums
+    and products, `lineax.linear_solve`, `lineax.diagonal`. Models, probes and weights of the same shapes share compiled
+    code.
 
-    - `mv(v)`: K v, one backward and one forward walk through the recorded steps. Memory is that of the states and of v.
+    - `mv(v)`: K v (rows,), by one backward and one forward walk through the recorded steps. It needs memory for the states
+      and for v only.
     - `block(V)`: K times each of k vectors (k, rows), which costs far less than k products.
-    - `as_matrix()`: K (rows, rows), as fast as [`ntk`][] makes it; it needs the room for J.
+    - `as_matrix()`: K (rows, rows), as fast as [`ntk`][] computes it. It needs memory for J.
 
     **Example:** kernel ridge regression without a kernel matrix.
 
@@ -46,7 +48,7 @@ class NTKOperator(lx.AbstractLinearOperator):
         return self.block(vector[None])[0]
 
     def block(self, vectors: Float[Array, "k rows"]) -> Float[Array, "k rows"]:
-        """K times each of k vectors at once, which costs far less than k products."""
+        """K times each of k vectors, (k, rows), which costs far less than k products."""
         if self.rows.replay.signals is not None:
             return site_product(self.rows, vectors)
         return forth(self.rows, back(self.rows, vectors))
@@ -65,7 +67,7 @@ class NTKOperator(lx.AbstractLinearOperator):
 
     @property
     def fn(self) -> "Product":
-        """Deprecated: what the operator was made of before it was a class of its own. Use `mv` and `block`."""
+        """Deprecated: use `mv` and `block` of the operator itself."""
         warn(
             "op.fn of an ntk_operator is deprecated: write op.block(V) for op.fn.block(V), and op.mv(v) for op.fn(v)",
             DeprecationWarning,
@@ -86,7 +88,7 @@ class Product(eqx.Module):
         return self.operator.block(vectors)
 
 
-# What lineax asks of an operator it asks by dispatch, so that questions which lineax adds later fail in one place only.
+# Lineax asks for an operator's properties by dispatch on its class. They are all registered here.
 
 
 @lx.is_symmetric.register(NTKOperator)
@@ -102,14 +104,14 @@ def _always(operator: NTKOperator) -> bool:
 @lx.has_unit_diagonal.register(NTKOperator)
 @lx.is_negative_semidefinite.register(NTKOperator)
 def _not_known(operator: NTKOperator) -> bool:
-    # Of one row a kernel is all of these but the last two, and lineax takes "no" for "not known".
+    # A kernel of one row has most of these properties, but lineax reads "no" as "not known".
     return False
 
 
 @lx.linearise.register(NTKOperator)
 @lx.conj.register(NTKOperator)
 def _itself(operator: NTKOperator) -> NTKOperator:
-    # Linear already, at the states that are recorded, and real.
+    # The operator is already linear, at the recorded states, and real.
     return operator
 
 
@@ -134,7 +136,7 @@ def _tridiagonal(operator: NTKOperator) -> tuple[Array, Array, Array]:
 
 @eqx.filter_jit
 def back(rows: Rows, vectors: Float[Array, "k rows"]) -> Float[Array, "k p"]:
-    """The transpose of sqrt(weight) L J D^(-1/2), times each of k vectors."""
+    """The transpose of R = sqrt(weight) L J D^(-1/2) (rows, p) times each of k vectors, (k, p)."""
     replay = rows.replay
     cotangents = jnp.moveaxis(vectors.reshape(-1, *replay.shape[:3]), 0, -1)
     cotangents = replay.probe.observed(rows.on_rows(cotangents, transpose=True))
@@ -144,7 +146,7 @@ def back(rows: Rows, vectors: Float[Array, "k rows"]) -> Float[Array, "k p"]:
 
 @eqx.filter_jit
 def forth(rows: Rows, directions: Float[Array, "k p"]) -> Float[Array, "k rows"]:
-    """sqrt(weight) L J D^(-1/2), times each of k directions of theta."""
+    """R = sqrt(weight) L J D^(-1/2) (rows, p) times each of k directions of theta, (k, rows)."""
     scaled = directions if rows.over_theta is None else directions * rows.over_theta[None]
     tangents = jnp.moveaxis(push(rows.replay, scaled), 0, -1)
     seen = rows.on_rows(rows.replay.probe.observed(tangents))
@@ -152,13 +154,13 @@ def forth(rows: Rows, directions: Float[Array, "k p"]) -> Float[Array, "k rows"]
 
 
 def ntk_operator(model: Any, probe: Any, **asked: Unpack[Asked]) -> NTKOperator:
-    """The kernel of [`ntk`][] as a symmetric, positive semidefinite `lineax` operator over the rows (b, t, i) in C order.
+    """The kernel of [`ntk`][] as a symmetric, positive semidefinite `lineax` operator. Rows are (b, t, i) in C order.
 
-    `op.mv(v)` is one backward and one forward walk through the recorded steps, `op.block(V)` is k of them at once; memory
-    is that of the recorded states and k vectors. `op.as_matrix()` is [`ntk`][], and `lineax.diagonal(op)` its diagonal,
-    for which no kernel is formed.
+    `op.mv(v)` takes one backward and one forward walk through the recorded steps. `op.block(V)` multiplies k vectors at
+    once. Both need memory for the recorded states and for the vectors only. `op.as_matrix()` is [`ntk`][].
+    `lineax.diagonal(op)` is its diagonal, computed without a kernel.
 
-    Keyword arguments as in [`ntk`][]; the solver must be an explicit Runge-Kutta method. Raises as
+    Keyword arguments are as in [`ntk`][]; the solver must be an explicit Runge-Kutta method. Raises as
     [`parameter_jacobian`][] does.
 
     **Returns:** an [`NTKOperator`][].
@@ -175,7 +177,7 @@ def ntk_operator(model: Any, probe: Any, **asked: Unpack[Asked]) -> NTKOperator:
 
 
 def operator_of(rows: Rows) -> NTKOperator:
-    """The kernel of rows whose steps can be replayed; `ValueError` otherwise."""
+    """The operator of these rows. Raises `ValueError` if their steps cannot be replayed."""
     if not rows.replay.replayable:
         solver = type(rows.replay.integrator.solver).__name__
         raise ValueError(f"integrator must have an explicit solver for products without the Jacobian, got {solver}")

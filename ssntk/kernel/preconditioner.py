@@ -11,17 +11,17 @@ from jaxtyping import Array, Float
 from ssntk.errors import as_array, is_traced
 from ssntk.models.theta import Theta
 
-# Those of optax.adam.
+# The defaults of optax.adam.
 DECAY, EPSILON = 0.999, 1e-8
 
 
 def diagonal(preconditioner: Any, theta: Theta) -> Float[Array, " p"] | None:
     """D (p,), positive.
 
-    **Arguments:** `preconditioner`: `None`; (p,) numbers; or a state of `optax.adam` with its default decay and epsilon, of
-    which D is `sqrt(nu / (1 - 0.999^count)) + 1e-8` as in the next step, for the leaves of theta among what it trains.
+    **Arguments:** `preconditioner`: `None`; (p,) numbers; or a state of `optax.adam` with its default decay and epsilon. For
+    the last, D is what Adam divides by in its next step, `sqrt(nu / (1 - 0.999^count)) + 1e-8`, at the leaves of theta.
 
-    Raises `ValueError` where it is neither, does not fit, or is not positive.
+    Raises `ValueError` if it is none of these, does not fit, or is not positive.
     """
     if preconditioner is None:
         return None
@@ -36,14 +36,15 @@ def diagonal(preconditioner: Any, theta: Theta) -> Float[Array, " p"] | None:
 
 
 def adams(square: Any, count: float, decay: float = DECAY, epsilon: float = EPSILON) -> Any:
-    """What Adam divides by in its next step, from its second moments (p,) after `count` steps."""
+    """What Adam divides by in its next step (p,), from its second moments `square` (p,) after `count` steps."""
     return (square / (1 - decay**count)) ** 0.5 + epsilon
 
 
 def adam_state(preconditioner: Any, name: str = "preconditioner", *, fresh: bool = False) -> Any:
-    """The one state of Adam in an optimiser's state, or `None` where there is none.
+    """The state of Adam inside an optimiser's state; `None` if there is none.
 
-    Raises `ValueError` naming the argument `name` where there are several, or where it has made no step, unless `fresh`.
+    Raises `ValueError`, which names the argument `name`, if there are several. It also does so if Adam has made no step yet,
+    unless `fresh` is true.
     """
 
     def of_adam(part: Any) -> bool:
@@ -58,7 +59,10 @@ def adam_state(preconditioner: Any, name: str = "preconditioner", *, fresh: bool
 
 
 def aligned(moments: Any, theta: Theta, name: str = "preconditioner") -> Array:
-    """The leaves of `moments` that belong to theta, raveled: by their place in the model, or as a tree of theta's own."""
+    """The leaves of `moments` that belong to theta, raveled, (p,).
+
+    `moments` has the structure of the model, or that of theta's own tree.
+    """
     of_model = jax.tree.flatten(theta.model, is_leaf=lambda leaf: leaf is None)[0]
     of_moments = jax.tree.flatten(moments, is_leaf=lambda leaf: leaf is None)[0]
     if len(of_model) == len(of_moments):

@@ -1,6 +1,6 @@
 """Products with the parameter Jacobian and its transpose, for blocks of vectors, without the Jacobian.
 
-Every step is linearised again where it is needed, so that nothing but the states is kept; a block of vectors shares that.
+Only the states are kept: each step is linearised again when it is needed. All vectors of a block share one linearisation.
 """
 
 from functools import partial
@@ -16,19 +16,19 @@ from ssntk.kernel.sites.walk import Index, Walk
 
 @eqx.filter_jit
 def pull(replay: Replay, cotangents: Float[Array, "k B T m"]) -> Float[Array, "k p"]:
-    """J^T for a block of vectors over the rows."""
+    """J^T times each of k vectors (B, T, m) over the rows: (k, p)."""
     k, batch = cotangents.shape[:2]
     total = jnp.zeros((k, replay.theta.size), cotangents.dtype)
     return jax.lax.fori_loop(0, batch, lambda b, total: total + pull_one(replay, b, cotangents[:, b]), total)
 
 
 def pull_one(replay: Replay, b: Index, cotangents: Float[Array, "k T m"]) -> Float[Array, "k p"]:
-    """J_b^T for a block of vectors over the rows of input b: one backward sweep that carries the whole block."""
+    """J_b^T times each of k vectors (T, m) over the rows of input b: (k, p). One backward sweep carries all k vectors."""
     walk, k = Walk(replay, b), cotangents.shape[0]
     add = partial(jax.tree.map, jnp.add)
 
     def interval(i: Array, carry: tuple[Array, list[Array], list[Array]]) -> tuple[Array, list[Array], list[Array]]:
-        # Save times from the last to the second.
+        # The loop goes over save times, from the last to the second.
         at = replay.probe.ts.shape[0] - 1 - i
         moving, dynamics, direct = carry
         by_theta, by_x = walk.look_back(at, cotangents[:, at])
@@ -46,7 +46,10 @@ def pull_one(replay: Replay, b: Index, cotangents: Float[Array, "k T m"]) -> Flo
 def push(
     replay: Replay, directions: Float[Array, "k p"], starts: Float[Array, "k n"] | None = None
 ) -> Float[Array, "k B T m"]:
-    """J for a block of directions in theta, along with directions of the initial state where `starts` are given."""
+    """J times each of k directions (p,) in theta: (k, B, T, m).
+
+    If `starts` are given, the initial state moves too, by `starts` (k, n).
+    """
     k, batch, count = directions.shape[0], replay.probe.n_batch, replay.probe.ts.shape[0]
 
     def one(b: Array, out: Array) -> Array:

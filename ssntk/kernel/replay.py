@@ -1,8 +1,7 @@
-"""A solve, recorded so that it can be walked again: every accepted step, what is observed at the save times, and of which
-parameters derivatives are taken.
+"""A recorded solve: every accepted step, what is observed at the save times, and which parameters are differentiated.
 
-Steps are replayed one by one from their recorded states, so that adaptive steps are differentiated on the grid that was
-accepted, and their number compiles nothing anew.
+Steps are replayed one by one from their recorded states. Adaptive steps are thus differentiated on the grid that the solver
+accepted, and another number of steps needs no new compilation.
 """
 
 import math
@@ -34,65 +33,65 @@ class Replay(eqx.Module):
     probe: FittedProbe
     integrator: Integrator
     tracks: Trajectory
-    # Also by name, "state" or "readout".
+    # May be given by its name, "state" or "readout".
     observation: AbstractObservation = eqx.field(converter=lambda given: NAMED[given] if isinstance(given, str) else given)
-    # For each view of theta at a site (`ssntk.kernel.sites`) its signals (B, T - 1, E, i) over save intervals of at most
-    # `longest` steps; `None` if theta is differentiated as it is.
+    # The signals (B, T - 1, E, i) of each view of theta at a site (`ssntk.kernel.sites`), over save intervals of at most
+    # `longest` steps. `None` if theta is differentiated without sites.
     signals: list[Array] | None = None
     longest: int = eqx.field(static=True, default=0)
 
     @property
     def theta(self) -> Theta:
-        """What derivatives are taken of."""
+        """The parameters that are differentiated."""
         return Theta(self.model, self.at)
 
     @property
     def met(self) -> list[Array]:
-        """The signals of a replay that has some, as the site form needs them."""
-        # Who asks has made them, by `with_signals`.
+        """The signals, which the site form needs. This replay must have some."""
+        # Callers have made them before, with `with_signals`.
         assert self.signals is not None
         return self.signals
 
     @property
     def rows(self) -> int:
-        """How many rows there are at each save time of one input."""
+        """The number of rows at each save time of one input."""
         return self.observation.rows(self.model)
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """That of the Jacobian, (B, T, rows, p)."""
+        """The shape of the Jacobian, (B, T, rows, p)."""
         return self.probe.n_batch, self.probe.ts.shape[0], self.rows, self.theta.size
 
     @property
     def bytes(self) -> int:
-        """What the Jacobian takes."""
+        """How many bytes the Jacobian takes."""
         return math.prod(self.shape) * np.dtype(self.probe.ts.dtype).itemsize
 
     @property
     def replayable(self) -> bool:
-        """Whether the steps are those of an explicit Runge-Kutta method, and can be taken again one by one."""
+        """Whether the steps are those of an explicit Runge-Kutta method, and can be repeated one by one."""
         return tableau(self.integrator.solver) is not None
 
     def field(self, leaves: list[Array], t: Array, x: Array, u: Array) -> Array:
-        """The velocity of the state; of a map, the next state."""
+        """The velocity of the state (n,); for maps, the next state."""
         moved = self.theta.put(leaves)
         return moved.advance(t, x, u) if isinstance(moved, AbstractMap) else moved.vector_field(t, x, u)
 
     def step(self, field: Callable[[Array, Array], Array], t0: Array, t1: Array, x: Array) -> Array:
-        """The state at t1 after one step from x at t0, where `field(t, x)` is the velocity, or the next state of a map."""
+        """The state (n,) at t1, after one step from x at t0. `field(t, x)` is the velocity; for maps, the next state."""
         if isinstance(self.model, AbstractMap):
             return field(t0, x)
         return rk_step(self.integrator.solver, field, t0, t1, x)
 
     def look(self, leaves: list[Array], t: Array, x: Array, u: Array) -> Array:
-        """What is observed of the state x at time t."""
+        """What is observed (m,) of the state x (n,) at time t."""
         return self.observation.look(self.theta.put(leaves), t, x, u)
 
 
 def record(theta: Theta, probe: FittedProbe, integrator: Integrator | None, observation: AbstractObservation) -> Replay:
     """Solve every input of `probe` and keep the steps.
 
-    Raises `ValueError` for an integrator that does not fit, and `NumericalError` where the solver fails.
+    Raises `ValueError` for an integrator that does not fit, and `NumericalError` if the solver fails.
     """
     integrator, grid = steps_of(theta.model, integrator, probe)
     replay = recorded(theta.model, theta.at, probe, integrator, grid, observation)
@@ -113,7 +112,7 @@ def recorded(
 
 
 def check_room(needed: int | float, what: str) -> None:
-    """`ValueError` where something of `needed` bytes cannot fit into this machine."""
+    """Raise `ValueError` if `what`, which takes `needed` bytes, cannot fit into this machine."""
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > 0.9 * there:
         raise ValueError(
@@ -123,29 +122,32 @@ def check_room(needed: int | float, what: str) -> None:
 
 
 def saved_states(tracks: Trajectory) -> Any:
-    """The states (B, T, n) at the save times; of recorded steps that are on the host, there."""
+    """The states (B, T, n) at the save times, on the host if the recorded steps are there."""
     here: Any = np if isinstance(tracks.states, np.ndarray) else jnp
-    # A solve that failed has not come to its last save times.
+    # A solve that failed has not reached its last save times.
     saved = here.minimum(tracks.saved, tracks.states.shape[1] - 1)
     return here.take_along_axis(tracks.states, saved[:, :, None], axis=1)
 
 
 @eqx.filter_jit
 def _record(theta: Theta, probe: FittedProbe, integrator: Integrator, grid: Array | None) -> Trajectory:
-    """The accepted steps of every input. One random direction of theta excites every mode that the kernel must resolve."""
+    """The accepted steps of every input.
+
+    The sensitivity along one random direction of theta is solved too, so that the steps resolve every mode of the kernel.
+    """
     model = theta.model
-    # Drawn at once: the code of each draw takes as long to compile as a small model's solve.
+    # Compiling one draw takes as long as compiling a small model's solve, so all numbers are drawn at once.
     drawn = theta.leaves(jax.random.normal(jax.random.key(0), (theta.size,), probe.ts.dtype))
     noise = [part.astype(leaf.dtype) for part, leaf in zip(drawn, theta.arrays, strict=True)]
     still = jax.tree.map(lambda leaf: jnp.zeros_like(leaf) if eqx.is_inexact_array(leaf) else leaf, model)
     direction = eqx.filter(Theta(still, theta.at).put(noise), eqx.is_inexact_array)
-    # Nothing is differentiated through the recording: the least to be traced.
+    # The recording is not differentiated. Of diffrax's modes, this one traces the least.
     plain = diffrax.ForwardMode()
     return jax.lax.map(lambda b: solve(model, probe, b, integrator, grid, direction, plain), jnp.arange(probe.n_batch))
 
 
 def tableau(solver: diffrax.AbstractSolver) -> tuple[list[list[float]], list[float], list[float]] | None:
-    """(a, b, c) of an explicit Runge-Kutta method: stage rows, solution weights, stage times; else `None`."""
+    """(a, b, c) of an explicit Runge-Kutta method: its stage rows, solution weights and stage times. `None` for others."""
     if isinstance(solver, diffrax.Euler):
         return [], [1.0], []
     known = getattr(solver, "tableau", None)
@@ -155,7 +157,7 @@ def tableau(solver: diffrax.AbstractSolver) -> tuple[list[list[float]], list[flo
 
 
 def rk_step(solver: diffrax.AbstractSolver, field: Callable[..., Array], t0: Array, t1: Array, x: Array) -> Array:
-    """One step of an explicit Runge-Kutta solver, unrolled: the same map as the solver's own."""
+    """One step of an explicit Runge-Kutta solver, with its stages unrolled. It equals the solver's own step."""
     known = tableau(solver)
     assert known is not None
     rows, weights, times = known

@@ -1,6 +1,6 @@
-"""From what is asked for to the rows whose inner products are the kernel: sqrt(weight) L J D^(-1/2).
+"""The rows R = sqrt(weight) L J D^(-1/2), whose inner products are the kernel R R^T.
 
-`asked_of` checks and solves nothing; what it returns knows its sizes, and `recorded` solves.
+`asked_of` checks the arguments and solves nothing. It returns a `Checked`, which knows the sizes. Its `recorded` solves.
 """
 
 import math
@@ -39,30 +39,35 @@ class Asked(TypedDict, total=False):
 
 
 class Rows(eqx.Module):
-    """A recorded solve with what acts on its Jacobian: on the time axis sqrt(weight) and L, on theta D^(-1/2), and on the
-    states the inverse of their scale."""
+    """A recorded solve, with the factors that act on its Jacobian.
+
+    sqrt(weight) and the loss operator L act on the time axis, D^(-1/2) on theta, and the inverse of the scale on the states.
+    """
 
     replay: Replay
     over_time: Float[Array, "T T"] | Float[Array, " T"] | None
     over_theta: Float[Array, " p"] | None
     over_state: Float[Array, " m"] | None = None
-    # What messages call the loss.
+    # The name of the loss in messages.
     loss: str = eqx.field(static=True, default="plain")
 
     @property
     def mixes_times(self) -> bool:
-        """Whether a row has shares of several save times."""
+        """Whether a row of the kernel combines several save times."""
         return self.over_time is not None and self.over_time.ndim == 2
 
     def matrix(self, method: str = "auto", first: int = 0, count: int | None = None) -> Float[Array, "rows p"]:
-        """sqrt(weight) L J D^(-1/2) with rows (b, t, i) in C order; of `count` inputs from `first` on if it is given."""
+        """sqrt(weight) L J D^(-1/2) (rows, p), with rows (b, t, i) in C order.
+
+        If `count` is given: the rows of `count` inputs, from the input `first` on.
+        """
         jacobian = self.on_rows(jacobian_of(self.replay, method, first, count))
         if self.over_theta is not None:
             jacobian = jacobian * self.over_theta[None, None, None]
         return jacobian.reshape(-1, jacobian.shape[-1])
 
     def on_rows(self, rows: Float[Array, "B T m k"], transpose: bool = False) -> Float[Array, "B T m k"]:
-        """What acts on the time axis and on the states, or its transpose."""
+        """Apply to `rows` what acts on the time axis and on the states, or its transpose."""
         if self.over_state is not None:
             rows = rows * self.over_state[None, None, :, None]
         if self.over_time is None:
@@ -73,7 +78,7 @@ class Rows(eqx.Module):
 
 
 class Checked(NamedTuple):
-    """What is asked of a model, checked, before anything is solved."""
+    """The request for a kernel, after its arguments were checked and before anything is solved."""
 
     theta: Theta
     probe: FittedProbe
@@ -86,15 +91,15 @@ class Checked(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """That of the Jacobian, (B, T, rows, p)."""
+        """The shape of the Jacobian, (B, T, rows, p)."""
         return self.probe.n_batch, self.probe.ts.shape[0], self.observation.rows(self.theta.model), self.theta.size
 
     def check_jacobian(self) -> None:
-        """`ValueError` if the Jacobian does not fit into this machine."""
+        """Raise `ValueError` if the Jacobian does not fit into this machine."""
         check_room(math.prod(self.shape) * np.dtype(self.probe.ts.dtype).itemsize, "Jacobian")
 
     def check_kernel(self) -> None:
-        """`ValueError` if the kernel does not fit into this machine."""
+        """Raise `ValueError` if the kernel does not fit into this machine."""
         check_room(math.prod(self.shape[:3]) ** 2 * np.dtype(self.probe.ts.dtype).itemsize, "kernel")
 
     def recorded(self) -> Rows:
@@ -104,7 +109,7 @@ class Checked(NamedTuple):
 
 
 def recorded_rows(model: Any, probe: Any, **asked: Unpack[Asked]) -> Rows:
-    """Check, solve every input, and keep what acts on J, which must fit into this machine. Arguments as in `ntk`."""
+    """Check the arguments, which are as in `ntk`, and solve every input. J must fit into this machine."""
     checked = asked_of(model, probe, **asked)
     checked.check_jacobian()
     return checked.recorded()
@@ -122,7 +127,7 @@ def asked_of(
     integrator: Integrator | None = None,
     scale: Any = None,
 ) -> Checked:
-    """What is asked for, checked. Arguments as in `ntk`; raises `ValueError` naming the one that is wrong."""
+    """Check the arguments, which are as in `ntk`. Raises `ValueError`, which names the argument that is wrong."""
     as_choice(of, "of", ("state", "readout"))
     check_model(model)
     check_states(scale, of)
@@ -155,7 +160,7 @@ def asked_of(
 
 
 def _check_look(observation: AbstractObservation, model: AbstractStateSpaceModel, ts: Array) -> None:
-    """`ValueError` unless what a loss operator observes has as many numbers as its `rows` says."""
+    """Raise `ValueError` unless an observation returns as many numbers as its `rows` says."""
     sizes = ((), (model.n_state,), (model.n_input,))
     with traceable("loss_operator.observation"):
         given = [jax.ShapeDtypeStruct(shape, ts.dtype) for shape in sizes]
@@ -166,7 +171,7 @@ def _check_look(observation: AbstractObservation, model: AbstractStateSpaceModel
 
 
 def _over_time(loss_operator: AbstractLossOperator | None, probe: FittedProbe, root: Array | None) -> Array | None:
-    """What acts on the time axis: the operator, and after it the roots of the weights (T,)."""
+    """What acts on the time axis: first the loss operator, then the square roots of the weights (T,)."""
     given = None if loss_operator is None else loss_operator.over_time(probe.ts)
     if loss_operator is None or given is None:
         return root
@@ -182,13 +187,13 @@ def _over_time(loss_operator: AbstractLossOperator | None, probe: FittedProbe, r
 
 
 def time_weights(ts: Any, weights: Any) -> Float[Array, " T"] | None:
-    """The weight of each save time (T,): for `None` none, by the trapezoid rule, or non-negative numbers as they are."""
+    """The weight of each save time (T,), from the argument `weights` of [`ntk`][]; `None` if there are no weights."""
     if weights is None:
         return None
     if isinstance(weights, str):
         if weights != "trapezoid":
             raise ValueError(f"weights must be None, 'trapezoid' or an array (T,), got {weights!r}")
-        # On the host where they are known, which compiles nothing.
+        # If the times are known, the weights are computed on the host, which compiles nothing.
         known = not is_traced(ts)
         here: Any = np if known else jnp
         step = here.diff(np.asarray(ts) if known else ts)

@@ -1,4 +1,4 @@
-"""What a kernel's eigenvalues say, and below which floor they say nothing."""
+"""The eigenvalues of a kernel, what follows from them, and the floor below which they are rounding errors."""
 
 import dataclasses
 from typing import Any
@@ -19,13 +19,15 @@ from ssntk.results import Result, Table, counted, short
 class Spectrum(Result):
     """The eigenvalues of a kernel K, and what follows from them.
 
-    - `eigenvalues`: descending, (N,) for N rows. Where K = J J^T has more rows than parameters, the surplus is exactly zero.
-    - `floor`: the rounding error of an eigenvalue relative to the first: `(max(rows, p) eps)^2` from the singular values
-      of J, `N eps` from K itself. What lies below `floor * eigenvalues[0]` is noise.
-      It knows nothing of the error of the solve. Of the zero kernel the rank is 0 and every ratio is NaN.
-    - `eigenvectors`: columns, (rows, k), of the first k = min(rows, p) eigenvalues, or `None` where they were refused.
-    - `rest`: `None`, or what is known of the other eigenvalues where only the top k were asked for. Then `eigenvalues` is
-      (k,), and `rank`, `condition_number`, `condition_number_on_rank` and `effective_rank` are `None` rather than wrong.
+    - `eigenvalues` (N,): descending, for N rows. If K = J J^T has more rows than parameters, the surplus is exactly zero.
+    - `floor`: the rounding error of an eigenvalue, relative to the first eigenvalue. It is `(max(rows, p) eps)^2` if the
+      eigenvalues come from the singular values of J, and `N eps` if they come from K itself. An eigenvalue below
+      `floor * eigenvalues[0]` is noise. The floor does not include the error of the solve.
+    - `eigenvectors` (rows, k): columns, for the first k = min(rows, p) eigenvalues. `None` if they were not requested.
+    - `rest`: what is known of the other eigenvalues, if only the top k were requested; else `None`. With the top k,
+      `eigenvalues` is (k,), and `rank`, `condition_number`, `condition_number_on_rank` and `effective_rank` are `None`.
+
+    If K is zero, the rank is 0 and every ratio is NaN.
 
     **Example:**
 
@@ -62,14 +64,14 @@ class Spectrum(Result):
         **Arguments:** `jacobian`: (..., p); all axes but the last are rows. `eigenvectors`: whether to compute
         them, which takes about three times as long.
 
-        Raises `ValueError` where J is not a finite array of at least two dimensions.
+        Raises `ValueError` if J is not a finite array of at least two dimensions.
         """
         array = as_array(jacobian, "jacobian")
         if array.ndim < 2 or array.size == 0:
             raise ValueError(f"jacobian must have shape (..., p) and not be empty, got {array.shape}")
         matrix = np.asarray(array).reshape(-1, array.shape[-1])
         rows, p = matrix.shape
-        # On the host: LAPACK's own driver is several times faster there than JAX's, and compiles nothing.
+        # LAPACK's driver on the host is several times faster than JAX's, and compiles nothing.
         scale = np.abs(matrix).max() or 1.0
         try:
             if eigenvectors:
@@ -92,9 +94,9 @@ class Spectrum(Result):
 
     @staticmethod
     def from_kernel(kernel: Any, *, eigenvectors: bool = True) -> "Spectrum":
-        """The spectrum of a kernel (N, N) that was given. Prefer `from_jacobian`, which sees eigenvalues far smaller.
+        """The spectrum of a given kernel (N, N). If you have J, use `from_jacobian`, which resolves far smaller eigenvalues.
 
-        Raises `ValueError` where K is not a finite, symmetric, positive semidefinite matrix to rounding.
+        Raises `ValueError` if K is not a finite, symmetric, positive semidefinite matrix to rounding.
         """
         array = as_array(kernel, "kernel", ("N", "N"))
         if array.shape[0] != array.shape[1] or array.size == 0:
@@ -123,7 +125,7 @@ class Spectrum(Result):
 
     @property
     def trace_error(self) -> np.floating:
-        """The standard error of `trace`, where it was estimated; 0 where it is exact."""
+        """The standard error of `trace` if it was estimated; 0 if it is exact."""
         return self._number(0) if self.rest is None else self.rest.trace_error
 
     @property
@@ -136,9 +138,9 @@ class Spectrum(Result):
 
     @property
     def condition_number(self) -> np.floating | None:
-        """lambda_1 / lambda_N; where lambda_N lies below the floor, `1 / floor`, which is only a lower bound.
+        """lambda_1 / lambda_N. If lambda_N lies below the floor, it is `1 / floor`, which is only a lower bound.
 
-        Infinite where K has more rows than parameters, or is zero.
+        It is infinite if K has more rows than parameters, or is zero.
         """
         if self.rest is not None:
             return None
@@ -149,7 +151,7 @@ class Spectrum(Result):
 
     @property
     def condition_number_is_bound(self) -> bool:
-        """Whether all that is known is that the condition number is at least `condition_number`."""
+        """Whether `condition_number` is only a lower bound."""
         condition, rank = self.condition_number, self.rank
         return condition is not None and rank is not None and bool(np.isfinite(condition)) and rank < self.eigenvalues.size
 
@@ -163,7 +165,7 @@ class Spectrum(Result):
 
     @property
     def effective_rank(self) -> np.floating | None:
-        """exp(entropy of the normalised eigenvalues) (Roy and Vetterli, 2007); between 1 and the rank."""
+        """The exponential of the entropy of the normalised eigenvalues (Roy and Vetterli, 2007): between 1 and the rank."""
         if self.rest is not None:
             return None
         share = self._share()
@@ -171,8 +173,10 @@ class Spectrum(Result):
 
     @property
     def spectral_bias(self) -> np.floating | None:
-        """1 - geometric mean / arithmetic mean of the eigenvalues above the floor: 0 where all modes are learned at one
-        rate, towards 1 the more their rates differ."""
+        """1 - geometric mean / arithmetic mean of the eigenvalues above the floor.
+
+        It is 0 if all modes are learned at one rate, and comes nearer to 1 the more their rates differ.
+        """
         if self.rank is None:
             return None
         if self.rank == 0:
@@ -182,7 +186,7 @@ class Spectrum(Result):
 
     @property
     def participation_ratio(self) -> np.floating:
-        """(tr K)^2 / tr K^2; between 1 and the rank. Estimated where only the top k were asked for."""
+        """(tr K)^2 / tr K^2: between 1 and the rank. It may be estimated if only the top k were requested."""
         if self.rest is not None:
             with np.errstate(invalid="ignore"):
                 return self.rest.trace**2 / self.rest.square_trace
@@ -190,7 +194,7 @@ class Spectrum(Result):
 
     @property
     def participation_ratio_error(self) -> np.floating:
-        """The standard error of `participation_ratio`, where it was estimated; 0 where it is exact."""
+        """The standard error of `participation_ratio` if it was estimated; 0 if it is exact."""
         if self.rest is None:
             return self._number(0)
         return self.participation_ratio * self.rest.ratio_error
@@ -205,9 +209,9 @@ class Spectrum(Result):
         return self._share()[: as_count(k, "k", least=0)].sum()
 
     def effective_dimension(self, gamma: Any) -> np.floating:
-        """sum of lambda_i / (lambda_i + gamma), for a ridge `gamma` > 0 in the units of K.
+        """The sum of lambda_i / (lambda_i + gamma), for a ridge `gamma` > 0 in the units of K.
 
-        Raises `ValueError` where only the top k are known.
+        Raises `ValueError` if only the top k eigenvalues are known.
         """
         if self.rest is not None:
             raise ValueError("the effective dimension needs every eigenvalue: ask for the spectrum without k")
@@ -216,17 +220,17 @@ class Spectrum(Result):
 
     @property
     def max_learning_rate(self) -> np.floating:
-        """2 / lambda_1: beyond it gradient descent on the loss |residual|^2 / 2 diverges under the frozen kernel."""
+        """2 / lambda_1. Above it, gradient descent on the loss |residual|^2 / 2 diverges, if the kernel does not move."""
         with np.errstate(divide="ignore"):
             return 2 / self.eigenvalues[0]
 
     def filter(self, residual: Any, k: int) -> Float[np.ndarray, " N"]:
-        """The part of `residual` (N,) in the span of the first `k` eigenvectors: what is learned first."""
+        """The part of `residual` (N,) in the span of the first `k` eigenvectors, which is learned first: (N,)."""
         vectors = self._vectors()[:, : as_count(k, "k", least=0)]
         return vectors @ (vectors.T @ self._residual(residual))
 
     def mode_errors(self, residual: Any, learning_rate: Any, steps: Any) -> Float[np.ndarray, "*steps k"]:
-        """What is left of `residual` (N,) along each eigenvector after `steps` of gradient descent under the frozen kernel.
+        """What is left of `residual` (N,) along each eigenvector after `steps` of gradient descent, if the kernel is frozen.
 
         **Arguments:** `learning_rate`: eta > 0, for the loss |residual|^2 / 2. `steps`: a count, or an array of counts.
 
@@ -240,17 +244,18 @@ class Spectrum(Result):
         pace = (rate * self.eigenvalues[: vectors.shape[1]])[None]
         # A mode that overshoots changes sign at every step.
         sign = np.where((pace > 1) & (each % 2 == 1), -1, 1).astype(pace.dtype)
-        # What diverges becomes infinite, as it should, but for modes that hold nothing. A slow mode's 1 - eta lambda would
-        # be rounded, and the error grow with the steps.
+        # A mode that diverges becomes infinite, as it should, unless the residual has no part in it. For a slow mode,
+        # 1 - eta lambda would be rounded, and the error would grow with the steps. So logarithms are used.
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             slow = np.exp(each * np.log1p(-np.minimum(pace, 0.5)))
             errors = sign * np.where(pace < 0.5, slow, np.abs(1 - pace) ** each) * start[None]
         return errors.reshape(*counts.shape, -1)
 
     def predicted_loss(self, residual: Any, learning_rate: Any, steps: Any) -> Float[np.ndarray, "*steps"] | np.floating:
-        """The loss |residual|^2 / 2 after `steps` of gradient descent under the frozen kernel.
+        """The loss |residual|^2 / 2 after `steps` of gradient descent, if the kernel is frozen.
 
-        Arguments as of `mode_errors`. What lies outside the eigenvectors is not learned; with k, that is an upper bound.
+        Arguments are as in `mode_errors`. The part of the residual outside the eigenvectors is not learned. If only the top
+        k are known, the loss is therefore an upper bound.
         """
         with np.errstate(over="ignore"):
             left = np.sum(np.square(self.mode_errors(residual, learning_rate, steps)), axis=-1)
@@ -259,9 +264,9 @@ class Spectrum(Result):
         return (left + np.sum(np.square(outside))) / 2
 
     def steps_to_tolerance(self, learning_rate: Any, tol: Any) -> Float[np.ndarray, " N"]:
-        """Gradient-descent steps until each mode has fallen by the factor `tol`, which lies in (0, 1).
+        """How many steps of gradient descent each mode takes to fall by the factor `tol`, which lies in (0, 1): (N,).
 
-        `ln(1 / tol) / -ln|1 - eta lambda|`; infinite for a mode that does not decay.
+        That is `ln(1 / tol) / -ln|1 - eta lambda|`; infinite for a mode that does not decay.
         """
         rate = self._number(as_scalar(learning_rate, "learning_rate", positive=True))
         wanted = self._number(as_scalar(tol, "tol", positive=True))
@@ -269,17 +274,17 @@ class Spectrum(Result):
             raise ValueError(f"tol must lie between 0 and 1, got {float(wanted):g}")
         pace = self.eigenvalues * rate
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            # Of a slow mode 1 - eta lambda would be rounded to one.
+            # For a slow mode, 1 - eta lambda would be rounded to one.
             steps = -np.log(wanted) / -_log_decay(pace)
             return np.where((pace > 0) & (pace < 2), steps, np.inf)
 
     def decay_exponent(self, first: Any = 1, last: Any = None) -> tuple[float, tuple[float, float]]:
         """(alpha, its 95 % interval) of the power law `lambda_i ~ i^-alpha`, by least squares of log lambda on log i.
 
-        **Arguments:** `first`, `last`: the modes that are fitted, counted from 1; default all above the floor. The interval
-        is that of the regression, as if the residuals were independent, which those of a smooth spectrum are not.
+        **Arguments:** `first`, `last`: the modes that are fitted, counted from 1; default all above the floor.
 
-        Raises `ValueError` where fewer than three modes stand above the floor there.
+        The interval is that of the regression. It takes the residuals as independent, which they are not if the spectrum is
+        smooth. Raises `ValueError` if fewer than three of these modes lie above the floor.
         """
         values = np.asarray(self.eigenvalues)
         above = int((values > self.floor * values[0]).sum())
@@ -292,7 +297,7 @@ class Spectrum(Result):
         return -float(fit.slope), (-float(fit.slope) - half, -float(fit.slope) + half)
 
     def slow_modes(self, learning_rate: Any, steps: Any, tol: Any) -> np.ndarray:
-        """Which modes (counted from 0) gradient descent has not brought down by the factor `tol` after `steps` steps."""
+        """The modes (counted from 0) that have not fallen by the factor `tol` after `steps` steps of gradient descent."""
         return np.flatnonzero(np.asarray(self.steps_to_tolerance(learning_rate, tol)) > as_count(steps, "steps", least=0))
 
     def _vectors(self) -> np.ndarray:
@@ -308,19 +313,19 @@ class Spectrum(Result):
         return self.eigenvalues.dtype.type(value)
 
     def _share(self) -> np.ndarray:
-        # Scaled by the first eigenvalue before anything is summed or squared, so that no kernel is too small or too large.
+        # Everything is divided by the first eigenvalue before it is summed or squared, so that nothing over- or underflows.
         with np.errstate(invalid="ignore"):
             relative = self.eigenvalues / self.eigenvalues[0]
             return relative / (relative.sum() if self.rest is None else self.rest.trace / self.eigenvalues[0])
 
 
 def _log_decay(pace: np.ndarray) -> np.ndarray:
-    """ln|1 - pace| of numbers between 0 and 2, exact to rounding near 0 and near 2 too."""
+    """ln|1 - pace| for numbers between 0 and 2. It is exact to rounding near 0 and near 2 too."""
     return np.where(pace < 1, np.log1p(-np.minimum(pace, 1.0)), np.log1p(np.maximum(pace, 1.0) - 2))
 
 
 def _warn_of_noise(eigenvalues: np.ndarray, floor: float, count: int) -> None:
-    """Warn where, of the `count` eigenvalues that are not zero by construction, some are single precision's rounding."""
+    """Warn if some of the first `count` eigenvalues, which are not zero by construction, are single precision's rounding."""
     noise = count - int((eigenvalues > floor * eigenvalues[0]).sum())
     if eigenvalues.dtype == np.float32 and noise > 0 and eigenvalues[0] > 0:
         warn(
@@ -332,9 +337,10 @@ def _warn_of_noise(eigenvalues: np.ndarray, floor: float, count: int) -> None:
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Rest(Result):
-    """What is known of a kernel of which only the top eigenvalues were computed.
+    """What is known of a kernel if only its top eigenvalues were computed.
 
-    - `trace` and `square_trace`: tr K and tr K^2, and `trace_error`, the standard error of the first, 0 where it is exact.
+    - `trace`, `square_trace`: tr K and tr K^2.
+    - `trace_error`: the standard error of `trace`; 0 if it is exact.
     - `ratio_error`: the relative standard error of (tr K)^2 / tr K^2.
     """
 

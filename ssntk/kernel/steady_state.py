@@ -1,4 +1,4 @@
-"""The kernel of a fixed point: how its position answers to the parameters."""
+"""The kernel of a fixed point: how its position depends on the parameters."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,9 +19,9 @@ from ssntk.models.theta import Positions, Theta, theta_positions
 def steady_state_jacobian(
     model: AbstractStateSpaceModel, x_star: Any, *, u: Any = None, wrt: Callable[[Any], PyTree] | None = None
 ) -> Float[Array, "*k n p"]:
-    """dx*/dtheta = -A^-1 F at a fixed point, (n, p) or (k, n, p), by the implicit function theorem.
+    """dx*/dtheta = -A^-1 F at a fixed point, by the implicit function theorem: (n, p), or (k, n, p) at k of them.
 
-    Arguments and errors as in [`steady_state_ntk`][].
+    Arguments and errors are as in [`steady_state_ntk`][].
     """
     check_model(model)
     check_autonomous(model)
@@ -50,14 +50,18 @@ def steady_state_ntk(
     wrt: Callable[[Any], PyTree] | None = None,
     scale: Any = None,
 ) -> Float[Array, "*k n n"]:
-    """K* = A^-1 F F^T A^-T (n, n), with A = df/dx and F = df/dtheta at the fixed point `x_star`.
+    """The steady-state kernel K* = A^-1 F F^T A^-T (n, n), with A = df/dx and F = df/dtheta at the fixed point `x_star`.
 
-    **Arguments:** `x_star`: (n,), or (k, n) for a kernel of each of k fixed points, (k, n, n), one factorisation each. `u`:
-    (d,) constant input, default zero, or (k, d). `wrt`: a lens, default `model.trainable("state")`. `scale`: (n,) or a
-    number, positive, the metric of the states: K* is then D^-1 K* D^-1 with D = diag(scale). Default: ones.
+    **Arguments:**
 
-    Raises `ValueError` for arguments that do not fit and for a model that depends on time, `NumericalError` where `x_star`
-    is not a fixed point, or A is singular to rounding.
+    - `x_star`: (n,), or (k, n) for k fixed points. The result is then (k, n, n).
+    - `u`: (d,) or (k, d), the constant input; default zero.
+    - `wrt`: a lens; default `model.trainable("state")`.
+    - `scale`: (n,) positive numbers, or one [state]: the metric of the states. The result is then D^-1 K* D^-1 with
+      D = diag(scale). Default: ones.
+
+    Raises `ValueError` for arguments that do not fit and for a model that depends on time. Raises `NumericalError` if
+    `x_star` is not a fixed point, or if A is singular to rounding.
 
     **Example:**
 
@@ -73,7 +77,7 @@ def steady_state_ntk(
 
 
 def _response(model: AbstractStateSpaceModel, at: Positions, x: Array, u: Array) -> Array:
-    """(k, n, p) at k points."""
+    """dx*/dtheta at k points, (k, n, p)."""
     by_theta, jacobian = _forcings(model, at, x, u)
     if is_traced(by_theta):
         return -jnp.linalg.solve(jacobian, by_theta)
@@ -83,7 +87,10 @@ def _response(model: AbstractStateSpaceModel, at: Positions, x: Array, u: Array)
 
 
 def response_of(jacobian: np.ndarray, by_theta: np.ndarray, name: str = "") -> np.ndarray:
-    """-A^-1 F (n, p) from A and F. On the host: with many parameters LAPACK's solve is several times faster than XLA's."""
+    """-A^-1 F (n, p), from A (n, n) and F (n, p).
+
+    With many parameters LAPACK's solve is several times faster than XLA's, so it is done on the host.
+    """
     singular, ratio = singular_to_rounding(jacobian)
     if singular:
         raise NumericalError(
@@ -96,7 +103,7 @@ def response_of(jacobian: np.ndarray, by_theta: np.ndarray, name: str = "") -> n
 
 @eqx.filter_jit
 def _forcings(model: AbstractStateSpaceModel, at: Positions, xs: Array, us: Array) -> tuple[Array, Array]:
-    """F and A at every point."""
+    """F (k, n, p) and A (k, n, n) at k points."""
     return jax.vmap(lambda x, u: forcing(model, at, x, u))(xs, us)
 
 

@@ -1,4 +1,4 @@
-"""The top of a kernel's spectrum, and its trace and participation ratio, without the kernel."""
+"""The largest eigenvalues of a kernel, its trace and its participation ratio, without forming the kernel."""
 
 import contextlib
 import math
@@ -21,21 +21,22 @@ from ssntk.kernel.rows import Rows
 from ssntk.kernel.sites.gram import event_bytes, site_sums
 from ssntk.kernel.spectrum import Rest, Spectrum
 
-# Probes of the estimates: added a block at a time, until both errors are small or there are enough.
+# Random vectors for the estimates are added a block at a time, until both errors are small, or until there are this many.
 MOST_BLOCK, MOST_PROBES = 64, 256
 GOOD_TRACE, GOOD_RATIO = 0.003, 0.006
-# Gram matrices from this size on are asked for few eigenpairs by Lanczos' iteration (at 288: 0.8 ms, all by LAPACK 1.9).
+# From this size of a Gram matrix on, Lanczos' iteration computes few eigenpairs faster than LAPACK computes all (at size
+# 288: 0.8 ms and 1.9 ms).
 LANCZOS = 128
 
-# K times each of k vectors, (k, rows).
+# A function that multiplies K with each of k vectors, (k, rows).
 Block = Callable[[np.ndarray], np.ndarray]
 
 
 def top_spectrum(rows: Rows, k: Any, method: str, memory: Any, exact: bool = False) -> Spectrum:
-    """The first k eigenvalues, by Lanczos (ARPACK), from a Jacobian that fits into `memory` bytes or else without one.
+    """The first k eigenvalues, by Lanczos' iteration (ARPACK). J is formed only if it fits into `memory` bytes.
 
-    The trace is exact where the rows can be streamed; otherwise it and tr K^2 are Hutchinson's estimates on what the top
-    eigenvectors leave, with their standard errors. With `exact` both are summed over all blocks of the kernel.
+    The trace is exact if the rows can be streamed. Otherwise tr K and tr K^2 are Hutchinson's estimates, with their standard
+    errors, on the space that the top eigenvectors leave. With `exact`, both are summed over all blocks of the kernel.
     """
     replay = rows.replay
     total, p = math.prod(replay.shape[:3]), replay.shape[3]
@@ -55,7 +56,7 @@ def top_spectrum(rows: Rows, k: Any, method: str, memory: Any, exact: bool = Fal
             trace, square = _exact_sums(rows)
         product = operator_of(rows)
         if product.rows.replay.signals is not None:
-            # Cotangents of all events, their tangents, and what becomes of both.
+            # The cotangents of all events, their tangents, and one copy of each.
             each = 4 * event_bytes(product.rows.replay)
             block_size = int(min(max(0.5 * limit / each, BLOCK), MOST_BLOCK))
         if trace is None and not rows.mixes_times and 4 * replay.model.n_state * p * dtype.itemsize <= limit:
@@ -76,7 +77,7 @@ def top_spectrum(rows: Rows, k: Any, method: str, memory: Any, exact: bool = Fal
 
 
 def smaller_gram(rows: np.ndarray) -> np.ndarray:
-    """The smaller of `rows rows^T` and `rows^T rows`, which have the same eigenvalues above zero."""
+    """The smaller of `rows rows^T` and `rows^T rows`, which have the same non-zero eigenvalues."""
     return rows @ rows.T if len(rows) <= rows.shape[1] else rows.T @ rows
 
 
@@ -88,14 +89,14 @@ class Leading(NamedTuple):
 
 
 def leading(gram: np.ndarray, k: int) -> Leading:
-    """The first k eigenpairs, or all N where there are fewer; `NumericalError` where the trace is out of range."""
+    """The first k eigenpairs, or all N if there are fewer. Raises `NumericalError` if the trace overflows."""
     dtype, size, scale = gram.dtype, len(gram), float(np.trace(gram))
     if not scale < np.finfo(dtype).max ** 0.5:
         raise NumericalError(f"the kernel's trace, {scale:.3g}, is beyond the range of {dtype}")
     k, relative = min(k, size), gram / (scale or 1.0)
     values = vectors = None
     if scale > 0 and size >= LANCZOS and 8 * k <= size:
-        # Where eigenvalues are repeated, LAPACK.
+        # If eigenvalues are repeated, ARPACK may fail. LAPACK is used then.
         with contextlib.suppress(scipy.sparse.linalg.ArpackError):
             values, vectors = scipy.sparse.linalg.eigsh(relative, k, which="LA", v0=_start(size, dtype), rng=0)
     if values is None or vectors is None:
@@ -104,10 +105,10 @@ def leading(gram: np.ndarray, k: int) -> Leading:
 
 
 def top_of(gram: np.ndarray, known: Leading, k: int, size: int) -> Spectrum:
-    """The first k eigenvalues of K = J J^T without their vectors, with its exact trace and tr K^2.
+    """The first k eigenvalues of K = J J^T without their vectors, with the exact tr K and tr K^2.
 
-    **Arguments:** `gram`: the smaller of K and J^T J, and what is `known` of it: its first k eigenpairs, or all where it has
-    fewer. `size`: the larger of rows and p, on which rounding depends.
+    **Arguments:** `gram`: the smaller of K and J^T J. `known`: its first k eigenpairs, or all if it has fewer. `size`: the
+    larger of rows and p, on which rounding depends.
     """
     dtype = gram.dtype
     found = np.zeros(k, dtype)
@@ -117,13 +118,13 @@ def top_of(gram: np.ndarray, known: Leading, k: int, size: int) -> Spectrum:
 
 
 def _square(matrix: np.ndarray) -> float:
-    """tr K^2 of K = J J^T, a block of the smaller of K and J^T J at a time."""
+    """tr K^2 for K = J J^T. Only a block of the smaller of K and J^T J is formed at a time."""
     short = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     return float(sum(np.square(short[i : i + 512] @ short.T).sum() for i in range(0, short.shape[0], 512)))
 
 
 def _exact_sums(rows: Rows) -> tuple[float, float]:
-    """tr K and tr K^2 by the site form; `ValueError` where it is not possible, or does not fit."""
+    """tr K and tr K^2 by the site form. Raises `ValueError` if it is not possible, or does not fit into memory."""
     if rows.mixes_times:
         raise ValueError(
             f"exact must be False for a {rows.loss} loss without J: its blocks are not those of the kernel; raise memory"
@@ -152,13 +153,16 @@ def _lanczos(block: Block, total: int, k: int, dtype: np.dtype) -> tuple[np.ndar
 
 
 def _start(size: int, dtype: np.dtype) -> np.ndarray:
-    """Where Lanczos' iteration starts: random, for any other start may lie in few eigenvectors of a structured kernel, and
-    the same each time, so that the same question has the same answer."""
+    """The start (size,) of Lanczos' iteration.
+
+    It is random, since another vector may have no part in some eigenvectors of a structured kernel. It is the same in every
+    call, so that results are reproducible.
+    """
     return np.random.default_rng(0).normal(size=size).astype(dtype)
 
 
 def _rest(block: Block, size: int, values: np.ndarray, vectors: np.ndarray, exact: float | np.floating | None) -> Rest:
-    """tr K and tr K^2 with their errors, from random signs of which the top eigenvectors were taken out."""
+    """tr K and tr K^2 with their errors, estimated from random signs with the top eigenvectors taken out."""
     random = np.random.default_rng(1)
     linear: list[float] = []
     square: list[float] = []
@@ -184,7 +188,7 @@ def _rest(block: Block, size: int, values: np.ndarray, vectors: np.ndarray, exac
 
 @eqx.filter_jit
 def _trace(rows: Rows) -> Array:
-    """The trace of the kernel, row by row as the segment recursion makes them."""
+    """The trace of the kernel, summed row by row, in the order of the segment recursion."""
     replay = rows.replay
     ones = jnp.ones((replay.probe.n_batch, replay.probe.ts.shape[0], replay.rows, 1), replay.probe.ts.dtype)
     kept = rows.on_rows(replay.probe.observed(ones))[..., 0]

@@ -9,10 +9,10 @@ from ssntk.results import Speaks, short
 
 
 class Drift(NamedTuple):
-    """A kernel K' beside an earlier one K.
+    """How much a kernel K' differs from an earlier kernel K.
 
-    - `relative_change`: `|K' - K| / |K|` in the Frobenius norm; 0 where nothing moved.
-    - `alignment`: `<K, K'> / (|K| |K'|)`, the cosine between them, 1 where K' is K times a number.
+    - `relative_change`: `|K' - K| / |K|` in the Frobenius norm; 0 if the kernel did not move.
+    - `alignment`: `<K, K'> / (|K| |K'|)`, the cosine between them; 1 if K' is a multiple of K.
 
     **Example:**
 
@@ -46,9 +46,9 @@ def seen(jacobian: np.ndarray) -> Seen:
 
 
 def drift(before: Seen, after: Seen) -> Drift:
-    """From one kernel J J^T to another, with nothing of size rows^2 where p is smaller.
+    """The drift from one kernel J J^T to another. If p is smaller than rows, nothing of size rows^2 is formed.
 
-    It sees changes down to the square root of the precision.
+    It resolves relative changes down to the square root of the rounding error.
     """
     old, new = float(np.linalg.norm(before.gram)), float(np.linalg.norm(after.gram))
     if old == 0:

@@ -15,16 +15,16 @@ from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, dtype_o
 from ssntk.models.clock import AbstractClock
 from ssntk.threads import one_blas_thread
 
-# Fixed points that are followed, and the states from which others are searched for at each record.
+# How many fixed points are followed, and from how many states each record searches for others.
 FOLLOWED, FRESH = 64, 8
-# Of how many stable points the radius is computed: of those whose eigenvalues come nearest to the edge.
+# The stability radius is computed for at most so many stable points: those whose eigenvalues are nearest to the edge.
 JUDGED = 16
 
 NAN = complex(np.nan, np.nan)
 
 
 class Look(NamedTuple):
-    """What one record says of the fixed points: fields of `MonitorRecord`."""
+    """What one record says about the fixed points. Its fields are fields of `MonitorRecord`."""
 
     critical_eigenvalue: complex
     stability_radius: float
@@ -48,8 +48,11 @@ class Followed:
 
     @one_blas_thread()
     def look(self, model: AbstractStateSpaceModel, ends: np.ndarray, step: int, horizon: float) -> Look:
-        """What has become of them at this step; `ends` (B, n) are states from which to look for others. A model that depends
-        on time has none, and the first look says so."""
+        """What the fixed points have become at this step.
+
+        `ends` (B, n): states from which others are searched for. If the model depends on time, it has no fixed points, and
+        the first look says so.
+        """
         before, first = self.points, self.looks == 0
         self.looks += 1
         try:
@@ -70,7 +73,10 @@ class Followed:
         return _judged(model, found, horizon, events)
 
     def _starts(self, model: AbstractStateSpaceModel, known: np.ndarray, ends: np.ndarray) -> np.ndarray:
-        """Known fixed points, where trajectories end, random states: always as many, so that nothing is compiled anew."""
+        """The starts of a search: known fixed points, ends of trajectories, and random states.
+
+        Their number is always the same, so that nothing is compiled again.
+        """
         ends = ends[np.isfinite(ends).all(axis=1)][:FRESH]
         size = np.maximum(np.abs(known).max(axis=0), typical_sizes(model, constant_input(model, self.u), known[0]))
         noise = jr.normal(jr.key(self.looks - 1), (FOLLOWED + 2 * FRESH, model.n_state), dtype_of(model))
@@ -123,13 +129,15 @@ def _by_distance(points: FixedPoints, clock: AbstractClock) -> np.ndarray:
 def _events(
     before: FixedPoints, followed: np.ndarray, after: FixedPoints, clock: AbstractClock, step: int
 ) -> tuple[str, ...]:
-    """What became of the fixed points that were followed, and which are new: each is the nearest one now, unless that is
-    nearer to another."""
+    """What became of the fixed points that were followed, and which points are new.
+
+    A point of before is identified with the nearest point of now, unless that one is nearer to another point of before.
+    """
     if len(after) == 0:
         return ("no fixed point is known any longer",) if len(before) else ()
     if len(before) == 0:
         return (_births(after.stable, step),)
-    # Beside the largest that each state is anywhere.
+    # Distances are relative to the largest value that each state has anywhere.
     sizes = np.maximum(np.abs(before.x).max(axis=0), np.abs(after.x).max(axis=0))
     apart = np.linalg.norm((before.x[:, None] - after.x[None]) / np.where(sizes > 0, sizes, 1.0), axis=2)
     to, back = apart.argmin(axis=1), apart.argmin(axis=0)
@@ -142,7 +150,7 @@ def _events(
         elif was[i] != now[j]:
             said.append(f"a fixed point that had {was[i]} unstable directions has {now[j]}")
     fresh = to[back] != np.arange(len(after))
-    # Of more than are followed, what is found again looks as if it were new.
+    # If there are more points than are followed, one that is found again would look new.
     if fresh.any() and len(before) <= FOLLOWED:
         said.append(_births(after.stable[fresh], step))
     return tuple(said)

@@ -1,4 +1,4 @@
-"""Losses in terms of residuals: what stands before their mean square, or residuals of a user's own."""
+"""Losses as sums of squared residuals: with one of several factors, or with residuals of the user's own."""
 
 import inspect
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from ssntk.kernel.jacobian import jacobian_of
 from ssntk.kernel.replay import saved_states
 from ssntk.kernel.rows import Rows
 
-# By how much a loss exceeds mean(residual^2) / 2; the sum has the number of residuals besides.
+# The ratio of each loss to mean(residual^2) / 2. For "sum", the number of residuals is another factor.
 FACTORS = {"half-mse": 1.0, "mse": 2.0, "sum": 2.0}
 
 
@@ -27,7 +27,7 @@ def as_loss(value: Any) -> Any:
 
 
 def takes_targets(loss: Any) -> bool:
-    """Whether a loss needs targets for its Jacobian: a function of two arguments does."""
+    """Whether a loss needs targets for its Jacobian, as a function of two arguments does."""
     if not callable(loss):
         return False
     try:

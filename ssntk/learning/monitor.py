@@ -1,4 +1,4 @@
-"""A training loop's bifurcations and its kernel, watched at little cost."""
+"""Watching the kernel and the fixed points of a network while it is trained, at little cost."""
 
 import contextlib
 import dataclasses
@@ -55,25 +55,29 @@ class LearningRateWarning(UserWarning):
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class MonitorRecord(Result):
-    """What [`NTKMonitor`][] saw at one step.
+    """What [`NTKMonitor`][] recorded at one step.
 
-    - `step`. `loss`: what was given, else NaN.
-    - `seconds`: what this record took, and `compile_seconds`: the part of it in which JAX traced and compiled.
-    - `effective_rank`, `participation_ratio`, of the kernel over the probe; `top_eigenvalue`, of `J^T J / rows`, the
-      curvature of the loss `mean(residual^2) / 2`, times 2 for `"mse"` and 2 rows for `"sum"` (with a preconditioner D of
-      `D^-1/2 J^T J D^-1/2`). NaN before Adam's first step, which decides on D.
-    - `max_learning_rate`: from which on descent on that loss overshoots. `learning_rate`: what was given, or what the
-      optimiser holds, else NaN.
+    - `step`: the step. `loss`: the training loss that was passed, else NaN.
+    - `seconds`: how long this record took [s]. `compile_seconds`: the part of it in which JAX traced and compiled [s].
+    - `effective_rank`, `participation_ratio`: of the kernel over the probe.
+    - `top_eigenvalue`: the largest eigenvalue of `J^T J / rows`, which is the curvature of the loss `mean(residual^2) / 2`.
+      It is multiplied by 2 for `"mse"`, and by 2 rows for `"sum"`. With a preconditioner D, it is that of `D^-1/2 J^T J
+      D^-1/2`. NaN before Adam's first step, which determines D.
+    - `max_learning_rate`: above it, gradient descent on that loss overshoots. `learning_rate`: the one that was passed, or
+      that the optimiser holds, else NaN.
     - `relative_change`, `alignment`: of the kernel since the first record ([`Drift`][]).
-    - `stability_radius`: of the stable fixed point that is nearest to a bifurcation, in 1 / time. If none is stable
-      (`stable`), that of the nearest one, negative. `x_star` (n,): that point. `critical_eigenvalue`: its growth exponent
-      nearest to the edge, in 1 / time; of a pair the one above the axis. NaN where no fixed point is known.
-    - `verdict`: as of [`criticality`][], over the probe's duration, of that point. `reason`: that in a sentence.
-    - `saddle_eigenvalue`: the growth exponent nearest to the edge of stability among those of the unstable fixed points, in
-      1 / time; NaN where none is known. It enters no verdict.
-    - `n_fixed_points`, `n_stable`: how many are known. What is first found late was not necessarily born late.
-    - `events`: what happened to the known fixed points since the last record, a sentence each: one gained or lost
-      unstable directions, or is no longer there, or some are new.
+    - `x_star` (n,): the stable fixed point that is nearest to a bifurcation. If no fixed point is stable, the nearest of
+      all; `stable` says which.
+    - `stability_radius`: of that point [1 / time]; negative if it is unstable.
+    - `critical_eigenvalue`: its growth exponent that is nearest to the edge of stability [1 / time]; for a pair, the one
+      above the axis. NaN if no fixed point is known.
+    - `verdict`: of [`criticality`][] for that point, over the probe's duration. `reason`: the verdict in a sentence.
+    - `saddle_eigenvalue`: the growth exponent nearest to the edge of stability among all unstable fixed points [1 / time].
+      NaN if none is known. The verdict does not use it.
+    - `n_fixed_points`, `n_stable`: how many fixed points are known, and how many of them are stable. A point that is found
+      late may have existed before.
+    - `events`: what happened to the known fixed points since the last record, a sentence each. A point may have gained or
+      lost unstable directions, it may have vanished, or some may be new.
 
     **Example:**
 
@@ -100,7 +104,7 @@ class MonitorRecord(Result):
     n_stable: int
     events: tuple[str, ...]
     seconds: float
-    # What older pickles lack.
+    # Pickles of earlier versions lack this field.
     saddle_eigenvalue: complex = NAN
     stable: bool = True
     reason: str = ""
@@ -129,16 +133,15 @@ class MonitorRecord(Result):
 
 
 class NTKMonitor(Speaks):
-    """Watches a network in its training loop: how its kernel collapses and moves, and how near its fixed points come to a
-    bifurcation.
+    """Watches a network in its training loop: how its kernel changes, and how near its fixed points are to a bifurcation.
 
-    `monitor.update(step, model)` returns a [`MonitorRecord`][] where one is due and `None` at other steps, so that it may
-    be called at each; `monitor(step, model)` is the same, wherever a callback is asked for. `monitor.records` holds all of
-    them, `monitor.arrays()` their fields as arrays over the records, and `monitor.plot()` draws them.
+    Call `monitor.update(step, model)` at every step. It returns a [`MonitorRecord`][] if one is due, else `None`.
+    `monitor(step, model)` does the same, so that a monitor can serve as a callback. `monitor.records` holds all records,
+    `monitor.arrays()` returns their fields as arrays, and `monitor.plot()` draws them.
 
-    It warns, once for each time that it comes to pass, where the learning rate exceeds what the kernel allows
-    (`LearningRateWarning`) and where a stable fixed point is near a bifurcation ([`NearCriticalWarning`][]); if none is
-    stable, where the nearest one is.
+    The monitor warns if the learning rate exceeds what the kernel allows (`LearningRateWarning`). It also warns if a stable
+    fixed point is near a bifurcation ([`NearCriticalWarning`][]); if no fixed point is stable, the nearest one counts. Each
+    warning is given once, and again only after its cause has gone and come back.
 
     **Example:**
     ```python
@@ -179,19 +182,19 @@ class NTKMonitor(Speaks):
     ):
         """**Arguments:**
 
-        - `probe`: the inputs whose kernel is watched; a few typical ones will do. A record costs a solve with its Jacobian
-          (rows, p), one product of it with itself, and a search from the known fixed points.
-        - `every`: steps between records, or `"auto"`: the first at once, later ones as soon as all of them together will
-          have taken at most 5 % of the time of training since then. Time in which records compile does not count.
-        - `of`, `wrt`, `weights`, `integrator`: as in [`ntk`][], but of what the loss sees, the readout.
-        - `u`: (d,) the constant input whose fixed points are followed; default zero.
-        - `n_starts`, `key`: of the search at the first record ([`find_fixed_points`][]). Later ones start from the up to 64
-          known fixed points nearest to a bifurcation, from where the probe's trajectories end, and from a few random states.
-        - `loss`: what the learning rate belongs to, as in [`linearised_training`][]. `"sum"` grows with the number of
-          residuals: the probe must then be all of a batch.
-        - `targets`: (B, T, m), for a `loss` of two arguments.
-        - `log`: the path of a file to which each record is appended, one JSON object a line. NaN and infinity are null in
-          it, complex numbers [real, imaginary].
+        - `probe`: the inputs whose kernel is watched; a few typical ones suffice. A record costs a solve with its Jacobian
+          (rows, p), one product of the Jacobian with itself, and a search from the known fixed points.
+        - `every`: the number of steps between records, or `"auto"`. With `"auto"`, the first record is made at once. Later
+          ones are made so that all records together take at most 5 % of the time of training, compilation aside.
+        - `of`, `wrt`, `weights`, `integrator`: as in [`ntk`][]. The default of `of` is the readout, which the loss sees.
+        - `u` (d,): the constant input whose fixed points are followed; default zero.
+        - `n_starts`, `key`: of the search at the first record ([`find_fixed_points`][]). Later searches start from up to 64
+          known fixed points nearest to a bifurcation, from the ends of the probe's trajectories, and from random states.
+        - `loss`: the loss that the learning rate belongs to, as in [`linearised_training`][]. `"sum"` grows with the number
+          of residuals, so the probe must then hold a whole batch.
+        - `targets` (B, T, m): needed if `loss` is a function of two arguments.
+        - `log`: the path of a file. Each record is appended to it as a line of JSON. NaN and infinity become null, and a
+          complex number becomes [real, imaginary].
 
         Raises `ValueError` for arguments that do not fit.
         """
@@ -213,7 +216,7 @@ class NTKMonitor(Speaks):
 
     @property
     def fixed_points(self) -> FixedPoints | None:
-        """Those that are known; `None` before the first record."""
+        """The fixed points that are known; `None` before the first record."""
         return self._followed.points
 
     def update(
@@ -228,19 +231,19 @@ class NTKMonitor(Speaks):
         optimiser: Any = None,
         **others: Any,
     ) -> MonitorRecord | None:
-        """The record of this step, or `None` where none is due.
+        """The record of this step, or `None` if none is due.
 
         **Arguments:**
 
-        - `model`: as it is at this step; also a PyTorch module or state_dict ([`from_torch`][]).
+        - `model`: the model at this step; also a PyTorch module or state_dict ([`from_torch`][]).
         - `loss`: the training loss, a number, which the record keeps.
-        - `learning_rate`: eta, to be held against `max_learning_rate`, `2 (1 + mu) / top_eigenvalue`. Default: what the
-          optimiser holds.
-        - `momentum`, `preconditioner`, `optimiser`: as in [`linearised_training`][]. Before Adam's first step no stable rate
-          is known, and the record's is NaN.
+        - `learning_rate`: eta, which is compared with `max_learning_rate`, `2 (1 + mu) / top_eigenvalue`, where mu is the
+          momentum. Default: what the optimiser holds.
+        - `momentum`, `preconditioner`, `optimiser`: as in [`linearised_training`][]. Before Adam's first step the largest
+          stable rate is not known, and is NaN in the record.
 
-        Raises `ValueError` for arguments that do not fit, `NumericalError` where the probe cannot be solved, or weights are
-        not finite; what was recorded stays.
+        Raises `ValueError` for arguments that do not fit. Raises `NumericalError` if the probe cannot be solved, or if
+        weights are not finite; earlier records are kept.
         """
         for name in others:
             meant = ": use optimiser=" if name.lower().startswith(("opt", "state")) else ""
@@ -251,7 +254,7 @@ class NTKMonitor(Speaks):
         given = _as_loss_value(loss)
         _check_finite(step, model)
         model = as_model(model)
-        # What is still being computed is the training's time.
+        # Training may still be computing. That time must not count as the record's.
         jax.block_until_ready(eqx.filter(model, eqx.is_array))
         began = time.perf_counter()
         with compiling() as compiled:
@@ -270,26 +273,26 @@ class NTKMonitor(Speaks):
     __call__ = update
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Each field of the records over the records (k, ...), but for the events."""
+        """Each field of the records but `events`, as an array over the records (k, ...)."""
         names = [field.name for field in dataclasses.fields(MonitorRecord) if field.name != "events"]
         return {name: np.array([getattr(record, name) for record in self.records]) for name in names}
 
     def plot(self, loss: Any = None) -> Any:
         """`ssntk.plot.monitor` of this monitor. `loss`: the training loss at each step; default: that of the records."""
-        # Pictures are a floor above.
+        # Pictures are on a higher floor, so they are imported by name.
         return importlib.import_module("ssntk.plot").monitor(self, loss=loss)
 
     def _measured(
         self, step: int, model: Any, learning_rate: Any, momentum: Any, preconditioner: Any, optimiser: Any
     ) -> dict[str, Any]:
-        """What a record says, but for what it took."""
+        """The fields of a record, except the times that it took."""
         theta = Theta.of(model, self.asked["wrt"], self.of)
         rule = rule_of(theta, learning_rate, momentum, preconditioner, optimiser)
         rows = recorded_rows(model, self.probe, preconditioner=rule.diagonal, **self.asked)
         scaled, _ = loss_rows(model, rows, self.of, self.loss, self.targets)
-        # The kernel itself is watched, whatever it is that preconditions it.
+        # The drift is that of the kernel without its preconditioner.
         matrix = scaled if rows.over_theta is None else scaled / np.asarray(rows.over_theta)
-        # On a busy machine threads of LAPACK wait for one another: a small matrix took forty times as long with two.
+        # On a busy machine LAPACK's threads wait for one another: with two, a small matrix took forty times as long.
         with one_blas_thread() if min(matrix.shape) < SMALL else contextlib.nullcontext():
             now = seen(matrix)
             self._first = now if self._first is None else self._first
@@ -310,7 +313,7 @@ class NTKMonitor(Speaks):
         }
 
     def _warn(self, record: MonitorRecord) -> None:
-        """Say what is wrong where it was not wrong at the last record."""
+        """Warn of what is wrong now and was not wrong at the last record."""
         fast = record.learning_rate > record.max_learning_rate
         near = record.verdict in ("near-critical", "critical")
         for wrong, kind, text in (
@@ -328,9 +331,9 @@ class NTKMonitor(Speaks):
 
 
 def _as_loss_value(value: Any) -> float:
-    """The training loss as a number, which may be infinite where training diverges; NaN where there is none."""
+    """The training loss as a number; NaN if there is none. It may be infinite, if training diverges."""
     try:
-        # A tensor of PyTorch warns where it is asked for a number with its gradient.
+        # A tensor of PyTorch with a gradient warns if it is converted to a number.
         value = value.detach() if hasattr(value, "detach") else value
         return np.nan if value is None else float(value)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -338,7 +341,7 @@ def _as_loss_value(value: Any) -> float:
 
 
 def _as_log(path: Any) -> str:
-    """A file that can be written to, which is made if it is not there."""
+    """The path of a file that can be written to. The file is made if it does not exist."""
     try:
         file = os.path.abspath(os.fspath(path))
         with open(file, "ab"):
@@ -348,8 +351,10 @@ def _as_log(path: Any) -> str:
 
 
 def _spectrum(gram: np.ndarray, dtype: Any) -> Spectrum:
-    """From the smaller of J J^T and J^T J, J in this precision: a fraction of the cost of singular values, and it sees the
-    first modes."""
+    """The spectrum from the smaller of J J^T and J^T J, with J in the precision `dtype`.
+
+    This costs a fraction of the singular values of J, and resolves the first modes, which is all that is needed.
+    """
     if not np.isfinite(gram).all():
         raise NumericalError("the Jacobian over the probe is not finite, or too large")
     values = np.maximum(np.linalg.eigvalsh(gram)[::-1], 0.0)
@@ -357,7 +362,7 @@ def _spectrum(gram: np.ndarray, dtype: Any) -> Spectrum:
 
 
 def _check_finite(step: int, model: Any) -> None:
-    """`NumericalError` if training has left the numbers."""
+    """Raise `NumericalError` if a parameter of the model is not finite."""
     if looks_like_torch(model):
         held = [as_numpy(one, name) for name, one in weights_of(model).items() if hasattr(one, "shape")]
     else:

@@ -1,4 +1,4 @@
-"""Gradient descent whose steps are shortened along the few directions in which the loss is too steep."""
+"""Gradient descent with shorter steps along the few directions in which the loss is too steep."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,8 +15,9 @@ from ssntk.errors import as_count, as_key, as_scalar, is_traced
 class LowRankState(NamedTuple):
     """What [`low_rank_natural_gradient`][] remembers.
 
-    - `count`: updates so far. `refreshes`: how often eigenpairs were computed, and `passes` over them in all.
-    - `age`: updates since the last refresh. `interval`: the age at which the next one is due.
+    - `count`: the number of updates so far.
+    - `refreshes`: how often eigenpairs were computed. `passes`: how many power passes that took in all.
+    - `age`: the number of updates since the last refresh. `interval`: the age at which the next refresh is due.
     - `eigenvalues` (r,), descending, and `eigenvectors` (r, p), orthonormal rows, of `J^T J / rows`.
     """
 
@@ -39,35 +40,37 @@ def low_rank_natural_gradient(
     max_passes: int = 10,
     key: Any = None,
 ) -> Any:
-    """An optax transformation for least-squares losses that takes the natural-gradient step in r directions, and the
-    gradient step in all others.
+    """An optax transformation for least-squares losses.
 
-    The update is `-eta [I - Q diag(s / (s + gamma)) Q^T] g` with `gamma = 1 / eta` and the top r eigenpairs s, Q of
-    `J^T J / rows`, the Gauss-Newton matrix of `mean(residuals^2) / 2`. A direction of curvature s is learned as if its
-    curvature were `s / (1 + eta s)`, which is always below 1 / eta: those r directions never limit the learning rate, and
-    the others do from `2 / s_{r+1}` on. `rank=0` is gradient descent; with all directions the step is
-    `(J^T J / rows + I / eta)^-1 g`, Levenberg's, and Gauss-Newton's as eta grows (Nocedal and Wright, *Numerical
-    Optimization*, chapter 10).
+    It takes the natural-gradient step in the r steepest directions, and the gradient step in all others. Let s (r,) and Q
+    (p, r) be the top r eigenpairs of `J^T J / rows`, the Gauss-Newton matrix of `mean(residuals^2) / 2`. The update is `-eta
+    [I - Q diag(s / (s + gamma)) Q^T] g` with `gamma = 1 / eta`. A direction of curvature s is thus learned as if its
+    curvature were `s / (1 + eta s)`, which is always below 1 / eta. The r directions therefore never limit the learning
+    rate. The others limit it to `2 / s_{r+1}`.
+
+    With `rank=0` this is gradient descent. With all directions it is Levenberg's step `(J^T J / rows + I / eta)^-1 g`, which
+    becomes Gauss-Newton's as eta grows (Nocedal and Wright, *Numerical Optimization*, chapter 10).
 
     `opt.update(grads, state, params, residuals=fn)` takes `fn(params) -> (rows,)`, the residuals of the loss
-    `mean(fn(params)^2) / 2` whose gradient is given; any loss whose generalised Gauss-Newton matrix is `J^T J / rows` of
-    some `fn` will do. `fn` is differentiated forwards and backwards: solves by [`simulate`][] need
-    `adjoint=diffrax.DirectAdjoint()`. All is traceable; memory is r x p.
+    `mean(fn(params)^2) / 2` whose gradient is given. Other losses can be used too, if their generalised Gauss-Newton matrix
+    is `J^T J / rows` for some `fn`. `fn` is differentiated forwards and backwards; if it solves with [`simulate`][], it
+    needs `adjoint=diffrax.DirectAdjoint()`. Everything can be traced. The state takes r x p numbers.
 
     **Arguments:**
 
     - `learning_rate`: eta > 0, or an optax schedule of it.
     - `rank`: r, at most p.
-    - `refresh`: the most updates between two computations of the eigenpairs. They are computed at the first update, and
-      afterwards as often as the top eigenvalue asks for: the interval halves where it changed by more than the share
-      `change` since the last time, and doubles where it changed by less than a quarter of that.
-    - `tolerance`, `max_passes`: each refresh repeats block power passes from the last eigenvectors (r products with J
-      and r with its transpose each) until the eigenvalues move by less than `tolerance` of the first, at most so many times.
-    - `key`: of the first eigenvectors, before the first refresh; default `jax.random.key(0)`.
+    - `refresh`: the largest number of updates between two computations of the eigenpairs. They are computed at the first
+      update. Later the interval adapts to the top eigenvalue: it halves if that changed by more than the share `change`
+      since the last computation, and doubles if it changed by less than a quarter of `change`.
+    - `tolerance`, `max_passes`: each computation repeats block power passes from the last eigenvectors, until the
+      eigenvalues move by less than `tolerance` of the first one, or `max_passes` is reached. A pass takes r products with J
+      and r with its transpose.
+    - `key`: the random key of the eigenvectors before the first computation; default `jax.random.key(0)`.
 
     **Returns:** an `optax.GradientTransformationExtraArgs`, whose state is a `LowRankState`.
 
-    Raises `ValueError` for arguments that do not fit, in `update` too where `params` or `residuals` is missing.
+    Raises `ValueError` for arguments that do not fit, and in `update` if `params` or `residuals` is missing.
 
     **Example:**
 
@@ -92,7 +95,7 @@ def low_rank_natural_gradient(
         limit, close = (
             float(as_scalar(value, name, positive=True)) for value, name in ((change, "change"), (tolerance, "tolerance"))
         )
-        # A rate that is traced stays as it is, so that one compilation serves every rate.
+        # A traced rate is not checked, so that one compilation serves every rate.
         if not callable(learning_rate) and not is_traced(learning_rate):
             learning_rate = float(as_scalar(learning_rate, "learning_rate", positive=True))
 
@@ -144,7 +147,8 @@ def low_rank_natural_gradient(
         eta = jnp.asarray(eta, theta.dtype)
         vectors = state.eigenvectors
         along = vectors @ gradient
-        # What lies along the eigenvectors is taken out whole and put back shortened: a large eta cancels no digits of it.
+        # The part along the eigenvectors is taken out completely, and put back shortened. So no digits cancel if eta is
+        # large.
         step = gradient - along @ vectors + (along / (1 + eta * state.eigenvalues)) @ vectors
         return whole(-eta * step), state._replace(count=count, age=state.age + 1)
 
@@ -164,7 +168,7 @@ def _top(
         pulled = jax.vmap(lambda v: backward(forward(v) * scale**2)[0])(vectors)
         vectors = _orthonormal(pulled)
         pushed = jax.vmap(forward)(vectors) * scale
-        # Rayleigh-Ritz from the singular values of J Q, which see twice as many digits as its square.
+        # Rayleigh-Ritz from the singular values of J Q, which keep twice as many digits as the eigenvalues of its square.
         triangle = jnp.linalg.qr(pushed.T, mode="r")
         _, sizes, turn = jnp.linalg.svd(triangle, full_matrices=True)
         values = jnp.zeros_like(before).at[: sizes.size].set(sizes**2)
@@ -180,5 +184,5 @@ def _top(
 
 
 def _orthonormal(rows: Float[Array, "r p"]) -> Float[Array, "r p"]:
-    """Orthonormal rows of the same span, and any others where these are not independent."""
+    """Orthonormal rows (r, p) of the same span. If the rows are dependent, any others complete them."""
     return jnp.linalg.qr(rows.T)[0].T

@@ -1,4 +1,5 @@
-"""What an optimiser does to the gradient, read from its state: of optax, or of PyTorch, which need not be installed."""
+"""What an optimiser does to the gradient, read from its state. It is one of optax or of PyTorch; neither must be
+installed."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -11,19 +12,23 @@ from ssntk.errors import as_scalar
 from ssntk.kernel.preconditioner import DECAY, EPSILON, adam_state, adams, aligned, diagonal
 from ssntk.models.theta import Theta
 
-# The momentum of Adam, unless it is said.
+# The default momentum of Adam.
 ADAMS = 0.9
 WHAT = "optimiser must be the state of optax.sgd or optax.adam, or a torch.optim SGD, Adam or AdamW"
-# What a group of torch's SGD, and of its Adam and AdamW, holds, and that of no other optimiser of torch.
+# Keys of the parameter groups of torch's SGD, and of its Adam and AdamW. No other optimiser of torch has all of them.
 SGD, ADAM = {"lr", "momentum", "dampening", "nesterov"}, {"lr", "betas", "eps", "amsgrad"}
 INNER = ("inner_state", "inner_states", "inner_opt_state")
 
 
 class Rule(NamedTuple):
-    """`v <- momentum v + weight g; theta <- theta - rate v / D`, where Adam divides v by `1 - momentum^k` at its k-th step.
+    """The rule `v <- momentum v + weight g; theta <- theta - rate v / D`. Adam divides v by `1 - momentum^k` at its k-th
+    step.
 
-    `rate`: NaN where it is not known. `diagonal`: D (p,), `None` for ones. `velocity`: v (p,), `None` for zeros. `count`:
-    steps that Adam has made, `None` for descent. `known`: whether D is; before Adam's first step it is not.
+    - `rate`: NaN if it is not known.
+    - `diagonal`: D (p,); `None` for ones.
+    - `velocity`: v (p,); `None` for zeros.
+    - `count`: how many steps Adam has made; `None` for gradient descent.
+    - `known`: whether D is known; before Adam's first step it is not.
     """
 
     rate: float
@@ -35,16 +40,16 @@ class Rule(NamedTuple):
     known: bool = True
 
     def limit(self, top: float) -> float:
-        """The largest stable rate where `top` is the first eigenvalue of the curvature."""
+        """The largest stable rate, if `top` is the largest eigenvalue of the curvature."""
         if not self.known:
             return np.nan
         return 2 * (1 + self.momentum) / (self.weight * top) if top > 0 else np.inf
 
 
 def rule_of(theta: Theta, learning_rate: Any, momentum: Any, preconditioner: Any, optimiser: Any) -> Rule:
-    """The rule by which theta is trained; what is given explicitly goes before what is read.
+    """The rule by which theta is trained. An explicit argument overrides what the optimiser's state says.
 
-    Raises `ValueError` naming the argument that is wrong.
+    Raises `ValueError`, which names the argument that is wrong.
     """
     rate = None if learning_rate is None else float(as_scalar(learning_rate, "learning_rate", positive=True))
     decay = None if momentum is None else float(as_scalar(momentum, "momentum"))
@@ -122,21 +127,21 @@ def _torch(theta: Theta, optimiser: Any, decay: float | None) -> Rule:
         raise ValueError(f"optimiser must move all of theta with one momentum, got {sorted(rules)}")
     ((mean, other),) = rules
     mean = mean if decay is None else decay
-    # The rates of groups are told apart by D, in units of the largest.
+    # Groups may have different rates. D expresses them, relative to the largest.
     rates = np.concatenate([np.full(_numbers(tensor).size, float(group["lr"])) for tensor, group in owned])
-    # A schedule that warms up begins at zero, for all alike.
+    # With a schedule that warms up, all rates are zero at first.
     if not ((rates > 0).all() or (rates == 0).all()):
         raise ValueError("optimiser must have positive learning rates; leave what does not move out of wrt")
     rate, states = float(rates.max()), [dict(optimiser.state.get(tensor, {})) for tensor, _ in owned]
     apart = None if (rates == rate).all() else rate / rates
 
     def held(name: str) -> np.ndarray | None:
-        """A buffer of every tensor (p,), `None` where one has none."""
+        """A buffer of all tensors, raveled (p,); `None` if one has none."""
         found = [state.get(name) for state in states]
         return None if any(one is None for one in found) else np.concatenate([_numbers(one).ravel() for one in found])
 
     if not adam:
-        # The first step of torch's momentum is not dampened, and later ones are.
+        # Torch does not dampen the first step of its momentum, but it dampens later ones.
         return Rule(rate, mean, 1 - other if mean > 0 else 1.0, apart, held("momentum_buffer") if mean > 0 else None)
     counts = {int(_numbers(state.get("step", 0))) for state in states}
     square = held("max_exp_avg_sq" if groups[0]["amsgrad"] else "exp_avg_sq")
@@ -153,8 +158,11 @@ def _torch(theta: Theta, optimiser: Any, decay: float | None) -> Rule:
 
 
 def _matched(theta: Theta, tensors: list[np.ndarray]) -> list[int]:
-    """Which tensor is which leaf of theta: of those of its shape, one each, the nearest in value, in order where that is the
-    same; weights that were read from the network are those that it holds."""
+    """Which tensor belongs to which leaf of theta.
+
+    Each leaf gets the tensor of its shape that is nearest in value; if several are equally near, in their order. If theta
+    was read from the network, its values are those of the tensors.
+    """
     values = [np.asarray(leaf, float) for leaf in theta.arrays]
     found: dict[int, int] = {}
     for shape in dict.fromkeys(leaf.shape for leaf in values):
@@ -171,7 +179,7 @@ def _matched(theta: Theta, tensors: list[np.ndarray]) -> list[int]:
 
 
 def _numbers(tensor: Any) -> np.ndarray:
-    """A tensor, or an array, as numbers of the host."""
+    """A tensor or an array as a NumPy array."""
     if hasattr(tensor, "detach"):
         tensor = tensor.detach().cpu().double().numpy()
     try:

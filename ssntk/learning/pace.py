@@ -10,18 +10,18 @@ import jax
 
 from ssntk.errors import as_count
 
-# The share of the time of training that records may take.
+# Records may take this share of the time of training.
 SHARE = 0.05
-# How fast a slow record is forgotten, from one to the next.
+# The expected cost of a record falls by at least this factor from one record to the next, after a slow one.
 FORGETS = 0.8
-# What JAX calls its ways from a function to a program.
+# The events by which JAX reports its steps from a function to a program begin like this.
 COMPILING = "/jax/core/compile/"
 
 
 class Pace:
-    """Records at every so many steps, or so that they take at most 5 % of the time that training takes.
+    """Decides when to record: at every so many steps, or so that records take at most 5 % of the time of training.
 
-    Compilation counts for neither: it happens once, however often one looks.
+    Time that is spent on compilation does not count, since it is spent only once.
     """
 
     def __init__(self, every: Any):
@@ -38,22 +38,22 @@ class Pace:
         if self.began is None:
             return True
         training = time.perf_counter() - self.began - self.recording
-        # As long as the slowest of late, it will still be within its share.
+        # A record that takes as long as a slow recent one would still be within its share.
         return self.spent + self.last <= SHARE * training
 
     def took(self, seconds: float, compiling: float) -> None:
-        """A record ended now that took so many seconds, in some of which something was compiled."""
+        """Note that a record has ended, which took `seconds` [s], of which `compiling` [s] went to compilation."""
         if self.began is None:
             self.began = time.perf_counter() - seconds
         self.recording += seconds
         cost = max(seconds - compiling, 0.0)
         self.spent += cost
-        # One that is slow now and then is expected again, but not for ever.
+        # After a slow record another slow one is expected, but not for ever.
         self.last = max(cost, FORGETS * self.last)
 
 
 class Compiling:
-    """`seconds` in which this thread traced and compiled, as JAX reports them."""
+    """How many `seconds` this thread traced and compiled, as JAX reports them."""
 
     def __init__(self) -> None:
         self.seconds, self._thread = 0.0, threading.get_ident()
@@ -63,7 +63,7 @@ class Compiling:
         if not event.startswith(COMPILING) or threading.get_ident() != self._thread:
             return
         began = time.perf_counter() - duration_secs
-        # Functions are traced within one another: what an inner one took is part of the outer one's time.
+        # Functions are traced within one another, so the time of an inner one is part of the outer one's time.
         while self._spans and self._spans[-1][0] >= began:
             self.seconds -= self._spans.pop()[1]
         self._spans.append((began, duration_secs))
@@ -72,7 +72,7 @@ class Compiling:
 
 @contextlib.contextmanager
 def compiling() -> Iterator[Compiling]:
-    """How long is compiled within."""
+    """Measure how long is compiled inside this context."""
     seen = Compiling()
     jax.monitoring.register_event_duration_secs_listener(seen)
     try:

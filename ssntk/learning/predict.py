@@ -1,5 +1,5 @@
-"""What training will do while the kernel stands still: the loss curve, the largest stable rate, the stall; and a check of
-whether it does stand still."""
+"""The course of training, predicted from a kernel that does not move: the loss curve, the largest stable rate and the stall.
+A check says whether the kernel really does not move."""
 
 import dataclasses
 from collections.abc import Callable
@@ -23,12 +23,12 @@ from ssntk.models.base import AbstractStateSpaceModel
 from ssntk.models.theta import Theta
 from ssntk.results import Holder
 
-# The kernel's relative change over the predicted training up to which a prediction counts as lazy: steps to a tolerance were
-# then right to 5 % on random networks (tests/learning/test_predict.py).
+# Training counts as lazy if the kernel changes by at most this share over it. The predicted number of steps to a tolerance
+# was then right to 5 % on random networks (tests/learning/test_predict.py).
 LAZY = 0.03
-# Beside the loss, and how far it falls: up to there the loss at the predicted end counts as the predicted one.
+# The loss at the predicted end may differ from the prediction by this share of the loss, and of how far the loss falls.
 AGREES = 0.05
-# How often a number of steps is doubled in search of one that is enough: 1.6e60 are as good as none.
+# How often a number of steps is doubled in search of one that suffices. If 1.6e60 do not, no number does in practice.
 DOUBLINGS = 200
 
 
@@ -36,13 +36,13 @@ DOUBLINGS = 200
 class LinearisedTraining(Holder):
     """Training as the kernel at its start predicts it.
 
-    - `steps` (N + 1,), from 0, and `loss` (N + 1,) there.
-    - `learning_rate`, and `max_learning_rate`: what is predicted to be stable lies below it.
-    - `spectrum`: of the kernel of that loss, `J D^-1 J^T / rows` for `mean(residual^2) / 2` (D where there is a
-      preconditioner), times 2 for `"mse"` and 2 rows for `"sum"`.
-    - `model`: at the predicted end. `true_loss`: what its loss really is there; NaN where it cannot be solved.
-    - `drift`: of the kernel from the start to there ([`Drift`][]).
-    - `lazy`: whether the kernel moves by at most 3 % on the way, so that the prediction can be relied on. `reason`: that
+    - `steps` (N + 1,): from 0. `loss` (N + 1,): the predicted loss at these steps.
+    - `learning_rate`: the rate. `max_learning_rate`: rates below it are predicted to be stable.
+    - `spectrum`: of the kernel of that loss. For `mean(residual^2) / 2` this is `J D^-1 J^T / rows`, with D the
+      preconditioner if there is one. It is multiplied by 2 for `"mse"`, and by 2 rows for `"sum"`.
+    - `model`: the model at the predicted end. `true_loss`: its actual loss; NaN if it cannot be solved.
+    - `drift`: how much the kernel moves from the start to the predicted end ([`Drift`][]).
+    - `lazy`: whether the kernel moves by at most 3 % on the way, so that the prediction can be relied on. `reason`: the same
       in a sentence.
 
     **Example:**
@@ -75,8 +75,10 @@ class LinearisedTraining(Holder):
         return f"LinearisedTraining: {self.reason}"
 
     def steps_to(self, tol: Any) -> float:
-        """The first step at which the predicted loss is at most `tol`, in (0, 1), times that at the start; infinite where it
-        never is. It may lie beyond `steps`."""
+        """The first step at which the predicted loss is at most `tol` times that at the start, with `tol` in (0, 1).
+
+        It is infinite if there is none. It may lie beyond `steps`.
+        """
         share = float(as_scalar(tol, "tol", positive=True))
         if share >= 1:
             raise ValueError(f"tol must lie between 0 and 1, got {share:g}")
@@ -86,7 +88,7 @@ class LinearisedTraining(Holder):
     def drift_to(self, model: AbstractStateSpaceModel) -> Drift:
         """How far the kernel has moved from the start of this prediction to `model`, which was trained in the meantime.
 
-        Raises `ValueError` where it is another kind of model, `NumericalError` where it cannot be solved.
+        Raises `ValueError` if it is another kind of model, `NumericalError` if it cannot be solved.
         """
         if jax.tree.structure(model) != jax.tree.structure(self.model):
             raise ValueError(f"model must be a {type(self.model).__name__} as it was at the start of the prediction")
@@ -137,33 +139,34 @@ def linearised_training(
     integrator: Integrator | None = None,
     method: str = "auto",
 ) -> LinearisedTraining:
-    """The loss over training as the kernel of `model` predicts it, were that kernel not to move (Jacot, Gabriel and Hongler,
-    2018; Lee et al., 2019), and whether it does.
+    """Predict the loss over training from the kernel of `model`, and check whether the prediction can be relied on.
 
-    With full-batch gradient descent each eigenmode of the kernel falls as `(1 - eta lambda)^k`.
+    The prediction takes the kernel as fixed (Jacot, Gabriel and Hongler, 2018; Lee et al., 2019). With full-batch gradient
+    descent, the error along each eigenvector of the kernel then falls as `(1 - eta lambda)^k` over the steps k.
 
     **Arguments:**
 
     - `model`: also a PyTorch module or state_dict ([`from_torch`][]).
-    - `targets`: (B, T, m), what is wanted of the readout (of the state with `of="state"`) at the save times. The outputs
-      of a map, as of `nn.RNN`, with [`Probe.steps`][]: one fewer.
-    - `learning_rate`: eta > 0; `None` for that of `optimiser`. `steps`: how many steps, at least 1; the whole is one
-      singular value decomposition of J (rows, p) and a small loop.
-    - `loss`: `"half-mse"`, `mean(residual^2) / 2`; `"mse"`, `mean(residual^2)`, as of `torch.nn.MSELoss()`; or `"sum"`,
-      `sum(residual^2)`, as with `reduction="sum"`. The mean is over all B T m entries of the outputs but masked ones, the
-      row at `ts[0]` included unless it is masked; `weights` weigh them. Or residuals of your own: a traceable function of
-      the outputs (B, T, m) and the targets, or of the outputs alone, that returns an array r; the loss is `mean(r^2) / 2`.
-      With a mask or weights r must have the outputs' shape.
-    - `momentum`: mu in [0, 1) of `optax.sgd(eta, momentum=mu)`; with a state of Adam its b1, default 0.9.
-    - `preconditioner`: (p,) positive numbers by which the gradient is divided, or a state of `optax.adam`: then training
-      goes on as Adam does from there with its second moments held still, first moments and their bias correction included.
-    - `optimiser`: a state of `optax.sgd` or `optax.adam` (or a chain with one, after a step of Adam), over the model or over
-      theta; or a `torch.optim` SGD, Adam or AdamW that moves theta. Learning rate, momentum, decays and moments are taken
-      from it where it holds them: a state of optax holds a rate only with `optax.inject_hyperparams`. torch's tensors
-      belong to the leaves of theta that they equal, or are nearest to. Weight decay, clipping and schedules are not seen.
-    - `of`, `wrt`, `weights`, `integrator`, `method`: as in [`ntk`][]; a masked row counts nowhere.
+    - `targets` (B, T, m): the targets of the readout at the save times; with `of="state"`, those of the state. For maps such
+      as `nn.RNN` with [`Probe.steps`][], there are targets for the outputs, one fewer than the save times.
+    - `learning_rate`: eta > 0; `None` for that of `optimiser`.
+    - `steps`: how many steps, at least 1. The cost is one singular value decomposition of J (rows, p) and a small loop.
+    - `loss`: `"half-mse"` is `mean(residual^2) / 2`; `"mse"` is `mean(residual^2)`, as in `torch.nn.MSELoss()`; `"sum"` is
+      `sum(residual^2)`, as with `reduction="sum"`. The mean is over all B T m entries of the outputs except masked ones. It
+      includes the row at `ts[0]`, unless that is masked. `weights` weight the entries.
+      You may also pass a traceable function of the outputs (B, T, m) and the targets, or of the outputs alone. It returns an
+      array r of residuals, and the loss is `mean(r^2) / 2`. With a mask or weights, r must have the shape of the outputs.
+    - `momentum`: mu in [0, 1), as in `optax.sgd(eta, momentum=mu)`; with a state of Adam, its b1, default 0.9.
+    - `preconditioner`: (p,) positive numbers by which the gradient is divided, or a state of `optax.adam`. With the latter,
+      training continues as Adam does from there, including its first moments and their bias correction, but its second
+      moments are held still.
+    - `optimiser`: a state of `optax.sgd` or `optax.adam`, or of a chain with one of them, over the model or over theta; Adam
+      must have made a step. Or a `torch.optim` SGD, Adam or AdamW that moves theta. Its learning rate, momentum, decays and
+      moments are used if it holds them; a state of optax holds a rate only with `optax.inject_hyperparams`. A tensor of
+      torch belongs to the leaf of theta that it equals, or is nearest to. Weight decay, clipping and schedules are ignored.
+    - `of`, `wrt`, `weights`, `integrator`, `method`: as in [`ntk`][]. A masked row counts nowhere.
 
-    Raises `ValueError` for arguments that do not fit, `NumericalError` where the solver fails or J vanishes.
+    Raises `ValueError` for arguments that do not fit, `NumericalError` if the solver fails or J vanishes.
 
     **Example:**
     ```python
@@ -215,7 +218,7 @@ def linearised_training(
 
 
 def _usable(rule: Rule) -> Rule:
-    """A rule that moves theta; `ValueError` otherwise."""
+    """`rule`, if it moves theta. Raises `ValueError` otherwise."""
     if not rule.known:
         raise ValueError("optimiser must be a state of Adam after at least one step")
     if np.isnan(rule.rate):
@@ -244,7 +247,7 @@ class _Singular(NamedTuple):
         return parts
 
     def spectrum(self, dtype: Any) -> Spectrum:
-        """That of J J^T, in the precision in which the model was solved."""
+        """The spectrum of J J^T, in the precision in which the model was solved."""
         count, surplus = len(self.left), max(len(self.left) - len(self.sizes), 0)
         floor = (max(count, self.right.shape[1]) * np.finfo(dtype).eps) ** 2
         values = np.append(self.sizes**2, np.zeros(surplus))
@@ -260,7 +263,7 @@ class _Descent(NamedTuple):
 
 
 def _descended(answer: _Answer, parts: _Singular, rule: Rule, steps: int) -> _Descent:
-    """So many steps of the rule under the kernel as it is."""
+    """The result of so many steps of the rule, if the kernel does not move."""
     left, sizes, right = parts
     # In the coordinates phi = sqrt(D) theta the descent is plain.
     given, residual = answer.rows.over_theta, answer.residual
@@ -269,7 +272,7 @@ def _descended(answer: _Answer, parts: _Singular, rule: Rule, steps: int) -> _De
     along = right @ velocity
     modes = _Modes(sizes, left.T @ residual, along, rule.rate, rule.momentum, rule.weight, rule.count)
     losses = modes.run(steps, max(float(residual @ residual - modes.error @ modes.error), 0.0))
-    # What Adam's first moments hold outside of the rows moves theta, and nothing that is observed.
+    # The part of Adam's first moments outside of the rows moves theta, but nothing that is observed.
     still = velocity - right.T @ along
     return _Descent(modes, losses, over * (right.T @ modes.moved - rule.rate * modes.drifted * still))
 
@@ -303,8 +306,10 @@ def _reason(rate: float, limit: float, moved: Drift, true_loss: float, losses: n
 
 
 class _Power(NamedTuple):
-    """So many steps of each mode, as a matrix (k, 2, 2), and what it is beyond the identity: of a slow mode the identity
-    alone would be left of the sum."""
+    """A number of steps of each mode: a matrix (k, 2, 2), and its difference from the identity.
+
+    For a slow mode the difference is kept separately, since rounding would lose it in the sum.
+    """
 
     whole: np.ndarray
     change: np.ndarray
@@ -323,8 +328,8 @@ class _Power(NamedTuple):
 class _Modes:
     """The errors along each eigenvector under descent with a momentum.
 
-    Along each the velocity v, the error e and the way a obey `v <- mu v + w s e; e <- e - eta s v; a <- a - eta v`, where
-    Adam divides v by `1 - mu^n` at its n-th step.
+    Along each eigenvector, the velocity v, the error e and the distance a obey
+    `v <- mu v + w s e; e <- e - eta s v; a <- a - eta v`. Adam divides v by `1 - mu^n` at its n-th step.
     """
 
     def __init__(
@@ -342,7 +347,7 @@ class _Modes:
         self.moved, self.drifted, self.outside, self.done = np.zeros_like(sizes), 0.0, 0.0, 0
 
     def run(self, steps: int, outside: float) -> np.ndarray:
-        """The loss at each of these steps (steps + 1,); `outside` is the square of what no mode can reach."""
+        """The loss at each of these steps (steps + 1,). `outside` is the squared part of the residual outside all modes."""
         self.outside = outside
         losses = np.empty(steps + 1)
         losses[0] = (self.error @ self.error + outside) / 2
@@ -362,7 +367,7 @@ class _Modes:
         return losses
 
     def steps_until(self, loss: float) -> float:
-        """The step, beyond those that were run, from which on the loss is at most this; infinite where it never is."""
+        """The step, beyond those that were run, from which on the loss is at most `loss`; infinite if there is none."""
         if self.outside / 2 >= loss or not np.isfinite(self.error).all():
             return np.inf
         # One step of (error, velocity) of each mode, without the bias correction, which has faded.
@@ -375,7 +380,8 @@ class _Modes:
             error = (power.whole @ now)[:, 0, 0]
             return float(error @ error + self.outside) / 2
 
-        # Doubled until the loss is low enough, then halved down to the step. What diverges becomes infinite, as it should.
+        # The number of steps is doubled until the loss is low enough, then found by bisection. Modes that diverge become
+        # infinite, as they should.
         with np.errstate(over="ignore", invalid="ignore"):
             powers = [step]
             while not after(powers[-1]) <= loss:

@@ -1,4 +1,4 @@
-"""Lines of which a few points lie far out."""
+"""Lines with a few points that lie far from the others."""
 
 from typing import Any
 
@@ -9,14 +9,15 @@ from ssntk.plot.canvas import small
 
 
 def clipped(ax: Axes, x: np.ndarray, values: np.ndarray, limits: tuple[float, float], **how: Any) -> None:
-    """A line that is held within `limits`: what lies outside is an arrow at the border, the farthest with its number."""
+    """Draw a line within `limits`. A point outside is an arrow at the border, and the farthest one has its number beside
+    it."""
     low, high = limits
     ax.plot(x, np.clip(values, low, high), **how)
     for outside, border, sign in ((values > high, high, 1), (values < low, low, -1)):
         if not outside.any():
             continue
         ax.plot(x[outside], np.full(outside.sum(), border), "^" if sign > 0 else "v", color=how["color"])
-        # Limits are only found when they are asked for.
+        # Matplotlib computes the limits only when they are read.
         ax.get_xlim()
         farthest = np.flatnonzero(outside)[np.argmax(sign * values[outside])]
         place = (ax.transData - ax.transAxes).transform(np.array([x[farthest], border]))[0]

@@ -18,33 +18,40 @@ from ssntk.plot.styles import style
 from ssntk.sweep.store import DONE, Store, StoreError
 from ssntk.sweep.summary import slope_of
 
-# With a caption, a page of A4 or letter: millimetres, without and with blocks of theta.
+# The height of the figure without and with blocks of theta [mm]. With a caption it fills a page of A4 or letter.
 HEIGHT, HEIGHT_WITH_BLOCKS = 200.0, 229.0
-# Shares beyond this are clipped: one far out would flatten all others.
+# Shares outside this range are clipped, since one far outside would flatten all others.
 SHARES = (-0.5, 1.5)
-# Of a dotted line that is told apart from data with markers.
+# The style of a dotted line, which must differ from data with markers.
 DOTS = {"marker": ".", "markersize": 4.0}
 
 
 def collapse(store: Store, *, y: Any = "principal") -> np.ndarray:
     """The whole story of a sweep on one page.
 
-    Seven panels: the bifurcation diagram; the Jacobian's eigenvalues, towards the axis and in the complex plane (of a map:
-    growth exponents, and multipliers); the steady-state kernel's spectrum with measured and predicted slope; the trajectory
-    kernel's effective rank and participation ratio beside the steady-state condition number; its largest eigenvalue,
-    measured and as the master law predicts it from the critical mode alone; and what of it belongs to that mode. What lies
-    outside [-0.5, 1.5] there is clipped: an arrow marks it, with the number of the farthest point.
+    There are seven panels:
 
-    Where blocks of theta were measured, two more: the largest eigenvalue of each block's part of the trajectory kernel, and
-    its participation ratio beside what the drive of the critical mode predicts.
+    - the bifurcation diagram;
+    - the eigenvalues of the Jacobian over the distance; for maps, the growth exponents;
+    - the same eigenvalues in the complex plane; for maps, the multipliers;
+    - the spectrum of the steady-state kernel, with measured and predicted slope;
+    - the effective rank and the participation ratio of the trajectory kernel, beside the condition number of the
+      steady-state kernel;
+    - the largest eigenvalue of the trajectory kernel, measured, and predicted by the master law from the critical mode
+      alone;
+    - the shares of the kernel that belong to that mode. Points outside [-0.5, 1.5] are clipped: an arrow marks them, and the
+      farthest one has its number.
 
-    The figure is 178 mm wide and at most 229 mm high, with text of 7 pt and more: include it without scaling.
+    If blocks of theta were measured, there are two more: the largest eigenvalue of each block's part of the trajectory
+    kernel, and its participation ratio beside the one that the drive of the critical mode predicts.
 
-    **Arguments:** `y`: what of the state the diagram shows, as in `plot.bifurcation_diagram`. It must be of the state, since
-    a store holds no output of the measured points. Default: the first principal component, in which folds show.
+    The figure is 178 mm wide and at most 229 mm high, with text of 7 pt and more. Include it without scaling.
 
-    Returns the axes, (7,) or (9,). Raises `StoreError` where nothing was measured yet, `ValueError` for a `y` that the
-    states do not have.
+    **Arguments:** `y`: what the diagram shows of the state, as in `plot.bifurcation_diagram`. It cannot be an output, since
+    a store holds no outputs. Default: the first principal component, in which folds are visible.
+
+    Returns the axes, (7,) or (9,). Raises `StoreError` if nothing was measured yet, `ValueError` if the states do not have
+    such a `y`.
 
     **Example:**
 
@@ -101,7 +108,7 @@ def collapse(store: Store, *, y: Any = "principal") -> np.ndarray:
 
 
 def _diagram(store: Store, data: dict[str, np.ndarray], top: Axes, y: Any) -> None:
-    """The branch with the measured points, around these."""
+    """Draw the part of the branch around the measured points, and these."""
     branch, event = store.branch(), store.bifurcation()
     assert branch is not None
     ordinate = as_ordinate(y, (branch,), states=True)
@@ -124,7 +131,7 @@ def _diagram(store: Store, data: dict[str, np.ndarray], top: Axes, y: Any) -> No
 
 
 def _decay(data: dict[str, np.ndarray], dt: float | None, left: Axes) -> None:
-    """How fast each mode decays."""
+    """Draw how fast each mode decays."""
     distance, values = data["distance"], data["jacobian_eigenvalues"]
     clock = clock_of(dt)
     decay = -clock.shown_rate(values)
@@ -141,7 +148,7 @@ def _others(values: np.ndarray, ax: Axes) -> None:
 
 
 def _steady(data: dict[str, np.ndarray], kind: str, lower: Axes) -> None:
-    """The steady-state kernel's spectrum, and the slope of its first eigenvalue."""
+    """Draw the spectrum of the steady-state kernel, and the slope of its first eigenvalue."""
     distance, steady = data["distance"], data["steady_state_eigenvalues"]
     lower.loglog(distance, np.where(steady[:, 1:] > 0, steady[:, 1:], np.nan), color=PALE, linestyle="-", linewidth=thin())
     slope = slope_of(kind, distance, steady[:, 0])
@@ -154,7 +161,7 @@ def _steady(data: dict[str, np.ndarray], kind: str, lower: Axes) -> None:
 
 
 def _ranks(data: dict[str, np.ndarray], ranks: Axes) -> None:
-    """The number of modes of the trajectory kernel, and the condition number of the steady state's."""
+    """Draw the number of modes of the trajectory kernel, and the condition number of the steady-state kernel."""
     distance = data["distance"]
     ranks.semilogx(distance, data["effective_rank"], "-", color=BLUE, label="effective rank (trajectory NTK)", **DOTS)
     pr = data["participation_ratio"]
@@ -168,7 +175,7 @@ def _ranks(data: dict[str, np.ndarray], ranks: Axes) -> None:
     )
     finite = data["condition_number"][np.isfinite(data["condition_number"])]
     largest = finite.max(initial=1.0)
-    # One that stays the same is not to lie on the axis.
+    # A constant line must not lie on the axis.
     low = min(condition.get_ylim()[0], 0.5 * finite.min(initial=1e4 * largest))
     condition.set_ylim(low, largest * (largest / low) ** 0.5 * 10)
     condition.yaxis.set_major_locator(LogLocator(numticks=7))
@@ -181,7 +188,7 @@ def _ranks(data: dict[str, np.ndarray], ranks: Axes) -> None:
 
 
 def _channel(data: dict[str, np.ndarray], growth: Axes) -> None:
-    """The trajectory kernel's largest eigenvalue beside the critical mode's."""
+    """Draw the largest eigenvalue of the trajectory kernel beside that of the critical mode."""
     distance = data["distance"]
     growth.loglog(distance, data["channel_top_eigenvalue"], "-", color=INK, label="measured, the whole kernel", **DOTS)
     for name, line in (("fixed point", ":"), ("averaged", "--")):
@@ -193,7 +200,7 @@ def _channel(data: dict[str, np.ndarray], growth: Axes) -> None:
 
 
 def _parts(data: dict[str, np.ndarray], parts: Axes) -> None:
-    """What of the kernel belongs to the critical mode."""
+    """Draw the shares of the kernel that belong to the critical mode."""
     lines = (
         ("share", "share", "-", BLUE),
         ("oblique_share", "oblique share", "--", ORANGE),
@@ -209,7 +216,7 @@ def _parts(data: dict[str, np.ndarray], parts: Axes) -> None:
 
 
 def _blocks(data: dict[str, np.ndarray], names: list[str], channel: int, growth: Axes, modes: Axes) -> None:
-    """What each block of theta does: its largest eigenvalue, and its participation ratio with the predicted one."""
+    """Draw the largest eigenvalue of each block of theta, and its participation ratio with the predicted one."""
     distance = data["distance"]
     share = data["block_top_share" if channel == 1 else "block_top_two_share"]
     predicted = data["block_channel_participation_ratio"]

@@ -1,4 +1,4 @@
-"""What of a state a diagram shows over the parameter."""
+"""What a diagram shows of a state over the parameter."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -19,11 +19,11 @@ class Ordinate(NamedTuple):
     label: str
 
     def along(self, branch: Branch) -> np.ndarray:
-        """Of the points of a branch."""
+        """The heights of the points of a branch."""
         return self.height(branch.x, outputs_of(branch))
 
     def at(self, events: Sequence[Any]) -> np.ndarray:
-        """Of bifurcations, one or more; NaN if outputs are requested and a bifurcation does not know its own."""
+        """The heights of one or more bifurcations; NaN if outputs are requested and a bifurcation does not hold its own."""
         return np.concatenate([self._of(event) for event in events])
 
     def _of(self, event: Any) -> np.ndarray:
@@ -66,7 +66,7 @@ def as_ordinate(y: Any, branches: Sequence[Branch], *, states: bool = False) -> 
 
 
 def _norm(x: np.ndarray) -> np.ndarray:
-    """Beside the largest entry: the square of a large state is no number."""
+    """The norm of each state. States are first divided by the largest entry, so that no square overflows."""
     size = np.abs(x).max(initial=0.0) or 1.0
     return size * np.linalg.norm(x / size, axis=1)
 

@@ -11,21 +11,23 @@ from ssntk.sweep.record import Listed, listed
 from ssntk.sweep.store import DONE, Store, StoreError
 from ssntk.sweep.summary import medians, over_axes
 
-# Of the figure, in millimetres.
+# The height of the figure [mm].
 HEIGHT = 140.0
 # The numbers that a phase diagram shows, by the names that pages have for them.
 SHOWN = ("growth", "condition_number", "top", "participation_ratio")
 
 
 def phase_diagram(store: Store, x: str | None = None, y: str | None = None) -> np.ndarray:
-    """A grid's results over two of its axes, four panels: growth rate of the Jacobian's rightmost mode, with the border of
-    stability; condition number of the steady-state kernel; largest eigenvalue and participation ratio of the trajectory
-    kernel. Over the other axes the median is taken; where all points failed there is a gap. One axis gives lines. The figure
-    is 178 mm wide, with text of 7 pt and more.
+    """A grid's results over two of its axes, in four panels.
 
-    **Arguments:** `x`, `y`: names of axes; default the longest, and the next longest but one called `seed`.
+    The panels show the growth rate of the Jacobian's rightmost mode, with the border of stability; the condition number of
+    the steady-state kernel; and the largest eigenvalue and the participation ratio of the trajectory kernel. The median is
+    taken over all other axes. If all points at one place failed, there is a gap. If the grid has one axis, the panels show
+    lines. The figure is 178 mm wide, with text of 7 pt and more.
 
-    Returns the axes, (4,). Raises `ValueError` for an unknown axis, `StoreError` where nothing was measured yet.
+    **Arguments:** `x`, `y`: names of axes. Default: the two longest axes; one called `seed` comes last.
+
+    Returns the axes, (4,). Raises `ValueError` for an unknown axis, `StoreError` if nothing was measured yet.
 
     **Example:**
 

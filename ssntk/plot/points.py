@@ -44,7 +44,7 @@ def fixed_points(
     - `fp`: of [`find_fixed_points`][].
     - `model`: whose fixed points they are; needed for what is drawn of its vector field. `u`: (d,) their constant input;
       default zero.
-    - `trajectories`: (B, T, n) or (T, n), as of [`simulate`][].
+    - `trajectories`: (B, T, n) or (T, n), as in [`simulate`][].
     - `dims`: 2 or 3, at most n; 3 draws into a new figure, or into `ax` with `projection="3d"`.
 
     Raises `ValueError` for arguments that do not fit. If there is no fixed point the title says so.

@@ -15,9 +15,10 @@ from ssntk.plot.legends import own_legend
 def eigenvalues(
     values: Any, ax: Axes | None = None, *, color_by: Any = None, label: str = "", multipliers: bool = False
 ) -> Axes:
-    """Eigenvalues in the complex plane: (n,), or (k, n) with one colour per row, by `color_by` (k,) on a log scale.
+    """Eigenvalues (n,) or (k, n) in the complex plane.
 
-    `multipliers`: whether they are a map's, whose border of stability is the unit circle.
+    `color_by` (k,): numbers that give each row a colour, on a logarithmic scale. `multipliers`: whether the eigenvalues are
+    multipliers of a map, for which the border of stability is the unit circle.
 
     **Example:**
 
@@ -77,7 +78,8 @@ def spectrum(values: Spectrum | Any, ax: Axes | None = None) -> Axes:
 def kernel(matrix: Any, ax: Axes | None = None, *, ts: Any = None, n_batch: int = 1) -> Axes:
     """A kernel (rows, rows) as a picture, on a symmetric colour scale.
 
-    With the save times `ts` (T,) over time: `K(t, t')` summed over coordinates, and averaged over `n_batch` inputs.
+    If the save times `ts` (T,) are given, the picture shows `K(t, t')` over time, summed over coordinates and averaged over
+    `n_batch` inputs.
 
     **Example:**
 

@@ -1,4 +1,4 @@
-"""One self-contained page of a sweep's results: what it shows is gathered here, and drawn by `page.js`."""
+"""One self-contained page of a sweep's results. Its data are collected here, and drawn by `page.js`."""
 
 import base64
 import hashlib
@@ -27,19 +27,19 @@ from ssntk.sweep.record import Listed, listed
 from ssntk.sweep.store import DONE, Status, Store
 from ssntk.sweep.summary import slope_of
 
-# What a screen can show: eigenvalues of a spectrum, units of a vector, save times of a kernel, points of a branch.
+# How much a screen can show: eigenvalues of a spectrum, units of a vector, save times of a kernel, points of a branch.
 MOST_MODES, MOST_UNITS, MOST_TIMES, MOST_STEPS = 128, 128, 64, 2000
-# Of a kernel over time, how many shades either side of zero.
+# How many shades a kernel over time has on either side of zero.
 SHADES = 127
 
-# The part of a variable's name that says of which section it is, which a page leaves out.
+# A page leaves out this part of a variable's name, since it repeats the name of the section.
 PREFIX = "channel_"
 
 
 def write_page(store: Store, path: str | os.PathLike[str]) -> pathlib.Path:
-    """Write the page of a store's results, and return where it lies.
+    """Write the page of a store's results, and return its path.
 
-    The page needs no network and no other file. Raises `StoreError` where the folder holds no sweep.
+    The page needs no network and no other file. Raises `StoreError` if the folder holds no sweep.
     """
     parts = importlib.resources.files("ssntk.report")
     style, script, template = (parts.joinpath(f"page.{kind}").read_text(encoding="utf-8") for kind in ("css", "js", "html"))
@@ -53,14 +53,15 @@ def write_page(store: Store, path: str | os.PathLike[str]) -> pathlib.Path:
         script_hash=_sha256(script),
         data=_as_json(held),
     )
-    # A folder's name need not be text.
+    # The name of a folder need not be valid text.
     return write_whole(path, page.encode("utf-8", "replace"))
 
 
 def payload(store: Store) -> dict[str, Any]:
-    """What the page shows, as JSON has it; a number that is not finite is `None`.
+    """The data of the page, as JSON. A number that is not finite is `None`.
 
-    Points are in the order of the slider: towards a bifurcation from far to near, of a grid in C order of its axes.
+    Points are in the order of the slider: from far to near for a sweep towards a bifurcation, in C order of the axes for a
+    grid.
     """
     plan, data, status = store.plan(), store.arrays(), store.status()
     coverage = coverage_of(plan)
@@ -120,7 +121,7 @@ def _measured(
     shown: np.ndarray,
     times: np.ndarray | None,
 ) -> dict[str, Any]:
-    """What the panels show of a measured point."""
+    """The data of the panels for one measured point."""
     eigenvalues = one["jacobian_eigenvalues"]
     values = {key: number.of(one[number.name]) for key, number in numbers.items() if number.name in one}
     values["growth"] = clock.shown_rate(eigenvalues[0])
@@ -137,14 +138,14 @@ def _measured(
         "channel": _channel(one),
     }
     if all(name in one for name in BlocksQuantity.variables):
-        # Of several eigenvalues of a block the largest is shown.
+        # If a block has several eigenvalues, the largest is shown.
         parts = [one[name] if one[name].ndim == 1 else one[name][:, 0] for name in BlocksQuantity.variables]
         out["blocks"] = [[_number(part[i]) for part in parts] for i in range(len(parts[0]))]
     return out
 
 
 def _channel(one: dict[str, Any]) -> dict[str, Any] | None:
-    """The critical mode of a point, or `None` where none was told apart."""
+    """The critical mode of a point; `None` if the point has none."""
     if not one.get("channel_kind"):
         return None
     critical = one["channel_critical_eigenvalue"]
@@ -163,7 +164,7 @@ def _channel(one: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _branch(store: Store, branch: Branch, centre: np.ndarray, direction: np.ndarray) -> dict[str, Any]:
-    """The branch as its two lines, None where a line has a gap, and its events."""
+    """The branch as two lines, stable and unstable, with `None` at gaps, and its events."""
     located = np.array([event.x for event in branch.bifurcations]).reshape(-1, branch.x.shape[1])
     parameter, height, solid, dashed = _smooth(*curves(branch, *((x - centre) @ direction for x in (branch.x, located))))
     target = store.bifurcation()
@@ -185,13 +186,13 @@ def _branch(store: Store, branch: Branch, centre: np.ndarray, direction: np.ndar
 
 
 def _smooth(parameter: np.ndarray, height: np.ndarray, *lines: np.ndarray) -> tuple[np.ndarray, ...]:
-    """The curves of a branch with points between its own, on cubic splines over the chord length.
+    """The curves of a branch with additional points, on cubic splines over the chord length.
 
-    Straight chords would pass beside the points that are measured between two steps, most so near a fold.
+    Straight chords would miss points that are measured between two steps, especially near a fold.
     """
     sizes = [np.ptp(values) or 1.0 for values in (parameter, height)]
     chords = np.hypot(np.diff(parameter) / sizes[0], np.diff(height) / sizes[1])
-    # A located point can lie on a step.
+    # A located point may coincide with a step.
     own = np.append(True, chords > 1e-12 * chords.sum()) if len(parameter) > 1 else np.ones(len(parameter), bool)
     parts = min(MOST_STEPS // max(own.sum() - 1, 1), 16)
     if own.sum() < 4 or parts < 2:
@@ -206,7 +207,7 @@ def _smooth(parameter: np.ndarray, height: np.ndarray, *lines: np.ndarray) -> tu
 
 
 def _slope(store: Store, data: dict[str, np.ndarray]) -> dict[str, Any] | None:
-    """The slope of the largest steady-state eigenvalue near the point, as `collapse` gives it, and the predicted one."""
+    """The slope of the largest steady-state eigenvalue near the bifurcation, as in `collapse`, and the predicted slope."""
     kept = data["status"] == DONE
     if not kept.any():
         return None
@@ -216,7 +217,7 @@ def _slope(store: Store, data: dict[str, np.ndarray]) -> dict[str, Any] | None:
 
 
 def _what(store: Store, plan: dict[str, Any], status: Status, branch: Branch | None) -> list[list[str]]:
-    """What was run, as lines of a name and a text."""
+    """What was run: pairs of a name and a text."""
     counts = f"{status.total}: {len(status.done)} measured, {len(status.failed)} failed, {len(status.missing)} not measured"
     coverage = coverage_of(plan)
     out = [["Title", plan["title"]], ["Plan", f"hash {plan['hash']}"], ["Points", counts]]
@@ -250,7 +251,7 @@ def _what(store: Store, plan: dict[str, Any], status: Status, branch: Branch | N
 
 
 def _rerun(folder: str, towards: bool) -> list[list[str]]:
-    """How the plan is run again: what is measured already is kept."""
+    """How to run the plan again. Points that are measured already are kept."""
     plan = "sweep" if towards else "grid"
     return [
         ["On the command line", f"ssntk sweep <file>.toml --out {shlex.quote(folder)}"],
@@ -275,7 +276,7 @@ def _quantities(numbers: dict[str, Listed], clock: AbstractClock) -> list[dict[s
 
 
 def _panels(plan: dict[str, Any], numbers: dict[str, Listed]) -> list[dict[str, Any]]:
-    """The panels of the user's own quantities, which draw their numbers over the distance."""
+    """The panels of the user's own quantities. They draw the numbers of the quantities over the distance."""
     out = []
     for name, said in plan["quantities"].items():
         keys = [key for key, one in numbers.items() if one.name in said["variables"]]
@@ -297,7 +298,7 @@ def named(label: str, units: str) -> str:
 
 
 def _times(ts: list[float] | None, data: dict[str, np.ndarray]) -> np.ndarray | None:
-    """Which save times of the kernel over time are shown, evenly chosen; `None` where there is none."""
+    """The indices of the save times at which the kernel over time is shown, evenly chosen; `None` if there is no kernel."""
     count = data["kernel_over_time"].shape[-1] if "kernel_over_time" in data else 0
     if ts is None or count == 0 or count != len(ts):
         return None
@@ -305,7 +306,7 @@ def _times(ts: list[float] | None, data: dict[str, np.ndarray]) -> np.ndarray | 
 
 
 def _kernel(values: np.ndarray) -> dict[str, Any] | None:
-    """A symmetric kernel as its upper triangle by rows, signed bytes that are shares of its largest entry."""
+    """A symmetric kernel as the rows of its upper triangle. Each entry is a signed byte, relative to the largest entry."""
     upper = values[np.triu_indices(len(values))]
     peak = float(np.abs(upper).max())
     if not np.isfinite(peak):
@@ -315,7 +316,7 @@ def _kernel(values: np.ndarray) -> dict[str, Any] | None:
 
 
 def _thinned(count: int) -> np.ndarray:
-    """The first of `count` places, and fewer and fewer of the others, as on a log axis."""
+    """The first of `count` places, and fewer and fewer of the others, as on a logarithmic axis."""
     if count <= MOST_MODES:
         return np.arange(count)
     return np.unique(np.geomspace(1, count, MOST_MODES).round().astype(int)) - 1
@@ -325,16 +326,16 @@ def _number(value: Any, digits: int = 6) -> float | int | None:
     if value is None or not np.isfinite(value):
         return None
     rounded = float(f"{float(value):.{digits}g}")
-    # Whole numbers without their ".0", which would be a sixth of the page.
+    # Whole numbers are written without ".0", which would be a sixth of the page.
     return int(rounded) if rounded.is_integer() and abs(rounded) < 1e15 else rounded
 
 
 def _as_json(held: Any) -> str:
-    """JSON that can stand inside a script element, whatever its strings hold."""
+    """JSON that is safe inside a script element, whatever its strings hold."""
     text = json.dumps(held, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def _sha256(text: str) -> str:
-    """What a content security policy calls an inline script or style by."""
+    """The hash by which a content security policy allows an inline script or style."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -17,12 +17,12 @@ from ssntk.sweep.summary import quartiles, slope_of
 
 
 def _plain(name: str) -> rich.text.Text:
-    """A name as it is printed: none of it is markup."""
+    """A name as text to print. Nothing in it is read as markup."""
     return rich.text.Text(legible(name))
 
 
 def print_verdicts(results: Any) -> None:
-    """A row for each network, and why the most critical one is judged so."""
+    """Print a row for each network, and the reason for the verdict on the most critical one."""
     title = f"Relative distance: near-critical below {NEAR:g}, critical below {CRITICAL:g}"
     table = rich.table.Table(title=title, title_justify="left")
     for head in ("seed", "verdict", "kind", "distance", "radius", "frequency", "abscissa", "drive"):
@@ -49,7 +49,7 @@ def print_verdicts(results: Any) -> None:
 
 
 def print_grid(store: Store) -> None:
-    """Of each quantity its quartiles over the grid, and where it is largest."""
+    """Print the quartiles of each quantity over the grid, and where it is largest."""
     data, axes = store.arrays(), store.axes()
     good = np.flatnonzero(data["status"] == "done")
     if good.size == 0:
@@ -72,31 +72,31 @@ def print_grid(store: Store) -> None:
 
 
 def _columns(plan: Header, data: dict[str, np.ndarray]) -> list[Listed]:
-    """The numbers that have a column in printed tables: those with a heading, and those of the user's own."""
+    """The numbers that have a column in printed tables: those with a heading, and those of the user's own quantities."""
     numbers = listed(plan, "overview", "point").values()
     return [one for one in numbers if (one.variable.short or one.own) and one.name in data]
 
 
 def _cell(one: Listed, value: Any) -> str:
-    """A number of a table: in powers of ten if it has units, or spreads over many."""
+    """A number of a table. It is written with a power of ten if it has units, or if its values cover many powers of ten."""
     return f"{value:.3e}" if one.variable.log or one.variable.units != "1" else f"{value:.3f}"
 
 
 def print_points(store: Store) -> None:
-    """The table of a finished sweep, at most a dozen of its points."""
+    """Print the table of a finished sweep, with at most a dozen of its points."""
     data = store.arrays()
     good = np.flatnonzero(data["status"] == "done")[::-1]
     if good.size:
         event = store.bifurcation()
         table = rich.table.Table(title=_plain(f"{event.kind} at p = {event.parameter:.10g}"), title_justify="left")
         plan = store.plan()
-        # The trajectory kernel's largest eigenvalue stands below, beside what the law predicts of it.
+        # The trajectory kernel's largest eigenvalue comes later, beside its prediction.
         columns = [one for one in _columns(plan, data) if one.name != "ntk_eigenvalues"]
         for head in ("distance", *(one.heading for one in columns)):
             table.add_column(_plain(head), justify="right")
         for i in good[np.unique(np.linspace(0, good.size - 1, min(12, good.size)).round().astype(int))]:
             table.add_row(f"{data['distance'][i]:.2e}", *(_cell(one, one.of(data[one.name][i])) for one in columns))
-        # Off a terminal a table is not to be folded to a width that nobody asked for.
+        # If the output is not a terminal, the table must not be folded to an arbitrary width.
         width = 100 + sum(4 + max(len(one.heading), 10) for one in columns if one.own)
         console = rich.console.Console(width=None if sys.stdout.isatty() else width)
         console.print(table)
@@ -136,10 +136,10 @@ def print_points(store: Store) -> None:
             console.print(table)
 
 
-# What the command line prints of a finished store, by the kind of its plan.
+# The functions that print a finished store, by the kind of its plan.
 PRINTED = {Towards.kind: print_points, OverAxes.kind: print_grid}
 
 
 def print_store(store: Store) -> None:
-    """The table of a store's results."""
+    """Print the table of a store's results."""
     PRINTED[coverage_of(store.plan()).kind](store)

@@ -1,4 +1,4 @@
-"""What every plan of a sweep can do, so that whoever runs, stores or shows one need not know its kind."""
+"""The interface of every plan. Code that runs, stores or shows a sweep need not know which kind of plan it is."""
 
 import abc
 from collections.abc import Sequence
@@ -9,15 +9,16 @@ from ssntk.sweep.coverage import AbstractCoverage, Header
 from ssntk.sweep.identity import hashed
 from ssntk.sweep.measurement import Measurement
 
-# Of a point the values that it is measured at, and what was measured or why not.
+# The values at which a point is measured, and its measurement, or the error with which it failed.
 Found = tuple[dict[str, Any], Measurement | Exception]
 
 
 class AbstractPlan(abc.ABC):
-    """Points that are measured alike, cut into batches.
+    """A plan: points that are measured in the same way, divided into batches.
 
-    - `coverage`: how plan.json says what it covers, and which figure shows it. `traced_parts`: those of its identity that
-      follow from what JAX traces of functions, which another version of JAX may trace otherwise.
+    - `coverage`: how plan.json describes the points, and which figure shows them.
+    - `traced_parts`: the parts of the identity that depend on what JAX traces. Another version of JAX may trace the same
+      functions to other operations.
     """
 
     coverage: ClassVar[AbstractCoverage]
@@ -31,16 +32,16 @@ class AbstractPlan(abc.ABC):
     @property
     @abc.abstractmethod
     def batches(self) -> tuple[tuple[int, ...], ...]:
-        """The points that are measured together. They are cut by the plan, not by what is left to do."""
+        """The points that are measured together. The plan alone determines them, not what is left to do."""
 
     @property
     @abc.abstractmethod
     def samples(self) -> tuple[tuple[int, ...], ...]:
-        """Batches that stand for all, for an estimate of how long they take."""
+        """Batches that represent all others, to estimate how long a run takes."""
 
     @abc.abstractmethod
     def header(self) -> Header:
-        """What a store says of the plan, as JSON has it."""
+        """What a store's plan.json says about the plan."""
 
     @property
     @abc.abstractmethod
@@ -56,15 +57,15 @@ class AbstractPlan(abc.ABC):
         return set()
 
     def settle(self) -> None:
-        """Look up now whatever is otherwise looked up when it is first needed, and may show that the plan is wrong."""
+        """Compute now what is otherwise computed when it is first needed, if it may show that the plan is wrong."""
         return None
 
     def prepare(self) -> None:
-        """Compile what measures the points, as far as it does not depend on what `begin` finds."""
+        """Compile the code that measures the points, as far as it does not depend on the result of `begin`."""
         return None
 
     def follow(self) -> Branch | None:
-        """The branch that the plan leads along, with its bifurcation; `None` if it needs none."""
+        """The branch that the plan follows, with its bifurcation; `None` if the plan needs no branch."""
         return None
 
     def number(self, branch: Branch) -> int:
@@ -72,9 +73,9 @@ class AbstractPlan(abc.ABC):
         raise ValueError(f"a {type(self).__name__} leads to no bifurcation")
 
     def begin(self, branch: Branch | None) -> Any:
-        """What its points have in common, from its branch: the `context` of `measure_batch`."""
+        """What all points have in common, given the plan's branch. `measure_batch` takes it as `context`."""
         return None
 
     @abc.abstractmethod
     def measure_batch(self, context: Any, indices: Sequence[int]) -> list[Found]:
-        """For each of the points of (a part of) a batch its values, and what was measured or why not."""
+        """For each of these points of a batch: its values, and its measurement or error."""

@@ -1,4 +1,4 @@
-"""Files of a store: arrays in one `.npz`, there as a whole or not at all."""
+"""The files of a store: arrays in one `.npz`, which exists completely or not at all."""
 
 import io
 import itertools
@@ -19,12 +19,12 @@ def read_arrays(file: pathlib.Path) -> dict[str, np.ndarray] | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        # No word about what the file holds: it must not count as missing, and be measured again over it.
+        # This says nothing about the contents. The point must not count as missing, or it would be measured and overwritten.
         raise StoreError(f"{file} cannot be read: {error}") from error
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    # Whatever zip files and arrays raise of bytes that are none: the file is torn, or no record.
+    # Zip files and arrays raise many kinds of errors for damaged bytes. In each case the file is torn, or no record.
     except Exception:
         return None
 
@@ -37,7 +37,7 @@ def write_arrays(file: pathlib.Path, arrays: dict[str, Any]) -> None:
 
 
 def write(file: pathlib.Path, data: bytes) -> None:
-    """A whole file or none; `StoreError` if it cannot be written, as on a full disk."""
+    """Write a file completely or not at all. Raises `StoreError` if it cannot be written, as on a full disk."""
     try:
         write_whole(file, data)
     except OSError as error:
@@ -45,7 +45,7 @@ def write(file: pathlib.Path, data: bytes) -> None:
 
 
 def set_aside(file: pathlib.Path) -> None:
-    """Rename a file to the first name that is free, which no file that was set aside before can have."""
+    """Rename a file to the first free name, so that no file that was set aside before is overwritten."""
     for number in itertools.count():
         aside = file.with_name(f"{file.name}.set-aside{number}")
         if os.path.lexists(aside):

@@ -1,4 +1,7 @@
-"""Whose store a folder is: a plan held against plan.json, and against what was measured, which knows better."""
+"""Whether a folder is the store of a plan.
+
+The plan is compared with plan.json, and with the records. If these two disagree, the records count.
+"""
 
 import pathlib
 from typing import Any
@@ -11,7 +14,7 @@ from ssntk.sweep.header import StoreError
 
 
 def check(folder: pathlib.Path, plan_hash: str, plan: AbstractPlan | None) -> bool:
-    """Whether the folder holds the plan; `StoreError` if it holds another, unless nothing was measured of that."""
+    """Whether the folder holds the plan. Raises `StoreError` if it holds another one of which something was measured."""
     file = folder / "plan.json"
     if not file.exists():
         return False
@@ -19,7 +22,7 @@ def check(folder: pathlib.Path, plan_hash: str, plan: AbstractPlan | None) -> bo
         held = header.read(file)
         same = plan_hash in header.hashes(held)
     else:
-        # The plan knows better than a header that was changed.
+        # If the header was changed by hand, the plan itself counts.
         held, same = _compared(file, plan_hash, plan)
     if same:
         return True
@@ -28,7 +31,7 @@ def check(folder: pathlib.Path, plan_hash: str, plan: AbstractPlan | None) -> bo
             raise StoreError(f"{folder} holds another plan, or this one: it {why}")
         what = "" if plan is None else f": {header.changes(held, plan)}"
         if not held["hash"]:
-            # Of that nothing is left, which is said there.
+            # If nothing is left of the header, reading it raises an error that says so.
             header.read(file)
         raise StoreError(
             f"{folder} holds another plan ({held['hash']}, not {plan_hash}){what}; name another folder, or remove that one"
@@ -37,7 +40,7 @@ def check(folder: pathlib.Path, plan_hash: str, plan: AbstractPlan | None) -> bo
 
 
 def claimed(folder: pathlib.Path, plan_hash: str, said: Header, plan: AbstractPlan | None) -> bytes | None:
-    """What is to be written into plan.json to make the folder that of a plan; `None` if it is already as it must be.
+    """What must be written into plan.json to make the folder the store of a plan; `None` if nothing must be.
 
     Raises `StoreError` if it holds another plan.
     """
@@ -46,7 +49,7 @@ def claimed(folder: pathlib.Path, plan_hash: str, said: Header, plan: AbstractPl
     held: dict[str, Any] = {"hash": plan_hash, "versions": {}, "older": []}
     if check(folder, plan_hash, plan):
         held, sound = header.read_what_is_left(file)
-        # What earlier versions did not say is no difference.
+        # A field that earlier versions did not write is no difference.
         differing = header.differing(held, said)
         if sound and differing:
             raise StoreError(
@@ -57,7 +60,7 @@ def claimed(folder: pathlib.Path, plan_hash: str, said: Header, plan: AbstractPl
             return None
         if differing or sound is False:
             warn(f"{file} was not what the plan says, and is written anew")
-    # What was measured knows better than a header that was changed.
+    # If the header was changed by hand, the records count.
     recorded = header.recorded(folder)
     others = {held["hash"], *recorded} - {plan_hash}
     known = {plan_hash} | (plan.older_hashes() if others and plan is not None else set())
@@ -69,11 +72,13 @@ def claimed(folder: pathlib.Path, plan_hash: str, said: Header, plan: AbstractPl
 
 
 def _compared(file: pathlib.Path, plan_hash: str, plan: AbstractPlan) -> tuple[dict[str, Any], bool]:
-    """What can be read of plan.json, and whether it is that of a plan, which may have had another hash in an earlier
-    version; of a header that was changed its records tell."""
+    """The readable part of plan.json, and whether it belongs to a plan.
+
+    The plan may have had another hash in an earlier version. If the header was changed by hand, the records decide.
+    """
     held, sound = header.read_what_is_left(file)
     identity = held.get("identity")
-    # An identity of another version is compared by the hashes that the plan had in it.
+    # If the identity was written by another version, the hashes that the plan had in that version are compared.
     if sound and identity is not None and identity.get("version") == plan.identity.get("version"):
         return held, identity == plan.identity
     recorded = set() if sound else header.recorded(file.parent).keys()

@@ -1,7 +1,7 @@
-"""Results as flat dictionaries of arrays, and results of these again. What is written has the names of fields.
+"""Results as flat dictionaries of arrays, and back. The arrays have the names of the fields.
 
-A field that a class gained later takes its default when what an earlier version wrote is read; one that it lost is passed
-over. So a class may change without a change of the format.
+If a class has gained a field since a file was written, the field takes its default. If it has lost one, the field is
+skipped. So a class may change without a change of the format.
 """
 
 import dataclasses
@@ -16,14 +16,17 @@ import numpy as np
 
 T = TypeVar("T")
 Arrays = Mapping[str, np.ndarray]
-# What None is written as: an array cannot be None, and no field of these results is an empty text that means something else.
+# None is written as an empty text, since an array cannot be None. No field of these results is otherwise an empty text.
 NONE = ""
 _hints = functools.cache(typing.get_type_hints)
 
 
 def encode(value: Any, prefix: str = "") -> dict[str, np.ndarray]:
-    """The arrays of a dataclass, by the names of its fields; a field `steps` of a part `bifurcations.0` is
-    `bifurcations.0.steps`. A field that is `None` by default and is `None` is left out."""
+    """The arrays of a dataclass, by the names of its fields.
+
+    The field `steps` of the part `bifurcations.0` is called `bifurcations.0.steps`. If a field and its default are `None`,
+    the field is left out.
+    """
     out: dict[str, np.ndarray] = {}
     for field in dataclasses.fields(value):
         held, name = getattr(value, field.name), f"{prefix}{field.name}"
@@ -43,7 +46,7 @@ def encode(value: Any, prefix: str = "") -> dict[str, np.ndarray]:
 
 
 def decode(kind: type[T], held: Arrays, prefix: str = "") -> T:
-    """The dataclass of such arrays.
+    """The dataclass that `encode` made these arrays of.
 
     Raises `KeyError` if a field without a default is missing, `TypeError` or `ValueError` if one is not what it must be.
     """
@@ -62,8 +65,11 @@ def decode(kind: type[T], held: Arrays, prefix: str = "") -> T:
 
 
 def made(kind: type[T], fields: Mapping[str, Any]) -> T:
-    """An object of these fields and of the defaults of others, without its `__init__`, which checks and converts what was
-    checked and converted before. Raises `KeyError` naming a field that is missing and has no default."""
+    """An object with these fields, and with the defaults of others.
+
+    Its `__init__` is not called, since the fields were checked and converted before. Raises `KeyError`, which names the
+    field, if one without a default is missing.
+    """
     one = object.__new__(kind)
     known = dict(fields)
     for name, default in defaults(kind).items():
@@ -78,7 +84,7 @@ def made(kind: type[T], fields: Mapping[str, Any]) -> T:
 
 
 def defaults(kind: type) -> dict[str, Any]:
-    """For each field of a dataclass what stands for it in a file of an earlier version; `MISSING` if nothing does."""
+    """For each field of a dataclass, its value if an earlier version did not write it; `MISSING` if there is none."""
     if not dataclasses.is_dataclass(kind):
         return {}
     lost = getattr(kind, "_transient", ())
@@ -90,14 +96,14 @@ def _default(field: dataclasses.Field[Any]) -> Any:
 
 
 def _part(kind: type, name: str) -> type | None:
-    """The dataclass of which a field is a tuple, such as `tuple[Bifurcation, ...]`; `None` if it is none."""
+    """The dataclass of the entries, if a field is a tuple of dataclasses, as `tuple[Bifurcation, ...]` is; else `None`."""
     hint = _hints(kind)[name]
     parts = typing.get_args(hint) if typing.get_origin(hint) is tuple else ()
     return parts[0] if parts and isinstance(parts[0], type) and dataclasses.is_dataclass(parts[0]) else None
 
 
 def _decoded(hint: Any, array: np.ndarray) -> Any:
-    """An array as the field of this type."""
+    """An array as a field of the type `hint`."""
     kinds = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     if types.NoneType in kinds or hint is Any:
         if array.ndim == 0 and array.dtype.kind == "U" and array.item() == NONE:
@@ -116,5 +122,5 @@ def _decoded(hint: Any, array: np.ndarray) -> Any:
         return kind(array.item())
     if kind is np.ndarray:
         return array
-    # Of a number of any kind, traced in other places.
+    # Fields that may be traced elsewhere are plain numbers here.
     return array.item() if array.ndim == 0 else array

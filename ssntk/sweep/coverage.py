@@ -1,4 +1,4 @@
-"""What the plans of each kind cover, as plan.json says it: one class a kind, which all that reads a store asks."""
+"""Which points the plans of each kind cover, as plan.json says it. There is one class for each kind of plan."""
 
 import abc
 import math
@@ -12,11 +12,12 @@ Header = dict[str, Any]
 
 
 class AbstractCoverage(abc.ABC):
-    """What the plans of one kind cover. A header, `plan`, is the contents of plan.json.
+    """Which points the plans of one kind cover. The argument `plan` of each method is the contents of plan.json.
 
-    - `kind`: how plan.json names it; `needed`: the field of plan.json that says what is covered.
-    - `figure`: the function of `ssntk.plot` that draws a store of it, and the name of the file that the command line writes.
-    - `leads`: whether the plan leads to a bifurcation, so that its store holds a branch.
+    - `kind`: the name of the kind in plan.json.
+    - `needed`: the field of plan.json that says which points there are.
+    - `figure`: the function of `ssntk.plot` that draws such a store. The command line gives its file the same name.
+    - `leads`: whether the plan leads to a bifurcation. Its store then holds a branch.
     """
 
     kind: ClassVar[str]
@@ -34,7 +35,7 @@ class AbstractCoverage(abc.ABC):
 
     @abc.abstractmethod
     def place(self, plan: Header, index: int) -> dict[str, Any]:
-        """What the record of a point says of where it lies, by the names there."""
+        """The variables of a record that say where its point lies."""
 
     @abc.abstractmethod
     def axes(self, plan: Header) -> dict[str, np.ndarray]:
@@ -42,19 +43,19 @@ class AbstractCoverage(abc.ABC):
 
     @abc.abstractmethod
     def n_state(self, plan: Header, size: int | None) -> int:
-        """How many states a point has whose fixed point is recorded with `size` entries."""
+        """How many states a point has, if its recorded fixed point has `size` entries."""
 
     def total(self, plan: Header) -> int:
         """How many points there are."""
         return math.prod(self.shape(plan))
 
     def records(self, name: str) -> bool:
-        """Whether its records have this variable, if all plans have it."""
+        """Whether the records of such plans have this variable of the standard ones."""
         return True
 
 
 class Towards(AbstractCoverage):
-    """Distances from a bifurcation."""
+    """Points at given distances from a bifurcation."""
 
     kind, needed, figure, leads = "towards", "distances", "collapse", True
 
@@ -75,7 +76,7 @@ class Towards(AbstractCoverage):
 
 
 class OverAxes(AbstractCoverage):
-    """Every combination of the values of some axes."""
+    """Points at every combination of the values of some axes."""
 
     kind, needed, figure = "grid", "axes", "phase_diagram"
 
@@ -93,11 +94,11 @@ class OverAxes(AbstractCoverage):
         return {name: np.asarray(values) for name, values in plan["axes"].items()}
 
     def n_state(self, plan: Header, size: int | None) -> int:
-        # Networks of several sizes may be in one grid.
+        # One grid may hold networks of several sizes.
         return plan["n_state"] if size is None or not 0 < size <= plan["n_state"] else size
 
     def records(self, name: str) -> bool:
-        # These are of a branch.
+        # These variables say where a point of a branch lies.
         return name not in PLACE
 
 

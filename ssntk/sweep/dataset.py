@@ -16,7 +16,7 @@ _PER_MODE = ("jacobian_eigenvalues", "ntk_eigenvalues", "steady_state_eigenvalue
 
 
 def as_dataset(plan: Header, arrays: dict[str, np.ndarray], branch: Branch | None, number: int | None) -> Any:
-    """The dataset that `Store.to_xarray` describes, of the header, arrays and branch of a store."""
+    """The dataset that `Store.to_xarray` describes, made of the header, the arrays and the branch of a store."""
     try:
         import xarray
     except ImportError as error:
@@ -33,7 +33,7 @@ def as_dataset(plan: Header, arrays: dict[str, np.ndarray], branch: Branch | Non
             about.pop("units")
         folded = values.reshape(*shape, *values.shape[1:])
         if name in _PER_MODE:
-            # Of fewer than n eigenvalues the rest is not known.
+            # If there are fewer than n eigenvalues, the others are not known.
             first = np.full((*shape, modes), np.nan, values.dtype)
             first[..., : values.shape[1]] = folded[..., :modes]
             variables[name] = ((*over, "mode"), first, about)
@@ -61,7 +61,8 @@ def _legible(values: np.ndarray) -> np.ndarray:
 
 
 def write_netcdf(data: Any, path: pathlib.Path) -> None:
-    """What `Store.to_netcdf` does: written under another name and renamed, so that there is a whole file or none."""
+    """Write a dataset as netCDF, under another name that is then changed, so that the file exists completely or not at
+    all."""
     try:
         import h5netcdf
     except ImportError as error:
@@ -70,7 +71,7 @@ def write_netcdf(data: Any, path: pathlib.Path) -> None:
     for name in [name for name, values in data.data_vars.items() if np.iscomplexobj(values)]:
         for part in ("real", "imag"):
             values = getattr(data[name], part)
-            # Both parts of NaN + 0j are unknown.
+            # If a complex number is NaN, its imaginary part is unknown too.
             data[f"{name}_{part}"] = values.where(~np.isnan(data[name])).assign_attrs(data[name].attrs)
         data = data.drop_vars(name)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as folder:

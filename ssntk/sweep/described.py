@@ -1,4 +1,4 @@
-"""A hash of a structure: numbers by their bytes, functions by code and what it refers to, objects by what they hold."""
+"""The hash of a structure: numbers by their bytes, functions by their code and what it uses, objects by what they hold."""
 
 import dataclasses
 import enum
@@ -19,28 +19,28 @@ from ssntk.sweep.named import foreign, named
 from ssntk.sweep.referred import counted, referred
 from ssntk.sweep.traced import Traced, only_raises, operations
 
-# Of a class, what Python makes of the rest.
+# Attributes of a class that Python makes from its other attributes.
 MADE = ("__module__", "__dict__", "__weakref__", "__doc__", "__annotations__", "__firstlineno__", "__static_attributes__")
 MADE += ("__abstractmethods__", "_abc_impl", "__dataclass_fields__", "__dataclass_params__", "__orig_bases__", "__slots__")
 MADE += ("__annotate__", "__annotate_func__", "__annotations_cache__", "__slotnames__")
-# Of a member of an enumeration, the same.
+# The same for the members of enumerations.
 ENUM = ("_value_", "_name_", "__objclass__", "_sort_order_")
-# Of an object, what it is called.
+# Attributes that only name or document an object.
 CALLED = ("__module__", "__name__", "__qualname__", "__doc__", "__annotations__", "__type_params__", "__weakref__")
-# Of a code's flags, those that change how it is called: *args, **kwargs, a generator, a coroutine.
+# The flags of a code object that change how it is called: *args, **kwargs, a generator, a coroutine.
 FLAGS = 0x04 | 0x08 | 0x20 | 0x80 | 0x200
-# Of a class's flags, that it was made while Python ran.
+# The flag of a class that says that it was made while Python ran.
 HEAP = 1 << 9
 # Packages whose objects only print.
 PRINTING = ("rich", "tqdm", "logging")
-# What keeps others out computes nothing.
+# Locks compute nothing.
 LOCKS = (type(threading.Lock()), type(threading.RLock()), threading.local, threading.Condition, threading.Event)
 
 
 def digest(value: Any) -> str:
-    """16 hexadecimal digits of the SHA-256 of a structure: equal ones have equal digests in every process.
+    """16 hexadecimal digits of the SHA-256 of a structure. Equal structures have equal digests in every process.
 
-    Raises `ValueError` naming what can neither be written down nor looked into.
+    Raises `ValueError`, which names the part, if a part can neither be written down nor inspected.
     """
     return hashed(value, _described).hex()[:16]
 
@@ -55,7 +55,7 @@ def _described(value: Any, node: Node) -> None:
     elif isinstance(value, np.dtype):
         node.put("dtype", dtype_name(value))
     elif isinstance(value, type) and issubclass(value, np.generic):
-        # Some stand for many, as np.floating does.
+        # Some types, such as np.floating, stand for several dtypes.
         node.put("dtype", value.__name__ if value in _ABSTRACT else np.dtype(value).name)
     elif type(value) in (list, tuple):
         node.many("sequence", value)
@@ -75,7 +75,7 @@ def _described(value: Any, node: Node) -> None:
 
 def _unordered(values: Any, node: Node) -> None:
     node.put("set", str(len(values)))
-    # Each in a node of its own, whose hash puts them in order.
+    # Each entry gets a node of its own. The hashes of the nodes give them an order.
     node.held, node.unordered = [(value,) for value in values], True
 
 
@@ -105,7 +105,7 @@ def _object(node: Node, value: Any) -> None:
         own = {key: part for key, part in _attributes(value).items() if key not in ENUM}
         node.many("enum", (type(value), value.name, value.value, *_flat(own)))
     elif isinstance(value, type) and not value.__flags__ & HEAP:
-        # Of C and not of Python, though it may be found by no name, as that of functions.
+        # The type is written in C, though it may not be found by its name, as the type of functions is not.
         node.put("type", f"{value.__module__}.{value.__qualname__}")
     elif isinstance(value, type):
         members = {key: part for key, part in vars(value).items() if key not in MADE}
@@ -138,7 +138,7 @@ def _prints(value: Any) -> bool:
 
 
 def _instance(node: Node, value: Any) -> None:
-    """What an object holds: first what it is at bottom, such as a list or a number, then its attributes."""
+    """What an object holds: first the builtin type that it extends, such as a list or a number, then its attributes."""
     kind, known = type(value), True
     if kind.__module__.startswith("scipy.sparse") and hasattr(value, "tocsr"):
         plain = value.tocsr(copy=True)
@@ -165,7 +165,7 @@ def _instance(node: Node, value: Any) -> None:
     own = _uncounted(_attributes(value), (part for base in kind.__mro__ for part in vars(base).values()))
     parts = _reduced(value) if _reduces(kind) or not (known or _looked_into(value)) else None
     if isinstance(parts, str):
-        # What is written down by its name alone, as `module.NAME`.
+        # Some objects are written down by name only, as `module.NAME`.
         module = sys.modules.get(str(getattr(value, "__module__", "builtins")))
         parts = (f"{module.__name__}.{parts}",) if module and getattr(module, parts, None) is value else None
     if parts is not None:
@@ -184,7 +184,7 @@ def _is(value: Any, module: str, name: str) -> bool:
 
 
 def _reduces(kind: type) -> bool:
-    """Whether a class says itself how it is written down."""
+    """Whether a class defines how it is pickled."""
     import copyreg
 
     if kind in copyreg.dispatch_table:
@@ -194,7 +194,7 @@ def _reduces(kind: type) -> bool:
 
 
 def _reduced(value: Any) -> Any:
-    """What an object is written down as; `None` where it cannot be."""
+    """What an object is pickled as; `None` if it cannot be."""
     import copyreg
 
     try:
@@ -206,7 +206,7 @@ def _reduced(value: Any) -> Any:
 
 
 def _looked_into(value: Any) -> bool:
-    """Whether an object is all that its attributes are, as Python itself tells: it has nothing that only C code sees."""
+    """Whether the attributes of an object are all that it holds: nothing in it is visible to C code only."""
     try:
         object.__reduce_ex__(value, 4)
     # Whatever an object raises that refuses.
@@ -216,7 +216,7 @@ def _looked_into(value: Any) -> bool:
 
 
 def _attributes(value: Any) -> dict[str, Any]:
-    """What an object holds by names, in its `__dict__` and its slots, but for what follows from the rest."""
+    """The attributes of an object, in its `__dict__` and its slots, except those that follow from others."""
     found: dict[str, Any] = {}
     for kind in type(value).__mro__:
         for name, member in vars(kind).items():
@@ -232,13 +232,13 @@ def _attributes(value: Any) -> dict[str, Any]:
         if not isinstance(getattr(type(value), str(name), None), functools.cached_property):
             found[name] = part
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        # A field may be left to its class.
+        # The value of a field may be that of its class.
         found |= {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if hasattr(value, f.name)}
     return found
 
 
 def _flat(held: dict[str, Any]) -> list[Any]:
-    """Names and what they stand for, in the order of the names."""
+    """Names and their values, ordered by name."""
     return [part for name in sorted(held, key=str) for part in (name, held[name])]
 
 
@@ -248,12 +248,13 @@ def _short(value: Any) -> str:
 
 
 def _function(node: Node, value: types.FunctionType) -> None:
-    # What never returns computes nothing.
+    # A function that never returns computes nothing.
     if only_raises(value):
         node.put("raises")
         return
     if foreign(value):
-        # What a library made by itself: not what its module knows at the moment, nor its texts, which are for people.
+        # A library made this function. Neither what its module holds at the moment nor its texts, which are for people,
+        # count.
         node.put("made by", f"{value.__globals__.get('__name__')}.{value.__code__.co_qualname}")
         node.add(value.__code__)
         held = (pair[1] for pair in referred(value) if pair[0].startswith("cell "))
@@ -268,7 +269,7 @@ def _function(node: Node, value: types.FunctionType) -> None:
 
 
 def _uncounted(held: dict[str, Any], functions: Any) -> dict[str, Any]:
-    """What an object holds, without the numbers that its own functions count up."""
+    """The attributes of an object, without numbers that its own functions only count up."""
     if not any(type(part) is int for part in held.values()):
         return held
     codes = [function.__code__ for function in functions if isinstance(function, types.FunctionType)]
@@ -277,14 +278,14 @@ def _uncounted(held: dict[str, Any], functions: Any) -> dict[str, Any]:
 
 
 def _is_text(value: Any) -> bool:
-    """Whether this is text for people and no name of an option, or bytes."""
+    """Whether this is text for people and not the name of an option, or bytes."""
     if isinstance(value, (list, tuple)) and value:
         return all(isinstance(one, (str, bytes)) for one in value)
     return isinstance(value, bytes) or (isinstance(value, str) and not (value.isidentifier() and len(value) < 32))
 
 
 def _code(node: Node, code: types.CodeType) -> None:
-    # The first constant may be what documents a function, which computes nothing.
+    # The first constant may be the docstring of a function, which computes nothing.
     consts = [None if i == 0 and isinstance(const, str) else const for i, const in enumerate(code.co_consts)]
     counts = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags & FLAGS)
     node.many("code", (code.co_code, code.co_names, code.co_exceptiontable, counts, consts))

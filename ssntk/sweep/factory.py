@@ -1,6 +1,6 @@
-"""Functions that make models, found by their names, as `ssntk check` and sweep files have them.
+"""Functions that make models, found by the names that `ssntk check` and sweep files give.
 
-Imports nothing that imports JAX, which the command line configures before.
+This file imports nothing that imports JAX, since the command line must configure JAX first.
 """
 
 import importlib
@@ -14,7 +14,7 @@ from ssntk.foreign import UsageError, argument_of, foreign
 
 
 def function_named(name: str, *folders: str) -> Callable[..., Any]:
-    """The function that `package.module:function` names, looked for in the current folder and in these too.
+    """The function that `package.module:function` names. The module is also looked for in the current folder and in these.
 
     Raises `UsageError` if there is none.
     """
@@ -32,8 +32,10 @@ def function_named(name: str, *folders: str) -> Callable[..., Any]:
 
 
 def seed_argument(make: Callable[..., Any]) -> str | None:
-    """The name of the argument that takes the seed: `seed`, an int, or `key`, or else its only one; `None` if that has no
-    name. Raises `ValueError` if there is none."""
+    """The name of the argument that takes the seed: `seed` (an int) or `key`, or else the only argument.
+
+    `None` if that argument has no name. Raises `ValueError` if there is no such argument.
+    """
     try:
         names = inspect.signature(make).parameters
     except (TypeError, ValueError):

@@ -1,5 +1,7 @@
-"""A hash of parts that hold each other, each described by itself: from below, so that it does not count whether equal parts
-are one object. Only parts that refer to each other in a circle are numbered as they are met.
+"""The hash of parts that hold each other.
+
+Each part is described by itself, and hashed after the parts that it holds. So it does not matter whether two equal parts are
+one object. Only parts that refer to each other in a circle are numbered, in the order in which they are met.
 """
 
 import functools
@@ -14,21 +16,21 @@ import jax.numpy as jnp
 import numpy as np
 
 PLAIN = (bool, int, float, complex, str, bytes)
-# What calls a function that it holds, and computes the same.
+# Wrappers that hold a function, call it, and compute the same.
 AROUND = (type(jax.jit(len)), type(functools.lru_cache(len)), type(eqx.filter_jit(lambda: None)))
 
 
 class Unordered(tuple):
-    """Parts whose order does not count."""
+    """Parts whose order does not matter."""
 
 
 class Node:
-    """One part: what is said of it, and the parts that it holds."""
+    """One part: its description, and the parts that it holds."""
 
     def __init__(self):
         self.text, self.held = bytearray(), []
         self.unordered = False
-        # Filled in as all parts are walked.
+        # Filled in while all parts are walked.
         self.below: list[Node] = []
         self.hash: bytes | None = None
         self.number, self.low, self.circle = -1, -1, -1
@@ -62,7 +64,7 @@ class Node:
         elif kind is int:
             self.put("int", format(int(value), "x"))
         else:
-            # The shortest text that gives back a number is one for each.
+            # Each number has exactly one shortest text that gives it back.
             self.put(kind.__name__, repr(kind(value)) if kind in PLAIN else repr(value))
 
     def scalar(self, value: Any) -> None:
@@ -81,7 +83,7 @@ class Node:
         elif value.dtype.names is not None:
             self.many("fields", (value.shape, [(name, value[name]) for name in value.dtype.names]))
         elif value.dtype.char in "gG":
-            # Their bytes hold some that are no part of the number.
+            # Some of their bytes are padding and not part of the number.
             self.many("array", (value.dtype.name, value.shape, [repr(one) for one in value.ravel()]))
         else:
             value = value.astype(value.dtype.newbyteorder("="), copy=False)
@@ -89,17 +91,17 @@ class Node:
 
 
 def dtype_name(value: Any) -> str:
-    # Of times the name says the unit, of structures the text says the fields.
+    # For times, the name says the unit. For structures, the text says the fields.
     return value.name if value.names is None else str(value)
 
 
 def hashed(root: Any, described: Callable[[Any, Node], None]) -> bytes:
-    """The hash of a structure, of which `described` says to a node what one part is.
+    """The hash of a structure. `described` writes the description of one part into its node.
 
-    It is walked as Tarjan has it, who meets what is held before what holds it, and circles as a whole.
+    Parts are walked by Tarjan's algorithm. It finishes a part after all parts that it holds, and each circle as a whole.
     """
     nodes: dict[int, Node] = {}
-    # An address may be given to another object once its own is gone.
+    # Python may give the address of an object to another one once the first is gone, so all are kept alive.
     alive: list[Any] = []
 
     def node_of(value: Any) -> Node:
@@ -134,7 +136,7 @@ def hashed(root: Any, described: Callable[[Any, Node], None]) -> bytes:
                 while True:
                     member = waiting.pop()
                     member.circle = node.number
-                    # What is done weighs no more on what holds it.
+                    # A finished part has no more influence on the parts that hold it.
                     member.low = sys.maxsize
                     if member is node:
                         break
@@ -142,7 +144,7 @@ def hashed(root: Any, described: Callable[[Any, Node], None]) -> bytes:
 
 
 def _hash(top: Node) -> bytes:
-    """The hash of a node from those below, each made once."""
+    """The hash of a node, from the hashes of the nodes below. Each is computed once."""
     todo = [top]
     while todo:
         node = todo[-1]
@@ -170,7 +172,7 @@ def _hash(top: Node) -> bytes:
 
 
 def _members(node: Node) -> list[Node]:
-    """The parts of a node's circle in the order that they are met from it."""
+    """The parts of a node's circle, in the order in which they are met from the node."""
     members, seen = [node], {id(node)}
     for member in members:
         for below in _sorted(member):

@@ -29,16 +29,16 @@ from ssntk.sweep.older import older
 from ssntk.sweep.quantities.standard import VARIABLES, as_quantities, own_of
 from ssntk.sweep.record import said_of
 
-# The names that a store's dataset has besides the axes.
+# Names in a store's dataset that an axis must not have.
 RESERVED_AXES = {*VARIABLES, "mode", "row", "block", "time", "time_2", "point", "ntk_eigenvalues_all"}
 
 
-# The numbers of more do not fit into memory, nor their records onto disks.
+# Larger grids fit neither into memory nor onto disks.
 MOST_POINTS = 10**7
 
 
 class _Group(eqx.Module):
-    """Points whose models have the same shapes: their numbers, and the values that are the same for all of them."""
+    """Points whose models have the same shapes: their indices, and the values that all of them share."""
 
     indices: tuple[int, ...]
     fixed: dict[str, Any]
@@ -51,18 +51,19 @@ class _Group(eqx.Module):
 class Grid(AbstractPlan):
     """Networks at every combination of the values of some axes, each measured at a fixed point.
 
-    - `make`: called with a value of every axis by its name, `make(gain=1.2, seed=3)`; returns the model. Where JAX can trace
-      it in an axis, as in `CTRNN(16, 1, 1, gain=gain, key=jax.random.key(seed))`, all models are made by one compiled call,
-      and must be the same ones; otherwise, as with sizes and names, it is called with each of that axis's values.
-    - `axes`: for each name its values, a list of numbers or strings, distinct.
-    - `probe`: inputs and save times; an `x0` of `None` is the point's x*.
-    - `x0` (n,): where Newton's iteration for x* starts; default zero. Where it does not settle, x* is the first point of
-      `find_fixed_points`; where there is none, the point is recorded as failed.
-    - `u` (d,): a constant input, added to the probe's.
+    - `make`: a function that returns a model. It is called with a value of every axis by its name, as in
+      `make(gain=1.2, seed=3)`. If JAX can trace it in an axis, as in `CTRNN(16, 1, 1, gain=gain, key=jax.random.key(seed))`,
+      all models are made by one compiled call; they must be the same as without tracing. Otherwise, as with sizes and names,
+      the function is called with each value of that axis.
+    - `axes`: for each name a list of distinct values, numbers or strings.
+    - `probe`: inputs and save times. If its `x0` is `None`, trajectories start at the point's x*.
+    - `x0` (n,): where Newton's iteration for x* starts; default zero. If it does not converge, x* is the first point of
+      `find_fixed_points`. If that finds none, the point is recorded as failed.
+    - `u` (d,): a constant input, added to that of the probe.
     - `wrt`, `of`, `integrator`: as in `parameter_jacobian`. `blocks`, `modes`, `scale`, `quantities`: as
       in `measure`.
 
-    Points are numbered in C order, the last axis first. Raises `ValueError` naming the field that is wrong.
+    Points are numbered in C order: the last axis varies fastest. Raises `ValueError`, which names the field that is wrong.
 
     **Example:**
 
@@ -101,7 +102,7 @@ class Grid(AbstractPlan):
             raise ValueError("probe.us must have a frequency: a grid has no bifurcation to take it from")
         quantities = as_quantities(self.quantities)
         axes = _axes(self.axes, {name for one in own_of(quantities) for name in one.variables})
-        # Equal plans must be equal however they were written.
+        # Equal plans must compare equal, however their fields were written.
         vectors = {name: getattr(self, name) for name in ("x0", "u", "scale")}
         held = {name: None if value is None else _vector(value, name) for name, value in vectors.items()}
         vars(self).update(held, blocks=check_blocks(self.blocks) or None, quantities=quantities, axes=axes)
@@ -128,7 +129,7 @@ class Grid(AbstractPlan):
 
     @functools.cached_property
     def groups(self) -> tuple[_Group, ...]:
-        """The points by the shapes of their models."""
+        """The points, grouped by the shapes of their models."""
         fixed = [name for name in self.axes if not self._moves(name)]
         if not self._traces(tuple(name for name in self.axes if name not in fixed)):
             fixed = list(self.axes)
@@ -149,25 +150,25 @@ class Grid(AbstractPlan):
             if moving or len(parts) == 1:
                 out += [_Group(tuple(part[2]), part[0], asked, model, asked.together(model)) for part in parts]
             else:
-                # No axis can be traced: models are made one by one, and those of one shape measured together.
+                # No axis can be traced, so models are made one by one. Those of one shape are measured together.
                 indices = tuple(index for part in parts for index in part[2])
                 out.append(_Group(indices, dict.fromkeys(self.axes), asked, model, asked.together(model)))
         return tuple(out)
 
     @functools.cached_property
     def batches(self) -> tuple[tuple[int, ...], ...]:
-        """The points that are measured together. They are cut by the plan, not by what is left to do."""
+        """The points that are measured together. The plan alone determines them, not what is left to do."""
         cut = ((group.indices, at, group.room) for group in self.groups for at in range(0, len(group.indices), group.room))
         return tuple(indices[at : at + room] for indices, at, room in cut)
 
     @property
     def samples(self) -> tuple[tuple[int, ...], ...]:
-        """For each shape of models a batch that stands for all of that shape, for an estimate of how long they take."""
+        """For each shape of models a batch that represents all of that shape, to estimate how long a run takes."""
         by_shape = {self._signature(group.model): group.indices[: group.room] for group in self.groups}
         return tuple(by_shape.values())
 
     def header(self) -> dict[str, Any]:
-        """What a store says of the plan, as JSON has it."""
+        """What a store's plan.json says about the plan."""
         names = sorted({type(group.model).__name__ for group in self.groups})
         return {
             "kind": self.coverage.kind,
@@ -181,9 +182,9 @@ class Grid(AbstractPlan):
         }
 
     def hash(self) -> str:
-        """The identity of the plan, 16 hexadecimal digits: a SHA-256 of all that its results depend on, as of a sweep.
+        """The identity of the plan, 16 hexadecimal digits: a SHA-256 of all that its results depend on.
 
-        Of `make` that is what JAX traces of it, or the models that it makes where it cannot be traced.
+        `make` enters by the operations that JAX traces of it, or by the models that it makes if it cannot be traced.
         """
         return super().hash()
 
@@ -231,12 +232,12 @@ class Grid(AbstractPlan):
         return older(parts)
 
     def measure_batch(self, _: Any, indices: Sequence[int]) -> list[Found]:
-        """For each of the points of (a part of) a batch its axes' values, and what was measured or why not."""
+        """For each of these points of a batch: its values of the axes, and its measurement or error."""
         group = next(group for group in self.groups if indices[0] in group.indices)
         places = [self.values(index) for index in indices]
         static = eqx.partition(group.model, eqx.is_array)[1]
         if set(group.fixed) == set(self.axes):
-            # In the group's own frame: a function that was made anew would be compiled anew.
+            # The structure must be the group's own. A function that was made again would be compiled again.
             frame = jax.tree.structure(eqx.filter(group.model, eqx.is_array))
             leaves = [jax.tree.leaves(eqx.filter(self._model(values), eqx.is_array)) for values in places]
             models = [eqx.combine(jax.tree.unflatten(frame, own), static) for own in leaves]
@@ -290,31 +291,31 @@ class Grid(AbstractPlan):
         return model if self.u is None else with_input(model, constant_input(model, self.u))
 
     def _maker(self, fixed: dict[str, Any]) -> Callable[[dict[str, Any]], Any]:
-        """From the values of the other axes to the arrays of the model."""
+        """A function from the values of the other axes to the arrays of the model."""
         return lambda values: eqx.filter(self._model(fixed | values), eqx.is_array)
 
     def _compiled(self, fixed: tuple[tuple[str, Any], ...]) -> Callable[[dict[str, Any]], Any]:
-        """What makes models, kept as long as the grid itself."""
+        """The compiled function that makes models. It is kept as long as the grid itself."""
         if fixed not in self._makers:
             make = self._maker(dict(fixed))
             self._makers[fixed] = jax.jit(lambda values: jax.lax.map(make, values))
         return self._makers[fixed]
 
     def __getstate__(self) -> dict[str, Any]:
-        # What was compiled stays in its process.
+        # Compiled functions do not leave their process.
         return {name: value for name, value in vars(self).items() if name not in ("_makers", "_traced")}
 
     def _signature(self, model: Any) -> tuple[Any, ...]:
-        """What two models share that compute the same but for their arrays' values."""
+        """Two models have the same signature if they compute the same, except for the values of their arrays."""
         arrays, rest = eqx.partition(model, _is_array)
         shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(arrays))
-        # Where all but the arrays' values is equal, what is traced is too.
+        # If everything but the values of arrays is equal, the traced operations are equal too.
         key = shapes, tuple(jax.tree.leaves(rest)), jax.tree.structure(rest)
         try:
             computed = self._traced.get(key)
             if computed is None:
                 computed = self._traced[key] = digest(_computed(model))
-        # What has no hash, or says no plain word of whether it is equal.
+        # Some objects have no hash, or cannot be compared.
         except (TypeError, ValueError):
             computed = digest(_computed(model))
         return shapes, model.clock.dt, model.n_state, model.n_input, model.n_output, computed
@@ -329,15 +330,15 @@ class Grid(AbstractPlan):
 
     @functools.cached_property
     def _compared(self) -> set[Any]:
-        """The groups of which a traced model was compared with one that was not."""
+        """The groups in which a traced model was compared with one that was not traced."""
         return set()
 
     def _compare(self, values: dict[str, Any], traced: Any) -> None:
-        """`ValueError` where `make` tells tracers from numbers, and returns another model for them."""
+        """Raise `ValueError` if `make` returns another model when it is traced."""
         expected = jax.tree_util.tree_leaves_with_path(eqx.filter(self._model(values), eqx.is_array))
         for (path, own), other in zip(expected, jax.tree.leaves(traced), strict=True):
             own, other = (jax.random.key_data(one) if _is_key(one) else one for one in (own, other))
-            # Compiled code may round otherwise, and no more.
+            # Compiled code may round differently, but must not differ otherwise.
             loose = float(np.finfo(own.dtype).eps) ** 0.5 if jnp.issubdtype(own.dtype, jnp.floating) else 0.0
             if not np.allclose(own, other, rtol=loose, atol=loose * float(np.abs(own).max(initial=0)), equal_nan=True):
                 where = jax.tree_util.keystr(path)
@@ -351,10 +352,10 @@ class Grid(AbstractPlan):
         }
 
     def _moves(self, name: str) -> bool:
-        """Whether models can be made by tracing in this axis; `ValueError` where one of its values gives no model.
+        """Whether models can be made by tracing in this axis. Raises `ValueError` if one of its values gives no model.
 
-        Tracing passes by what constructors check of numbers, and what a model keeps apart from its arrays: so all models
-        along the axis are made, and must compute the same but for their arrays' values.
+        Tracing skips the checks of constructors, and cannot change what a model holds apart from its arrays. So all models
+        along the axis are also made without tracing. They must compute the same, except for the values of their arrays.
         """
         seen = set()
         for value in self.axes[name]:
@@ -366,7 +367,7 @@ class Grid(AbstractPlan):
         return len(seen) == 1 and self._traces((name,))
 
     def _traces(self, names: tuple[str, ...]) -> bool:
-        """Whether models can be made by tracing in these axes, and are then what they are otherwise."""
+        """Whether models can be made by tracing in these axes, and are then the same as without tracing."""
         if any(self.axes[name].dtype.kind not in "if" for name in names):
             return False
         fixed = {name: value for name, value in self.values(0).items() if name not in names}
@@ -379,7 +380,7 @@ class Grid(AbstractPlan):
         try:
             arrays = jax.eval_shape(build, self._abstract(fixed))
             return self._signature(eqx.combine(arrays, made[-1][1])) == self._signature(self._model(self.values(0)))
-        # Whatever a function raises that cannot work with tracers.
+        # A function that cannot be traced may raise any error.
         except Exception:
             return False
 
@@ -414,7 +415,7 @@ def _axes(axes: Any, taken: set[str]) -> dict[str, np.ndarray]:
 
 
 def _computed(model: Any) -> Traced:
-    """What the field and the readout of a model compute, whatever its arrays' values are."""
+    """The operations of the field and the readout of a model, without the values of its arrays."""
     return Traced(*_field(model))
 
 
@@ -437,10 +438,10 @@ def _is_key(leaf: Any) -> bool:
 
 
 def _on_host(leaf: Any) -> Any:
-    """A leaf as NumPy has it, but for random keys, which it does not have."""
+    """A leaf as a NumPy array. Random keys, which NumPy does not have, stay as they are."""
     return leaf if _is_key(leaf) else np.asarray(leaf)
 
 
 def _is_array(leaf: Any) -> bool:
-    """Whether this is an array of a model, or stands for one in a model that was only traced."""
+    """Whether this is an array of a model, or represents one in a model that was only traced."""
     return eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct)

@@ -1,4 +1,4 @@
-"""plan.json: what a store says of its plan, checked against its own checksum, and what a record must hold to fit it."""
+"""plan.json: what a store says about its plan, with a checksum, and what a record must hold to fit the plan."""
 
 import contextlib
 import functools
@@ -16,13 +16,13 @@ from ssntk.sweep.abstract_plan import AbstractPlan
 from ssntk.sweep.coverage import COVERAGES
 from ssntk.sweep.quantities.base import Variable
 
-# 1: sweeps towards a bifurcation only, without what the kernel is over time and the channel's directions.
+# Format 1 has sweeps towards a bifurcation only, and lacks the kernel over time and the channel's directions.
 FORMAT, READABLE = 2, (1, 2)
-# What the numbers of a record depend on.
+# The packages on whose versions the numbers of a record depend.
 PACKAGES = ("ssntk", "jax", "jaxlib", "diffrax", "equinox", "numpy", "scipy")
-# What plan.json holds beside what the plan itself says.
+# The fields of plan.json that are not part of the plan's own header.
 OWN = ("format", "hash", "older", "identity", "versions", "checksum")
-# What earlier versions did not say.
+# The values of fields that earlier versions did not write.
 DEFAULTS: dict[str, Any] = {"kind": "towards", "blocks": [], "dt": None, "ts": None, "older": [], "quantities": {}}
 # The most units that a state may have.
 MOST_UNITS = 10**6
@@ -47,12 +47,12 @@ class StoreError(RuntimeError):
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Of what a measurement depends on."""
+    """The versions of the packages on which a measurement depends."""
     return {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
 def hashes(plan: dict[str, Any]) -> set[str]:
-    """Under which records count as those of a header's plan."""
+    """The hashes that records of this header's plan may have."""
     return {plan["hash"], *plan["older"]}
 
 
@@ -60,7 +60,7 @@ def written(plan_hash: str, said: dict[str, Any], identity: Any, by: dict[str, s
     """The contents of plan.json. `older`: other hashes of this plan, under which records count too."""
     plan = {"format": FORMAT, "hash": plan_hash, **said, "versions": by}
     if not plan.get("quantities"):
-        # A plan of the standard ones says what it said before there were others.
+        # A plan with standard quantities only has the same header as before other quantities were possible.
         plan.pop("quantities", None)
     if identity is not None:
         plan["identity"] = identity
@@ -70,15 +70,16 @@ def written(plan_hash: str, said: dict[str, Any], identity: Any, by: dict[str, s
 
 
 def checksum(plan: dict[str, Any]) -> str:
-    """16 hexadecimal digits of what a header holds beside them."""
+    """The checksum of a header, 16 hexadecimal digits, over all of its other fields."""
     rest = {name: value for name, value in plan.items() if name != "checksum"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def read(file: pathlib.Path) -> dict[str, Any]:
-    """The contents of plan.json, what it lacks filled in.
+    """The contents of plan.json, with defaults for fields that it lacks.
 
-    `StoreError` where it is none, cannot be read, or was changed since it was written. Earlier versions wrote no checksum.
+    Raises `StoreError` if it is not a header, cannot be read, or was changed since it was written. Earlier versions wrote no
+    checksum.
     """
     plan, whole, fault = _examined(_bytes(file), file)
     if fault:
@@ -88,10 +89,10 @@ def read(file: pathlib.Path) -> dict[str, Any]:
     return dict(plan)
 
 
-# Every record that is read or written asks for the plan: it is parsed again only if the file has other bytes.
+# The plan is needed for every record that is read or written. It is parsed again only if the bytes of the file have changed.
 @functools.lru_cache(maxsize=16)
 def _examined(data: bytes, file: pathlib.Path) -> tuple[dict[str, Any], bool, str]:
-    """What a header holds, whether it is as it was written, and what is wrong with it."""
+    """What a header holds, whether it is unchanged since it was written, and what is wrong with it."""
     plan = _parsed(data, file)
     if isinstance(plan, str):
         return {}, False, plan
@@ -101,8 +102,11 @@ def _examined(data: bytes, file: pathlib.Path) -> tuple[dict[str, Any], bool, st
 
 
 def read_what_is_left(file: pathlib.Path) -> tuple[dict[str, Any], bool | None]:
-    """What can be used of plan.json by a plan, which knows better, and whether it is as it was written; `None`: not known,
-    as of one without a checksum. Empty texts stand for what cannot be used."""
+    """The usable fields of plan.json, and whether it is unchanged since it was written.
+
+    A plan can supply the other fields; here they are empty texts. The second value is `None` if it is not known, as for a
+    header without a checksum.
+    """
     plan = _parsed(_bytes(file), file)
     plan = {"checksum": "none"} if isinstance(plan, str) else plan
     sound = None if "checksum" not in plan else plan["checksum"] == checksum(plan)
@@ -126,7 +130,7 @@ def _bytes(file: pathlib.Path) -> bytes:
 
 
 def _parsed(data: bytes, file: pathlib.Path) -> dict[str, Any] | str:
-    """What the file holds, or why that is no header."""
+    """The contents of the file, or a text that says why they are not a header."""
     try:
         plan = json.loads(data.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
@@ -142,8 +146,8 @@ def _parsed(data: bytes, file: pathlib.Path) -> dict[str, Any] | str:
 
 
 def _faults(plan: dict[str, Any]) -> dict[str, str]:
-    """What in a header is not as it must be, by the field's name."""
-    # What a kind that is none needs is not known.
+    """What is wrong in a header, by the name of the field."""
+    # If the kind is unknown, so is the field that it needs.
     needed = [COVERAGES[plan["kind"]].needed] if FIELDS["kind"][1](plan["kind"]) else []
     found = {}
     names = ("format", "hash", "title", "kind", "n_state", "versions", "blocks", "dt", "ts", "older", "quantities")
@@ -214,7 +218,7 @@ FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
 
 
 def recorded(folder: pathlib.Path) -> dict[str, dict[str, str]]:
-    """The hashes of plans in files of records and of the branch, and the versions that wrote these."""
+    """The hashes of plans in the records and in branch.npz, and the versions that wrote them."""
     found: dict[str, dict[str, str]] = {}
     for file in [*sorted(folder.glob("points/*.npz")), folder / "branch.npz"]:
         with contextlib.suppress(Exception), np.load(file, allow_pickle=False) as archive:
@@ -225,14 +229,17 @@ def recorded(folder: pathlib.Path) -> dict[str, dict[str, str]]:
 
 
 def differing(plan: dict[str, Any], own: dict[str, Any]) -> list[str]:
-    """The names of what a header says otherwise than the plan does, which may say more. A title says nothing of numbers."""
+    """The names of fields that differ between a header and the plan's own, except the title.
+
+    Fields that only the plan has are no difference.
+    """
     own = json.loads(json.dumps(own))
     names = [name for name in plan if name in own and name not in (*OWN, "title")]
     return [name for name in names if plan[name] != own[name] and not (name in DEFAULTS and plan[name] == DEFAULTS[name])]
 
 
 def changes(held: dict[str, Any], plan: AbstractPlan) -> str:
-    """What is different in a plan from the one that a header tells of, in words."""
+    """How a plan differs from the one that a header describes, in words."""
     identity = held.get("identity")
     if isinstance(identity, dict):
         return _differ(_other_parts(identity, plan.identity))
@@ -256,10 +263,10 @@ def _other_parts(one: dict[str, Any], two: dict[str, Any]) -> list[str]:
 
 
 def traced_otherwise(held: dict[str, Any], plan: AbstractPlan) -> str | None:
-    """Why a plan may be the one that a header tells of although it has another hash, in words; `None` if it is another.
+    """Why a plan may be the one that a header describes although it has another hash, in words; `None` if it is not.
 
-    Functions are part of a plan by the operations that JAX traces of them, and another version of JAX may trace the same
-    function otherwise.
+    Functions enter a plan's hash as the operations that JAX traces of them. Another version of JAX may trace the same
+    function to other operations.
     """
     identity, by, now = held.get("identity"), held["versions"].get("jax"), versions()["jax"]
     if not isinstance(identity, dict) or by in (None, now):
@@ -274,7 +281,7 @@ def traced_otherwise(held: dict[str, Any], plan: AbstractPlan) -> str | None:
 
 
 def apart(first: dict[str, Any], other: dict[str, Any]) -> str | None:
-    """What keeps two headers' stores from being put together; `None` where they tell of one plan."""
+    """Why the stores of two headers cannot be merged; `None` if both describe the same plan."""
     one, two = first.get("identity"), other.get("identity")
     if one is not None and two is not None:
         differing_parts = _other_parts(one, two)
@@ -294,7 +301,7 @@ def apart(first: dict[str, Any], other: dict[str, Any]) -> str | None:
 
 
 def together(plans: list[dict[str, Any]]) -> dict[str, Any]:
-    """The header of stores of one plan that are put together: the first that says all, with every hash."""
+    """The header of several merged stores of one plan: the first complete header, with the hashes of all."""
     base = next((plan for plan in plans if "identity" in plan), plans[0])
     older = set().union(*map(hashes, plans)) - {base["hash"]}
     return base | {"older": sorted(older)}

@@ -1,4 +1,4 @@
-"""A branch as arrays, which branch.npz holds, and a branch of these again."""
+"""A branch as the arrays of branch.npz, and back."""
 
 from collections.abc import Mapping
 
@@ -14,7 +14,7 @@ def arrays_of(branch: Branch, number: int) -> dict[str, np.ndarray]:
 
 
 def branch_of(held: Mapping[str, np.ndarray]) -> Branch | None:
-    """The branch of such arrays; `None` if they are of none, as in a file that somebody made or changed."""
+    """The branch that these arrays hold; `None` if they hold none, as in a file that somebody else made or changed."""
     try:
         branch = decode(Branch, held)
         points = [getattr(branch, name) for name in ("parameter", "x", "eigenvalues", "stable", "tangent")]

@@ -1,4 +1,4 @@
-"""Points: what networks are and how they learn at one fixed point each, measured in compiled batches."""
+"""Measurements of networks at one fixed point each, in compiled batches."""
 
 import concurrent.futures
 import contextlib
@@ -38,9 +38,9 @@ from ssntk.sweep.quantities.standard import STANDARD, as_quantities, own_of
 from ssntk.sweep.record import checked
 from ssntk.threads import one_blas_thread
 
-# The most save times over which a kernel over time is kept: more than a picture shows.
+# A kernel over time is kept at no more save times than this, which is more than a picture shows.
 MOST_TIMES = 64
-# A batch holds at most this many points, so that little is lost with one, and as many as this many bytes take.
+# A batch holds at most this many points, so that little is lost with one, and no more points than fit into this many bytes.
 MOST_TOGETHER, BATCH_BYTES = 8, 2**28
 
 
@@ -59,19 +59,23 @@ def measure(
     scale: Any = None,
     quantities: Any = (),
 ) -> Measurement:
-    """Measure `model` at the fixed point near `x_star` (n,), for zero input beyond what the model holds.
+    """Measure `model` at the fixed point near `x_star` (n,). The input at the fixed point is zero, or what the model adds.
 
-    **Arguments:** `probe`: where its `x0` is `None`, trajectories start at x*. `wrt`, `of`, `integrator`: as in
-    [`parameter_jacobian`][]; the steady-state kernel is always that of the state. `blocks`: parts of theta to be measured by
-    themselves too, a list of the model's attributes, or a dict of names and lenses. `critical_frequency`: of the eigenvalue
-    that is critical, 0 for a real one; default: of the fastest growing. `modes`: only so many of the trajectory kernel's
-    largest eigenvalues, with its exact trace and participation ratio; default all. `scale`: (n,) or a number, positive, the
-    metric of the states: rows of states count D^-1 J with D = diag(scale), and the channel is that of D^-1 A D, its vectors
-    too. Rows of the readout, with `of="readout"`, stay as they are. Default: ones. `quantities`: your own
-    ([`AbstractQuantity`][]), measured beside the standard ones, which always are.
+    **Arguments:**
 
-    Raises `ValueError` for arguments that do not fit and for a model that depends on time, `NumericalError` where there is
-    no fixed point or a solve fails.
+    - `probe`: inputs and save times. If its `x0` is `None`, trajectories start at x*.
+    - `wrt`, `of`, `integrator`: as in [`parameter_jacobian`][]. The steady-state kernel is always that of the state.
+    - `blocks`: parts of theta that are also measured separately: attributes of the model, or a dict from names to lenses.
+    - `critical_frequency`: the frequency of the critical eigenvalue [radians / time], 0 if it is real. Default: that of the
+      eigenvalue that grows fastest.
+    - `modes`: how many of the largest eigenvalues of the trajectory kernel are computed; default all. Its trace and
+      participation ratio are exact in both cases.
+    - `scale`: (n,) positive numbers, or one [state]: the metric of the states. Rows of states are then D^-1 J with
+      D = diag(scale), and the channel is that of D^-1 A D. Rows of the readout do not change. Default: ones.
+    - `quantities`: your own ([`AbstractQuantity`][]). The standard ones are always measured too.
+
+    Raises `ValueError` for arguments that do not fit and for a model that depends on time. Raises `NumericalError` if there
+    is no fixed point, or if a solve fails.
 
     **Example:** the steady-state kernel 1 / (4 mu).
 
@@ -104,7 +108,7 @@ MEASURED = ("wrt", "of", "blocks", "integrator", "modes", "scale", "quantities")
 
 
 class Asked(NamedTuple):
-    """What is measured at every point, checked against a model that stands for all."""
+    """What is measured at every point, checked against one model that represents all."""
 
     probe: FittedProbe
     at_rest: bool
@@ -114,7 +118,7 @@ class Asked(NamedTuple):
     blocks: dict[str, Positions]
     integrator: Integrator
     grid: Array | None
-    # Of every save time (T,), and of what is observed of every input (B, T).
+    # The trapezoid weights: of every save time (T,), and of what is observed of every input (B, T).
     trapezoid: Array
     weights: Array
     modes: int | None
@@ -136,7 +140,7 @@ class Asked(NamedTuple):
         scale: Any = None,
         quantities: Any = (),
     ) -> "Asked":
-        """Raises `ValueError` naming the argument that does not fit."""
+        """Check the arguments. Raises `ValueError`, which names the one that does not fit."""
         as_choice(of, "of", ("state", "readout"))
         check_model(model)
         metric = as_metric(scale, model.n_state)
@@ -179,23 +183,24 @@ class Asked(NamedTuple):
 
     @property
     def follows_a_mode(self) -> bool:
-        """Whether the critical mode has a channel: a mask that tells coordinates apart cuts through it."""
+        """Whether the critical mode has a channel. It has none if a mask hides some coordinates and not others."""
         return self.probe.mask is None or self.probe.mask.ndim < 3
 
     def bytes(self, model: AbstractStateSpaceModel) -> int:
-        """What one point of this model's sizes takes: its Jacobian, the channel's prediction, and the recorded steps."""
+        """How many bytes one point takes, for a model of these sizes: J, the channel's prediction, and the recorded
+        steps."""
         times, batch, n = self.probe.ts.shape[0], self.probe.n_batch, model.n_state
         each = (n if self.of == "state" else n + model.n_output) + 4
         steps = self.integrator.max_steps if self.grid is None else self.grid.shape[0]
         return 8 * batch * (times * each * size(model, self.theta) + (n + 1) * steps)
 
     def together(self, model: AbstractStateSpaceModel) -> int:
-        """How many points of this model's sizes are measured in one batch."""
+        """How many points are measured in one batch, for a model of these sizes."""
         return int(np.clip(BATCH_BYTES // self.bytes(model), 1, MOST_TOGETHER))
 
 
 def times_shown(ts: Any) -> np.ndarray:
-    """The save times, or 64 of them, evenly chosen, over which a kernel over time is kept."""
+    """The save times (t,) at which a kernel over time is kept: all, or 64 of them, evenly chosen."""
     return np.asarray(ts)[_shown(len(ts))]
 
 
@@ -208,8 +213,8 @@ def measure_together(
 ) -> list[Measurement | Exception]:
     """Measure models of one shape near one state each, in a batch with `room` for that many points.
 
-    What is left of the room is filled up with the last point, so that batches of any size share one compilation. What a
-    point becomes does not depend on the others. One that fails is returned as its error.
+    If there are fewer points than `room`, the last one is repeated, so that batches of any size share one compilation. The
+    result of a point does not depend on the others. If a point fails, its error is returned.
     """
     assert len(models) <= room
     filled = [min(i, len(models) - 1) for i in range(room)]
@@ -221,7 +226,7 @@ def measure_together(
     near = None if critical_frequency is None else complex(*models[0].clock.edge(critical_frequency))
     modes: list[Mode | None] = [None] * room
     for i, matrix in enumerate(np.asarray(points.jacobian)[: len(models)]):
-        # What has no channel still has spectra.
+        # A point without a channel still has spectra.
         with contextlib.suppress(NumericalError, np.linalg.LinAlgError):
             modes[i] = mode_of(in_metric(matrix, asked.sizes), models[0].clock, near)
     known = next((mode for mode in modes if mode is not None), None)
@@ -247,7 +252,7 @@ def measure_together(
 
 
 def prepare(asked: Asked, model: AbstractStateSpaceModel, room: int) -> None:
-    """Compile what measures points of this model, whatever the values of its arrays, in batches with `room` for so many."""
+    """Compile the code that measures points of this model, with any values of its arrays, in batches of `room` points."""
 
     def like(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((room, *shape), dtype)
@@ -262,24 +267,24 @@ def prepare(asked: Asked, model: AbstractStateSpaceModel, room: int) -> None:
 
 
 def _each(one: Callable[[Any], Any], points: Any) -> Any:
-    """`one` of every point of a batch: side by side on an accelerator, one after another on a CPU, where side by side gains
-    nothing and all would wait for the slowest."""
+    """Apply `one` to every point of a batch: side by side on an accelerator. On a CPU that gains nothing, and all points
+    would wait for the slowest, so they follow one another there."""
     return jax.lax.map(one, points) if jax.default_backend() == "cpu" else jax.vmap(one)(points)
 
 
 def _cores() -> int:
-    """How many points are finished side by side on the host: the threads that a process may have, or all cores."""
+    """How many points are finished side by side on the host: as many as the process may have threads, or cores."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
     return int(asked) if asked.isdigit() and int(asked) > 0 else os.cpu_count() or 1
 
 
-# What a point fails with; anything else is a mistake in the program.
+# The errors with which a point may fail. Any other is a mistake in the program.
 FAILURES = (NumericalError, ValueError, ArithmeticError, np.linalg.LinAlgError)
 
 
 class _Point(NamedTuple):
-    """What is computed of a point on the device: the fixed point, A and F there, where its trajectories start, and for the
-    states, and the readouts where these are measured, the recorded steps and the weighted rows of J."""
+    """What is computed of a point on the device: the fixed point, A (n, n) and F (n, p) there, the starts of its
+    trajectories, and, for the states and perhaps the readouts, the recorded steps and the weighted rows of J."""
 
     x: Any
     move: Any
@@ -289,16 +294,16 @@ class _Point(NamedTuple):
     start: Any
     tracks: tuple[Trajectory, ...]
     rows: tuple[Any, ...] | None
-    # Of each quantity of the user's own, by its name, what it computes on the device.
+    # What each quantity of the user's own computes on the device, by its name.
     own: dict[str, PyTree]
 
 
 def _replays(asked: Asked, model: Any, start: Any, tracks: Sequence[Trajectory | None]) -> list[Replay]:
-    """The recorded solves, of the states and of what else is observed; where there are no tracks yet they are solved."""
+    """The recorded solves, with the states and with what else is observed. If there are no tracks yet, they are solved."""
     seen = eqx.tree_at(lambda p: p.x0, asked.probe, start)
     out = []
     for observed, track in zip(_observations(asked), tracks, strict=True):
-        # A mask that tells readouts apart says nothing of the states.
+        # A mask over readouts says nothing about states.
         apart = observed != asked.of and seen.mask is not None and seen.mask.ndim == 3
         probe = eqx.tree_at(lambda p: p.mask, seen, None) if apart else seen
         at = asked.of_states if observed == "state" else asked.theta
@@ -314,14 +319,14 @@ def _observations(asked: Asked) -> tuple[str, ...]:
 
 
 def _recorded(models: Held, starts: Array, held: Held) -> _Point:
-    """Solve every point's network from its fixed point, and differentiate where steps can be replayed."""
+    """Solve every point's network from its fixed point, and differentiate if steps can be replayed."""
     asked: Asked = held.tree
 
     def one(point: tuple[Any, Array]) -> _Point:
         model, near = Held(point[0], models.rest).tree, point[1]
         still = jnp.zeros(model.n_input, near.dtype)
         x, move, velocity, _ = polish(model, near, still)
-        # From where there is no fixed point the solve goes on from something finite; what comes of it is not used.
+        # If there is no fixed point, the solve starts from something finite, and its result is not used.
         rest = jnp.where(jnp.isfinite(x).all(), x, near)
         by_theta, jacobian = forcing(model, asked.of_states, rest, still)
         start = jnp.broadcast_to(rest, (asked.probe.n_batch, rest.size)) if asked.at_rest else asked.probe.x0
@@ -347,20 +352,20 @@ _record = Compiled(_recorded)
 
 
 def _in_units(mode: Mode, metric: np.ndarray | None) -> Mode:
-    """A mode of D^-1 A D as one of A, with l^T r = 1 still: what is linear in its vectors is as it was."""
+    """A mode of D^-1 A D as a mode of A. It still has l^T r = 1, so products that are linear in l and r do not change."""
     if metric is None:
         return mode
     return mode._replace(right=mode.right * metric, left=mode.left / metric)
 
 
 def _rows(asked: Asked, replay: Replay) -> Array:
-    """The rows of J by trapezoid weights, (B T m, p), those of states in their metric."""
+    """The rows of J with trapezoid weights, (B T m, p). Rows of states are in the metric of the states."""
     over_state = None if asked.metric is None or not replay.observation.direct else 1 / asked.metric
     return Rows(replay, jnp.sqrt(asked.trapezoid).astype(replay.probe.ts.dtype), None, over_state).matrix()
 
 
 def _carried(models: Held, starts: Array, tracks: Any, modes: Mode, held: Held) -> Carried:
-    """What the master law makes of every point's critical mode along its recorded steps."""
+    """The prediction of the master law for every point's critical mode, along its recorded steps."""
     asked: Asked = held.tree
 
     def one(point: tuple[Any, Array, Any, Mode]) -> Carried:
@@ -375,7 +380,7 @@ _carry = Compiled(_carried)
 
 
 def _measured(asked: Asked, model: Any, point: _Point, mode: Mode | None, answer: Carried | None) -> Measurement:
-    """What is left to be done on the host. Raises one of `FAILURES`."""
+    """Finish a measurement on the host. Raises one of `FAILURES`."""
     clock = model.clock
     check_settled(point.x, point.move, point.velocity)
     replays = _replays(asked, model, jax.device_put(point.start), point.tracks)
@@ -419,8 +424,8 @@ def _measured(asked: Asked, model: Any, point: _Point, mode: Mode | None, answer
 
 
 def _spectrum(rows: np.ndarray, modes: int | None, gram: np.ndarray | None = None, known: Leading | None = None) -> Spectrum:
-    """All eigenvalues, from the singular values of the rows, or only so many, from their smaller Gram matrix, which may be
-    known, as may its first eigenpairs."""
+    """All eigenvalues, from the singular values of the rows; or the first `modes`, from their smaller Gram matrix. The Gram
+    matrix and its first eigenpairs may be known already."""
     if modes is None:
         return Spectrum.from_jacobian(rows, eigenvectors=False)
     gram = smaller_gram(rows) if gram is None else gram
@@ -438,7 +443,7 @@ def _over_time(asked: Asked, rows: np.ndarray, gram: np.ndarray) -> np.ndarray:
         summed = summed[np.ix_(shown, shown)]
     else:
         each = rows.reshape(batch, times, -1)
-        # Copies of J are dear.
+        # Copies of J take much memory.
         each = each if shown.size == times else each[:, shown]
         summed = sum(flat @ flat.T for flat in each)
     weights = np.sqrt(np.asarray(asked.trapezoid))[shown]

@@ -13,15 +13,15 @@ from ssntk.results import Result, short
 class Measurement(Result):
     """One point, measured.
 
-    - `x_star` (n,), `residual`: the fixed point after Newton's iteration, and the largest |f_i| there.
-    - `jacobian_eigenvalues` (n,): of df/dx, the rightmost first; for maps the multipliers, the largest first.
+    - `x_star` (n,): the fixed point after Newton's iteration. `residual`: the largest |f_i| there [state / time].
+    - `jacobian_eigenvalues` (n,): of df/dx, the rightmost first [1 / time]; for maps the multipliers, the largest first.
     - `trajectory`: the spectrum of the trajectory kernel K_int (trapezoid weights).
     - `steady_state`: the spectrum of the steady-state kernel.
     - `kernel_over_time` (t, t): the trajectory kernel summed over inputs and coordinates, without weights, at all save
       times, or at 64 of them, evenly chosen ([`times_shown`][]).
     - `blocks`: for each requested block of theta, the spectrum of its part of the trajectory kernel.
-    - `channel_participation_ratio`: for each block, what the drive of the critical mode predicts of its participation ratio
-      close to the bifurcation: 0 if the inputs do not drive that mode through this block, NaN if nothing is known.
+    - `channel_participation_ratio`: for each block, its participation ratio close to the bifurcation, as predicted from the
+      drive of the critical mode. It is 0 if the inputs do not drive that mode through the block, and NaN if it is not known.
     - `channel`: the critical mode's part of the trajectory kernel of the states ([`Channel`][]), or `None` if there is
       none: for a defective eigenvalue, for a kernel that is zero or overflows, and if a mask tells coordinates apart.
     - `quantities`: the variables of your own quantities ([`AbstractQuantity`][]), by their names.

@@ -1,4 +1,4 @@
-"""What is known by its name alone: libraries, and packages that were installed, with their versions."""
+"""Which objects a name identifies: those of libraries and of installed packages, together with their versions."""
 
 import functools
 import importlib.metadata
@@ -14,14 +14,14 @@ import numpy as np
 
 from ssntk.compiled import BUILT_ON
 
-# Libraries, whose functions are known by their names.
+# Libraries, whose functions are identified by their names.
 LIBRARIES = ("ssntk", *BUILT_ON, "scipy")
 # The folder of the standard library.
 STANDARD = pathlib.Path(sysconfig.get_paths()["stdlib"])
 
 
 def named(value: Any) -> str | None:
-    """The name of a module, function or class of a library or an installed package; `None` for what is none."""
+    """The name of a module, function or class of a library or an installed package; `None` for anything else."""
     if isinstance(value, types.ModuleType):
         return library(value.__name__, getattr(value, "__file__", None))
     if isinstance(value, np.ufunc):
@@ -39,13 +39,13 @@ def named(value: Any) -> str | None:
         held = getattr(held, part, None)
     if held is not value:
         return None
-    # Where something of this package lies is its own affair.
+    # For objects of this package the module does not matter, since it may change.
     return f"ssntk.{name}" if module.__name__.startswith("ssntk.") else f"{where}.{name}"
 
 
 def foreign(function: types.FunctionType) -> bool:
-    """Whether a function was written in a library or an installed package, though it may be found by no name there."""
-    # Not its own word for where: a wrapper says what it wraps.
+    """Whether a function was written in a library or an installed package. It need not have a name there."""
+    # The function's `__module__` is not used, since a wrapper has that of the function that it wraps.
     space = function.__globals__
     return library(str(space.get("__name__", "")), space.get("__file__")) is not None
 
@@ -57,11 +57,11 @@ def _module_of(value: Any) -> str:
 
 @functools.cache
 def library(name: str, file: str | None) -> str | None:
-    """How a module of a library, or with its version of an installed package, is known; `None` for a user's own."""
+    """The name of a library's module; for an installed package, with its version; `None` for a user's own module."""
     top = name.partition(".")[0]
     if top in LIBRARIES:
         return name
-    # A user's own file may be called as a module of the standard library.
+    # A user's own file may have the name of a module of the standard library.
     path = None if file is None else pathlib.Path(file)
     if top in sys.stdlib_module_names and (path is None or STANDARD in path.parents):
         return name
@@ -91,7 +91,7 @@ def _installed(top: str, file: pathlib.Path) -> str | None:
 
 
 def _names(top: str) -> Iterator[str]:
-    """What the package may be called that holds a module: most are called as it is, and to look for others takes longer."""
+    """Possible names of the package that holds a module. Most are named like the module; looking for others takes longer."""
     yield top
     yield from _distributions().get(top, ())
 

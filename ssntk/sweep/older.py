@@ -1,4 +1,4 @@
-"""Plans as earlier versions told them apart: by text. Their stores are known by it and go on."""
+"""The hashes of plans in earlier versions, which hashed text. Stores of those versions are recognised by them."""
 
 import hashlib
 import re
@@ -11,13 +11,16 @@ import numpy as np
 
 
 def older(parts: Callable[[Callable[..., list[Any]]], Iterable[Any]]) -> set[str]:
-    """The hashes of a plan of these parts, of which `parts(traced)` gives one after another: the text of what is traced held
-    colours where standard output was a terminal. None for a plan that had no such hash."""
+    """The hashes of a plan in earlier versions. `parts(traced)` gives its parts one after another.
+
+    There may be two hashes, since the text of traced functions had colours if standard output was a terminal. There are none
+    if the plan had no such hash.
+    """
     found = set()
     for colour in (False, True):
         try:
             found.add(_digest(parts(lambda *function, colour=colour: list(_traced(colour, *function)))))
-        # Text cannot be made of everything that is known by its structure.
+        # Some plans that have a structure could not be written as text.
         except Exception:
             continue
     return found

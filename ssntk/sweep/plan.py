@@ -1,4 +1,4 @@
-"""A sweep towards a bifurcation. A plan is identified by the hash of everything that its results depend on."""
+"""A sweep towards a bifurcation. The hash of everything that its results depend on identifies a plan."""
 
 import dataclasses
 import functools
@@ -44,8 +44,10 @@ from ssntk.zeros.equilibria import equilibria_of
 
 
 class _OnBranch:
-    """Which point of its kind a sweep goes towards, looked for on its branch when it is first asked for. As a field's
-    default it is `None`; a number that was given lies in the plan itself, before it."""
+    """The index of the point of its kind that a sweep goes towards. It is looked for on the branch when it is first needed.
+
+    As the default of a field it is `None`. An index that was given is an attribute of the plan itself, which goes before it.
+    """
 
     def __get__(self, plan: Any, kind: Any = None) -> int | None:
         if plan is None:
@@ -56,27 +58,29 @@ class _OnBranch:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Sweep(AbstractPlan):
-    """A sweep towards a bifurcation: its branch is followed, and measured at distances from it on its stable side.
+    """A sweep towards a bifurcation: networks at given distances from it, on the stable side of its branch, are measured.
 
-    - `family`: the model and its parameter, or an [`Approach`][]: the line of all parameters to the bifurcation nearest to
-      a network. `towards`, `span`, `x0`, `u` and `index` then follow from it, and p is the change of theta by its metric.
-    - `towards`: a kind of bifurcation, as `Bifurcation.kind` has it, or an alias as of [`locate`][].
-    - `span`: (p0, p1); the branch is followed from p0 towards p1. Of an approach: 0, the network, to twice its distance.
-    - `distances` (k,): |p - p_c|, positive, in units of the parameter. Kept in descending order.
-    - `probe`: inputs and save times; an `x0` of `None` is the point's x*.
-    - `x0` (n,): near the equilibrium at p0 where the branch starts. `u` (d,): a constant input, added to the probe's.
-    - `index`: which point of that kind, in branch order. Default the first; of an approach its own.
+    - `family`: the model and its parameter p. Or an [`Approach`][]: all parameters then move on the line from a network to
+      the bifurcation nearest to it. `towards`, `span`, `x0`, `u` and `index` follow from the approach, and p is the size of
+      the change of theta in the metric of the approach.
+    - `towards`: a kind of bifurcation, as in `Bifurcation.kind`, or an alias, as in [`locate`][].
+    - `span`: (p0, p1) [parameter]. The branch is followed from p0 towards p1. For an approach: from 0, the network, to twice
+      its distance.
+    - `distances` (k,): |p - p_c|, positive [parameter]. They are kept in descending order.
+    - `probe`: inputs and save times. If its `x0` is `None`, trajectories start at the point's x*.
+    - `x0` (n,): near the equilibrium at p0, where the branch starts. `u` (d,): a constant input, added to that of the probe.
+    - `index`: which point of that kind, in the order of the branch. Default: the first; for an approach, its own.
     - `wrt`, `of`, `integrator`: as in `parameter_jacobian`. `step`: as in `continuation`.
-    - `blocks`: parts of theta to be measured by themselves too, and `modes`: how many eigenvalues of the trajectory
-      kernel, as in `measure`.
+    - `blocks`, `modes`: parts of theta that are measured separately, and how many eigenvalues of the trajectory kernel are
+      computed, as in `measure`.
     - `scale` (n,) or a number: the metric of the states, as in `measure`. Default: ones.
     - `quantities`: your own, recorded beside the standard ones, as in `measure`.
 
-    A `Sinusoid` without a frequency, as the probe's `us`, gets that of the bifurcation.
+    If the probe's `us` is a `Sinusoid` without a frequency, it gets that of the bifurcation.
 
-    Raises `ValueError` naming the field that is wrong, or that contradicts the approach, and if no sweep can go there, as to
-    a cusp. The branch of an approach is followed when `index` is first needed: then `ValueError` says so if the network's
-    own equilibrium does not come to the point, or comes to it as another `index` than the given one.
+    Raises `ValueError`, which names the field, if a field is wrong or contradicts the approach. It is also raised if no
+    sweep can go there, as to a cusp. The branch of an approach is followed when `index` is first needed. If the network's
+    own equilibrium does not reach the point, or reaches it with another `index`, `ValueError` is raised then.
 
     **Example:**
 
@@ -111,7 +115,7 @@ class Sweep(AbstractPlan):
 
     def __post_init__(self):
         given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        # A plan is the same under every name of a kind.
+        # A plan is the same, whichever name of a kind was given.
         given["towards"] = kind_of(given["towards"])
         path = self.family if isinstance(self.family, Approach) else None
         held = _checked(given if path is None else given | _along(path, given))
@@ -123,11 +127,11 @@ class Sweep(AbstractPlan):
             vars(self)["_path"] = path, held["index"]
 
     def __getstate__(self) -> dict[str, Any]:
-        # What follows from the fields is made anew elsewhere.
+        # Other processes compute again what follows from the fields.
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     def _number_of_approach(self) -> int:
-        """Which point of its kind on the branch the end of an approach is: others may come before, and close by."""
+        """The index of the point at the end of an approach, among those of its kind. Others may lie nearby."""
         path, given = self._path
         branch = self._followed
         sizes = np.append(typical_sizes(path.model, self.constant(), path.x), path.distance)
@@ -144,14 +148,14 @@ class Sweep(AbstractPlan):
 
     @functools.cached_property
     def _followed(self) -> Branch:
-        """The branch of an approach, which is not followed twice: once for the number of its point, and once to sweep."""
+        """The branch of an approach. It is followed once, and serves for the index of its point and for the sweep."""
         return continuation(self.family, self.span, x0=self.x0, u=self.u, step=self.step)
 
     @classmethod
     def from_toml(cls, path: str | pathlib.Path) -> Any:
-        """The sweep that a TOML file describes. [`read_plan`][] reads grids too, for which this is deprecated.
+        """The sweep that a TOML file describes. For grids this is deprecated: use [`read_plan`][].
 
-        Raises `ValueError` naming the file and the key that is wrong.
+        Raises `ValueError`, which names the file and the key that is wrong.
         """
         plan = read_plan(path)
         if isinstance(plan, Grid):
@@ -162,12 +166,12 @@ class Sweep(AbstractPlan):
         vars(self)["index"] = self.index
 
     def prepare(self) -> None:
-        """Compile what measures the points, which does not depend on where they will be."""
+        """Compile the code that measures the points. It does not depend on where the points lie."""
         model = self.model_at(float(self.span[0]))
         prepare(self._asked, model, self.room)
 
     def follow(self) -> Branch:
-        """The branch from p0; `NumericalError` where it holds no such bifurcation."""
+        """The branch from p0. Raises `NumericalError` if it holds no such bifurcation."""
         known = vars(self).get("_followed")
         branch = known or continuation(self.family, self.span, x0=self.x0, u=self.u, step=self.step)
         self.number(branch)
@@ -177,11 +181,11 @@ class Sweep(AbstractPlan):
         return self.side(self.follow() if branch is None else branch)
 
     def side(self, branch: Branch) -> Side:
-        """The stable side of the bifurcation that is swept towards."""
+        """The stable side of the bifurcation that the sweep goes towards."""
         return stable_side(self.family, self.span, self.u, branch, self.number(branch))
 
     def number(self, branch: Branch) -> int:
-        """Which of the branch's bifurcations is swept towards; `NumericalError` where it holds none such."""
+        """Which of the branch's bifurcations the sweep goes towards. Raises `NumericalError` if it holds no such one."""
         of_kind = [i for i, event in enumerate(branch.bifurcations) if event.kind == self.towards]
         if self.index < len(of_kind):
             return of_kind[self.index]
@@ -199,16 +203,16 @@ class Sweep(AbstractPlan):
         )
 
     def constant(self) -> Array:
-        """The constant input (d,), zero where there is none."""
+        """The constant input (d,); zero if there is none."""
         return constant_input(self.family.model, self.u)
 
     def model_at(self, parameter: float) -> AbstractStateSpaceModel:
-        """The model that is measured at this parameter, its constant input included."""
+        """The model that is measured at this parameter, with its constant input."""
         return with_input(self.family(parameter), self.constant())
 
     @functools.cached_property
     def _asked(self) -> Asked:
-        """What is measured, but for the frequency that a sinusoid leaves to the bifurcation."""
+        """What is measured. If a sinusoid takes its frequency from the bifurcation, the frequency is not yet known here."""
         how: dict[str, Any] = {name: getattr(self, name) for name in MEASURED}
         return Asked.checked(self.model_at(float(self.span[0])), self.probe.at_frequency(1.0), **how)
 
@@ -228,16 +232,16 @@ class Sweep(AbstractPlan):
 
     @functools.cached_property
     def batches(self) -> tuple[tuple[int, ...], ...]:
-        """The points that are measured together. They are cut by the plan, not by what is left to do."""
+        """The points that are measured together. The plan alone determines them, not what is left to do."""
         return tuple(tuple(range(at, min(at + self.room, self.size))) for at in range(0, self.size, self.room))
 
     @property
     def samples(self) -> tuple[tuple[int, ...], ...]:
-        """A batch that stands for all, for an estimate of how long they take."""
+        """A batch that represents all others, to estimate how long a run takes."""
         return self.batches[:1]
 
     def header(self) -> dict[str, Any]:
-        """What a store says of the plan, as JSON has it."""
+        """What a store's plan.json says about the plan."""
         model = self.family.model
         return {
             "kind": self.coverage.kind,
@@ -261,7 +265,7 @@ class Sweep(AbstractPlan):
         return values["parameter"], found
 
     def measure_batch(self, side: Side, indices: Sequence[int]) -> list[Found]:
-        """For each of at most `room` points the values that it is measured at, and what was measured or why not."""
+        """For each of at most `room` points: the values at which it is measured, and its measurement or error."""
         at: list[Any] = []
         for index in indices:
             try:
@@ -287,14 +291,14 @@ class Sweep(AbstractPlan):
     def hash(self) -> str:
         """The identity of the plan, 16 hexadecimal digits: a SHA-256 of all that its results depend on.
 
-        Functions enter as the operations that JAX traces of them, so that what is computed counts and its name does not.
+        Functions enter as the operations that JAX traces of them. So what they compute counts, and their names do not.
         """
         return super().hash()
 
     @functools.cached_property
     def identity(self) -> dict[str, str]:
         """The digest of each part of the plan that its results depend on, by its name."""
-        # What a sinusoid's frequency will be follows from the rest: here any will do.
+        # If a sinusoid takes the frequency of the bifurcation, that follows from the other fields. Any number serves here.
         family, probe = self.family, self.probe.at_frequency(1.0).fit(self.family.model)
         model, arrays, (field, sizes) = family.model, *self._computed(probe)
         parts = {
@@ -305,7 +309,7 @@ class Sweep(AbstractPlan):
             "distances": self.distances,
             "wrt": theta_positions(model, self.of, self.wrt),
             "integrator": self.integrator,
-            # Records hold them in their order.
+            # Records hold the blocks in this order.
             "blocks": list(block_positions(model, self.of, self.wrt, self.blocks).items()) if self.blocks else None,
             "scale": uniform(self.scale),
         }
@@ -314,7 +318,8 @@ class Sweep(AbstractPlan):
         return digests(parts)
 
     def _computed(self, probe: FittedProbe) -> tuple[PyTree, tuple[Callable[..., Any], list[Any]]]:
-        """The arrays of the family and the constant input; what is computed of them, and the shapes of p, t, x and u."""
+        """The arrays of the family and the constant input; the function computed from them, and the shapes of its arguments
+        p, t, x and u."""
         arrays, static = eqx.partition((self.family, self.constant()), eqx.is_array)
         model = self.family.model
         shapes = [jax.ShapeDtypeStruct(shape, probe.ts.dtype) for shape in ((), (), (model.n_state,), (model.n_input,))]
@@ -352,7 +357,7 @@ class Sweep(AbstractPlan):
 
 
 def _along(path: Approach, given: dict[str, Any]) -> dict[str, Any]:
-    """What follows from an approach. Raises `ValueError` if no sweep can go along it, or what was given contradicts it."""
+    """The fields that follow from an approach. Raises `ValueError` if no sweep can go along it, or if fields contradict."""
     if path.family is None:
         raise ValueError(f"family has no length, the network is at a {path.kind} already: approach from another network")
     if path.kind not in kinds_of(path.family.clock):
@@ -374,9 +379,9 @@ def _along(path: Approach, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _checked(given: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a plan as it keeps them, and what is measured. Raises `ValueError` naming the field that is wrong.
+    """The fields of a plan as it keeps them, and what is measured. Raises `ValueError`, which names the field that is wrong.
 
-    Equal plans must be equal however they were written, so that they find their records again.
+    Equal plans must be equal however their fields were written, so that they find their records again.
     """
     held = dict(given)
     family, probe = as_instance(held["family"], "family", Family), as_instance(held["probe"], "probe", Probe)
@@ -418,9 +423,9 @@ PLANS: dict[str, Callable[..., AbstractPlan]] = {Sweep.coverage.kind: Sweep, Gri
 
 
 def read_plan(path: str | os.PathLike[str]) -> Any:
-    """The [`Sweep`][] or [`Grid`][] that a TOML file describes; its keys are the Python arguments' names.
+    """The [`Sweep`][] or [`Grid`][] that a TOML file describes. The keys of the file are the names of Python arguments.
 
-    `ssntk sweep --schema` prints them all. Raises `ValueError` naming the file and the key that is wrong.
+    `ssntk sweep --schema` prints all keys. Raises `ValueError`, which names the file and the key that is wrong.
 
     **Example:**
 

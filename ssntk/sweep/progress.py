@@ -9,13 +9,13 @@ import rich.progress
 
 from ssntk.notices import LOG, note
 
-# Off a terminal a line is printed at most this often, in seconds.
+# If standard error is not a terminal, at most one line is printed in this time [s].
 EVERY = 10.0
 
 
 @contextlib.contextmanager
 def reporting(what: str, total: int, done: int, failed: int, shown: bool) -> Iterator[Callable[[int, int], None]]:
-    """A function that is told of points, `tell(finished, failed)`, and shows the count, the speed and what is left."""
+    """A function `tell(finished, failed)` that takes numbers of points, and shows the count, the speed and what is left."""
     console = rich.console.Console(stderr=True)
     if not shown:
         yield lambda finished, failures: None
@@ -57,7 +57,7 @@ def reporting(what: str, total: int, done: int, failed: int, shown: bool) -> Ite
 
 
 class _Meter:
-    """Counts, and the speed since this run began."""
+    """The numbers of points, and the speed since this run began."""
 
     def __init__(self, total: int, done: int, failed: int):
         self.total, self.done, self.failed = total, done, failed
@@ -80,7 +80,7 @@ class _Meter:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them."""
+    """A number of seconds in words."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"

@@ -22,7 +22,10 @@ def record_of(measured: Measurement) -> dict[str, Any]:
 
 
 def checked(quantity: AbstractQuantity, found: Any, n_state: int) -> dict[str, np.ndarray]:
-    """What a user's own quantity found, as a record has it. `ValueError` names the variable that it did not declare so."""
+    """The variables of a user's own quantity, as a record holds them.
+
+    Raises `ValueError`, which names the variable, if one is not as the quantity declared it.
+    """
     if not isinstance(found, dict):
         raise ValueError(f"{quantity.name}.finish must return a dict of its variables, got {type(found).__name__}")
     out = {}
@@ -50,7 +53,7 @@ def checked(quantity: AbstractQuantity, found: Any, n_state: int) -> dict[str, n
 
 
 def said_of(quantities: Iterable[AbstractQuantity]) -> dict[str, Any]:
-    """What plan.json says of the quantities of one's own, so that a store can be read without their code."""
+    """What plan.json says about the user's own quantities, so that a store can be read without their code."""
     return {
         one.name: {
             "panel": one.panel,
@@ -61,25 +64,25 @@ def said_of(quantities: Iterable[AbstractQuantity]) -> dict[str, Any]:
 
 
 def as_json(variable: Variable) -> dict[str, Any]:
-    """A variable as plan.json has it."""
+    """A variable as plan.json holds it."""
     return variable._asdict() | {"dtype": variable.dtype.__name__, "dims": list(variable.dims)}
 
 
 def _variable(said: dict[str, Any]) -> Variable:
-    # A later version may say more.
+    # A later version may have written more fields.
     known = {name: value for name, value in said.items() if name in Variable._fields}
     return Variable(**known | {"dtype": _TYPES[said["dtype"]], "dims": tuple(said["dims"])})
 
 
 def variables_of(plan: dict[str, Any]) -> dict[str, Variable]:
-    """The variables of the records that belong to a header."""
+    """The variables of the records of a plan, by its header."""
     parts = plan.get("quantities", {}).values()
     own = {name: _variable(said) for one in parts for name, said in one["variables"].items()}
     return VARIABLES | own if own else VARIABLES
 
 
 class Listed(NamedTuple):
-    """A number of a point that tables, pages and pictures show: a variable's only entry, or its first."""
+    """A number that tables, pages and pictures show for a point: the only entry of a variable, or its first one."""
 
     name: str
     variable: Variable
@@ -88,22 +91,22 @@ class Listed(NamedTuple):
 
     @property
     def label(self) -> str:
-        """What people read."""
+        """The label that people read."""
         return self.variable.label or self.name
 
     @property
     def heading(self) -> str:
-        """Above a column of a printed table."""
+        """The heading of its column in a printed table."""
         return self.variable.short or self.name
 
     def of(self, values: np.ndarray | np.generic) -> Any:
-        """The numbers (...,) of the values (..., d) of its variable; of a complex one the real parts."""
+        """The numbers (...,), from the values (..., d) of its variable; the real parts, if these are complex."""
         array = np.asarray(values)
         return np.real(array[..., 0] if self.variable.dims else array)
 
 
 def listed(plan: dict[str, Any], *sections: str) -> dict[str, Listed]:
-    """The numbers of a point in these sections, by what they are called there, section by section."""
+    """The numbers of a point in these sections, by their names there, section by section."""
     held = variables_of(plan)
     return {
         variable.first or name: Listed(name, variable, name not in VARIABLES)

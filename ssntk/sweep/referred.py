@@ -1,4 +1,7 @@
-"""What a function's code refers to, by following its instructions: `package.module.SIZE` is that number, and no module."""
+"""What a function's code refers to, found by following its instructions.
+
+If the code uses `package.module.SIZE`, it refers to that number, and not to the module.
+"""
 
 import builtins
 import dis
@@ -22,12 +25,14 @@ SILENT = ("PRECALL", "CACHE", "NOP", "PUSH_NULL", "RESUME")
 
 
 def referred(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
-    """What a function closes over, then the globals that it and the functions inside of it look up, and what they import:
-    names, and what these stand for."""
+    """The names that a function uses, with their values.
+
+    These are the variables that it closes over, then the globals and imports that it and the functions inside it use.
+    """
     code, spaces = function.__code__, function.__globals__
     chains, counts = _chains(code), counted(code)
     for number, (name, cell) in enumerate(zip(code.co_freevars, function.__closure__ or (), strict=True)):
-        # What a closed-over variable is called computes nothing.
+        # The name of a closed-over variable does not affect what is computed.
         for path, value in _followed(_content(cell), [chain for kind, chain in chains if kind in CELL and chain[0] == name]):
             yield f"cell {number} {path}", _still(value, name, counts)
     for name in sorted({chain[0] for kind, chain in chains if kind in GLOBAL}):
@@ -40,7 +45,8 @@ def referred(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
 
 
 def counted(code: types.CodeType) -> set[tuple[str, str]]:
-    """The names that this code counts up, as `name += 1`, `.name += 1` or `name[0] += 1`, and of lists that it adds to."""
+    """The names that this code counts up, as in `name += 1`, `.name += 1` or `name[0] += 1`, and those of lists it
+    extends."""
     found = set()
     for one in _inner(code):
         steps = [at for at in dis.get_instructions(one) if at.opname not in (*SILENT, "COPY", "SWAP")]
@@ -57,7 +63,7 @@ def counted(code: types.CodeType) -> set[tuple[str, str]]:
 
 
 def _still(value: Any, name: str, counts: set[tuple[str, str]]) -> Any:
-    """A value without what a function counts in it, which is no part of what the function computes."""
+    """A value without what a function counts in it, since a count does not affect what the function computes."""
     if type(value) is int and ("name", name) in counts:
         return "counted"
     if type(value) is list and ("list", name) in counts:
@@ -84,7 +90,7 @@ def _inner(code: types.CodeType) -> Iterator[types.CodeType]:
 
 
 def _chains(code: types.CodeType) -> set[tuple[str, tuple[str, ...]]]:
-    """What is loaded, here and in functions inside of it, with the attributes that are taken of it at once."""
+    """The names that are loaded here and in inner functions, each with the attributes that are taken of it directly."""
     found = set()
     for one in _inner(code):
         steps = [at for at in dis.get_instructions(one) if at.opname not in SILENT]
@@ -99,7 +105,7 @@ def _chains(code: types.CodeType) -> set[tuple[str, tuple[str, ...]]]:
 
 
 def _followed(value: Any, chains: list[tuple[str, ...]]) -> Iterator[tuple[str, Any]]:
-    """`value`, or, of a user's module, the attributes that are taken of it."""
+    """`value`; if it is a user's module, the attributes that are taken of it instead."""
     if not isinstance(value, types.ModuleType) or named(value) is not None or not chains:
         yield "", value
         return
@@ -114,7 +120,7 @@ def _followed(value: Any, chains: list[tuple[str, ...]]) -> Iterator[tuple[str, 
 
 
 def _imported(code: types.CodeType, spaces: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """What functions import while they run."""
+    """What this code and inner functions import while they run."""
     for one in _inner(code):
         steps = list(dis.get_instructions(one))
         for i, at in enumerate(steps):
@@ -144,6 +150,6 @@ def _imported(code: types.CodeType, spaces: dict[str, Any]) -> Iterator[tuple[st
 def _module(name: str, spaces: dict[str, Any]) -> Any:
     try:
         return importlib.import_module(importlib.util.resolve_name(name, spaces.get("__package__") or ""))
-    # A function may run where its import is never reached.
+    # The import may fail here although the function never reaches it.
     except Exception:
         return None

@@ -1,4 +1,4 @@
-"""Who runs a sweep: measures each missing batch of points, and records every point at once."""
+"""Running a sweep: each missing batch of points is measured, and its points are recorded immediately."""
 
 import asyncio
 import builtins
@@ -27,22 +27,22 @@ from ssntk.sweep.store import DONE, Store
 from ssntk.sweep.workers import one_thread
 from ssntk.threads import one_blas_thread
 
-# Batches that wait in an executor at a time: enough for any cluster, without a plan of a million points in memory.
+# How many batches wait in an executor at a time. It is enough for any cluster, and keeps a million points out of memory.
 WAITING = 1024
-# What executors raise for a task whose processes died, time and again: `Workers`, and Dask.
+# The errors that `Workers` and Dask raise for a task whose processes died repeatedly.
 DEATHS = ("WorkerDied", "KilledWorker")
-# What a failure of compiled code says where it comes of what is measured: of its size, or of a function that it calls back.
+# Words in a failure of compiled code that a point has caused, by its size, or by a function that is called back.
 OF_THE_POINT = ("RESOURCE_EXHAUSTED", "Out of memory", "allocat", "allback")
-# What of a function that was called back says nothing of what is measured: a disk or a network, or that all is to end.
+# Errors of a function that is called back which no point has caused: of a disk or a network, or a request to end.
 ELSEWHERE = (OSError, ImportError, SystemExit, KeyboardInterrupt)
-# Where the lines of a traceback end, and what was raised begins.
+# Finds where the lines of a traceback end and the error begins.
 RAISED = re.compile(r'.*\n  File "[^"\n]*", line \d+[^\n]*\n(?:    [^\n]*\n)*(?P<said>.*)', re.DOTALL)
 # The thread that compiles in advance.
 PREPARING = "ssntk-prepare"
 
 
 class EnvironmentFault(RuntimeError):
-    """A failure of compiled code that no point is to blame for."""
+    """A failure of compiled code that no point has caused."""
 
 
 def run(
@@ -56,21 +56,21 @@ def run(
 ) -> Store:
     """Measure every point of `sweep` that `store` does not hold yet, and return the store.
 
-    Points are measured in batches that the plan cuts, and recorded as soon as their batch is measured. A point that fails is
-    recorded as failed with its reason, and the sweep goes on; so is one whose processes die time and again, in the end
-    measured alone.
+    Points are measured in the batches of the plan, and recorded as soon as their batch is measured. If a point fails, it is
+    recorded as failed with its reason, and the sweep goes on. If the processes that measure a batch die repeatedly, its
+    points are measured alone, and the one at fault is recorded as failed.
 
     **Arguments:**
 
-    - `executor`: `None` measures one batch after another in this process; [`Workers`][] in processes of this machine;
-      otherwise anything shaped like a `concurrent.futures.Executor`, such as `client.get_executor()` of Dask. Other
+    - `executor`: what measures the batches. `None`: this process, one batch after another. [`Workers`][]: processes of this
+      machine. Or anything with the interface of `concurrent.futures.Executor`, such as `client.get_executor()` of Dask. All
       processes must be able to write into the store's folder.
     - `progress`: whether to show progress on standard error.
-    - `part`: (i, k) measures only the i-th of k parts, i = 1 to k, so that k machines share a plan without seeing each
-      other; their stores are put together by `Store.merge`.
+    - `part`: (i, k) measures only the i-th of k parts, i = 1 to k. So k machines can share a plan without a connection;
+      `Store.merge` then merges their stores.
     - `retry_failed`: whether points that failed are measured again.
 
-    Raises `StoreError` where the store holds another plan, is in use, or cannot be written to; `NumericalError` where the
+    Raises `StoreError` if the store holds another plan, is in use, or cannot be written to. Raises `NumericalError` if the
     branch holds no such bifurcation.
 
     **Example:** the steady-state kernel 1 / (4 mu).
@@ -107,7 +107,7 @@ def _run(
     identity = sweep.hash()
     held = store.check(identity, sweep)
     if held:
-        # What is read below is found by the header, which may have been changed by hand.
+        # The header may have been changed by hand. It is corrected before anything is read by it.
         with store.locked():
             store.claim(identity, sweep.header(), sweep)
     kept = store.branch() if held else None
@@ -115,7 +115,7 @@ def _run(
         threading.Thread(target=_prepare, args=(sweep, jax.config.values), name=PREPARING).start()
     branch = sweep.follow() if kept is None else kept
     context = sweep.begin(branch)
-    # Only now: a plan that leads to no bifurcation must not keep the folder from the corrected one.
+    # The folder is claimed only now. A plan that leads to no bifurcation must not occupy it.
     with store.locked():
         store.claim(identity, sweep.header(), sweep)
         status = store.status()
@@ -137,15 +137,16 @@ def _run(
 
 
 def _prepare(sweep: AbstractPlan, settings: dict[str, Any]) -> None:
-    """Compile what measures points while their branch is followed, where this thread has the settings of that which asks."""
-    # What fails here will again where it is needed, and be said.
+    """Compile the code that measures points while their branch is followed, in a thread with the settings of the
+    caller's."""
+    # If this fails, it will fail again when the code is needed, and be reported then.
     with contextlib.suppress(Exception):
         if jax.config.values == settings:
             sweep.prepare()
 
 
 def batches_of(sweep: AbstractPlan, part: Any) -> Sequence[tuple[int, ...]]:
-    """The batches of a part, (i, k), of a plan; of all of it where that is `None`."""
+    """The batches of the part (i, k) of a plan; all batches if `part` is `None`."""
     if part is None:
         return sweep.batches
     if not isinstance(part, tuple) or len(part) != 2:
@@ -165,13 +166,16 @@ def _serial(sweep: AbstractPlan, store: Store, context: Any, todo: Sequence[tupl
 def _spread(
     sweep: AbstractPlan, store: Store, context: Any, todo: Sequence[Sequence[int]], executor: Any
 ) -> Iterator[list[str]]:
-    """What became of each batch, in whatever order. One whose process died is taken apart, to find the point that did it."""
+    """The statuses of the points of each batch, in any order.
+
+    If the process of a batch died, its points are measured one by one, to find the one that caused it.
+    """
     written = io.BytesIO()
     ByName(written).dump((sweep, context, str(store.path.absolute())))
     plan = written.getvalue()
     key, double = hashlib.sha256(plan).hexdigest(), bool(jax.config.read("jax_enable_x64"))
     waiting: dict[Any, Sequence[int]] = {}
-    # `concurrent.futures.wait` never returns for what an executor cancels as it is shut down; what is called back does.
+    # If an executor cancels tasks while it is shut down, `concurrent.futures.wait` never returns. Callbacks are called.
     ready: queue.SimpleQueue[Any] = queue.SimpleQueue()
     rest = iter(todo)
 
@@ -193,7 +197,7 @@ def _spread(
             indices = waiting.pop(future)
             try:
                 states = future.result()
-            # Asyncio's own cancellation is no Exception.
+            # Asyncio's cancellation is not a subclass of Exception.
             except (Exception, asyncio.CancelledError) as error:
                 if type(error).__name__ not in DEATHS:
                     raise _ended(error, store) from error
@@ -212,14 +216,14 @@ def _spread(
 
 
 def _ended(error: BaseException, store: Store) -> Exception:
-    """What a run ends with where its executor does: where a scheduler is gone, say, or tasks were cancelled."""
+    """The error with which a run ends if its executor fails, because a scheduler is gone, say, or tasks were cancelled."""
     if isinstance(error, (StoreError, NumericalError, EnvironmentFault)):
         return error
     said = f"{type(error).__name__}: {error}".removesuffix(": ")
     return RuntimeError(f"the executor gave up ({said}); what was measured is kept in {store.path}: run it again to go on")
 
 
-# The plan that this process works on, by its key: one that arrived anew would be traced and compiled anew.
+# The plan that this process works on, by its key. It is kept, since a plan that arrives again would be compiled again.
 _plans: dict[str, Any] = {}
 
 
@@ -227,7 +231,7 @@ def _task(plan: bytes, key: str, double: bool, indices: Sequence[int]) -> list[s
     """Measure and record a batch in another process."""
     known = _plans.get(key)
     if known is None:
-        # A process that was started to work, by Dask say, and not a thread of the one that asks.
+        # This is a process that was started to work, by Dask for example, and not a thread of the calling process.
         if not _plans and multiprocessing.parent_process() is not None:
             one_thread()
         _plans.clear()
@@ -238,16 +242,16 @@ def _task(plan: bytes, key: str, double: bool, indices: Sequence[int]) -> list[s
 
 
 def measure_batch(sweep: AbstractPlan, store: Store, context: Any, indices: Sequence[int]) -> list[str]:
-    """Measure and record (a part of) a batch; the status of each of its points."""
+    """Measure and record a batch or a part of it, and return the status of each point."""
     began = time.perf_counter()
     try:
         with one_blas_thread():
             measured = sweep.measure_batch(context, indices)
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
-        # Too large for this machine, or for its accelerator, or a failure of a function that is called back.
+        # The batch is too large for this machine or its accelerator, or a function that is called back has failed.
         reason = _reason(error, store)
         if len(indices) > 1:
-            # It may be that of one point only.
+            # Perhaps only one of the points has caused it.
             return [state for index in indices for state in measure_batch(sweep, store, context, (index,))]
         measured = [({}, reason)]
     seconds = (time.perf_counter() - began) / len(indices)
@@ -261,12 +265,13 @@ def measure_batch(sweep: AbstractPlan, store: Store, context: Any, indices: Sequ
 
 
 def _reason(error: Exception, store: Store) -> Exception:
-    """What a point fails with; `EnvironmentFault` where it is not to blame, such as for compiled code that is damaged."""
+    """The error with which a point fails; `EnvironmentFault` if the point did not cause it, as with damaged compiled
+    code."""
     text = str(error).strip()
     if isinstance(error, MemoryError):
         return error
     raised = RAISED.match(text)
-    # Equinox says much about what it is called by.
+    # Equinox's messages go on about what has called it.
     said = text if raised is None else raised["said"].split("\n\n")[0].strip()
     kind = getattr(builtins, said.partition(":")[0].rpartition(".")[2], Exception)
     known = any(fault in text for fault in OF_THE_POINT)

@@ -1,4 +1,4 @@
-"""What the records of a plan hold together: whether one fits its plan, and all of them as arrays over the points."""
+"""The records of a plan: whether one fits its plan, and all of them as arrays over the points."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,13 +9,13 @@ from ssntk.sweep.coverage import Header, coverage_of
 from ssntk.sweep.record import VARIABLES, variables_of
 
 Record = Mapping[str, np.ndarray]
-# The kinds of NumPy's dtypes that a variable may have, by what it is.
+# The kinds of NumPy's dtypes that a variable may have, by its declared type.
 KINDS = {float: "biuf", complex: "biufc", str: "U"}
 MISSING: Record = {"status": np.asarray("missing")}
 
 
 def misfit(plan: dict[str, Any], index: int, record: dict[str, np.ndarray]) -> str | None:
-    """What in the record of a point is not as the header has it; `None` where all is."""
+    """What in the record of a point contradicts the header; `None` if nothing does."""
     status = record["status"]
     if status.ndim or status.dtype.kind != "U" or not (str(status) == "done" or str(status).startswith("failed: ")):
         return "its status is neither 'done' nor 'failed: ' and a reason"
@@ -23,7 +23,7 @@ def misfit(plan: dict[str, Any], index: int, record: dict[str, np.ndarray]) -> s
 
 
 def _elsewhere(plan: dict[str, Any], index: int, record: dict[str, np.ndarray]) -> str | None:
-    """What says that a record was measured at another place than the header has for its point."""
+    """How a record shows that it was measured elsewhere than the header says for its point; `None` if it does not."""
     expected = coverage_of(plan).place(plan, index)
     held = [name for name in record if name.startswith("axis_") or name == "distance"]
     for name in held:
@@ -33,7 +33,7 @@ def _elsewhere(plan: dict[str, Any], index: int, record: dict[str, np.ndarray]) 
             return f"{name.removeprefix('axis_')} has shape {record[name].shape} there, and is one value"
         if record[name].item() != expected[name]:
             return f"{name.removeprefix('axis_')} is {record[name].item()!r} there, and {expected[name]!r} in plan.json"
-    # Nothing is known of where a point lay whose process died.
+    # If the process of a point died, its record does not say where it lay.
     for name in expected:
         if name not in held and str(record["status"]) == "done":
             return f"it has no {name.removeprefix('axis_')}"
@@ -41,14 +41,14 @@ def _elsewhere(plan: dict[str, Any], index: int, record: dict[str, np.ndarray]) 
 
 
 def _malformed(plan: dict[str, Any], record: dict[str, np.ndarray]) -> str | None:
-    """The first variable of a record that is missing, or not of the kind and size that the header asks for."""
+    """The first variable of a record that is missing, or does not have the type and size that the header requires."""
     done, coverage, x = str(record["status"]) == "done", coverage_of(plan), record.get("x_star")
     n = coverage.n_state(plan, x.size if x is not None and x.ndim == 1 else None)
     times = None if plan["ts"] is None else len(plan["ts"])
     sizes = {"mode": n, "block": len(plan["blocks"]), "time": times, "time_2": times}
     for name, variable in variables_of(plan).items():
         if name not in record:
-            # What has no critical mode has nothing of it; where a point lies was looked at before.
+            # A point may have no critical mode. Where the point lies was checked before.
             always = variable.always and not name.startswith("channel_") and coverage.records(name) and name != "distance"
             if done and (always or (name.startswith("block_") and plan["blocks"])):
                 return f"it has no {name}"
@@ -60,7 +60,7 @@ def _malformed(plan: dict[str, Any], record: dict[str, np.ndarray]) -> str | Non
             return f"{name} has shape {value.shape} there, and must have {len(variable.dims)} axes"
         for dim, size in zip(variable.dims, value.shape, strict=True):
             wanted_size = sizes.get(dim)
-            # Of a kernel of fewer parameters than states fewer eigenvalues are known, as may be in a quantity of one's own.
+            # A kernel with fewer parameters than states has fewer eigenvalues. So may a quantity of the user's own.
             fewer = dim == "mode" and 0 < size <= n and (name == "steady_state_eigenvalues" or name not in VARIABLES)
             if wanted_size is not None and size != wanted_size and not fewer:
                 wanted = {"mode": "n_state", "block": "the number of blocks"}.get(dim, "the number of ts")
@@ -69,9 +69,9 @@ def _malformed(plan: dict[str, Any], record: dict[str, np.ndarray]) -> str | Non
 
 
 def stacked(plan: Header, records: Sequence[Record]) -> dict[str, np.ndarray]:
-    """Every variable over the points (k, ...), of records (k) in that order; what one lacks is NaN.
+    """Every variable as an array over the points (k, ...), in the order of the records. If a record lacks it, it is NaN.
 
-    A variable that not every plan has is left out if no record holds it.
+    If no record holds a variable that only some plans have, it is left out.
     """
     coverage, variables = coverage_of(plan), variables_of(plan)
     sizes = {dim: 0 for variable in variables.values() for dim in variable.dims}
@@ -87,7 +87,7 @@ def stacked(plan: Header, records: Sequence[Record]) -> dict[str, np.ndarray]:
     for name, variable in variables.items():
         held = any(name in record for record in records)
         if name == "distance" and coverage.leads:
-            # Also of what was not measured.
+            # This is known for points that were not measured, too.
             out[name] = np.asarray([coverage.place(plan, int(index))[name] for index in coverage.order(plan)])
             continue
         if not (held or (variable.always and coverage.records(name))):
@@ -95,7 +95,7 @@ def stacked(plan: Header, records: Sequence[Record]) -> dict[str, np.ndarray]:
         if variable.dtype is str:
             out[name] = np.asarray([str(record.get(name, "")) for record in records])
             continue
-        # A flag is a number here, so that a failed point can be NaN.
+        # Flags become numbers, so that a failed point can be NaN.
         array = np.full((len(records), *(sizes[dim] for dim in variable.dims)), np.nan, variable.dtype)
         for at, record in enumerate(records):
             if name in record:

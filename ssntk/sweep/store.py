@@ -1,4 +1,5 @@
-"""Where a sweep's results lie: a folder with one atomic, self-describing record a point.
+"""A sweep's results: a folder with one record for each point, which describes itself and is written completely or not at
+all.
 
 plan.json         the plan's hash, what it covers, the format, the versions that wrote it
 branch.npz        of a sweep towards a bifurcation, the branch and its bifurcation
@@ -33,9 +34,10 @@ DONE = "done"
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Status(Result):
-    """How far a sweep is: point numbers `done`, `failed` (with reasons) and `missing`.
+    """How far a sweep is.
 
-    `set_aside`: files that are no record of this plan; they are kept under another name once the sweep goes on.
+    - `done`, `failed` (with reasons), `missing`: the indices of points.
+    - `set_aside`: files that are not records of this plan. When the sweep goes on, they are kept under another name.
     """
 
     total: int
@@ -54,7 +56,7 @@ class Status(Result):
 
 
 class Store(Speaks):
-    """A folder of results. Opening one that exists resumes it; an empty folder or a new path begins one.
+    """A folder of results. If the folder already holds a store, it is resumed. An empty folder or a new path begins one.
 
     **Example:**
 
@@ -70,12 +72,12 @@ class Store(Speaks):
     """
 
     def __init__(self, path: str | os.PathLike[str]):
-        """Raises `StoreError` where `path` is a file, or a folder that holds something other than a store."""
+        """Raises `StoreError` if `path` is a file, or a folder that holds something other than a store."""
         self.path = pathlib.Path(path)
         if self.path.exists() and not self.path.is_dir():
             raise StoreError(f"{self.path} is a file, not a folder")
         if self.path.is_dir() and not self._plan_file.exists():
-            # A run that was killed before it had written its plan may have left these.
+            # A run that was killed before it wrote its plan may have left these.
             own = (".lock", "points", "branch.npz")
             left = [file for file in self.path.iterdir() if file.suffix != ".part" and file.name not in own]
             if left:
@@ -115,9 +117,9 @@ class Store(Speaks):
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other runs out while this lasts; the system lifts the lock of a process that dies.
+        """Keep other runs out of the folder inside this context. If the process dies, the system lifts the lock.
 
-        Raises `StoreError` where another run works in this folder, or it cannot be written to.
+        Raises `StoreError` if another run works in this folder, or if it cannot be written to.
         """
         try:
             (self.path / "points").mkdir(parents=True, exist_ok=True)
@@ -135,7 +137,7 @@ class Store(Speaks):
             lock.release()
 
     def plan(self) -> dict[str, Any]:
-        """The contents of plan.json; `StoreError` where there is none, it cannot be read, or it was changed by hand."""
+        """The contents of plan.json. Raises `StoreError` if there is none, if it cannot be read, or was changed by hand."""
         return header.read(self._plan_file)
 
     def total(self) -> int:
@@ -144,22 +146,21 @@ class Store(Speaks):
         return coverage_of(plan).total(plan)
 
     def shape(self) -> tuple[int, ...]:
-        """How many values each axis of a grid has; of a sweep towards a bifurcation, how many distances."""
+        """How many values each axis of a grid has; for a sweep towards a bifurcation, how many distances there are."""
         plan = self.plan()
         return coverage_of(plan).shape(plan)
 
     def check(self, plan_hash: str, plan: AbstractPlan | None = None) -> bool:
-        """Whether this store holds the plan; `StoreError` where it holds another, unless nothing was measured of that.
+        """Whether this store holds the plan. Raises `StoreError` if it holds another of which something was measured.
 
         `plan`: the plan itself, which knows the hashes that earlier versions gave it.
         """
         return claims.check(self.path, plan_hash, plan)
 
     def claim(self, plan_hash: str, said: Header, plan: AbstractPlan | None = None) -> None:
-        """Make this the store of a plan, or check that it is; `StoreError` where it holds another plan.
+        """Make this the store of a plan, or check that it is. Raises `StoreError` if it holds another plan.
 
-        `said`: what is said of the plan, as the plan's own `header` makes it. Where plan.json says otherwise, it is written
-        anew, with a warning.
+        `said`: the plan's `header`. If plan.json differs from it, plan.json is written again, with a warning.
         """
         try:
             (self.path / "points").mkdir(parents=True, exist_ok=True)
@@ -170,29 +171,29 @@ class Store(Speaks):
             write(self._plan_file, written)
 
     def write_branch(self, branch: Branch, number: int) -> None:
-        """Keep the branch, and which of its bifurcations is swept towards, atomically."""
+        """Write the branch, and which of its bifurcations the sweep goes towards, completely or not at all."""
         arrays = {**arrays_of(branch, number), "plan": np.asarray(self.plan()["hash"])}
         write_arrays(self._branch_file, arrays)
 
     def branch(self) -> Branch | None:
-        """The branch that was kept, or `None`, also where what is kept is none."""
+        """The branch that was written; `None` if there is none, or if the file is damaged."""
         held = self._read(self._branch_file)
         return None if held is None else branch_of(held)
 
     def bifurcation(self) -> Bifurcation:
-        """The point that is swept towards; `StoreError` where it was not located yet."""
+        """The point that the sweep goes towards. Raises `StoreError` if it was not located yet."""
         branch, number = self.branch(), self._number()
         if branch is None or number is None:
             raise StoreError(f"{self.path} holds no branch yet")
         return branch.bifurcations[number]
 
     def _number(self) -> int | None:
-        """Which of the branch's bifurcations is swept towards."""
+        """Which of the branch's bifurcations the sweep goes towards."""
         held = self._read(self._branch_file)
         return None if held is None or branch_of(held) is None else int(held["number"])
 
     def write_point(self, index: int, record: dict[str, Any]) -> None:
-        """Keep one point, atomically. One that is measured already is kept as it is."""
+        """Write one record, completely or not at all. If the point is measured already, its record is not changed."""
         plan = self.plan()
         held = self._record(index, plan)
         if held is not None and str(held["status"]) == DONE:
@@ -204,7 +205,7 @@ class Store(Speaks):
         write_arrays(self._point_file(index), named | record)
 
     def point(self, index: int) -> dict[str, np.ndarray] | None:
-        """The record of one point, or `None` where there is none of this plan and number."""
+        """The record of one point; `None` if there is none of this plan and index."""
         return self._record(index, self.plan())
 
     def _record(self, index: int, plan: dict[str, Any], strict: bool = False) -> dict[str, np.ndarray] | None:
@@ -220,9 +221,9 @@ class Store(Speaks):
     def records(
         self, total: int | None = None, *, strict: bool = False
     ) -> Iterator[tuple[int, dict[str, np.ndarray] | None]]:
-        """Every point's number and record, or `None` where there is none, one after another.
+        """The index and the record of every point, one after another. The record is `None` if there is none.
 
-        `strict`: a record that was not measured where plan.json says raises `StoreError`; otherwise it counts as none.
+        If a record was not measured where plan.json says, it counts as none; with `strict` it raises `StoreError`.
         """
         plan = self.plan()
         for index in range(self.total() if total is None else total):
@@ -232,7 +233,7 @@ class Store(Speaks):
             raise StoreError(f"{beyond} does not fit its plan, which has {self.total()} points; {header.ANEW}")
 
     def _beyond(self) -> pathlib.Path | None:
-        """A record of this plan whose number is beyond its last point, as where the header has lost some; or `None`."""
+        """A record of this plan whose index lies beyond the last point, as if the header had lost some; else `None`."""
         plan, total = self.plan(), self.total()
         for file in sorted(self.path.glob("points/*.npz")):
             if file.stem.isdecimal() and int(file.stem) >= total:
@@ -242,7 +243,7 @@ class Store(Speaks):
         return None
 
     def status(self) -> Status:
-        """What is done, failed and missing."""
+        """Which points are done, failed and missing."""
         total = self.total()
         states = {index: None if record is None else str(record["status"]) for index, record in self.records(total)}
         there = {self._point_file(index).name for index, state in states.items() if state is not None}
@@ -260,21 +261,22 @@ class Store(Speaks):
         )
 
     def set_aside(self, names: Iterable[str]) -> None:
-        """Rename files that are no records of this plan, so that they are kept and never written over."""
+        """Rename files that are not records of this plan, so that they are kept and never overwritten."""
         for name in names:
             if ".set-aside" not in name:
                 set_aside(self.path / name)
 
     def merge(self, *others: "Store") -> Status:
-        """Take over the records of stores of the same plan, such as the parts that several machines measured.
+        """Copy the records of other stores of the same plan, such as the parts that several machines measured.
 
-        A store that is empty becomes one of that plan. What is measured here already stays as it is; a failed point gives
-        way to a measured one. Records are copied byte for byte. Raises `StoreError` where a store holds another plan.
+        If this store is empty, it becomes one of that plan. Points that are already measured here do not change; a failed
+        point is replaced by a measured one. Records are copied byte for byte. Raises `StoreError` if a store holds another
+        plan.
         """
         if not others:
             raise ValueError("others must hold at least one store")
         with self.locked():
-            # Where nothing was measured a header says nothing.
+            # If nothing was measured, the header does not count.
             own = [self] if self._plan_file.exists() and any(self.path.glob("points/*.npz")) else []
             stores = [*own, *others]
             plans = [store.plan() for store in stores]
@@ -301,10 +303,10 @@ class Store(Speaks):
             return self.status()
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Every variable over the points: by ascending distance, or of a grid in C order of its axes.
+        """Every variable as an array over the points (k, ...): by ascending distance, or for grids in C order of the axes.
 
-        The shapes are (k,) and the dimensions that `ssntk.sweep.record.variables_of` names. What a point lacks is NaN.
-        Variables that not every plan has, such as those of blocks, are left out where no record holds them.
+        The other dimensions are those that `ssntk.sweep.record.variables_of` names. If a point lacks a variable, it is NaN.
+        Some variables, such as those of blocks, belong to some plans only. They are left out if no record holds them.
         """
         plan = self.plan()
         order = coverage_of(plan).order(plan)
@@ -328,11 +330,11 @@ class Store(Speaks):
         return coverage_of(plan).axes(plan)
 
     def to_xarray(self) -> Any:
-        """An `xarray.Dataset`, a failed point NaN. Needs `ssntk[sweep]`.
+        """The results as an `xarray.Dataset`. Failed points are NaN. Needs `ssntk[sweep]`.
 
-        Dimensions are `point`, by ascending distance, or of a grid its axes; and `mode`, the n state dimensions.
-        `ntk_eigenvalues` are the first n of the trajectory kernel, and all that were computed are `ntk_eigenvalues_all` over
-        `row`. Every variable has the attributes `long_name` and `units`; "state" and "time" are the model's own units.
+        Dimensions are `point`, by ascending distance, or for grids the axes; and `mode`, of length n. `ntk_eigenvalues` are
+        the first n eigenvalues of the trajectory kernel. All that were computed are `ntk_eigenvalues_all`, over `row`. Every
+        variable has the attributes `long_name` and `units`. The units "state" and "time" are those of the model.
         """
         return as_dataset(self.plan(), self.arrays(), self.branch(), self._number())
 
@@ -341,7 +343,7 @@ class Store(Speaks):
         write_netcdf(self.to_xarray(), pathlib.Path(path))
 
     def _read(self, file: pathlib.Path, plan: dict[str, Any] | None = None) -> dict[str, np.ndarray] | None:
-        """The arrays in a file of this plan; `None` where there is none, or where it is torn or foreign."""
+        """The arrays in a file of this plan; `None` if there is none, or if it is torn or belongs to another plan."""
         held = read_arrays(file)
         if held is None:
             return None

@@ -1,4 +1,4 @@
-"""What tables, pages and pictures say of all points of a store together. It is computed here, and only shown there."""
+"""Numbers about all points of a store together. They are computed here; tables, pages and pictures only show them."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,8 +11,9 @@ from ssntk.collapse.exponent import fitted_decades, law_of, measured_exponent
 class Slope(NamedTuple):
     """d log(largest steady-state eigenvalue) / d log(distance), near the bifurcation.
 
-    - `measured`: the plain slope over the last `decades`; `corrected`: that with the next term, distance^`next_order`.
-    - `predicted`: what the normal form says; NaN if it is not known.
+    - `measured`: the plain slope over the last `decades`.
+    - `corrected`: the slope if the next term of the law, distance^`next_order`, is fitted too.
+    - `predicted`: the slope of the normal form; NaN if it is not known.
     """
 
     measured: float
@@ -35,7 +36,10 @@ def slope_of(kind: str, distance: np.ndarray, eigenvalue: np.ndarray) -> Slope:
 
 
 def over_axes(values: np.ndarray, shape: tuple[int, ...], kept: Sequence[int]) -> np.ndarray:
-    """The values (points,) of a grid of this shape over the axes `kept`, in that order, and over all others as one, last."""
+    """The values (points,) of a grid of this shape as an array over the axes `kept`, in that order.
+
+    All other axes are joined into one, which is last.
+    """
     folded = np.moveaxis(values.reshape(shape), kept, range(len(kept)))
     return folded.reshape(*folded.shape[: len(kept)], -1)
 
@@ -45,11 +49,11 @@ def medians(values: np.ndarray) -> np.ndarray:
     finite = np.isfinite(values)
     some = np.asarray(finite.any(axis=-1))
     out = np.full(some.shape, np.nan)
-    # The median of nothing would be warned of.
+    # NumPy would warn of the median of nothing.
     out[some] = np.nanmedian(np.where(finite[some], values[some], np.nan), axis=-1)
     return out
 
 
 def quartiles(values: np.ndarray) -> np.ndarray:
-    """The least, the quartiles and the most (5,) of values (k,), of which one at least is known."""
+    """The smallest, the quartiles and the largest (5,) of values (k,). At least one of them must be known."""
     return np.nanquantile(values, [0, 0.25, 0.5, 0.75, 1])

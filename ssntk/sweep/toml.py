@@ -1,4 +1,4 @@
-"""Sweeps as TOML files: the keys are the Python arguments' names, and an unknown one is an error."""
+"""Sweeps as TOML files. The keys are the names of Python arguments, and an unknown key is an error."""
 
 import contextlib
 import dataclasses
@@ -119,7 +119,7 @@ def table_of(path: pathlib.Path) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def naming(path: pathlib.Path) -> Iterator[None]:
-    """What is wrong with a plan names the file that describes it."""
+    """Make errors about a plan name the file that describes it."""
     try:
         yield
     except (ValueError, TypeError, OverflowError, AttributeError) as error:
@@ -133,7 +133,7 @@ def described(table: dict[str, Any], folder: pathlib.Path) -> tuple[str, dict[st
     """
     _known(table, _TOP, "")
     if ("model" in table) == ("factory" in table):
-        # Of neither the table is missed, which most files have.
+        # If there is neither, the message names [model], which most files have.
         if "model" in table:
             raise ValueError("there must be one of the table [model] and the key factory, not both")
         raise ValueError("the table [model] is missing")
@@ -170,12 +170,12 @@ def _sweep(table: dict[str, Any], folder: pathlib.Path) -> dict[str, Any]:
 
 
 def _source(table: dict[str, Any]) -> str:
-    """Which key says what the model is."""
+    """The key that says what the model is."""
     return "factory" if "factory" in table else "model"
 
 
 def _tables(table: dict[str, Any], *names: str, optional: tuple[str, ...] = ()) -> None:
-    """`ValueError` if one of these tables is missing, or is none."""
+    """Raise `ValueError` if one of these tables is missing, or is not a table."""
     for name in (*names, *optional):
         kind = str if name == "factory" else dict
         if name not in table and name in optional:
@@ -215,7 +215,10 @@ def _grid(table: dict[str, Any], folder: pathlib.Path) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class _Make:
-    """What makes the model of a file from the values of a grid's axes: a table [model], or a `factory`, by its name."""
+    """A function that makes the model of a file from the values of a grid's axes.
+
+    It uses the table [model], or the function that `factory` names.
+    """
 
     table: dict[str, Any]
     family: dict[str, Any] | None
@@ -296,19 +299,19 @@ def _model(table: dict[str, Any], folder: pathlib.Path) -> CTRNN:
 
 
 def _arrays(file: pathlib.Path) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file; `ValueError` where it is none, or damaged."""
+    """The arrays of an .npz file. Raises `ValueError` if it is not one, or is damaged."""
     try:
         data = file.read_bytes()
     except OSError as error:
         raise ValueError(f"model.weights: {file} cannot be read as .npz: {error}") from error
-    # Told by how they begin, as an .npz archive begins with PK.
+    # An .npz archive begins with PK.
     if not data.startswith(b"PK"):
         what = "empty" if not data else "a .npy file, of one array" if data.startswith(b"\x93NUMPY") else "no .npz file"
         raise ValueError(f"model.weights: {file} cannot be read as .npz: it is {what}; write it with numpy.savez")
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    # Whatever zip files and arrays raise of bytes that are damaged.
+    # Zip files and arrays raise many kinds of errors for damaged bytes.
     except Exception as error:
         raise ValueError(
             f"model.weights: {file} cannot be read as .npz: it is damaged, or holds what is no array ({error})"
@@ -387,7 +390,7 @@ def _integrator(table: dict[str, Any]) -> Integrator:
 
 
 def _spaced(value: Any, name: str, *, positive: bool = False) -> Any:
-    """A list as it is, or {start, stop, num} spaced: by equal ratios where positive, else by equal steps."""
+    """A list as it is; or {start, stop, num} as values with equal steps, or with equal ratios if they must be positive."""
     if not isinstance(value, dict):
         return value
     _known(value, ("start", "stop", "num"), f"{name}.")

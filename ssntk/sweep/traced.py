@@ -1,4 +1,4 @@
-"""What JAX traces of a function, as operations in their order: names, line numbers and printing say nothing of it."""
+"""What JAX traces of a function, as operations in their order. Names, line numbers and printing do not count."""
 
 import contextlib
 import dis
@@ -12,22 +12,24 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal
 
-# What only says how a function is to be called, whose operations are walked as if they stood in its place.
+# These operations only say how a function is called. Its own operations are walked in their place.
 CALLS = ("jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
 # Functions whose derivative is a rule that their operations do not show.
 RULED = ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr", "custom_lin")
-# What says nothing of what an operation computes: names, where it runs, and what is kept for derivatives.
+# Parameters that do not affect what an operation computes: names, where it runs, and what is kept for derivatives.
 IDLE = ("name", "sharding", "out_sharding", "ctx_mesh", "weak_type", "policy", "prevent_cse", "debug_info")
 PRINTS = ("debug_callback", "debug_print")
-# How the numbers are drawn that these stand for is a setting of JAX's.
+# Operations that draw random numbers. How they draw is a setting of JAX.
 DRAWS = ("random_", "threefry", "rng_")
-# Folds, cusps and Hopf points are told by third derivatives.
+# Normal forms need derivatives up to this order.
 ORDERS = 3
 
 
 class Traced:
-    """What `function` computes of arguments like these: the operations that JAX traces, and those of its derivatives where
-    they are rules that were written by hand."""
+    """What `function` computes from arguments like these: the operations that JAX traces.
+
+    If derivatives follow rules that were written by hand, the operations of the derivatives count too.
+    """
 
     def __init__(self, function: Callable[..., Any], *arguments: Any):
         self.jaxprs = [jax.make_jaxpr(function)(*arguments)]
@@ -45,7 +47,7 @@ class Traced:
 
 
 def _derivative(function: Callable[..., Any], arguments: Any) -> tuple[Callable[..., Any], Any, Any] | None:
-    """The derivative of a function, its arguments and what is traced of it; `None` where it has none."""
+    """The derivative of a function, its arguments and its traced operations; `None` if it has none."""
     moving, still = eqx.partition(arguments, _moves)
 
     def of(moving: Any) -> list[Any]:
@@ -57,7 +59,7 @@ def _derivative(function: Callable[..., Any], arguments: Any) -> tuple[Callable[
     def backward(moving: Any, cotangents: Any) -> Any:
         return jax.vjp(of, moving)[1](cotangents)
 
-    # A rule for the reverse mode is not walked by the forward mode.
+    # The forward mode does not reach a rule for the reverse mode.
     with contextlib.suppress(Exception):
         jaxpr = jax.make_jaxpr(forward)(moving, moving)
         if "custom_lin" not in primitives(jaxpr.jaxpr):
@@ -69,7 +71,7 @@ def _derivative(function: Callable[..., Any], arguments: Any) -> tuple[Callable[
 
 
 def _needed(closed: Any) -> Any:
-    """What of a jaxpr its results follow from."""
+    """The operations of a jaxpr on which its results depend."""
     with contextlib.suppress(Exception):
         from jax.interpreters import partial_eval
 
@@ -88,7 +90,7 @@ def _moves(leaf: Any) -> bool:
 
 
 def primitives(jaxpr: Any) -> set[str]:
-    """The names of all operations in a jaxpr, of functions inside of it too."""
+    """The names of all operations in a jaxpr, including those of inner functions."""
     found: set[str] = set()
     for equation in jaxpr.eqns:
         found.add(equation.primitive.name)
@@ -99,7 +101,7 @@ def primitives(jaxpr: Any) -> set[str]:
 
 
 def operations(said: Any, jaxpr: Any, consts: Any) -> None:
-    """Say the operations of a jaxpr in their order, whose variables are numbered as they come."""
+    """Describe the operations of a jaxpr in their order. Variables are numbered as they come."""
     said.put("jaxpr", str(len(jaxpr.invars)))
     numbers: list[int] = [0]
 
@@ -111,7 +113,7 @@ def operations(said: Any, jaxpr: Any, consts: Any) -> None:
     def walk(jaxpr: Any, consts: Any, inputs: Any) -> list[Any]:
         known: dict[Any, Any] = dict(zip(jaxpr.invars, inputs, strict=True))
         for i, var in enumerate(jaxpr.constvars):
-            # Those of a jaxpr that is open are given by what it is a part of.
+            # The constants of an open jaxpr come from the jaxpr that contains it.
             if i < len(consts):
                 said.add(consts[i])
             known[var] = new(var)
@@ -151,6 +153,8 @@ def only_raises(function: Any) -> bool:
 
 
 def _idle(name: str, value: Any) -> bool:
-    """Whether a parameter of an operation says nothing of what it computes. What is not set is no difference either: another
-    version of JAX may have more to set."""
+    """Whether a parameter does not affect what an operation computes.
+
+    A parameter that is not set does not count either, since another version of JAX may have more parameters.
+    """
     return value is None or value is False or name in IDLE or type(value).__name__ == "UnspecifiedValue"

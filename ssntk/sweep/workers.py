@@ -1,4 +1,4 @@
-"""Processes of this machine that measure points side by side, and outlive the death of one of them."""
+"""Processes of this machine that measure points side by side. If one of them dies, it is replaced."""
 
 import concurrent.futures
 import concurrent.futures.process
@@ -12,24 +12,25 @@ from typing import Any
 
 from ssntk.errors import as_count
 
-# Each process has one thread: more get in each other's way.
+# Each process has one thread, since more would slow each other down.
 ONE_THREAD: dict[str, str] = {
     f"{library}_THREADS": "1" for library in ("OMP_NUM", "OPENBLAS_NUM", "MKL_NUM", "VECLIB_MAXIMUM")
 }
-# How often a task is tried whose processes die of it, and how often a process is started that dies before it begins.
+# How often a task is tried if its processes die, and how often a process is started if it dies before it begins.
 TRIES, STARTS = 3, 10
 _environment = threading.Lock()
 
 
 class WorkerDied(RuntimeError):
-    """A task whose process died every time that it was tried."""
+    """The process of a task died every time that the task was tried."""
 
 
 class Workers(concurrent.futures.Executor):
     """`count` single-threaded processes, for `run(sweep, store, executor=Workers(2))`; use it as a context.
 
-    They are spawned, not forked, which would hang JAX: a script that makes them needs `if __name__ == "__main__":`.
-    A process that dies is replaced, and its task given to the new one; a task that kills three raises [`WorkerDied`][].
+    The processes are spawned, since forked ones would hang in JAX. A script that makes them therefore needs
+    `if __name__ == "__main__":`. If a process dies, it is replaced, and its task is given to the new one. If a task kills
+    three processes, it raises [`WorkerDied`][].
 
     **Example:**
 
@@ -40,7 +41,7 @@ class Workers(concurrent.futures.Executor):
     """
 
     def __init__(self, count: int):
-        """Raises `ValueError` where `count` is no positive integer."""
+        """Raises `ValueError` if `count` is not a positive integer."""
         self.count = as_count(count, "count")
         self._threads = concurrent.futures.ThreadPoolExecutor(self.count)
         self._own = threading.local()
@@ -48,11 +49,11 @@ class Workers(concurrent.futures.Executor):
         self._closed = False
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> concurrent.futures.Future:
-        """`fn(*args, **kwargs)` in one of the processes."""
+        """Call `fn(*args, **kwargs)` in one of the processes."""
         return self._threads.submit(self._run, fn, args, kwargs)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End the processes; with `cancel_futures` at once, whatever they are doing."""
+        """End the processes. With `cancel_futures` they end at once, whatever they are doing."""
         self._closed = self._closed or cancel_futures
         if cancel_futures:
             for pool in self._pools:
@@ -63,7 +64,7 @@ class Workers(concurrent.futures.Executor):
             pool.shutdown(wait, cancel_futures=True)
 
     def __exit__(self, kind: Any, value: Any, traceback: Any) -> None:
-        # Stopped by the keyboard, or by an error: nobody waits for what is under way.
+        # If the keyboard or an error stops the run, nobody waits for the tasks under way.
         self.shutdown(cancel_futures=kind is not None)
 
     def _run(self, fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
@@ -74,7 +75,7 @@ class Workers(concurrent.futures.Executor):
             begun = False
             try:
                 pool = self._pool()
-                # Whatever kills a process that has not begun has nothing to do with the task.
+                # If a process dies before it has begun, the task is not the cause.
                 pool.submit(os.getpid).result()
                 begun = True
                 return pool.submit(fn, *args, **kwargs).result()
@@ -86,12 +87,12 @@ class Workers(concurrent.futures.Executor):
         raise WorkerDied(f"the process that measured it died, {TRIES} times (killed, out of memory, or crashed)")
 
     def _pool(self) -> concurrent.futures.ProcessPoolExecutor:
-        """This thread's own process, so that it is known whose task a death belongs to."""
+        """The process of this thread. Each thread has its own, so that it is known which task a death belongs to."""
         pool = getattr(self._own, "pool", None)
         if pool is None:
             spawn = multiprocessing.get_context("spawn")
             pool = concurrent.futures.ProcessPoolExecutor(1, spawn, _begin, (os.getpid(),))
-            # A process has the environment of the moment in which it starts.
+            # A process takes the environment of the moment in which it starts.
             with _environment, environment(ONE_THREAD):
                 pool.submit(os.getpid)
             self._own.pool = pool
@@ -101,7 +102,7 @@ class Workers(concurrent.futures.Executor):
 
 @contextlib.contextmanager
 def environment(values: dict[str, str]) -> Iterator[None]:
-    """These variables for new processes, while it lasts."""
+    """Set these environment variables for processes that start inside this context."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
@@ -115,7 +116,7 @@ def environment(values: dict[str, str]) -> Iterator[None]:
 
 
 def _begin(parent: int) -> None:
-    """Have one thread, and end when the process that started this one has died, without waiting for more work from it."""
+    """Set up a new process: it has one thread, and ends when the process that started it has died."""
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -127,10 +128,10 @@ def _begin(parent: int) -> None:
 
 
 def one_thread() -> None:
-    """Give the compiled code of this process one thread, as long as JAX has not started.
+    """Give the compiled code of this process one thread, if JAX has not started yet.
 
-    By the cores that it sees: with XLA's own flag for this, products of matrices are summed in another order, and records
-    would depend on who measured them.
+    This restricts the cores that the process sees. XLA's own flag for one thread sums products of matrices in another order,
+    so that records would depend on the process that measured them.
     """
     os.environ.update(ONE_THREAD)
     if not hasattr(os, "sched_setaffinity"):

@@ -1,4 +1,4 @@
-"""What is observed of a trajectory, and what a loss does with it: the two things that a loss operator is made of."""
+"""Observations of a trajectory, and loss operators, which act on them."""
 
 import abc
 from collections.abc import Callable
@@ -12,10 +12,10 @@ from ssntk.models.clock import AbstractClock
 
 
 class AbstractObservation(eqx.Module):
-    """What is observed at one save time: a function of the parameters, the time, the state and the input.
+    """An observation at one save time: a function of the parameters, the time, the state and the input.
 
-    Subclass it with `rows` and `look`. The kernel differentiates `look` along the trajectory and along theta, so that both
-    may depend on the model. Fields that are arrays may change without a new compilation.
+    To make your own, define `rows` and `look` in a subclass. The kernel differentiates `look` with respect to the state and
+    to theta, so `look` may use the model. If a field is an array, its values may change without a new compilation.
 
     **Example:** how fast the state moves, as one number.
 
@@ -39,7 +39,7 @@ class AbstractObservation(eqx.Module):
 
     @property
     def direct(self) -> bool:
-        """Whether it is the state itself: its rows are then the state's sensitivities as they are."""
+        """Whether the state itself is observed. The rows are then the sensitivities of the state."""
         return False
 
     @abc.abstractmethod
@@ -50,15 +50,19 @@ class AbstractObservation(eqx.Module):
     def look(
         self, model: AbstractStateSpaceModel, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]
     ) -> Float[Array, " m"]:
-        """What is observed (m,) of the state x (n,) at time t under the input u (d,). Traced: written with `jax.numpy`."""
+        """What is observed (m,) of the state x (n,) at time t under the input u (d,).
+
+        JAX traces this function, so write it with `jax.numpy`.
+        """
 
 
 class AbstractLossOperator(eqx.Module):
     """A linear operator L of a loss |L (y - target)|^2, whose kernel is L K L^T.
 
-    Subclass it with any of `observation`, `over_time` and `at_frequency`, and pass an instance as `loss_operator` to
-    [`ntk`][], [`ntk_spectrum`][] and [`ntk_operator`][], or to [`frequency_signature`][]. An operator acts by what it
-    observes in the place of the state or readout, then by a matrix over the save times.
+    An operator does two things: it observes something in place of the state or the readout (`observation`), and it
+    multiplies the result by a matrix over the save times (`over_time`). To make your own, define any of `observation`,
+    `over_time` and `at_frequency` in a subclass. Pass an instance as `loss_operator` to [`ntk`][], [`ntk_spectrum`][],
+    [`ntk_operator`][] or [`frequency_signature`][].
 
     **Example:** a loss on the differences between neighbouring save times.
 
@@ -79,22 +83,28 @@ class AbstractLossOperator(eqx.Module):
         return type(self).__name__
 
     def observation(self, of: AbstractObservation) -> AbstractObservation:
-        """What is observed where the loss is on `of`, the state or the readout; default: that itself.
+        """What is observed if the loss is on `of`, the state or the readout. Default: `of` itself.
 
         Raises `ValueError` if L does not act on it.
         """
         return of
 
     def over_time(self, ts: Float[Array, " T"]) -> Any:
-        """What acts over the save times (T,): a matrix (T, T), factors (T,), or `None`, the default, if nothing does."""
+        """What acts over the save times (T,): a matrix (T, T), or factors (T,), or `None` if nothing does. Default:
+        `None`."""
         return None
 
     def at_frequency(self, omega: float, clock: AbstractClock, kernel: Callable[[float], float], forced: float) -> float:
         """The largest eigenvalue of L K(w) L^H at a fixed point, for [`frequency_signature`][].
 
-        **Arguments:** `omega`: w, in rad per unit time. `clock`: of the model, whose `difference(w)` is |d/dt|. `kernel`:
-        w -> the largest eigenvalue of K(w). `forced`: that of F F^T, F = df/dtheta. Operators that are a symbol s(w)
-        return `kernel(omega) * abs(s) ** 2`.
+        If L multiplies the frequency w by a number s(w), return `kernel(omega) * abs(s) ** 2`.
+
+        **Arguments:**
+
+        - `omega`: w [radians / time].
+        - `clock`: the clock of the model. `clock.difference(w)` is the size of d/dt at w.
+        - `kernel`: a function from w to the largest eigenvalue of K(w).
+        - `forced`: the largest eigenvalue of F F^T, with F = df/dtheta (n, p).
 
         Raises `ValueError` unless a subclass defines it.
         """

@@ -10,7 +10,7 @@ from ssntk.models.base import AbstractStateSpaceModel
 
 
 class State(AbstractObservation):
-    """x, (n,)."""
+    """The state x (n,)."""
 
     @property
     def name(self) -> str:
@@ -30,7 +30,7 @@ class State(AbstractObservation):
 
 
 class Readout(AbstractObservation):
-    """The readout of x, (m,)."""
+    """The readout (m,) of the state."""
 
     @property
     def name(self) -> str:
@@ -46,7 +46,7 @@ class Readout(AbstractObservation):
 
 
 class Rate(AbstractObservation):
-    """The rate of change along the trajectory of what `of` observes of the state: its derivative along the velocity."""
+    """The rate at which the observation `of` changes along the trajectory: its derivative along the velocity."""
 
     of: AbstractObservation
 
@@ -65,7 +65,7 @@ class Rate(AbstractObservation):
 
 
 class StillVelocity(AbstractObservation):
-    """The velocity at a state that does not move with theta: what the equation is off by there, (n,)."""
+    """The velocity (n,) at a state that is held still while theta moves: the residual of the equation there."""
 
     @property
     def name(self) -> str:
@@ -84,7 +84,10 @@ NAMED = {"state": State(), "readout": Readout()}
 
 
 def observation_of(of: str, loss_operator: Any) -> AbstractObservation:
-    """What is observed if `loss_operator` acts on what `of` names. Raises `ValueError` for anything but loss operators."""
+    """What is observed if `loss_operator` acts on `of`, which is "state" or "readout".
+
+    Raises `ValueError` if it is not a loss operator.
+    """
     if loss_operator is None:
         return NAMED[of]
     if not isinstance(loss_operator, AbstractLossOperator):

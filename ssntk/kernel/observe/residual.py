@@ -1,4 +1,4 @@
-"""The loss on what the equation is off by."""
+"""The loss on the residual of the differential equation."""
 
 from collections.abc import Callable
 
@@ -8,9 +8,10 @@ from ssntk.models.clock import AbstractClock
 
 
 class Residual(AbstractLossOperator):
-    """`d/dt - A`, exactly, with A = df/dx along the trajectory: the residual of the ODE, as in physics-informed losses.
+    """The operator `d/dt - A`, exactly, with A = df/dx along the trajectory.
 
-    Its rows are F = df/dtheta at a state that is held still, so that the kernel is `F F^T`. For `of="state"` only.
+    It gives the residual of the ODE, as in physics-informed losses. Its rows are F = df/dtheta at a state that is held
+    still, so that the kernel is `F F^T`. It is possible for `of="state"` only.
 
     **Example:** dx/dt = -p x has F = -x, which is -1 along the solution x = exp(-t) at time zero.
 

@@ -14,11 +14,12 @@ from ssntk.models.clock import AbstractClock
 
 
 class Sobolev(AbstractLossOperator):
-    """`(1 - d^2/dt^2)^(s/2)`: the frequency w of the loss counts `(1 + w^2)^s`, which raises what oscillates for s > 0.
+    """The operator `(1 - d^2/dt^2)^(s/2)`: a frequency w of the loss counts `(1 + w^2)^s`.
 
-    Over uniformly spaced save times, with the cosines of which half a period fits the horizon a whole number of times (the
-    Fourier transform of the rows mirrored at both ends): a constant stays as it is, and the two ends need not meet. The
-    operator is symmetric in the trapezoid rule's inner product, so use it with `weights="trapezoid"`.
+    If s > 0, fast oscillations count more. Save times must be uniformly spaced. The operator acts on cosines that complete a
+    whole number of half periods in the horizon; this is the Fourier transform of the rows, mirrored at both ends. A constant
+    therefore does not change, and the two ends of the rows need not be equal. The operator is symmetric in the inner product
+    of the trapezoid rule, so use it with `weights="trapezoid"`.
 
     **Example:** a constant stays as it is.
 
@@ -31,11 +32,11 @@ class Sobolev(AbstractLossOperator):
     s: float = eqx.field(static=True)
 
     def __init__(self, s: Any):
-        """Raises `ValueError` where `s` is no finite number."""
+        """Raises `ValueError` if `s` is not a finite number."""
         self.s = float(as_scalar(s, "s"))
 
     def matrix(self, ts: Any) -> Float[Array, "T T"]:
-        """L on values at the save times (T,); `ValueError` where these are not uniformly spaced."""
+        """L (T, T), which acts on values at the save times (T,). Raises `ValueError` if these are not uniformly spaced."""
         times = np.asarray(ts, np.float64)
         step = (times[-1] - times[0]) / (times.size - 1)
         if np.abs(np.diff(times) - step).max() > 1e-6 * step:

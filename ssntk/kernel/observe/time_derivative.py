@@ -8,10 +8,10 @@ from ssntk.models.clock import AbstractClock
 
 
 class TimeDerivative(AbstractLossOperator):
-    """d/dt, exactly: the rate of what is observed along the trajectory is itself observed.
+    """The operator d/dt, exactly: the rate of change along the trajectory is observed.
 
-    Its rows are `d/dtheta` of `f(t, x, u)`, or of `dh/dx f` if the readout is observed. No difference is taken, and the
-    save times may lie anywhere. At the first of them the rate already answers to theta.
+    Its rows are `d/dtheta` of `f(t, x, u)`, or of `dh/dx f` if the readout h is observed. No difference is taken, so the
+    save times may lie anywhere. The rate depends on theta already at the first save time.
 
     **Example:** dx/dt = p has the rate p, whose derivative is 1 at every time.
 

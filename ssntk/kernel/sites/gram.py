@@ -1,9 +1,12 @@
 """The kernel from inner products between events, without anything of the size of theta: the site form K = P M P^T.
 
-With the state transitions Phi_k and the parameter derivatives L_k of the save intervals, `S_{k+1} = Phi_k S_k + L_k` and
-`K_kl = S_k S_l^T`. So `K_{k+1,l} = Phi_k K_kl + X_kl` with `X_kl = L_k S_l^T`, and `X_{k,l+1} = X_kl Phi_l^T + L_k L_l^T`.
-In `L_k L_l^T = sum_ef (a_e . a_f) G_e G_f^T`, over the events e of one interval and f of the other, with signals a and
-cotangents G, no parameter occurs.
+An *event* is one use of weights in a matrix product: a site, in one stage of one step. Its signal a (i,) is what the weights
+multiply. Its cotangents G (n, o) say how the product moves the state at the end of the save interval.
+
+Let Phi_k (n, n) be the state transition and L_k (n, p) the parameter derivative of the save interval k. Then
+`S_{k+1} = Phi_k S_k + L_k`, and the kernel has the blocks `K_kl = S_k S_l^T` (n, n). So `K_{k+1,l} = Phi_k K_kl + X_kl` with
+`X_kl = L_k S_l^T`, and `X_{k,l+1} = X_kl Phi_l^T + L_k L_l^T`. The last term is `L_k L_l^T = sum_ef (a_e . a_f) G_e G_f^T`,
+over the events e of one interval and f of the other. Nothing in it has the size of theta.
 """
 
 import math
@@ -19,7 +22,7 @@ from ssntk.kernel.replay import Replay
 from ssntk.kernel.rows import Rows
 from ssntk.kernel.sites.walk import Walk
 
-# What is carried from block to block, a block's place (input, save time), and the sums of two traces.
+# What a loop over blocks carries, the place of a block (input, save time), and the sums of two traces.
 T = TypeVar("T")
 Place = tuple[Array, Array]
 Sums = tuple[Array, Array]
@@ -36,7 +39,7 @@ def site_kernel(rows: Rows) -> Float[Array, "rows rows"]:
     whole = jnp.zeros((batch, times, n, batch, times, n), rows.replay.probe.ts.dtype)
     whole = fold_blocks(rows.replay, visit, whole)
     for _ in range(2):
-        # On the rows, and then on the columns.
+        # What acts on the rows of J acts on the rows of K, and then on its columns.
         acted = rows.on_rows(rows.replay.probe.observed(whole.reshape(batch, times, n, -1)))
         whole = acted.reshape(batch * times * n, -1).T
     return whole
@@ -44,7 +47,7 @@ def site_kernel(rows: Rows) -> Float[Array, "rows rows"]:
 
 @eqx.filter_jit
 def site_sums(rows: Rows) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """The traces of K and of K^2, block by block; weights on the time axis must be diagonal."""
+    """The traces of K and of K^2, summed block by block. What acts on the time axis must be diagonal."""
     batch, times, n, _ = rows.replay.shape
     ones = jnp.ones((batch, times, n, 1), rows.replay.probe.ts.dtype)
     weights = rows.on_rows(rows.replay.probe.observed(ones))[..., 0]
@@ -60,14 +63,16 @@ def site_sums(rows: Rows) -> tuple[Float[Array, ""], Float[Array, ""]]:
 
 
 def fold_blocks(replay: Replay, visit: Callable[[T, Place, Place, Array], T], start: T) -> T:
-    """`visit(carry, (b, k), (c, l), block)` over the blocks (n, n) of the kernel of the states for which (c, l) is at most
-    (b, k); those at the first save time are zero, and left out."""
+    """Call `visit(carry, (b, k), (c, l), block)` for the blocks (n, n) of the kernel of the states; return the carry.
+
+    Only blocks with (c, l) at most (b, k) are visited. Blocks at the first save time are zero, and are left out.
+    """
     batch, times, n, _ = replay.shape
     signals, eye = replay.met, jnp.eye(n, dtype=replay.probe.ts.dtype)
     transitions, met, others = _swept(replay)
 
     def local(at: Place, to: Place) -> Array:
-        """L L'^T of two intervals."""
+        """L_k L_l^T (n, n) of two intervals."""
         total = others[at] @ others[to].T
         for signal, cotangents in zip(signals, met, strict=True):
             inner, mine, theirs = signal[to] @ signal[at].T, cotangents[at], cotangents[to]
@@ -81,7 +86,7 @@ def fold_blocks(replay: Replay, visit: Callable[[T, Place, Place, Array], T], st
                 def column(to: Array, carry: tuple[Array, Array, Array, T]) -> tuple[Array, Array, Array, T]:
                     ahead, before, row, inner = carry
                     ahead = ahead @ transitions[c, to].T + local((b, k), (c, to))
-                    # On the diagonal the block above is the one to the left, transposed.
+                    # On the diagonal, the block above is the transpose of the block to the left.
                     above = jnp.where((c == b) & (to == k), before.T, row[c, to])
                     block = transitions[b, k] @ above + ahead
                     return ahead, block, row.at[c, to].set(block), visit(inner, (b, k + 1), (c, to + 1), block)
@@ -92,7 +97,7 @@ def fold_blocks(replay: Replay, visit: Callable[[T, Place, Place, Array], T], st
 
             return jax.lax.fori_loop(0, b + 1, other, carry)
 
-        # The blocks of this input's row before the interval, at all save times but the first.
+        # The blocks in the row of this input before the interval, at all save times but the first.
         row = jnp.zeros((batch, times - 1, n, n), eye.dtype)
         return jax.lax.fori_loop(0, times - 1, interval, (row, carry))[1]
 
@@ -100,8 +105,8 @@ def fold_blocks(replay: Replay, visit: Callable[[T, Place, Place, Array], T], st
 
 
 def _swept(replay: Replay) -> tuple[Array, list[Array], Array]:
-    """Of every interval of every input the state transition (n, n), the cotangents of its events (E, n, o) for each view,
-    and the derivatives (n, r) along the raw leaves."""
+    """For every interval of every input: the state transition (n, n), the cotangents (E, n, o) at its E events for each
+    view, and the derivatives (n, r) along the raw leaves."""
     batch, times, n, _ = replay.shape
     eye = jnp.eye(n, dtype=replay.probe.ts.dtype)
 
@@ -119,13 +124,13 @@ def _swept(replay: Replay) -> tuple[Array, list[Array], Array]:
 
 
 def site_bytes(replay: Replay) -> int:
-    """What the site form keeps beside the kernel."""
+    """How many bytes the site form keeps beside the kernel."""
     kept = jax.tree.leaves(jax.eval_shape(lambda: _swept(replay)))
     return sum(math.prod(array.shape) * array.dtype.itemsize for array in kept)
 
 
 def event_bytes(replay: Replay) -> int:
-    """What a vector takes at all events."""
+    """How many bytes one vector takes at all events."""
     views = Walk(replay, 0, opened=True).cut.views
     sides = zip(replay.met, views, strict=True)
     return sum(signal[..., 0].size * view.index.shape[0] for signal, view in sides) * replay.probe.ts.dtype.itemsize
@@ -133,7 +138,11 @@ def event_bytes(replay: Replay) -> int:
 
 @eqx.filter_jit
 def site_product(rows: Rows, vectors: Float[Array, "k rows"]) -> Float[Array, "k rows"]:
-    """K times each of k vectors: back to cotangents of the events, by inner products of signals to tangents, and forth."""
+    """K times each of k vectors, (k, rows).
+
+    The vectors are pulled back to cotangents at the events. Inner products of signals turn these into tangents, which are
+    pushed forward to the rows.
+    """
     replay, k = rows.replay, vectors.shape[0]
     batch, times, m, _ = replay.shape
     cotangents = jnp.moveaxis(vectors.reshape(k, batch, times, m), 0, -1)

@@ -1,8 +1,8 @@
 """Sites: where a leaf of theta meets a signal in a matrix product, `z = W a`.
 
-There the derivative along W is an outer product of a cotangent at z with the signal a, so that a backward sweep need carry
-no more than cotangents of the size of z. Sites are found in the traced computation; a leaf that is used in any other way is
-differentiated as it is. `ssntk.kernel.sites.signals` checks that both derivatives are the same.
+At a site, the derivative along W (o, i) is an outer product: a cotangent at z (o,) times the signal a (i,). A backward sweep
+therefore needs to carry only cotangents of the size of z. Sites are found in the traced computation. If a leaf is used in
+any other way, it is differentiated without sites. `ssntk.kernel.sites.signals` checks that both derivatives are the same.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,12 +16,12 @@ from jaxtyping import Array, Float
 
 from ssntk.models.theta import Theta
 
-# The least that either side of an opened view has: outer products with less cost nothing.
+# Outer products with a small side cost nothing. A view is opened only if both sides are at least this large.
 LEAST = 32
 
 
 class View(NamedTuple):
-    """Entries of a leaf of theta, as (o, i) positions in the raveled leaf once they are at a site."""
+    """Some entries of a leaf of theta. At a site they are a matrix, given as (o, i) positions in the raveled leaf."""
 
     leaf: int
     index: np.ndarray
@@ -56,7 +56,7 @@ class Opened:
     def __call__(
         self, theta: Sequence[Array], *arguments: Any, dense: Any, at_site: Callable[[Site, Array], Array]
     ) -> Array:
-        """The function's value where `at_site(site, signal)` gives the answer of each site of the leaves `dense`."""
+        """The function's value, if `at_site(site, signal)` replaces each matrix product with one of the leaves `dense`."""
         views = [view if view.leaf in dense else None for view in self.views] + [None] * len(arguments)
         given = [*theta, *arguments]
         (value,), (left,) = _evaluate(self.closed, given, views, at_site, self.elsewhere)
@@ -72,7 +72,10 @@ def _evaluate(
     at_site: Callable[[Site, Array], Array],
     elsewhere: set[int],
 ) -> tuple[list[Any], list[View | None]]:
-    """The outputs of a traced function, and which of them are views; leaves that meet anything but a site go `elsewhere`."""
+    """The outputs of a traced function, and which of them are views.
+
+    Leaves that meet anything but a site are added to `elsewhere`.
+    """
     jaxpr = closed.jaxpr
     values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*closed.consts, *given], strict=True))
     known = {var: view for var, view in zip(jaxpr.invars, views, strict=True) if view is not None}
@@ -113,7 +116,7 @@ def _alone(jaxpr: Any, eqn: Any) -> Callable[[dict[Any, Any]], list[Any]]:
     return lambda values: run(*(values[atom] for atom in needed))
 
 
-# What only moves entries, done to an array of positions; `None` where it cannot be.
+# Operations that only move entries, as functions of an array of positions. They return `None` if they cannot be applied.
 _MOVED: dict[str, Callable[[np.ndarray, dict[str, Any]], np.ndarray | None]] = {
     "transpose": lambda index, params: index.transpose(params["permutation"]),
     "reshape": lambda index, params: index.reshape(params["new_sizes"]) if params.get("dimensions") is None else None,
@@ -130,7 +133,7 @@ _MOVED: dict[str, Callable[[np.ndarray, dict[str, Any]], np.ndarray | None]] = {
 
 
 def _is_site(eqn: Any, met: Sequence[View | None]) -> bool:
-    """Whether a step of the computation is the product of one view, a matrix, with something that is none."""
+    """Whether a step of the computation is a matrix product of a view with something that is not a view."""
     if eqn.primitive.name != "dot_general" or (met[0] is None) == (met[1] is None):
         return False
     contracted, batched = eqn.params["dimension_numbers"]
@@ -142,7 +145,7 @@ def _is_site(eqn: Any, met: Sequence[View | None]) -> bool:
 
 
 def _at_site(eqn: Any, inputs: Sequence[Any], met: Sequence[View | None], at_site: Callable[[Site, Array], Array]) -> Array:
-    """Bring a product into the form `z = W a` with a (q, i) and z (q, o), ask `at_site`, and bring its answer back."""
+    """Bring a product into the form `z = W a` with a (q, i) and z (q, o), call `at_site`, and bring its answer back."""
     left = met[0] is not None
     view, other = (met[0], inputs[1]) if left else (met[1], inputs[0])
     assert view is not None
@@ -163,7 +166,7 @@ def _at_site(eqn: Any, inputs: Sequence[Any], met: Sequence[View | None], at_sit
 
 
 def held(site: Site, signal: Array, answer: Array) -> Array:
-    """The answer of a site that is known already: its value as given, its derivative `W da` and that along `answer`."""
+    """The answer of a site that is already known. Its value is as given; its derivative is `W da` and that of `answer`."""
 
     @jax.custom_jvp
     def value(signal: Array, answer: Array) -> Array:
@@ -184,7 +187,7 @@ def used(function: Callable[..., Array], theta: Sequence[Array], *arguments: Any
 
 
 class Cut(NamedTuple):
-    """How theta is cut for a function: `views`, the parts that are met at sites, and `raw`, the other leaves."""
+    """How theta is divided for a function: `views` are the parts that are met at sites, `raw` are the other leaves."""
 
     views: tuple[View, ...]
     raw: tuple[int, ...]
@@ -194,15 +197,15 @@ class Cut(NamedTuple):
         return frozenset(view.leaf for view in self.views)
 
     def numbers(self, function: Opened) -> list[int]:
-        """Which view each site is of, in the order in which the function meets them."""
+        """The number of the view at each site, in the order in which the function meets the sites."""
         keys = [view.key for view in self.views]
         return [keys.index(view.key) for view in function.met if view.leaf in self.dense]
 
 
 def cut(function: Opened, theta: Sequence[Array]) -> Cut:
-    """Cut theta at the sites of a function.
+    """Divide theta at the sites of a function.
 
-    A leaf is raw where a view of it is small, where it is used otherwise too, and where two views overlap without being one.
+    A leaf is raw if a view of it is small, if it is also used outside of sites, or if two different views overlap.
     """
     views = {view.key: view for view in function.met}
     raw = function.elsewhere | {view.leaf for view in views.values() if min(view.index.shape) < LEAST}
@@ -219,12 +222,12 @@ def cut(function: Opened, theta: Sequence[Array]) -> Cut:
 
 
 def uncut(leaves: Sequence[int]) -> Cut:
-    """A `Cut` in which no leaf is factored through a site."""
+    """A `Cut` without views: all these leaves are raw."""
     return Cut((), tuple(leaves))
 
 
 def columns_of(parts: Cut, theta: Theta, found: Sequence[Array], k: int) -> Float[Array, "k p"]:
-    """(k, p) from what was found for each view (k, o, i) and then for each raw leaf (k, *shape); zeros elsewhere."""
+    """One array (k, p) from the parts for each view (k, o, i) and then for each raw leaf (k, *shape); zeros elsewhere."""
     starts, arrays = theta.offsets, theta.arrays
     at = [starts[view.leaf] + view.index.ravel() for view in parts.views]
     at += [np.arange(starts[i], starts[i + 1]) for i in parts.raw]

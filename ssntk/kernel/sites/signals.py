@@ -1,4 +1,4 @@
-"""The signals at the sites of a recorded solve, where events are few enough for inner products between them to pay."""
+"""The signals at the sites of a recorded solve, if events are few enough for inner products between them to be faster."""
 
 import dataclasses
 import functools
@@ -17,15 +17,15 @@ from ssntk.kernel.sites.opened import Site
 from ssntk.kernel.sites.walk import Walk
 from ssntk.notices import LOG
 
-# How far two derivatives of one step may be apart, in roundings of the larger.
+# How much two derivatives of one step may differ, in rounding errors of the larger one.
 APART = 1e4
 
 
 def with_signals(replay: Replay, least: int, worth: Callable[[int, tuple[int, ...]], bool]) -> tuple[Replay, str | None]:
-    """The replay with the signals of its sites, or as it is with the reason why it has none.
+    """The replay with the signals of its sites, and `None`; or the replay unchanged, and the reason why it has no signals.
 
-    **Arguments:** `least`: the least side of a view that matters. `worth(events of an interval, (o, i))`: whether a view is
-    to be opened; all are or none.
+    **Arguments:** `least`: views with a smaller side do not matter. `worth(events of an interval, (o, i))`: whether a view
+    should be opened. Either all views are opened or none.
     """
     if is_traced(replay):
         return replay, "the steps are not known inside jit"
@@ -35,14 +35,14 @@ def with_signals(replay: Replay, least: int, worth: Callable[[int, tuple[int, ..
         return replay, f"no leaf of theta has the size of a matrix of {least} x {least}"
     longest = int(np.diff(np.asarray(replay.tracks.saved), axis=1).max())
     if replay.integrator.adaptive:
-        # Another number of adaptive steps compiles anew only where it passes a power of two.
+        # The length is rounded up to a power of two. Another number of adaptive steps then rarely needs a new compilation.
         longest = 1 << (longest - 1).bit_length()
     opened = dataclasses.replace(replay, longest=longest)
     found: list[Walk] = []
     try:
         shapes = jax.eval_shape(lambda: found.append(Walk(opened, 0, opened=True)) or _signals(found[0]))
     except Exception as error:
-        # Whatever a model does that cannot be taken apart: without sites it is differentiated as it is.
+        # If a model's computation cannot be taken apart, for whatever reason, it is differentiated without sites.
         why = f"the field cannot be taken apart: {type(error).__name__}"
         _logged(f"{type(replay.model).__name__} has no site form, which may be slower: {why}: {error}")
         return replay, why
@@ -61,19 +61,22 @@ def with_signals(replay: Replay, least: int, worth: Callable[[int, tuple[int, ..
 
 @functools.cache
 def _logged(text: str) -> None:
-    """Logged once in a process: another version of JAX may make every model slower, and no answer would show it."""
+    """Log a text once in a process.
+
+    Another version of JAX may make every model slower by this, and no result would show it.
+    """
     LOG.warning(text)
 
 
 @eqx.filter_jit
 def _recorded(replay: Replay) -> tuple[Array, list[Array]]:
-    """How far sites are from plain derivatives, and the signals (B, T - 1, E, i) of each view."""
+    """How much derivatives by sites differ from plain ones, and the signals (B, T - 1, E, i) of each view."""
     signals = jax.lax.map(lambda b: _signals(Walk(replay, b, opened=True)), jnp.arange(replay.probe.n_batch))
     return _apart(Walk(replay, 0, opened=True)), signals
 
 
 def _signals(walk: Walk) -> list[Float[Array, "T E i"]]:
-    """The signals of every save interval, zero where a step is none."""
+    """The signals of every save interval. They are zero beyond its last step."""
 
     def interval(first: Array, last: Array) -> list[Array]:
         steps = first + jnp.arange(walk.replay.longest, dtype=first.dtype)
@@ -85,7 +88,7 @@ def _signals(walk: Walk) -> list[Float[Array, "T E i"]]:
 
 
 def _apart(walk: Walk) -> Array:
-    """Of one random product with the field's derivative, at the last state, how far the sites' is from the plain one."""
+    """How much one random product with the field's derivative, at the last state, differs between sites and plain."""
     theta, replay, leaves = walk.theta, walk.replay, walk.leaves
     t, x = replay.probe.ts[-1], walk.track.states[walk.track.saved[-1]]
     cotangent = jr.normal(jr.key(1), x.shape, x.dtype)

@@ -1,8 +1,8 @@
 """Walking a recorded solve backwards with cotangents, or forwards with tangents, interval by interval.
 
-The derivative along the weights of a site is a sum over events (a site in a stage of a step) of outer products, cotangent
-times signal. With `opened=True`, `back` returns the cotangents of each event, (E, k, o), instead of contracting them with
-the signals.
+The derivative along the weights of a site is a sum over events of outer products, cotangent times signal. An event is a site
+in one stage of one step. With `opened=True`, `back` returns the cotangents of each event, (E, k, o), and does not contract
+them with the signals.
 """
 
 import itertools
@@ -16,14 +16,15 @@ from jaxtyping import Array, Float
 from ssntk.kernel.replay import Replay
 from ssntk.kernel.sites.opened import Cut, Opened, Site, columns_of, cut, held, uncut, used
 
-# A position, known or traced.
+# A position: an int, or a traced array.
 Index = int | Array
-# What a save interval makes of k cotangents: for each view those at its events (E, k, o), for each raw leaf (k, *shape).
+# What k cotangents become in a save interval: for each view the cotangents at its events (E, k, o), and for each raw leaf
+# the derivatives (k, *shape).
 Gathered = tuple[list[Array], list[Array]]
 
 
 class Walk:
-    """Sweeps over one input of a recorded solve, with its sites opened or not; made anew inside every compiled function."""
+    """Sweeps over one input of a recorded solve, with its sites opened or not. Each compiled function makes its own."""
 
     def __init__(self, replay: Replay, b: Index, opened: bool = False):
         self.replay, self.theta, self.leaves = replay, replay.theta, replay.theta.arrays
@@ -34,7 +35,7 @@ class Walk:
         self.field = Opened(replay.field, self.leaves, *at) if opened else None
         self.cut: Cut = uncut(range(len(self.leaves))) if self.field is None else cut(self.field, self.leaves)
         self.raw = [self.leaves[i] for i in self.cut.raw]
-        # Which view each site is of, in the order in which one evaluation of the field meets them.
+        # The number of the view at each site, in the order in which one evaluation of the field meets the sites.
         self.numbers = [] if self.field is None else self.cut.numbers(self.field)
         self.seen = uncut(used(replay.look, self.leaves, *at))
 
@@ -53,7 +54,7 @@ class Walk:
         return self.field(leaves, t, x, self.drive(t), dense=self.cut.dense, at_site=at_site)
 
     def told(self, j: Array) -> tuple[list[list[Array]], list[list[Array]]]:
-        """For each view the answers (q, o) and the signals (q, i) of all its sites in step j, in their order."""
+        """For each view: the answers (q, o) and the signals (q, i) of all its sites in step j, in their order."""
         answers, signals = ([[] for _ in self.cut.views] for _ in range(2))
         coming = itertools.cycle(self.numbers)
 
@@ -78,7 +79,7 @@ class Walk:
     # Backwards.
 
     def back(self, interval: Array, cotangents: Float[Array, "k n"]) -> tuple[Float[Array, "k n"], Gathered]:
-        """Cotangents of the state at the end of a save interval, taken to its beginning, and what they make of theta."""
+        """Pull cotangents (k, n) of the state at the end of a save interval back to its beginning, and to theta."""
         k, dtype = cotangents.shape[0], cotangents.dtype
         first, last = self.track.saved[interval], self.track.saved[interval + 1]
         answers = self._answers(first, last)
@@ -112,26 +113,28 @@ class Walk:
         return [jnp.zeros((k, *leaf.shape), self.replay.probe.ts.dtype) for leaf in self.raw]
 
     def columns(self, raw: list[Array], k: int) -> Float[Array, "k p"]:
-        """What was found for each view and then for each raw leaf, in the order of theta."""
+        """The parts for each view and then for each raw leaf, as one array (k, p) in the order of theta."""
         return columns_of(self.cut, self.theta, raw, k)
 
     @property
     def observed(self) -> list[Array]:
-        """The leaves that the observation depends on by itself."""
+        """The leaves on which the observation depends directly, not through the state."""
         return [self.leaves[i] for i in self.seen.raw]
 
     def observed_columns(self, parts: list[Array], k: int) -> Float[Array, "k p"]:
-        """What was found for those leaves, in the order of theta."""
+        """The parts for those leaves, as one array (k, p) in the order of theta."""
         return columns_of(self.seen, self.theta, parts, k)
 
     # Forwards.
 
     def forth(self, interval: Array, moving: Float[Array, "k n"], met: list[Array], raw: list[Array]) -> Float[Array, "k n"]:
-        """Tangents of the state at the beginning of a save interval, taken to its end, with those (E, k, o) at the events
-        of each view, and directions (k, *shape) of each raw leaf."""
+        """Push tangents (k, n) of the state at the beginning of a save interval forward to its end.
+
+        `met`: the tangents (E, k, o) at the events of each view. `raw`: the directions (k, *shape) of each raw leaf.
+        """
         first, last = self.track.saved[interval], self.track.saved[interval + 1]
         answers = self._answers(first, last)
-        # By step, and then as the sites of a step are met.
+        # The events are ordered by step, and then as the sites of a step are met.
         by_step = [
             all_of.reshape(some[0].shape[0], -1, *all_of.shape[1:]) for all_of, some in zip(met, answers, strict=True)
         ]
@@ -153,14 +156,15 @@ class Walk:
     # At the save times.
 
     def look_back(self, i: Index, cotangents: Float[Array, "k m"]) -> tuple[list[Array], Float[Array, "k n"]]:
-        """What cotangents of the observation at save time i mean for the leaves that it depends on, and for the state."""
+        """Pull cotangents (k, m) of the observation at save time i back: to the leaves it depends on, and to the state."""
         _, pull = jax.vjp(self._look(i), self.observed, self.track.states[self.track.saved[i]])
         return jax.vmap(pull)(cotangents)
 
     def look_forth(
         self, i: Index, moving: Float[Array, "k n"], directions: list[Array] | dict[int, Array]
     ) -> Float[Array, "k m"]:
-        """The tangents of the observation at save time i, from directions (k, *shape) of theta and those of the state."""
+        """The tangents (k, m) of the observation at save time i, from directions (k, *shape) of theta and (k, n) of the
+        state."""
         leaves, at = self.observed, self.track.states[self.track.saved[i]]
 
         def tangent(directions: list[Array], moving: Array) -> Array:

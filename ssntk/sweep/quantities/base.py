@@ -18,13 +18,13 @@ from ssntk.sweep.measurement import Measurement
 class Variable(NamedTuple):
     """One variable of a record, declared once: files, tables, pages, pictures and the documentation read it from here.
 
-    - `meaning`: a sentence; `long_name` in netCDF.
-    - `units`: of the model's own, such as `"state / time"`; `"1"` for a number.
+    - `meaning`: what it is, in words; `long_name` in netCDF.
+    - `units`: in terms of the model's own, such as `"state / time"`; `"1"` for a number without units.
     - `dims`: its dimensions at one point. `"mode"` has the n entries of the state, `"block"` the requested blocks, `"time"`
-      and `"time_2"` the shown save times; any other name has as many entries as the longest record.
+      and `"time_2"` the save times that are shown. Any other dimension is as long as the longest record.
     - `dtype`: `float`, `complex` or `str`. `always`: whether every record has it.
-    - `label`: what a page or a picture calls it (of several entries: the first one); `short`: the heading of its column in
-      a printed table. Default: its name.
+    - `label`: its name on pages and in pictures; if it has several entries, the name of the first one. `short`: the heading
+      of its column in a printed table. Default: its name.
     - `section`: where a page shows it: `"overview"` among the numbers of a point and in phase diagrams, `"point"` among the
       numbers alone, `"channel"` and `"blocks"` in those tables, `""` nowhere by itself.
     - `log`: whether its scale is logarithmic.
@@ -70,16 +70,16 @@ class Settled(NamedTuple):
 class AbstractQuantity(eqx.Module):
     """What is recorded of every point of a sweep, declared once.
 
-    A quantity of your own is a subclass with `name`, `variables` and `finish`, and, if it needs the network, `traced`. Pass
-    it as `quantities=` to [`measure`][], [`Sweep`][] or [`Grid`][]. Its variables are then in the records, in `to_xarray`
-    and netCDF, in the printed table and on the page of the report; nothing else has to be written.
+    To make your own quantity, define `name`, `variables` and `finish` in a subclass, and also `traced` if it needs the
+    network. Pass an instance in `quantities=` to [`measure`][], [`Sweep`][] or [`Grid`][]. Its variables are then in the
+    records, in `to_xarray` and netCDF, in the printed table and on the page of the report.
 
     - `name`: an identifier.
-    - `variables`: for each name of a variable what it is ([`Variable`][]).
-    - `panel`: the title of a panel on the page of a sweep towards a bifurcation, which draws its numbers over the distance.
-      Default: none.
+    - `variables`: a dict from the names of its variables to what they are ([`Variable`][]).
+    - `panel`: the title of a panel on the page of a sweep towards a bifurcation. The panel draws the quantity's numbers over
+      the distance. Default: no panel.
 
-    A plan with such a quantity is another plan: its hash follows from the code of the class and from its fields.
+    The hash of a plan depends on the code of the class and on its fields. If you change these, the plan is another one.
 
     **Example:**
 
@@ -102,22 +102,22 @@ class AbstractQuantity(eqx.Module):
     panel: ClassVar[str | None] = None
 
     def traced(self, point: Settled) -> PyTree:
-        """What is computed on the device, inside the compiled measurement: arrays, or `None`."""
+        """What is computed on the device, inside the compiled measurement: a pytree of arrays, or `None`."""
         return None
 
     @abc.abstractmethod
     def finish(self, shared: Measurement, traced: PyTree) -> dict[str, Any]:
         """The value of each variable, on the host.
 
-        **Arguments:** `shared`: what all quantities have in common, its own `quantities` still empty. `traced`: what
+        **Arguments:** `shared`: the standard measurement of the point; its `quantities` are still empty. `traced`: what
         `traced` returned at this point, as NumPy arrays.
 
-        A variable that is left out is not recorded at this point. Raise [`NumericalError`][] if the point has none: it is
-        then recorded as failed.
+        If a variable is left out, it is not recorded at this point. If you raise [`NumericalError`][], the point is recorded
+        as failed.
         """
 
 
-# What the record of a point holds beside what is measured: where it lies, and what became of it.
+# The variables of a record that are not measured: where the point lies, and whether it failed.
 PLACE = types.MappingProxyType(
     {
         "parameter": Variable("swept parameter", "parameter", section=""),
@@ -133,5 +133,5 @@ OUTCOME = types.MappingProxyType(
 
 
 def known(value: Any) -> np.ndarray:
-    """A number of a spectrum as a record has it: NaN if a spectrum of only the top modes does not know it."""
+    """A number of a spectrum as a record holds it. It is NaN if only the top modes are known and it needs all."""
     return np.asarray(np.nan if value is None else value)

@@ -1,4 +1,4 @@
-"""Where the network rests, and how fast it comes back."""
+"""The fixed point, and how fast the network returns to it."""
 
 from typing import Any, ClassVar
 

@@ -1,4 +1,4 @@
-"""What every plan records, and how a quantity of the user's own is checked."""
+"""The quantities that every plan records, and the checks of a user's own quantity."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ VARIABLES: dict[str, Variable] = {
     **{name: variable for quantity in STANDARD for name, variable in quantity.variables.items()},
     **OUTCOME,
 }
-# Names that a record, or the dataset of a store, has besides its variables.
+# Names in a record, or in the dataset of a store, that a variable must not have.
 RESERVED = {
     *("mode", "row", "block", "time", "time_2", "point", "ntk_eigenvalues_all"),
     *("plan", "index", "format", "versions", "critical_parameter"),
@@ -30,9 +30,9 @@ SECTIONS = ("overview", "point", "")
 
 
 def as_quantities(value: Any) -> tuple[AbstractQuantity, ...]:
-    """The quantities of a plan: the standard ones, which are always measured, then one's own by their names.
+    """The quantities of a plan: the standard ones, which are always measured, then the user's own, ordered by name.
 
-    Raises `ValueError` naming the quantity that is none, or that says something that others say.
+    Raises `ValueError`, which names the quantity, if one is not a quantity or has a name that is already used.
     """
     given = (value,) if isinstance(value, AbstractQuantity) else () if value is None else value
     if not isinstance(given, (tuple, list)):
@@ -64,5 +64,5 @@ def as_quantities(value: Any) -> tuple[AbstractQuantity, ...]:
 
 
 def own_of(quantities: tuple[AbstractQuantity, ...]) -> tuple[AbstractQuantity, ...]:
-    """Those of the user's own."""
+    """The user's own quantities among these."""
     return quantities[len(STANDARD) :]
