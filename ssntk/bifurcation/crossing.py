@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from ssntk.bifurcation.events.base import AbstractEvent
+from ssntk.bifurcation.events.tested import AbstractTestEvent
 from ssntk.bifurcation.point import Bifurcation, failed
 from ssntk.errors import Outcome, Sentence
 from ssntk.zeros.between import dips, on_branch
@@ -62,12 +63,17 @@ def as_own(events: Any, n: int) -> Own:
     try:
         found = tuple(events)
     except TypeError as error:
-        raise ValueError(f"events must be a sequence of ssntk.Crossing, got {type(events).__name__}") from error
+        raise ValueError(
+            f"events must be a sequence of ssntk.Crossing or events of your own, got {type(events).__name__}"
+        ) from error
     for i, event in enumerate(found):
         if isinstance(event, AbstractEvent):
+            _check_event(event, f"events[{i}]", n)
             continue
         if not isinstance(event, Crossing):
-            raise ValueError(f"events[{i}] must be an ssntk.Crossing, got {type(event).__name__}")
+            raise ValueError(
+                f"events[{i}] must be an ssntk.Crossing or an instance of an ssntk.AbstractEvent, got {type(event).__name__}"
+            )
         if np.asarray(_check(event.fn, f"events[{i}].fn", n)).dtype == bool:
             raise ValueError(
                 f"events[{i}].fn must return a number that changes its sign, got a boolean: return a difference"
@@ -102,6 +108,20 @@ def _check(fn: Callable[..., Any], name: str, n: int) -> Any:
     if shape != ():
         raise ValueError(f"{name} must return a scalar, got shape {shape}")
     return found
+
+
+def _check_event(event: AbstractEvent, name: str, n: int) -> None:
+    """`ValueError` for an event without a kind, or whose test function takes no n exponents or returns no number."""
+    if not hasattr(event, "kind"):
+        raise ValueError(f'{name} must have a kind, such as kind = ssntk.Kind("mine")')
+    if not isinstance(event, AbstractTestEvent):
+        return
+    try:
+        found = event.test(-np.arange(1.0, n + 1) + 0j)
+    except Exception as error:
+        raise ValueError(f"{name}.test must be callable as test(exponents ({n},)): {error}") from error
+    if np.shape(found) != () or not np.isrealobj(found) or np.asarray(found).dtype == bool:
+        raise ValueError(f"{name}.test must return a real number that changes its sign, got {found!r}")
 
 
 def _values(stack: Stack, member: int, fn: Callable[[Any, Any], Any], z: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import abc
 import functools
+import inspect
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +57,11 @@ class AbstractStateSpaceModel(eqx.Module):
         n_state: eqx.AbstractVar[int]
         n_input: eqx.AbstractVar[int]
         n_output: eqx.AbstractVar[int]
+
+    def __init_subclass__(cls, **options: Any):
+        super().__init_subclass__(**options)
+        if "clock" in inspect.get_annotations(cls):
+            raise ValueError(f"{cls.__name__} cannot have a field clock, which says how its time runs: give it another name")
 
     @property
     def clock(self) -> AbstractClock:

@@ -1,10 +1,12 @@
 """Models in discrete time: what every map shares, and the map that takes one Euler step of a model."""
 
 import abc
+import inspect
 from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from ssntk.errors import as_array, as_scalar, is_traced
@@ -37,6 +39,21 @@ class AbstractMap(AbstractStateSpaceModel):
     """
 
     dt: float = eqx.field(static=True, default=1.0, kw_only=True)
+
+    def __init_subclass__(cls, **options: Any):
+        super().__init_subclass__(**options)
+        own, annotated = vars(cls).get("dt"), "dt" in inspect.get_annotations(cls)
+        if isinstance(own, (int, float, np.number)):
+            if not annotated:
+                # A dataclass takes the default of the field that it inherits, and the number would count for nothing.
+                raise ValueError(f"dt of {cls.__name__} must be a field: write dt: float = {own:g}")
+            cls.dt = eqx.field(static=True, default=float(own), kw_only=True)
+        elif annotated and own is None:
+            cls.dt = eqx.field(static=True)
+
+    def __check_init__(self):
+        if not isinstance(self.dt, (int, float, np.number)) or not 0 < self.dt < np.inf:
+            raise ValueError(f"dt must be a positive number, which no array is, got {self.dt!r}")
 
     @property
     def clock(self) -> AbstractClock:

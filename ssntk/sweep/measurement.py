@@ -1,6 +1,7 @@
 """What was measured of one network at one fixed point."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -45,6 +46,10 @@ class Measurement(Result):
     channel_participation_ratio: dict[str, float]
     channel: Channel | None
     quantities: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # Pickles of earlier versions know nothing of quantities.
+        vars(self).update({"quantities": {}} | state)
 
     def _headline(self) -> str:
         fastest = short(self.jacobian_eigenvalues[0])

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 import ssntk
+from ssntk.bifurcation.events.interval import Change
+from ssntk.zeros.track import Point
 
 
 class NeutralSaddle(ssntk.AbstractTestEvent):
@@ -49,3 +51,54 @@ def test_pictures_and_sentences_know_its_name():
     legend = branch.plot().get_legend()
     assert "Neutral saddle" in [text.get_text() for text in legend.get_texts()]
     assert "neutral-saddle at p = 1" in repr(branch.bifurcations[0])
+
+
+class Faster(ssntk.AbstractTestEvent):
+    """The fastest mode grows at a rate of one."""
+
+    kind = ssntk.Kind("faster")
+
+    def test(self, exponents):
+        return exponents[0].real - 1
+
+
+def test_a_test_that_is_zero_at_a_point_is_one_event():
+    point = Point(np.zeros(2), np.ones(2), np.ones(()), np.zeros(1, complex), np.zeros(1))
+    before, there, after = (point._replace(exponents=np.array([rate + 0j])) for rate in (0.5, 1.0, 1.5))
+    assert [Faster().seen(Change(*ends)) for ends in ((before, there), (there, after), (before, after))] == [
+        True,
+        False,
+        True,
+    ]
+    # The branch ends at the event.
+    model = ssntk.VectorField(lambda t, x, u, p: p * x, 0.5, 1)
+    branch = ssntk.continuation(ssntk.Family(model, "params"), (0.5, 1.0), x0=[0.0], events=[Faster()])
+    assert [(event.kind, event.parameter) for event in branch.bifurcations] == [("faster", 1.0)]
+
+
+@pytest.mark.parametrize(
+    ("test", "message"),
+    [
+        (lambda self, exponents: exponents[5].real, r"events\[0\].test must be callable"),
+        (lambda self, exponents: exponents.real, r"events\[0\].test must return a real number"),
+        (lambda self, exponents: exponents[0], r"events\[0\].test must return a real number"),
+        (lambda self, exponents: exponents[0].real > 1, r"events\[0\].test must return a real number"),
+    ],
+    ids=["too few", "array", "complex", "boolean"],
+)
+def test_a_test_that_is_no_number_is_refused(test, message):
+    wrong = type("Wrong", (ssntk.AbstractTestEvent,), {"kind": ssntk.Kind("wrong"), "test": test})
+    family = ssntk.Family(ssntk.normal_forms.saddle_node(0.0), "mu")
+    with pytest.raises(ValueError, match=message):
+        ssntk.continuation(family, (1.0, -1.0), x0=[1.0], events=[wrong()])
+
+
+def test_an_event_without_a_kind_is_refused():
+    bare = type("Bare", (ssntk.AbstractTestEvent,), {"test": lambda self, exponents: exponents[0].real})
+    family = ssntk.Family(ssntk.normal_forms.saddle_node(0.0), "mu")
+    with pytest.raises(ValueError, match="must have a kind"):
+        ssntk.continuation(family, (1.0, -1.0), x0=[1.0], events=[bare()])
+    with pytest.raises(ValueError, match=r"must be an ssntk.Crossing or an instance"):
+        ssntk.continuation(family, (1.0, -1.0), x0=[1.0], events=[Faster])
+    with pytest.raises(ValueError, match=r"must be an ssntk.Kind, got 'word'"):
+        type("Word", (ssntk.AbstractTestEvent,), {"kind": "word", "test": lambda self, exponents: 0.0})

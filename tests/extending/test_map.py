@@ -85,3 +85,40 @@ def test_another_step_is_another_unit_of_time():
     np.testing.assert_allclose(other.stability_radius, 2 * one.stability_radius, rtol=1e-9)
     with pytest.raises(ValueError, match="must be in continuous time"):
         ssntk.EulerMap(fast, 0.1)
+
+
+class Halved(ssntk.AbstractMap):
+    """x' = r x, every half unit of time."""
+
+    dt: float = 0.5
+    r: jax.Array
+    n_state: int = 1
+    n_input: int = 0
+    n_output: int = 1
+
+    def advance(self, t, x, u):
+        return self.r * x
+
+
+def test_a_step_that_is_written_as_a_default_is_taken():
+    model = Halved(jnp.asarray(0.5))
+    assert model.dt == 0.5
+    assert ssntk.simulate(model, ssntk.Probe([0.0, 0.5, 1.5], x0=[1.0])).ravel().tolist() == [1.0, 0.5, 0.125]
+    # It is no number that a family could move.
+    assert [event.kind for event in ssntk.continuation(ssntk.Family(model, "r"), (0.5, -1.5), x0=[0.0]).bifurcations] == [
+        "flip"
+    ]
+    assert Halved(jnp.asarray(0.5), dt=0.25).dt == 0.25
+
+
+def test_a_step_that_would_count_for_nothing_is_refused():
+    with pytest.raises(ValueError, match=r"write dt: float = 0\.25"):
+        type("Quartered", (Halved,), {"dt": 0.25})
+    for dt in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="dt must be a positive number"):
+            Halved(jnp.asarray(0.5), dt=dt)
+
+
+def test_a_field_that_would_hide_the_clock_is_refused():
+    with pytest.raises(ValueError, match="Clocked cannot have a field clock"):
+        type("Clocked", (Halved,), {"__annotations__": {"clock": float}})

@@ -55,6 +55,8 @@ class AbstractEvent(abc.ABC):
     def __init_subclass__(cls, **options: Any):
         super().__init_subclass__(**options)
         if "kind" in vars(cls):
+            if not isinstance(cls.kind, Kind):
+                raise ValueError(f"kind of {cls.__name__} must be an ssntk.Kind, got {cls.kind!r}")
             known(cls.kind)
 
     def __eq__(self, other: object) -> bool:

@@ -43,7 +43,9 @@ class AbstractTestEvent(AbstractEvent):
         """The test function of the growth exponents (n,), the fastest growing first."""
 
     def seen(self, change: Change) -> bool:
-        return bool(self.test(change.a.exponents) * self.test(change.b.exponents) < 0)
+        first, second = self.test(change.a.exponents), self.test(change.b.exponents)
+        # Zero at a point is one event, of the step that ends there.
+        return bool(first * second < 0 or (second == 0 and first != 0))
 
     def find(self, stack: Stack, intervals: Sequence[Interval]) -> list[Found]:
         return [self._in(stack, interval) for interval in intervals]
@@ -54,10 +56,12 @@ class AbstractTestEvent(AbstractEvent):
             return np.array([self.test(exponents(matrix, stack.clock)) for matrix in matrices])
 
         ends = [(point.z, point.tangent) for point in (interval.a, interval.b)]
-        new = on_branch(stack, interval.member, ends[0], ends[1], value)
-        if new is None:
-            return [(unresolved(stack, interval, self.kind.name, "the branch could not be corrected there"), 0.5)]
-        z, gap = new.z[0], interval.b.z - interval.a.z
+        z, gap = interval.b.z, interval.b.z - interval.a.z
+        if self.test(interval.b.exponents) != 0:
+            new = on_branch(stack, interval.member, ends[0], ends[1], value)
+            if new is None:
+                return [(unresolved(stack, interval, self.kind.name, "the branch could not be corrected there"), 0.5)]
+            z = new.z[0]
         point = failed(stack, interval.member, self.kind.name, z, "").point
         width = 8 * float(np.finfo(z.dtype).eps) * abs(float(stack.p1[interval.member] - stack.p0[interval.member]))
         limits = point.parameter - width, point.parameter + width
