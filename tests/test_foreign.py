@@ -423,4 +423,4 @@ def _peak():
 
 def _grids():
     gc.collect()
-    return sum(isinstance(one, ssntk.Grid) for one in gc.get_objects())
+    return sum(type(one) is ssntk.Grid for one in gc.get_objects())
