@@ -155,11 +155,13 @@ def solve(
     grid: Array | None,
     direction: AbstractStateSpaceModel | None = None,
     adjoint: diffrax.AbstractAdjoint | None = None,
+    moving: Float[Array, " n"] | None = None,
 ) -> Trajectory:
     """Integrate input `b` of a fitted probe and record every accepted step. Traceable and differentiable in the model.
 
     With a `direction`, a tangent of the model, an adaptive step is accepted only if it also resolves the sensitivity of the
     state along it. This is needed for kernels: at a fixed point the state has no error for any step, but the kernel does.
+    `moving` is the sensitivity at the start, by default zero.
     """
     if isinstance(model, AbstractMap):
         assert grid is not None
@@ -188,7 +190,7 @@ def solve(
         t0=ts[0],
         t1=ts[-1],
         dt0=None,
-        y0=x0 if direction is None or grid is not None else (x0, jnp.zeros_like(x0)),
+        y0=x0 if direction is None or grid is not None else (x0, jnp.zeros_like(x0) if moving is None else moving),
         args=model,
         saveat=diffrax.SaveAt(t0=True, steps=True),
         stepsize_controller=controller,

@@ -222,8 +222,7 @@ def initial_state_jacobian(
     """d(observation)/d(x0): (B, T, n, n) for the state, (B, T, m, n) for the readout.
 
     For the state it is the identity at the first save time. Arguments and errors are as in [`parameter_jacobian`][]; the
-    solver must be an explicit Runge-Kutta method. Adaptive steps are those of the parameter Jacobian, which resolve the
-    sensitivity too.
+    solver must be an explicit Runge-Kutta method. Adaptive steps resolve the sensitivity to the initial state too.
 
     **Example:**
 
@@ -235,11 +234,10 @@ def initial_state_jacobian(
     as_choice(of, "of", ("state", "readout"))
     check_model(model)
     fitted = as_instance(probe, "probe", Probe).fit(model)
-    replay = record(Theta.of(model), fitted, integrator, NAMED[of])
+    # The directions are none in theta, and all n of the initial state.
+    replay = record(Theta(model, ()), fitted, integrator, NAMED[of])
     if not replay.replayable:
         raise ValueError(f"integrator must have an explicit solver, got {type(replay.integrator.solver).__name__}")
-    still = Replay(replay.model, (), replay.probe, replay.integrator, replay.tracks, replay.observation)
     n, dtype = replay.model.n_state, replay.probe.ts.dtype
-    # The directions are none in theta, and all n of the initial state.
-    columns = push(still, jnp.zeros((n, 0), dtype), jnp.eye(n, dtype=dtype))
+    columns = push(replay, jnp.zeros((n, 0), dtype), jnp.eye(n, dtype=dtype))
     return replay.probe.observed(jnp.moveaxis(columns, 0, -1))

@@ -14,7 +14,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from ssntk.dynamics.integrate import Integrator, Trajectory, check_solved, solve, steps_of
 from ssntk.dynamics.probe import FittedProbe
@@ -134,16 +134,26 @@ def _record(theta: Theta, probe: FittedProbe, integrator: Integrator, grid: Arra
     """The accepted steps of every input.
 
     The sensitivity along one random direction of theta is solved too, so that the steps resolve every mode of the kernel.
+    If theta holds no parameter, the direction is one of the initial state.
     """
     model = theta.model
     # Compiling one draw takes as long as compiling a small model's solve, so all numbers are drawn at once.
     drawn = theta.leaves(jax.random.normal(jax.random.key(0), (theta.size,), probe.ts.dtype))
+    moving = None if theta.arrays else _moved(probe, integrator)
     noise = [part.astype(leaf.dtype) for part, leaf in zip(drawn, theta.arrays, strict=True)]
     still = jax.tree.map(lambda leaf: jnp.zeros_like(leaf) if eqx.is_inexact_array(leaf) else leaf, model)
     direction = eqx.filter(Theta(still, theta.at).put(noise), eqx.is_inexact_array)
     # The recording is not differentiated. Of diffrax's modes, this one traces the least.
     plain = diffrax.ForwardMode()
-    return jax.lax.map(lambda b: solve(model, probe, b, integrator, grid, direction, plain), jnp.arange(probe.n_batch))
+    return jax.lax.map(
+        lambda b: solve(model, probe, b, integrator, grid, direction, plain, moving), jnp.arange(probe.n_batch)
+    )
+
+
+def _moved(probe: FittedProbe, integrator: Integrator) -> Float[Array, " n"]:
+    """A random direction of the initial state, whose entries have the sizes for which the absolute tolerance was made."""
+    shape, dtype = probe.x0.shape[1:], probe.ts.dtype
+    return jax.random.normal(jax.random.key(0), shape, dtype) * jnp.asarray(1e10 * integrator.atol, dtype)
 
 
 def tableau(solver: diffrax.AbstractSolver) -> tuple[list[list[float]], list[float], list[float]] | None:

@@ -174,6 +174,9 @@ def test_the_initial_state(stable):
     assert rows.shape == (2, 9, 3, 3)
     for k, t in enumerate(ts):
         np.testing.assert_allclose(rows[1, k], scipy.linalg.expm(a * t), atol=1e-8)
+    # At rest no step has an error, but the sensitivity decays.
+    resting = ssntk.initial_state_jacobian(model, ssntk.Probe(ts, x0=np.zeros((1, 3))))
+    np.testing.assert_allclose(resting[0, -1], scipy.linalg.expm(a * ts[-1]), atol=1e-7)
     network = ssntk.CTRNN(4, 0, 2, key=jr.key(0))
     rows = ssntk.initial_state_jacobian(network, ssntk.Probe([0.0, 1.0]), of="readout")
     np.testing.assert_allclose(rows[0, 0], network.readout_weight, atol=1e-14)
