@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from ssntk.bifurcation.events.base import DEPTH, LOOK, AbstractEvent, Found, unresolved
-from ssntk.bifurcation.events.interval import Interval
+from ssntk.bifurcation.events.interval import Change, Interval
 from ssntk.bifurcation.events.kinds import UNKNOWN
 from ssntk.bifurcation.events.standard import events_of
 from ssntk.bifurcation.point import Bifurcation
@@ -24,11 +24,25 @@ from ssntk.zeros.track import Point, Track, points_of
 
 def own_events(stack: Stack, number: int, track: Track, own: Sequence[AbstractEvent]) -> list[tuple[int, Bifurcation]]:
     """The user's own events on a branch, each with the index of the point before it, as the ends of each step show them."""
-    found = []
+    found: list[tuple[int, Bifurcation]] = []
     for event in own:
-        steps = [interval for interval in _steps(number, track, range(len(track.z) - 1)) if event.seen(interval.change)]
+        every = _steps(number, track, range(len(track.z) - 1))
+        shown = [event.seen(interval.change) for interval in every]
+        # No step ends at the first point of a branch: ask what a step from the second to the first shows.
+        if every and not shown[0]:
+            shown[0] = event.seen(Change(every[0].b, every[0].a))
+        steps = [interval for interval, one in zip(every, shown, strict=True) if one]
+        mine: list[tuple[int, Bifurcation]] = []
         for interval, here in zip(steps, event.find(stack, steps), strict=True):
-            found += [(interval.place[1], point) for point, _ in here]
+            step = interval.place[1]
+            for point, _ in here:
+                again = mine and not (mine[-1][1].converged or point.converged) and mine[-1][1].reason == point.reason
+                # What is unresolved for the same reason over several steps in a row is one event.
+                if again and step > 0 and shown[step - 1]:
+                    mine[-1] = (mine[-1][0], _merged(mine[-1][1], point))
+                else:
+                    mine.append((step, point))
+        found += mine
     return found
 
 

@@ -76,6 +76,36 @@ def test_a_test_that_is_zero_at_a_point_is_one_event():
     assert [(event.kind, event.parameter) for event in branch.bifurcations] == [("faster", 1.0)]
 
 
+def test_a_test_that_is_zero_where_the_branch_begins_is_one_event():
+    model = ssntk.VectorField(lambda t, x, u, p: p * x, 1.0, 1)
+    branch = ssntk.continuation(ssntk.Family(model, "params"), (1.0, 0.5), x0=[0.0], events=[Faster()])
+    assert [(event.kind, event.parameter) for event in branch.bifurcations] == [("faster", 1.0)]
+
+
+class Lost(ssntk.AbstractTestEvent):
+    """Unknown while the fastest mode grows at a rate between 0.6 and 0.7, and between 1.2 and 1.3; zero at 0.9."""
+
+    kind = ssntk.Kind("lost")
+
+    def test(self, exponents):
+        rate = exponents[0].real
+        return np.nan if 0.6 < rate < 0.7 or 1.2 < rate < 1.3 else rate - 0.9
+
+
+def test_a_test_that_is_not_finite_says_where():
+    model = ssntk.VectorField(lambda t, x, u, p: p * x, 0.5, 1)
+    branch = ssntk.continuation(ssntk.Family(model, "params"), (0.5, 1.5), x0=[0.0], events=[Lost()])
+    np.testing.assert_allclose([event.parameter for event in branch.bifurcations], [0.9], rtol=1e-12)
+    assert [event.kind for event in branch.unresolved] == ["lost", "lost"]
+    for event, (first, last) in zip(branch.unresolved, [(0.6, 0.7), (1.2, 1.3)], strict=True):
+        assert "not finite" in event.reason
+        # The steps that touch the gap, and no others, lie in its interval.
+        inside = branch.parameter[(branch.parameter > first) & (branch.parameter < last)]
+        assert event.interval[0] <= first < last <= event.interval[1]
+        assert len(inside) > 1
+        assert event.interval[1] - event.interval[0] < last - first + 0.11
+
+
 @pytest.mark.parametrize(
     ("test", "message"),
     [

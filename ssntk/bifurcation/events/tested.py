@@ -44,8 +44,8 @@ class AbstractTestEvent(AbstractEvent):
 
     def seen(self, change: Change) -> bool:
         first, second = self.test(change.a.exponents), self.test(change.b.exponents)
-        # Zero at a point is one event, of the step that ends there.
-        return bool(first * second < 0 or (second == 0 and first != 0))
+        # Zero at a point is one event, of the step that ends there. Where the test is NaN, an event may hide.
+        return bool(first * second < 0 or (second == 0 and first != 0) or not np.isfinite([first, second]).all())
 
     def find(self, stack: Stack, intervals: Sequence[Interval]) -> list[Found]:
         return [self._in(stack, interval) for interval in intervals]
@@ -55,9 +55,14 @@ class AbstractTestEvent(AbstractEvent):
             matrices = stability_matrices(stack, [interval.member] * len(z), z)
             return np.array([self.test(exponents(matrix, stack.clock)) for matrix in matrices])
 
+        values = [self.test(point.exponents) for point in (interval.a, interval.b)]
+        if not np.isfinite(values).all():
+            return [(unresolved(stack, interval, self.kind.name, "its test is not finite there"), 0.5)]
         ends = [(point.z, point.tangent) for point in (interval.a, interval.b)]
-        z, gap = interval.b.z, interval.b.z - interval.a.z
-        if self.test(interval.b.exponents) != 0:
+        gap = interval.b.z - interval.a.z
+        if 0 in values:
+            z = ends[values.index(0)][0]
+        else:
             new = on_branch(stack, interval.member, ends[0], ends[1], value)
             if new is None:
                 return [(unresolved(stack, interval, self.kind.name, "the branch could not be corrected there"), 0.5)]
