@@ -195,8 +195,8 @@ for seed in range(chosen.seeds):
         f"which rose by {rise - 1:.0%} on the way; bifurcation {f'by step {born[0]}' if born.size else 'not passed'}",
         flush=True,
     )
-# A record counts as near the first bifurcation, that of the memory, until twice the step at which it is passed, and while the
-# critical mode decays or grows by less than a factor of e within a trial.
+# A record counts as near the first bifurcation, that of the memory, until twice the step at which it is passed, and while
+# the critical mode decays or grows by less than a factor of e within a trial.
 near = []
 for each in found:
     until = 2 * each["step"][each["born"]][0] if each["born"].any() else -1

@@ -11,8 +11,8 @@
 # 4. at very little overhead over gradient descent.
 #
 # Here each claim is tested on random teachers and students, with a weak cue and a strong one. The low-rank natural gradient
-# is compared with gradient descent at its best rate, clipped gradients and Adam. `python examples/student_teacher.py --seeds
-# 1 --rates 2 --steps 500` is a quick run; the default takes about 20 minutes.
+# is compared with gradient descent at its best rate, clipped gradients and Adam.
+# `python examples/student_teacher.py --seeds 1 --rates 2 --steps 500` is a quick run; the default takes about 20 minutes.
 
 # %%
 import argparse
