@@ -10,8 +10,8 @@
 # product of the residuals of both tasks with the cross-kernel between them. The collapsed channel v is the first direction
 # of theta, either of the joint kernel or of the memory's own. Its part of the change is `-eta (gA . v)(v . gB)`. Does this
 # one number predict whether B rises, and is the prediction better near the bifurcation? Random networks are trained by Adam
-# on both tasks. From many networks on the way, gradient descent on A alone starts. `python
-# examples/multitask_interference.py --seeds 1 --records 8` is a quick run; the default takes five minutes.
+# on both tasks. Gradient descent on A alone starts from many of the networks on the way.
+# `python examples/multitask_interference.py --seeds 1 --records 8` is a quick run; the default takes five minutes.
 
 # %%
 import argparse
