@@ -20,8 +20,8 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 
 def forget_if_full():
-    """Clear JAX's caches if they are large. Compiled programs keep memory mapped, Linux allows a process 65,530 mappings, and
-    XLA crashes beyond that."""
+    """Clear JAX's caches if they are large. Compiled programs keep memory mapped. Linux allows 65,530 mappings, and XLA
+    crashes beyond that."""
     mapped = pathlib.Path("/proc/self/maps")
     if mapped.exists() and mapped.read_bytes().count(b"\n") > 20_000:
         jax.clear_caches()
