@@ -226,7 +226,7 @@ def continuation_ensemble(
 
 
 class Followed(NamedTuple):
-    """A branch, and the notes that its status has beside the reason why it ends."""
+    """A branch, and the notes in its status besides the reason why it ends."""
 
     branch: Branch
     notes: tuple[Sentence, ...]

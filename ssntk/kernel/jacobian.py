@@ -240,6 +240,6 @@ def initial_state_jacobian(
         raise ValueError(f"integrator must have an explicit solver, got {type(replay.integrator.solver).__name__}")
     still = Replay(replay.model, (), replay.probe, replay.integrator, replay.tracks, replay.observation)
     n, dtype = replay.model.n_state, replay.probe.ts.dtype
-    # The directions are none in theta, and all n of the initial state.
+    # Use no directions in theta, and all n directions of the initial state.
     columns = push(still, jnp.zeros((n, 0), dtype), jnp.eye(n, dtype=dtype))
     return replay.probe.observed(jnp.moveaxis(columns, 0, -1))

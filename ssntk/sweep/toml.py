@@ -254,7 +254,7 @@ class _Make:
 
 
 def _axis(values: Any, name: str) -> Any:
-    """An axis of a grid: a list, or {start, stop, num}, in whole numbers where all three are."""
+    """An axis of a grid: a list, or {start, stop, num}, whose values are whole numbers if all three are."""
     if not isinstance(values, dict):
         if not isinstance(values, list) or not values:
             raise ValueError(f"{name} must be a list of values, or a table of start, stop and num")
