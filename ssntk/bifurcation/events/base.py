@@ -27,7 +27,7 @@ Found = list[tuple[Bifurcation, float]]
 class AbstractEvent(abc.ABC):
     """An event that a step of a branch may pass, such as a fold.
 
-    An event holds no data. Two events of the same class are therefore equal, and have the same hash.
+    Events are compared by their class: two objects of one class are equal, so an event should hold no data of its own.
 
     - `kind`: the kind under which it is looked for. `kinds`: the kinds that a located point may have.
     - `modes`: the number of eigenvalues that meet the edge of stability at the event.
