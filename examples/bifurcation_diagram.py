@@ -1,10 +1,10 @@
 # %% [markdown]
 # # All branches, and where they meet
 #
-# Above: a network without biases keeps x = 0 as a fixed point for every gain. It loses its stability to Hopf points, and a
-# pitchfork gives birth to a pair of others. The same network with a small bias: the pitchfork is broken, into a branch that
-# runs on and one that begins at a saddle-node. Below: a network under a constant input, whose branches hang together only
-# in part; and the logistic map, with its transcritical and its flip.
+# Top left: a network without biases keeps x = 0 as a fixed point for every gain. This point loses its stability at Hopf
+# points, and two other points are born at a pitchfork. Top right: the same network with a small bias. The pitchfork is
+# broken into a branch that continues and one that begins at a saddle-node. Bottom left: a network under a constant input.
+# Not all of its branches are connected. Bottom right: the logistic map, with a transcritical and a flip.
 
 # %%
 import argparse

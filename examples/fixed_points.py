@@ -22,7 +22,7 @@ parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("results"), help="the folder of the figure")
 out = parser.parse_args().out
 
-# %% A trained network of 32 units: from beside each of its fixed points to where it leads
+# %% A trained network of 32 units: trajectories that start next to each of its fixed points
 weights = np.load(pathlib.Path(__file__).parent.parent / "sweeps" / "flip_flop32.npz")
 network = ssntk.CTRNN.from_weights(**weights)
 memories = ssntk.find_fixed_points(network)

@@ -1,8 +1,9 @@
 # %% [markdown]
 # # The kernel at a Hopf point
 #
-# dz/dt = (mu + i omega) z - z |z|^2, measured by the kernel engine beside the closed forms of `ssntk.laws`: a constant bias
-# is not amplified, what decays from a small start has a double eigenvalue, and on the limit cycle the phase takes over.
+# The computed kernel of dz/dt = (mu + i omega) z - z |z|^2 is compared with the closed forms of `ssntk.laws`. A constant
+# bias is not amplified. The kernel of a decay from a small initial state has a double eigenvalue. On the limit cycle the
+# phase dominates.
 
 # %%
 import argparse
@@ -23,13 +24,13 @@ OMEGA = 1.0
 
 
 def eigenvalues(mu, horizon, x0, lens):
-    """Of K_int, descending."""
+    """The eigenvalues of K_int, descending."""
     probe = ssntk.Probe(np.linspace(0.0, horizon, 801), x0=x0)
     how = {"wrt": lens, "weights": "trapezoid", "eigenvectors": False}
     return np.asarray(ssntk.ntk_spectrum(ssntk.normal_forms.hopf(mu, OMEGA), probe, **how).eigenvalues)
 
 
-# %% The frequency to which the focus answers
+# %% The response of the focus over the frequency
 omegas = np.linspace(0.0, 2.0, 401)
 for mu, colour in ((-0.3, "#0072B2"), (-0.1, "#E69F00"), (-0.03, "#009E73")):
     signature = ssntk.frequency_signature(ssntk.normal_forms.hopf(mu, OMEGA), [0.0, 0.0], omegas, wrt=lambda m: m.h)
@@ -39,7 +40,7 @@ for mu, colour in ((-0.3, "#0072B2"), (-0.1, "#E69F00"), (-0.03, "#009E73")):
 left.set_xlabel(r"$\omega$ (rad per unit time)")
 left.set_ylabel("kernel of a bias at this frequency")
 
-# %% The focus: a small start and (mu, omega), a double eigenvalue; and a constant bias
+# %% The focus: from a small initial state (mu, omega) have a double eigenvalue; and a constant bias
 sizes, start = np.geomspace(0.01, 1.0, 9), 1e-3
 found = np.array([eigenvalues(-size, 40.0, [start, 0.0], lambda m: (m.mu, m.omega))[:2] for size in sizes]) / start**2
 law = ssntk.laws.transient(1.0, -sizes, 40.0)

@@ -1,13 +1,13 @@
 # %% [markdown]
 # # Is a jump of the loss announced?
 #
-# Recurrent networks of 16 units learn two tasks by plain gradient descent: a flip-flop of two bits, and a sine that goes on
-# after a pulse. Their losses jump. A monitor looks at them every fifth step. How often did it warn before a jump, how long
-# before, and how often of nothing? The same is asked of what costs nothing: the norm of the gradient and the slope of the
-# loss, at every step. `LearningRateWarning` and `NearCriticalWarning` are the monitor's own. All other thresholds are set by
-# one rule on networks that are not counted.
+# Recurrent networks of 16 units learn two tasks by plain gradient descent: a flip-flop of two bits, and a sine that
+# continues after a pulse. Their losses jump. A monitor examines them every fifth step. How often does it warn before a jump,
+# how long before, and how often without a jump? It is compared with two numbers that cost nothing, at every step: the norm
+# of the gradient and the slope of the loss. `LearningRateWarning` and `NearCriticalWarning` are the monitor's own. All other
+# thresholds are set by one rule on networks that are not counted.
 #
-# The network is `nn.RNN` with a linear readout where PyTorch is installed, and the same written in JAX where it is not; they
+# The network is `nn.RNN` with a linear readout if PyTorch is installed. If not, the same network is written in JAX. Both
 # start from the same weights. `python examples/loss_jump.py --quick` is a quick run; the default takes about ten minutes.
 
 # %%
@@ -41,15 +41,15 @@ if min(chosen.seeds, chosen.calibration, chosen.steps, chosen.every) < 1:
     parser.error("--seeds, --calibration, --steps and --every must be at least 1")
 chosen.out.mkdir(parents=True, exist_ok=True)
 
-# A jump: the loss exceeds twice the median of the last 20 steps; the next one is looked for 20 steps later. A warning is for
-# the next 30 steps.
+# The loss jumps if it exceeds twice the median of the last 20 steps. The next jump is looked for 20 steps later. A warning
+# counts for the next 30 steps.
 FACTOR, WINDOW, AHEAD = 2.0, 20, 30
 UNITS, TRIALS, LENGTH = 16, 32, 40
 
 
-# %% The tasks: inputs (trials, steps, d) and wanted outputs (trials, steps, m), the same trials at every step of training.
-# The rate of each is the largest of 0.02, 0.05, 0.1, 0.2 and 0.5 at which none of ten other networks (seeds 2000 to 2009)
-# ended 300 steps with a larger loss than it began with.
+# %% The tasks: inputs (trials, steps, d) and targets (trials, steps, m), the same trials at every step of training. The
+# learning rate of each is the largest of 0.02, 0.05, 0.1, 0.2 and 0.5 with which each of ten other networks (seeds 2000 to
+# 2009) had a smaller loss after 300 steps than at first.
 def flip_flop(random):
     fires = random.random((TRIALS, LENGTH, 2)) < 0.15
     fires[:, 0] = True
@@ -129,14 +129,14 @@ def trained(task, seed):
     random = np.random.default_rng(seed)
     us, wanted = make(random)
     weights = initial(random, us.shape[2], wanted.shape[2])
-    # The input at a time is what the next step sees, and the row at the first time is no output.
+    # The input at a time is used by the next step. The row at the first time is not an output.
     aligned = np.concatenate([us, us[:, -1:]], axis=1)
     probe = ssntk.Probe(np.arange(LENGTH + 1.0), aligned, mask=np.arange(LENGTH + 1) > 0)
     monitor = ssntk.NTKMonitor(probe, chosen.every, loss="mse")
     losses, norms = [], []
     runs = (by_torch if BY_TORCH else by_jax)(weights, us, wanted, rate)
     with warnings.catch_warnings():
-        # They are what is counted below.
+        # These warnings are counted below.
         warnings.simplefilter("ignore", ssntk.NearCriticalWarning)
         warnings.simplefilter("ignore", ssntk.LearningRateWarning)
         for step, (loss, norm, network) in zip(range(chosen.steps), runs, strict=False):
@@ -148,7 +148,7 @@ def trained(task, seed):
     return np.array(losses), np.array(norms), monitor
 
 
-# %% What warns: a number at each step that is large where something is wrong. A record holds until the next.
+# %% The scores: one number at each step, which is large if something is wrong. A record counts until the next one.
 def held(monitor, values, steps):
     at = np.searchsorted(monitor.arrays()["step"], np.arange(steps), side="right") - 1
     return np.asarray(values)[at]
@@ -186,8 +186,9 @@ def jumps(losses):
 
 
 class Told(NamedTuple):
-    """What a warning told: of how many jumps, and how many steps before each; in how many spells, and how many of these
-    without a jump; at how many of the quiet steps, of which no jump was ahead. Within 20 steps of a jump nothing counts."""
+    """How well a score warned: how many of the jumps it announced, and how many steps before each; how many periods of
+    warning there were, and how many of them without a jump; at how many of the quiet steps, at which no jump was ahead, it
+    warned. The 20 steps after a jump do not count."""
 
     warned: int
     leads: list[int]
@@ -198,7 +199,7 @@ class Told(NamedTuple):
 
 
 def told(score, threshold, at):
-    """Of one run with jumps `at`: a jump was warned of if the warning was on at any of the 30 steps before."""
+    """The result for one run with jumps `at`. A jump was announced if the warning was on at any of the 30 steps before."""
     on, steps = score > threshold, np.arange(len(score))
     before = [on[max(t - AHEAD, 0) : t] for t in at]
     leads = [len(one) - int(np.argmax(one)) for one in before if one.any()]
@@ -212,13 +213,13 @@ def told(score, threshold, at):
 
 
 def over(runs, name, threshold):
-    """Of all runs together."""
+    """The result for all runs together."""
     each = [told(run[name], threshold, at) for run, at in runs]
     return Told(*(sum(parts, start=[] if isinstance(parts[0], list) else 0) for parts in zip(*each, strict=True)))
 
 
 def calibrated(runs, name):
-    """The threshold with the largest difference between the share of jumps warned of and that of quiet steps that warn."""
+    """The threshold with the largest difference between the shares of announced jumps and of quiet steps with a warning."""
     values = np.concatenate([run[name][np.isfinite(run[name])] for run, _ in runs])
     total = max(sum(len(at) for _, at in runs), 1)
 
@@ -252,7 +253,7 @@ for task in TASKS:
     print("|---|---|---|---|---|---|---|")
     for name in names:
         found = over(runs, name, thresholds[name])
-        # Later jumps come while the loss is not yet at rest.
+        # Look at first jumps separately, since later ones come while the loss is still moving.
         first = over([(run, at[:1]) for run, at in runs if len(at)], name, thresholds[name]) if total else found
         lead = "{1:.0f} ({0:.0f} to {2:.0f})".format(*np.percentile(first.leads, [25, 50, 75])) if first.leads else "-"
         shipped = "as shipped" if name in AS_SHIPPED else f"{thresholds[name]:.3g}"
@@ -260,7 +261,7 @@ for task in TASKS:
         told_of = f"{found.warned} of {total} | {first.warned} of {sum(len(at) > 0 for _, at in runs)} | {lead}"
         print(f"| {name} | {shipped} | {told_of} | {found.false} of {found.spells} | {share} |")
 
-# %% The figure, one column wide: one network, and how many jumps each warns of against how often it warns of nothing
+# %% The figure, one column wide: one network, and for each score the share of announced jumps over that of false warnings
 plt.rcParams |= {"font.size": 7, "axes.titlesize": 7, "axes.labelsize": 7, "legend.fontsize": 6.5, "pdf.fonttype": 42}
 figure, (top, bottom) = plt.subplots(2, 1, figsize=(85 / 25.4, 110 / 25.4), layout="constrained")
 shown = next((seed for seed in range(chosen.seeds) if len(measured["flip-flop", seed][1])), 0)

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # How a memory dies
 #
-# A network trained on the 2-bit flip-flop task holds four memories. A constant first input, of one sign or the other,
-# opposes each; it dies in a saddle-node, and on the way there the kernel collapses to one mode.
+# A network trained on the 2-bit flip-flop task holds four memories. Each is opposed by a constant first input of one sign.
+# The memory vanishes in a saddle-node, and on the way there the kernel collapses to one mode.
 
 # %%
 import pathlib

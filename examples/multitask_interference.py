@@ -1,17 +1,17 @@
 # %% [markdown]
-# # Two tasks in one network: whom does a bifurcation disturb?
+# # Two tasks in one network: which one does a bifurcation disturb?
 #
-# A network of 24 units learns two tasks at once, each with an input and an output of its own: a memory (hold the sign of a
-# cue) and a leaky integration of a random input. The memory needs a bifurcation, the integration needs none, and at that
-# bifurcation the kernel grows along one direction, which is shared. What does training the memory alone do there to the
-# loss of the other task?
+# A network of 24 units learns two tasks at once, each with its own input and output: a memory (hold the sign of a cue) and a
+# leaky integration of a random input. The memory needs a bifurcation, the integration does not. At that bifurcation the
+# kernel grows along one direction, which both tasks share. How does training on the memory alone then change the loss of the
+# other task?
 #
-# To first order, a step of rate eta on the memory's loss A changes the integration's loss B by `-eta gA . gB`, which is the
-# residuals of both tasks with the cross-kernel between them. Of that, the collapsed channel v (the first direction of theta,
-# of the joint kernel or of the memory's own) has `-eta (gA . v)(v . gB)`. Does this one number predict whether B will
-# suffer, and better so near the bifurcation? Random networks, trained by Adam on both; from each of many networks on the
-# way, gradient descent on A alone. `python examples/multitask_interference.py --seeds 1 --records 8` is a quick run; the
-# default takes five minutes.
+# To first order, a step of rate eta on the memory's loss A changes the integration's loss B by `-eta gA . gB`. This is the
+# product of the residuals of both tasks with the cross-kernel between them. The collapsed channel v is the first direction
+# of theta, either of the joint kernel or of the memory's own. Its part of the change is `-eta (gA . v)(v . gB)`. Does this
+# one number predict whether B rises, and is the prediction better near the bifurcation? Random networks are trained by Adam
+# on both tasks. Gradient descent on A alone starts from many of the networks on the way.
+# `python examples/multitask_interference.py --seeds 1 --records 8` is a quick run; the default takes five minutes.
 
 # %%
 import argparse
@@ -41,7 +41,7 @@ for name in ("seeds", "steps", "records"):
         parser.error(f"--{name} must be at least 1, got {getattr(chosen, name)}")
 chosen.out.mkdir(parents=True, exist_ok=True)
 
-# %% The tasks: six trials of each over 12 leak times. Of a trial only its own task's output counts, and only later.
+# %% The tasks: six trials of each over 12 leak times. In a trial only the output of its own task counts, after some time.
 UNITS, TRIALS, TIMES, RATE, ALONE = 24, 6, np.linspace(0.0, 12.0, 25), 3e-4, 20
 HEUN = ssntk.Integrator(solver=diffrax.Heun(), dt=0.5)
 MEMORY, INTEGRATION = 0, 1
@@ -54,7 +54,7 @@ def theta(model):
 
 
 def problem(seed):
-    """(network, inputs, wanted outputs) of a seed; the trials of the memory come first."""
+    """(network, inputs, targets) of a seed; the trials of the memory come first."""
     network, start, signal = jr.split(jr.key(seed), 3)
     model = ssntk.CTRNN(UNITS, 2, 2, key=network)
     weight = np.asarray(jr.normal(start, (UNITS, UNITS)))
@@ -62,7 +62,7 @@ def problem(seed):
     us, wanted = np.zeros((2, *MASK.shape))
     cue = np.linspace(-1.0, 1.0, TRIALS)
     us[:TRIALS, TIMES < 1, MEMORY], wanted[:TRIALS, :, MEMORY] = cue[:, None], np.sign(cue)[:, None]
-    # Held for two saved times each; the memory of the integration fades within five leak times.
+    # Each value is held for two save times. The integration forgets its input within five leak times.
     us[TRIALS:, :, INTEGRATION] = np.repeat(np.asarray(jr.normal(signal, (TRIALS, TIMES.size // 2 + 1))), 2, 1)[
         :, : TIMES.size
     ]
@@ -112,8 +112,8 @@ def alone(model, us, wanted, moving, rate):
     return both, after[jnp.array([0, -1])] - losses(moving, model, us, wanted)[1]
 
 
-# %% What is predicted, and what happens
-# The cross-kernel in whole, in the collapsed channel, and in more of the top directions of the joint kernel.
+# %% Predicted and actual changes
+# The prediction uses the whole cross-kernel, or the first one, three or ten directions of the joint kernel.
 TOP = (1, 3, 10)
 PREDICTIONS = {
     "cross-kernel": "whole",
@@ -129,14 +129,14 @@ def examine(seed):
     visited, both = train(model, us, wanted)
     probe = ssntk.Probe(TIMES, us, mask=MASK)
     monitor = ssntk.NTKMonitor(probe, every=1, of="readout", wrt=theta, integrator=HEUN, n_starts=32)
-    # Closer together at first, where what matters happens.
+    # Records are closer together at the beginning, when the bifurcation is passed.
     steps = np.unique(np.linspace(0, np.sqrt(chosen.steps - 1), chosen.records).round(6) ** 2 // 1).astype(int)
     predicted, happened, shares = [], [], []
     for step in steps:
         moving = tuple(leaf[step] for leaf in visited)
         now = eqx.tree_at(theta, model, moving)
         with warnings.catch_warnings():
-            # Every network comes near to its bifurcation, and is to.
+            # Every network comes near its bifurcation, on purpose: do not warn.
             warnings.simplefilter("ignore", ssntk.NearCriticalWarning)
             monitor.update(int(step), now)
         rows = np.asarray(ssntk.parameter_jacobian(now, probe, of="readout", wrt=theta, integrator=HEUN))
@@ -152,7 +152,7 @@ def examine(seed):
         happened.append(change)
         shares.append([sizes[0] ** 2 / np.sum(sizes**2), own[0] ** 2 / np.sum(own**2), abs(directions[0] @ of_memory[0])])
     seen = monitor.arrays()
-    # Of stable points and saddles, what is nearest to the edge.
+    # The exponent that is nearest to the edge of stability, of stable points and saddles.
     stable, saddle = (seen[name].real for name in ("critical_eigenvalue", "saddle_eigenvalue"))
     return {
         "step": steps,
@@ -166,15 +166,16 @@ def examine(seed):
     }
 
 
-# %% How often the sign is right, with harm and help weighed alike, since most changes are harm
+# %% How often the predicted sign is right. Rises and falls of the loss have equal weight, although most changes are rises.
 def alike(pairs):
-    """From pairs of arrays over records, one a network: whether it was harm, and whether harm was predicted."""
+    """The share of right signs, from a pair of arrays over records for each network: whether the loss rose, and whether this
+    was predicted."""
     harm, given = map(np.concatenate, zip(*pairs, strict=True))
     return np.mean([np.mean(given[harm == sign] == sign) if (harm == sign).any() else np.nan for sign in (True, False)])
 
 
 def signs(found, actual, prediction, which):
-    """With the standard error over networks, by the bootstrap."""
+    """The share of right signs, with its standard error over networks by the bootstrap."""
     pairs = [(each[actual][w] > 0, each[prediction][w] > 0) for each, w in zip(found, which, strict=True) if w.any()]
     if not pairs or np.isnan(alike(pairs)):
         return "of one sign only"
@@ -194,8 +195,8 @@ for seed in range(chosen.seeds):
         f"which rose by {rise - 1:.0%} on the way; bifurcation {f'by step {born[0]}' if born.size else 'not passed'}",
         flush=True,
     )
-# Near the first bifurcation, the memory's: until twice the step at which it is passed, and while the critical mode decays or
-# grows by less than a factor of e within a trial.
+# A record counts as near the first bifurcation, that of the memory, until twice the step at which it is passed, and while
+# the critical mode decays or grows by less than a factor of e within a trial.
 near = []
 for each in found:
     until = 2 * each["step"][each["born"]][0] if each["born"].any() else -1

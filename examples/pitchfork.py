@@ -1,8 +1,8 @@
 # %% [markdown]
 # # The kernel at a pitchfork
 #
-# dx/dt = mu x - x^3 + h, measured by the kernel engine beside the closed forms of `ssntk.laws`: the bias is amplified as
-# 1 / mu^2 on either side; mu not at all on the symmetric branch at rest, and as 1 / mu on the broken ones.
+# The computed kernel of dx/dt = mu x - x^3 + h is compared with the closed forms of `ssntk.laws`. The kernel of the bias h
+# grows as 1 / mu^2 on both sides. That of mu is zero on the symmetric branch at rest, and grows as 1 / mu on the other ones.
 
 # %%
 import argparse
@@ -43,7 +43,7 @@ for name, lens, colour in (("h", lambda m: m.h, "#D55E00"), ("mu", lambda m: m.m
 middle.set_xlabel(r"$|\mu|$")
 middle.set_ylabel(r"steady-state kernel ($\mu$ at x = 0: zero)")
 
-# %% What decays onto the symmetric branch answers to mu all the same
+# %% A state that decays to the symmetric branch does depend on mu
 rates, size = np.geomspace(1e-3, 1.0, 10), 1e-4
 for horizon, colour in ((10.0, "#0072B2"), (100.0, "#E69F00"), (1000.0, "#009E73")):
     ts = np.linspace(0.0, horizon, 401)
@@ -55,7 +55,7 @@ for horizon, colour in ((10.0, "#0072B2"), (100.0, "#E69F00"), (1000.0, "#009E73
         ]
     )
     law = ssntk.laws.transient(size, -rates, horizon)
-    # Where the save times resolve the decay.
+    # Use only those rates whose decay the save times resolve.
     seen = rates * horizon < 40
     right.loglog(rates, law, color=colour, linewidth=1)
     right.loglog(rates[seen], found[seen], "o", color=colour, markersize=4, label=f"T = {horizon:g}")

@@ -1,31 +1,32 @@
 # %% [markdown]
 # # Does a repaired initialisation train better?
 #
-# Twelve networks that nobody picked, CTRNNs of 16 units at gain 0.95 from the keys 0 to 11, are asked `ssntk.criticality`.
-# Those that it flags are trained as they are, after `ssntk.retreat` to the margin at which the verdict is regular, and after
-# the trivial remedy, the gain lowered until the origin has the same margin: all by plain gradient descent on the same inputs
-# and targets, at the same learning rates, for the same number of steps.
+# Twelve CTRNNs of 16 units at gain 0.95, from the keys 0 to 11 without any selection, are judged by `ssntk.criticality`.
+# Each network that is flagged is trained in three versions: as it is; after `ssntk.retreat` to the margin at which the
+# verdict is regular; and after the trivial remedy, with the gain lowered until the origin has the same margin. Training is
+# plain gradient descent on the same inputs and targets, at the same learning rates, for the same number of steps.
 #
-# The rates come from other networks: lambda is the median, over twelve networks at gain 0.5 from the keys 100 to 111, of
-# the Hessian's largest eigenvalue at the start (Gauss-Newton: the kernel's over the number of rows), and the rates are 1/8,
-# 1/4 and 1/2 of the limit 2 / lambda. Nothing is tuned for a pair.
+# The rates come from other networks: twelve networks at gain 0.5 from the keys 100 to 111. lambda is the median of their
+# Hessian's largest eigenvalue at the start (Gauss-Newton: that of the kernel divided by the number of rows). The rates are
+# 1/8, 1/4 and 1/2 of the limit 2 / lambda. Nothing is tuned for a pair.
 #
-# What is counted over all pairs, each with a two-sided sign test:
+# Three things are counted over all pairs, each with a two-sided sign test:
 #
-# - worse by loss: the larger final loss, the mean over the last tenth of the steps. A run that ends above its initial loss,
-#   or is stopped at 10^4 times it, counts as diverged, with an infinite final loss; two such runs are a tie and left out;
-# - worse by spike: the loss passes twice its initial value at some step, and the other run's does not;
-# - the larger Hessian eigenvalue at the start, which limits the learning rate.
+# - worse by loss: which run has the larger final loss, the mean over the last tenth of the steps. A run counts as diverged,
+#   with an infinite final loss, if it ends above its initial loss, or was stopped at 10^4 times the initial loss. If both
+#   runs diverge, the pair is left out;
+# - worse by spike: the loss exceeds twice its initial value at some step, and that of the other run does not;
+# - which network has the larger Hessian eigenvalue at the start, which limits the learning rate.
 #
-# The first two were fixed before any network was trained, for the two tasks that see one output. The third count, held
-# inputs, and the task that sees every state (to follow the states of a teacher whose weights differ a little) were added
-# afterwards: what criticality is about is the kernel of the states. The first two are counted for three tasks at three
-# rates each, so that p < 0.05 / 9, 11 of 11 or 12 of 12 pairs, is what one of them needs; twelve pairs cannot show a small
-# difference.
+# The first two counts were fixed before any network was trained, for the two tasks that see one output. The third count,
+# held inputs, and the task that sees every state were added afterwards, since criticality is about the kernel of the states.
+# In the latter task the network follows the states of a teacher whose weights differ a little. The first two counts are made
+# for three tasks at three rates each. A single count is therefore significant if p < 0.05 / 9, that is for 11 of 11 or 12 of
+# 12 pairs. Twelve pairs cannot show a small difference.
 #
-# What comes out: where the states are fitted, flagged networks spike and end with the larger loss at rates that ordinary
-# networks bear, and repaired ones do not. Where one output is fitted, that they train worse is not found. `--quick` trains
-# few networks for few steps.
+# The result: if the states are fitted, the loss of flagged networks spikes and ends larger, at rates that ordinary networks
+# tolerate; that of repaired networks does not. If one output is fitted, flagged networks do not train worse. `--quick`
+# trains few networks for few steps.
 
 # %%
 import argparse
@@ -49,8 +50,8 @@ HORIZON, STEPS, BATCH = 30.0, 200, 4
 FRACTIONS = (1 / 8, 1 / 4, 1 / 2)
 TIMES = np.linspace(0.0, HORIZON, 31)
 HEUN = ssntk.Integrator(diffrax.Heun(), dt=0.25)
-# Of each: whether inputs are held, over how many leak times the target averages them, and how strong they are; without
-# a memory the targets are a teacher's states.
+# For each task: whether inputs are held, over how many leak times the target averages them, and how strong they are. If the
+# second is `None`, the targets are the states of a teacher.
 TASKS = {
     "output, fast and strong inputs": (False, 10.0, 1.0),
     "output, held and weak inputs": (True, 3.0, 0.3),
@@ -74,7 +75,7 @@ def lower_gain(model, margin):
 
 
 def flagged_pairs(seeds=SEEDS):
-    """Of each network that is flagged its seed, the verdict, the three models and the `Retreat`; and how many were asked."""
+    """For each flagged network its seed, the verdict, the three models and the `Retreat`; and how many were judged."""
     pairs = []
     for seed in seeds:
         model = network(seed)
@@ -101,7 +102,7 @@ def task(held, memory, strength):
         for k in range(len(t) - 1):
             y[k + 1] = keep * y[k] + (1 - keep) * (u[k] + u[k + 1]) / 2
         targets[b, :, 0] = y[::fine]
-    # Of unit mean square, so that learning rates and losses of the tasks can be compared.
+    # Scale targets to unit mean square, so that learning rates and losses of the tasks can be compared.
     return us, targets / np.sqrt(np.mean(targets**2))
 
 
@@ -114,7 +115,7 @@ def everything(model):
 
 
 def teacher(model, seed):
-    """A network nearby: each parameter of the dynamics moved by 5 % of its scale."""
+    """A similar network: each parameter of the dynamics is moved by 5 % of its scale."""
     keys, parts = jr.split(jr.key(1000 + seed), 3), dynamics(model)
     noise = [
         jr.normal(key, part.shape) / np.sqrt(part.shape[1] if part.ndim == 2 else 1)
@@ -124,7 +125,7 @@ def teacher(model, seed):
 
 
 def top_hessian(model, us, of="readout"):
-    """The largest eigenvalue of the Gauss-Newton Hessian of the loss, mean(error^2) / 2, in all that is trained."""
+    """The largest eigenvalue of the Gauss-Newton Hessian of the loss, mean(error^2) / 2, over all trained parameters."""
     spectrum = ssntk.ntk_spectrum(model, ssntk.Probe(TIMES, us), of=of, k=1, integrator=HEUN, eigenvectors=False)
     return float(spectrum.eigenvalues[0]) / (BATCH * len(TIMES) * (UNITS if of == "state" else 1))
 
@@ -176,18 +177,18 @@ def experiment(pairs, held, memory, strength, steps=STEPS, regular=REGULAR):
 
 # %% Counting
 def spikes(curves):
-    """The largest loss over the initial one; infinite where the run was stopped on a loss that is not finite."""
+    """The largest loss divided by the initial one; infinite if the run was stopped at a loss that is not finite."""
     return np.nan_to_num(curves, nan=np.inf).max(axis=-1) / curves[..., 0]
 
 
 def finals(curves):
-    """The mean loss over the last tenth of the steps; infinite where it is above the initial loss."""
+    """The mean loss over the last tenth of the steps; infinite if it is above the initial loss."""
     end = np.nan_to_num(curves, nan=np.inf)[..., -max(curves.shape[-1] // 10, 1) :].mean(axis=-1)
     return np.where(end > curves[..., 0], np.inf, end)
 
 
 def count(worse, better):
-    """In how many pairs the first is worse, in how many the second, and the p of a two-sided sign test."""
+    """In how many pairs the first is worse, in how many the second, and the p value of a two-sided sign test."""
     a, b = int(np.sum(worse)), int(np.sum(better))
     return a, b, float(binomtest(a, a + b).pvalue) if a + b else 1.0
 
@@ -202,7 +203,7 @@ def compare(curves, first=0, second=1):
 
 # %% The figure
 def draw(results, path):
-    """Loss curves at half of the limit; below, of all pairs, the Hessians' largest eigenvalues, spikes and final losses."""
+    """Draw loss curves at half of the limit, and the Hessians' largest eigenvalues, spikes and final losses of all pairs."""
     figure, axes = plt.subplots(2, 3, figsize=(12.5, 7.5), layout="constrained")
     shades, highest = ("#009E73", "#E69F00", "#CC79A7"), 1e4
     for ax, (name, (_, curves, _)) in zip(axes[0], results.items(), strict=True):

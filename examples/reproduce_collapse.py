@@ -1,11 +1,11 @@
 # %% [markdown]
 # # Does the kernel collapse at every bifurcation, and to how many modes?
 #
-# The claims of Hazelden and Shea-Brown (arXiv:2605.12763), tried on random recurrent networks that nobody picked: rank one
-# at folds, transcriticals, pitchforks and flips, rank two at Hopf and Neimark-Sacker points. Each network is put at three
-# distances from its bifurcation, and measured beside what the critical mode alone predicts. The seeds are 0, 1, 2 and so on,
-# those whose state loses its stability in the way that is asked about. A transcritical at x = 0 has the linearisation of a
-# pitchfork, so that one row stands for both.
+# The claims of Hazelden and Shea-Brown (arXiv:2605.12763) are tested on random recurrent networks: rank one at folds,
+# transcriticals, pitchforks and flips, rank two at Hopf and Neimark-Sacker points. Each network is put at three distances
+# from its bifurcation. Its kernel is compared with the prediction from the critical mode alone. The networks are not
+# selected: the seeds are 0, 1, 2 and so on, without those whose state loses its stability in another way. A transcritical at
+# x = 0 has the same linearisation as a pitchfork, so that one row stands for both.
 
 # %%
 import argparse
@@ -30,9 +30,9 @@ N, DT = arguments.units, 1.0
 DISTANCES = (1e-1, 1e-2, 1e-3)
 
 
-# %% At rest at x = 0 the Jacobian is gain W - 1: which network, and the gain at which it loses its stability
+# %% At the fixed point x = 0 the Jacobian is gain W - 1, which determines the gain at which stability is lost
 def linear(kind, seed):
-    """(W, critical gain, critical frequency) of a random network that loses its stability as asked, or None."""
+    """(W, critical gain, critical frequency) of a random network that loses its stability in this way, or None."""
     weight = np.asarray(jr.normal(jr.key(seed), (N, N))) / N**0.5
     if kind in ("pitchfork", "hopf"):
         values = np.linalg.eigvals(weight)
@@ -55,14 +55,14 @@ def at_rest(kind, seed):
         return None
     weight, critical, frequency = found
     discrete = kind in ("flip", "neimark-sacker")
-    # Inputs at the critical frequency, weak enough for the network to answer in proportion; none where it is zero.
+    # Inputs at the critical frequency, weak enough for a linear response. There are none if the frequency is zero.
     direction = np.asarray(jr.normal(jr.key(seed + 10_000), (N, 1)))
     us = None if frequency == 0 else ssntk.Sinusoid([[1e-6]], frequency, np.pi / 2)
     ts = np.arange(0.0, 601.0, 3.0) if discrete else np.linspace(0.0, 600.0, 151)
 
     def at(distance):
         model = ssntk.CTRNN.from_weights(weight, direction, gain=critical * (1 - distance))
-        # What is driven: recurrent weights by an oscillation, biases by a constant.
+        # An oscillation drives the recurrent weights, a constant drives the biases.
         wrt = (lambda m: m.bias) if frequency == 0 else (lambda m: m.weight)
         return ssntk.EulerMap(model, DT) if discrete else model, ssntk.Probe(ts, us, jnp.zeros(N)), jnp.zeros(N), wrt
 
@@ -70,7 +70,7 @@ def at_rest(kind, seed):
 
 
 def at_a_fold(seed):
-    """The same towards the fold of a network under a constant input, whose biases and weights are all driven."""
+    """The same for a fold of a network under a constant input, which drives all biases and weights."""
     family = ssntk.Family.input(ssntk.CTRNN(N, 1, 1, gain=1.5, key=jr.key(seed)), [1.0])
     probe = ssntk.Probe(np.linspace(0.0, 600.0, 61))
     sweep = ssntk.Sweep(family, towards="saddle-node", span=(-4.0, 4.0), distances=DISTANCES, probe=probe)
@@ -105,7 +105,8 @@ for kind in KINDS:
             integrator = None if isinstance(model, ssntk.EulerMap) else ssntk.Integrator(dt=0.5)
             how = {"wrt": wrt, "integrator": integrator}
             u = [0.0] if model.n_input else None
-            # At a fold the mode that is meant is the one whose eigenvalue goes to zero, not the fastest growing one.
+            # At a fold the critical mode is the one whose eigenvalue goes to zero, which need not be the fastest growing
+            # one.
             near = 0.0 if kind == "saddle-node" else None
             channel = ssntk.bifurcation_channel(model, probe, x, u=u, eigenvalues=near, throw=False, **how)
             spectrum = ssntk.ntk_spectrum(model, probe, weights="trapezoid", k=4, memory=4e9, exact=True, **how)
@@ -128,7 +129,7 @@ for kind in KINDS:
     )
     print(f"  the critical mode's share {part:.4f}, its law / measured {law:.4f}, alignment {alignment:.5f}")
 
-# %% What does not hold: that whatever is trained collapses, at any bifurcation
+# %% Not every kernel collapses at every bifurcation
 for kind, block in (("hopf", "bias"), ("hopf", "weight"), ("pitchfork", "weight"), ("pitchfork", "bias")):
     grown, seed = [], 0
     while len(grown) < arguments.seeds and seed < 1000:
@@ -144,7 +145,7 @@ for kind, block in (("hopf", "bias"), ("hopf", "weight"), ("pitchfork", "weight"
                 spectrum = ssntk.ntk_spectrum(model, probe, weights="trapezoid", k=1, memory=4e9, exact=True, **how)
                 tops.append(float(spectrum.eigenvalues[0]))
             except ssntk.NumericalError:
-                # The zero kernel has no spectrum.
+                # A kernel that is zero has no spectrum.
                 tops.append(0.0)
         grown.append(tops[1] / tops[0] if tops[0] > 0 else 0.0)
     said = (

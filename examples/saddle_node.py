@@ -1,8 +1,8 @@
 # %% [markdown]
 # # The kernel at a saddle-node
 #
-# dx/dt = mu - x^2, measured by the kernel engine beside the closed forms of `ssntk.laws`: the node's kernel grows as 1 / mu
-# until the horizon limits it, and in the ghost beyond the fold it grows most at the exit.
+# The computed kernel of dx/dt = mu - x^2 is compared with the closed forms of `ssntk.laws`. At the node it grows as 1 / mu
+# until the horizon limits it. In the ghost beyond the fold it is largest at the exit.
 
 # %%
 import argparse
@@ -33,7 +33,7 @@ for horizon, colour in ((10.0, "#0072B2"), (100.0, "#E69F00"), (1000.0, "#009E73
         for mu in distances
     ]
     law = ssntk.laws.channel(1.0, -2 * np.sqrt(distances), horizon)
-    # Where the trapezoid rule over the save times resolves the answer's first rise.
+    # Compare only if the trapezoid rule over the save times resolves the first rise of the sensitivity.
     off.append(np.max(np.abs(found / law - 1)[2 * np.sqrt(distances) * horizon < 40]))
     middle.loglog(distances, law / horizon, color=colour, linewidth=1)
     middle.loglog(distances, np.array(found) / horizon, "o", color=colour, markersize=4, label=f"T = {horizon:g}")
@@ -42,7 +42,7 @@ middle.set_xlabel(r"$\mu$")
 middle.set_ylabel("kernel, mean over the horizon")
 print(f"node: the engine is within {max(off):.2g} of the law")
 
-# %% In the ghost: from x = 1 through the bottleneck, by the phase that has been passed
+# %% In the ghost: from x = 1 through the bottleneck, over the phase
 for mu, colour in ((-1e-2, "#0072B2"), (-1e-4, "#009E73")):
     start = np.arctan(np.sqrt(-mu))
     phases = np.linspace(0.1 * np.pi, 0.95 * np.pi, 18)

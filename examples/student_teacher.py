@@ -1,18 +1,18 @@
 # %% [markdown]
 # # Learning a memory: what happens at the bifurcation, and which optimiser passes it
 #
-# A teacher of 16 units has a pitchfork behind it: its origin is unstable (growth rate +0.30), and a cue sends it to one of
-# two stable states. A student, a random network whose only fixed point is stable (-0.15), learns to do as the teacher does,
-# cue by cue. To get there it must pass a bifurcation of its own. Hazelden and Shea-Brown (2026, arXiv:2605.12763) claim that
+# A teacher of 16 units lies beyond a pitchfork: its origin is unstable (growth rate +0.30), and a cue sends it to one of two
+# stable states. A student is a random network whose only fixed point is stable (-0.15). It learns to respond to each cue as
+# the teacher does. To learn this it must pass a bifurcation. Hazelden and Shea-Brown (2026, arXiv:2605.12763) claim that
 #
 # 1. the first learned bifurcation coincides with a sharp collapse of the kernel's effective rank,
 # 2. there one direction dominates, the critical one,
 # 3. low-rank natural gradient resolves the instability that this brings into learning,
 # 4. at very little overhead over gradient descent.
 #
-# Here each is tried on random teachers and students, with a weak cue and a strong one, against gradient descent with its
-# best rate, clipped gradients and Adam. `python examples/student_teacher.py --seeds 1 --rates 2 --steps 500` is a quick run;
-# the default takes about 20 minutes.
+# Here each claim is tested on random teachers and students, with a weak cue and a strong one. The low-rank natural gradient
+# is compared with gradient descent at its best rate, clipped gradients and Adam.
+# `python examples/student_teacher.py --seeds 1 --rates 2 --steps 500` is a quick run; the default takes about 20 minutes.
 
 # %%
 import argparse
@@ -44,25 +44,25 @@ for name in ("seeds", "steps", "rates"):
         parser.error(f"--{name} must be at least 1, got {getattr(chosen, name)}")
 chosen.out.mkdir(parents=True, exist_ok=True)
 
-# %% The task: four cues of one leak time, and 16 leak times in which four readouts of the student are to be the teacher's.
+# %% The task: four cues of one leak time. For 16 leak times, four readouts of the student must match those of the teacher.
 UNITS, READOUTS, TIMES = 16, 4, np.linspace(0.0, 16.0, 33)
 HEUN = ssntk.Integrator(solver=diffrax.Heun(), dt=0.5)
-# A loss this much smaller than the first counts as learned. Losses are compared until then.
+# The task counts as learned if the loss is below this fraction of the first loss. Losses are compared until then.
 TOLERANCE, CHUNK = 1e-2, 25
 
 
 def theta(model):
-    """What is trained. The readout is the teacher's."""
+    """The trained parameters. The readout is that of the teacher."""
     return model.weight, model.input_weight, model.bias
 
 
 def problem(seed, cue):
-    """(student, inputs, wanted readouts) of a seed."""
+    """(student, inputs, targets of the readouts) of a seed."""
     mode, teacher, student, signal, out = jr.split(jr.key(seed), 5)
     weight = 0.5 * jr.normal(teacher, (UNITS, UNITS)) / UNITS**0.5
     direction = jr.normal(mode, (UNITS,))
     direction = np.asarray(direction / jnp.linalg.norm(direction))
-    # The strength of one more memory direction, for which the rightmost eigenvalue is 1.3.
+    # Find the strength of an additional memory direction with which the rightmost eigenvalue is 1.3.
     low, high = 0.0, 5.0
     for _ in range(60):
         middle = (low + high) / 2
@@ -94,7 +94,7 @@ METHODS = {
 
 
 def trainer(make):
-    """CHUNK steps with an optimiser, which returns theta, its state, the losses and theta on the way."""
+    """A function that makes CHUNK steps of an optimiser, and returns theta, the state, the losses and theta at each step."""
 
     def chunk(student, us, wanted, rate, moving, state):
         opt = optax.with_extra_args_support(make(rate))
@@ -114,29 +114,29 @@ def trainer(make):
     return chunk
 
 
-# Between which rates the best one is looked for, in units of 2 / lambda_1 of each student at its start; others go further,
-# as far as they gain by it. Adam's is the size of a step, whatever the kernel.
+# The range of rates that are tried, in units of 2 / lambda_1 of each student at its start. It is wider for methods that gain
+# from larger rates. For Adam the rate is the size of a step, whatever the kernel.
 SPANS = {"gradient": (1 / 32, 2), "clipped": (1 / 8, 8), "natural,": (1 / 8, 32), "Adam": (1e-3, 1e-1)}
 CHUNKS = {name: trainer(make) for name, make in METHODS.items()}
-# Compiled once for all seeds and rates.
+# These are compiled once for all seeds and rates.
 ONE = {name: eqx.filter_jit(chunk) for name, chunk in CHUNKS.items()}
 MANY = {name: eqx.filter_jit(eqx.filter_vmap(lambda *all, chunk=chunk: chunk(*all)[:3])) for name, chunk in CHUNKS.items()}
 
 
 def finished(losses):
-    """Whether the loss is small somewhere, or not finite (of several runs: of all)."""
+    """Whether the loss was small at some step, or is not finite; for several runs, whether this holds for all."""
     return bool(((losses <= TOLERANCE * losses[..., :1]) | ~np.isfinite(losses)).any(axis=-1).all())
 
 
 def learned(losses):
-    """The first step at which the loss is small; infinite where there is none."""
+    """The first step at which the loss is small; infinite if there is none."""
     below = np.flatnonzero(losses <= TOLERANCE * losses[0])
     return float(below[0]) if below.size else np.inf
 
 
 def train(method, rate, student, us, wanted, *, whole=False):
-    """The losses until one is small (unless the whole run is asked for), one is not finite, or the steps are over; the
-    seconds until each; and theta on the way."""
+    """The losses, the seconds until each, and theta at each step. The run ends if the loss is small (unless `whole`), if it
+    is not finite, or after the last step."""
     moving, rate = theta(student), jnp.asarray(rate)
     state, losses, visited = METHODS[method](rate).init(moving), [], []
     began, clock = time.perf_counter(), [0.0]
@@ -154,7 +154,7 @@ def train(method, rate, student, us, wanted, *, whole=False):
 def train_all(method, rates, problems):
     """The losses of several runs at once, one for each rate and problem."""
     if method.startswith("natural"):
-        # At once they would compute their eigenpairs at every step.
+        # Run these one by one: side by side they would compute their eigenpairs at every step.
         return [train(method, rate, *each)[0] for rate, each in zip(rates, problems, strict=True)]
     student, us, wanted = jax.tree.map(lambda *all: jnp.stack(all) if eqx.is_array(all[0]) else all[0], *problems)
     rates, moving = jnp.asarray(rates), theta(student)
@@ -167,7 +167,7 @@ def train_all(method, rates, problems):
 
 
 def spike(losses):
-    """The largest factor by which the loss rose above the least before it, until it was small."""
+    """The largest factor by which the loss rose above its smallest value so far, until it was small."""
     losses = losses[: int(min(learned(losses), losses.size))]
     return float(np.max(losses / np.minimum.accumulate(losses))) if np.isfinite(losses).all() else np.inf
 
@@ -178,7 +178,7 @@ def stable_rate(student, us, wanted):
     return float(kernel.max_learning_rate) * wanted.size
 
 
-# %% Every method with every rate on seeds that serve for nothing else; then, by the clock, with its best rate on the others
+# %% Every method with every rate on seeds that are used for nothing else; then with its best rate on the others, timed
 def compare(cue):
     problems = [problem(seed, cue) for seed in range(2 * chosen.seeds)]
     limits = np.array([stable_rate(*each) for each in problems])
@@ -190,7 +190,7 @@ def compare(cue):
         units = np.ones(chosen.seeds) if method == "Adam" else limits[chosen.seeds :]
         losses = train_all(method, np.outer(rates, units).ravel(), chosen.rates * others)
         reached = np.array([learned(each) for each in losses]).reshape(chosen.rates, chosen.seeds)
-        # The rate with which most seeds learn, of such the fastest, of such that with the least loss at the end.
+        # The best rate is the one with which most seeds learn. Ties are decided by speed, then by the final loss.
         done = np.isfinite(reached).sum(axis=1)
         median = np.median(np.minimum(reached, 10 * chosen.steps), axis=1)
         last = np.array([each[-1] / each[0] for each in losses]).reshape(chosen.rates, chosen.seeds)
@@ -200,7 +200,7 @@ def compare(cue):
         table = "  ".join(f"{rate:.2g}: {d}/{chosen.seeds} {m:.0f}" for rate, d, m in zip(rates, done, median, strict=True))
         print(f"{method:17s} best {rates[at]:.3g} of (rate: learned, median steps)  {table}", flush=True)
     runs = {method: [] for method in METHODS}
-    # Compiled before it is timed, for a rate of the same type.
+    # Compile before the timing, with a rate of the same type.
     for method, rate in best.items():
         first = theta(problems[0][0])
         ONE[method](*problems[0], jnp.asarray(rate), first, METHODS[method](jnp.asarray(rate)).init(first))
@@ -216,13 +216,13 @@ def spread(values):
     never = 1e9
     low, middle, high = np.percentile(np.where(np.isfinite(values), values, never), [25, 50, 75])
     digits = 0 if middle >= 100 else 1 if middle >= 10 else 2
-    # Between a finite value and none lies none.
+    # A quartile between a finite value and an infinite one counts as infinite.
     said = ["never" if value > never / 100 else f"{value:.{digits}f}" for value in (middle, low, high)]
     return "{} ({} to {})".format(*said)
 
 
 def tabulate(cue, best, runs):
-    # Equal time: what all steps of gradient descent take.
+    # For equal time, the budget is the time of all steps of gradient descent.
     budget = np.median([seconds[-1] for _, seconds, _ in runs["gradient descent"]])
     lines = [
         f"| cue {cue:g} | rate | learned | steps | seconds | ms a step | spike | loss / first loss in {budget:.1f} s |",
@@ -230,7 +230,7 @@ def tabulate(cue, best, runs):
     ]
     for method, rate in best.items():
         steps = np.array([learned(losses) for losses, _, _ in runs[method]])
-        # Until it is learned, while the eigenpairs change.
+        # Look at the steps until the task is learned, during which the eigenpairs change.
         last = [int(min(step, losses.size - 1)) for step, (losses, _, _) in zip(steps, runs[method], strict=True)]
         clock = np.array([seconds[i] for i, (_, seconds, _) in zip(last, runs[method], strict=True)])
         within = [np.nanmin(losses[seconds <= budget]) / losses[0] for losses, seconds, _ in runs[method]]
@@ -247,14 +247,14 @@ def tabulate(cue, best, runs):
     return "\n".join(lines)
 
 
-# %% The bifurcation on the way of gradient descent, seen by the monitor: the kernel of the states, as in the paper
+# %% The bifurcation during gradient descent, as the monitor sees it, and the kernel of the states there, as in the paper
 def at(student, visited, step):
     return eqx.tree_at(theta, student, tuple(jnp.asarray(leaf[step]) for leaf in visited))
 
 
 def first_bifurcation(student, visited, low, high):
-    """(step, bifurcation, the network there): between two steps of descent, by continuation from one to the next; `None`
-    where the line between them has none. At `low` there is one fixed point, a stable one, and at `high` there is not."""
+    """(step, bifurcation, the network there) between two steps of descent, by continuation from one to the next; `None` if
+    there is no bifurcation between them. At `low` there is one fixed point, which is stable; at `high` this is not so."""
     while high - low > 1:
         middle = (low + high) // 2
         points = ssntk.find_fixed_points(at(student, visited, middle), n_starts=64)
@@ -265,8 +265,8 @@ def first_bifurcation(student, visited, low, high):
 
 
 def dominance(model, probe, x, eigenvalue=None):
-    """The critical channel's share of the kernel, and how well its top state direction lies along the critical one."""
-    # What is measured is asked for alone, and the prediction may fail: these trajectories are large.
+    """The critical channel's share of the kernel, and the alignment of its top state direction with the critical one."""
+    # Only the measured part is needed. The prediction may fail, since these trajectories are large.
     found = ssntk.bifurcation_channel(model, probe, x, eigenvalues=eigenvalue, wrt=theta, integrator=HEUN, throw=False)
     return float(found.share), float(found.alignment)
 
@@ -274,18 +274,18 @@ def dominance(model, probe, x, eigenvalue=None):
 def watch(problems, runs):
     watched = []
     for (student, us, _), (losses, _, visited) in zip(problems, runs["gradient descent"], strict=True):
-        # From rest, as in training.
+        # Trajectories start at zero, as in training.
         probe = ssntk.Probe(TIMES, us, np.zeros(UNITS))
         monitor = ssntk.NTKMonitor(probe, every=1, of="state", wrt=theta, weights="trapezoid", integrator=HEUN, n_starts=32)
         until = int(min(learned(losses), losses.size - 1))
-        # Closer together at first, where most bifurcations lie.
+        # Records are closer together at the beginning, where most bifurcations lie.
         for step in np.unique(np.geomspace(1, until + 1, 60).astype(int) - 1):
             with warnings.catch_warnings():
-                # Every student comes near to its bifurcation, and is to.
+                # Every student comes near its bifurcation, on purpose: do not warn.
                 warnings.simplefilter("ignore", ssntk.NearCriticalWarning)
                 monitor.update(int(step), at(student, visited, step))
         seen, near = monitor.arrays(), (np.nan, np.nan)
-        # The first record with more than one fixed point, or whose only one is unstable.
+        # The first record with more than one fixed point, or with a single unstable one.
         passed = np.flatnonzero((seen["n_fixed_points"] > 1) | (seen["n_stable"] == 0))
         step, event, rank = None, None, np.nan
         if passed.size and passed[0] > 0:
@@ -300,7 +300,7 @@ def watch(problems, runs):
 
 
 def collapse(watched):
-    """Claims 1 and 2, a line a seed."""
+    """Print the results for claims 1 and 2, one line for each seed."""
     for seed, (seen, step, event, there, before, near) in enumerate(watched):
         if step is None:
             print(f"  seed {seed}: no bifurcation was passed")
@@ -332,7 +332,7 @@ for column, cue in enumerate(chosen.cues):
     collapse(watched)
     top, ranks, rates, clock = axes[:, column]
     for method, colour in colours.items():
-        # The median over seeds of the least loss so far; what diverged stays as it was.
+        # The median over seeds of the smallest loss so far. A run that diverged keeps its value.
         length = max(losses.size for losses, _, _ in runs[method])
         least = [np.fmin.accumulate(losses / losses[0]) for losses, _, _ in runs[method]]
         median = np.median([np.pad(each, (0, length - each.size), mode="edge") for each in least], axis=0)
@@ -341,7 +341,7 @@ for column, cue in enumerate(chosen.cues):
         top.loglog(step, median, color=colour, label=method)
         clock.loglog(np.median(clocks, axis=0), median, color=colour)
     for seen, passed, _, there, *_ in watched:
-        # Of stable points and saddles, what is nearest to the edge.
+        # The exponent that is nearest to the edge of stability, of stable points and saddles.
         stable, saddle = (seen[name].real for name in ("critical_eigenvalue", "saddle_eigenvalue"))
         nearest = np.where(np.abs(saddle) < np.abs(stable), saddle, stable)
         for ax, values in ((ranks, seen["effective_rank"]), (rates, nearest)):

@@ -2,10 +2,10 @@
 # # Train a memory: how it is born and how it dies
 #
 # A CTRNN of 64 units learns the 3-bit flip-flop task (Sussillo and Barak, 2013): three inputs carry brief pulses of either
-# sign, and each of three outputs holds the sign of its input's last pulse. The trained network keeps eight stable states,
-# one for each memory, with saddles between them. They are born in the first steps of training: a monitor watches each of
-# these, and continuation along the straight line from one to the next finds the bifurcations. A constant input that opposes
-# a memory destroys it in a saddle-node, and on the way there the kernel collapses to one mode.
+# sign, and each of three outputs holds the sign of its input's last pulse. The trained network has eight stable states, one
+# for each memory, with saddles between them. They are born in the first steps of training. A monitor examines the network at
+# each of these steps, and continuation along the straight line from one step to the next finds the bifurcations. A constant
+# input that opposes a memory destroys it in a saddle-node. On the way there the kernel collapses to one mode.
 #
 # `python examples/train_flip_flop.py --steps 20 --births 0` is a quick run; the default takes about five minutes.
 
@@ -44,7 +44,7 @@ if chosen.steps < 1:
     parser.error(f"--steps must be at least 1, got {chosen.steps}")
 chosen.out.mkdir(parents=True, exist_ok=True)
 
-# %% The task. Time runs in leak times; a slot of 5 may bring each input a pulse, and the first slot always does.
+# %% The task. Time is in leak times. In each slot of 5 an input may have a pulse; in the first slot it always has one.
 BITS, UNITS, BATCH, SLOT, HORIZON = 3, 64, 64, 5.0, 50.0
 TIMES = np.linspace(0.0, HORIZON, 101)
 SLOTS = int(HORIZON / SLOT)
@@ -54,7 +54,7 @@ pulsing, judged = (phase >= 0.5) & (phase < 2.0), phase >= 3.0
 
 
 def batch(key, size=BATCH):
-    """Inputs and wanted outputs, (size, times, bits) each."""
+    """Inputs and targets, (size, times, bits) each."""
     fires, signs = jr.split(key)
     fire = jr.bernoulli(fires, 0.5, (size, SLOTS, BITS)).at[:, 0].set(True)
     sign = jnp.where(jr.bernoulli(signs, 0.5, (size, SLOTS, BITS)), 1.0, -1.0)
@@ -75,7 +75,7 @@ def squared_error(model, us, wanted, integrator):
 
 # %% Training, through diffrax
 def train(model, steps, key):
-    """`model` after `steps` of Adam on its weights and biases; the errors; and what was kept, by the number of steps."""
+    """`model` after `steps` of Adam on its weights and biases; the errors; and the networks that were kept, by step."""
     schedule = optax.cosine_decay_schedule(0.01, steps)
     optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule))
     weights = jax.tree.map(lambda leaf: False, model)
@@ -92,7 +92,7 @@ def train(model, steps, key):
         return optax.apply_updates(trained, update), state, error
 
     state, began = optimiser.init(trained), time.perf_counter()
-    # Some later ones too, in which nothing is born any more.
+    # Keep some later networks too, when nothing is born any more.
     keep = {*range(chosen.births), *np.geomspace(max(chosen.births, 1), steps, 12).astype(int) - 1} if chosen.births else {}
     errors, kept = [], {}
     for number, each in enumerate(jr.split(key, steps)):
@@ -105,14 +105,14 @@ def train(model, steps, key):
     return eqx.combine(trained, rest), np.array(errors), kept
 
 
-# %% How the memories are born: a monitor over the networks that were kept, and continuation from each to the next
+# %% How the memories are born: a monitor examines the networks that were kept, and continuation leads from each to the next
 def watch(kept):
-    """The monitor's records, of two trials."""
+    """The monitor's records, for a probe of two trials."""
     heun = ssntk.Integrator(solver=diffrax.Heun(), dt=0.5)
     probe = ssntk.Probe(TIMES, batch(jr.key(2_000_000), 2)[0])
     monitor = ssntk.NTKMonitor(probe, every=1, wrt=lambda m: m.trainable("readout"), integrator=heun)
     with warnings.catch_warnings():
-        # Bifurcations are what is looked for.
+        # Bifurcations are expected here: do not warn.
         warnings.simplefilter("ignore", ssntk.NearCriticalWarning)
         for step, model in kept.items():
             monitor.update(step, model)
@@ -143,7 +143,7 @@ def draw_births(errors, seen, found, known):
     when = seen["step"] + 1
     axes[0].loglog(np.arange(1, len(errors) + 1), errors, color="#222222", linewidth=0.9)
     axes[1].semilogx(when, seen["effective_rank"], ".-", color="#222222")
-    # Of stable points and saddles, what is nearest to the edge.
+    # The exponent that is nearest to the edge of stability, of stable points and saddles.
     stable, saddle = (seen[name].real for name in ("critical_eigenvalue", "saddle_eigenvalue"))
     axes[2].semilogx(when, np.where(np.abs(saddle) < np.abs(stable), saddle, stable), ".-", color="#222222")
     axes[2].axhline(0, color="#AAAAAA", linewidth=0.8, zorder=0)
@@ -193,18 +193,18 @@ unstable = (points.eigenvalues.real >= 0).sum(axis=1)
 readouts = np.asarray(jax.vmap(model.readout)(jnp.asarray(points.x)))
 print(f"{len(points)} fixed points: " + ", ".join(f"{(unstable == k).sum()} with {k} unstable" for k in np.unique(unstable)))
 
-# %% Each memory under a growing first input that opposes it, followed to its death and measured on the way
+# %% Each memory under a growing first input that opposes it, followed to the saddle-node and measured on the way
 family = ssntk.Family.input(model, np.eye(BITS)[0])
 probe = ssntk.Probe(np.linspace(0.0, 100.0, 5))
 distances = np.geomspace(1e-2, 1e-7, 11)
 deaths, stores = [], []
 for x, readout in zip(points.x[points.stable], readouts[points.stable], strict=True):
     name = "".join("+" if bit > 0 else "-" for bit in readout)
-    # From a small input that favours the memory to one that kills it.
+    # From a small input that supports the memory to one that destroys it.
     span = (0.05 * np.sign(readout[0]), -2.0 * np.sign(readout[0]))
     sweep = ssntk.Sweep(family, towards="saddle-node", span=span, distances=distances, probe=probe, x0=x, step=0.01)
     try:
-        # Named by its plan too, so that another network's records may lie beside it.
+        # The folder's name contains the plan's hash, so that records of several networks can be kept.
         store = ssntk.run(sweep, ssntk.Store(chosen.out / f"memory{name}-{sweep.hash()}"), progress=False)
     except ssntk.NumericalError as error:
         print(f"state {name}: {error}")
@@ -240,7 +240,7 @@ axes[0, 0].legend(frameon=False, fontsize="small", loc="upper left", ncols=2)
 
 colours = itertools.cycle(["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#222222", "#999999"])
 for (name, branch, death), data, colour in zip(deaths, stores, colours, strict=False):
-    # What follows the first death is another story.
+    # Draw the branch up to the first saddle-node only.
     ends = branch.steps[[event.parameter for event in branch.bifurcations].index(death.parameter)] + 1
     height = np.asarray(jax.vmap(model.readout)(jnp.asarray(np.vstack([branch.x[:ends], death.x]))))[:, 0]
     axes[1, 0].plot(np.append(branch.parameter[:ends], death.parameter), height, color=colour, label=name)

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # The kernel at a transcritical bifurcation
 #
-# dx/dt = mu x - x^2 + h, measured by the kernel engine beside the closed forms of `ssntk.laws`: a bias is amplified on both
-# sides, the bifurcation parameter itself on neither.
+# The computed kernel of dx/dt = mu x - x^2 + h is compared with the closed forms of `ssntk.laws`. The bias h is amplified on
+# both sides, the bifurcation parameter mu itself on neither.
 
 # %%
 import argparse
@@ -48,7 +48,7 @@ for name, lens, colour in (("h", lambda m: m.h, "#D55E00"), ("mu", lambda m: m.m
 middle.set_xlabel(r"$|\mu|$")
 middle.set_ylabel(r"steady-state kernel ($\mu$ at x = 0: zero)")
 
-# %% On the critical point: landing from x = 1
+# %% At the critical point: a trajectory that decays from x = 1
 horizons = np.geomspace(10.0, 3000.0, 8)
 for name, lens, colour in (("h", lambda m: m.h, "#D55E00"), ("mu", lambda m: m.mu, "#0072B2")):
     found = []

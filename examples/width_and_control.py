@@ -1,9 +1,9 @@
 # %% [markdown]
 # # How lazy is a state-space network, and is its kernel an inverse Gramian?
 #
-# In the limit of many units a network is lazy: its kernel does not depend on the draw of its weights, and training leaves it
-# as it is. How fast is that limit reached far from a bifurcation, and near one? And is the kernel of a fixed point the
-# inverse of the observability Gramian, `A^T W_o + W_o A = -C^T C`?
+# In the limit of many units a network is lazy: its kernel does not depend on the draw of its weights, and does not change in
+# training. How fast is that limit reached far from a bifurcation, and near one? And is the kernel of a fixed point the
+# inverse of the observability Gramian W_o, which solves `A^T W_o + W_o A = -C^T C`?
 #
 # `python examples/width_and_control.py --quick` is a quick run; the default takes a few minutes.
 
@@ -32,7 +32,8 @@ chosen.out.mkdir(parents=True, exist_ok=True)
 draw = np.random.default_rng(0)
 
 # %% A. Width: three smooth inputs and targets, the same for every network, in steps of DT from x = 0. Inputs are weak, so
-# that states stay near x = 0, where the distance from the bifurcation is set. Trained until LEFT of the loss is left.
+# that states stay near x = 0, where the distance from the bifurcation is set. Training ends at the fraction LEFT of the
+# loss.
 WIDTHS = [8, 16] if quick else [16, 32, 64, 128, 256, 512]
 TRAINED, MOST_STEPS = (2, 20) if quick else (12, 400)
 DT, RATE, LEFT = 0.25, 0.02, 0.25
@@ -43,12 +44,13 @@ TARGET = 0.5 * np.sin(np.pi * TIMES / TIMES[-1]) * np.array([[1.0], [0.8], [0.6]
 
 
 def seeds(n):
-    """How many networks: more where they are cheap, since the spread is what is uncertain."""
+    """The number of networks of n units: more if they are cheap, since the estimate of the spread is uncertain."""
     return 6 if quick else min(400, 25_600 // n)
 
 
 def network(n, seed, near):
-    """A network at gain 0.5, or where x = 0 decays at RATE along its slowest mode; and whether that mode is a pair."""
+    """A network at gain 0.5, or if `near`, at the gain at which its slowest mode at x = 0 decays at RATE. Also whether that
+    mode is a pair."""
     model = ssntk.CTRNN(n, 2, 1, key=jr.key(10_000 * n + seed))
     eigenvalues = np.linalg.eigvals(np.asarray(model.weight))
 
@@ -61,7 +63,7 @@ def network(n, seed, near):
 
 
 def scales(model):
-    """D of the NTK parametrisation: sqrt(n) times the recurrent and readout weights is what is trained."""
+    """D of the NTK parametrisation, in which sqrt(n) times the recurrent and readout weights are trained."""
     widths = (model.n_state, 1.0, 1.0, model.n_state, 1.0)
     return [jnp.full(leaf.shape, width) for leaf, width in zip(model.trainable("readout"), widths, strict=True)]
 
@@ -73,7 +75,7 @@ def kernel(model):
 
 @eqx.filter_jit
 def train(model, rate):
-    """The model after gradient descent, what is left of the loss, and the number of steps."""
+    """The model after gradient descent, the remaining fraction of the loss, and the number of steps."""
 
     def put(theta):
         return eqx.tree_at(lambda m: m.trainable("readout"), model, theta)
@@ -88,7 +90,7 @@ def train(model, rate):
         now, gradient = jax.value_and_grad(loss)(theta)
         return theta, gradient, jnp.where(count < 0, now, begin), now, count + 1
 
-    # Step -1 moves nothing: it is there so that the gradient is compiled once.
+    # Step -1 moves nothing. With it the gradient is compiled only once.
     theta = list(model.trainable("readout"))
     theta, _, begin, end, count = jax.lax.while_loop(
         lambda carry: (carry[3] > LEFT * carry[2]) & (carry[4] < MOST_STEPS),
@@ -99,7 +101,7 @@ def train(model, rate):
 
 
 def spread(kernels):
-    """The standard deviation over seeds against the mean, as Frobenius norms."""
+    """The standard deviation over seeds divided by the mean, as Frobenius norms."""
     return np.sqrt(np.var(kernels, axis=0, ddof=1).sum()) / np.linalg.norm(np.mean(kernels, axis=0))
 
 
@@ -137,7 +139,7 @@ for label, near in (("far: gain 0.5", False), (f"near: decay {RATE:g}", True)):
         print(f"{label}: {name} ~ n^({slope:.2f} +- {deviation:.2f})")
 
 # %% B. The observability Gramian, and the kernels of a fixed point. In these models every weight drives one unit, and all
-# units see the same: F F^T = c I, so that K* = c (A^T A)^-1.
+# units have the same inputs: F F^T = c I, so that K* = c (A^T A)^-1.
 UNITS, READOUTS, DRAWS = (6, 2, 1) if quick else (16, 4, 20)
 IDENTITY = np.eye(UNITS)
 
@@ -147,7 +149,8 @@ def gramian(A, C):
 
 
 def compare(K, W):
-    """Cosine of log K and log W less their traces, q of the best K ~ W^q, and K's first eigenvector on W's first, last."""
+    """The cosine of log K and log W without their traces, the best q in K ~ W^q, and |cos| of K's first eigenvector with W's
+    first and last."""
     (K_values, K_vectors), (W_values, W_vectors) = np.linalg.eigh(K), np.linalg.eigh(W)
     overlaps = (K_vectors.T @ W_vectors) ** 2
     K_logs, W_logs = (np.log(values) - np.log(values).mean() for values in (K_values, W_values))

@@ -8,8 +8,8 @@ import importlib.metadata
 
 import lazy_loader
 
-# The public names are listed in __init__.pyi, and imported when they are first used: the command line configures JAX before,
-# and who only asks for a verdict does not pay for pyplot.
+# The public names are listed in __init__.pyi, and imported when they are first used. So the command line can configure JAX
+# before it is imported, and a program that draws nothing does not wait for pyplot.
 _getattr, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 

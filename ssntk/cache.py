@@ -1,4 +1,4 @@
-"""Compiled code that is kept between runs: what the command line does by itself, and others ask for."""
+"""Keep compiled code between runs. The command line does so by default, other programs by calling `enable_cache`."""
 
 import os
 import pathlib
@@ -6,12 +6,12 @@ from typing import Any
 
 from ssntk.files import is_private
 
-# The most bytes that are kept.
+# The largest size of the cache [bytes].
 ROOM = 2**30
 
 
 def keep_compiled(folder: str | os.PathLike[str]) -> None:
-    """Set what JAX and this package read when they start, here and in processes that are started from here."""
+    """Set the environment variables that JAX and this package read when they start, for this process and its children."""
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
     os.environ.setdefault("SSNTK_TRACED", os.path.join(folder, "traced"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
@@ -19,7 +19,7 @@ def keep_compiled(folder: str | os.PathLike[str]) -> None:
 
 
 def default_folder() -> str | None:
-    """What `SSNTK_CACHE` names, `None` if that is "off", else the user's cache folder."""
+    """The folder that `SSNTK_CACHE` names, or the user's cache folder if it is not set; `None` if it is "off"."""
     where = os.environ.get("SSNTK_CACHE", "")
     if where.lower() == "off":
         return None
@@ -31,16 +31,17 @@ def default_folder() -> str | None:
 def enable_cache(folder: Any = None) -> pathlib.Path | None:
     """Keep compiled code between runs, so that the first calls of the next run take a fraction of the time.
 
-    The command line does this by itself. Call it once, before the first computation. It sets JAX's persistent compilation
-    cache, which then keeps your own compiled code too, and keeps what this package traces beside it. Processes that are
-    started from here do the same.
+    The command line does this by default. In a program, call it once, before the first computation. It sets JAX's
+    persistent compilation cache, which then keeps your own compiled code too. The functions that this package traces are
+    kept next to it. Processes that this one starts do the same.
 
-    **Arguments:** `folder`: where, made if it is not there; up to a gigabyte. It must be private: what lies there is run.
-    Default: what `SSNTK_CACHE` names, else the user's cache folder; if JAX already has a cache folder, that one is kept.
+    **Arguments:** `folder`: where to keep the code, up to a gigabyte. It is made if it does not exist. It must be private,
+    since the code in it is run. Default: JAX's cache folder if it has one, else the one that `SSNTK_CACHE` names, else
+    the user's cache folder.
 
     **Returns:** the folder, or `None` if `SSNTK_CACHE` is "off" and no folder is given.
 
-    Raises `ValueError` naming `folder` if it is no path, or cannot be made.
+    Raises `ValueError`, which names `folder`, if it is not a path, is not private, or cannot be made or written to.
 
     **Example:**
 
@@ -74,7 +75,7 @@ def enable_cache(folder: Any = None) -> pathlib.Path | None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     if jax.config.jax_compilation_cache_max_size < 0:
         jax.config.update("jax_compilation_cache_max_size", ROOM)
-    # What was compiled before has decided that there is no cache.
+    # If something was compiled before, JAX has decided that there is no cache: make it look again.
     compilation_cache.reset_cache()
     compiled.keep_traced(os.path.join(path, "traced"))
     return path

@@ -157,7 +157,7 @@ def check(
     ] = None,
     as_json: Annotated[bool, cyclopts.Parameter(name="--json", negative=(), help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Are a model's initialisations near a bifurcation? Exit status 1 where one is, or where it could not be told.
+    """Are a model's initialisations near a bifurcation? Exit status 1 if one is, or if one could not be judged.
 
     The function returns a model or a PyTorch network. An argument called seed is an int, s = 0, 1, ...
     """
@@ -354,7 +354,7 @@ def _print_summary(store: Any) -> None:
 
 
 def _keep_compiled() -> None:
-    """Keep compiled code between runs: in the user's cache folder, in `SSNTK_CACHE`, or not where that is "off"."""
+    """Keep compiled code between runs: in the folder that `SSNTK_CACHE` names, or in the user's; not if it is "off"."""
     from ssntk.cache import default_folder, keep_compiled
 
     folder = None if os.environ.get("JAX_COMPILATION_CACHE_DIR") else default_folder()

@@ -1,4 +1,4 @@
-"""What a result means, in plain sentences, and the call to make next."""
+"""Explain what a result means, in plain sentences, and which call to make next."""
 
 import functools
 from typing import Any
@@ -23,16 +23,17 @@ from ssntk.results import Result, Results, Speaks, counted, short
 from ssntk.sweep.measure import Measurement
 from ssntk.sweep.store import Store
 
-# Numbers in prose.
+# A number as it appears in a sentence.
 say = functools.partial(short, digits=4)
 
 
 def explain(result: Any) -> str:
-    """What a result says, in five plain sentences: what was found, how far it can be trusted, and which call to make next.
+    """Explain a result in five plain sentences: what was found, how far it can be trusted, and which call to make next.
 
-    **Arguments:** `result`: what a function of ssntk returned. Of one that has no sentences of its own its summary is given.
+    **Arguments:** `result`: what a function of ssntk returned. If there are no sentences for its class, its summary is
+    returned.
 
-    Raises `ValueError` for what is no result.
+    Raises `ValueError` if it is not a result.
 
     **Example:**
 

@@ -1,4 +1,4 @@
-"""Files that are there as a whole or not at all."""
+"""Write files completely or not at all, and check who may write to them."""
 
 import contextlib
 import os
@@ -9,10 +9,11 @@ from ssntk.notices import warn_once
 
 
 def write_whole(file: str | os.PathLike[str], data: bytes, mode: int = 0o666) -> pathlib.Path:
-    """Write under another name, flush to the disk, then rename: a reader sees all of the old file or all of the new one.
+    """Write a file under another name, flush it to the disk, then rename it.
 
-    `mode`: before the umask, as of any new file. Raises `OSError` if that cannot be done, as on a full disk; nothing is
-    left behind then, and what was there before stays.
+    A reader sees either the old file or the new one, each complete. `mode`: the permissions of the file, to which the umask
+    applies. Raises `OSError` if the file cannot be written, as on a full disk. Then an earlier file stays as it was, and
+    nothing else is left behind.
     """
     file = pathlib.Path(file)
     part = file.with_name(f".{secrets.token_hex(8)}.part")
@@ -29,9 +30,9 @@ def write_whole(file: str | os.PathLike[str], data: bytes, mode: int = 0o666) ->
 
 
 def append_line(file: str | os.PathLike[str], text: str) -> None:
-    """Append a whole line, in one write. A line that an earlier process left torn is ended first.
+    """Append a line in a single write. If an earlier process left an incomplete line, that line is ended first.
 
-    Raises `OSError` if that cannot be done.
+    Raises `OSError` if the file cannot be written to.
     """
     with open(file, "ab+", buffering=0) as log:
         end = log.seek(0, os.SEEK_END)
@@ -43,9 +44,9 @@ def append_line(file: str | os.PathLike[str], text: str) -> None:
 
 
 def is_private(folder: str | os.PathLike[str], *, within: bool = False) -> bool:
-    """Whether nobody else may write into a folder, whose files are run; it is made if there is none. If not, it warns.
+    """Whether only this user may write into a folder whose files are run. If not, there is a warning.
 
-    `within`: what lies in it directly was not written by others either, as it may be where they can enter.
+    The folder is made if it does not exist. `within`: if others can enter the folder, check the files in it too.
     """
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)
@@ -64,17 +65,17 @@ def is_private(folder: str | os.PathLike[str], *, within: bool = False) -> bool:
 
 
 def owned(held: os.stat_result) -> bool:
-    """Whether a file is the user's own, and nobody else may write to it."""
+    """Whether a file belongs to this user, and nobody else may write to it."""
     return not hasattr(os, "getuid") or (held.st_uid == os.getuid() and not held.st_mode & 0o022)
 
 
 def _owned_or_gone(file: "os.DirEntry[str]") -> bool:
-    # Others may be dropping what they have not used.
+    # Another process may delete the file in the meantime.
     with contextlib.suppress(FileNotFoundError):
         return owned(file.stat())
     return True
 
 
 def legible(name: str) -> str:
-    """A name as text that can be written everywhere: names of files may hold bytes that are not text."""
+    """A file's name as text that can always be printed. Names of files may hold bytes that are not valid text."""
     return name.encode("utf-8", "backslashreplace").decode()

@@ -1,6 +1,6 @@
-"""A user's own code, called by the command line: whatever it does is said in a sentence, with its file and its line.
+"""Call a user's own code from the command line. Every error in it is reported in one sentence, with its file and line.
 
-Imports nothing that imports JAX, which is configured before.
+This file imports nothing that imports JAX, since the command line must configure JAX first.
 """
 
 import contextlib
@@ -15,26 +15,29 @@ from typing import Any, TextIO
 
 
 class UsageError(Exception):
-    """The command line cannot be understood: exit status 2."""
+    """The command cannot be carried out as it was given: exit status 2."""
 
 
 class _Left(BaseException):
-    """What `os._exit` raises in foreign code, which no `except Exception` there catches."""
+    """Raised in place of `os._exit` in a user's code. No `except Exception` there catches it."""
 
 
 @contextlib.contextmanager
 def foreign(
     what: str, *through: type[BaseException], function: Any = None, hint: Callable[[BaseException], str] | None = None
 ) -> Iterator[None]:
-    """Whatever is raised meanwhile becomes a `UsageError`, `what: KeyError: 'n' (net.py:3)`; so does leaving the process.
+    """Turn every error inside this context into a `UsageError` such as `what: KeyError: 'n' (net.py:3)`.
 
-    **Arguments:** `through`: what is an answer, and not a mistake. `function`: whose first line is named if no other line of
-    the user's code raised it. `hint`: what to say besides of an error.
+    An attempt to end the process becomes one too.
+
+    **Arguments:** `through`: exceptions that are not mistakes, and pass unchanged. `function`: if no line of the user's code
+    raised the error, the message names the first line of this function. `hint`: a function of the error that returns an
+    addition to the message.
     """
     leave, own = os._exit, os.getpid()
 
     def left(code: int) -> Any:
-        # Processes that foreign code forked end as they are used to.
+        # Processes that the user's code forked may end.
         if os.getpid() != own:
             leave(code)
         raise _Left(f"os._exit({code!r})")
@@ -60,7 +63,7 @@ def foreign(
 
 
 def _message(error: BaseException) -> str:
-    """The message of an error; the text of a foreign error may fail to be made."""
+    """The message of an error. If making the message raises an error itself, the result says so."""
     try:
         return repr(error.code) if isinstance(error, SystemExit) else str(error)
     except BaseException as other:
@@ -114,10 +117,10 @@ def _first_line(function: Any) -> str | None:
 
 
 def _installed(file: str) -> bool:
-    """Whether a file is of this package, of Python or of what is installed."""
+    """Whether a file belongs to this package, to Python or to an installed package."""
     paths = sysconfig.get_paths()
     known = [pathlib.Path(__file__).parent, *(pathlib.Path(paths[name]).resolve() for name in ("stdlib", "purelib"))]
-    # What Cython compiled names its source as it was where it was built.
+    # Code that Cython compiled names its source by the path on the machine where it was built.
     return (
         file.startswith("<")
         or file.endswith((".pyx", ".pxd"))
@@ -127,10 +130,11 @@ def _installed(file: str) -> bool:
 
 @contextlib.contextmanager
 def own_stdout() -> Iterator[TextIO]:
-    """Keeps standard output for this program's own lines: whatever else is written to it meanwhile goes to standard error.
+    """Reserve standard output for this program's own lines, which are written to the returned file.
 
-    Of a process's own that is so until it ends, by whatever way it is written: by foreign code's children, by its threads,
-    and at exit. What was put in the place of standard output by Python, as in a test, is given back.
+    Everything else that is written to standard output goes to standard error. If standard output is that of the process,
+    this holds until the process ends, and also for threads, child processes and functions that run at exit. If Python has
+    replaced standard output, as in a test, the replacement is restored at the end of this context.
     """
     given = sys.stdout
     try:
@@ -146,6 +150,6 @@ def own_stdout() -> Iterator[TextIO]:
         try:
             os.dup2(2, 1)
         except OSError:
-            # There is no standard error.
+            # If there is no standard error, discard the text.
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         yield kept

@@ -1,4 +1,4 @@
-"""What people type first, and what it is called here: for names that the package does not have."""
+"""Hints for names that the package does not have: names that users of other programs expect, and what to use here."""
 
 import difflib
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ JUDGE = "criticality(model), or warn_if_near_critical(net) of a PyTorch network;
 LOCATE = "locate(family, kind, parameter=, x=), whose .coefficient is the normal form's; branches have it in .bifurcations"
 CELL = "from_cell(cell, n_state=, n_input=)"
 TORCH = "from_torch(net)"
-# In small letters, without underscores.
+# Names in small letters, without underscores.
 KNOWN = {
     "check": JUDGE,
     "diagnose": JUDGE,
@@ -63,7 +63,7 @@ KNOWN = {
 
 
 def missing(name: str, known: Sequence[str]) -> str:
-    """The sentence on a name that is not among those that are `known`."""
+    """The message for an attribute that the package does not have. `known`: the names that it has."""
     said = f"ssntk has no attribute {name!r}"
     plain = name.lower().replace("_", "")
     if plain in KNOWN:
@@ -73,7 +73,7 @@ def missing(name: str, known: Sequence[str]) -> str:
     return said + (f": did you mean {' or '.join(f'ssntk.{one}' for one in close)}?" if close else "; dir(ssntk) lists all")
 
 
-# The same for what results have, and for the arguments of their pictures.
+# The same for attributes of results, and for arguments of `plot`.
 MEMBERS = {
     "todict": "to_xarray(), or to_csv(path)",
     "todataframe": "to_xarray().to_dataframe(), or to_csv(path)",
@@ -102,6 +102,6 @@ MEMBERS = {
 
 
 def member_hint(name: str) -> str:
-    """The end of a message about an attribute or argument that a result does not have; empty if nothing is like it."""
+    """The end of a message about an attribute or argument that a result does not have; empty if there is no hint."""
     known = MEMBERS.get(name.lower().replace("_", ""))
     return f": use {known}" if known else ""

@@ -1,8 +1,9 @@
-"""Newton's iteration, traced: one loop for every system that is solved in compiled code.
+"""Newton's iteration in compiled code: one loop for all systems.
 
-optimistix's Newton is not used. It measures a correction by one norm over all unknowns, beside one `rtol` and `atol`, where
-here each unknown is compared with its own size, which the caller knows. And it takes corrections that shrink slowly for
-convergence: at a double root it reports success, where here only the last correction is reported, and judged by who asked.
+optimistix's Newton is not used, for two reasons. It measures a correction by one norm over all unknowns, with one `rtol` and
+`atol`, but here each unknown is compared with its own size, which the caller knows. It also takes corrections that shrink
+slowly for convergence, so that it reports success at a double root. This function reports the size of the last correction,
+and the caller decides.
 """
 
 from collections.abc import Callable
@@ -14,8 +15,11 @@ from jaxtyping import Array, Float, Int
 
 
 class Newton(NamedTuple):
-    """Where the iteration ended: `x` (n,), the `size` of the last correction, what was `left` of the system before that
-    correction, and how many `steps` were taken."""
+    """The end of the iteration.
+
+    - `x` (n,): the unknowns. `size`: that of the last correction.
+    - `left`: the residual of the system before the last correction. `steps`: the number of corrections.
+    """
 
     x: Float[Array, " n"]
     size: Float[Array, ""]
@@ -29,13 +33,13 @@ def newton(
     unfinished: Callable[[Array, Array, Array], Array],
     most: int = 20,
 ) -> Newton:
-    """Corrections of `x` for as long as they are `unfinished`, at most `most`, and while the unknowns are finite.
+    """Correct `x` repeatedly, at most `most` times, while `unfinished` is true and the unknowns are finite.
 
     **Arguments:**
 
-    - `step`: from x the correction (n,), its size beside that of x, and what is left of the system at x, each relative.
-    - `unfinished`: whether to go on, from the size of the last correction, of the one before it, and how many there were.
-      Before the first one both sizes are infinite.
+    - `step`: a function of x that returns the correction (n,), its size relative to x, and the relative residual at x.
+    - `unfinished`: whether to go on: a function of the size of the last correction, the size of the one before it, and the
+      number of corrections. Before the first correction both sizes are infinite.
     """
 
     def improve(state: tuple[Newton, Array]) -> tuple[Newton, Array]:

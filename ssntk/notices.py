@@ -1,6 +1,6 @@
-"""What is said beside results: warnings and notes, each of them also to `logging.getLogger("ssntk")`.
+"""Warnings and notes. Each is also sent to `logging.getLogger("ssntk")`.
 
-Nothing is logged unless the program that uses the package asks for it, by `logging.basicConfig(level="INFO")` for example.
+Nothing is logged unless the program that uses the package enables logging, as by `logging.basicConfig(level="INFO")`.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ import warnings
 LOG = logging.getLogger("ssntk")
 LOG.addHandler(logging.NullHandler())
 
-# What stands between a user's line and what is called: this package, and what decorates its functions.
+# Packages whose frames lie between a user's line and a warning: this one, and those that decorate its functions.
 BETWEEN = ("ssntk", "contextlib", "equinox", "jax", "jaxtyping", "beartype")
 
 
@@ -27,12 +27,12 @@ def warn(text: str, category: type[Warning] = UserWarning) -> None:
 
 @functools.cache
 def warn_once(text: str) -> None:
-    """Said once in a process."""
+    """Warn, but only once in a process for each text."""
     warn(text)
 
 
 def note(text: str, *, shown: bool = True) -> None:
-    """A line on standard error, if somebody reads it there; a run does not end because nobody does."""
+    """Log a line and, if `shown`, print it on standard error. If that is closed, nothing is raised."""
     LOG.info(text)
     if shown:
         with contextlib.suppress(OSError, ValueError, AttributeError):

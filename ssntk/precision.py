@@ -1,4 +1,4 @@
-"""A word about single precision, in which what lies near a bifurcation cannot be told from what is rounding."""
+"""Warn about single precision, in which results near a bifurcation cannot be distinguished from rounding errors."""
 
 from typing import Any
 
@@ -6,14 +6,14 @@ import numpy as np
 
 from ssntk.notices import warn
 
-# The end of what is said of an event that was not located.
+# The end of the reason why an event was not located.
 HINT = "; in float32: try jax_enable_x64"
-# What was said already.
+# The warnings that were given already.
 _said: set[str] = set()
 
 
 class PrecisionWarning(UserWarning):
-    """Something was located or judged in float32, and may be missing or wrong for that.
+    """A result was computed in float32. Points may be missing, and verdicts may be wrong.
 
     **Example:**
 
@@ -27,7 +27,7 @@ class PrecisionWarning(UserWarning):
 
 
 def watch_precision(dtype: Any) -> None:
-    """Warn, once in a process, that numbers of this type are looked at in single precision."""
+    """Warn, once in a process, if `dtype` is single precision."""
     if np.dtype(dtype) != np.float32 or _said:
         return
     _said.add("float32")
@@ -40,10 +40,10 @@ def watch_precision(dtype: Any) -> None:
 
 
 def unsaid_again() -> None:
-    """Forget that it was said, so that it is said once more."""
+    """Forget that the warning was given, so that it is given once more."""
     _said.clear()
 
 
 def in_precision(reason: str, dtype: Any) -> str:
-    """A reason for which something was not found, with a hint if it was looked for in single precision."""
+    """The reason why something was not found, with a hint if it was searched for in single precision."""
     return reason + HINT if np.dtype(dtype) == np.float32 and not reason.endswith(HINT) else reason

@@ -1,7 +1,7 @@
-"""Results that speak: one screen of text for each, equality by value, and tables for other programs. One mechanism for all.
+"""What all results share: a summary of one screen, equality by value, and tables for other programs.
 
-A result says two things of itself, a headline and tables; what it prints, what a notebook shows and what `summary` returns
-follow from these. A class that says nothing of its own is shown by its headline and its fields.
+A class of results defines a headline and tables. Its printed text, its display in a notebook and its `summary` are made from
+these. If a class defines neither, it is shown by its name and its fields.
 """
 
 import csv
@@ -28,12 +28,12 @@ from ssntk.errors import is_traced
 from ssntk.files import write_whole
 from ssntk.hints import member_hint
 
-# Columns of a line, letters of one cell, and numbers of an array that are shown one by one.
+# The largest number of columns of a line, of letters in a cell, and of entries up to which an array is shown in full.
 WIDTH, CELL, NUMBERS = 110, 78, 4
 
 
 class Table(NamedTuple):
-    """What is shown in columns: their names (empty for a list of fields), rows as text, and the number of rows left out."""
+    """A table of text: the names of its columns (empty for a list of fields), its rows, and the number of rows left out."""
 
     columns: tuple[str, ...]
     rows: list[tuple[str, ...]]
@@ -41,7 +41,7 @@ class Table(NamedTuple):
 
     @classmethod
     def of(cls, columns: Sequence[str], rows: Sequence[Sequence[Any]], most: int) -> "Table":
-        """The first `most` of the rows."""
+        """A table with the first `most` of the rows."""
         return cls(tuple(columns), [tuple(short(cell) for cell in row) for row in rows[:most]], max(len(rows) - most, 0))
 
     def lines(self) -> list[str]:
@@ -65,7 +65,7 @@ class Table(NamedTuple):
 
 
 def short(value: Any, digits: int = 6) -> str:
-    """A value in a few letters, whatever it is: numbers to six digits, arrays by their shape and range."""
+    """Any value as a short text: numbers to six digits, arrays by their shape and range."""
     if isinstance(value, Tracer):
         text = f"traced {value.dtype}{list(value.shape)}"
     elif value is None or isinstance(value, (str, bool, int)):
@@ -80,7 +80,7 @@ def short(value: Any, digits: int = 6) -> str:
         few = len(value) <= NUMBERS and not any(isinstance(one, Speaks) for one in value)
         text = f"({', '.join(short(one, digits) for one in value)})" if few else f"{len(value)} of {type(value[0]).__name__}"
     elif dataclasses.is_dataclass(value):
-        # Models print themselves, at length.
+        # The text of a model would be long: show its class only.
         text = type(value).__name__
     else:
         text = repr(value)
@@ -88,7 +88,7 @@ def short(value: Any, digits: int = 6) -> str:
 
 
 def _array(array: Any, digits: int) -> str:
-    """Numbers of NumPy as text."""
+    """An array of NumPy as text."""
     if array.dtype.kind not in "biufc":
         return f"{array.dtype} {array.shape}"
     if array.ndim == 0:
@@ -108,30 +108,30 @@ def _array(array: Any, digits: int) -> str:
 
 
 def counted(number: int, what: str) -> str:
-    """`1 branch`, `3 branches`, `2 quantities`."""
+    """A number with its noun: `1 branch`, `3 branches`, `2 quantities`."""
     plural = what[:-1] + "ies" if what[-1] == "y" else what + ("es" if what.endswith(("ch", "s")) else "s")
     return f"{number} {what if number == 1 else plural}"
 
 
 class Speaks:
-    """Anything that has a headline and tables."""
+    """An object whose text consists of a headline and tables."""
 
-    # Whether it prints as one line, as what lies in lists of many does. `summary` says all.
+    # Whether `print` shows the headline only, as for objects that come in long lists. `summary` shows everything.
     _brief: ClassVar[bool] = False
 
     def _headline(self) -> str:
-        """The most important in one line."""
+        """The most important facts in one line."""
         return type(self).__name__
 
     def _tables(self) -> list[Table]:
-        """What follows the headline."""
+        """The tables that follow the headline."""
         return []
 
     def _line(self) -> str:
         return self._headline()
 
     def summary(self) -> str:
-        """What was found, on one screen."""
+        """The result as text, on one screen."""
         lines = textwrap.wrap(self._line(), WIDTH, subsequent_indent="  ", break_long_words=False)
         for table in self._tables():
             lines += table.lines() if table.rows else []
@@ -146,15 +146,15 @@ class Speaks:
 
 
 class Result(Speaks):
-    """What a function returns: a frozen dataclass, declared with `eq=False, repr=False`, that speaks.
+    """The result of a function: a frozen dataclass, declared with `eq=False, repr=False`.
 
-    Two are equal if they are of one class and all their fields are: arrays to the last bit, with NaN equal to NaN. They have
-    no hash, since arrays have none.
+    Two results are equal if they have the same class and all their fields are equal: arrays to the last bit, with NaN equal
+    to NaN. Results have no hash, since arrays have none.
     """
 
-    # Fields that neither a pickle nor a file can hold: `None` once read back.
+    # Fields that neither a pickle nor a file can hold. They are `None` after reading.
     _transient: ClassVar[tuple[str, ...]] = ()
-    # Which function of ssntk.plot draws it.
+    # The name of the function of ssntk.plot that draws the result.
     _picture: ClassVar[str] = ""
 
     def _tables(self) -> list[Table]:
@@ -163,7 +163,7 @@ class Result(Speaks):
         return [Table((), [(name, short(value)) for name, value in held])]
 
     def _line(self) -> str:
-        # Under a transformation there are no numbers to be said.
+        # While JAX traces the result, its numbers are not known.
         held = [getattr(self, name, None) for name in field_names(self)]
         return f"{type(self).__name__}, while it is traced" if is_traced(held) else self._headline()
 
@@ -180,7 +180,7 @@ class Result(Speaks):
 
 
 class Holder(Result):
-    """A result that holds a model, or functions of a user's."""
+    """A result that holds a model, or a user's own functions."""
 
     def __reduce__(self) -> Any:
         written = io.BytesIO()
@@ -195,10 +195,11 @@ def _read_back(kind: type, data: bytes) -> Any:
 
 
 class ByName(cloudpickle.Pickler):
-    """Pickles functions by value if they have no name to be imported by, as in a script; others must not become copies."""
+    """Pickles functions by name if they can be imported, and by value otherwise, as those of a script."""
 
     def reducer_override(self, obj: Any) -> Any:
-        # Pickle refuses compiled functions, such as `jax.numpy.tanh`; by cloudpickle's copies nothing that is kept is known.
+        # Pickle cannot write compiled functions such as `jax.numpy.tanh`. A copy by cloudpickle would not be recognised as
+        # the same function, so that code would be compiled again.
         name = None if isinstance(obj, type) else by_name(obj)
         return super().reducer_override(obj) if name is None else name
 
@@ -207,8 +208,8 @@ class Pictured(Result):
     """A result that is drawn by a function of [`ssntk.plot`][ssntk.plot.bifurcation_diagram]."""
 
     def plot(self, *arguments: Any, **options: Any) -> Any:
-        """Draw it by the function of `ssntk.plot` that is made for it, which takes these arguments."""
-        # By name: results lie on floors below the pictures, and who draws nothing does not wait for pyplot.
+        """Draw the result by its function in `ssntk.plot`, which takes these arguments."""
+        # Import by name: results lie on a floor below the pictures, and programs that draw nothing must not wait for pyplot.
         picture = getattr(importlib.import_module("ssntk.plot"), self._picture)
         known = inspect.signature(picture).parameters
         takes_any = any(one.kind is one.VAR_KEYWORD for one in known.values())
@@ -219,23 +220,23 @@ class Pictured(Result):
 
 
 class Tabular(Result):
-    """A result that other programs read as a table: one row a point."""
+    """A result that can be written as a table for other programs, with one row for each point."""
 
     def _columns(self) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
-        """For each variable its dimensions, the first of them `point`, and its values."""
+        """For each variable its dimensions, of which the first is `point`, and its values."""
         raise NotImplementedError
 
     def _attributes(self) -> dict[str, Any]:
         return {}
 
     def _events(self) -> Sequence[Any]:
-        """Bifurcations, which `to_xarray` has along a dimension of their own."""
+        """The bifurcations, for which `to_xarray` has a dimension of its own."""
         return ()
 
     def to_xarray(self) -> Any:
         """An `xarray.Dataset` with the dimensions point, state, output and mode, and, if there are bifurcations, event.
 
-        Raises `ImportError` if xarray is not installed, which `pip install 'ssntk[sweep]'` brings.
+        Raises `ImportError` if xarray is not installed: `pip install 'ssntk[sweep]'` installs it.
         """
         try:
             xarray = importlib.import_module("xarray")
@@ -252,9 +253,9 @@ class Tabular(Result):
         return xarray.Dataset(data, attrs=self._attributes())
 
     def to_csv(self, path: str | os.PathLike[str]) -> pathlib.Path:
-        """Write one row for each point, under a header; a complex number takes two columns, `_real` and `_imag`.
+        """Write a header and one row for each point. A complex number takes two columns, `_real` and `_imag`.
 
-        The file is written as a whole or not at all. Raises `OSError` if it cannot be written.
+        The file is written completely or not at all. Raises `OSError` if it cannot be written.
         """
         names: list[str] = []
         columns: list[list[Any]] = []
@@ -266,7 +267,7 @@ class Tabular(Result):
                     {f"{own}_real": column.real, f"{own}_imag": column.imag} if np.iscomplexobj(column) else {own: column}
                 )
                 names += parts
-                # Python's numbers, whose text gives them back to the last bit.
+                # The text of Python's numbers can be read back to the last bit.
                 columns += [part.astype(int if part.dtype.kind == "b" else part.dtype).tolist() for part in parts.values()]
         written = io.StringIO()
         writer = csv.writer(written, lineterminator="\n")
@@ -276,7 +277,7 @@ class Tabular(Result):
 
 
 class Collection(Result):
-    """A result that holds points: `len`, indexing and iteration. A slice is a tuple of points."""
+    """A result that holds points. It supports `len`, indexing and iteration. A slice returns a tuple of points."""
 
     def _item(self, i: int) -> Any:
         raise NotImplementedError
@@ -300,7 +301,7 @@ class Collection(Result):
 
 
 class Results(Speaks, tuple[Any, ...]):
-    """A tuple of results that prints one line for each."""
+    """A tuple of results that is printed as one line for each."""
 
     def _headline(self) -> str:
         if not self:
@@ -326,7 +327,7 @@ def same(one: Any, other: Any) -> bool:
     if one is other:
         return True
     if is_traced(one, other):
-        # Values are not known there.
+        # While JAX traces them, values are not known.
         return False
     if all(isinstance(value, (np.ndarray, np.generic, jax.Array, float, complex)) for value in (one, other)):
         first, second = (jax.random.key_data(v) if _is_key(v) else v for v in (one, other))

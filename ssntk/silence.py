@@ -1,7 +1,7 @@
-"""A word while code is being compiled: the first call of each kind takes seconds, and nobody should wonder why.
+"""Print a note while code is being compiled, so that users know why the first call of each kind takes seconds.
 
-JAX tells how long each compilation took. That costs nothing between compilations, and nothing is looked at after it was
-said once.
+JAX reports how long each compilation took. This costs nothing between compilations. After the note was printed once, the
+reports are ignored.
 """
 
 import functools
@@ -13,13 +13,13 @@ import jax.monitoring
 
 from ssntk.notices import note
 
-# Seconds of compiling in one call before it is said.
+# The note is printed once a call has spent this time on compilation [s].
 PATIENCE = 3.0
 COMPILED = "/jax/core/compile/backend_compile_duration"
 
 
 class _Listener:
-    """Adds up what each call of this package compiles, until it has said so."""
+    """Adds up the time that each call of this package spends on compilation, until the note is printed."""
 
     def __init__(self) -> None:
         self.said = self.quiet = False
@@ -30,7 +30,7 @@ class _Listener:
         if event != COMPILED or self.said:
             return
         call = _outermost()
-        # What a user's own program compiles is not ours to speak of.
+        # The user's own program is compiling: that does not count.
         if call is None:
             return
         identity = id(call), call.f_code
@@ -56,8 +56,8 @@ def _outermost() -> Any:
 
 
 def _name(call: Any) -> str:
-    """What was called, as it is written; nothing for the command line and for threads."""
-    # What decorates a function holds it under this name.
+    """The name of the function that was called; empty for the command line and for threads."""
+    # Decorators hold the function that they wrap in a variable of this name.
     wrapped = call.f_locals.get("function")
     name = getattr(wrapped, "__qualname__", call.f_code.co_qualname).partition(".<locals>")[0]
     inside = call.f_globals.get("__name__", "") in ("ssntk.cli", "ssntk.__main__", "__main__")
@@ -65,7 +65,7 @@ def _name(call: Any) -> str:
 
 
 def is_terminal() -> bool:
-    """Whether somebody reads standard error as it is written; a notebook does not count, nor does a process of many."""
+    """Whether standard error is a terminal. A notebook is none, and a process that another one started does not count."""
     try:
         return multiprocessing.parent_process() is None and sys.stderr.isatty()
     except (AttributeError, ValueError, OSError):
@@ -77,5 +77,5 @@ LISTENER = _Listener()
 
 @functools.cache
 def listen() -> None:
-    """Begin to add up, in this process."""
+    """Begin to listen to JAX's reports in this process."""
     jax.monitoring.register_event_duration_secs_listener(LISTENER)

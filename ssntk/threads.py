@@ -1,4 +1,4 @@
-"""How many threads the host's linear algebra has: one setting of the process, which several may ask for at once."""
+"""Limit the threads of the host's linear algebra. The limit is one setting of the process, which its threads share."""
 
 import contextlib
 import functools
@@ -9,15 +9,18 @@ from typing import Any
 from threadpoolctl import ThreadpoolController
 
 _lock = threading.Lock()
-# How many are inside, and what restores the setting when the last of them leaves.
+# One entry for each context that is active, and the object that restores the setting when the last one ends.
 _inside: list[Any] = []
 _limit: list[Any] = []
 
 
 @contextlib.contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """One thread for each product of matrices on the host while this lasts, in whatever thread: sums over several depend on
-    their number, and those of small matrices wait for one another. Works as a decorator too."""
+    """Use one thread for linear algebra on the host inside this context, in all threads of the process.
+
+    With several threads, sums would depend on their number, and for small matrices the threads would wait for one another.
+    Also works as a decorator.
+    """
     me = object()
     with _lock:
         if not _inside:
@@ -34,5 +37,5 @@ def one_blas_thread() -> Iterator[None]:
 
 @functools.cache
 def _blas() -> ThreadpoolController:
-    # Looking for the libraries takes 2 ms each time; by now all are loaded.
+    # Searching for the libraries takes 2 ms. All of them are loaded when this is first called, so one search suffices.
     return ThreadpoolController()

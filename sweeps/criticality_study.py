@@ -1,14 +1,15 @@
 # %% [markdown]
 # # How well do cheap numbers foretell a slow, fragile training?
 #
-# The thresholds of `ssntk.criticality` come from this study. For random networks of seven families, three sizes and three
-# horizons it measures two truths, and then asks which number, known before training, foretells them best:
+# The thresholds of `ssntk.criticality` come from this study. It measures two effects on random networks of seven families,
+# three sizes and three horizons. Then it determines which number, known before training, predicts them best. The effects
+# are:
 #
 # - *amplification*: the largest eigenvalue of the trajectory kernel under a constant input and one at the critical
-#   frequency, over that of the same drives filtered by leaks alone (dy/dt = -y / tau + F theta);
-# - *learning rate*: the largest stable one, found by bisection on training steps, over the one that those leaks would allow.
+#   frequency, divided by that of the same drives filtered by leaks alone (dy/dt = -y / tau + F theta);
+# - *learning rate*: the largest stable one, found by bisection on training steps, divided by the one that leaks alone allow.
 #
-# `python sweeps/criticality_study.py` resumes where it stopped: one record a network. `--summary` only draws.
+# `python sweeps/criticality_study.py` resumes where it stopped, with one record for each network. `--summary` only draws.
 
 # %%
 import argparse
@@ -37,7 +38,7 @@ HORIZONS = (5.0, 20.0, 100.0)
 SIZES = {16: 20, 64: 10, 256: 1}  # units: networks a family
 TIMES, AMPLITUDE, INPUTS = 11, 0.3, 2
 INTEGRATOR = ssntk.Integrator(diffrax.Heun(), dt=0.25)
-# Fragile: a kernel this much larger, or a stable learning rate this much smaller, than by leaks alone.
+# A network is fragile if its kernel is this much larger, or its stable learning rate this much smaller, than by leaks alone.
 FACTOR = 10.0
 
 
@@ -69,7 +70,7 @@ def chain(n: int, key: jax.Array, u: float) -> Any:
 
 
 def excitatory_inhibitory(n: int, key: jax.Array, u: float) -> Any:
-    """Four excitatory units to one inhibitory; rows in balance on average."""
+    """Four excitatory units for each inhibitory one, with rows that are balanced on average."""
     signs = jnp.where(jnp.arange(n) % 5 == 4, -4.0, 1.0)
     return ctrnn((0.1 + 0.5 * u) * jnp.abs(jr.normal(key, (n, n))) * signs[None] / n**0.5, key)
 
@@ -81,7 +82,7 @@ def gru(n: int, key: jax.Array, u: float) -> Any:
 
 
 def diagonal(n: int, key: jax.Array, u: float) -> Any:
-    """Decays spread over a range that widens downwards with u."""
+    """Decay rates spread over a range, whose lower end falls as u grows."""
     model, keys = ssntk.LinearSSM(n, INPUTS, 1, form="diagonal", key=key), jr.split(key, 2)
     decay = -jr.uniform(keys[0], (n // 2,)) * (0.5 + 4.5 * u)
     return eqx.tree_at(lambda m: (m.log_decay, m.frequency), model, (decay, jnp.pi * jr.uniform(keys[1], (n // 2,))))
@@ -100,7 +101,7 @@ FAMILIES: dict[str, Callable[[int, jax.Array, float], Any]] = {
 
 # %%
 class Leaks(ssntk.AbstractStateSpaceModel):
-    """What drives the sensitivities of `model`, filtered by leaks alone: beside x, dy/dt = -y / tau + df/dtheta."""
+    """The states x of `model`, and its drives filtered by leaks alone: dy/dt = -y / tau + df/dtheta."""
 
     model: Any
     tau: jax.Array
@@ -129,7 +130,7 @@ class Leaks(ssntk.AbstractStateSpaceModel):
 
 
 class Drive(eqx.Module):
-    """A constant input and one at `frequency`, each into a channel of its own."""
+    """A constant input and one at `frequency`, each in its own channel."""
 
     frequency: jax.Array
 
@@ -138,7 +139,7 @@ class Drive(eqx.Module):
 
 
 def probe_of(horizon: float, frequency: Any, x: Any, *, half: bool = False) -> ssntk.Probe:
-    """From the fixed point under both inputs; with `half` only the second half of the state is observed."""
+    """A probe from the fixed point, under both inputs. If `half`, only the second half of the state is observed."""
     rows = len(x)
     mask = np.broadcast_to(np.arange(rows) >= rows // 2, (INPUTS, TIMES, rows)) if half else None
     return ssntk.Probe(np.linspace(0.0, horizon, TIMES), Drive(jnp.asarray(frequency)), x, mask=mask)
@@ -190,11 +191,11 @@ def stable_rate(model: Any, horizon: float, frequency: jax.Array, x: jax.Array, 
 
 
 def numbers(model: Any, judged: ssntk.Criticality) -> dict[str, float]:
-    """What is known before training, larger where further from a bifurcation."""
+    """The numbers that are known before training, each larger if a bifurcation is farther away."""
     time, x = judged.time_scale, jnp.asarray(judged.x_star)
     forces = forcing(model, theta_positions(model, "state", None), x, jnp.zeros(model.n_input))
     by_theta, matrix = (np.asarray(part) for part in forces)
-    # On the host: XLA is slow at solving for so many right-hand sides.
+    # Solve on the host, since XLA is slow with so many right-hand sides.
     steady = ssntk.Spectrum.from_jacobian(jnp.asarray(np.linalg.solve(matrix, by_theta)), eigenvectors=False)
     weight = getattr(model, "weight", None)
     gain = math.nan if weight is None else float(jnp.linalg.norm(weight) / weight.shape[0] ** 0.5)
@@ -266,7 +267,7 @@ def table(folder: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def area(score: np.ndarray, fragile: np.ndarray) -> float:
-    """The area under the ROC curve of "fragile where the score is small": Mann and Whitney's U. NaN with one class alone."""
+    """The area under the ROC curve of "fragile if the score is small" (Mann and Whitney's U); NaN for one class only."""
     known = np.isfinite(score)
     bad, good = score[known & fragile], score[known & ~fragile]
     if not len(bad) or not len(good):

@@ -7,12 +7,12 @@ import threading
 import jax
 import pytest
 
-# Most of what the tests take is compilation, which is shorter without most optimisations and by XLA's older way to write
-# loops (84 tests: 104 and 77 s): here and in what they start. One setting for all, for records are compared bit for bit.
+# Most of the time of the tests is compilation. It is shorter without most optimisations, and with XLA's older code for loops
+# (84 tests: 104 and 77 s). The settings also hold for processes that tests start, since records are compared bit for bit.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false".strip()
 jax.config.update("jax_disable_most_optimizations", True)
-# Tracing makes millions of small objects that live on.
+# Tracing makes millions of small objects that stay alive: search them for garbage less often.
 gc.set_threshold(100_000, 20, 20)
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -20,7 +20,8 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 
 def forget_if_full():
-    """Compiled programs keep memory mapped. Linux allows a process 65,530 mappings, and XLA crashes where there are more."""
+    """Clear JAX's caches if they are large. Compiled programs keep memory mapped. Linux allows 65,530 mappings, and XLA
+    crashes beyond that."""
     mapped = pathlib.Path("/proc/self/maps")
     if mapped.exists() and mapped.read_bytes().count(b"\n") > 20_000:
         jax.clear_caches()
@@ -35,7 +36,7 @@ def few_mappings():
 
 @pytest.fixture(autouse=True)
 def precision():
-    """What is said once in a process, of float32, is said once in a test."""
+    """Let the warning about float32, which is given once in a process, be given once in each test."""
     from ssntk import precision
 
     precision.unsaid_again()
@@ -53,7 +54,7 @@ def compilations():
     """A list that grows by one whenever XLA compiles."""
     seen = []
     for thread in threading.enumerate():
-        # What an earlier test left compiling.
+        # Wait for threads of earlier tests that are still compiling.
         if thread.name == "ssntk-prepare":
             thread.join()
 

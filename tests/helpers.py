@@ -1,4 +1,4 @@
-"""What several tests share: reference branches, the trained network, models that a user might write."""
+"""Code that several tests share: reference branches, the trained network, models that a user might write."""
 
 import json
 import pathlib
@@ -18,18 +18,18 @@ ROOT = pathlib.Path(__file__).parent.parent
 BRANCHES = json.loads((pathlib.Path(__file__).parent / "reference" / "branches.json").read_text())["systems"]
 
 
-# What the search for the nearest bifurcation leaves of its conditions, by its own promise; far more than rounding errors of
-# terms of order one.
+# The residual of the conditions that the search for the nearest bifurcation guarantees. It is far larger than the rounding
+# errors of terms of order one.
 EXACT = 1e-10
 
 
 def seeds(always, total):
-    """From 0 to `total`, where each takes seconds: the first ones always, the others with -m slow."""
+    """The seeds from 0 to `total`, for tests that take seconds each: the first ones always, the others with -m slow."""
     return [*range(always), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(always, total))]
 
 
 def some(values, always):
-    """Cases, of which those that are one more of a kind come with -m slow only."""
+    """Cases of a test. Those that resemble others run with -m slow only."""
     return [value if value in always else pytest.param(value, marks=pytest.mark.slow) for value in values]
 
 

@@ -1,6 +1,6 @@
-"""Arguments of a wrong Python type, without the checks of types that pytest turns on: each names the argument.
+"""Arguments of a wrong Python type raise errors that name the argument, also without the type checks that pytest turns on.
 
-One process says what all cases raise, and each case is a test of its own.
+One process evaluates all cases, and each case is a separate test.
 """
 
 import json
@@ -43,7 +43,7 @@ CASES = {
     "u": 'ssntk.find_fixed_points(model, "none")',
     "ts": "ssntk.Probe(jax.random.key(0))",
 }
-# Of each case the class and the text of what it raises.
+# For each case, print the class and the text of its error.
 TRY = """
 found = {}
 for name, code in json.loads(input()).items():

@@ -1,6 +1,6 @@
-"""Compiled code that a script asks to be kept is found by the next one; one that does not ask keeps nothing.
+"""A script that calls `enable_cache` keeps compiled code, which the next one finds. Without the call nothing is kept.
 
-Compiles: in two child processes, what locates a fold of a normal form.
+Two child processes compile the code that locates a fold of a normal form.
 """
 
 import json
@@ -48,7 +48,7 @@ def test_the_second_script_compiles_nothing_again(tmp_path):
     assert first[1] == 0
     assert second[1] > 0
     assert first[2:] == second[2:]
-    # Both what JAX compiles and what this package traces.
+    # Both compiled code and traced functions are kept.
     assert any((folder / "traced").iterdir())
     assert any(file.is_file() for file in folder.iterdir())
     assert folder.stat().st_mode & 0o077 == 0

@@ -1,4 +1,4 @@
-"""`ssntk check` of what people have: factories of a seed or of a key, PyTorch networks, and factories that fail.
+"""`ssntk check` with factories that take a seed or a key, with PyTorch networks, and with factories that fail.
 
 Compiles: the verdict on a map of 3 units.
 """
@@ -95,7 +95,7 @@ def test_networks_of_pytorch_by_a_seed_or_a_key(check, factory, radius):
 
 
 def line(text):
-    """The place of a factory in the file."""
+    """The file and line of a text in a factory."""
     return f"own_networks.py:{FACTORIES[: FACTORIES.index(text)].count(chr(10)) + 1})"
 
 

@@ -52,7 +52,7 @@ def ssntk(*arguments, cwd=ROOT, check=None):
 
 
 def here(*arguments, check):
-    """What the command prints, run in this process: without the start of another, which is most of what an error takes."""
+    """The output of a command that is run in this process, which saves the start of another one."""
     said, code = io.StringIO(), 0
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         try:

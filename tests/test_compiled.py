@@ -1,4 +1,4 @@
-"""What functions were traced to is kept between runs, found again by all that it follows from, and never in the way."""
+"""Traced functions are kept between runs, and are found again only if nothing that they depend on has changed."""
 
 import hashlib
 import os
@@ -24,14 +24,14 @@ POINTS = np.zeros((2, 5)), np.eye(2, 5)
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """Where traced functions are kept, as a new process finds it."""
+    """A folder for traced functions, in the state of a new process."""
     monkeypatch.setattr(compiled, "FOLDER", str(tmp_path / "traced"))
     return tmp_path / "traced"
 
 
 @pytest.fixture
 def tracings(monkeypatch):
-    """The functions that are traced for keeping."""
+    """The functions that are traced in order to be kept."""
     seen, traced = [], compiled._traced
     monkeypatch.setattr(compiled, "_traced", lambda function, *others: seen.append(function) or traced(function, *others))
     return seen
@@ -43,7 +43,7 @@ def stack_of(seed=0, activation=jnp.tanh):
 
 
 def corrected(stack):
-    """By what a new process has: nothing traced yet."""
+    """The result of a function as in a new process, in which nothing is traced yet."""
     return each(correct)(stack, [0, 0], *POINTS)
 
 
@@ -78,7 +78,7 @@ def test_what_it_follows_from_is_looked_at(folder, tracings, monkeypatch):
     assert_same(tanh, corrected(stack_of()))
     assert len(tracings) == 5
     assert len(list(folder.iterdir())) == 5
-    # Each gave what it does without.
+    # Each result is the same as without the folder.
     monkeypatch.setattr(compiled, "FOLDER", "")
     assert_same(softplus, corrected(stack_of(activation=jax.nn.softplus)))
     assert_same(linear, each(_linear)(stack_of(), [0, 0], POINTS[0]))
@@ -97,7 +97,7 @@ def test_what_has_no_version_is_traced_anew(folder, tracings, monkeypatch):
 
 
 class Amplitude:
-    """Pickle is told to write it as a name."""
+    """An object that pickle writes as a name."""
 
     __qualname__ = "tanh"
     __module__ = "jax.numpy"
@@ -146,7 +146,7 @@ def test_torn_files_unwritable_folders_and_failing_exports_are_no_failures(folde
         assert_same(corrected(stack_of()), expected)
     assert len(tracings) == 2
     assert len(file.read_bytes()) == len(whole)
-    # A file stands where the folder should.
+    # There is a file in place of the folder.
     monkeypatch.setattr(compiled, "FOLDER", str(file))
     assert_same(corrected(stack_of()), expected)
 
@@ -161,7 +161,7 @@ def test_torn_files_unwritable_folders_and_failing_exports_are_no_failures(folde
 
 @pytest.fixture(autouse=True)
 def said_anew():
-    """Each test has what is said once to itself."""
+    """Let warnings that are given once in a process be given in each test."""
     files.warn_once.cache_clear()
 
 
@@ -174,12 +174,12 @@ def test_a_flipped_bit_is_found_wherever_it_is(folder, tracings):
         files.warn_once.cache_clear()
         with pytest.warns(UserWarning, match="damaged or not your own: it is traced anew"):
             assert_same(corrected(stack_of()), expected)
-        # It was written anew.
+        # The file was written again.
         assert hashlib.sha256(file.read_bytes()[compiled.SUM :]).digest() == file.read_bytes()[: compiled.SUM]
 
 
 class Executed:
-    """What runs a command where it is unpickled."""
+    """An object that runs a command when it is unpickled."""
 
     def __reduce__(self):
         return os.mkdir, (Executed.folder,)
@@ -191,7 +191,7 @@ def test_what_others_may_have_written_is_never_unpickled(folder, tmp_path, where
     expected = corrected(stack_of())
     (file,) = folder.iterdir()
     data = pickle.dumps(Executed())
-    # With a checksum that fits, as whoever writes there can make it, or without.
+    # The checksum may be right, since anybody who can write there can compute it, or wrong.
     file.write_bytes(data if where == "sum" else hashlib.sha256(data).digest() + data)
     if where != "sum":
         (file if where == "file" else folder).chmod(0o777)
@@ -213,7 +213,7 @@ def test_the_least_used_are_dropped(folder, monkeypatch):
     for number, name in enumerate(names):
         compiled._write(folder / name, b"")
         os.utime(folder / name, (number, number))
-        # What somebody else put there.
+        # A file that somebody else put there.
         folder.joinpath("letter.txt").touch()
         os.utime(folder / "letter.txt", (0, 0))
     assert {file.name for file in folder.iterdir()} == {*names[2:], "letter.txt"}
@@ -232,6 +232,6 @@ def test_what_was_prepared_compiles_nothing_when_it_is_called(kept, folder, comp
     before = len(compilations)
     assert before >= 2
     (found,) = measure_together(asked, [model], [np.zeros(4)], room=2)
-    # The one compares codes of how solves ended: neither of the two that were prepared.
+    # The only compilation compares the codes with which solves ended. The two prepared functions are not compiled again.
     assert len(compilations) - before <= 1
     assert isinstance(found, ssntk.Measurement)

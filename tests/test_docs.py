@@ -1,4 +1,4 @@
-"""The documentation: its code runs, its figures and messages are what it says, and its site builds without network."""
+"""The documentation: its code runs, the numbers and messages in it are right, and its site builds without a network."""
 
 import ast
 import concurrent.futures
@@ -27,7 +27,7 @@ def blocks(path, language):
 
 
 def run(page, folder, cache):
-    """All blocks of a page, in one namespace, where the files are that it says to write."""
+    """Run all blocks of a page in one namespace, in a folder with the files that the page says to write."""
     folder.mkdir(parents=True)
     for block in blocks(page, "toml"):
         file = re.match(r"# (\w+\.toml)\n", block)
@@ -36,7 +36,7 @@ def run(page, folder, cache):
     environment = os.environ | {
         "MPLBACKEND": "agg",
         "OPENBLAS_NUM_THREADS": "1",
-        # Without most optimisations, which compiles in half the time; what one page compiles, the others find.
+        # Without most optimisations, compilation takes half the time. Pages share compiled code.
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
         "JAX_COMPILATION_CACHE_DIR": str(cache),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
@@ -58,7 +58,7 @@ RUNNABLE = [page for page in PAGES if blocks(page, "python")]
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Pages that run, two at a time, and what each said."""
+    """The results of running the pages, two at a time."""
     folder = tmp_path_factory.mktemp("docs")
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         yield {page: pool.submit(run, page, folder / name(page), folder / "cache") for page in RUNNABLE}
@@ -79,7 +79,7 @@ def test_the_first_sweep_says_what_the_tutorial_says(runs):
 
 
 def masked(text):
-    """Lines without their numbers, whose last digits and widths differ between machines."""
+    """Lines without their numbers, since the last digits and the widths of numbers differ between machines."""
     return [" ".join(re.sub(r"-?\d[\d.e+-]*", "#", line).split()) for line in text.splitlines()]
 
 
@@ -116,9 +116,9 @@ def test_no_figure_is_left_over():
 
 
 def said(node):
-    """What a string in the sources says, with an ellipsis for what is put into it; `None` for anything else."""
+    """The text of a string in the sources, with an ellipsis for each value that is put in; `None` for anything else."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        # What `format` puts in, as what an f-string does.
+        # Treat fields of `format` like those of an f-string.
         return re.sub(r"\{\w*(?:[.!:\[][^{}]*)?\}", "…", node.value)
     if isinstance(node, ast.JoinedStr):
         return "".join(part.value if isinstance(part, ast.Constant) else "…" for part in node.values)
@@ -130,7 +130,7 @@ def said(node):
 
 def test_every_message_that_the_page_of_failures_quotes_is_in_the_sources():
     nodes = (node for path in (ROOT / "ssntk").rglob("*.py") for node in ast.walk(ast.parse(path.read_text())))
-    # Two things in a row that are put in look like one.
+    # Two values in a row look like one.
     sources = "\n".join(re.sub("…+", "…", text) for text in map(said, nodes) if text)
     quoted = re.findall(r"^### `(.*)`$", (DOCS / "faq.md").read_text(), re.M)
     assert len(quoted) > 20
@@ -150,7 +150,7 @@ def site(tmp_path_factory):
         text=True,
         check=False,
         cwd=ROOT,
-        # The theme's announcement of another generator is no warning of this build.
+        # The theme announces another generator. That is not a warning about this build.
         env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
     )
     assert done.returncode == 0, done.stderr

@@ -1,8 +1,8 @@
-"""Every example of a docstring runs, and prints what stands beside it.
+"""Every example in a docstring runs, and prints the output that is written next to it.
 
-The output of a statement that prints is a comment behind it; output of several lines is comments below it. Examples know
-`ssntk`, `jax`, `jnp`, `np`, `eqx`, `diffrax` and `lineax`; they compute in double precision, in a folder of their own.
-`python tests/test_docstrings.py` prints what differs, with what each example prints now.
+The output of a statement is a comment at the end of its line; output of several lines is in comments below it. Examples can
+use `ssntk`, `jax`, `jnp`, `np`, `eqx`, `diffrax` and `lineax`. They compute in double precision, each in its own folder.
+`python tests/test_docstrings.py` prints the differences, with the present output of each example.
 """
 
 import ast
@@ -33,7 +33,7 @@ import ssntk
 
 PACKAGE = pathlib.Path(__file__).parent.parent / "ssntk"
 KNOWN = {"ssntk": ssntk, "jax": jax, "jnp": jnp, "np": np, "eqx": eqx, "diffrax": diffrax, "lineax": lineax}
-# What runs elsewhere: it sets where all of a process is compiled into (tests/test_cache.py).
+# These examples change settings of the whole process, and are tested elsewhere (tests/test_cache.py).
 ELSEWHERE = {"enable_cache"}
 
 
@@ -55,7 +55,7 @@ def examples():
 
 
 def promised(lines, statement):
-    """What stands beside a statement, or below it."""
+    """The output that is written next to a statement, or below it."""
     own = lines[statement.lineno - 1 : statement.end_lineno]
     beside = [line.partition("  # ")[2] for line in own if "print(" in line and "  # " in line]
     below = []
@@ -67,7 +67,7 @@ def promised(lines, statement):
 
 
 def outputs(code, name="example"):
-    """(what is promised, what is printed) of each statement that prints."""
+    """(promised output, actual output) of each statement that prints."""
     lines, known = code.splitlines(), dict(KNOWN)
     for statement in ast.parse(code).body:
         out = io.StringIO()
@@ -85,7 +85,7 @@ def words(text):
 @pytest.fixture
 def as_users_have_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    # The checks of types stand between an example and what warns once for each line that calls it.
+    # With type checks, the line that calls the function is not that of the example. It warns once for each line.
     monkeypatch.setattr(sys.modules[ssntk.warn_if_near_critical.__module__], "_warned", set())
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"), mpl.rc_context({"backend": "agg"}):
         yield
@@ -118,7 +118,7 @@ def public():
 
 @functools.cache
 def defined():
-    """The docstring of what each file defines, as it is written."""
+    """The docstrings of everything that the files define."""
     return {
         (f"ssntk.{path.relative_to(PACKAGE.parent / 'ssntk').with_suffix('')}".replace("/", "."), name): text
         for path in PACKAGE.rglob("*.py")

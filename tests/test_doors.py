@@ -1,4 +1,4 @@
-"""What newcomers type first works, or is answered by a message that names the right call.
+"""Names and arguments that newcomers try first either work, or raise an error that names the right call.
 
 Compiles: one branch and one search of a pendulum with two states.
 """
@@ -14,7 +14,7 @@ from ssntk import hints
 
 
 def pendulum(t, x, u, params):
-    """As scipy, XPPAUT and PyDSTool have it: a list, of numbers and of scalars."""
+    """A vector field that returns a list of numbers and scalars, as for scipy, XPPAUT and PyDSTool."""
     return [x[1], params["I"] - jnp.sin(x[0]) - params["rates"][1] * x[1]]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from helpers import ROOT
 
-# What makes an example short, and the figure that it leaves.
+# The arguments that make an example short, and the figure that it writes.
 QUICK = {
     "train_flip_flop": (["--steps", "5", "--births", "0"], "flip_flop.png"),
     "width_and_control": (["--quick"], "width_and_control.png"),
@@ -27,7 +27,7 @@ def run(script, *arguments, optimised=False):
         capture_output=True,
         text=True,
         check=False,
-        # Without optimisations, which compiles in half the time, but where training is what takes long.
+        # Without optimisations compilation takes half the time. Examples that train for long are optimised.
         env={"MPLBACKEND": "agg", "JAX_DISABLE_MOST_OPTIMIZATIONS": "0" if optimised else "1"},
         cwd=ROOT,
     )
@@ -35,7 +35,7 @@ def run(script, *arguments, optimised=False):
     return done.stdout
 
 
-# Longer than a minute even so, or of what other tests have too.
+# Examples that take longer than a minute nevertheless, or whose content other tests cover.
 LONG = (
     "train_flip_flop",
     "width_and_control",
@@ -65,7 +65,7 @@ def test_example_runs(script, tmp_path):
     how, figure = QUICK[script.stem]
     output = run(script, *how, "--out", str(tmp_path))
     assert (tmp_path / figure).stat().st_size > 10_000
-    # What an example says of measured and predicted: a few are off where the law is asymptotic, at most by 1 %.
+    # The printed differences between measured and predicted values. For asymptotic laws they are at most 1 %.
     assert all(float(off) < 0.01 for off in re.findall(r"within ([0-9.e-]+) of the law", output))
     if script.stem != "train_flip_flop":
         return
@@ -90,7 +90,7 @@ def test_training_from_other_seeds_gives_eight_memories_and_the_slope_law(seed, 
 
 @pytest.mark.slow
 def test_the_births_of_memories_add_up(tmp_path):
-    """-x + bounded has index 1: fixed points are odd in number, and each saddle-node changes it by two."""
+    """A field -x + bounded has index 1: the number of fixed points is odd, and each saddle-node changes it by two."""
     how = ("--steps", "20", "--births", "20", "--out", str(tmp_path))
     output = run(ROOT / "examples" / "train_flip_flop.py", *how, optimised=True)
     said = re.findall(r"(\d+) fixed points become +(\d+); (.*)", output)

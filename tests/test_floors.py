@@ -1,4 +1,4 @@
-"""Data flows one way: a file imports only from its own room and from the floors below it."""
+"""A file imports only from its own folder and from folders on lower floors."""
 
 import ast
 import pathlib
@@ -55,7 +55,7 @@ MUTUAL = set()
 
 
 def _imported(path, modules):
-    """The files of the package that a file imports anywhere, inside of functions too."""
+    """The files of the package that a file imports, also inside functions."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module:
@@ -73,8 +73,8 @@ def test_no_two_files_import_each_other():
     assert pairs == MUTUAL
 
 
-# Files outside of bifurcation/events/ that may spell the kind of a bifurcation in code: the laws of each kind, what a search
-# for the nearest one asks, and examples of sweep files.
+# Files outside of bifurcation/events/ that may contain names of kinds of bifurcation: the laws of each kind, the search for
+# the nearest one, and examples of sweep files.
 SPELLED = {
     "collapse/laws.py",
     "critical/least_change.py",
@@ -84,7 +84,7 @@ KINDS = ("saddle-node", "transcritical", "pitchfork", "hopf", "flip", "neimark-s
 
 
 def _docstrings(tree):
-    """The nodes of a tree that are documentation: strings alone."""
+    """The nodes of a syntax tree that are documentation: statements that consist of a string."""
     return {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
 
 
@@ -104,7 +104,7 @@ def test_only_the_clock_asks_whether_there_is_a_step():
     asking = {
         str(path.relative_to(PACKAGE)) for path in FILES if re.search(r"\bdt is (not )?None|dt or 1", path.read_text())
     }
-    # An integrator without a step chooses its own: that is no question about a model.
+    # The `dt` of an integrator may be `None` too, which is not a question about a model.
     assert asking == {"models/clock.py", "dynamics/integrate.py"}
 
 

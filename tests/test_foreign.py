@@ -1,4 +1,4 @@
-"""What stands around the records when others have a hand in it: foreign code, names, files, streams, threads, executors.
+"""Sweeps and commands with foreign code, unusual names, files, streams, threads and executors.
 
 Compiles: criticality of one network of 3 units; one grid of 2 points of 3 units, which the tests share.
 """
@@ -139,7 +139,7 @@ def test_json_is_json_and_nothing_else(factories, factory):
 
 
 def test_json_is_all_on_standard_output_however_else_is_written_there(factories):
-    """In a process of its own, which keeps what it compiled."""
+    """The command runs in a new process, which keeps compiled code."""
     done = subprocess.run(
         [sys.executable, "-m", "ssntk", "check", "own_factories:loud", "--seeds", "1", "--json"],
         cwd=factories,
@@ -148,7 +148,7 @@ def test_json_is_all_on_standard_output_however_else_is_written_there(factories)
         text=True,
         check=False,
     )
-    # A network of gain 1/2 at rest is far from any bifurcation, or near: either is an answer.
+    # Both verdicts are valid results here.
     assert done.returncode in (0, 1)
     assert json.loads(done.stdout)[0]["seed"] == 0
     for said in ("raw line", "under", "from a child"):
@@ -183,13 +183,13 @@ def test_jax_keeps_compiled_code_in_a_private_folder_only(tmp_path, monkeypatch,
         cli._keep_compiled()
     kept = str(folder) if which == "private" else None
     assert os.environ.get("JAX_COMPILATION_CACHE_DIR") == kept
-    # What was set here is taken back.
+    # Restore the environment variables that are set here.
     for name in ("JAX_COMPILATION_CACHE_DIR", "SSNTK_TRACED"):
         os.environ.pop(name, None)
 
 
 def test_names_of_files_that_are_no_text(tmp_path):
-    """On Linux a name may hold any bytes; Python has them as surrogates, which no font, terminal or netCDF file takes."""
+    """On Linux a name may hold any bytes. Python represents them by surrogates, which fonts, terminals and netCDF refuse."""
     names = ["good.npz", "\udcff.npz"]
     for i, name in enumerate(names):
         np.savez(tmp_path / "w.npz", weight=np.eye(3) * (0.1 + 0.1 * i))
@@ -233,7 +233,7 @@ def test_names_are_neither_markup_nor_mathematics(tmp_path):
     (tmp_path / "grid.toml").write_text(GRID.format(names=json.dumps(names)).replace("n_input = 1\n", ""))
     code, out, err = here("sweep", tmp_path / "grid.toml", "--out", tmp_path / "s")
     assert code == 0, err
-    # The largest eigenvalue of all belongs to the last.
+    # The last point has the largest eigenvalue.
     assert f"weights = {names[-1]}" in out
     assert (tmp_path / "s" / "phase_diagram.png").stat().st_size > 1000
     # Closing markup in a title, as a header may hold it.
@@ -325,7 +325,8 @@ def test_a_byte_order_mark_is_passed_over(tmp_path):
 
 
 def test_thread_limits_of_several_at_once(monkeypatch):
-    """The last to leave restores what the first found: a machine may have one thread anyway, so a stand-in is asked."""
+    """The last context that ends restores the setting from before the first one. The machine may have only one thread, so a
+    substitute for the setting is used."""
     now = [4]
 
     class Limit:
@@ -353,12 +354,12 @@ def test_thread_limits_of_several_at_once(monkeypatch):
         thread.start()
         entered.wait()
         assert now == [1]
-    # The first has left, and the other is still inside.
+    # The first context has ended, and the other one is still active.
     assert now == [1]
     leave.set()
     thread.join()
     assert now == [4]
-    # Also where what is inside fails.
+    # The setting is also restored after an error.
     with pytest.raises(ZeroDivisionError), threads.one_blas_thread():
         1 / 0  # noqa: B018
     assert now == [4]
@@ -400,7 +401,7 @@ def test_streams_that_are_gone_end_no_run(tmp_path, closed):
 
 @pytest.mark.parametrize("count", [4, pytest.param(200, marks=pytest.mark.slow)])
 def test_memory_and_open_files_stay_flat(tmp_path, count):
-    """Sweeps of two points, one after another: neither files nor grids nor memory are left."""
+    """After many sweeps of two points, no files are open, and no grids and no memory are held."""
 
     def one(i):
         grid = ssntk.Grid(lambda gain: ssntk.CTRNN(3, 1, 1, gain=gain, key=jr.key(0)), {"gain": [0.3, 0.5]}, probe=PROBE)
@@ -413,7 +414,7 @@ def test_memory_and_open_files_stay_flat(tmp_path, count):
         one(i)
     assert len(list(pathlib.Path("/proc/self/fd").iterdir())) <= files
     assert _grids() <= grids
-    # Each compiles its own `make`, a lambda; what that leaves in JAX's caches is bounded.
+    # Each sweep compiles its own `make`, a lambda. The memory that JAX's caches take for this is bounded.
     assert _peak() - peak <= 3e8
 
 

@@ -1,6 +1,6 @@
 """The closed forms of reference/laws.json, through the public interface, on the normal forms.
 
-Exponents are met to 0.01 and prefactors to 1 %, or to the asymptotic error that stands beside them.
+Exponents must agree to 0.01 and prefactors to 1 %, or to the asymptotic error that is given in a comment.
 """
 
 import json
@@ -16,7 +16,7 @@ from ssntk.collapse.exponent import measured_exponent
 
 nf = ssntk.normal_forms
 LAWS = {row["name"]: row for row in json.loads((pathlib.Path(__file__).parent / "reference" / "laws.json").read_text())}
-# One shape for every horizon, so that each normal form compiles once.
+# The number of save times is the same for every horizon, so that each normal form compiles once.
 POINTS = 801
 FINE = ssntk.Integrator(rtol=1e-10, atol=1e-12)
 
@@ -24,7 +24,7 @@ FINE = ssntk.Integrator(rtol=1e-10, atol=1e-12)
 def integral(model, lens, x0, horizon, *, dense_start=False):
     """The eigenvalues of K_int over a horizon, the largest first."""
     ts = np.linspace(0.0, 1.0, POINTS)
-    # Quadratic spacing where the answer changes fast at first.
+    # Space the times quadratically if the sensitivity changes fast at first.
     ts = horizon * (ts**2 if dense_start else ts)
     probe = ssntk.Probe(ts, x0=np.atleast_1d(x0))
     spectrum = ssntk.ntk_spectrum(model, probe, wrt=lens, weights="trapezoid", integrator=FINE, eigenvectors=False)
@@ -51,7 +51,7 @@ STEADY = {
 }
 
 
-# What `laws.steady_state` is asked: the kind, the parameter and the sign of mu.
+# The arguments of `laws.steady_state`: the kind, the parameter and the sign of mu.
 SIDES = {
     "sn_ss_mu": ("saddle-node", "mu", 1),
     "tc_ss_mu_nontrivial": ("transcritical", "mu", 1),
@@ -93,7 +93,7 @@ def test_horizon_scaling(scaled):
     np.testing.assert_allclose(node[0], laws.channel(1.0, -2 * mu**0.5, horizon), rtol=1e-3)
     focus = integral(nf.pitchfork(-scaled / horizon), lambda m: (m.mu, m.h), 0.0, horizon)
     np.testing.assert_allclose(focus[0], laws.channel(1.0, -scaled / horizon, horizon), rtol=1e-3)
-    # Of (mu, h) only h is answered at x = 0.
+    # Of (mu, h) only h moves the fixed point x = 0.
     assert focus[1] < 1e-12 * focus[0]
 
 
@@ -143,7 +143,7 @@ def test_pitchfork_transients():
 
 
 def test_escape_from_a_pitchfork_peaks():
-    # From x0 the answer to h grows as exp(mu t) / mu until the state saturates: its square peaks at (4/27) / (mu x0^2).
+    # From x0 the sensitivity to h grows as exp(mu t) / mu until the state saturates. Its square peaks at (4/27) / (mu x0^2).
     mu, x0 = 0.5, np.array([1e-4, 1e-3])
     peaks = []
     for start in x0:
@@ -170,7 +170,7 @@ def test_ghost_of_a_saddle_node():
         np.testing.assert_allclose(states, [1.0, 0.0, -np.sqrt(value), -1.0], atol=1e-5)
         rows = ssntk.parameter_jacobian(nf.saddle_node(-value), probe, integrator=FINE)
         middles.append(float(rows[0, 1, 0, 0]) ** 2)
-        # What entered before the bottleneck is of relative order sqrt(e).
+        # The part from before the bottleneck is of relative order sqrt(e).
         np.testing.assert_allclose(rows[0, 1:3, 0, 0] ** 2, laws.ghost(-value, [np.pi / 2, 3 * np.pi / 4]), rtol=0.01)
         np.testing.assert_allclose(laws.ghost_time(-value), time, rtol=0.01)
     assert abs(slope(e, times) - exponent("sn_ghost_time")) < 0.01
@@ -206,8 +206,8 @@ def test_hopf_limit_cycle():
     # T / (4 mu), b^2 mu T^3 / 3: to O(1 / (mu T)).
     np.testing.assert_allclose(amplitude, horizon / (4 * mu), rtol=0.1)
     np.testing.assert_allclose(shear, laws.limit_cycle("mu", mu, horizon, shear=2.0), rtol=1e-3)
-    # b^2 mu T^3 / 3 up to O(1 / (mu T)): the phase answers to mu only after the amplitude has, 1 / (2 mu) later, so that
-    # (T - 1 / (2 mu))^3 is nearer; what is left is of second order, and below 1 %.
+    # b^2 mu T^3 / 3 up to O(1 / (mu T)). The phase responds to mu only after the amplitude has, 1 / (2 mu) later, so that
+    # (T - 1 / (2 mu))^3 is more accurate. The remaining error is of second order, and below 1 %.
     np.testing.assert_allclose(shear, 4 * mu * (horizon - 1 / (2 * mu)) ** 3 / 3, rtol=0.01)
 
 
@@ -217,12 +217,13 @@ def test_a_constant_bias_is_not_amplified_on_the_limit_cycle():
         probe = ssntk.Probe(np.linspace(0.0, horizon, POINTS), x0=[0.5, 0.0])
         rows = ssntk.parameter_jacobian(nf.hopf(0.25, 2.0), probe, wrt=lambda m: m.h, integrator=FINE)
         answers.append(float(jnp.abs(rows).max()))
-    # Bounded: four times the time makes it no larger.
+    # The sensitivity is bounded: a horizon four times as long does not increase it.
     np.testing.assert_allclose(answers[1], answers[0], rtol=0.02)
 
 
 def test_the_naive_claim_that_any_parameter_is_amplified_is_false():
-    # "The kernel diverges at every bifurcation": a constant bias at a Hopf, and mu at a transcritical, do not see it.
+    # The kernel does not diverge at every bifurcation: that of a constant bias at a Hopf point and that of mu at a
+    # transcritical stay bounded.
     for model, x, lens in (
         (nf.hopf(-1e-6, 2.0), [0.0, 0.0], lambda m: m.h),
         (nf.transcritical(1e-6), [1e-6], lambda m: m.mu),

@@ -1,6 +1,6 @@
-"""What the commonest mistakes are told: sizes, keys, dtypes, functions that JAX cannot trace, activations.
+"""Messages for the most common mistakes: sizes, keys, dtypes, functions that JAX cannot trace, activations.
 
-Compiles: little; what is refused is refused before. GRID is a sweep file of which only the activation differs.
+Compiles little, since mistakes are refused before. GRID is a sweep file in which only the activation changes.
 """
 
 import math
@@ -40,7 +40,7 @@ def test_what_cannot_be_allocated_is_refused(size):
 
 
 def test_a_failed_allocation_names_its_argument_and_ends_no_process():
-    """Of 7 GB, which fit in all but not beside what a draw takes besides, of addresses that a batch job may be given."""
+    """The weights take 7 GB, which fit into the address space of the process, but not together with what a draw needs."""
     code = (
         "import resource, jax, ssntk; jax.config.update('jax_enable_x64', True); limit = 9 * 2**30\n"
         "resource.setrlimit(resource.RLIMIT_AS, (limit, limit))\n"
@@ -89,7 +89,7 @@ def test_numbers_in_which_no_eigenvalues_are_computed_are_refused(dtype):
         ssntk.CTRNN.from_weights(np.eye(3, dtype=dtype))
     with pytest.raises(ValueError, match="params must hold float32 or float64 numbers"):
         ssntk.VectorField(lambda t, x, u, p: -p * x, jnp.ones((), dtype), 2)
-    # However it came to be: by a cast of all of a model, say.
+    # It does not matter how the activation came about, for instance by a cast of the whole model.
     model = ssntk.CTRNN.from_weights(np.eye(3))
     model = jax.tree.map(lambda leaf: leaf.astype(dtype) if hasattr(leaf, "dtype") else leaf, model)
     with pytest.raises(ValueError, match="model must hold float32 or float64 numbers"):
@@ -188,7 +188,7 @@ def test_raw_keys_of_every_generator_are_keys(kind):
         model = ssntk.CTRNN(3, 1, 1, key=jr.PRNGKey(0))
         with pytest.raises(ValueError, match=r"key must be a jax\.random\.key"):
             ssntk.CTRNN(3, 1, 1, key=np.zeros(3, np.uint32))
-    # As the key of the same numbers, by its generator.
+    # A raw key is the same as the typed key of its numbers and its generator.
     same = ssntk.CTRNN(3, 1, 1, key=jr.key(0, impl=kind))
     np.testing.assert_array_equal(model.weight, same.weight)
 

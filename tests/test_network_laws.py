@@ -71,15 +71,15 @@ def test_random_networks_near_a_fold(n, count):
     print(n, "exponents of lambda_1, lambda, PR - 1, angle, residual less the laws', least and most:")
     print(np.array2string(np.array([spread.min(axis=0), spread.max(axis=0)]), precision=4, suppress_small=True))
     assert np.abs(spread[:, 0]).max() < 0.01
-    # Where another slow mode is near, the others are not there yet at 1e-4: on one network in ten.
+    # If another slow mode is near, the law does not hold yet at 1e-4. This is so for one network in ten.
     assert ((np.abs(spread) < 0.01).mean(axis=0) >= 0.9).all()
     assert np.mean(np.abs(np.array(prefactors) - 1) < 0.01) >= 0.9
 
 
 @pytest.mark.slow
 def test_the_naive_claim_that_the_kernel_goes_as_the_stability_radius_to_the_minus_two_is_false():
-    # Row slow_eig_share: on its ensemble -1.66 was measured; on this one it is steeper than -2, for the gain differs from
-    # network to network too, and what the radius alone says is wrong in either direction.
+    # Row slow_eig_share: on its ensemble the slope was -1.66. On this one it is steeper than -2, since the gain also differs
+    # between networks. The radius alone is a wrong predictor in both cases.
     radii, tops, horizon = [], [], 20.0
     frequencies = np.append(0.0, np.geomspace(1e-3, 10.0, 200))
     for seed in range(40):
@@ -92,7 +92,7 @@ def test_the_naive_claim_that_the_kernel_goes_as_the_stability_radius_to_the_min
         x = points.x[0]
         matrix = -np.eye(16) + float(model.gain) * np.asarray(model.weight) * (1 - np.tanh(x) ** 2)
         singular = np.linalg.svd(1j * frequencies[:, None, None] * np.eye(16) - matrix, compute_uv=False)[:, -1]
-        # Where the horizon does not limit the kernel, and the nearest instability does not oscillate.
+        # Use only networks in which the horizon does not limit the kernel and the nearest instability does not oscillate.
         if singular.min() > 2 / horizon and frequencies[singular.argmin()] < 0.05:
             spectrum = ssntk.measure(model, ssntk.Probe(np.linspace(0.0, horizon, 21)), x).trajectory
             radii.append(singular.min())

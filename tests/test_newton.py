@@ -1,4 +1,4 @@
-"""The one Newton loop: against roots that are known, and where optimistix's says success too early.
+"""The Newton loop, against known roots, and in a case in which optimistix's Newton reports success too early.
 
 Compiles three scalar loops.
 """
@@ -46,7 +46,7 @@ def test_at_a_double_root_the_last_correction_is_reported_and_nothing_is_called_
     # Newton's iteration on x^2 halves x.
     assert found.steps == 10
     np.testing.assert_allclose([found.x[0], found.size, found.left], [2.0**-10, 2.0**-10, 2.0**-18], rtol=1e-15)
-    # The reason why it is not used: there it takes a slow approach for convergence.
+    # This is why optimistix's Newton is not used: it takes slow convergence for the end of the iteration.
     other = optx.root_find(lambda x, _: x**2, optx.Newton(rtol=1e-6, atol=1e-6), jnp.asarray(1.0), max_steps=50, throw=False)
     assert other.result == optx.RESULTS.successful
     assert other.value > 9e-7

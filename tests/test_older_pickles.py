@@ -8,7 +8,7 @@ import pytest
 
 import ssntk
 
-# Where a class stood when pickles of it were written.
+# The modules in which classes were when pickles of them were written.
 STOOD = {
     "ssntk.models.euler_map": "EulerMap",
     "ssntk.bifurcation.family": "Family",

@@ -101,7 +101,7 @@ def test_collapse_draws_what_the_store_holds(tmp_path):
         np.testing.assert_allclose(drawn[label].get_ydata(), predicted, rtol=0.02)
     for label in ("share", "alignment"):
         np.testing.assert_allclose(lines(axes[6])[label].get_ydata(), 1.0, rtol=1e-9)
-    # What another machine measured of it may lie between two points of the branch.
+    # Points that were measured on another machine may lie between two points of the branch.
     for index in range(7):
         (tmp_path / "points" / f"{index:05d}.npz").unlink()
     axes = ssntk.plot.collapse(store)
@@ -110,7 +110,7 @@ def test_collapse_draws_what_the_store_holds(tmp_path):
     (low, high), (left, right) = axes[0].get_ylim(), axes[0].get_xlim()
     assert low < measured[1].min() <= measured[1].max() < high
     assert left < 0 < 1e-5 < right
-    # A condition number that hardly changes is clear of the axis.
+    # The line of a condition number that hardly changes does not lie on the axis.
     for index, value in ((7, 100.0), (8, 100.1)):
         file = tmp_path / "points" / f"{index:05d}.npz"
         with np.load(file) as archive:
@@ -129,7 +129,7 @@ def test_collapse_draws_what_the_store_holds(tmp_path):
 
 
 def fits_one_page(figure):
-    """A page of A4 or letter with a caption; all text can be read, and none lies on another."""
+    """Check that a figure with a caption fits on A4 and letter, that all text is large enough, and that none overlaps."""
     assert (figure.get_size_inches() * 25.4 <= [180, 230]).all()
     figure.draw_without_rendering()
     shown = [text for text in figure.findobj(matplotlib.text.Text) if text.get_text().strip() and text.get_visible()]

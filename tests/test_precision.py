@@ -1,4 +1,4 @@
-"""float32 near a bifurcation is warned of, once, by everything that locates or judges; a Hopf point that it loses says why.
+"""Every function that locates or judges warns, once, of float32. If a Hopf point is lost for that, the reason says so.
 
 Compiles: the branch of Hindmarsh and Rose's model in both precisions, and verdicts on one network of 3 units in float32.
 """
@@ -58,12 +58,12 @@ def test_a_hopf_point_that_single_precision_loses_says_so():
     with pytest.warns(ssntk.PrecisionWarning, match=r'jax.config.update\("jax_enable_x64", True\)') as seen:
         single = branch(jnp.float32)
     assert len(seen) == 1
-    # The line that asked for it.
+    # The warning names the line of the call.
     assert seen[0].filename == __file__
     events = (*single.bifurcations, *single.unresolved)
     np.testing.assert_allclose(sorted(one.parameter for one in events), expected[:, 0], rtol=1e-4)
     assert all(one.reason.endswith("; in float32: try jax_enable_x64") for one in single.unresolved)
-    # Said once, whatever comes next.
+    # There is no second warning.
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         ssntk.stability_radius(-jnp.eye(2, dtype=jnp.float32))
@@ -103,7 +103,7 @@ def test_whatever_locates_or_judges_warns_before_it_does(call, network, monkeypa
     def said(*_):
         raise Said
 
-    # What comes after is compiled for nothing here.
+    # Stop here, since the rest would be compiled for nothing.
     monkeypatch.setattr(precision, "warn", said)
     with pytest.raises(Said):
         CALLS[call](network)

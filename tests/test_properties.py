@@ -1,6 +1,6 @@
-"""Whatever comes in, every public function gives a right answer or an error that names the argument.
+"""For any arguments, every public function returns a right result or raises an error that names the argument.
 
-Shapes are few, so that little compiles; values run from the smallest to the largest numbers there are.
+There are few shapes, so that little is compiled. Values range from the smallest to the largest numbers.
 """
 
 import jax
@@ -29,7 +29,7 @@ def right(*shape, values=NICE):
 
 @st.composite
 def wrong(draw, *shape, legal=()):
-    """What must not pass for a real, finite array of this shape, nor of another that is legal."""
+    """A value that is not a real, finite array of this shape, nor of another legal shape."""
     kind = draw(st.sampled_from(["shape", "nan", "complex", "text", "object", "ragged"]))
     if kind == "shape":
         other = draw(
@@ -59,7 +59,7 @@ def linear_model(weight, bias):
     return ssntk.VectorField(linear, {"W": weight, "b": bias}, 2, 2)
 
 
-# Every entry point with one argument of a stated shape left open: (name in the message, shape, call).
+# Every public function as a function of one argument with a required shape: (name in the message, shape, call).
 MODEL = ssntk.CTRNN(2, 1, 1, gain=0.5, key=jax.random.key(0))
 PROBE = ssntk.Probe([0.0, 1.0])
 FAMILY = ssntk.Family.input(MODEL, [1.0])
@@ -95,7 +95,7 @@ OPEN = {
 }
 
 
-# Other shapes that mean something there: another number of units, of inputs, of points.
+# Other shapes that are valid for an argument: another number of units, of inputs, of points.
 LEGAL = {
     "weight": [(k, k) for k in range(1, 5)],
     "x0": [(k, 2) for k in range(1, 5)],
@@ -152,7 +152,7 @@ def test_spectra_of_any_jacobian(jacobian):
     try:
         spectrum = ssntk.Spectrum.from_jacobian(jacobian)
     except ssntk.NumericalError:
-        # Only where the eigenvalue itself is no number of this type.
+        # An error is allowed only if the eigenvalue itself overflows or underflows.
         assert not 1e-150 < scale < 1e150
         return
     values = np.asarray(spectrum.eigenvalues)
@@ -206,7 +206,7 @@ def test_linear_systems_are_solved_or_refused(weight, bias, x0):
     try:
         states = np.asarray(ssntk.simulate(model, ssntk.Probe([0.0, 0.5, 1.0], x0=x0)))[0]
     except ssntk.NumericalError:
-        # Stiff beyond the steps it may take, or beyond all numbers: never where everything is of order one.
+        # The solver may fail if the model is too stiff for its steps or overflows, but never if everything is of order one.
         assert max(np.abs(part).max() for part in (weight, bias, x0)) > 10
         return
     assert np.isfinite(states).all()
@@ -244,7 +244,7 @@ def test_fixed_points_of_linear_systems(weight, bias):
         exact = np.linalg.solve(weight, -bias) if condition < 1e12 else None
     points = ssntk.find_fixed_points(model, n_starts=8)
     for x, residual in zip(points.x, points.residual, strict=True):
-        # Whatever it calls a fixed point is one to the root of rounding, beside its terms at a state of order one or larger.
+        # A reported fixed point is one to the root of rounding, relative to its terms at a state of order one or larger.
         unit = max(np.abs(weight).max(), np.abs(bias).max()) or 1.0
         size = np.abs(weight / unit) @ (1 + np.abs(x)) + np.abs(bias / unit)
         assert np.isfinite(x).all()

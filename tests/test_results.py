@@ -1,4 +1,4 @@
-"""Results speak: text, notebooks, points, tables, equality, files, and what they mean.
+"""Results as text, in notebooks, as points, as tables, as files; their equality and their explanations.
 
 Compiles: searches and branches of systems of one or two states, their kernels, and for a trained network of 32 units one
 search, its verdict, spectrum and measurement. Each is made once.
@@ -56,7 +56,7 @@ def diagram(family):
 
 
 def approached(family):
-    """An approach whose numbers mean nothing: a search would only cost time here."""
+    """An approach with arbitrary numbers, since a search would take time."""
     x, more = np.ones(32), {"coefficient": 0.0, "residual": 0.0, "kkt_residual": 0.0, "minimum": True, "reached": None}
     more |= {
         "starts": np.array([0.5, np.nan]),
@@ -69,7 +69,7 @@ def approached(family):
 
 @pytest.fixture(scope="module")
 def every(nine, fold, family, diagram):
-    """One of each kind, of small systems and of a network of 32 units."""
+    """One result of each kind, from small systems and from a network of 32 units."""
     network = flip_flop()
     points = ssntk.find_fixed_points(network)
     probe = ssntk.Probe(jnp.linspace(0.0, 1.0, 4), us=jnp.ones((1, 4, 2)))
@@ -296,7 +296,7 @@ def weights():
 
 
 class Opened:
-    """What would be noticed if it were executed."""
+    """An object that records if it is executed."""
 
     def __reduce__(self):
         return (pytest.fail, ("a file was executed",))
@@ -390,7 +390,7 @@ def test_a_compiled_function_returns_a_bifurcation(fold, capsys):
     np.testing.assert_allclose([found.parameter, found.x[0], found.coefficient], [-0.5, 0.0, -1.0], atol=1e-14)
     several = jax.tree.map(lambda *parts: jnp.stack(parts), found, found)
     assert repr(several).startswith("<saddle-node at p = [")
-    # One that holds numbers goes through too, and its words stay.
+    # A traced result that holds numbers can be returned too, and its text does not change.
     point = fold.bifurcations[0]
     assert jax.jit(lambda one: one)(point).kind == "saddle-node"
     assert jax.tree.unflatten(jax.tree.structure(point), jax.tree.leaves(point)) == point
@@ -428,7 +428,7 @@ def test_a_branch_of_an_earlier_version_is_still_read(fold, tmp_path):
     assert not old.has_readout
     assert "parameter" in read_csv(old.to_csv(tmp_path / "old.csv"))
     file = ssntk.save(tmp_path / "old.npz", old)
-    # As a file of then: without the fields that came later.
+    # Like a file of an earlier version, without the fields that were added later.
     parts = dict(np.load(file))
     header = json.loads(parts.pop("ssntk").tobytes())
     for name in ("n_unstable", "outputs", "has_readout"):

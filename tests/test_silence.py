@@ -1,6 +1,6 @@
-"""A call that compiles for long says so, once, on a terminal; whatever is said is logged too.
+"""A call that compiles for long prints a note, once, on a terminal. All notes are logged too.
 
-Compiles: nothing here; a child process with a terminal compiles a search of one state.
+Compiles nothing in this process. A child process with a terminal compiles a search of one state.
 """
 
 import logging
@@ -18,7 +18,7 @@ import ssntk
 from ssntk import silence
 from ssntk.sweep import progress
 
-# As if each compilation had taken two seconds: two of them are more than is waited for in silence.
+# Pretend that each compilation took two seconds. After two of them there must be a note.
 CHILD = """
 import json, sys, jax, jax.numpy as jnp
 jax.config.update("jax_enable_x64", True)
@@ -39,7 +39,7 @@ ssntk.find_fixed_points(ssntk.normal_forms.pitchfork(1.0), starts=[[0.5]])
 
 
 def child(terminal):
-    """What a process says on standard error, which is a terminal or not."""
+    """The standard error of a process, which is a terminal or not."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     if not terminal:
         done = subprocess.run([sys.executable, "-c", CHILD], stderr=subprocess.PIPE, env=environment, check=True, text=True)
@@ -71,13 +71,13 @@ def test_a_terminal_is_told_once_and_a_pipe_never():
 
 @pytest.fixture
 def listener(monkeypatch):
-    """A listener that has not said anything, and what is shown."""
+    """A listener that has printed no note yet, and the list of notes."""
     monkeypatch.setattr(silence, "is_terminal", lambda: True)
     return silence._Listener()
 
 
 class Calling(ssntk.AbstractStateSpaceModel):
-    """A model whose field tells a listener of compilations, as JAX does from inside of a call."""
+    """A model whose field reports compilations to a listener, as JAX does inside of a call."""
 
     tell: object
     n_state: int = 1
@@ -103,7 +103,7 @@ def test_what_a_users_own_program_compiles_is_not_spoken_of(listener, capsys, ca
 def test_short_calls_and_other_events_are_silent(listener, capsys, caplog):
     with caplog.at_level(logging.INFO, "ssntk"):
         ssntk.EulerMap(Calling(lambda: (listener(silence.COMPILED, 0.1), listener("/jax/core/compile/other", 100.0))), 1.0)
-        # Of two calls each compiles for less than is waited for.
+        # Each of two calls compiles for less time than a note needs.
         ssntk.EulerMap(Calling(lambda: listener(silence.COMPILED, 0.6 * silence.PATIENCE)), 1.0)
         with pytest.raises(ValueError, match="'none' is not one of"):
             ssntk.Family(Calling(lambda: listener(silence.COMPILED, 0.6 * silence.PATIENCE)), "none")
@@ -137,7 +137,7 @@ def test_the_listener_is_there_once():
     jax.monitoring.register_event_duration_secs_listener(listen)
     jax.jit(lambda x: x - 3.25)(jnp.ones(3))
     jax.monitoring.unregister_event_duration_listener(listen)
-    # The name that JAX gives what is listened to.
+    # JAX reports compilations under this name.
     assert silence.COMPILED in heard
     silence.listen()
     assert silence.listen.cache_info().misses == 1

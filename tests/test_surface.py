@@ -1,11 +1,11 @@
-"""What users rely on, as text: the public names with their signatures, and the sentences that the package says.
+"""What users rely on, as text: the public names with their signatures, and the sentences in the package.
 
 `tests/reference/surface.txt` holds every public name, with the members and fields of classes; parameters are written with
 their defaults and without annotations. `tests/reference/sentences.txt` holds every string of three words or more in the
-sources, docstrings aside, with `…` for what is put into it. Where a string stands does not matter: moving code changes
-neither file, and a git diff of the two shows what a change does to users.
+sources except docstrings, with `…` for each value that is put in. The place of a string does not matter, so that moving code
+changes neither file. A git diff of the two shows what a change means for users.
 
-`python tests/test_surface.py` writes both files anew.
+`python tests/test_surface.py` writes both files again.
 """
 
 import ast
@@ -23,15 +23,15 @@ import ssntk
 
 ROOT = pathlib.Path(__file__).parent.parent
 FILES = {name: ROOT / "tests" / "reference" / f"{name}.txt" for name in ("surface", "sentences")}
-# What Python calls for a user: `result[0]`, `model(x)`, `with pool:`.
+# Methods that Python calls for a user: `result[0]`, `model(x)`, `with pool:`.
 CALLED = {"__call__", "__len__", "__getitem__", "__iter__", "__contains__", "__enter__", "__exit__"}
 PUT_IN = re.compile(r"\{\w*(?:[.!:\[][^{}]*)?\}")
-# A string of fewer words is a name, a unit or a part of one.
+# Strings of fewer words are names, units or parts of these.
 WORDS = 3
 
 
 class Shown:
-    """What prints as the text that it was made of."""
+    """An object that is printed as the text from which it was made."""
 
     def __init__(self, text):
         self.text = text
@@ -81,7 +81,7 @@ def fields(cls):
 
 
 def members(cls):
-    """(name, what it is) of what a class has of this package, and what Python calls of it."""
+    """(name, description) of the members of a class that this package defines, including those that Python calls."""
     own = [one for one in cls.__mro__ if one.__module__.startswith("ssntk")]
     names = sorted({name for one in own for name in vars(one) if name[0] != "_" or name in CALLED})
     known = dict(fields(cls))
@@ -105,7 +105,7 @@ def members(cls):
 
 
 def described(name, thing):
-    """The lines on one public name."""
+    """The lines about one public name."""
     if isinstance(thing, types.ModuleType):
         yield f"{name}: module"
         listed = getattr(thing, "__all__", None) or [
@@ -139,7 +139,7 @@ def surface():
 
 
 class Sentences(ast.NodeVisitor):
-    """The strings of a program; those that document it, types and keys aside."""
+    """The strings of a program, without documentation, types and keys."""
 
     def __init__(self):
         self.found = set()

@@ -1,5 +1,5 @@
-"""The network that examples/train_flip_flop.py trains with seed 0 (its weights are in reference/flip_flop64.npz): 27 fixed
-points of which eight are memories, and where each of these dies.
+"""The network that examples/train_flip_flop.py trains with seed 0 (its weights are in reference/flip_flop64.npz). It has 27
+fixed points. Eight of them are memories, and the tests check where each of these vanishes.
 """
 
 import jax
@@ -27,7 +27,7 @@ def points(model):
 
 @pytest.fixture(scope="module")
 def deaths(model, points):
-    """For each memory its state, the input's sign that kills it, the sweep towards its death, and the branch."""
+    """For each memory its state, the sign of the input that destroys it, the sweep to the saddle-node, and the branch."""
     family, found = ssntk.Family.input(model, [1.0, 0.0, 0.0]), []
     for x in points.x[points.stable]:
         against = -float(jnp.sign(model.readout(jnp.asarray(x))[0]))

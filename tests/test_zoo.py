@@ -1,6 +1,6 @@
-"""What holds for every model, whoever wrote it: one dict of models (zoo.py) against one list of properties.
+"""Properties that hold for every model: one dict of models (zoo.py) against one list of properties.
 
-The references are written out here: Heun's method and the iteration of a map in a loop, their derivative by JAX's forward
+The references are written out here: Heun's method and the iteration of maps in a loop, their derivative by JAX's forward
 mode, eigenvalues and singular values by numpy.
 """
 
@@ -20,12 +20,12 @@ from zoo import DRIVEN, TWINS, ZOO, Rescaled, RescaledMap, single
 import ssntk
 from ssntk.kernel.sites import opened
 
-# Of single precision, which one of the models has (tests/test_precision.py).
+# One of the models is in single precision, which causes warnings (tests/test_precision.py).
 pytestmark = pytest.mark.filterwarnings("ignore::ssntk.PrecisionWarning")
 # Few stages, which compile fast.
 STEP = 0.25
 HEUN = ssntk.Integrator(solver=diffrax.Heun(), dt=STEP)
-# Those that differ most; the others come with -m slow where a property takes seconds.
+# The models that differ most. For properties that take seconds, the others run with -m slow only.
 FEW = {"rate", "neural", "still user", "euler", "lstm cell"}
 
 
@@ -44,13 +44,13 @@ def types(model):
 
 @pytest.fixture(autouse=True, scope="module")
 def full():
-    """Counts tests, of which some hundred in one file compile more than a process can hold."""
+    """Counts tests. A few hundred tests in one file compile more than a process can hold."""
     return itertools.count(1)
 
 
 @pytest.fixture
 def model(name, full):
-    """A model by its name. Arrays of several types are added up as users have it, and not as strictly as in other tests."""
+    """A model by its name. Here dtypes are promoted as for users, and not as strictly as in other tests."""
     made = ZOO[name]()
     with jax.numpy_dtype_promotion("standard" if len(types(made)) > 1 else "strict"):
         yield made
@@ -68,7 +68,7 @@ def rounding(model):
 
 
 def digits(model):
-    """Half the digits, to which Newton's method and eigenvalues stand."""
+    """Half of the digits, the accuracy of Newton's method and of eigenvalues."""
     return max(float(jnp.finfo(dtype).eps) for dtype in types(model)) ** 0.5
 
 
@@ -77,7 +77,7 @@ def is_map(model):
 
 
 def asked(model):
-    """A probe, and how it is solved; at each save time one step ends, of a map at the last two."""
+    """A probe and its integrator. Each save interval has one step; for maps the second interval has two."""
     step = model.dt if is_map(model) else STEP
     random = np.random.default_rng(0)
     us = random.normal(size=(2, model.n_input))
@@ -100,7 +100,7 @@ def rolled_out(model, probe):
     theta = model.trainable("readout")
     leaves, treedef = jax.tree.flatten(theta)
     sizes = np.cumsum([leaf.size for leaf in leaves])[:-1]
-    # In one type, since a vector has one; each leaf is given its own back.
+    # The vector has one dtype. Each leaf is converted back to its own.
     dtype = dtype_of(model)
     us, x0, times = (np.asarray(part, dtype) for part in (probe.us, probe.x0, probe.ts))
     at = {id(leaf): i for i, leaf in enumerate(leaves)}
@@ -172,7 +172,7 @@ def test_every_method_gives_the_derivative_of_the_loop(method, name, model):
     found = np.asarray(ssntk.parameter_jacobian(model, probe, of="readout", method=method, **how))
     expected = derivative(name)[1]
     assert found.dtype == dtype_of(model)
-    # Each theta in its own units, which differ by a factor of a thousand.
+    # Compare each theta in its own units, which differ by a factor of a thousand.
     size = np.abs(expected).max(axis=(0, 1, 2))
     size[size == 0] = 1.0
     np.testing.assert_allclose(found / size, expected / size, atol=rounding(model))
@@ -184,7 +184,7 @@ def test_the_kernel_by_sites_is_that_by_the_jacobian(name, model, monkeypatch):
     monkeypatch.setattr(opened, "LEAST", 2)
     probe, how = asked(model)
     rows = np.asarray(ssntk.parameter_jacobian(model, probe, **how)).reshape(6 * model.n_state, -1)
-    # A derivative in two types is none to rounding, and the check of the sites finds that.
+    # A derivative in two dtypes is less accurate, and the check of the sites refuses it.
     if len(types(model)) == 1 and any(leaf.ndim == 2 for leaf in jax.tree.leaves(model.trainable("state"))):
         kernel = ssntk.ntk(model, probe, method="sites", **how)
         np.testing.assert_allclose(kernel, rows @ rows.T, atol=rounding(model) * np.square(rows).sum(axis=1).max())
@@ -201,7 +201,7 @@ def jacobian(model, x, u):
 
 
 def exponents(model, matrix):
-    """Eigenvalues of a flow, multipliers of a map, ascending."""
+    """The eigenvalues for flows, or the multipliers for maps, ascending."""
     return np.sort_complex(np.linalg.eigvals(np.eye(len(matrix)) + model.dt * matrix if is_map(model) else matrix))
 
 
@@ -210,7 +210,7 @@ def stable(model, values):
 
 
 def radius(model, matrix):
-    """The least singular value of `z - A` over z on the edge of stability, and by how much the true minimum may be less."""
+    """The smallest singular value of `z - A` over z on the edge of stability, and the largest error of this minimum."""
     n = 4001
     if is_map(model):
         edge = (np.exp(1j * np.linspace(0.0, np.pi, n)) - 1) / model.dt
@@ -283,7 +283,7 @@ def test_a_branch_or_a_sentence(name, model):
 
 
 def rescaled(model, size, rate):
-    """A model in other units; the time of a map is counted in its steps."""
+    """A model in other units. For maps the unit of time does not change."""
     if is_map(model):
         return RescaledMap(model, size), 1.0
     return Rescaled(model, size, rate), rate
@@ -306,7 +306,7 @@ def test_other_units_change_no_answer(name, model):
         return
     np.testing.assert_allclose(moved.x, 1e3 * points.x, atol=1e3 * digits(model) * max(np.abs(points.x).max(), 1e-12))
     np.testing.assert_array_equal(moved.stable, points.stable)
-    # What "near" is relative to is read from `tau`, and the model in other units has none.
+    # The time scale of a verdict is read from `tau`, which the model in other units does not have.
     now = ssntk.criticality(other, n_starts=8, time_scale=verdict.time_scale / rate)
     assert (now.verdict, now.kind, now.near) == (verdict.verdict, verdict.kind, verdict.near)
     np.testing.assert_allclose(now.stability_radius, rate * verdict.stability_radius, rtol=digits(model))

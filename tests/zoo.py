@@ -1,7 +1,7 @@
-"""Models of every kind, by name: what holds for one model is tested for all of them in test_zoo.py.
+"""Models of every kind, by name. test_zoo.py tests the properties of models for all of them.
 
-A new class is one line here. Each entry makes its model anew, from the same numbers; sizes are small and the same where they
-can be, so that little is compiled.
+A new class is one line here. Each entry makes a new model from the same numbers. Sizes are small, and the same if possible,
+so that little is compiled.
 """
 
 import equinox as eqx
@@ -22,14 +22,14 @@ def drawn(*shape, seed=0):
 
 
 def gates(n_gates):
-    """Weights of a layer of PyTorch with so many gates, one for an `nn.RNN`."""
+    """Weights of a PyTorch layer with this number of gates, one for an `nn.RNN`."""
     return {"weight_ih_l0": drawn(4 * n_gates, 2), "weight_hh_l0": drawn(4 * n_gates, 4, seed=1)} | {
         name: drawn(4 * n_gates, seed=seed) / 4 for seed, name in enumerate(("bias_ih_l0", "bias_hh_l0"))
     }
 
 
 def step(weights, u, h):
-    """A step as somebody wrote it for training, of weights of different types and sizes."""
+    """A step as a user might write it for training, with weights of different types and sizes."""
     return jnp.tanh(weights["w"] @ h + (weights["v"] @ u.astype(weights["v"].dtype)).astype(h.dtype) + weights["b"] * 1e-3)
 
 
@@ -41,7 +41,7 @@ class Still(Leaky):
 
 
 class Rescaled(ssntk.AbstractStateSpaceModel):
-    """`inner` in other units: states are `size` times as large, and all is `rate` times as fast. theta is the same."""
+    """`inner` in other units: states are `size` times as large, and rates are `rate` times as fast. theta is the same."""
 
     inner: ssntk.AbstractStateSpaceModel
     size: float
@@ -65,7 +65,7 @@ class Rescaled(ssntk.AbstractStateSpaceModel):
 
 
 class Leaking(ssntk.AbstractMap):
-    """A user's map: a network of units that keep a part of what they are at every step."""
+    """A user's map: a network of units that keep a part of their state at every step."""
 
     weight: jax.Array
     keep: jax.Array
@@ -117,7 +117,7 @@ ZOO = {
     "neural": lambda: ssntk.NeuralODE(**SIZES, width=5, key=jr.key(4)),
     "linear": lambda: ssntk.LinearSSM(**SIZES, key=jr.key(5)),
     "diagonal": lambda: eqx.tree_at(
-        # Two modes that decay alike would be equally near to the edge.
+        # Change the decays, since two modes with equal decays would be equally near the edge of stability.
         lambda m: m.log_decay,
         ssntk.LinearSSM(**SIZES, form="diagonal", key=jr.key(5)),
         jnp.log(jnp.array([0.4, 0.6])),
@@ -144,7 +144,7 @@ ZOO = {
         eqx.Partial(step, {"w": drawn(4, 4), "v": drawn(4, 2).astype(np.float32), "b": 1e3 * drawn(4)}), n_state=4, n_input=2
     ),
 }
-# Those that change with time, which have no equilibria.
+# Models that depend on time, which have no equilibria.
 DRIVEN = {"user"}
-# One more of a kind: what takes seconds is asked of them with -m slow.
+# Models that resemble others. For them, tests that take seconds run with -m slow only.
 TWINS = {"current", "linear", "transcritical", "pitchfork", "rescaled", "euler user", "torch rnn", "torch gru"}

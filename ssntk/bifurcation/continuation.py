@@ -226,7 +226,7 @@ def continuation_ensemble(
 
 
 class Followed(NamedTuple):
-    """A branch, and the notes that its status has beside the reason why it ends."""
+    """A branch, and the notes in its status besides the reason why it ends."""
 
     branch: Branch
     notes: tuple[Sentence, ...]
@@ -343,8 +343,8 @@ def as_start(stack: Stack, number: int, found: Corrected, at: int, way: float = 
 
 
 def _starts(stack: Stack, y0: np.ndarray | None, q: float = 0.0) -> list[Start | str]:
-    """For each problem the start at q, or the reason why there is none. The tangent points towards p1, since the equations
-    are bordered with the parameter."""
+    """For each member of the stack its start at q, or the reason why there is none. The tangent points towards p1, since the
+    equations are bordered with the parameter."""
     count = len(stack.p0)
     members = np.arange(count)
     guesses = np.zeros((count, stack.n), stack.p0.dtype) if y0 is None else y0
@@ -386,7 +386,7 @@ def _refusal(stack: Stack, number: int, y: np.ndarray, found: Corrected, q: floa
 
 
 def _search(stack: Stack, number: int, q: float) -> Start | str:
-    """The start at q of one problem, chosen from all fixed points that the search finds there."""
+    """The start at q of one member, chosen from all fixed points that the search finds there."""
     zeros, p = stack.members[number], float(stack.parameter(number, q))
     assert isinstance(zeros, Equilibria)
     model = zeros.family(zeros.parameter(np.asarray(q, stack.p0.dtype)))

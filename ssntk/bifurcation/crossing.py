@@ -131,7 +131,7 @@ def _values(stack: Stack, member: int, fn: Callable[[Any, Any], Any], z: np.ndar
 
 
 def stops_of(stack: Stack, bounds: Bounds, crossings: Sequence[Crossing], start: np.ndarray) -> list[Stop]:
-    """The conditions that end a branch that starts at z (n + 1,), for a stack of one problem.
+    """The conditions that end a branch that starts at z (n + 1,), for a stack of one member.
 
     `ValueError` if the bounds exclude the start.
     """

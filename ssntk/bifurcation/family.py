@@ -1,3 +1,3 @@
-"""Where pickles of earlier versions look for families, which stand in `ssntk.models.family`."""
+"""Pickles of earlier versions look for families here. They are defined in `ssntk.models.family`."""
 
 from ssntk.models.family import Family as Family

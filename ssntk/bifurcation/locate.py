@@ -85,7 +85,7 @@ def locate(family: Any, kind: str, *, parameter: Any, x: Any, u: Any = None) -> 
 
 
 def _around(family: Family, u: Array, parameter: Array, x: Array) -> Equilibria:
-    """The problem scaled to one point: states by their sizes, the parameter by the change that moves a state that far."""
+    """The equilibria scaled to one point: states by their sizes, p by the change that moves a state by its size."""
     dtype, n = x.dtype, x.shape[0]
 
     def scaled(sizes: Any, span: Any) -> Equilibria:

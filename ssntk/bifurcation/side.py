@@ -23,7 +23,7 @@ class Side:
     """The stable side of a bifurcation, outwards from it until the parameter turns or stability ends.
 
     - `z` (k, n + 1): points (y, q) with x = scale y, the bifurcation first. `tangent` (k, n + 1): the unit tangents there.
-    - `stack`: the problem that is solved.
+    - `stack`: the zeros that are followed, as a stack of one.
     """
 
     stack: Stack

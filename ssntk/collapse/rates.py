@@ -14,7 +14,7 @@ LEFT = 0.1
 
 
 class Rate(NamedTuple):
-    """An eigenvalue `-decay + i frequency` in 1 / time, and the part of the courses' sum of squares it does not explain."""
+    """An eigenvalue `-decay + i frequency` in 1 / time, and the part of the courses' sum of squares that it leaves over."""
 
     decay: float
     frequency: float

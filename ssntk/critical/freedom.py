@@ -28,7 +28,7 @@ class Freedom(eqx.Module):
     signs: Float[Array, " p"]
 
     def __init__(self, model: Any, wrt: Callable[[Any], PyTree] | None, metric: Any, signs: Any):
-        """Raises `ValueError` naming the argument that does not fit."""
+        """Raises `ValueError`, which names the argument that does not fit."""
         self.theta = Theta.of(model, wrt)
         self.start = self.theta.vector
         self.metric = self._vector(_leaves(self.theta, metric, "metric", 1.0))

@@ -59,8 +59,8 @@ class Conditions(eqx.Module):
     gauge: Float[Array, " n"]  # c of c.v = 1: fixes the scale (and of a pair the phase) of the eigenvectors
     given: Float[Array, ""]
     centre: Float[Array, " p"]  # where c is linearised in theta
-    slack: Float[Array, ""]  # above 0 where no change of theta satisfies some conditions: c = slack multipliers
-    weigh: Float[Array, " n"]  # what each state counts in the length of v, of which a fold's coefficient is one
+    slack: Float[Array, ""]  # above 0 if no change of theta satisfies some conditions: c = slack multipliers
+    weigh: Float[Array, " n"]  # the weight of each state in the length of v, which enters a fold's coefficient
     kind: str = eqx.field(static=True)
     exact: bool = eqx.field(static=True)
 

@@ -234,7 +234,7 @@ def initial_state_jacobian(
     as_choice(of, "of", ("state", "readout"))
     check_model(model)
     fitted = as_instance(probe, "probe", Probe).fit(model)
-    # The directions are none in theta, and all n of the initial state.
+    # Use no directions in theta, and all n directions of the initial state.
     replay = record(Theta(model, ()), fitted, integrator, NAMED[of])
     if not replay.replayable:
         raise ValueError(f"integrator must have an explicit solver, got {type(replay.integrator.solver).__name__}")

@@ -1,4 +1,4 @@
-"""What an activation may be: a function of each unit by itself."""
+"""Check that an activation is a function of each unit by itself."""
 
 import functools
 from typing import Any
@@ -6,13 +6,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-# Operations that mix the elements of what they are given, and those that take some of them apart, or put them elsewhere.
+# The beginnings of the names of operations that combine elements of an array, and of those that pick or move elements.
 MIXING = ("reduce", "cum", "sort", "arg", "dot_general", "rev", "conv_", "top_k")
 PLACING = ("gather", "scatter", "slice", "concatenate")
 
 
 def check_activation(activation: Any) -> None:
-    """`ValueError` unless this can be called, or if it computes a unit from other units, as softmax does."""
+    """Raise `ValueError` if this cannot be called, or if it computes a unit from other units, as softmax does."""
     if not callable(activation):
         raise ValueError(f"activation must be callable, got {type(activation).__name__}")
     library = (getattr(activation, "__module__", None) or "").partition(".")[0] == "jax"
@@ -22,10 +22,10 @@ def check_activation(activation: Any) -> None:
 
 
 def mixes(function: Any) -> bool:
-    """Whether a function of a vector certainly computes elements from others; what cannot be traced is said elsewhere."""
+    """Whether a function of a vector certainly computes some elements from others; false if it cannot be traced."""
     try:
         closed = jax.make_jaxpr(function)(jax.ShapeDtypeStruct((3,), float))
-    # Whatever it raises of one vector alone, such as one with numbers for each of its units.
+    # The function may raise any error for this vector, for instance if it holds one number for each unit.
     except Exception:
         return False
     shapes = [out.shape for out in closed.out_avals]
@@ -46,11 +46,11 @@ def elementwise(function: Any) -> bool:
 
 
 def _named(jaxpr: Any, beginnings: tuple[str, ...]) -> set[str]:
-    """The operations in a jaxpr, of functions inside of it too, whose names begin like this."""
+    """The names with these beginnings of operations in a jaxpr and in the functions inside it."""
     found: set[str] = set()
     for equation in jaxpr.eqns:
         name = equation.primitive.name
-        # What rounds is elementwise.
+        # This name begins like that of a reduction, but the operation rounds each element.
         if name.startswith(beginnings) and name != "reduce_precision":
             found.add(name)
         for part in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda part: hasattr(part, "eqns")):

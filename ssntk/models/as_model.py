@@ -1,4 +1,4 @@
-"""What functions take as a model: a model, or a PyTorch network, which is made into one."""
+"""Convert the argument `model` of a function, which may be a PyTorch network."""
 
 from typing import Any
 
@@ -8,10 +8,10 @@ from ssntk.models.torch_layout import looks_like_torch
 
 
 def as_model(value: Any, name: str = "model") -> AbstractStateSpaceModel:
-    """`value` if it is a model; of a PyTorch module or state_dict, what [`from_torch`][] makes of it.
+    """`value` if it is a model. If it is a PyTorch module or state_dict, the model that [`from_torch`][] makes of it.
 
-    The weights are read once, now: a module that is trained on has to be passed again. Raises `ValueError` naming the
-    argument `name` if it is neither.
+    The weights are read only once, so a module must be passed again after further training. Raises `ValueError`, which
+    names the argument `name`, if it is neither.
     """
     if not isinstance(value, AbstractStateSpaceModel) and looks_like_torch(value):
         try:

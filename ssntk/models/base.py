@@ -1,4 +1,4 @@
-"""The protocol of every model: a vector field, a readout, and what of it is trained."""
+"""The interface of every model: a vector field, a readout, and the parameters that are trained."""
 
 import abc
 import functools
@@ -18,14 +18,14 @@ from ssntk.models.clock import AbstractClock, Continuous
 from ssntk.models.torch_layout import what_to_write
 from ssntk.silence import listen
 
-# Whatever compiles something for a user has imported this.
+# Everything that compiles code for a user imports this file.
 listen()
 
 
 class AbstractStateSpaceModel(eqx.Module):
-    """`dx/dt = vector_field(t, x, u)`, `y = readout(x)`.
+    """A model `dx/dt = vector_field(t, x, u)`, `y = readout(x)`, with n states, d inputs and m outputs.
 
-    Subclass it with fields or properties `n_state`, `n_input`, `n_output`, and a `vector_field`.
+    In a subclass, define `n_state`, `n_input` and `n_output` as fields or properties, and the method `vector_field`.
 
     **Example:** a pendulum that a torque turns, which rests where sin x = 1/2.
 
@@ -65,7 +65,7 @@ class AbstractStateSpaceModel(eqx.Module):
 
     @property
     def clock(self) -> AbstractClock:
-        """How its time runs: continuously, unless it is a map."""
+        """The clock, which says how the time of the model runs: continuously, unless it is a map."""
         return Continuous()
 
     @abc.abstractmethod
@@ -73,25 +73,25 @@ class AbstractStateSpaceModel(eqx.Module):
         """The velocity of the state, in state units per unit time."""
 
     def readout(self, x: Float[Array, " n"]) -> Float[Array, " m"]:
-        """The output of a state; the identity unless overridden."""
+        """The output (m,) for a state (n,). Default: the state itself."""
         return x
 
     def trainable(self, of: str) -> PyTree:
-        """theta, the trained leaves: a pytree of leaves of this model. Default: every inexact array.
+        """theta, the parameters that are trained: a pytree of leaves of this model. Default: every inexact array.
 
-        **Arguments:** `of`: `"state"` or `"readout"`, what is observed.
+        **Arguments:** `of`: what is observed, `"state"` or `"readout"`.
         """
         return eqx.filter(self, eqx.is_inexact_array)
 
 
 def dtype_of(model: PyTree) -> jnp.dtype:
-    """The floating-point type that a model computes in: that of its arrays, else JAX's default."""
+    """The floating-point type in which a model computes: that of its arrays, or JAX's default if it has none."""
     leaves = [leaf.dtype for leaf in jax.tree.leaves(model) if eqx.is_inexact_array(leaf)]
     return jnp.dtype(max(leaves, key=lambda dtype: dtype.itemsize) if leaves else jnp.result_type(float))
 
 
 def check_model(model: Any, name: str = "model") -> None:
-    """`ValueError` unless `model` follows the protocol and all its numbers are finite."""
+    """Raise `ValueError` unless `model` has the interface of a model and all its numbers are finite."""
     if not isinstance(model, AbstractStateSpaceModel):
         raise ValueError(
             f"{name} must be an ssntk.AbstractStateSpaceModel, got {type(model).__name__}{what_to_write(model)}"
@@ -119,15 +119,15 @@ def check_model(model: Any, name: str = "model") -> None:
 
 
 def check_autonomous(model: AbstractStateSpaceModel, name: str = "model") -> None:
-    """`ValueError` if the vector field depends on time: such a model has no equilibria.
+    """Raise `ValueError` if the vector field depends on time, since such a model has no equilibria.
 
-    Whether t can reach f is read off the traced program, and nothing is compiled if it cannot. If it can, values decide,
-    since `x + 0 * t` is no dependence: f at random states of sizes 1e-3 to 1e3, at times of both signs from 1e-12 to 1e12
-    and at and between the times that the model holds as numbers, against f at time zero. A pulse shorter than a 20th of the
-    time at which it comes, at a time that the model computes from several numbers, may be missed. While tracing, values are
-    not known, and nothing is done.
+    First, the traced program shows whether t can affect f. If it cannot, nothing is compiled. If it can, the values of f
+    decide, since `x + 0 * t` does not depend on t. They are computed at random states of sizes 1e-3 to 1e3, and compared
+    with those at time zero. The times have both signs and sizes from 1e-12 to 1e12. The numbers in the model, and times
+    between them, are used too. A pulse may be missed if the model computes its time from several numbers, and if the pulse
+    is shorter than a 20th of that time. While JAX traces the model, values are not known, and nothing is checked.
 
-    **Arguments:** `name`: what the message calls the model.
+    **Arguments:** `name`: the name of the model in the message.
     """
     if is_traced(model):
         return
@@ -147,7 +147,7 @@ def check_autonomous(model: AbstractStateSpaceModel, name: str = "model") -> Non
     def all_states(t: Any) -> Array:
         return jax.vmap(lambda x, u: model.vector_field(t, x, u))(jnp.asarray(states, dtype), jnp.asarray(inputs, dtype))
 
-    # One time after the other: the same program rounds in the same way, whatever the time.
+    # Evaluate one time after the other, since the same program then rounds in the same way at every time.
     velocity = np.asarray(jax.jit(lambda times: jax.lax.map(all_states, times))(times.astype(dtype)), float)
     finite = np.isfinite(velocity) & np.isfinite(velocity[0])
     with np.errstate(invalid="ignore"):
@@ -164,13 +164,13 @@ def check_autonomous(model: AbstractStateSpaceModel, name: str = "model") -> Non
 
 
 def _reaches(jaxpr: Any) -> bool:
-    """Whether the first argument of a jaxpr can reach its first result.
+    """Whether the first argument of a jaxpr can affect its first result.
 
-    A program within is taken to let everything that it reads reach everything that it returns.
+    For inner programs it is assumed that each of their arguments affects all their results.
     """
     reached = {jaxpr.invars[0]}
     for equation in jaxpr.eqns:
-        # Literals hold their value, and cannot be looked up.
+        # A literal holds a value, and is not a variable.
         if any(not hasattr(var, "val") and var in reached for var in equation.invars):
             reached.update(equation.outvars)
     result = jaxpr.outvars[0]
@@ -178,7 +178,7 @@ def _reaches(jaxpr: Any) -> bool:
 
 
 def _numbers(closed: Any, model: Any) -> np.ndarray:
-    """The numbers that may be times: those of a traced program and the short arrays of a model, their sizes, ascending."""
+    """The sizes, ascending, of numbers that may be times: those in a traced program, and in the model's short arrays."""
     found: list[Any] = [*closed.consts, *jax.tree.leaves(model)]
     programs = [closed.jaxpr]
     while programs:
@@ -195,14 +195,14 @@ def _numbers(closed: Any, model: Any) -> np.ndarray:
 
 
 def random_weights(key: Any, *parts: tuple[tuple[int, ...], int]) -> list[Array]:
-    """For each (shape, c) an array from N(0, 1/c), drawn from one key in one compiled call.
+    """For each (shape, c) an array of numbers from N(0, 1/c), all drawn from one key in one compiled call.
 
-    Raises `ValueError` for anything that is not a key, and if the arrays do not fit into this machine.
+    Raises `ValueError` if `key` is not a key, or if the arrays do not fit into this machine.
     """
     key = as_key(key, needed=True)
-    # A grid makes many at once; what a draw takes beside its result is as large.
+    # A grid makes many networks at once, and a draw needs additional memory as large as its result.
     shapes = tuple(shape for shape, _ in parts)
-    # The last two are the input's and the readout's.
+    # The last two parts are the weights of the input and of the readout.
     largest = max(range(len(shapes)), key=lambda i: math.prod(shapes[i]))
     (_, inputs), (outputs, _) = shapes[-2:]
     name = "n_state"
@@ -219,13 +219,13 @@ def random_weights(key: Any, *parts: tuple[tuple[int, ...], int]) -> list[Array]
 @functools.partial(jax.jit, static_argnums=1)
 def _drawn(key: Any, shapes: tuple[tuple[int, ...], ...], scales: list[Any]) -> list[Array]:
     keys = jr.split(key, len(shapes))
-    # Apart, so that numbers are the same to the last digit however many are drawn, and when this is traced.
+    # Keep the draws apart, so that numbers are the same to the last digit, however many are drawn and whether or not traced.
     apart = [jax.lax.optimization_barrier(jr.normal(own, shape)) for own, shape in zip(keys, shapes, strict=True)]
     return [drawn / scale for drawn, scale in zip(apart, scales, strict=True)]
 
 
 def time_constant(tau: Any, n: int) -> Array:
-    """`tau` as an array, a positive scalar or (n,); `ValueError` otherwise."""
+    """`tau` as an array, () or (n,); `ValueError` unless it has such a shape and is positive."""
     tau = as_array(tau, "tau")
     if tau.shape not in ((), (n,)):
         raise ValueError(f"tau must be a scalar or have shape ({n},), got {tau.shape}")
@@ -235,12 +235,12 @@ def time_constant(tau: Any, n: int) -> Array:
 
 
 class Wrapper(AbstractStateSpaceModel):
-    """A model around `wrapped`, whose sizes, readout, parameters and other attributes are its own."""
+    """A model that wraps another one, `wrapped`, and has the sizes, readout, parameters and other attributes of that."""
 
     wrapped: AbstractStateSpaceModel
 
     def __check_init__(self):
-        # What is around a map is a map too: as a flow it would be of another stability.
+        # A wrapper of a map must be a map, since as a flow its stability would be another.
         if type(self.clock) is not type(self.wrapped.clock):
             raise TypeError(
                 f"{type(self).__name__} runs in another time than the {type(self.wrapped).__name__} that it wraps"
@@ -265,14 +265,14 @@ class Wrapper(AbstractStateSpaceModel):
         return self.wrapped.trainable(of)
 
     def __getattr__(self, name: str) -> Any:
-        # A lens written for the model works on what is around it.
+        # A lens that was written for the model must also work on the wrapper.
         if name.startswith("__") or name == "wrapped":
             raise AttributeError(name)
         return getattr(self.wrapped, name)
 
 
 class WithInput(Wrapper):
-    """`wrapped` with `added_input` (d,) added to whatever input it is given."""
+    """The model `wrapped` with a constant `added_input` (d,), added to its input."""
 
     added_input: Float[Array, " d"]
 

@@ -1,4 +1,4 @@
-"""PyTorch's recurrent layers, with its weights as they are: what [`from_torch`][] returns the Euler map of, with dt = 1."""
+"""PyTorch's recurrent layers, with its own arrays. [`from_torch`][] returns Euler maps of them with dt = 1."""
 
 import abc
 from typing import Any
@@ -14,16 +14,16 @@ from ssntk.models.ctrnn import CTRNN
 
 
 class TorchRNN(CTRNN):
-    """A CTRNN that does not train all of its weights: what a network has not, such as a bias, is zeros and no part of theta.
+    """A CTRNN for a PyTorch network that lacks some weights, such as a bias. These are zero, and are not part of theta.
 
-    `held` names those that it has.
+    `held`: the names of the weights that the network has.
     """
 
     held: tuple[str, ...] = eqx.field(static=True, default=())
 
     @classmethod
     def of(cls, weights: dict[str, Any], **rest: Any) -> CTRNN:
-        """A network with these weights; a plain [`CTRNN`][] if none of those that it trains is missing."""
+        """A network with these weights; a plain [`CTRNN`][] if none that it would train is missing."""
         parts = ("weight", "input_weight", "bias", "readout_weight", "readout_bias")
         if all(part in weights for part in parts):
             return CTRNN.from_weights(**weights, **rest)
@@ -38,11 +38,11 @@ class TorchRNN(CTRNN):
 
 
 class Gated(AbstractStateSpaceModel):
-    """One step of a gated layer of n units, as the field `step - x` of a map with dt = 1.
+    """One step of a gated layer of n units, as the vector field `step - x` of a map with dt = 1.
 
-    Arrays are laid out as PyTorch has them, in the order of its parameters: the rows of `weight_ih` (k n, d), `weight_hh`
-    (k n, n), `bias_ih` and `bias_hh` (k n,) run over k gates. The readout is `readout_weight @ h + readout_bias`, and h
-    itself without `readout_weight`. theta is all arrays that there are, the readout's only if it is observed.
+    Arrays have the layout of PyTorch, in the order of its parameters: the rows of `weight_ih` (k n, d), `weight_hh`
+    (k n, n), `bias_ih` and `bias_hh` (k n,) run over k gates. The readout is `readout_weight @ h + readout_bias`; without a
+    `readout_weight` it is h itself. theta is all arrays that are not `None`; those of the readout only if it is observed.
     """
 
     weight_ih: Float[Array, "kn d"]
@@ -63,7 +63,7 @@ class Gated(AbstractStateSpaceModel):
         readout_weight: Any = None,
         readout_bias: Any = None,
     ):
-        """Raises `ValueError` naming the argument that is wrong."""
+        """Raises `ValueError`, which names the argument that is wrong."""
         weight_hh = as_array(weight_hh, "weight_hh", ("k n", "n"))
         rows, n = weight_hh.shape
         if n == 0 or rows != self.gates * n:
@@ -117,7 +117,7 @@ class Gated(AbstractStateSpaceModel):
         return (*dynamics, self.readout_weight, self.readout_bias) if of == "readout" else dynamics
 
     def split(self, weight: Array, bias: Array | None, signal: Array) -> list[Array]:
-        """`weight @ signal + bias`, gate by gate."""
+        """`weight @ signal + bias`, as one array for each gate."""
         z = weight @ signal
         return jnp.split(z if bias is None else z + bias, self.gates)
 

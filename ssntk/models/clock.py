@@ -1,8 +1,8 @@
-"""How the time of a model runs: what eigenvalues of df/dx say of growth, and where the edge of stability lies.
+"""Clocks: how the time of a model runs, how eigenvalues of df/dx determine growth, and where the edge of stability lies.
 
-All that differs between a flow and a map is asked of the model's `clock`. A mode is described by its growth exponent: the
-real part is the rate at which it grows, the imaginary part its angular frequency, in rad per unit time. For a flow the
-exponent is the eigenvalue s of df/dx; for the map x + dt f it is log(1 + dt s) / dt.
+Everything that differs between flows and maps is a method of the model's `clock`. A mode is described by its growth
+exponent. Its real part is the rate at which the mode grows, its imaginary part the angular frequency, in rad per unit time.
+For a flow the exponent is the eigenvalue s of df/dx; for the map x + dt f it is log(1 + dt s) / dt.
 """
 
 import abc
@@ -18,24 +18,24 @@ Exponents = Complex[np.ndarray, "*batch n"]
 
 
 class AbstractClock(abc.ABC):
-    """What is asked of the time of a model.
+    """The interface of a clock.
 
-    Clocks are hashable, and equal if their steps are, so that they may be static in compiled code. `frequency` is always
-    angular, >= 0, in rad per unit time, and `value` an eigenvalue of df/dx.
+    Clocks are hashable, and equal if their steps are equal, so that they may be static in compiled code. `frequency` is
+    always angular, >= 0, in rad per unit time. `value` is an eigenvalue of df/dx.
     """
 
     dt: float | None = None
-    """The step of a map; `None` for a flow."""
+    """The step for maps; `None` for flows."""
     unit: float = 1.0
-    """The time over which f moves the state at once: the step of a map, 1 for a flow."""
+    """The time over which f moves the state at once: the step for maps, 1 for flows."""
     highest: float = np.inf
-    """The largest frequency: pi / dt of a map."""
+    """The largest frequency: pi / dt for maps, infinite for flows."""
     flips_at: float | None = None
-    """The frequency of a mode that changes its sign in every step; `None` for a flow."""
+    """The frequency of a mode that changes its sign in every step; `None` for flows."""
     ends: tuple[float, ...] = (0.0,)
     """The frequencies that real modes have on the edge of stability."""
     eigenvalue_name: str = "eigenvalue"
-    """What a user reads of a mode."""
+    """The name of the number that is reported for a mode."""
     pair_name: str = "Hopf"
     """The bifurcation at which a complex pair meets the edge of stability."""
 
@@ -53,7 +53,7 @@ class AbstractClock(abc.ABC):
 
     @abc.abstractmethod
     def wrapped(self, frequency: float) -> float:
-        """The frequency that no other is the same as: for a map, within (0, pi / dt)."""
+        """The frequency that represents all equivalent ones: for maps, the one within [0, pi / dt]."""
 
     @abc.abstractmethod
     def eigenvalue(self, exponent: complex) -> complex:
@@ -65,38 +65,38 @@ class AbstractClock(abc.ABC):
 
     @abc.abstractmethod
     def reported(self, exponents: Exponents) -> Exponents:
-        """Growth exponents as a user reads them: the eigenvalues of a flow, the multipliers of a map."""
+        """The numbers that are reported for growth exponents: eigenvalues for flows, multipliers for maps."""
 
     @abc.abstractmethod
     def shown(self, value: Any) -> Any:
-        """An eigenvalue of df/dx as a user reads it: itself for a flow, the multiplier for a map."""
+        """The number that is reported for an eigenvalue of df/dx: itself for flows, the multiplier for maps."""
 
     @abc.abstractmethod
     def given(self, shown: Any) -> Any:
-        """The eigenvalue of df/dx for what a user writes: the inverse of `shown`."""
+        """The eigenvalue of df/dx for a number that a user passes: the inverse of `shown`."""
 
     @abc.abstractmethod
     def shown_rate(self, shown: Any) -> Any:
-        """The rate at which a mode grows, from what a user reads of it."""
+        """The rate at which a mode grows, from the number that is reported for it."""
 
     @abc.abstractmethod
     def edge(self, frequency: Any, xp: Any = np) -> tuple[Any, Any]:
-        """Real and imaginary part of the eigenvalue of df/dx at which a mode of this frequency neither grows nor decays.
+        """The real and imaginary part of the eigenvalue of df/dx of a mode that neither grows nor decays at this frequency.
 
         **Arguments:** `xp`: the array library.
         """
 
     @abc.abstractmethod
     def edge_slopes(self, frequency: float) -> tuple[complex, complex]:
-        """The edge s(w) over the frequency: its derivative s', and s'' / s'."""
+        """The derivative s' of the edge s(w) over the frequency w, and s'' / s'."""
 
     @abc.abstractmethod
     def difference(self, frequency: float) -> float:
-        """|d/dt| of a signal of this frequency: for a map, of the difference quotient."""
+        """The size of d/dt of a signal of this frequency and of size 1. For maps d/dt is the difference quotient."""
 
     @abc.abstractmethod
     def turn(self, frequency: float) -> float:
-        """A coordinate of the frequency in which the edge is smooth where the frequency vanishes."""
+        """A coordinate of the frequency in which the edge is smooth at frequency zero."""
 
     @abc.abstractmethod
     def frequency_of(self, turn: float) -> float:
@@ -104,7 +104,7 @@ class AbstractClock(abc.ABC):
 
     @abc.abstractmethod
     def edge_of(self, turn: Any) -> tuple[Any, Any]:
-        """(q, s) of the edge q + i sqrt(s) at this coordinate, traceable."""
+        """(q, s) of the edge q + i sqrt(s) at this coordinate. JAX can trace this."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,7 +162,7 @@ class Continuous(AbstractClock):
 
 @dataclasses.dataclass(frozen=True)
 class Steps(AbstractClock):
-    """The time of a map that takes steps of dt, x -> x + dt f."""
+    """The time of a map with the step dt, x -> x + dt f."""
 
     dt: float
     eigenvalue_name = "multiplier"
@@ -187,7 +187,7 @@ class Steps(AbstractClock):
     def growth(self, values: Exponents, sort: bool = True) -> Exponents:
         factors = 1 + self.dt * values
         size = np.log(np.maximum(np.abs(factors), np.finfo(float).tiny)) / self.dt
-        # A negative multiplier turns by pi, on whichever side of the axis rounding left it.
+        # A negative multiplier turns by pi, also if rounding has made its imaginary part -0.
         angle = np.where(factors.imag == 0, np.where(factors.real < 0, np.pi, 0.0), np.angle(factors)) / self.dt
         values = size + 1j * angle
         if not sort:
@@ -211,7 +211,7 @@ class Steps(AbstractClock):
 
     def reported(self, exponents: Exponents) -> Exponents:
         size, angle = np.exp(self.dt * exponents.real), self.dt * exponents.imag
-        # exp(i pi) has a rounding error where the multiplier is real, and the smallest number stood for zero.
+        # exp(i pi) has a rounding error, but a multiplier with this angle is real. A size of the smallest number means zero.
         factors = np.where(np.abs(angle) == np.pi, -size, size * np.exp(1j * angle))
         return np.where(size <= 2 * np.finfo(float).tiny, 0, factors)
 
@@ -245,7 +245,7 @@ class Steps(AbstractClock):
 
 
 def as_clock(dt: Any, name: str) -> AbstractClock:
-    """The clock of a step that a user gives, `None` for a flow; `ValueError` unless it is positive and concrete."""
+    """The clock for a user's argument: the step of a map, or `None` for a flow. `ValueError` if traced or not positive."""
     if dt is None:
         return Continuous()
     if is_traced(dt):
@@ -254,5 +254,5 @@ def as_clock(dt: Any, name: str) -> AbstractClock:
 
 
 def clock_of(dt: float | None) -> AbstractClock:
-    """The clock of a map with this step, or of a flow."""
+    """The clock of a map with the step `dt`; of a flow if `dt` is `None`."""
     return Continuous() if dt is None else Steps(dt)

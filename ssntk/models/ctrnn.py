@@ -21,10 +21,10 @@ class CTRNN(AbstractStateSpaceModel):
       `y = readout_weight @ x + readout_bias`.
 
     theta is (weight, input_weight, bias), and also the readout's weights if the readout is observed;
-    `gain` and `tau` can be swept but are not trained. A network that trains two biases, as PyTorch's do, has `input_bias`,
-    which is added to `bias`: it changes nothing that moves, but each of the two has its own columns in theta.
+    `gain` and `tau` can be swept but are not trained. A network that trains two biases, as in PyTorch, also has an
+    `input_bias`. Only the sum of the two biases matters for the states, but each has its own entries in theta.
 
-    **Example:** two units that turn, at rest where their eigenvalues are -1 +- 2i.
+    **Example:** two units around a fixed point with the eigenvalues -1 +- 2i.
 
     ```python
     model = ssntk.CTRNN.from_weights([[0.0, -2.0], [2.0, 0.0]], bias=[0.0, 0.0])
@@ -41,7 +41,7 @@ class CTRNN(AbstractStateSpaceModel):
     tau: Float[Array, ""] | Float[Array, " n"]
     activation: Callable[[Any], Any]
     form: str
-    # A default of the class: networks that were pickled before have none.
+    # The class has a default, since pickles of earlier versions lack this field.
     input_bias: Float[Array, " n"] | None = None
 
     def __init__(
@@ -61,13 +61,13 @@ class CTRNN(AbstractStateSpaceModel):
         **Arguments:**
 
         - `n_state`, `n_input`, `n_output`: n >= 1, d >= 0 and m >= 1.
-        - `gain`: scales the recurrent weights; the origin of a large current-form network with `activation`
-          of slope one loses stability near 1 (Sompolinsky, Crisanti and Sommers, 1988).
-        - `tau`: the leak time, in units of time; a positive scalar or (n,).
+        - `gain`: a factor of the recurrent weights. The origin of a large current-form network whose `activation` has
+          slope one loses stability near a gain of 1 (Sompolinsky, Crisanti and Sommers, 1988).
+        - `tau`: the leak time [time], a positive scalar or (n,).
         - `activation`: elementwise. `form`: `"current"` or `"rate"`.
         - `key`: a `jax.random.key`.
 
-        Raises `ValueError` naming the argument that is wrong.
+        Raises `ValueError`, which names the argument that is wrong.
         """
         n = as_count(n_state, "n_state")
         d = as_count(n_input, "n_input", least=0)
@@ -90,10 +90,10 @@ class CTRNN(AbstractStateSpaceModel):
         form: str = "current",
         input_bias: Any = None,
     ) -> "CTRNN":
-        """A network with given weights, shapes as in the fields of the class.
+        """A network with given weights, whose shapes are those of the fields of the class.
 
-        `None` means: `input_weight` of width 0, `bias` zeros, `readout_weight` the identity, `readout_bias` zeros, no
-        `input_bias`. Raises `ValueError` naming the argument that is wrong.
+        If an argument is `None`, `input_weight` is (n, 0), `bias` and `readout_bias` are zero, `readout_weight` is the
+        identity, and there is no `input_bias`. Raises `ValueError`, which names the argument that is wrong.
         """
         weight = as_array(weight, "weight", ("n", "n"))
         n = weight.shape[0]
@@ -119,7 +119,7 @@ class CTRNN(AbstractStateSpaceModel):
         form: Any,
         input_bias: Any,
     ) -> None:
-        """Check every field, bring it to the dtype of `weight`, and set it."""
+        """Check every field, convert it to the dtype of `weight`, and set it."""
         weight = as_array(weight, "weight", ("n", "n"))
         n = weight.shape[0]
         if n == 0 or weight.shape[1] != n:

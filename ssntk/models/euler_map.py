@@ -1,3 +1,3 @@
-"""Where pickles of earlier versions look for the map of a model, which stands in `ssntk.models.maps`."""
+"""Pickles of earlier versions look for the map of a model here. It is defined in `ssntk.models.maps`."""
 
 from ssntk.models.maps import EulerMap as EulerMap

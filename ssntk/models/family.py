@@ -18,10 +18,10 @@ from ssntk.models.theta import Positions, get, positions, put
 
 
 class Family(eqx.Module):
-    """A model with one scalar parameter p: `family(p)` is the model there.
+    """A model with one scalar parameter p: `family(p)` is the model at p.
 
-    `Family(model, "tau")`, `Family(model, "params.I")` or `Family(model, lambda m: m.params["p"])` sets a scalar to p;
-    [`Family.line`][] and [`Family.input`][] move along a direction, [`Family.between`][] from one network to another.
+    `Family(model, "tau")`, `Family(model, "params.I")` or `Family(model, lambda m: m.params["p"])` sets a scalar to p.
+    [`Family.line`][] and [`Family.input`][] move along a direction. [`Family.between`][] moves from one network to another.
 
     **Example:**
 
@@ -38,10 +38,11 @@ class Family(eqx.Module):
     moves: str = eqx.field(static=True)
 
     def __init__(self, model: AbstractStateSpaceModel, attribute: str | Callable[[Any], Any]):
-        """**Arguments:** `attribute`: the name of a scalar, or a lens that returns one. A name may be an attribute, "tau", a
-        way through attributes, keys and places in lists, "params.rates.0", or a key of `model.params`, "I".
+        """**Arguments:** `attribute`: the name of a scalar, or a lens that returns one. A name may be an attribute such as
+        "tau"; a path of attributes, keys and positions in lists such as "params.rates.0"; or a key of `model.params` such
+        as "I".
 
-        Raises `ValueError` where there is no such attribute, or it is no floating-point scalar.
+        Raises `ValueError` if there is no such attribute, or if it is not a floating-point scalar.
         """
         model = jax.tree.map(lambda leaf: jnp.asarray(leaf) if isinstance(leaf, (float, np.ndarray)) else leaf, model)
         check_model(model)
@@ -58,11 +59,11 @@ class Family(eqx.Module):
 
     @classmethod
     def line(cls, model: AbstractStateSpaceModel, direction: PyTree) -> "Family":
-        """`model + p * direction`.
+        """The models `model + p * direction`.
 
-        **Arguments:** `direction`: a pytree like the model's arrays; a leaf that is `None` does not move.
+        **Arguments:** `direction`: a pytree with the structure of the model's arrays. If a leaf is `None`, it does not move.
 
-        Raises `ValueError` where its structure, a shape or a value does not fit, or nothing moves.
+        Raises `ValueError` if the structure, a shape or a value does not fit, or if nothing moves.
         """
         check_model(model)
         leaves, treedef = jax.tree.flatten(eqx.filter(model, eqx.is_inexact_array), is_leaf=lambda leaf: leaf is None)
@@ -85,7 +86,7 @@ class Family(eqx.Module):
         """The straight line from one network to another, such as two checkpoints of its training: `first` at p = 0 and, to
         rounding, `second` at p = 1.
 
-        Raises `ValueError` unless `second` is a model like `first` but for its numbers, and not the same.
+        Raises `ValueError` unless `second` differs from `first`, and only in the values of its arrays.
         """
         check_model(first, "first")
         check_model(second, "second")
@@ -100,7 +101,7 @@ class Family(eqx.Module):
 
     @classmethod
     def leaves(cls, model: AbstractStateSpaceModel, at: Positions, direction: Sequence[Array]) -> "Family":
-        """`model` with the leaves at these positions moved by `p * direction`, one array for each."""
+        """The models in which the leaves at these positions are moved by `p * direction`, one array for each leaf."""
         check_model(model)
         return cls._make(model, tuple(direction), None, at, "line")
 
@@ -108,9 +109,9 @@ class Family(eqx.Module):
     def input(cls, model: AbstractStateSpaceModel, direction: Any, offset: Any = None) -> "Family":
         """`model` under the constant input `u = offset + p * direction`, each (d,). Any further input is added to it.
 
-        **Arguments:** `direction`: (d,), or an int, the input that p is: `Family.input(model, 0)`.
+        **Arguments:** `direction`: (d,), or the index of an input that is set to p: `Family.input(model, 0)`.
 
-        Raises `ValueError` where a shape does not fit or the direction is zero.
+        Raises `ValueError` if a shape does not fit, or if the direction is zero.
         """
         check_model(model)
         d = model.n_input
@@ -133,17 +134,17 @@ class Family(eqx.Module):
 
     @property
     def dt(self) -> float | None:
-        """The step of a map, `None` for a model in continuous time."""
+        """The step for maps; `None` for models in continuous time."""
         return self.model.clock.dt
 
     @property
     def clock(self) -> AbstractClock:
-        """How the time of the model runs."""
+        """The clock of the model."""
         return self.model.clock
 
     def __call__(self, parameter: float | Float[Array, ""]) -> Any:
         """The model at this parameter."""
-        # On the host where all is known, which compiles nothing.
+        # If all values are known, compute on the host, which compiles nothing.
         known = not is_traced(self, parameter)
         p = np.asarray(parameter, dtype_of(self.model)) if known else jnp.asarray(parameter, dtype_of(self.model))
 

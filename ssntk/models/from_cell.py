@@ -1,4 +1,4 @@
-"""A step that somebody else wrote, of equinox, of flax or one's own, as a map."""
+"""Convert a step function, such as a cell of equinox or flax or a user's own, into a map."""
 
 import inspect
 from typing import Any
@@ -14,26 +14,29 @@ from ssntk.models.base import AbstractStateSpaceModel, dtype_of
 from ssntk.models.maps import EulerMap
 from ssntk.models.torch_layout import looks_like_torch
 
-# What the arguments of a step are called. Only asked where shapes cannot tell the order.
+# Usual names of the arguments of a step. They are used only if shapes do not show the order of the arguments.
 STATES, INPUTS = ("h", "hidden", "hx", "carry", "state", "hidden_state"), ("u", "x", "input", "inputs", "xs")
 
 
 def from_cell(cell: Any, readout: Any = None, *, n_state: Any, n_input: Any) -> EulerMap:
-    """Any step `cell(u, h) -> h` or `cell(u, h) -> (h, y)` as a map with dt = 1: a cell of equinox, a function of one's own.
+    """A map with dt = 1 from any step `cell(u, h) -> h` or `cell(u, h) -> (h, y)`, such as an equinox cell or a function.
 
     **Arguments:**
 
-    - `cell`: called with the input (d,) first and the state second, both without a batch axis. theta is its
-      floating-point arrays: those of an `eqx.Module` or another pytree. Arrays that a function only closes over are
-      constants; `eqx.Partial(step, weights)` of `step(weights, u, h)` makes them theta. A y that it returns is not used.
-    - `readout`: y (m,) of h, such as an `eqx.nn.Linear`; its arrays are in theta if the readout is observed. If the state
-      is a tuple, it is called with the tuple; an `eqx.nn.Linear` with the first entry, the h of an LSTM's (h, c). Default:
-      the whole state.
-    - `n_state`: n. If the state is a tuple or another pytree of arrays, one of their sizes, such as (n, n) of an LSTM; an
-      entry with a shape of its own may be an array of that shape. The model's state is their numbers in tree order.
+    - `cell`: the step. It is called with the input (d,) first and the state second, both without a batch axis. theta is its
+      floating-point arrays, if it is an `eqx.Module` or another pytree. Arrays that a function only closes over are
+      constants. To make them part of theta, pass `eqx.Partial(step, weights)` for a `step(weights, u, h)`. If the step
+      returns a y, it is not used.
+    - `readout`: a function from h to y (m,), such as an `eqx.nn.Linear`. Its arrays are in theta if the readout is observed.
+      If the state is a tuple, the readout is called with the tuple; but an `eqx.nn.Linear` is called with the first entry,
+      such as h in the state (h, c) of an LSTM. Default: the whole state.
+    - `n_state`: n. If the state is a tuple or another pytree of arrays: the same pytree with sizes in place of the arrays,
+      such as (n, n) for an LSTM. For an array that is not one-dimensional, use an array of its shape in place of the size.
+      The state of the model holds the entries of all arrays in tree order.
     - `n_input`: d >= 0.
 
-    Raises `ValueError` naming `cell` or `readout`, what it returned and what was expected, before anything is compiled.
+    Raises `ValueError`, which names `cell` or `readout`, what it returned and what was expected. This happens before
+    anything is compiled.
 
     **Example:**
 
@@ -61,14 +64,14 @@ def from_cell(cell: Any, readout: Any = None, *, n_state: Any, n_input: Any) -> 
 
 
 class Cell(AbstractStateSpaceModel):
-    """The field `step - x` of a step `cell(u, h)`, whose state is the numbers of h in tree order."""
+    """The vector field `step - x` of a step `cell(u, h)`. The state x (n,) holds the entries of h in tree order."""
 
     cell: Any
     output: Any
     n_input: int
     structure: Any = eqx.field(static=True)
     shapes: tuple[tuple[int, ...], ...] = eqx.field(static=True)
-    # Whether the cell returns h and no y beside it.
+    # Whether the cell returns h only, and not (h, y).
     alone: bool = eqx.field(static=True)
     n_output: int
 
@@ -91,7 +94,7 @@ class Cell(AbstractStateSpaceModel):
         return sum(map(int, map(np.prod, self.shapes)))
 
     def shaped(self, x: Float[Array, " n"]) -> Any:
-        """The state as the cell has it."""
+        """The state in the form that the cell takes."""
         ends = np.cumsum([int(np.prod(shape)) for shape in self.shapes])
         parts = jnp.split(x, ends[:-1])
         leaves = [part.reshape(shape) for part, shape in zip(parts, self.shapes, strict=True)]
@@ -114,12 +117,12 @@ class Cell(AbstractStateSpaceModel):
 
 
 def _as_jax(leaf: Any) -> Any:
-    """Arrays of the host as JAX's, so that they are in theta."""
+    """A NumPy array of floating-point numbers as an array of JAX, so that it is in theta; other leaves as they are."""
     return jnp.asarray(leaf) if isinstance(leaf, np.ndarray) and leaf.dtype.kind == "f" else leaf
 
 
 class _Shape(tuple):
-    """A shape; unlike a tuple it is a leaf."""
+    """A shape. JAX takes it for a leaf, which a tuple is not."""
 
 
 def _shapes(n_state: Any) -> Any:
@@ -160,7 +163,7 @@ _ORDER = (
 
 
 def _tried(what: str, function: Any, *arguments: Any) -> tuple[Any, ValueError | None]:
-    """What a function returns, as shapes, or the sentence on why it cannot be evaluated."""
+    """The shapes of what a function returns, and `None`; or `None`, and the error that says why it cannot be evaluated."""
     try:
         with traceable(what):
             return eqx.filter_eval_shape(function, *arguments), None
@@ -171,7 +174,7 @@ def _tried(what: str, function: Any, *arguments: Any) -> tuple[Any, ValueError |
 
 
 def _holds(returned: Any, h: Any) -> bool | None:
-    """Whether what a cell returned is a state like h, `True`, or has it first, `False`; `None` if neither."""
+    """`True` if the cell returned a state like h; `False` if it returned a pair whose first entry is one; else `None`."""
     if _alike(returned, h):
         return True
     return False if isinstance(returned, tuple) and len(returned) == 2 and _alike(returned[0], h) else None
@@ -185,7 +188,7 @@ def _alike(one: Any, h: Any) -> bool:
 
 
 def _named_otherwise(cell: Any) -> bool:
-    """Whether the names of the arguments say that the state comes first."""
+    """Whether the names of the arguments show that the state comes first."""
     try:
         names = list(inspect.signature(cell).parameters)[:2]
     except (TypeError, ValueError):
@@ -203,7 +206,7 @@ def _named_otherwise(cell: Any) -> bool:
 
 
 def _said(tree: Any) -> str:
-    """Shapes as a message shows them: (3,), or ((3,), (3,))."""
+    """Shapes as text for a message: (3,), or ((3,), (3,))."""
     if tree is None:
         return "nothing"
     shown = jax.tree.map(lambda leaf: getattr(leaf, "shape", type(leaf).__name__), tree)

@@ -1,4 +1,4 @@
-"""Networks that were made or trained in PyTorch, which need not be installed."""
+"""Read networks that were made or trained in PyTorch. PyTorch itself need not be installed."""
 
 from collections.abc import Callable
 from typing import Any
@@ -26,37 +26,37 @@ def from_torch(
     names: Any = None,
     state_dict: Any = None,
 ) -> EulerMap:
-    """The network in a PyTorch module or state_dict, exactly, as a map. **tanh is assumed** if only a state_dict is given,
-    which does not hold the nonlinearity: pass the module itself, whose `nonlinearity` is read, or `activation=jax.nn.relu`.
+    """The network of a PyTorch module or state_dict as a map, exactly. A state_dict does not hold the nonlinearity:
+    **tanh is assumed** then. Pass the module itself, whose `nonlinearity` is read, or an `activation` such as `jax.nn.relu`.
 
-    | PyTorch | what comes back | state |
+    | PyTorch | the result | state |
     |---|---|---|
     | `nn.RNN`, `nn.RNNCell` | [`EulerMap`][] of a rate-form [`CTRNN`][], dt = 1 | h (n,) |
     | `nn.GRU`, `nn.GRUCell` | `EulerMap` of PyTorch's own step, dt = 1 | h (n,) |
     | `nn.LSTM`, `nn.LSTMCell` | the same | (h, c), (2n,) |
     | a leaky network of two `nn.Linear`, h2h and input2h | `EulerMap` of a `CTRNN`, dt = its leak | h (n,) |
 
-    Each may lie inside another module, with one linear readout of h, `y = W h + b`. The kernel is PyTorch's too: theta is
-    the weights that the network has, both biases if it has two (`input_bias` and `bias` of the CTRNN), and no readout's
-    weights if it has no readout.
+    The layer may lie inside another module, with one linear readout of h, `y = W h + b`. The kernel is that of the PyTorch
+    network too. Its theta is exactly the weights that the network has: both biases if it has two (`input_bias` and `bias` of
+    the CTRNN), and no weights of a readout if it has none.
 
     **Arguments:**
 
-    - `module_or_state_dict`: an `nn.Module`; or names to tensors or arrays; or a checkpoint that holds such a dict as
-      "state_dict" or "model_state_dict". Recognised, behind one prefix: one layer of the table, in one direction; and a
-      readout, one linear layer (m, n) called fc, linear, out, output, readout, head or decoder, or in a module the only
-      `nn.Linear` that fits.
-    - `dt`: the leak of a leaky network, its step over its time constant. `h <- (1 - dt) h + dt activation(...)`; 1 is
-      `nn.RNN`, and all that a gated layer takes.
-    - `form`: the place of the nonlinearity in a leaky network: `"rate"`, `activation(weight h + ...)`, or `"current"`,
-      `weight activation(h) + ...`, as of `CTRNN`.
-    - `activation`: the nonlinearity. Default: what the module says, else `jnp.tanh`.
-    - `names`: where the names are others, or more is held than these: a dict from any of weight, input_weight, bias,
-      input_bias, readout_weight, readout_bias to the name in `state_dict`, or to a list of names that are added up into one
-      array. `weight` must be among them; what is not named is left out.
+    - `module_or_state_dict`: an `nn.Module`; a dict from names to tensors or arrays; or a checkpoint that holds such a dict
+      as "state_dict" or "model_state_dict". It must hold one layer of the table, with one direction. Its names may have a
+      common prefix. There may be a readout: one linear layer (m, n) called fc, linear, out, output, readout, head or
+      decoder. In a module the only `nn.Linear` that fits is recognised too.
+    - `dt`: the leak of a leaky network, that is its step divided by its time constant:
+      `h <- (1 - dt) h + dt activation(...)`. It must be 1 for gated layers; 1 also gives `nn.RNN`.
+    - `form`: the place of the nonlinearity in a leaky network: `"rate"` for `activation(weight h + ...)`, or `"current"`
+      for `weight activation(h) + ...`, as in `CTRNN`.
+    - `activation`: the nonlinearity. Default: that of the module, else `jnp.tanh`.
+    - `names`: needed if the network has other names, or more weights. A dict from weight, input_weight, bias, input_bias,
+      readout_weight or readout_bias to a name in the state_dict, or to a list of names whose arrays are added. `weight`
+      must be among the keys. Weights that are not named are left out.
 
-    The arrays take JAX's default floating-point type. [`same_rollout`][] checks a result against the module. Raises
-    `ValueError` where the network is anything else, such as several layers, two directions or a projection, or where
+    The arrays have JAX's default floating-point type. [`same_rollout`][] compares the result with the module. Raises
+    `ValueError` if the network is anything else, for example has several layers, two directions or a projection, or if
     `activation` contradicts the module.
 
     **Example:**
@@ -82,7 +82,7 @@ def from_torch(
         weights[part] = jnp.asarray(sum(arrays), jnp.result_type(float))
     if kind != "nn.RNN":
         return _gated(kind, weights, dt, form, activation)
-    # Both are (n,), and neither would be named by a sum of shapes that differ.
+    # Both must be (n,). If they were added later, the error would name neither of them.
     if "input_bias" in weights and weights["input_bias"].shape != weights["bias"].shape:
         raise ValueError(f"state_dict: {parts['bias'][0]} and {parts['input_bias'][0]} must have one shape")
     said = nonlinearity_of(module_or_state_dict, parts["weight"][0])
@@ -96,7 +96,7 @@ def from_torch(
 
 
 def _check_trained(module: Any, names: list[str]) -> None:
-    """A warning if theta holds what a module does not train, or trains as one: its kernel is then not PyTorch's."""
+    """Warn if theta holds weights that the module does not train, or that it ties: its kernel is then not PyTorch's."""
     if not is_module(module) or not hasattr(module, "named_parameters"):
         return
     parameters = dict(module.named_parameters(remove_duplicate=False))
@@ -120,7 +120,7 @@ def _gated(kind: str, weights: dict[str, Any], dt: Any, form: str, activation: A
 
 
 def _activation(said: str | None, given: Any) -> Callable[[Any], Any]:
-    """The nonlinearity that a module says and the one that is given, which must agree."""
+    """The nonlinearity, from the name that the module has for it and the argument `given`. They must agree."""
     if given is not None:
         check_activation(given)
     if said is None:

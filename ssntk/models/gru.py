@@ -13,8 +13,8 @@ from ssntk.models.base import AbstractStateSpaceModel, random_weights, time_cons
 class GRUODE(AbstractStateSpaceModel):
     """A GRU of n units, d inputs and m outputs as an ODE (De Brouwer, Simm, Arany and Moreau, 2019). Not PyTorch's GRU.
 
-    The weights of `torch.nn.GRU` have these shapes and are another function: there the reset gate multiplies `W_c x + b_c`,
-    here x before `W_c`, and there is one bias. [`from_torch`][] takes PyTorch's.
+    The weights of `torch.nn.GRU` have the same shapes, but define another function: in PyTorch the reset gate multiplies
+    `W_c x + b_c`, here it multiplies x, and here there is one bias only. Use [`from_torch`][] for a GRU of PyTorch.
 
     With r, z and c, the reset gate, the update gate and the candidate:
     `r, z = sigmoid(weight x + input_weight u + bias)` (their thirds),
@@ -41,7 +41,7 @@ class GRUODE(AbstractStateSpaceModel):
     def __init__(self, n_state: int, n_input: int, n_output: int, *, tau: Any = 1.0, key: Any):
         """Random weights: `weight` and `readout_weight` from N(0, 1/n), `input_weight` from N(0, 1/d), biases zero.
 
-        Arguments as of [`CTRNN`][]. Raises `ValueError` naming what is wrong.
+        Arguments are as in [`CTRNN`][]. Raises `ValueError`, which names the argument that is wrong.
         """
         n = as_count(n_state, "n_state")
         d = as_count(n_input, "n_input", least=0)

@@ -35,11 +35,12 @@ class LinearSSM(AbstractStateSpaceModel):
     readout_bias: Float[Array, " m"]
 
     def __init__(self, n_state: int, n_input: int, n_output: int, *, form: str = "dense", key: Any):
-        """Random and stable: dense, `weight` is a random matrix of N(0, 1/(4n)) less the identity, whose eigenvalues lie
-        within about 1/2 of -1; diagonal, the decays are 1/2 and the frequencies 0, pi, 2 pi, ... `input_weight` from
-        N(0, 1/d), `readout_weight` from N(0, 1/n), `readout_bias` zero.
+        """A random stable model. In the dense form, `weight` is a random matrix with entries from N(0, 1/(4n)) minus the
+        identity, whose eigenvalues lie within about 1/2 of -1. In the diagonal form, the decays are 1/2 and the frequencies
+        0, pi, 2 pi, ... `input_weight` is from N(0, 1/d), `readout_weight` from N(0, 1/n), `readout_bias` is zero.
 
-        Arguments as of [`CTRNN`][]; n must be even if the form is diagonal. Raises `ValueError` naming what is wrong.
+        Arguments are as in [`CTRNN`][]; n must be even if the form is diagonal. Raises `ValueError`, which names the
+        argument that is wrong.
         """
         n = as_count(n_state, "n_state")
         d = as_count(n_input, "n_input", least=0)

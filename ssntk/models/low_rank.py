@@ -53,7 +53,9 @@ class LowRankRNN(AbstractStateSpaceModel):
         """Random weights: `left` and `right` from N(0, 1), `input_weight` from N(0, 1/d), `readout_weight` from N(0, 1/n),
         biases zero.
 
-        **Arguments:** `rank`: R >= 1, at most n. The others as of [`CTRNN`][]. Raises `ValueError` naming what is wrong.
+        **Arguments:** `rank`: R >= 1, at most n. The others are as in [`CTRNN`][].
+
+        Raises `ValueError`, which names the argument that is wrong.
         """
         n = as_count(n_state, "n_state")
         d = as_count(n_input, "n_input", least=0)

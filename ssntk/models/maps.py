@@ -1,4 +1,4 @@
-"""Models in discrete time: what every map shares, and the map that takes one Euler step of a model."""
+"""Models in discrete time: the interface of maps, and the map that takes one Euler step of a model."""
 
 import abc
 import inspect
@@ -17,9 +17,10 @@ from ssntk.models.clock import AbstractClock, Steps
 class AbstractMap(AbstractStateSpaceModel):
     """A model in discrete time, `x <- advance(t, x, u)`, once every `dt` units of time.
 
-    Subclass it with fields or properties `n_state`, `n_input`, `n_output` and an `advance`; `dt` is 1 unless the subclass
-    sets it. A fixed point is stable if every multiplier, an eigenvalue of the derivative of `advance`, lies inside the unit
-    circle. Solves and kernels iterate the map: save times lie whole steps apart, and no integrator is chosen.
+    In a subclass, define `n_state`, `n_input` and `n_output` as fields or properties, and the method `advance`. `dt` is 1
+    unless the subclass sets it. The multipliers of a fixed point are the eigenvalues of the derivative of `advance`. The
+    point is stable if all of them lie inside the unit circle. Solves and kernels iterate the map. Save times must therefore
+    lie whole steps apart, and `integrator` must be `None`.
 
     **Example:**
 
@@ -45,7 +46,7 @@ class AbstractMap(AbstractStateSpaceModel):
         own, annotated = vars(cls).get("dt"), "dt" in inspect.get_annotations(cls)
         if isinstance(own, (int, float, np.number)):
             if not annotated:
-                # A dataclass takes the default of the field that it inherits, and the number would count for nothing.
+                # Without an annotation a dataclass keeps the default that it inherits, and would ignore the number.
                 raise ValueError(f"dt of {cls.__name__} must be a field: write dt: float = {own:g}")
             cls.dt = eqx.field(static=True, default=float(own), kw_only=True)
         elif annotated and own is None:
@@ -64,24 +65,25 @@ class AbstractMap(AbstractStateSpaceModel):
         """The state after one step from time t."""
 
     def vector_field(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
-        """The change of the state in one step, by dt: it vanishes at fixed points."""
+        """The change of the state in one step, divided by dt. It is zero at fixed points."""
         return (self.advance(t, x, u) - x) / self.dt
 
     def step(self, x: Any, u: Any = None) -> Float[Array, " n"]:
-        """The state (n,) after one step from x (n,) under the input u (d,), default zero. The model sees time zero."""
+        """The state (n,) after one step from x (n,) at time zero, with the input u (d,); default zero."""
         x = as_array(x, "x", (self.n_state,), finite=False).astype(dtype_of(self))
         u = jnp.zeros(self.n_input) if u is None else as_array(u, "u", (self.n_input,), finite=False)
         return self.advance(jnp.zeros((), x.dtype), x, u.astype(x.dtype))
 
 
 class EulerMap(AbstractMap):
-    """The map `x -> x + dt f(x, u)` of `model`, whose f it shares: its fixed points are the model's, its stability is not.
+    """The map `x -> x + dt f(x, u)`, with the vector field f of `model`.
 
-    A fixed point is stable where every multiplier, an eigenvalue of `1 + dt df/dx`, lies inside the unit circle. Solves
-    and kernels iterate the map: save times lie whole steps apart, and no integrator is chosen. Attributes that it does
+    The map has the same fixed points as the model, but their stability may differ. The multipliers of a fixed point are the
+    eigenvalues of `1 + dt df/dx`. The point is stable if all of them lie inside the unit circle. Solves and kernels iterate
+    the map. Save times must therefore lie whole steps apart, and `integrator` must be `None`. Attributes that the map does
     not have are those of `model`.
 
-    **Example:** a step of 1 is too long for a rate of 3.
+    **Example:** with a rate of 3, steps of 1 are too long to be stable.
 
     ```python
     flow = ssntk.VectorField(lambda t, x, u, p: -p * x, 3.0, n_state=1)
@@ -93,7 +95,7 @@ class EulerMap(AbstractMap):
     dt: float = eqx.field(static=True)
 
     def __init__(self, model: AbstractStateSpaceModel, dt: Any):
-        """**Arguments:** `dt`: the step, positive, in units of time. Raises `ValueError` naming what is wrong."""
+        """**Arguments:** `dt`: the step [time], positive. Raises `ValueError`, which names the argument that is wrong."""
         check_model(model)
         check_flow(model)
         if is_traced(dt):
@@ -118,7 +120,7 @@ class EulerMap(AbstractMap):
         return x + self.dt * self.model.vector_field(t, x, u)
 
     def vector_field(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
-        """The change of the state in one step, by dt."""
+        """The change of the state in one step, divided by dt."""
         return self.model.vector_field(t, x, u)
 
     def readout(self, x: Float[Array, " n"]) -> Float[Array, " m"]:
@@ -128,11 +130,14 @@ class EulerMap(AbstractMap):
         return self.model.trainable(of)
 
     def to_torch(self, state_dict: Any, *, names: Any = None) -> Any:
-        """A copy of the PyTorch weights that the network was made of by [`from_torch`][], with those that it has now.
+        """Copy the PyTorch weights from which [`from_torch`][] made the network, and put in its present ones.
 
-        **Arguments:** `state_dict`: those weights, a dict, or the module or checkpoint that holds them. `names`: as given to
-        `from_torch`. **Returns:** a dict of the same names and types, for `load_state_dict`. Raises `ValueError` if the
-        network cannot have come from these weights.
+        **Arguments:** `state_dict`: the original weights: a dict, or the module or checkpoint that holds them. `names`: as
+        given to `from_torch`.
+
+        **Returns:** a dict for `load_state_dict`, with the same names and types.
+
+        Raises `ValueError` if the network cannot have come from these weights.
 
         ```python
         weights = {"weight_ih_l0": np.ones((2, 1)), "weight_hh_l0": 0.95 * np.eye(2)}  # or net.state_dict()
@@ -145,14 +150,14 @@ class EulerMap(AbstractMap):
         return to_torch(self, state_dict, names)
 
     def __getattr__(self, name: str) -> Any:
-        # A lens written for the model works on its map.
+        # A lens that was written for the model must also work on its map.
         if name.startswith("__") or name == "model":
             raise AttributeError(name)
         return getattr(self.model, name)
 
 
 class MapWrapper(Wrapper, AbstractMap):
-    """A map around the map `wrapped`, with the step `dt`."""
+    """A map with the step `dt` that wraps another map, `wrapped`."""
 
     clock = AbstractMap.clock
 
@@ -161,7 +166,7 @@ class MapWrapper(Wrapper, AbstractMap):
 
 
 class MapWithInput(MapWrapper):
-    """`wrapped` with `added_input` (d,) added to whatever input it is given."""
+    """The map `wrapped` with a constant `added_input` (d,), added to its input."""
 
     added_input: Float[Array, " d"]
 
@@ -174,14 +179,14 @@ class MapWithInput(MapWrapper):
 
 
 def with_input(model: AbstractStateSpaceModel, added: Float[Array, " d"]) -> Any:
-    """`model` with `added` (d,) added to whatever input it is given; a map stays one."""
+    """`model` with a constant `added` (d,), added to its input. A map stays a map."""
     if isinstance(model, EulerMap):
         return eqx.tree_at(lambda m: m.model, model, WithInput(model.model, added))
     return MapWithInput(model, added) if isinstance(model, AbstractMap) else WithInput(model, added)
 
 
 def check_flow(model: Any, name: str = "model") -> None:
-    """`ValueError` where `model` is a map: its bifurcations are others than those of the flow whose f it shares."""
+    """Raise `ValueError` if `model` is a map, since its bifurcations differ from those of the flow with the same f."""
     if isinstance(model, EulerMap):
         raise ValueError(f"{name} must be in continuous time, got an EulerMap; its own `model` is, at the same fixed points")
     if isinstance(model, AbstractMap):

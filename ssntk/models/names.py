@@ -1,4 +1,4 @@
-"""Parts of a model by their names: attributes, keys and places in lists, joined by dots."""
+"""Find parts of a model by their names: attributes, keys and positions in lists, joined by dots."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -9,17 +9,17 @@ import jax
 
 from ssntk.errors import close_to
 
-# Attributes of wrappers, which pass on those of what they wrap: nobody has to write them.
+# Attributes of wrappers. They can be left out of a name, since wrappers have the attributes of the model that they wrap.
 WRAPPERS = ("model.", "wrapped.")
 
 
 def lens_of(model: Any, name: str, what: str) -> Callable[[Any], Any]:
-    """The lens of the part of `model` that is called `name`, such as "tau", "params.I" or "layers.0.bias".
+    """A lens for the part of `model` that is called `name`, such as "tau", "params.I" or "layers.0.bias".
 
-    A name that is no attribute is looked for in `model.params`. Raises `ValueError` naming the argument `what`, and saying
-    which names there are.
+    If a name is not an attribute, it is searched for in `model.params`. Raises `ValueError`, which names the argument
+    `what` and lists the names that exist.
     """
-    # As it would be written in Python, params["I"].
+    # Also accept the notation of Python, such as params["I"].
     parts = re.sub(r"\[\s*['\"]?([^\]'\"]+)['\"]?\s*\]", r".\1", name).split(".")
     ways = [parts, ["params", *parts], ["params", name]]
     for way in ways:
@@ -32,7 +32,7 @@ def lens_of(model: Any, name: str, what: str) -> Callable[[Any], Any]:
 
 
 def names_of(model: Any) -> list[str]:
-    """The names of all floating-point arrays of a model, as they may be written; scalars first."""
+    """The names of all floating-point arrays of a model, scalars first, in the form that `lens_of` accepts."""
     found = []
     for path, leaf in jax.tree_util.tree_leaves_with_path(model):
         if eqx.is_inexact_array(leaf):
@@ -46,7 +46,7 @@ def names_of(model: Any) -> list[str]:
 def _walk(value: Any, parts: list[str]) -> Any:
     for part in parts:
         if isinstance(value, Mapping):
-            # Methods of a dict are no parts of it.
+            # Look up keys only, since the attributes of a dict are its methods.
             value = value[part] if part in value else value[int(part) if part.isdigit() else part]
         elif isinstance(value, (list, tuple)) and part.isdigit():
             value = value[int(part)]

@@ -41,9 +41,10 @@ class NeuralODE(AbstractStateSpaceModel):
         activation: Callable[[Any], Any] = jnp.tanh,
         key: Any,
     ):
-        """**Arguments:** `width`, `depth`: of the hidden layers of an `equinox.nn.MLP`, which draws its weights;
-        `activation`: smooth, for the kernel is a derivative. The others as of [`CTRNN`][]. Raises `ValueError` naming what
-        is wrong.
+        """**Arguments:** `width`, `depth`: those of the hidden layers of an `equinox.nn.MLP`, which draws its weights.
+        `activation`: a smooth function, since the kernel differentiates it. The others are as in [`CTRNN`][].
+
+        Raises `ValueError`, which names the argument that is wrong.
         """
         n = as_count(n_state, "n_state")
         d = as_count(n_input, "n_input", least=0)

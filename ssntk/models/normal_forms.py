@@ -1,4 +1,4 @@
-"""The four elementary bifurcations in closed form: the references that everything else is checked against.
+"""The normal forms of four elementary bifurcations, with fixed points in closed form. Other code is tested against them.
 
 Source: Kuznetsov, *Elements of Applied Bifurcation Theory*, chapters 3 and 7.
 """
@@ -15,7 +15,7 @@ from ssntk.models.base import AbstractStateSpaceModel
 
 
 class _NormalForm(AbstractStateSpaceModel):
-    """What the four share: no input, the state is the output, every attribute is in theta."""
+    """What the four models share: they have no input, the state is the output, and every attribute is in theta."""
 
     @property
     def n_input(self) -> int:
@@ -27,7 +27,7 @@ class _NormalForm(AbstractStateSpaceModel):
 
 
 class _OneState(_NormalForm):
-    """The three whose state is one number."""
+    """The three models whose state is one number."""
 
     @property
     def n_state(self) -> int:
@@ -124,9 +124,10 @@ class Hopf(_NormalForm):
         return (self.mu - square) * x + (self.omega - self.shear * square) * turned + self.h
 
     def fixed_points(self) -> np.ndarray:
-        """If h is zero, the origin; the circle of fixed points that joins it if omega = shear mu is left out.
+        """The fixed points (k, 2). If h is zero, the origin only.
 
-        Elsewhere `z = -h / (mu + i omega - (1 + i shear) s)`, where s = |z|^2 is a root of a cubic; (k, 2).
+        The circle of further fixed points that exists for h = 0 and omega = shear mu is left out. If h is not zero, they are
+        `z = -h / (mu + i omega - (1 + i shear) s)`, with the roots s = |z|^2 of a cubic.
         """
         linear, cubic = complex(self.mu, self.omega), complex(1.0, self.shear)
         drive = complex(float(self.h[0]), float(self.h[1]))
@@ -136,7 +137,7 @@ class Hopf(_NormalForm):
         squares = _cubic_roots(abs(cubic) ** 2, -2 * (linear * cubic.conjugate()).real, abs(linear) ** 2, -(abs(drive) ** 2))
         z = -drive / (linear - cubic * squares[squares[:, 0] > 0, 0])
         points = np.stack([z.real, z.imag], axis=1)
-        # Where linear and cubic term nearly cancel the quotient loses digits, which Newton's iteration brings back.
+        # If the linear and the cubic term nearly cancel, the quotient loses digits. Newton's iteration restores them.
         for _ in range(4):
             points = np.array([x - np.linalg.solve(self._jacobian(x), self._field(x)) for x in points])
         return points
@@ -153,7 +154,7 @@ def _quadratic_roots(a: float, b: float, c: float) -> np.ndarray:
     square = b**2 - 4 * a * c
     if square < 0:
         return np.zeros((0, 1))
-    # The sum that does not cancel; the other root from the product.
+    # Compute one root from a sum that does not cancel, and the other one from the product of the roots.
     larger = -(b + np.copysign(np.sqrt(square), b)) / 2
     return np.unique([larger / a, c / larger if larger != 0 else 0.0])[:, None]
 
@@ -161,7 +162,7 @@ def _quadratic_roots(a: float, b: float, c: float) -> np.ndarray:
 def _cubic_roots(*coefficients: float) -> np.ndarray:
     """The real roots of a cubic, highest power first, ascending, (k, 1); a double root counts once."""
     roots = np.roots(coefficients)
-    # A double root splits by the square root of the rounding error.
+    # Rounding splits a double root by the square root of the rounding error.
     width = np.sqrt(np.finfo(float).eps) * np.abs(roots).max()
     real = np.sort(roots.real[np.abs(roots.imag) <= width])
     return real[np.insert(np.diff(real) > width, 0, True)][:, None]
@@ -182,7 +183,7 @@ def saddle_node(mu: Any) -> SaddleNode:
 def transcritical(mu: Any, h: Any = 0.0) -> Transcritical:
     """`dx/dt = mu x - x^2 + h`: transcritical at mu = 0 for h = 0.
 
-    **Example:** of 0 and mu the second is stable for mu > 0.
+    **Example:** of the fixed points 0 and mu, the second is stable for mu > 0.
 
     ```python
     points = ssntk.find_fixed_points(ssntk.normal_forms.transcritical(3.0))
@@ -195,7 +196,7 @@ def transcritical(mu: Any, h: Any = 0.0) -> Transcritical:
 def pitchfork(mu: Any, h: Any = 0.0) -> Pitchfork:
     """`dx/dt = mu x - x^3 + h`: a supercritical pitchfork at mu = 0 for h = 0.
 
-    **Example:** zero is unstable for mu > 0, and the points beside it are not.
+    **Example:** for mu > 0 zero is unstable, and the points on both sides of it are stable.
 
     ```python
     print(ssntk.find_fixed_points(ssntk.normal_forms.pitchfork(4.0)).n_unstable)  # [0 0 1]

@@ -1,6 +1,6 @@
-"""Which leaves of a model are meant, and those leaves as one vector.
+"""Select leaves of a model, and treat them as one vector.
 
-Lenses become leaf positions, which are hashable and so never recompile.
+A lens is turned into the positions of leaves. These are hashable, so that equal selections share compiled code.
 """
 
 import math
@@ -20,16 +20,16 @@ Positions = tuple[int, ...]
 
 
 def positions(model: AbstractStateSpaceModel, lens: Callable[[Any], PyTree], name: str) -> Positions:
-    """The positions, among the leaves of `model`, of what `lens(model)` returns, in the tree order of that.
+    """The positions, among the leaves of `model`, of the arrays that `lens(model)` returns, in the order of its result.
 
-    Raises `ValueError` naming the argument `name` where the lens returns anything but inexact arrays of the model.
+    Raises `ValueError`, which names the argument `name`, if the lens returns anything but inexact arrays of the model.
     """
     leaves, treedef = jax.tree.flatten(model)
     inexact = [i for i, leaf in enumerate(leaves) if eqx.is_inexact_array(leaf)]
     found: list[int] = []
 
     def look(arrays: list[jax.Array]) -> list[jax.Array]:
-        # While tracing, every leaf is an object of its own, even where two leaves share one array.
+        # While tracing, every leaf is a separate object, even if two leaves share one array.
         traced = list(leaves)
         for i, array in zip(inexact, arrays, strict=True):
             traced[i] = array
@@ -56,17 +56,18 @@ def positions(model: AbstractStateSpaceModel, lens: Callable[[Any], PyTree], nam
 
 
 def theta_positions(model: AbstractStateSpaceModel, of: str, wrt: Callable[[Any], PyTree] | None) -> Positions:
-    """The positions of theta: of `wrt`, or of `model.trainable(of)` where it is `None`."""
+    """The positions of theta: those that the lens `wrt` selects, or those of `model.trainable(of)` if it is `None`."""
     if wrt is None:
         return positions(model, lambda m: m.trainable(of), "trainable")
     return positions(model, wrt, "wrt")
 
 
 class Theta(eqx.Module):
-    """The p parameters that derivatives are taken of: some leaves of a model, one after another, each raveled in C order.
+    """The p parameters that are differentiated: some leaves of a model, one after another, each raveled in C order.
 
-    A derivative along theta is an array (*lead, p), or a list with one array (*lead, *shape) for each leaf; `ravel` and
-    `leaves` lead from one to the other. `model` may be any pytree with these leaves, such as a tangent of a model.
+    A derivative with respect to theta is an array (*lead, p), or a list with one array (*lead, *shape) for each leaf.
+    `ravel` and `leaves` convert one into the other. `model` may be any pytree with these leaves, such as a tangent of a
+    model.
     """
 
     model: AbstractStateSpaceModel
@@ -79,7 +80,7 @@ class Theta(eqx.Module):
 
     @property
     def arrays(self) -> list[Array]:
-        """The leaves as the model has them."""
+        """The selected leaves of the model."""
         return get(self.model, self.at)
 
     @property
@@ -89,12 +90,12 @@ class Theta(eqx.Module):
 
     @property
     def offsets(self) -> list[int]:
-        """Where each leaf begins in the vector, and p at last."""
+        """The position at which each leaf begins in the vector, and p at the end."""
         return np.cumsum([0, *(math.prod(leaf.shape) for leaf in self.arrays)]).tolist()
 
     @property
     def vector(self) -> Float[Array, " p"]:
-        """The values that the model has, in the model's dtype."""
+        """The parameters of the model, (p,), in the model's dtype."""
         return self.ravel([jnp.asarray(leaf) for leaf in self.arrays]).astype(dtype_of(self.model))
 
     def leaves(self, vector: Any) -> list[Any]:
@@ -110,9 +111,9 @@ class Theta(eqx.Module):
         return self.leaves(vectors)
 
     def ravel(self, leaves: Sequence[Any], lead: int = 0) -> Any:
-        """(*lead, p) from one array (*lead, *shape) for each leaf, `lead` being the number of axes in front."""
+        """(*lead, p) from one array (*lead, *shape) for each leaf. `lead`: the number of leading axes."""
         flat = [leaf.reshape((*leaf.shape[:lead], math.prod(leaf.shape[lead:]))) for leaf in leaves]
-        # On the host where all is there, which compiles nothing.
+        # If all arrays are on the host, join them there, which compiles nothing.
         known = all(isinstance(leaf, np.ndarray) for leaf in flat)
         return np.concatenate(flat, axis=lead) if known else jnp.concatenate(flat, axis=lead)
 
@@ -151,7 +152,7 @@ def columns(model: AbstractStateSpaceModel, at: Positions, block: Positions) -> 
 
 
 def check_blocks(blocks: Any) -> dict[str, Callable[[Any], PyTree]]:
-    """Blocks as names and lenses: a list of attributes or a dict; `ValueError` where they are neither."""
+    """Blocks as a dict from names to lenses, from such a dict or a list of attributes; `ValueError` for anything else."""
     if blocks is None:
         return {}
     if isinstance(blocks, dict) and all(isinstance(name, str) and callable(lens) for name, lens in blocks.items()):
@@ -166,7 +167,7 @@ def check_blocks(blocks: Any) -> dict[str, Callable[[Any], PyTree]]:
 def block_positions(
     model: AbstractStateSpaceModel, of: str, wrt: Callable[[Any], PyTree] | None, blocks: Any
 ) -> dict[str, Positions]:
-    """The leaves of each block by its name; `ValueError` where a block is not part of theta."""
+    """The positions of the leaves of each block, by its name; `ValueError` if a block is not part of theta."""
     lenses = check_blocks(blocks)
     at = theta_positions(model, of, wrt) if lenses else ()
     found = {name: positions(model, lens, f"blocks[{name!r}]") for name, lens in lenses.items()}

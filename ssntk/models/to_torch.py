@@ -1,4 +1,4 @@
-"""The way back: a model that came from PyTorch's weights, and was changed, as such weights."""
+"""Convert a model that was made from PyTorch weights, and then changed, back into such weights."""
 
 import copy
 from typing import Any
@@ -17,19 +17,19 @@ _READOUT = ("readout_weight", "readout_bias")
 
 
 def to_torch(model: Any, state_dict: Any, names: Any = None) -> Any:
-    """A copy of `state_dict` with the weights of `model`, which was made of it by [`from_torch`][] and moved since.
+    """A copy of `state_dict` with the weights of `model`, which [`from_torch`][] made from it and which has changed since.
 
-    Names, types, precisions and devices are those of `state_dict`, and so are the values of what did not move.
+    Names, types, precisions and devices are those of `state_dict`. Weights that did not change are copied.
 
-    **Arguments:** `state_dict`: what `from_torch` takes; a module's own state_dict, and the one in a checkpoint, is copied.
-    `names`: as given to `from_torch`.
+    **Arguments:** `state_dict`: the original weights: a dict, or the module or checkpoint that holds them. `names`: as given
+    to `from_torch`.
 
-    Raises `ValueError` if the model cannot have been made of these weights.
+    Raises `ValueError` if the model cannot have been made from these weights.
     """
     held = weights_of(state_dict)
-    # A readout that only a module tells, by being the one nn.Linear, is left over in its state_dict, and copied.
+    # A readout that is recognised only in a module, as its only nn.Linear, is left over in the state_dict, and copied.
     kind, parts = layout_of(state_dict, held, names, whole=False)
-    # Of a map, the layer whose step it takes; maps know this file, and it does not know them.
+    # The layer inside an EulerMap. This file does not import maps, since maps import it.
     layer = getattr(model, "model", None) if isinstance(model.clock, Steps) else None
     if not isinstance(layer, _LAYERS[kind]):
         made = f"an EulerMap of {type(layer).__name__}" if layer is not None else f"a {type(model).__name__}"
@@ -43,7 +43,8 @@ def to_torch(model: Any, state_dict: Any, names: Any = None) -> Any:
     for part, value in values.items():
         sources = parts.get(part, [])
         if not sources:
-            # A network without readout is its own, and a bias that it has not must have stayed zero.
+            # Without a readout the model has the identity as readout, which is left out. A bias that the weights lack must
+            # still be zero.
             if part not in _READOUT and value is not None and np.asarray(value).any():
                 raise ValueError(f"state_dict holds no {part}, which is not zero in the model: it did not come from there")
             continue
@@ -57,7 +58,7 @@ def to_torch(model: Any, state_dict: Any, names: Any = None) -> Any:
 
 
 def _moved(value: Any, before: Any, name: str, part: str) -> Any:
-    """A weight as something like that `before`: itself if it did not move."""
+    """A weight in the form of the one `before`; that one itself if the value did not change."""
     known = as_numpy(before, name)
     if value is None or np.shape(value) != known.shape:
         held = "no such weight" if value is None else f"shape {np.shape(value)}"
@@ -68,7 +69,7 @@ def _moved(value: Any, before: Any, name: str, part: str) -> Any:
     if np.array_equal(array, known.astype(array.dtype)):
         return before
     if part in _READOUT:
-        # Nothing that is moved by a bifurcation is a readout.
+        # No method of this package changes a readout.
         raise ValueError(f"state_dict[{name!r}] is another {part} than the model has: it did not come from there")
     if hasattr(before, "new_tensor"):
         return before.detach().new_tensor(array.tolist())

@@ -1,4 +1,4 @@
-"""What PyTorch calls things: modules and weights are recognised by their own methods and names, without importing it."""
+"""Recognise modules and weights of PyTorch by their methods and names, without importing it."""
 
 import pathlib
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-# What the recurrent weights of one module are called: nn.RNN, nn.GRU, nn.LSTM; their Cells; a network of two nn.Linear.
+# The names of recurrent weights: those of nn.RNN, nn.GRU and nn.LSTM; of their Cells; and of a network of two nn.Linear.
 FAMILIES = (
     {"weight": "weight_hh_l0", "input_weight": "weight_ih_l0", "bias": "bias_hh_l0", "input_bias": "bias_ih_l0"},
     {"weight": "weight_hh", "input_weight": "weight_ih", "bias": "bias_hh", "input_bias": "bias_ih"},
@@ -14,12 +14,12 @@ FAMILIES = (
 )
 HEADS = ("fc", "linear", "lin", "out", "output", "readout", "head", "decoder", "h2o", "hidden2out")
 WEIGHTS = ("weight", "input_weight", "bias", "input_bias", "readout_weight", "readout_bias")
-# What a gated layer calls its arrays.
+# The names of the arrays of a gated layer.
 GATED = {"weight": "weight_hh", "input_weight": "weight_ih", "bias": "bias_hh", "input_bias": "bias_ih"}
-# The layer by the rows of its recurrent weights, in units.
+# The type of a layer, by the number of rows of its recurrent weights divided by the number of units.
 KINDS = {1: "nn.RNN", 3: "nn.GRU", 4: "nn.LSTM"}
 OWN_STEP = "write its step as a function and wrap that by ssntk.from_cell"
-# Under which names checkpoints hold a state_dict beside an optimiser's and others.
+# The names under which checkpoints hold a state_dict.
 CHECKPOINTS = ("state_dict", "model_state_dict")
 
 
@@ -41,12 +41,12 @@ def is_weights(value: Any) -> bool:
 
 
 def looks_like_torch(value: Any) -> bool:
-    """Whether [`from_torch`][] is what something was meant for."""
+    """Whether something was probably meant for [`from_torch`][]."""
     return is_module(value) or is_weights(value)
 
 
 def what_to_write(value: Any) -> str:
-    """How to make a model of something that is not a model, as the end of a message; empty if that is not known."""
+    """The end of a message that says how to make a model from something that is not one; empty if that is not known."""
     if looks_like_torch(value):
         return ": pass ssntk.from_torch(net)"
     if isinstance(value, (str, pathlib.Path)):
@@ -58,7 +58,11 @@ def what_to_write(value: Any) -> str:
 
 
 class Layout(NamedTuple):
-    """What a network is: `kind`, nn.RNN, nn.GRU or nn.LSTM, and the names that make up each of its weights."""
+    """The layout of a network.
+
+    - `kind`: "nn.RNN", "nn.GRU" or "nn.LSTM".
+    - `parts`: for each weight of the model, the names of the arrays that add up to it.
+    """
 
     kind: str
     parts: dict[str, list[str]]
@@ -81,8 +85,10 @@ def weights_of(value: Any) -> Mapping[str, Any]:
 
 
 def layout_of(value: Any, held: Mapping[str, Any], names: Any = None, *, whole: bool = True) -> Layout:
-    """Which of the weights `held` by a module or state_dict is which; `names` as of [`from_torch`][]. `whole`: what is left
-    over is an error."""
+    """The layout of the weights `held` by a module or state_dict. `names`: as in [`from_torch`][].
+
+    `whole`: raise `ValueError` if some weights are left over.
+    """
     parts = _recognised(value, held, whole) if names is None else _as_named(names, held)
     (weight, *_) = parts["weight"]
     shape = as_numpy(held[weight], weight).shape
@@ -110,7 +116,7 @@ def as_numpy(value: Any, name: str) -> np.ndarray:
     try:
         if hasattr(value, "detach"):
             value = value.detach().cpu()
-            # numpy knows no bfloat16, and float64 holds all the others.
+            # NumPy has no bfloat16. float64 holds the numbers of all other types.
             value = (value.double() if hasattr(value, "double") and value.is_floating_point() else value).numpy()
         array = np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -122,12 +128,12 @@ def as_numpy(value: Any, name: str) -> np.ndarray:
 
 
 def nonlinearity_of(value: Any, weight: str) -> str | None:
-    """What the layer in a module that holds the recurrent weights `weight` says of its nonlinearity, in small letters."""
+    """The name, in small letters, that the layer with the recurrent weights `weight` has for its nonlinearity; or `None`."""
     if not is_module(value):
         return None
     modules = dict(value.named_modules())
     inside, _, last = weight.rpartition(".")
-    # A layer made of two nn.Linear is the module around them.
+    # If the layer consists of two nn.Linear, the module around them is the layer.
     around = [inside, inside.rpartition(".")[0]] if last == "weight" else [inside]
     for module in [modules.get(name) for name in around]:
         said = getattr(module, "nonlinearity", None)
@@ -140,7 +146,7 @@ def nonlinearity_of(value: Any, weight: str) -> str | None:
 
 
 def _recognised(value: Any, held: Mapping[str, Any], whole: bool) -> dict[str, list[str]]:
-    """Which names make up which weight."""
+    """For each weight of the model, the names of the arrays that add up to it, as recognised without `names`."""
     found = [
         (name.removesuffix(family["weight"]), family)
         for name in held
@@ -180,7 +186,7 @@ def _recognised(value: Any, held: Mapping[str, Any], whole: bool) -> dict[str, l
 
 
 def _in_front(held: Mapping[str, Any], parts: dict[str, list[str]], head: str) -> bool:
-    """Whether a linear layer that is called as a readout can only be, or comes in the place of, one of the inputs."""
+    """Whether a linear layer with the name of a readout transforms the inputs instead, by its shape and its position."""
     (weight,), (inputs,) = parts["weight"], parts["input_weight"]
     shape, n, d = as_numpy(held[head], head).shape, *(as_numpy(held[one], one).shape[-1] for one in (weight, inputs))
     names = list(held)
@@ -188,7 +194,7 @@ def _in_front(held: Mapping[str, Any], parts: dict[str, list[str]], head: str) -
 
 
 def _linear(value: Any, held: Mapping[str, Any], parts: dict[str, list[str]], rest: list[str]) -> list[str]:
-    """The weights, of any name, of linear layers of a module that can only be its readout."""
+    """The weights, under any name, of those linear layers of a module that can only be its readout."""
     if not is_module(value):
         return []
     d, n = (np.shape(held[parts[part][0]])[-1] for part in ("input_weight", "weight"))
@@ -197,7 +203,7 @@ def _linear(value: Any, held: Mapping[str, Any], parts: dict[str, list[str]], re
         for name, module in value.named_modules()
         if f"{name}.weight" in rest
         and getattr(module, "in_features", None) == n
-        # What fits in front of the layer too may be an embedding of the inputs.
+        # A layer whose output also fits the inputs may be an embedding.
         and getattr(module, "out_features", d) != d
     ]
 

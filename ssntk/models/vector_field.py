@@ -12,9 +12,9 @@ from ssntk.models.base import AbstractStateSpaceModel, dtype_of
 
 
 class VectorField(AbstractStateSpaceModel):
-    """`dx/dt = fn(t, x, u, params)`, `fn(t, (n,), (d,), params) -> (n,)`; theta is `params`.
+    """`dx/dt = fn(t, x, u, params)`, with x (n,), u (d,) and a result (n,); theta is `params`.
 
-    What `fn` returns may also be a list or tuple of n scalars, as scipy and XPPAUT have it.
+    `fn` may also return a list or tuple of n scalars, as is usual with scipy and XPPAUT.
 
     **Example:**
 
@@ -36,8 +36,8 @@ class VectorField(AbstractStateSpaceModel):
     def __init__(self, fn: Callable[..., Any], params: PyTree, n_state: int, n_input: int = 0):
         """**Arguments:**
 
-        - `fn`: written with `jax.numpy`. Pass the same function object again to reuse compiled code.
-        - `params`: a pytree of numbers and arrays; all become floating-point arrays.
+        - `fn`: the vector field, written with `jax.numpy`. Pass the same function object again to reuse compiled code.
+        - `params`: a pytree of numbers and arrays. All of them become floating-point arrays.
         - `n_state`, `n_input`: n >= 1 and d >= 0.
 
         Raises `ValueError` if `fn` cannot be called like this, or returns another shape.
@@ -48,7 +48,7 @@ class VectorField(AbstractStateSpaceModel):
         self.params = jax.tree.map(lambda leaf: as_array(leaf, "params"), params)
         self.n_state = as_count(n_state, "n_state")
         self.n_input = as_count(n_input, "n_input", least=0)
-        # Times, states and inputs come in the model's own type.
+        # Times, states and inputs have the model's dtype.
         dtype = dtype_of(self)
         x, u = jnp.zeros(self.n_state, dtype), jnp.zeros(self.n_input, dtype)
         what = f"fn(t, x ({self.n_state},), u ({self.n_input},), params)"
@@ -60,7 +60,7 @@ class VectorField(AbstractStateSpaceModel):
         except Exception as error:
             raise ValueError(f"{what} could not be evaluated: {error}") from error
         if isinstance(out, (list, tuple)) and all(getattr(one, "shape", None) == () for one in out):
-            # Numbers, one for each state, are put together.
+            # A list of numbers, one for each state, becomes an array.
             out = jax.ShapeDtypeStruct((len(out),), dtype)
         if getattr(out, "shape", None) != (self.n_state,):
             raise ValueError(f"fn must return shape ({self.n_state},), got {getattr(out, 'shape', type(out).__name__)}")

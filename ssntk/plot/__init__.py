@@ -25,5 +25,5 @@ __all__ = [
 
 
 def __dir__() -> list[str]:
-    """The plots alone."""
+    """The names of the plots only."""
     return __all__

@@ -1,4 +1,4 @@
-"""The whole story of a sweep towards a bifurcation, on one page."""
+"""Draw the results of a sweep towards a bifurcation on one page."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ DOTS = {"marker": ".", "markersize": 4.0}
 
 
 def collapse(store: Store, *, y: Any = "principal") -> np.ndarray:
-    """The whole story of a sweep on one page.
+    """Draw the results of a sweep towards a bifurcation on one page.
 
     There are seven panels:
 

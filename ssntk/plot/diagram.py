@@ -1,4 +1,4 @@
-"""Branches over their parameter."""
+"""Draw branches over their parameter."""
 
 from typing import Any
 
@@ -17,20 +17,21 @@ from ssntk.plot.ordinate import Ordinate, as_ordinate
 
 
 def bifurcation_diagram(diagram: Any, ax: Axes | None = None, *, y: Any = None, label: str = "parameter $p$") -> Axes:
-    """Branches over their parameter: stable parts solid, unstable dashed, bifurcations marked and named.
+    """Draw branches over their parameter: stable parts solid, unstable parts dashed, bifurcations marked and named.
 
-    Supercritical points are filled, subcritical ones open, and half filled if it is not known which they are. Kinds that
-    have no criticality, such as saddle-nodes, are filled.
+    Markers of supercritical points are filled, those of subcritical points are open. A marker is half filled if the
+    criticality is not known. Kinds that have no criticality, such as saddle-nodes, are filled.
 
     **Arguments:**
 
     - `diagram`: a [`Diagram`][], or a [`Branch`][].
-    - `y`: what of the state (n,) is shown. A state's index; `"output 0"`, the first entry of the readout, and so on;
-      `"norm"`; a function `x (n,) -> number`; or `"principal"`, the first principal component of the states, from which the
-      linear trend in p is removed, so that folds show. Default: `"output 0"` if the model has a readout, else state 0.
-    - `label`: of the parameter's axis.
+    - `y`: the quantity on the vertical axis, computed from the state x (n,). The index of a state; `"output 0"`, the first
+      entry of the readout, and so on; `"norm"`; a function `x (n,) -> number`; or `"principal"`, the first principal
+      component of the states after the linear trend in p, which would hide folds, is removed. Default: `"output 0"` if
+      the model has a readout, else state 0.
+    - `label`: the label of the parameter's axis.
 
-    Raises `ValueError` if `y` is nothing that the states or the outputs have, and if there is no branch to draw.
+    Raises `ValueError` if the states and outputs do not have such a `y`, or if there is no branch to draw.
 
     **Example:**
 
@@ -50,11 +51,11 @@ def bifurcation_diagram(diagram: Any, ax: Axes | None = None, *, y: Any = None, 
     for branch in branches:
         _draw_branch(ax, branch, ordinate)
     marked = draw_events(ax, (*diagram.bifurcations, *diagram.unresolved), ordinate)
-    # No more labels than one column has room for.
+    # One column of a paper has room for six labels.
     ax.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     ax.set_xlabel(label)
     ax.set_ylabel(ordinate.label)
-    # Each name once, however many branches there are, and "stable" before "unstable".
+    # List each name once, however many branches there are, and "stable" before "unstable".
     handles = {text: handle for handle, text in reversed(list(zip(*ax.get_legend_handles_labels(), strict=True)))}
     order = [text for text in ("stable", "unstable", *marked) if text in handles]
     clear_legend(ax, [handles[text] for text in order], order)
@@ -62,7 +63,7 @@ def bifurcation_diagram(diagram: Any, ax: Axes | None = None, *, y: Any = None, 
 
 
 def _draw_branch(ax: Axes, branch: Branch, ordinate: Ordinate) -> None:
-    """The stable parts of a branch as a solid line, the unstable ones dashed, if there are any."""
+    """Draw the stable parts of a branch as a solid line, and the unstable parts as a dashed line."""
     heights = ordinate.at(branch.bifurcations) if branch.bifurcations else np.zeros(0)
     parameter, height, *lines = curves(branch, ordinate.along(branch), heights)
     for drawn, line, colour, name in zip(lines, ("-", "--"), (INK, canvas.GREY), ("stable", "unstable"), strict=True):
@@ -72,10 +73,10 @@ def _draw_branch(ax: Axes, branch: Branch, ordinate: Ordinate) -> None:
 
 
 def draw_events(ax: Axes, events: tuple[Any, ...], ordinate: Ordinate) -> list[str]:
-    """Mark each event; the names that the legend is to have, in order."""
+    """Mark each event. Returns the names for the legend, in order."""
     names = []
     size = 7 / 6 * plt.rcParams["lines.markersize"]
-    # A user's own events come last, by their names.
+    # A user's own events come last, under their names.
     own = {event.kind: kind_named(event.kind) for event in events}
     for kind in [*(kind for kind in KINDS if kind.name in own), *(kind for kind in own.values() if kind not in KINDS)]:
         kind_name, colour = plain(kind.title), HUES[kind.hue]
@@ -97,7 +98,7 @@ def draw_events(ax: Axes, events: tuple[Any, ...], ordinate: Ordinate) -> list[s
                 label=name,
                 zorder=3,
                 color=colour,
-                # Pale colours and open ones are seen by their edge.
+                # The edge makes pale and open markers visible.
                 markerfacecolor="white" if fill == "none" else colour,
                 markerfacecoloralt="white",
                 fillstyle="left" if fill == "left" else "full",

@@ -1,4 +1,4 @@
-"""The verdicts on an ensemble of networks."""
+"""Draw the verdicts on an ensemble of networks."""
 
 import itertools
 from collections.abc import Sequence
@@ -17,15 +17,15 @@ SHAPES = {"real": ("o", "a real eigenvalue"), "pair": ("^", "a pair")}
 
 
 def verdicts(ensemble: Any, ax: Axes | None = None) -> Axes:
-    """How far each network of an ensemble is from a bifurcation, the nearest first, and what the verdicts are.
+    """Draw how far each network of an ensemble is from a bifurcation, the nearest first, in the colour of its verdict.
 
-    A circle is a network whose nearest bifurcation has a real eigenvalue, a triangle one with a pair; it is open if the
-    network has no stable fixed point. Dashed lines are the distances below which a network counts as near-critical, and as
-    critical. The legend counts each verdict.
+    The marker is a circle if the critical eigenvalue of the nearest bifurcation is real, and a triangle if it is a complex
+    pair. It is open if the network has no stable fixed point. Dashed lines are the distances below which a network counts
+    as near-critical, and as critical. The legend counts each verdict.
 
-    **Arguments:** `ensemble`: of [`criticality_ensemble`][], or any sequence of [`Criticality`][]; or a single one.
+    **Arguments:** `ensemble`: the result of [`criticality_ensemble`][], any sequence of [`Criticality`][], or a single one.
 
-    Raises `ValueError` if it is neither, or empty.
+    Raises `ValueError` if it is none of these, or empty.
 
     **Example:**
 
@@ -43,7 +43,7 @@ def verdicts(ensemble: Any, ax: Axes | None = None) -> Axes:
     ax = axes_or_new(ax)
     known = sorted((one for one in members if one.verdict in LOOKS), key=lambda one: one.relative_distance)
     far = np.array([one.relative_distance for one in known])
-    # Exactly at a bifurcation there is no place on a logarithmic scale: beside the nearest that has one.
+    # A distance of zero has no place on a logarithmic scale: draw it to the left of all others.
     least = min(far[far > 0].min(initial=CRITICAL), CRITICAL) / 3
     shown, ranks = np.maximum(far, least), np.arange(1, len(known) + 1)
     for (verdict, colour), (kind, (marker, _)) in itertools.product(LOOKS.items(), SHAPES.items()):
@@ -76,7 +76,7 @@ def verdicts(ensemble: Any, ax: Axes | None = None) -> Axes:
 
 
 def _legend(ax: Axes, members: Sequence[Criticality]) -> None:
-    """Each verdict with its number, and each shape that occurs."""
+    """Add a legend: each verdict with the number of its networks, and each shape that occurs."""
     size = plt.rcParams["lines.markersize"]
     for verdict, colour in LOOKS.items():
         count = sum(one.verdict == verdict for one in members)

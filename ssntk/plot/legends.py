@@ -1,4 +1,4 @@
-"""Legends that cover nothing that is drawn."""
+"""Place legends so that they cover nothing that is drawn."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,12 +21,12 @@ PLACES = (
     "center right",
     "center left",
 )
-# How much larger a legend may get beside the axes until they are drawn, where the layout takes its room.
+# A legend may grow by this factor relative to the axes until the figure is drawn, since the layout shrinks the axes.
 GROWTH = 1.08
 
 
 def clear_legend(ax: Axes, handles: Sequence[Any], labels: Sequence[str], **how: Any) -> Legend | None:
-    """A legend in a free place of the axes. If there is none, it stands above the data, and the axes are made higher."""
+    """Put a legend into a free place of the axes. If there is none, raise the upper limit and put it above the data."""
     if not labels:
         return None
     how = {"frameon": False, "fontsize": small(), "borderaxespad": 0.3} | how
@@ -42,7 +42,7 @@ def clear_legend(ax: Axes, handles: Sequence[Any], labels: Sequence[str], **how:
 
 
 def legend_above(ax: Axes, **how: Any) -> Legend | None:
-    """A legend of what has a label, above the axes."""
+    """Put a legend of everything that has a label above the axes."""
     handles, labels = ax.get_legend_handles_labels()
     if not labels:
         return None
@@ -51,7 +51,7 @@ def legend_above(ax: Axes, **how: Any) -> Legend | None:
 
 
 def _in_columns(ax: Axes, handles: Sequence[Any], labels: Sequence[str], how: dict[str, Any], room: float = 1.0) -> Legend:
-    """A legend with as many columns as fit beside one another."""
+    """A legend with as many columns as fit into a width of `room`, in widths of the axes."""
     for columns in range(len(labels), 0, -1):
         legend = ax.legend(handles, labels, ncols=columns, **how)
         if columns == 1 or _box(ax, legend).width <= room:
@@ -60,18 +60,18 @@ def _in_columns(ax: Axes, handles: Sequence[Any], labels: Sequence[str], how: di
 
 
 def own_legend(ax: Axes, **how: Any) -> Legend | None:
-    """[`clear_legend`][] of what has a label."""
+    """[`clear_legend`][] of everything that has a label."""
     return clear_legend(ax, *ax.get_legend_handles_labels(), **how)
 
 
 def _drawn(ax: Axes) -> list[Path]:
-    """What is drawn, in fractions of the axes: lines, and the places of single markers."""
-    # Limits are only found when they are asked for.
+    """The paths that are drawn, in fractions of the axes: lines, and a small cross for each single marker."""
+    # Matplotlib computes the limits only when they are read.
     for limits in (ax.get_xlim, ax.get_ylim):
         limits()
     paths = []
     for line in ax.get_lines():
-        # Horizontal borders are in the way; vertical ones, which go through everything, are not.
+        # A legend must not cover horizontal borders. It may cover vertical ones, since no place avoids them all.
         if line.get_transform().contains_branch_seperately(ax.transData)[1] and np.size(line.get_xdata()):
             path = (line.get_transform() - ax.transAxes).transform_path(line.get_path()).cleaned(remove_nans=True)
             paths += (
@@ -89,18 +89,18 @@ def _cross(at: np.ndarray) -> Path:
 
 
 def _box(ax: Axes, legend: Legend) -> Bbox:
-    """The legend's place, in fractions of the axes."""
+    """The box that the legend covers, in fractions of the axes."""
     return legend.get_window_extent().transformed(ax.transAxes.inverted()).expanded(GROWTH, GROWTH)
 
 
 def _raise(ax: Axes, part: float) -> None:
-    """Leave this part of the axes free above the data."""
+    """Raise the upper limit so that this part of the axes is free above the data."""
     (left, _), scale = ax.get_xlim(), ax.transScale
     low, high = (float(scale.transform((left, value))[1]) for value in ax.get_ylim())
     top = float(scale.inverted().transform((scale.transform((left, 1.0))[0], low + (high - low) / (1 - part)))[1])
     if not ax.get_autoscaley_on():
         ax.set_ylim(top=top)
         return
-    # What is drawn later is still to be seen.
+    # Extend the data limits, so that the axes still adapt to what is drawn later.
     ax.update_datalim([(left, top)], updatex=False)
     ax.autoscale_view(scalex=False)

@@ -1,4 +1,4 @@
-"""A training run as its monitor saw it."""
+"""Draw what a monitor recorded of a training run."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,31 +13,31 @@ from ssntk.plot.canvas import BLUE, GREEN, GREY, INK, ORANGE, RED, keep_ticks, p
 from ssntk.plot.legends import own_legend
 from ssntk.plot.styles import INCH
 
-# Rows of labels of events above the first panel; what finds no place has a line alone.
+# The number of rows of event labels above the first panel. An event whose label fits into no row has only its line.
 ROWS = 3
 
 
 def monitor(monitor: Any, loss: Any = None) -> np.ndarray:
-    """What [`NTKMonitor`][] saw of a training run, panels over its steps.
+    """Draw what [`NTKMonitor`][] recorded of a training run, in panels over the training steps.
 
-    From above:
+    From top to bottom, the panels show:
 
     - the loss, if it is known;
-    - the learning rate that was used, with the largest one that the kernel allows;
-    - the growth exponent nearest to the edge of stability, of stable points and of saddles if these are recorded apart;
-      rings are records whose verdict is near-critical or critical;
+    - the learning rate that was used, and the largest one that the kernel allows;
+    - the growth exponent nearest to the edge of stability: of the stable points, and of the saddles if these are recorded
+      separately. Rings mark records whose verdict is near-critical or critical;
     - how many fixed points are known, and how many of them are stable.
 
-    Vertical lines are the events of the records. Their labels say by how much the number of known fixed points changed, or
-    "stability" if it is the same.
+    Vertical lines mark records with events. The label of a line says by how much the number of known fixed points changed,
+    or "stability" if the number did not change.
 
     **Arguments:**
 
     - `monitor`: an `NTKMonitor`, or a sequence of its [`MonitorRecord`][]s.
-    - `loss`: `(steps, values)`, each (k,); or values (k,), at the steps of the records if there are as many, else at the
-      steps 0 to k - 1. Default: what the records hold, if they hold any.
+    - `loss`: `(steps, values)`, each (k,); or values (k,) only, which are placed at the steps of the records if there are
+      as many, else at the steps 0 to k - 1. Default: the losses in the records, if there are any.
 
-    Returns the axes, (3,), or (4,) with a loss. Raises `ValueError` for arguments that do not fit, and if there is no
+    Returns the axes, (3,), or (4,) with a loss. Raises `ValueError` for arguments that do not fit, or if there is no
     record.
 
     **Example:**
@@ -54,7 +54,7 @@ def monitor(monitor: Any, loss: Any = None) -> np.ndarray:
     losses = None if loss is None and not np.isfinite(losses[1]).any() else losses
     count = 3 + (losses is not None)
     width = plt.rcParams["figure.figsize"][0]
-    # Panels of the same height, whatever their number; text has to fit between them.
+    # Panels have the same height, whatever their number. Large text needs higher panels.
     height = count * max(34 / INCH, 10.5 * plt.rcParams["font.size"] / 72)
     figure, axes = plt.subplots(count, 1, figsize=(width, height), sharex=True, layout="constrained")
     if losses is not None:
@@ -84,7 +84,7 @@ def _records(monitor: Any) -> list[MonitorRecord]:
 
 
 def _losses(loss: Any, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(steps, values) of what was given."""
+    """The argument `loss` as (steps, values)."""
     if isinstance(loss, tuple) and len(loss) == 2 and np.ndim(loss[0]) == 1:
         at, values = (np.asarray(as_array(part, "loss", ("k",), finite=False)) for part in loss)
         if len(at) != len(values):
@@ -95,12 +95,12 @@ def _losses(loss: Any, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _over(records: Sequence[MonitorRecord], name: str, default: Any = np.nan) -> np.ndarray:
-    """A field of all records; records of an earlier version do not have all."""
+    """A field of all records; `default` for records of an earlier version, which lacks the field."""
     return np.array([getattr(record, name, default) for record in records])
 
 
 def _log(ax: Axes, *values: np.ndarray) -> None:
-    """A logarithmic scale, if all values are positive."""
+    """Use a logarithmic scale if all values are positive."""
     shown = np.concatenate([part[np.isfinite(part)] for part in values])
     if shown.size and shown.min() > 0:
         ax.set_yscale("log")
@@ -142,13 +142,13 @@ def _points(ax: Axes, steps: np.ndarray, records: Sequence[MonitorRecord]) -> No
 
 
 def _events(axes: np.ndarray, records: Sequence[MonitorRecord]) -> None:
-    """A line for each record with events through all panels, and above them what became of the number of fixed points."""
+    """Draw a line through all panels for each record with events, and above it how the number of fixed points changed."""
     marked = [(old, now) for old, now in zip((records[0], *records), records, strict=False) if now.events]
     for _, now in marked:
         for ax in axes:
             ax.axvline(now.step, color=RED, linestyle="-", linewidth=thin(0.35), alpha=0.6, zorder=0.5)
     top, taken = axes[0], []
-    # Limits are only found when they are asked for.
+    # Matplotlib computes the limits only when they are read.
     top.get_xlim()
     for old, now in marked:
         change = now.n_fixed_points - old.n_fixed_points
@@ -166,7 +166,7 @@ def _events(axes: np.ndarray, records: Sequence[MonitorRecord]) -> None:
             annotation_clip=False,
         )
         box, gap = text.get_window_extent(), 0.5 * small() * top.figure.dpi / 72
-        # The lowest row in which it touches no other.
+        # Take the lowest row in which the label touches no other.
         row = next((row for row in range(ROWS) if all(row != other or box.x0 > end for other, end in taken)), None)
         if row is None:
             text.remove()

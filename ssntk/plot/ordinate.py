@@ -1,4 +1,4 @@
-"""What a diagram shows of a state over the parameter."""
+"""The quantity on the vertical axis of a diagram."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -13,7 +13,11 @@ PRINCIPAL = "state (first principal\ncomponent, linear\ntrend in p removed)"
 
 
 class Ordinate(NamedTuple):
-    """The heights (k,) of states (k, n) with outputs (k, m) or `None`, and what the axis is called."""
+    """The quantity on the vertical axis.
+
+    - `height`: a function of states (k, n) and outputs (k, m), or `None` for the latter, that returns the heights (k,).
+    - `label`: the label of the axis.
+    """
 
     height: Callable[[np.ndarray, np.ndarray | None], np.ndarray]
     label: str
@@ -39,7 +43,7 @@ def outputs_of(result: Any) -> np.ndarray | None:
 
 
 def as_ordinate(y: Any, branches: Sequence[Branch], *, states: bool = False) -> Ordinate:
-    """What `y` stands for; `ValueError` if these branches do not have it. `states`: no output serves."""
+    """The quantity that `y` requests; `ValueError` if these branches do not have it. `states`: allow no outputs."""
     n = branches[0].x.shape[1]
     held = [] if states else [out for out in map(outputs_of, branches) if out is not None]
     m = held[0].shape[1] if held and len(held) == len(branches) else 0
@@ -72,7 +76,7 @@ def _norm(x: np.ndarray) -> np.ndarray:
 
 
 def _called(fn: Callable[[np.ndarray], Any], x: np.ndarray) -> np.ndarray:
-    """A user's function of each state."""
+    """The values (k,) of a user's function at states x (k, n)."""
     values = [np.asarray(fn(state)) for state in x]
     if any(value.size != 1 or value.dtype.kind not in "biuf" for value in values):
         shown = next(value for value in values if value.size != 1 or value.dtype.kind not in "biuf")

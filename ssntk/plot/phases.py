@@ -122,7 +122,10 @@ def _title(one: Listed) -> str:
 
 
 def _places(values: np.ndarray) -> tuple[np.ndarray, list[str] | None]:
-    """Where an axis's values are drawn: numbers that are evenly spaced at their places, others side by side, with labels."""
+    """The places at which an axis's values are drawn, and their labels; `None` for labels of matplotlib's own.
+
+    Evenly spaced numbers are drawn at their values. Other values are drawn side by side.
+    """
     if values.dtype.kind != "U" and (values.size < 3 or np.ptp(np.diff(values)) <= 1e-6 * np.abs(np.diff(values)).max()):
         return values, None if values.size > 12 else [f"{value:.4g}" for value in values]
     return np.arange(values.size), [plain(str(value)) if values.dtype.kind == "U" else f"{value:.4g}" for value in values]

@@ -1,4 +1,4 @@
-"""Fixed points by their stability, with the directions along which states leave them."""
+"""Draw fixed points by their stability, with the directions along which states leave them."""
 
 from typing import Any
 
@@ -14,10 +14,10 @@ from ssntk.plot.legends import legend_above, own_legend
 from ssntk.plot.portrait import draw_line, draw_plane
 from ssntk.plot.projected import Projection, own_axes, principal_axes
 
-# By the number of unstable directions: shapes differ, and so do colours, in their lightness too. Stable ones are filled.
+# (marker, colour, face) by the number of unstable directions. Colours differ in lightness too. Stable points are filled.
 LOOKS = (("o", INK, INK), ("D", RED, "white"), ("s", BLUE, "white"), ("^", GREEN, "white"), ("v", PINK, "white"))
 BORDER = ("o", ORANGE, "white")
-# The length of an unstable direction, and the margin around what is drawn, beside the extent of the picture.
+# The length of the line for an unstable direction, and the margin of the picture, as fractions of its extent.
 LENGTH, MARGIN = 0.16, 0.15
 
 
@@ -30,24 +30,25 @@ def fixed_points(
     u: Any = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Fixed points by the number of their unstable directions, which are drawn as lines, and trajectories around them.
+    """Draw fixed points by the number of their unstable directions, which are lines, with trajectories around them.
 
-    - n > 2: on the first principal components of the points and the trajectories together. The labels of the axes say which
-      share of the variance each explains. A line is an eigenvector; it is short if the direction leaves the picture. An
-      unstable pair has two lines, which span its plane.
-    - n = 2: in the plane of the states. With `model` also its nullclines, on which one state stands still, and its
-      vector field as streamlines; for a map arrows from x to the next state, scaled to be seen.
-    - n = 1: over the state. With `model` also f(x) (for maps what one step adds), and the direction of the motion.
+    - n > 2: the axes are the first principal components of the points and the trajectories together. The labels of the axes
+      report the share of the variance that each explains. A line is an eigenvector; it is short if the eigenvector points
+      out of the picture. An unstable complex pair has two lines, which span its plane.
+    - n = 2: the axes are the states. With a `model`, the picture also shows its nullclines, on which one state does not
+      change, and its vector field as streamlines. For maps, arrows point towards the next state; their lengths are scaled.
+    - n = 1: the axis is the state. With a `model`, the picture also shows f(x) (for maps the change in one step), and the
+      direction of motion.
 
     **Arguments:**
 
-    - `fp`: of [`find_fixed_points`][].
-    - `model`: whose fixed points they are; needed for what is drawn of its vector field. `u`: (d,) their constant input;
-      default zero.
-    - `trajectories`: (B, T, n) or (T, n), as in [`simulate`][].
-    - `dims`: 2 or 3, at most n; 3 draws into a new figure, or into `ax` with `projection="3d"`.
+    - `fp`: the result of [`find_fixed_points`][].
+    - `model`: the model that the fixed points belong to. It is needed to draw the vector field. `u`: (d,) its constant
+      input; default zero.
+    - `trajectories`: states (B, T, n) or (T, n), as [`simulate`][] returns them.
+    - `dims`: the dimensions of the picture, 2 or 3, at most n. With 3, `ax` must have `projection="3d"`.
 
-    Raises `ValueError` for arguments that do not fit. If there is no fixed point the title says so.
+    Raises `ValueError` for arguments that do not fit. If there is no fixed point, the title or the legend says so.
 
     **Example:**
 
@@ -96,22 +97,22 @@ def fixed_points(
             getattr(ax, f"set_{setter}label")(label)
             getattr(ax, f"set_{setter}lim")(*ends)
         if dims == 3:
-            # Labels are outside of the box, where the layout does not look.
+            # The layout does not see the labels, which lie outside of the box: make room for them.
             ax.set_box_aspect(None, zoom=0.72)  # pyright: ignore
     _points(ax, fp, projection)
     if not len(fp):
         ax.plot(*([] for _ in range(max(len(projection.labels), 2))), " ", label="no fixed point was found")
-    # In a plane there are streamlines, arrows and trajectories everywhere.
+    # In a plane the legend is above the axes, since streamlines, arrows and trajectories may be everywhere.
     (own_legend if n == 1 else legend_above)(ax)
     return ax
 
 
 def _window(shown: np.ndarray, fp: FixedPoints, model: Any, u: Any) -> tuple[np.ndarray, np.ndarray]:
-    """The lower and upper ends (dims,) of what is drawn, with a margin."""
+    """The lower and upper limits (dims,) of the axes, with a margin around what is `shown` (k, dims)."""
     low, high = shown.min(axis=0), shown.max(axis=0)
     extent = high - low
     if not (extent > 0).all():
-        # Along one direction all is at one place: as wide as the states are large, else as the others are wide.
+        # If everything has one coordinate along an axis, its width is the size of the states, or else that of the others.
         sizes = np.abs(shown).max(axis=0)
         if model is not None and fp.x.shape[1] <= 2:
             sizes = np.maximum(sizes, np.asarray(typical_sizes(model, u, fp.x[0] if len(fp) else shown[0])))
@@ -122,15 +123,16 @@ def _window(shown: np.ndarray, fp: FixedPoints, model: Any, u: Any) -> tuple[np.
 
 
 def _directions(ax: Axes, fp: FixedPoints, projection: Projection, extent: np.ndarray) -> None:
-    """Each unstable direction of each point as a line through it."""
+    """Draw each unstable direction of each point as a line through the point."""
     own = fp.x.shape[1] == 2
     for i, count in enumerate(fp.n_unstable):
         colour = LOOKS[min(int(count), len(LOOKS) - 1)][1]
         for vector, value in zip(fp.right[i].T[: int(count)], fp.eigenvalues[i], strict=False):
-            # A pair spans a plane: the first line is the real part, the second the imaginary one.
+            # A pair spans a plane: draw the real and the imaginary part of its eigenvector.
             along = vector.imag if value.imag < 0 else vector.real
             along = along / (np.linalg.norm(along) or 1.0) @ projection.axes.T
-            # States may have sizes of their own; principal components share one, as far as the picture reaches.
+            # Two states may have different units, so that a line has the same length in the picture whatever its direction.
+            # Principal components share their units, and a line is shorter if it points out of the picture.
             step = along * extent.max()
             reach = np.abs(step / extent).max()
             step = step / (reach if own and reach > 0 else max(reach, 1.0))
@@ -139,7 +141,7 @@ def _directions(ax: Axes, fp: FixedPoints, projection: Projection, extent: np.nd
 
 
 def _points(ax: Axes, fp: FixedPoints, projection: Projection) -> None:
-    """The points, each kind with its number in the legend."""
+    """Draw the points. The legend counts each kind."""
     counts = np.minimum(fp.n_unstable, len(LOOKS) - 1)
     kinds = [(fp.stable, LOOKS[0], "stable")]
     kinds += [(~fp.stable & (counts == 0), BORDER, "on the border of stability")]

@@ -18,7 +18,7 @@ def eigenvalues(
     """Eigenvalues (n,) or (k, n) in the complex plane.
 
     `color_by` (k,): numbers that give each row a colour, on a logarithmic scale. `multipliers`: whether the eigenvalues are
-    multipliers of a map, for which the border of stability is the unit circle.
+    multipliers, for maps. The border of stability is then the unit circle.
 
     **Example:**
 

@@ -1,4 +1,4 @@
-"""How figures look in a paper and on a slide."""
+"""Settings of matplotlib for papers and slides."""
 
 import contextlib
 from typing import Any
@@ -9,11 +9,11 @@ from matplotlib import rc_context
 from ssntk.errors import as_choice, as_scalar
 
 TRUETYPE: dict[Any, Any] = {"pdf.fonttype": 42, "ps.fonttype": 42}
-# Widths of one and of two columns, in millimetres.
+# The widths of one and of two columns [mm], and one inch [mm].
 COLUMNS = {1: 85.0, 2: 178.0}
 INCH = 25.4
 
-# Dark to light, and each with its own line, so that print without colours tells them apart.
+# Colours from dark to light, each with its own dashes, so that lines can be distinguished in print without colours.
 _LINES = cycler(
     color=["#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"],
     linestyle=["-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1))],
@@ -63,9 +63,10 @@ _BOTH = {
 
 
 class Style(contextlib.ContextDecorator, dict):
-    """Settings of matplotlib, which hold inside a `with` block, or in a function that is decorated with them.
+    """Settings of matplotlib that apply inside a `with` block, or in a function that is decorated with them.
 
-    They are a dictionary: `plt.rcParams.update(style)` sets them for good, and `plt.rc_context(style)` as `with style` does.
+    A style is a dictionary: `plt.rcParams.update(style)` applies it for the rest of the program, and
+    `plt.rc_context(style)` inside a block, as `with style` does.
     """
 
     def __init__(self, settings: dict[str, Any]):
@@ -82,17 +83,17 @@ class Style(contextlib.ContextDecorator, dict):
 
 
 def style(name: Any, *, columns: Any = 1, height: Any = None) -> Style:
-    """Sizes, lines and fonts for a paper or for slides.
+    """Settings of sizes, lines and fonts for a paper or for slides.
 
-    Text is 7 pt or larger at the size at which the figure is made, so include it without scaling. PDF and PostScript hold
-    TrueType fonts (type 42), as publishers ask for. Lines differ in colour and in dashes, so that they can be told apart in
-    grey. Save the figure inside the `with` block.
+    Text is 7 pt or larger at the size at which the figure is made, so include the figure without scaling. PDF and
+    PostScript files hold TrueType fonts (type 42), as publishers require. Lines differ in colour and in dashes, so that
+    they can be distinguished in grey. Save the figure inside the `with` block.
 
     **Arguments:**
 
     - `name`: `"paper"` or `"slides"`.
-    - `columns`: of a paper, 1 (85 mm wide) or 2 (178 mm). A slide is 254 mm wide.
-    - `height`: of the figure, in mm. Default: 60 mm for one column, 70 mm for two, 143 mm for a slide.
+    - `columns`: the width of a figure for a paper: 1 (85 mm) or 2 (178 mm) columns. A slide is 254 mm wide.
+    - `height`: the height of the figure [mm]. Default: 60 for one column, 70 for two, 143 for a slide.
 
     Raises `ValueError` for an unknown name, another number of columns, or a height that is not positive.
 

@@ -1,4 +1,4 @@
-"""A grid: networks at every combination of some values, such as gain x input x seed, each measured where it rests."""
+"""A grid: networks at every combination of some values, such as gain x input x seed, each measured at a fixed point."""
 
 import contextlib
 import dataclasses

@@ -24,7 +24,7 @@ class Measurement(Result):
     - `channel_participation_ratio`: for each block, its participation ratio close to the bifurcation, as predicted from the
       drive of the critical mode. It is 0 if the inputs do not drive that mode through the block, and NaN if it is not known.
     - `channel`: the critical mode's part of the trajectory kernel of the states ([`Channel`][]), or `None` if there is
-      none: for a defective eigenvalue, for a kernel that is zero or overflows, and if a mask tells coordinates apart.
+      none: for a defective eigenvalue, for a kernel that is zero or overflows, and if a mask hides some coordinates only.
     - `quantities`: the variables of your own quantities ([`AbstractQuantity`][]), by their names.
 
     **Example:**
@@ -48,7 +48,7 @@ class Measurement(Result):
     quantities: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        # Pickles of earlier versions know nothing of quantities.
+        # Pickles of earlier versions lack this field.
         vars(self).update({"quantities": {}} | state)
 
     def _headline(self) -> str:

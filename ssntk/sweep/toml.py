@@ -107,7 +107,7 @@ _WEIGHTS = ("weight", "input_weight", "bias", "input_bias", "readout_weight", "r
 
 
 def table_of(path: pathlib.Path) -> dict[str, Any]:
-    """The contents of a TOML file. Raises `ValueError` naming it if it is none."""
+    """The contents of a TOML file. Raises `ValueError`, which names the file, if it is not one."""
     try:
         # Some editors write a byte-order mark before what they save.
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
@@ -129,7 +129,7 @@ def naming(path: pathlib.Path) -> Iterator[None]:
 def described(table: dict[str, Any], folder: pathlib.Path) -> tuple[str, dict[str, Any]]:
     """What a sweep file describes: the kind of a plan as plan.json names it, and its arguments.
 
-    Raises `ValueError` naming the key that is wrong.
+    Raises `ValueError`, which names the key that is wrong.
     """
     _known(table, _TOP, "")
     if ("model" in table) == ("factory" in table):
@@ -254,7 +254,7 @@ class _Make:
 
 
 def _axis(values: Any, name: str) -> Any:
-    """An axis of a grid: a list, or {start, stop, num}, in whole numbers where all three are."""
+    """An axis of a grid: a list, or {start, stop, num}, whose values are whole numbers if all three are."""
     if not isinstance(values, dict):
         if not isinstance(values, list) or not values:
             raise ValueError(f"{name} must be a list of values, or a table of start, stop and num")

@@ -6,7 +6,7 @@ import pytest
 
 @pytest.fixture(autouse=True, scope="module")
 def optimised():
-    """Speed is that of code as users have it, which other tests do without."""
+    """Compile with all optimisations, as for users. Other tests turn most of them off."""
     jax.config.update("jax_disable_most_optimizations", False)
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "0"
     # XLA reads its flags when it starts: at the first benchmark, unless other tests ran before it in the same process.

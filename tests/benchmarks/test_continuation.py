@@ -5,8 +5,8 @@ Both follow the reference branches over their whole span. ssntk takes its defaul
 for about as many points: 0.1, 0.3 and 0.5 (125, 128 and 117). AUTO-07p needed 0.024, 0.141 and 2.24 s for the whole jobs
 on another machine.
 
-jaxcont's public call compiles where the right-hand side is a new function, as it is for every new set of weights ("new
-weights" below), and in part where it is the same one again ("again").
+jaxcont's public call compiles if the right-hand side is a new function, as it is for every new set of weights ("new weights"
+below), and in part if it is the same one again ("again").
 """
 
 import time

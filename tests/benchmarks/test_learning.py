@@ -1,6 +1,6 @@
-"""Learning: what a monitor adds to a training loop, and what a step of the natural gradient costs.
+"""The time that a monitor adds to a training loop, and the time of a step of the natural gradient.
 
-`pytest -m slow tests/benchmarks/test_learning.py -s -n 0` prints the table; nothing else should run beside it.
+`pytest -m slow tests/benchmarks/test_learning.py -s -n 0` prints the table. Nothing else should run at the same time.
 """
 
 import warnings
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(autouse=True)
 def as_users_have_it():
-    """optax promotes dtypes, which the tests of ssntk itself forbid."""
+    """Allow dtype promotion, which optax needs and the other tests forbid."""
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         yield
 
@@ -36,7 +36,7 @@ def theta(model):
 
 
 def flip_flop():
-    """The trained flip-flop network, with the size of its task: 64 trials of 50 leak times; what is wanted are zeros."""
+    """The trained flip-flop network, with the size of its task: 64 trials of 50 leak times. All targets are zero."""
     model = ssntk.CTRNN.from_weights(**np.load(ROOT / "tests" / "reference" / "flip_flop64.npz"))
     return model, ssntk.Probe(np.linspace(0.0, 50.0, 101), jr.normal(jr.key(1), (64, 101, 3)))
 
@@ -80,7 +80,7 @@ def test_a_monitor_in_the_flip_flops_training():
         monitor = ssntk.NTKMonitor(seen, every=1, wrt=theta, integrator=HEUN, n_starts=512)
 
         def record():
-            # Other weights each time, as in training.
+            # The weights differ each time, as in training.
             moved = eqx.tree_at(lambda m: m.weight, model, model.weight * next(scale))
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ssntk.NearCriticalWarning)

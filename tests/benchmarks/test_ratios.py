@@ -1,6 +1,6 @@
-"""Speed as ratios between alternatives in one run: `pytest -m slow tests/benchmarks -s -n 0` prints the table.
+"""Ratios of the times of alternatives in one run: `pytest -m slow tests/benchmarks -s -n 0` prints the table.
 
-Alternatives take turns, so that a machine whose speed drifts treats them alike; the median of each is compared.
+The alternatives take turns, so that a change of the machine's speed affects all of them. Their medians are compared.
 """
 
 import subprocess
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 HORIZON = 19.0
 # Twenty steps of a twentieth of the leak time in each of 19 save intervals.
 FIXED = ssntk.Integrator(dt=0.05)
-# Five, for kernels whose steps are not to be the bill.
+# Five steps, for kernels whose time should not be dominated by steps.
 COARSE = ssntk.Integrator(dt=0.2)
 
 
@@ -129,7 +129,8 @@ print(peak() - before, peak(), *(np.asarray(out).ravel() if isinstance(out, list
 
 
 def peak(compute, n, batch=1):
-    """What a computation adds to the peak of a process that has solved already, the whole peak (GB), and what it printed."""
+    """The memory that a computation adds to the peak of a process that has solved already, the whole peak [GB], and the text
+    that it printed."""
     code = PEAK.replace("COMPUTE", compute)
     ran = subprocess.run([sys.executable, "-c", code, str(n), str(batch)], capture_output=True, text=True, check=True)
     return [float(word) for word in ran.stdout.split()]

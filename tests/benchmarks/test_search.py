@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.mark.parametrize(("n", "seeds", "rounds"), [(64, 2, 3), (128, 2, 1), (250, 1, 1)])
 def test_the_search_against_hybr(n, seeds, rounds):
-    """From the same 64 starts on random networks of one size: sooner by the median, and more of the starts arrive."""
+    """From the same 64 starts on random networks of one size, the search is faster in the median, and more starts arrive."""
     ratios, here, there = [], 0, 0
     for gain, seed in itertools.product((1.2, 1.5, 2.0, 3.0), range(seeds)):
         model = ssntk.CTRNN(n, 0, 1, gain=gain, key=jr.key(seed))

@@ -1,6 +1,6 @@
-"""Sweeps: points a second, processes side by side, the way to the first point, and the memory of a large grid.
+"""Sweeps: points per second, several processes, the time until the first point, and the memory of a large grid.
 
-`pytest -m slow tests/benchmarks/test_sweeps.py -s -n 0` prints the table; nothing else should run beside it.
+`pytest -m slow tests/benchmarks/test_sweeps.py -s -n 0` prints the table. Nothing else should run at the same time.
 """
 
 import os

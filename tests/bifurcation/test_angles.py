@@ -47,7 +47,7 @@ def test_a_branch_that_winds_says_so():
 
 
 def test_slow_points_are_told_within_one_period():
-    """Just beyond the fold a phase is slowest a quarter turn on, at the speed p - 1."""
+    """Just beyond the fold, the phase moves most slowly at a quarter turn, with the speed p - 1."""
     points = ssntk.find_fixed_points(adler()(1.01), n_starts=32, periods=[TURN])
     assert len(points) == 0
     np.testing.assert_allclose(points.slow.x, [[np.pi / 2]], rtol=1e-6)
@@ -81,7 +81,7 @@ def test_an_event_that_comes_twice_in_one_step_is_seen_twice(centre, width):
 
 
 def test_bounds_that_are_left_for_less_than_a_step():
-    """A bump of height one and width 0.01 passes 0.9999 for 2e-4 only."""
+    """A bump of height one and width 0.01 exceeds 0.9999 over an interval of 2e-4 only."""
     bump = family(lambda x, p: jnp.array([p - x[0], 1 / (1 + ((x[0] - 0.013) / 1e-2) ** 2) - x[1]]), 2)
     branch = ssntk.continuation(bump, (-1.0, 1.0), x0=[-1.0, 0.0], bounds={1: (-1.0, 0.9999)})
     assert branch.status.endswith("state 1 reached 0.9999")
@@ -112,7 +112,7 @@ def test_a_conservative_pitchfork_beside_another_mode(s):
 
 
 def test_two_pendula_upside_down():
-    """Coupled by p, standing: the linear part is 1 for the sum, which falls, and 1 - 2 p for the difference."""
+    """Two upright pendula coupled by p. The linear part is 1 for the sum, which falls, and 1 - 2 p for the difference."""
     pendula = family(
         lambda x, p: jnp.array([x[2], x[3], p * (x[1] - x[0]) - jnp.sin(x[0]), p * (x[0] - x[1]) - jnp.sin(x[1])]), 4
     )

@@ -124,7 +124,7 @@ def test_two_modes_that_cross_together_are_double_and_not_called_anything_else()
 
 @pytest.mark.slow
 def test_branches_with_over_twenty_points_at_a_tenth_of_the_step_and_by_brute_force():
-    # Seeds that nobody picked: those of ten whose branch has more than twenty special points.
+    # The seeds are not selected by hand: of ten, those whose branch has more than twenty special points.
     shown = 0
     for seed in range(3000, 3010):
         family = ssntk.Family.input(ssntk.CTRNN(16, 1, 1, gain=2.5, key=jr.key(seed)), [1.0])
@@ -215,7 +215,7 @@ def test_branch_points_do_not_pose_as_saddle_nodes():
     for model in (nf.transcritical(0.0), nf.pitchfork(0.0)):
         with pytest.raises(ssntk.NumericalError, match="no saddle-node near"):
             ssntk.locate(ssntk.Family(model, "mu"), "saddle-node", parameter=0.01, x=[0.0])
-    # What Newton's iteration comes to on a singular system is left to rounding, and differs between processors.
+    # The result of Newton's iteration on a singular system depends on rounding, and differs between processors.
     tried = 0
     for seed in range(8):
         gain = ssntk.Family(ssntk.CTRNN(4, 0, 1, key=jr.key(seed)), "gain")
@@ -364,7 +364,7 @@ def test_new_weights_starts_and_spans_compile_nothing(compilations):
         family = ssntk.Family.input(ssntk.CTRNN(12, 1, 1, gain=2.0, key=jr.key(seed)), [1.0])
         return ssntk.continuation(family, span)
 
-    # Folds and Hopf points, so that both locators are compiled; and slow points, which are polished where there are any.
+    # Networks with folds and Hopf points, so that both locators are compiled; and with slow points, which are then polished.
     networks = [ssntk.Family.input(ssntk.CTRNN(12, 1, 1, gain=2.0, key=jr.key(seed)), [1.0]) for seed in range(6)]
     assert any(len(ssntk.find_fixed_points(family(1.0)).slow) for family in networks)
     met = {kind for seed in range(6) for kind in kinds(follow(seed, (-3.0, 3.0)))}

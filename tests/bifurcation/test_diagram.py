@@ -1,4 +1,4 @@
-"""Whole diagrams: pieces that hang together, pieces that do not, and symmetries that are nearly there."""
+"""Whole diagrams: connected pieces, disconnected pieces, and symmetries that are slightly broken."""
 
 import jax.numpy as jnp
 import jax.random as jr

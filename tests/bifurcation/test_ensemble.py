@@ -166,6 +166,6 @@ def test_a_traced_fold_does_not_pose_as_a_hopf_point():
     assert np.isnan(jax.jit(lambda b: where(b, -0.001, -0.03))(0.3))
     value, slope = jax.jit(jax.value_and_grad(lambda b: where(b, -0.08, -0.28)))(0.3)
     np.testing.assert_allclose([value, slope], [-0.09, -0.6], rtol=1e-11)
-    # One member of a batch that cannot be looked at does not stop the others.
+    # A member of a batch with a NaN does not stop the others.
     values = jax.vmap(lambda b: where(b, -0.08, -0.28))(jnp.array([0.3, jnp.nan]))
     np.testing.assert_allclose(values, [-0.09, np.nan], rtol=1e-11)

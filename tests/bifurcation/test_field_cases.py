@@ -1,6 +1,6 @@
-"""Problems as people have them: each line of `reference/field_cases.py`, beside the project, with what is true of it.
+"""Systems from applications: each line of `reference/field_cases.py`, next to the project, with its known results.
 
-The cases are read from there, and skipped where the folder is not. Compiled: each family's branch or diagram.
+The tests are skipped if that folder does not exist. Compiles each family's branch or diagram.
 """
 
 import importlib.util
@@ -161,7 +161,8 @@ def family(fn, n, **params):
 
 
 def test_what_leaves_the_axis_is_an_event():
-    """A pair through zero, two pairs that collide: a Duffing oscillator, a saddle-centre, a charge in a magnetic field."""
+    """A pair that passes through zero, and two pairs that collide: a Duffing oscillator, a saddle-centre, a charge in a
+    magnetic field."""
     duffing = family(lambda x, P: jnp.stack([x[1], P["p"] * x[0] - x[0] ** 3]), 2)
     centre = family(lambda x, P: jnp.stack([x[1], P["p"] - x[0] ** 2]), 2)
     for one, span, x0, kind in (

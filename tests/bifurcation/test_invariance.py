@@ -1,4 +1,4 @@
-"""Located points are where they are, in whatever coordinates, units of time, direction or steps they are looked for."""
+"""Located points do not depend on the coordinates, the units of time, the direction or the steps."""
 
 import jax.numpy as jnp
 import numpy as np

@@ -1,4 +1,4 @@
-"""What a second reading found wrong, each with its truth. Compiles: one small program set for each of 8 fields."""
+"""Cases that earlier versions got wrong, each with its known result. Compiles a few programs for each of 8 fields."""
 
 import jax
 import jax.numpy as jnp
@@ -68,7 +68,7 @@ def test_single_precision_where_double_is_on():
         return jnp.array([1 - (b + 1) * x[0] + x[0] ** 2 * x[1], b * x[0] - x[0] ** 2 * x[1]])
 
     model = ssntk.VectorField(fn, jnp.asarray(2.0, jnp.float32), 2)
-    # Said once of both.
+    # There is one warning for both.
     with pytest.warns(ssntk.PrecisionWarning):
         (found,) = ssntk.continuation(ssntk.Family(model, lambda m: m.params), (1.0, 4.0), x0=[1.0, 1.0]).bifurcations
     assert (found.kind, found.criticality) == ("hopf", "supercritical")

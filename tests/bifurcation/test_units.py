@@ -1,6 +1,6 @@
-"""What a branch is does not depend on what its states, time and parameter are measured in.
+"""Branches do not depend on the units of their states, of time and of the parameter.
 
-Compiled: each system's branch once, with all draws of its units; they differ in the values of arrays alone.
+Compiles each system's branch once, for all draws of its units, which differ in the values of arrays only.
 """
 
 import jax.numpy as jnp
@@ -102,7 +102,7 @@ def followed(field, n, span, x0, S, c, a):
 
 
 def what(branch):
-    """All that must be as it was."""
+    """All results that must not depend on the units."""
     events = [(event.kind, event.criticality, event.multiplicity) for event in branch.bifurcations]
     return events, len(branch.unresolved), branch.status.split(" at p = ")[0], branch.stable[[0, -1]].tolist()
 
@@ -173,7 +173,7 @@ def test_reference_branches_in_any_units(name):
 
 
 def test_weak_states_beside_strong_ones_and_fast_beside_slow():
-    """A follower y' = -k (y - x) of x: what x does is unchanged, whatever k and the size N of both."""
+    """y' = -k (y - x) follows x. The bifurcations of x must not depend on k, nor on the size N of both."""
 
     def transcritical(t, x, u, P):
         return jnp.stack([x[0] * (P["p"] - x[0] / P["N"]), -P["k"] * (x[1] - x[0])])

@@ -97,7 +97,7 @@ def test_the_split_of_a_network_at_rest(pair, scale):
 
 
 def test_the_trap_an_oblique_share_above_one():
-    # Under non-normality the spectral projector's share exceeds the whole, and the cross terms make up for it.
+    # If A is not normal, the share by the spectral projector exceeds one, and the cross terms compensate for it.
     shares = []
     for seed in range(3):
         channel = ssntk.bifurcation_channel(network(seed, False, scale=4.0), ssntk.Probe(TS), np.zeros(N), integrator=FINE)
@@ -145,14 +145,14 @@ def test_away_from_the_fixed_point_each_method_is_named():
     near, far = (channel(model, size * right / np.linalg.norm(right)) for size in (0.01, 0.6))
     assert (near.method, far.method) == ("fixed point", "averaged")
     assert near.departure < 0.01 < far.departure
-    # Where the rate at x* is refused, the average is what `mismatch` is about.
+    # If the rate at x* is refused, `mismatch` is that of the average.
     assert far.mismatch < 0.1
     assert "the fixed point prediction is" in far.reason
     turning = channel(network(0, True), 2 * random)
     assert turning.method == "singular pair"
     assert np.isnan(turning.predicted_top_eigenvalue)
     assert turning.alignment > 0.9
-    # Too short for the mode to stand out: refused, or returned with what was measured.
+    # If the horizon is too short for the mode to stand out, there is an error, or only the measured part is returned.
     short = channel(model, 2 * random, TS / 10)
     assert short.method == "none"
     assert 0 < short.share < 1

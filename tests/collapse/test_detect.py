@@ -9,7 +9,7 @@ N = 24
 
 
 def eigenvalues_of(matrix, strength=1.0):
-    """Of the steady-state kernel c A^-1 A^-T: theta of a network holds every bias, so that F F^T = c."""
+    """The eigenvalues of the steady-state kernel c A^-1 A^-T. theta of a network holds every bias, so that F F^T = c."""
     return strength / np.square(np.linalg.svd(matrix, compute_uv=False))[::-1]
 
 
@@ -109,7 +109,7 @@ def noisy(spectra, noise, seed):
 
 # Twenty points over two decades, the last one 1 % of the sweep's length from the bifurcation, six within 3 %.
 DISTANCES = np.geomspace(0.3, 0.003, 20)
-# Folds sooner: next to a cusp, or far from the fold, the law begins nearer than these sweeps reach.
+# The tolerance of folds is larger: next to a cusp, their law holds only nearer to the fold than these sweeps reach.
 SWEEPS = {"pitchfork": (pitchfork_sweep, 1.0, 0.05), "saddle-node": (saddle_node_sweep, 0.03, 0.25)}
 CUSP = "with 1 % noise two of these twenty, whose folds lie next to a cusp, are off by 0.37 and 0.55 of the gap"
 
@@ -229,7 +229,7 @@ def test_hopf_points_by_how_their_kernels_oscillate():
 
 
 def test_a_hopf_point_does_not_show_in_steady_states():
-    # The first eigenvalue grows, by another mode or by none; what it says of a real one must at least be refused mostly.
+    # The first eigenvalue may grow because of another mode. Most such sweeps must be refused.
     refused = 0
     for seed in range(10):
         weight, top = rightmost(seed, True)
@@ -279,7 +279,7 @@ def test_what_is_not_told():
         ssntk.detect_from_ntk(parameters, spectra, ts=np.arange(20.0), kernels=5)
     with pytest.raises(ValueError, match="spectra must be"):
         ssntk.detect_from_ntk(parameters, "flat")
-    # What saturates well before the last point has no bifurcation's exponent.
+    # An eigenvalue that saturates well before the last point does not have the exponent of a bifurcation.
     off = np.geomspace(1, 1e-3, 20)
     saturated = np.stack([1 / (off**2 + 0.1), *np.full((3, 20), 0.1)], axis=1)
     assert not ssntk.detect_from_ntk(1 - off, saturated, throw=False).converged
@@ -289,7 +289,7 @@ def test_what_is_not_told():
 
 @pytest.mark.slow
 def test_kinds_of_two_hundred_networks():
-    # Asked was 95 % of both together. With 1 % noise it is 94.5 %: folds next to a cusp pass for pitchforks.
+    # The goal was 95 % of both together. With 1 % noise it is 94.5 %, since folds next to a cusp are taken for pitchforks.
     for noise, folds in ((0.0, 0.9), (0.01, 0.88)):
         for kind, least in (("pitchfork", 0.99), ("saddle-node", folds)):
             sweep, scale, _ = SWEEPS[kind]

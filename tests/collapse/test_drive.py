@@ -1,4 +1,4 @@
-"""What drives the critical mode, against a Fourier transform of l^T F along a simulated trajectory."""
+"""The drive of the critical mode, against a Fourier transform of l^T F along a simulated trajectory."""
 
 import equinox as eqx
 import jax
@@ -100,7 +100,7 @@ def test_what_is_not_known_and_what_is_not_driven(resting):
     far = frequency + 1.1 * max(-value.real, 2 * np.pi / 200.0)
     assert drive(ssntk.Sinusoid(size, far)) is None
     assert drive(ssntk.Sinusoid(size, far), horizon=0.5 / abs(far - frequency)) is not None
-    # A pair is not driven by what is constant, nor by nothing.
+    # A pair is not driven by a constant input, nor without an input.
     for us in (None, size):
         assert not drive(us).any()
         assert channel_participation_ratio(drive(us)) == 0.0

@@ -38,7 +38,7 @@ def cubic_starts(seed):
 
 def followed(a, b, x, end):
     """Where the equilibrium x goes while (a, b) moves to `end`, by the roots of the polynomial."""
-    # Short of the fold, where two roots meet and rounding decides whether they are real.
+    # Stop just before the fold, at which two roots meet and rounding decides whether they are real.
     for part in np.linspace(0, 0.9999, 4001)[1:]:
         roots = real_roots([-1, 0, b + part * (end[1] - b), a + part * (end[0] - a)])
         near = roots[np.abs(roots - x).argmin()]
@@ -79,7 +79,7 @@ def test_generic_folds_of_a_cubic(seed):
     a, b, states = cubic_starts(seed)
     bound = 0.6
     found = ssntk.approach(cubic_model(a, b), "saddle-node", x=[states[-1]], min_coefficient=bound, n_starts=4)
-    # Where the nearest is too flat, |3 x| = bound on either side.
+    # If the nearest fold is too flat, |3 x| = bound on one of its sides.
     nearest = min((y for y in nearest_folds(a, b) if y * states[-1] >= 0), key=lambda y: to_fold(y, a, b))
     if abs(3 * nearest) < bound:
         nearest = min((bound / 3, -bound / 3), key=lambda y: to_fold(y, a, b))
@@ -96,7 +96,7 @@ def test_what_a_change_costs(seed):
         metric = {(lambda m: m.params["a"]): costs[0], (lambda m: m.params["b"]): costs[1]}
         found = ssntk.approach(cubic_model(a, b), "singular", x=[states[-1]], metric=metric, n_starts=4)
         minima = np.array([to_fold(y, a, b, costs) for y in nearest_folds(a, b, costs)])
-        # Which of the minima depends on where it starts: it is one, to rounding.
+        # The minimum depends on the start, but it is one of these, to rounding.
         assert np.min(np.abs(found.distance / minima - 1)) <= EXACT
 
 
@@ -121,7 +121,7 @@ def test_the_family_leads_there_and_changes_nothing_else():
         assert here.params[name] == start.params[name]
         # A product and a sum, rounded.
         np.testing.assert_allclose(there.params[name], found.model.params[name], rtol=0, atol=1e-15)
-    # Of unit speed.
+    # The line has unit speed.
     half = found.family(found.distance / 2)
     moved = [float(half.params[name] - start.params[name]) for name in ("a", "b")]
     np.testing.assert_allclose(np.hypot(*moved), found.distance / 2, rtol=1e-14)
@@ -150,7 +150,7 @@ def test_flips_of_a_cubic_map(seed):
     assert found.reached
 
 
-# --- what does not fit ---
+# --- arguments that do not fit ---
 
 FLOW = cubic_model(0.7, -0.5)
 NET = ssntk.CTRNN.from_weights(np.diag([0.5, -0.5]), bias=[0.1, 0.2])
@@ -200,6 +200,6 @@ def test_what_cannot_be_found_says_so():
     x = real_roots([-1, 0, -0.5, 0.7])
     with pytest.raises(ssntk.NumericalError, match="is not a fixed point"):
         ssntk.approach(FLOW, "singular", x=x + 0.1)
-    # a has no part in f_x = b - 3 x^2, which is negative where b is.
+    # f_x = b - 3 x^2 does not depend on a, and is negative if b is.
     with pytest.raises(ssntk.NumericalError, match="none of 2 starts led to a singular point"):
         ssntk.approach(FLOW, "singular", x=x, n_starts=2, wrt=lambda m: m.params["a"])

@@ -1,4 +1,4 @@
-"""The nearest bifurcation of networks, f = -x + W tanh(x) + b (tau = gain = 1): the same problem solved otherwise.
+"""The nearest bifurcation of networks, f = -x + W tanh(x) + b (tau = gain = 1), compared with other ways to compute it.
 
 Nothing expected here comes from the package: conditions, Jacobians and distances are written out in numpy.
 """
@@ -85,7 +85,7 @@ def equilibrium(W, b, x):
 
 
 def network(seed, bistable=False):
-    """A random network and an equilibrium: monostable with W about 0.6, bistable where every unit excites itself."""
+    """A random network and an equilibrium: monostable with W about 0.6, or `bistable` by self-excitation of every unit."""
     rng = np.random.default_rng(seed)
     W, b = 0.6 * rng.normal(size=(N, N)) / N**0.5, 0.5 * rng.normal(size=N)
     if bistable:
@@ -109,7 +109,8 @@ def found():
 
 
 def check_network(path, W, b, costs=1.0):
-    """f = 0, A r = i omega r and what the change costs, in numpy; nothing else of the network moved. Its W and A."""
+    """Check in numpy that f = 0, that A r = i omega r, the cost of the change, and that nothing else of the network moved.
+    Returns W and A."""
     new_W, new_b = np.asarray(path.model.weight), np.asarray(path.model.bias)
     y, slope, _ = bent(path.x)
     np.testing.assert_allclose(-path.x + new_W @ y + new_b, 0, atol=EXACT)
@@ -178,7 +179,7 @@ def test_its_nearest_pair(found, seed):
         np.testing.assert_allclose(pair_squared(z, W, b), path.distance**2, rtol=1e-9)
         np.testing.assert_allclose(descent(lambda z: pair_squared(z, W, b), z, seed), path.distance**2, rtol=1e-7)
         return
-    # Slower pairs are nearer: the frequency is the least that is allowed, and to lower it would help.
+    # Slower pairs are nearer, so that the frequency is the smallest one that is allowed, and a smaller one would be nearer.
     assert path.kind == "Bogdanov-Takens boundary"
     np.testing.assert_allclose(path.frequency, 0.05, rtol=EXACT)
     z = np.concatenate(parts)
@@ -198,7 +199,7 @@ def test_a_bistable_network_meets_a_true_fold(found, seed):
     assert path.reached
     z = np.concatenate([path.x, path.right])
     np.testing.assert_allclose(descent(lambda z: singular_squared(z, W, b), z, seed), path.distance**2, rtol=1e-7)
-    # It is generic, so that asking for that gives the same.
+    # The fold is generic, so that requesting a generic one gives the same point.
     same = found(seed, "saddle-node", bistable=True)
     np.testing.assert_allclose(same.distance, path.distance, rtol=EXACT)
 
@@ -212,7 +213,7 @@ def test_at_the_origin_it_is_the_smallest_singular_value(wrt, seed):
     # The matrix nearest to A that is singular (Eckart and Young, 1936); where the field is odd it is a pitchfork.
     np.testing.assert_allclose(path.distance, sizes[-1], rtol=EXACT)
     np.testing.assert_allclose(path.model.weight, W - sizes[-1] * np.outer(lefts[:, -1], rights[-1]), atol=1e-9)
-    # Nothing pushes the bias, but for rounding.
+    # The bias does not move, except by rounding.
     np.testing.assert_allclose(path.model.bias, 0, atol=1e-9 if wrt is None else 0)
     assert path.kind == "pitchfork"
 
@@ -241,7 +242,7 @@ def test_signs_are_kept(seed):
     path = ssntk.approach(model, "singular", x=x, signs={"weight": signs}, n_starts=4)
     new_W, _ = check_network(path, W, b)
     assert (new_W * signs >= 0).all()
-    # Some are held at zero, and the way is longer for it.
+    # Some entries are held at zero, and the distance is therefore larger.
     assert (new_W == 0).any()
     free = singular_squared(np.concatenate([path.x, path.right]), W, b)
     assert path.distance**2 > free * (1 + 1e-6)

@@ -1,4 +1,4 @@
-"""The nearest Hopf point of two equations, one of whose two parameters moves through a sinh, and their maps': by a grid.
+"""The nearest Hopf point of two equations and of their maps, against a grid. One of the two parameters enters by a sinh.
 
 With q = sinh(mu) - v^2 the Jacobian is [[q, -1], [1, -b]]: trace q - b, determinant 1 - b q.
 
@@ -79,7 +79,7 @@ def oscillator_jacobian(p, x):
 
 
 def check_oscillator(found, p, dt=None):
-    """The conditions at the point in numpy, and that nothing else moved. The eigenvalues of its Jacobian."""
+    """Check in numpy the conditions at the point, and that nothing else moved. Returns the eigenvalues of its Jacobian."""
     now = {name: float(value) for name, value in found.model.params.items()}
     assert (now["I"], now["a"]) == (p["I"], p["a"])
     v, w = found.x

@@ -40,7 +40,7 @@ def test_the_distance_the_kind_and_the_verdict(distance, verdict):
         np.testing.assert_allclose(found.nonnormality, 1, rtol=1e-9)
         assert found.reason.startswith(verdict.capitalize())
         assert ("ssntk.retreat" in found.reason) == (verdict != "regular")
-    # Blind to the pair: its Jacobian is far from singular.
+    # sigma_min does not show the pair, since the Jacobian is far from singular.
     np.testing.assert_allclose(ssntk.criticality(pair(distance)).sigma_min, np.hypot(distance, 0.7), rtol=1e-10)
 
 
@@ -102,7 +102,7 @@ def test_the_most_fragile_of_several_stable_points_is_judged():
     assert found.n_fixed_points == 3
     roots = np.roots([-1, 0, 1, -0.384]).real
     np.testing.assert_allclose(found.stability_radius, np.sort(3 * roots**2 - 1)[1], rtol=1e-7)
-    # Of several inputs the one that brings it nearest.
+    # Of several inputs, the one nearest to a bifurcation is reported.
     far, both = ssntk.criticality(model, [0.384], time_scale=1.0), ssntk.criticality(model, [[0.384], [0.0]], time_scale=1.0)
     assert far.stability_radius > found.stability_radius
     np.testing.assert_allclose([both.stability_radius, both.n_fixed_points], [found.stability_radius, 6])

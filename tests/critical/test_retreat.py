@@ -33,7 +33,7 @@ def radius(weight, points=3001):
 
 @pytest.fixture(scope="module")
 def repaired():
-    """Random networks of 8 units that nobody picked, and their retreats."""
+    """Random networks of 8 units, not selected, and their retreats."""
     models = [ssntk.CTRNN(8, 1, 1, gain=0.85, key=jr.key(seed)) for seed in range(6)]
     return [(model, ssntk.retreat(model, WIDE, wrt=weights, full=True)) for model in models]
 
@@ -112,7 +112,7 @@ def test_the_change_is_what_its_constraints_push(repaired):
         for w in np.concatenate([found.frequencies, np.linspace(0, 2, 2001)]):
             left, sizes, right = np.linalg.svd(1j * w * np.eye(8) - matrix)
             near = sizes[-1] <= WIDE * (1 + 1e-4)
-            # What is called active is.
+            # Frequencies that are called active are active.
             assert near or w not in found.frequencies
             if near:
                 slopes.append(-float(model.gain) * (left[:, -1:] @ right[-1:]).conj().real.ravel())
@@ -131,7 +131,7 @@ def test_what_is_fixed_stays_and_what_is_dear_moves_less():
     dear = ssntk.retreat(model, WIDE, metric={"bias": 100.0}, full=True)
     moved = [np.linalg.norm(found.model.bias - model.bias) for found in (every, dear)]
     assert moved[1] < 0.1 * moved[0]
-    # Rotated signs of units are the same network.
+    # A network with flipped signs of its units is equivalent.
     flips = jnp.diag(jnp.where(jnp.arange(8) % 3 > 0, 1.0, -1.0))
     turned = eqx.tree_at(
         lambda m: (m.weight, m.bias, m.input_weight),

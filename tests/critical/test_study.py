@@ -48,6 +48,6 @@ def test_leaks_filter_the_drive_and_nothing_else(study):
 def test_a_record(study, family):
     record = study.measure(family, 8, 0)
     for at in record["horizons"]:
-        # Of a network that is trained a little, the stable rate is 2 / lambda: seven steps and 5 % tell it within a half.
+        # In seven steps a network changes little: the stable rate is 2 / lambda. The study finds it to within a half.
         assert 0.5 <= at["slowing"] / at["amplification"] <= 1.5
     assert [at["horizon"] for at in record["horizons"]] == list(study.HORIZONS)

@@ -65,7 +65,7 @@ def test_a_verdict_is_the_same_under_a_common_factor_and_under_any_units_in_thei
         # l^T F in units of state over time, of the metric where there is one.
         unit = rate if given is not None else rate * scale
         np.testing.assert_allclose(found.drive / unit, plain.drive, rtol=1e-6)
-    # In another metric these are other numbers.
+    # In another metric the numbers differ.
     assert ssntk.criticality(network(seed), scale=metric).stability_radius < 0.5 * plain.stability_radius
 
 
@@ -114,7 +114,7 @@ def test_the_nearest_bifurcation_is_the_same(kind):
 @pytest.mark.parametrize("scale", [[1.0, 2.0], -1.0, [1.0, 1.0, 1.0, 1.0, 0.0], np.full(5, np.inf)])
 def test_a_scale_that_does_not_fit_is_refused_before_anything_is_compiled(scale):
     def field(t, x, u, p):
-        # Only shapes may be asked for.
+        # Only the shape may be evaluated.
         assert isinstance(x, jax.core.Tracer)
         return -p * x
 

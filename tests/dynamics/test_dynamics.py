@@ -239,7 +239,7 @@ def test_a_training_step_makes_its_probe_inside_jit(compilations):
     before = len(compilations)
     for batch in batches[1:]:
         step(model, jnp.asarray(batch))
-    # What turns numpy into device arrays is compiled once before.
+    # The conversion of NumPy arrays to device arrays was compiled before.
     assert len(compilations) == before
     with pytest.raises(ValueError, match=r"probe\.ts must be concrete"):
         jax.jit(lambda ts: ssntk.simulate(model, ssntk.Probe(ts, batches[0]), integrator=fixed))(jnp.asarray(ts))

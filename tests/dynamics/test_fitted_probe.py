@@ -1,4 +1,4 @@
-"""A probe that was fit to a model: everything filled in, counted once."""
+"""A probe that was fitted to a model has all its fields, and its inputs are counted only once."""
 
 import equinox as eqx
 import jax

@@ -1,4 +1,4 @@
-"""Fixed points and slow points by closed forms, and what the numbers of hits say about unseen ones."""
+"""Fixed points and slow points against closed forms, and estimates of the unseen ones from the numbers of hits."""
 
 import jax.numpy as jnp
 import jax.random as jr
@@ -27,7 +27,7 @@ def test_the_ghost_of_a_saddle_node_is_a_slow_point():
 
 
 def test_a_slow_point_becomes_a_fixed_point_and_no_other_is_called_slow():
-    # h + x - x^3: beyond the fold at 2 / sqrt(27) what is left of the two roots is a slow point near x = -1 / sqrt(3).
+    # h + x - x^3: beyond the fold at 2 / sqrt(27) a slow point near x = -1 / sqrt(3) replaces two of the roots.
     def at(h):
         return ssntk.find_fixed_points(ssntk.VectorField(lambda t, x, u, h: h + x - x**3, jnp.asarray(h), 1), n_starts=64)
 
@@ -117,7 +117,7 @@ def test_bad_keys_are_named(key):
 
 
 def test_given_starts_are_searched_from_alone():
-    """x' = h + x - x^3 has three fixed points at h = 0; from states beside two of them, two are found."""
+    """x' = h + x - x^3 has three fixed points at h = 0. From starts near two of them, only these two are found."""
 
     def at(h):
         return ssntk.VectorField(lambda t, x, u, h: h + x - x**3, jnp.asarray(h), 1)

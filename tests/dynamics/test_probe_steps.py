@@ -43,7 +43,7 @@ def test_the_rows_that_are_observed_are_the_outputs_one_after_each_input(network
     assert np.array_equal(np.asarray(probe.mask), [False] + T * [True])
     outputs = states @ np.asarray(network.readout_weight).T
     assert np.allclose(outputs[:, np.asarray(probe.mask)], by_hand(network, US, h0), rtol=0, atol=1e-14)
-    # One trial needs no axis, and one state serves for all.
+    # A single trial needs no batch axis, and one initial state serves all trials.
     assert np.array_equal(ssntk.Probe.steps(US[0]).us, probe.us[:1])
     assert np.array_equal(ssntk.Probe.steps(US, h0[0]).x0, h0[0])
     assert np.allclose(ssntk.Probe.steps(US, dt=0.5).ts, [0.0, 0.5, 1.0, 1.5, 2.0, 2.5])
@@ -60,7 +60,7 @@ def test_targets_are_one_for_each_output(network):
     predicted = ssntk.linearised_training(network, ssntk.Probe.steps(US, mask=last), wanted, 1e-3, 2)
     expected = np.mean((by_hand(network, US, np.zeros((B, N))) - wanted)[:, -1] ** 2) / 2
     assert predicted.loss[0] == pytest.approx(expected, rel=1e-12)
-    # Where the initial time is observed, it has a target.
+    # If the initial time is observed, it needs a target.
     plain = ssntk.Probe(probe.ts, probe.us)
     with pytest.raises(ValueError, match=rf"targets must have shape \({B}, {T + 1}, {M}\), got \({B}, {T}, {M}\)"):
         ssntk.linearised_training(network, plain, wanted, 1e-3, 2)

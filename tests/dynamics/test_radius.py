@@ -46,7 +46,7 @@ def brute_force(A, dt=None, count=2001):
 
 
 def random_matrix(seed, n=8):
-    """Stable ones of every degree of non-normality: Gaussian, sheared, triangular, companion."""
+    """A stable random matrix, more or less normal: Gaussian, sheared, triangular, or a companion matrix."""
     rng = np.random.default_rng(seed)
     A = rng.normal(size=(n, n)) / n**0.5
     if seed % 4 == 1:
@@ -55,7 +55,7 @@ def random_matrix(seed, n=8):
         stretch = np.diag(np.geomspace(1, 30, n))
         A = stretch @ A @ np.linalg.inv(stretch)
     if seed % 4 == 3:
-        # Of prod (s + a)^2 + b^2: the companion matrix of a network of oscillators.
+        # The companion matrix of prod (s + a)^2 + b^2, as for a network of oscillators.
         roots = -rng.uniform(0.1, 1.0, n // 2) + 1j * rng.uniform(0.3, 2.0, n // 2)
         return scipy.linalg.companion(np.poly(np.concatenate([roots, roots.conj()])).real)
     return A - (np.linalg.eigvals(A).real.max() + rng.uniform(0.05, 0.5)) * np.eye(n)
@@ -341,7 +341,7 @@ def test_what_is_traced():
         jax.jit(lambda dt: ssntk.stability_radius(-jnp.eye(2), dt=dt))(0.1)
     with pytest.raises(ValueError, match=r"^A must have shape"):
         jax.jit(ssntk.stability_radius)(np.ones((2, 3)))
-    # Values cannot be looked at while tracing: no number comes out where none went in.
+    # While tracing, values cannot be checked: the result for NaN is NaN.
     broken = np.stack([np.full((2, 2), np.nan), -np.eye(2)])
     radius, frequency = jax.jit(ssntk.stability_radius)(broken)
     np.testing.assert_array_equal(radius, [np.nan, 1.0])

@@ -1,4 +1,4 @@
-"""The search finds what is there, in whatever units, and says what it missed: closed forms, symmetry, other solvers."""
+"""The search finds all points in any units, and reports what it missed: closed forms, symmetry, other solvers."""
 
 import importlib.util
 
@@ -17,7 +17,7 @@ SHARED = ROOT.parent / "shared" / "reference"
 
 
 def needs(path):
-    """Reference data that lie beside the project, and are no part of it."""
+    """Skip the test without these reference data, which lie next to the project and are not part of it."""
     return pytest.mark.skipif(not path.exists(), reason=f"{path.name} is not there: it lies beside the project, in shared/")
 
 
@@ -218,7 +218,7 @@ def test_the_rest_state_of_a_deployed_gated_network(fn, file, multiplier, n_star
 
 
 def test_angles_are_counted_once():
-    """A driven pendulum, v' = 0.3 - sin(angle) - v / 10: two points a turn, at angles whose sine is 0.3."""
+    """A driven pendulum, v' = 0.3 - sin(angle) - v / 10, has two points in each turn, at angles whose sine is 0.3."""
     model = ssntk.VectorField(lambda t, x, u, p: jnp.stack([x[1], p - jnp.sin(x[0]) - 0.1 * x[1]]), 0.3, 2)
     found = ssntk.find_fixed_points(model, periods=[2 * np.pi, 0.0])
     angle = np.arcsin(0.3)
@@ -247,7 +247,7 @@ def test_starts_that_are_lost_count_as_unseen():
 
 
 def test_a_conserved_quantity_is_named_and_held():
-    """A kinase switched on and off: x[1] + x[2] never changes, and each start keeps its own sum."""
+    """A kinase that is switched on and off. x[1] + x[2] never changes, so that each start keeps its own sum."""
 
     def kinase(t, x, u, d):
         flow = 2 * x[0] * x[1] - 5 * x[2]
@@ -296,7 +296,7 @@ def test_further_batches_follow_while_points_are_new():
     """Five units x - x^3 apart: 243 points, of which 256 starts cannot meet all."""
     found = ssntk.find_fixed_points(ssntk.VectorField(lambda t, x, u, p: p * (x - x**3), 1.0, 5))
     assert 256 < found.n_starts <= 16 * 256
-    # Saddles between saddles are met seldom; what was not seen is no surprise to the estimates.
+    # Saddles between saddles are rarely found. The estimates must account for those that were not seen.
     assert 0.95 * 243 <= len(found) <= 243
     assert found.coverage > 0.98
     everything = {tuple(x) for x in np.stack(np.meshgrid(*[[-1.0, 0.0, 1.0]] * 5), axis=-1).reshape(-1, 5)}
@@ -424,7 +424,7 @@ def test_a_field_that_depends_on_time_is_refused():
 
 
 def test_a_scale_that_is_given_is_used():
-    """Points far from anything that the scale says are found nevertheless, and slow points are those of the metric."""
+    """Points far outside the given scale are found nevertheless. Slow points are those in the metric of the scale."""
     model = ssntk.VectorField(compete, 1e6, 2)
     for scale in (1.0, 1e6, [1e3, 1e7]):
         assert len(ssntk.find_fixed_points(model, scale=scale)) == 4

@@ -1,4 +1,4 @@
-"""Radii do not depend on the units of states and time, and what depends on t has no equilibria."""
+"""Radii do not depend on the units of states and time. Models that depend on t have no equilibria and are refused."""
 
 import jax
 import jax.numpy as jnp

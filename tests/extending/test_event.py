@@ -1,4 +1,4 @@
-"""An event of one's own, in a few lines: where the fastest and the second mode of a branch grow and decay at one rate.
+"""A user's own event, in a few lines: the fastest mode grows at the rate at which the second one decays.
 
 Compiles one branch of three states, for a flow and for a map.
 """

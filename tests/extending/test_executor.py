@@ -1,4 +1,4 @@
-"""An executor of a user's own, in one file: all that `run` needs is `submit`, which returns a future."""
+"""A user's own executor, in one file. `run` needs only its method `submit`, which returns a future."""
 
 import concurrent.futures
 import threading
@@ -10,7 +10,7 @@ import ssntk
 
 
 class LastFirst:
-    """One thread, which does first what was submitted last."""
+    """An executor with one thread, which runs the last submitted task first."""
 
     def __init__(self):
         self.waiting, self.ready = [], threading.Condition()

@@ -1,4 +1,4 @@
-"""A loss operator of a user's own, in one file, against an explicit L J J^T L^T."""
+"""A user's own loss operator, in one file, against an explicit L J J^T L^T."""
 
 import diffrax
 import equinox as eqx
@@ -12,9 +12,9 @@ import scipy.linalg
 import ssntk
 
 
-# The whole of it: what is observed, what is done over time, and what both are at a frequency.
+# The complete definition: the observation, the matrix over time, and the effect of both at a frequency.
 class Extrapolated(ssntk.AbstractObservation):
-    """What is observed, as its rate says that it will be after `lead`."""
+    """An observation extrapolated by its rate to the time `lead` later."""
 
     of: ssntk.AbstractObservation
     lead: jax.Array
@@ -28,7 +28,7 @@ class Extrapolated(ssntk.AbstractObservation):
 
 
 class Foresight(ssntk.AbstractLossOperator):
-    """The loss on what is to come, as a mean of neighbouring save times if `smooth`."""
+    """The loss on the extrapolated observation; on means of neighbouring save times if `smooth`."""
 
     lead: jax.Array
     smooth: bool = eqx.field(static=True, default=False)
@@ -67,7 +67,7 @@ CASES = {
 def case(request):
     """A linear model, its integrator, the rows L J of the foresight loss by numpy (5, 3, 3), and their error."""
     model, integrator, sensitivity, error = CASES[request.param]
-    # The rate A x + b answers to the bias by A S + 1.
+    # The derivative of the rate A x + b with respect to b is A S + 1.
     return model, integrator, sensitivity + LEAD * (A @ sensitivity + np.eye(3)), error
 
 

@@ -1,4 +1,4 @@
-"""A map of one's own, in a few lines: the delayed logistic map, whose points and bifurcations are known.
+"""A user's own map, in a few lines: the delayed logistic map, whose fixed points and bifurcations are known.
 
 Compiles the search, one branch, a verdict, a solve and a Jacobian of two states.
 """
@@ -104,7 +104,7 @@ def test_a_step_that_is_written_as_a_default_is_taken():
     model = Halved(jnp.asarray(0.5))
     assert model.dt == 0.5
     assert ssntk.simulate(model, ssntk.Probe([0.0, 0.5, 1.5], x0=[1.0])).ravel().tolist() == [1.0, 0.5, 0.125]
-    # It is no number that a family could move.
+    # dt is not an array, so that a family cannot move it.
     assert [event.kind for event in ssntk.continuation(ssntk.Family(model, "r"), (0.5, -1.5), x0=[0.0]).bifurcations] == [
         "flip"
     ]

@@ -1,4 +1,4 @@
-"""A model of one's own: one class with its sizes and its equation, and everything works on it."""
+"""A user's own model: a class with its sizes and its equation, for which everything works."""
 
 import jax.numpy as jnp
 import numpy as np

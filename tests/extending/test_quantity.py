@@ -1,4 +1,4 @@
-"""A recorded quantity of a user's own, in one file: measured, stored, exported, printed and shown, without another edit."""
+"""A user's own quantity, in one file: it is measured, stored, exported, printed and shown without any other edit."""
 
 import json
 from typing import ClassVar
@@ -108,7 +108,7 @@ def test_a_plan_with_it_is_another_plan_and_goes_on(store, tmp_path):
     assert {file.name: file.stat().st_mtime_ns for file in (store.path / "points").iterdir()} == before
     with pytest.raises(ssntk.StoreError, match=r"another plan.*: quantities differs"):
         ssntk.run(fold_sweep(quantities=(Susceptibility(0.2),)), ssntk.Store(store.path), progress=False)
-    # A plan without one says of itself what it said before there were any.
+    # The identity of a plan without own quantities is the same as before these existed.
     assert "quantities" not in fold_sweep().identity
     plain = ssntk.run(fold_sweep(), ssntk.Store(tmp_path / "plain"), progress=False)
     assert "quantities" not in json.loads((plain.path / "plan.json").read_text())

@@ -1,4 +1,4 @@
-"""Kernels against derivatives taken without automatic differentiation, and against what must not matter."""
+"""Kernels against derivatives without automatic differentiation, and under changes that must not matter."""
 
 import diffrax
 import jax
@@ -108,7 +108,7 @@ def test_scaled_and_split_parameters_scale_and_add_their_blocks():
     def field(t, x, u, p):
         return -x + 1.2 * (3.0 * p["w"] @ jnp.tanh(x)) + p["one"] + p["two"]
 
-    # A weight that is trained at a third of its size is learned nine times as fast; a bias in two halves twice.
+    # A weight that is written as three times a parameter is learned nine times as fast; a bias as a sum of two, twice.
     params = {"w": weight / 3, "one": bias - 1, "two": jnp.ones(4)}
     changed = ssntk.ntk(ssntk.VectorField(field, params, 4), probe, integrator=FIXED)
     np.testing.assert_allclose(changed, 9 * blocks["weight"] + 2 * part, atol=1e-12 * float(changed.max()))

@@ -64,7 +64,7 @@ def relative(a, b):
     return float(jnp.abs(a - b).max() / jnp.abs(b).max())
 
 
-# Differentiating through diffeqsolve takes long to compile: both observations, and a user's model, once, the rest when slow.
+# Differentiating through diffeqsolve takes long to compile: test both observations and a user's model once, others if slow.
 PAIRS = [
     *(("current", "state"), ("user", "readout")),
     *(
@@ -160,7 +160,7 @@ def test_linear_system_matches_van_loan_with_the_order_of_the_solver(solver, ord
 
 
 def test_adaptive_steps_resolve_the_sensitivity_at_a_fixed_point():
-    # The state does not move, so that its error admits any step; the kernel's does not.
+    # The state does not move, so that its error allows any step. The error of the kernel does not.
     a = np.diag([-1.0, -30.0])
     model = ssntk.VectorField(linear_field, {"A": a, "b": np.zeros(2)}, 2)
     probe = ssntk.Probe([0.0, 10.0], x0=np.zeros(2))

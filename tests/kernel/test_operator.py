@@ -98,7 +98,7 @@ def test_what_lineax_asks_of_an_operator(task, name):
             assert not other(one)
     assert not lx.is_upper_triangular(operator)
     assert not lx.is_tridiagonal(operator)
-    # What is combined from it asks the same.
+    # Operators that are combined from it have the same properties.
     both = 2.0 * operator + lx.IdentityLinearOperator(operator.in_structure())
     np.testing.assert_allclose(lx.diagonal(both), 2 * np.diag(kernel) + 1, atol=10 * error)
 
@@ -155,7 +155,7 @@ def test_the_top_of_the_spectrum_with_and_without_the_jacobian(task):
     model, probe = task
     asked = {"integrator": FIXED, "weights": "trapezoid"}
     whole = ssntk.ntk_spectrum(model, probe, **asked)
-    # All of J; none of it but a trace that is streamed; nothing at all.
+    # Enough memory for all of J; only for a streamed trace; for neither.
     for memory in (1e9, 20_000, 10):
         top = ssntk.ntk_spectrum(model, probe, k=6, memory=memory, **asked)
         np.testing.assert_allclose(top.eigenvalues, whole.eigenvalues[:6], rtol=1e-9)
@@ -193,7 +193,7 @@ def test_arguments(task):
     still = ssntk.VectorField(lambda t, x, u, p: -x + 0 * p, jnp.ones(4), 4)
     with pytest.raises(ssntk.NumericalError, match="zero"):
         ssntk.ntk_spectrum(still, ssntk.Probe([0.0, 1.0]), k=2)
-    # Sixty long trajectories of 300 units: what J would take is said before anything is solved.
+    # Sixty long trajectories of 300 units: the memory that J would take is reported before anything is solved.
     wide = ssntk.CTRNN(300, 0, 1, key=jr.key(0))
     many = ssntk.Probe(np.linspace(0.0, 1.0, 2001), x0=np.zeros((60, 300)))
     with pytest.raises(ValueError, match="GB"):

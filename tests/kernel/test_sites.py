@@ -31,7 +31,7 @@ def tied(t, x, u, p):
 
 
 def masked(t, x, u, p):
-    """A leaf that is used otherwise than in a product, beside one that is not."""
+    """A leaf that is not only used in a product, and one that is."""
     return -x + (jnp.tril(jnp.ones((6, 6))) * p["w"]) @ jnp.tanh(x) + p["v"] @ jnp.concatenate([u, u, jnp.sin(x[:2])])
 
 
@@ -83,7 +83,7 @@ def drive(model, batch=2):
 
 @pytest.fixture
 def small(monkeypatch):
-    """Sites of any size are opened."""
+    """Let sites of any size be opened."""
     monkeypatch.setattr(sites, "LEAST", 2)
 
 
@@ -91,7 +91,7 @@ def opened(rows):
     return choice._replaced(rows, with_signals(rows.replay, 2, lambda events, shape: True)[0])
 
 
-# What the others have in one: a network, and products of views in every place.
+# These two cover most of what the others test: a network, and products of views in every position.
 FAST = ("current", "nested")
 
 
@@ -240,7 +240,7 @@ def test_the_plan_says_what_is_done_and_why():
 
 
 def test_states_that_a_field_refuses_are_never_shown_to_it(small):
-    # Defined for positive states alone, where it stays.
+    # The field is defined for positive states only, and the state stays positive.
     model = ssntk.VectorField(lambda t, x, u, p: -x + jax.nn.sigmoid(p @ jnp.sqrt(x)), normal(4, 4), 4)
     probe = ssntk.Probe(TS, x0=np.ones(4))
     kernel = np.asarray(ssntk.ntk(model, probe, integrator=FIXED, method="segments"))

@@ -66,7 +66,8 @@ def test_spectra_of_trajectories(seed):
 
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6, "mixed"])
 def test_adaptive_steps_in_the_units_of_the_states(scale):
-    """Against fixed steps a hundred times as exact. With an absolute tolerance the first is off by 1e-4."""
+    """Adaptive steps against fixed steps that are a hundred times as accurate. With an absolute tolerance the adaptive ones
+    would have an error of 1e-4."""
     scale = units(2) if scale == "mixed" else scale
     model, probe, loose = network(1, scale), driven(1), ssntk.Integrator(atol=None)
     x = np.asarray(ssntk.simulate(model, probe, integrator=loose)) / scale

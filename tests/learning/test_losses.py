@@ -20,7 +20,7 @@ HEUN = ssntk.Integrator(solver=diffrax.Heun(), dt=0.5)
 DESIGN = np.einsum("t,bj,ik->btikj", TIMES, US, np.eye(2)).reshape(24, 4)
 
 
-# One function, so that it is compiled once.
+# All tests use the same function, so that it is compiled once.
 def field(t, x, u, p):
     return p @ u
 
@@ -82,7 +82,7 @@ def test_the_threshold_of_descent_is_exact_for_each_loss(loss, mask):
     below, above = (descent(loss, mask, share * limit, 2000) for share in (0.99, 1.01))
     assert below[-1] <= below[1000] * (1 + 1e-12) < below[0]
     assert above[-1] > 1e10 * above[0]
-    # Of a linear model the prediction is the training itself.
+    # For a linear model the prediction is exact.
     found = predicted(0.9 * limit, 50, mask=mask, loss=loss)
     np.testing.assert_allclose(found.loss, descent(loss, mask, 0.9 * limit, 50), rtol=1e-9)
     np.testing.assert_allclose(found.true_loss, found.loss[-1], rtol=1e-9)
@@ -119,7 +119,7 @@ def test_a_state_of_sgd_goes_on_as_it_went():
     actual = descent("mse", None, 0.02, 40, momentum=0.8, velocity=velocity, start=p)
     np.testing.assert_allclose(found.loss, actual, rtol=1e-6)
     assert found.learning_rate == pytest.approx(0.02)
-    # A plain one holds neither, and a number that is given goes before what is read.
+    # A plain state holds neither number, and an explicit argument overrides the state.
     state, p = steps_of(optax.sgd(0.02, momentum=0.8), 6)
     again = predicted(0.02, 40, start=p, loss="mse", optimiser=state, momentum=0.8)
     np.testing.assert_allclose(again.loss, actual, rtol=1e-6)
@@ -148,9 +148,9 @@ def test_adam_is_found_in_a_chain_with_what_it_was_told():
     moments = np.asarray(adam.mu).ravel(), np.asarray(adam.nu).ravel()
     found = predicted(None, 30, start=p, loss="mse", optimiser=state)
     actual = frozen_adam(p, *moments, 7, 0.01, 30, (0.8, 0.95), 1e-3)
-    # What optax was told it holds in single precision.
+    # optax holds its settings in single precision.
     np.testing.assert_allclose(found.loss, actual, rtol=1e-5)
-    # Before its first step nothing is known of Adam, and nothing is said.
+    # Before Adam's first step its diagonal is not known, and there is no warning.
     fresh = opt.init(jnp.asarray(START))
     record = watched(loss="mse", optimiser=fresh)
     assert np.isnan(record.max_learning_rate)
@@ -160,7 +160,7 @@ def test_adam_is_found_in_a_chain_with_what_it_was_told():
 
 
 class Tensor:
-    """As much of a tensor of PyTorch as is read."""
+    """The part of the interface of a PyTorch tensor that the package uses."""
 
     def __init__(self, value):
         self.value = np.asarray(value)
@@ -175,7 +175,7 @@ class Tensor:
 
 
 class Optimiser:
-    """As much of an optimiser of PyTorch as is read."""
+    """The part of the interface of a PyTorch optimiser that the package uses."""
 
     def __init__(self, groups, state=None):
         self.param_groups, self.state = groups, state or {}
@@ -193,7 +193,7 @@ def two(first, second):
 def test_torchs_sgd_with_momentum_dampening_and_rates_of_its_own_for_groups():
     first, second = START, random.normal(size=(2, 2))
     buffers = random.normal(size=(2, 2, 2))
-    # Of one shape and the other way round: they are told apart by their values.
+    # The tensors have one shape and the opposite order: they are distinguished by their values.
     tensors = [Tensor(second), Tensor(first)]
     groups = [
         SGD | {"params": [tensors[0]], "lr": 0.003, "momentum": 0.7, "dampening": 0.2},

@@ -33,7 +33,7 @@ def network(seed, gain=0.5):
 
 
 def jacobian(model, x):
-    """Of -x + gain W tanh(x)."""
+    """The Jacobian of -x + gain W tanh(x)."""
     return float(model.gain) * np.asarray(model.weight) * (1 - np.tanh(x) ** 2) - np.eye(N)
 
 
@@ -90,7 +90,7 @@ def test_adam_is_watched_through_its_preconditioner():
     np.testing.assert_allclose(record.top_eigenvalue, top, rtol=1e-8)
     # 2 (1 + b1) / ((1 - b1) lambda): Adam's averaged gradient with its second moments held still.
     np.testing.assert_allclose(record.max_learning_rate, 38 / top, rtol=1e-8)
-    # What is said of the kernel itself is not of the preconditioned one.
+    # The numbers about the kernel itself are not those of the preconditioned one.
     plain = ssntk.ntk_spectrum(model, probe(), of="readout", wrt=theta, integrator=HEUN)
     np.testing.assert_allclose(record.participation_ratio, plain.participation_ratio, rtol=1e-8)
 
@@ -108,7 +108,7 @@ def symmetric(seed):
 
 @pytest.mark.parametrize("seed", seeds(1, 3))
 def test_a_pitchfork_is_seen_at_the_record_after_it(seed):
-    # A short trajectory cannot tell a slow mode from a still one: the verdict is that of the probe's duration.
+    # A short trajectory does not distinguish a slow mode from a still one: the verdict depends on the probe's duration.
     long = ssntk.Probe(16 * TIMES, np.ones((1, 1)))
     model, watch = symmetric(seed), ssntk.NTKMonitor(long, 1, wrt=theta, integrator=HEUN, n_starts=32)
     gains = np.array([0.8, 0.9, 0.99, 0.999, 1.001, 1.01, 1.1])
@@ -162,12 +162,12 @@ def test_a_fold_is_seen_at_the_record_after_it():
 
 
 def test_more_fixed_points_than_are_followed_lose_none_where_nothing_moves():
-    """Six units 2 tanh x apart from one another: 3^6 fixed points. Those that are not followed are not said to be gone."""
+    """Six uncoupled units 2 tanh x have 3^6 fixed points. Those that are not followed must not be reported as gone."""
     model = ssntk.CTRNN.from_weights(2 * np.eye(N), np.ones((N, 1)), None, np.ones((2, N)))
     watch = monitor(n_starts=256)
     first, second = (watch.update(step, model) for step in (0, 1))
     assert first.n_fixed_points > second.n_fixed_points >= 64
-    # Nor is what was known and is met again said to be new.
+    # Nor are known points that are found again reported as new.
     assert second.events == ()
 
 
@@ -260,7 +260,7 @@ def test_the_log_has_a_line_for_each_record(tmp_path):
     watch, model = monitor(every=2, log=file), network(6)
     for step in range(5):
         watch.update(step, model, loss=np.float32(0.5) if step else float("inf"), learning_rate=0.1)
-        # Whole lines at once, so that what is there can be followed.
+        # Lines are written as a whole, so that the file can be followed while it grows.
         assert file.read_text().count("\n") == step // 2 + 2
     torn, *lines = file.read_text().splitlines()
     said = [json.loads(line, parse_constant=lambda name: pytest.fail(name)) for line in lines]
@@ -282,7 +282,7 @@ def test_automatic_records_take_five_per_cent_of_the_time(monkeypatch):
     spent, training, cost, records = 0.0, 0.0, 0.4, []
     for step in range(2000):
         if due.due(step):
-            # The first compiles for 20 seconds besides.
+            # The first record also compiles for 20 seconds.
             compiled = 20.0 if not records else 0.0
             now[0] += cost + compiled
             due.took(cost + compiled, compiled)

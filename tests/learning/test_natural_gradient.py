@@ -23,7 +23,7 @@ HEUN = ssntk.Integrator(solver=diffrax.Heun(), dt=0.5)
 def task(seed, n=6, solved=False):
     """A network's residuals as a function of all its parameters: (parameters, residuals).
 
-    By a short Euler loop, which compiles in no time; `solved` by `simulate`, as users have it.
+    The network is solved by a short Euler loop, which compiles quickly; if `solved`, by `simulate`, as users do.
     """
     model_key, input_key, target_key = jr.split(jr.key(seed), 3)
     model = ssntk.CTRNN(n, 1, 2, key=model_key)
@@ -160,7 +160,7 @@ def test_below_the_rate_of_what_is_left_a_quadratic_never_rises(seed, rank, shar
     # To the rounding of a sum of twelve squares.
     assert (np.diff(losses) <= 1e-13 * losses[0]).all()
     if rate * values[0] > 2:
-        # Gradient descent at this rate grows along what was taken out.
+        # Gradient descent at this rate grows along the directions that were taken out.
         plain = np.asarray(theta)
         for _ in range(31):
             plain = plain - rate * matrix.T @ (matrix @ plain - target) / len(matrix)
@@ -190,7 +190,7 @@ def test_renaming_the_units_changes_nothing():
 
 
 def test_it_refreshes_when_the_top_eigenvalue_moves_and_rarely_when_it_rests():
-    """Residuals whose curvature is set from outside: still, then growing by 30 % a step."""
+    """Residuals with a prescribed curvature, which is first constant and then grows by 30 % in each step."""
 
     opt = ssntk.low_rank_natural_gradient(1e-3, rank=1, refresh=16)
 
@@ -210,7 +210,7 @@ def test_it_refreshes_when_the_top_eigenvalue_moves_and_rarely_when_it_rests():
         return refreshes
 
     still, growing = run(lambda _: 1.0, 47), run(lambda step: 1.3**step, 47)
-    # 1 + 2 + 4 + 8 + 16 + 16 steps lie between seven refreshes of what rests.
+    # If the curvature is constant, 1 + 2 + 4 + 8 + 16 + 16 steps lie between seven refreshes.
     assert still[-1] == 6
     assert growing[-1] == 47
 

@@ -23,7 +23,7 @@ def theta(model):
 
 
 def task(seed, size=0.1):
-    """(model, inputs, targets): a random network that is to make other outputs than it does, by about `size`."""
+    """(model, inputs, targets) for a random network, with targets that differ from its outputs by about `size`."""
     model_key, input_key, target_key = jr.split(jr.key(seed), 3)
     model = ssntk.CTRNN(N, 1, 2, key=model_key)
     us = jr.normal(input_key, (3, 1))
@@ -96,7 +96,7 @@ def test_steps_to_a_tolerance_are_within_five_per_cent_where_training_is_lazy(se
     for step in (150, 300):
         tol = float(actual[step] / actual[0])
         assert abs(found.steps_to(tol) / step - 1) < 0.05
-    # And the end of the prediction is where it says.
+    # The loss at the predicted end is as predicted.
     np.testing.assert_allclose(found.true_loss, actual[-1], rtol=0.05)
     assert "Lazy" in found.reason
 
@@ -216,10 +216,10 @@ def test_the_stable_rate_is_that_of_a_bisection_at_fixed_kernel(rule):
     low, high = claimed / 10, claimed * 10
     while high / low > 1.001:
         middle = (low * high) ** 0.5
-        # What is unstable may overflow.
+        # An unstable descent may overflow.
         with np.errstate(over="ignore", invalid="ignore"):
             losses = run(middle)
-        # What is unstable has grown from the middle to the end.
+        # An unstable loss has grown from the middle to the end.
         low, high = (middle, high) if losses[-1] < losses[500:700].max() else (low, middle)
     # The issue's tolerance; what 300 steps can tell apart is finer.
     assert abs(low / claimed - 1) < 0.05

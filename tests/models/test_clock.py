@@ -1,4 +1,4 @@
-"""The clock: what eigenvalues say of growth, against the exponential and the logarithm themselves. Compiles nothing."""
+"""The clock: growth exponents of eigenvalues, against the exponential and the logarithm. Compiles nothing."""
 
 import numpy as np
 import pytest

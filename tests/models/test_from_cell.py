@@ -1,4 +1,4 @@
-"""Steps of equinox and of one's own as maps, against iterating them directly and against PyTorch's layers.
+"""Steps of equinox and of a user's own as maps, against iterating them directly and against PyTorch's layers.
 
 Compiles: roll-outs of a GRU and an LSTM of 4 units, and one search for fixed points.
 """
@@ -16,7 +16,7 @@ N, D, T = 4, 2, 6
 
 
 def eqx_gru(seed, **options):
-    """With weights of order one, unlike equinox's own of order 1 / sqrt(N)."""
+    """A GRU of equinox with weights of order one. Its own would be of order 1 / sqrt(N)."""
     cell = eqx.nn.GRUCell(D, N, key=jr.key(seed), **options)
     return jax.tree.map(lambda leaf: 2 * leaf, cell)
 
@@ -45,7 +45,7 @@ def test_a_gru_of_equinox_is_what_equinox_iterates_and_the_same_as_pytorchs():
     x0 = jr.normal(jr.key(1), (N,))
     states = rolled(model, x0, us)
     assert np.allclose(states, iterated(cell, x0, us), rtol=0, atol=1e-13)
-    # PyTorch has both biases in full; equinox the recurrent one of the candidate alone.
+    # PyTorch has both biases of all gates. Equinox has only the recurrent bias of the candidate.
     torch = {"weight_ih_l0": cell.weight_ih, "weight_hh_l0": cell.weight_hh, "bias_ih_l0": cell.bias}
     torch["bias_hh_l0"] = jnp.concatenate([jnp.zeros(2 * N), cell.bias_n])
     other = ssntk.from_torch({name: np.asarray(array) for name, array in torch.items()})
@@ -75,7 +75,7 @@ def test_an_lstm_has_both_of_its_states_and_a_linear_readout_reads_h():
 
 
 class Own(eqx.Module):
-    """A step with a name of its own for each state, which returns an output too."""
+    """A step whose state is a dict, and which also returns an output."""
 
     decay: np.ndarray
     scale: float = 0.5

@@ -1,4 +1,4 @@
-"""Weights of PyTorch, which need not be there: arrays in a dict of the same names, rolled out in numpy.
+"""Weights of PyTorch as arrays in a dict of the same names, rolled out in numpy. PyTorch need not be installed.
 
 Compiles: roll-outs of five networks of 6 units.
 """
@@ -14,7 +14,7 @@ N, D, M = 6, 2, 3
 
 
 class Tensor:
-    """What from_torch may ask of a torch.Tensor."""
+    """The part of the interface of a torch.Tensor that from_torch may use."""
 
     def __init__(self, array):
         self.array = array

@@ -20,7 +20,7 @@ def randomised(model, seed=0):
 
 
 def at(model):
-    """f and y in numpy's types, and the model's fields."""
+    """f and y as NumPy arrays, and the model's fields."""
     fields = {name: np.asarray(value) for name, value in vars(model).items() if isinstance(value, jax.Array)}
     velocity = model.vector_field(jnp.zeros(()), jnp.asarray(X), jnp.asarray(U))
     return np.asarray(velocity), np.asarray(model.readout(jnp.asarray(X))), fields

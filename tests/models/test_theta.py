@@ -34,7 +34,7 @@ def test_there_and_back(lead, xp):
     leaves = theta.leaves(vectors)
     assert [leaf.shape for leaf in leaves] == [(*lead, 3, 3), (*lead, 3, 2), (*lead, 3)]
     again = theta.ravel(leaves, lead=len(lead))
-    # What is on the host stays there.
+    # Arrays on the host stay there.
     assert all(isinstance(part, xp.ndarray) for part in (*leaves, again))
     np.testing.assert_array_equal(again, vectors)
 

@@ -1,4 +1,5 @@
-"""PyTorch's modules where a model is asked for, and the way back; modules are imitated, and real ones used where they are.
+"""PyTorch modules as arguments in place of models, and weights that are put back. Modules are imitated; if PyTorch is
+installed, real ones are used too.
 
 Compiles: retreats and verdicts of networks of 4 units, all of one structure, and roll-outs of two.
 """
@@ -23,7 +24,7 @@ N, D, M = 4, 2, 3
 
 
 class Tensor:
-    """What is asked of a torch.Tensor."""
+    """The part of the interface of a torch.Tensor that the package uses."""
 
     def __init__(self, array):
         self.array = np.asarray(array)
@@ -108,13 +109,13 @@ def test_the_nonlinearity_of_a_module_is_read():
     with pytest.raises(ValueError, match="activation must be given: the module's nonlinearity is 'softsign'"):
         ssntk.from_torch(odd)
     assert slope(odd, activation=jax.nn.soft_sign) == pytest.approx(2 / 3)
-    # Two linear layers are one with the module around them.
+    # The module around two linear layers is the layer.
     leaky = {"net.h2h.weight": np.eye(N) / 2, "net.input2h.weight": np.ones((N, D))}
     assert slope(Module(leaky, {"net": Module(nonlinearity="relu"), "net.h2h": Module()}), dt=0.1) == 2.0
 
 
 def test_a_leaky_module_must_say_its_nonlinearity():
-    """Its state_dict alone is taken as tanh, as the first paragraph of the docstring says; a module could have said it."""
+    """For a state_dict alone tanh is assumed, as the docstring says. A module could hold the nonlinearity, and must."""
     leaky = {"h2h.weight": np.eye(N) / 2, "input2h.weight": np.ones((N, D))}
     net = Module(leaky, {"h2h": Module(), "input2h": Module()})
     with pytest.raises(ValueError, match=r"activation must be given .* pass ssntk\.from_torch\(net, dt, activation="):
@@ -124,7 +125,7 @@ def test_a_leaky_module_must_say_its_nonlinearity():
 
 
 def test_a_layer_in_front_is_no_readout():
-    """An encoder of as many inputs as units is told from a readout by where it stands."""
+    """If there are as many inputs as units, an encoder is distinguished from a readout by its position."""
     layer = {"rnn.weight_ih_l0": np.eye(N), "rnn.weight_hh_l0": np.eye(N) / 2}
     linear = {"linear.weight": np.ones((N, N))}
     assert ssntk.from_torch(layer | linear).readout_weight.sum() == N * N
@@ -188,7 +189,7 @@ def test_a_second_bias_changes_nothing_of_a_network_without():
     network = ssntk.CTRNN(N, D, M, key=jr.key(0))
     assert network.input_bias is None
     assert len(jax.tree.leaves(network.trainable("state"))) == 3
-    # As it was pickled before there was one.
+    # A pickle from before the field existed.
     old = cloudpickle.loads(cloudpickle.dumps(network))
     del vars(old)["input_bias"]
     old = cloudpickle.loads(cloudpickle.dumps(old))
@@ -207,7 +208,7 @@ def test_the_kernel_by_sites_counts_the_second_bias():
     probe = ssntk.Probe([0.0, 0.5], np.ones((1, 1)))
     how = {"integrator": ssntk.Integrator(dt=0.25)}
     jacobian = np.asarray(ssntk.parameter_jacobian(network, probe, method="autodiff", **how)).reshape(64, -1)
-    # The two add up, so that each has the columns of the other.
+    # The two biases add up, so that their columns are equal.
     np.testing.assert_allclose(jacobian[:, -32:], jacobian[:, -64:-32], rtol=1e-12, atol=1e-14)
     kernel = ssntk.ntk(network, probe, method="sites", **how)
     np.testing.assert_allclose(kernel, jacobian @ jacobian.T, rtol=1e-10, atol=1e-12)
@@ -265,13 +266,13 @@ def test_the_way_back():
         assert value.dtype == weights[name].dtype
         moved = name in ("core.weight_hh_l0", "core.bias_ih_l0", "core.bias_hh_l0")
         assert (not np.array_equal(value.array, weights[name].array)) == moved
-    # Moving the one is twice as dear, so that each has moved by its own part.
+    # Changes of one bias cost twice as much, so that the two have moved by different amounts.
     moves = [back[name].array.astype(float) - weights[name].array for name in ("core.bias_ih_l0", "core.bias_hh_l0")]
     np.testing.assert_allclose(moves[0], 2 * moves[1], atol=1e-6)
     again = ssntk.from_torch(back, names=names)
     # The weights were rounded to float32.
     assert ssntk.criticality(again).stability_radius == pytest.approx(1.2 * radius, rel=1e-5)
-    # What is read without names goes back without, and what only a module tells is copied.
+    # Weights that were read without `names` are put back without them. A readout that only a module shows is copied.
     plain = {name: value for name, value in weights.items() if name != "steps"}
     np.testing.assert_array_equal(safe.to_torch(plain)["core.weight_hh_l0"].array, back["core.weight_hh_l0"].array)
     cases = [
@@ -318,14 +319,14 @@ def test_the_difference_of_two_roll_outs():
 
     assert ssntk.same_rollout(network, step, US) < 1e-14
     assert ssntk.same_rollout(network, step, US[0]) < 1e-14
-    # A constant that each step adds is seen after one.
+    # A constant that each step adds shows after one step.
     assert ssntk.same_rollout(network, lambda x, u: step(x, u) + 0.25 * np.eye(N)[2], US[:, :1]) == pytest.approx(
         0.25, rel=1e-13
     )
     assert ssntk.same_rollout(network, network, US) == 0.0
 
     def call(given):
-        """As of nn.RNN, time first."""
+        """The call of an nn.RNN, with time as the first axis."""
         hidden, x = [], np.zeros((2, N))
         for us in given.array:
             x = np.stack([step(*pair) for pair in zip(x, us, strict=True)])

@@ -21,7 +21,7 @@ ROUNDING: dict[str, Any] = {"rtol": 1e-12, "atol": 1e-13}
 
 
 class Module:
-    """What from_torch may ask of a torch.nn.Module: the modules in it by their names, and its weights."""
+    """The part of the interface of a torch.nn.Module that from_torch may use: its modules by name, and its weights."""
 
     def __init__(self, weights, inside):
         self.weights, self.inside = weights, inside
@@ -34,7 +34,7 @@ class Module:
 
 
 class Layer:
-    """A layer in a module, of which from_torch looks at attributes."""
+    """A layer in a module. from_torch reads its attributes."""
 
     def __init__(self, **attributes):
         self.__dict__.update(attributes)
@@ -85,7 +85,7 @@ def test_theta_of_gates_is_torch_s_parameters_in_their_order(case):
 
 
 def test_one_bias_of_two_is_too_little():
-    """What the kernel was while the two biases were one: as torch's without the columns of one of them."""
+    """With a single bias the kernel would be that of torch without the columns of the other one."""
     network = network_of("rnn_tanh")
     probe = probe_of("rnn_tanh")
 
@@ -106,10 +106,10 @@ def test_one_bias_of_two_is_too_little():
 
 
 def test_fixed_points_of_a_gru_are_those_of_torch_s_step():
-    """GRUODE, whose arrays have the same shapes, has others."""
+    """GRUODE has arrays of the same shapes, but other fixed points."""
     network, points = network_of("gru"), REFERENCE["gru/fixed/x"]
     assert len(points) == 3
-    # What torch's own step leaves at them.
+    # The residual of torch's own step at these points.
     assert REFERENCE["gru/fixed/residual"].max() < 1e-15
     np.testing.assert_allclose(jax.vmap(network.step)(points), points, rtol=0, atol=1e-15)
     jacobians = jax.vmap(jax.jacfwd(network.step))(jnp.asarray(points))

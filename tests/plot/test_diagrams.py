@@ -95,7 +95,7 @@ def test_without_a_readout_the_first_state_is_shown(pitchfork):
 
 
 def test_the_principal_direction_removes_the_linear_trend_and_stays_available(pitchfork):
-    """What is left of (3 mu, sqrt(mu)) beyond its regression on mu is along x1 alone."""
+    """The residual of the regression of (3 mu, sqrt(mu)) on mu lies along x1 only."""
     ax = ssntk.plot.bifurcation_diagram(pitchfork, y="principal")
     assert ax.get_ylabel() == "state (first principal\ncomponent, linear\ntrend in p removed)"
     np.testing.assert_allclose(line(ax, "stable").get_ydata(), np.append(0, np.sqrt(MU)) - np.sqrt(MU).mean(), atol=1e-12)
@@ -136,7 +136,7 @@ def test_supercritical_points_are_filled_and_subcritical_ones_open():
 
 
 def test_an_event_without_outputs_has_no_place_among_outputs(pitchfork):
-    """As a line of equilibria has none, which lies on no branch."""
+    """For example a line of equilibria, which lies on no branch, has no outputs."""
     both = dataclasses.replace(pitchfork, unresolved=(event("degenerate", 1.0, [3.0, 1.0]),))
     assert np.isnan(line(ssntk.plot.bifurcation_diagram(both), "Degenerate").get_ydata()).all()
     np.testing.assert_array_equal(line(ssntk.plot.bifurcation_diagram(both, y=0), "Degenerate").get_data(), [[1.0], [3.0]])
@@ -151,7 +151,7 @@ def test_a_users_own_event_has_its_own_name():
     "shape", [lambda p: p**0, lambda p: p, lambda p: -p, lambda p: np.sin(9 * p), lambda p: np.exp(2 * p)]
 )
 def test_the_legend_covers_no_line_and_no_marker(shape):
-    """Whatever the shape, in a figure of one column, and nothing is smaller than 7 pt."""
+    """This holds for every shape, in a figure of one column. No text is smaller than 7 pt."""
     with ssntk.plot.style("paper"):
         events = [event("hopf", p, [shape(p)], which) for p, which in ((0.5, "subcritical"), (3.9, "supercritical"))]
         stable = (MU > 0.5) & (MU < 3.9)
@@ -182,7 +182,7 @@ def test_tab_offers_plots_alone():
 
 @pytest.mark.parametrize("y", [None, "norm", "principal"])
 def test_a_branch_without_points_is_drawn_empty(y):
-    """As an ensemble has one of a member without an equilibrium."""
+    """An ensemble has such a branch for a member without an equilibrium."""
     assert not ssntk.plot.bifurcation_diagram(branch(np.zeros((0, 3)), parameter=np.zeros(0)), y=y).get_lines()
 
 

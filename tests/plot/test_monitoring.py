@@ -1,4 +1,4 @@
-"""A training run and an ensemble, from records made by hand. Compiles nothing."""
+"""Pictures of a training run and of an ensemble, from records made by hand. Compiles nothing."""
 
 import dataclasses
 import itertools
@@ -77,7 +77,7 @@ def test_events_are_lines_through_all_panels_with_what_changed():
 
 @pytest.mark.parametrize("every", [1, 3, 50])
 def test_labels_do_not_overlap_however_many_events(every):
-    """Of 200 records, in one column of a paper: those that find no place are left out, and their lines are kept."""
+    """200 records in one column of a paper. Labels that do not fit are left out, but their lines are drawn."""
     counts = np.random.default_rng(0).integers(1, 12, 200)
     records = [record(i, int(n), events=("changed",) if i % every == 0 else ()) for i, n in enumerate(counts)]
     with ssntk.plot.style("paper"):
@@ -94,7 +94,7 @@ def test_labels_do_not_overlap_however_many_events(every):
 
 
 def test_saddles_are_drawn_apart_where_they_are_recorded():
-    """A record that has the field, as later versions have it."""
+    """Saddles are drawn if the records have the field, which earlier versions lack."""
     names = {field.name for field in dataclasses.fields(ssntk.MonitorRecord)}
     later = [record(i, **({"saddle_eigenvalue": 0.3 + 0j} if "saddle_eigenvalue" in names else {})) for i in range(2)]
     for one in later:
@@ -109,7 +109,7 @@ def test_the_loss_has_its_own_steps():
         np.testing.assert_array_equal(ssntk.plot.monitor(RUN, loss)[0].get_lines()[0].get_data(), [[0, 5, 7], [3, 2, 1]])
     drawn_loss = ssntk.plot.monitor(RUN, np.arange(1.0, 32.0))[0].get_lines()[0]
     np.testing.assert_array_equal(drawn_loss.get_data(), [np.arange(31), np.arange(1, 32)])
-    # One that diverges has a gap, and one that reaches zero has no logarithm.
+    # A loss that diverges has a gap. A loss that reaches zero has no logarithmic scale.
     assert ssntk.plot.monitor(RUN, [1.0, np.nan, np.inf, 2.0])[0].get_yscale() == "log"
     assert ssntk.plot.monitor(RUN, [1.0, 0.0, 1.0, 2.0])[0].get_yscale() == "linear"
 

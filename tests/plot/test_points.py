@@ -1,6 +1,6 @@
-"""Fixed points in the plane, made by hand or of fields in closed form.
+"""Pictures of fixed points that are made by hand, or of fields in closed form.
 
-Compiles the vector field of one model of one state and of two of two states (a flow and a map), each once.
+Compiles the vector fields of three models: one of one state, and two of two states (a flow and a map).
 """
 
 import dataclasses
@@ -69,7 +69,7 @@ def network():
 
 
 def test_principal_components_of_points_and_trajectories_together(network):
-    """A trajectory along the third state, which is as long as the points are wide, turns the plane towards it."""
+    """A trajectory along the third state, as long as the extent of the points, turns the plane towards that state."""
     alone = ssntk.plot.fixed_points(network)
     # Sums of squares about the mean: 8 along the first state, 2/3 along the second.
     assert (alone.get_xlabel(), alone.get_ylabel()) == ("principal component 1 (92 %)", "principal component 2 (8 %)")
@@ -92,12 +92,12 @@ def test_points_are_told_apart_by_their_unstable_directions(network):
         np.testing.assert_allclose(np.ravel(line.get_data()), place, atol=1e-12)
     looks = [(line.get_marker(), line.get_color(), line.get_markerfacecolor()) for line in drawn.values()]
     assert len({look[0] for look in looks}) == 3
-    # In grey: the filled one is dark, the open ones are white.
+    # In print without colours, the filled marker is dark and the open ones are white.
     assert [face for _, _, face in looks] == ["#222222", "white", "white"]
 
 
 def test_unstable_directions_are_lines_through_their_points(network):
-    """The saddle's lies along the first state; the pair's two span the plane of the first two."""
+    """That of the saddle lies along the first state. The two of the pair span the plane of the first two states."""
     found = segments(ssntk.plot.fixed_points(network))
     assert len(found) == 3
     for ends, place in zip(found, [(0, 2 / 3), (2, -1 / 3), (2, -1 / 3)], strict=True):
@@ -130,7 +130,7 @@ def test_points_on_the_border_and_an_empty_result(network):
     none = points(np.zeros((0, 3)), np.zeros((0, 3, 3)))
     assert ssntk.plot.fixed_points(none).get_title() == "no fixed point was found"
     assert "no fixed point was found" in labelled(ssntk.plot.fixed_points(none, trajectories=np.eye(3)))
-    # One point alone has a picture too, in any units, and no share of a variance that is zero.
+    # A single point has a picture too, in any units. Its variance is zero, so that no shares are shown.
     one = points([[1e-12, 0.0, 0.0]], [-np.eye(3)])
     ax = ssntk.plot.fixed_points(one)
     assert ax.get_xlabel() == "principal component 1"
@@ -152,7 +152,7 @@ def test_one_state_shows_its_field_and_where_it_leads():
     assert right.get_xdata()[0] < -1 < left.get_xdata()[0] < 0 < right.get_xdata()[1] < 1 < left.get_xdata()[1]
     drawn = labelled(ax)
     np.testing.assert_array_equal(drawn["stable (2)"].get_data(), [[-1, 1], [0, 0]])
-    # Without the model the points alone.
+    # Without the model there are only the points.
     assert len(ssntk.plot.fixed_points(fp).get_lines()) == 3
 
 
@@ -181,7 +181,7 @@ def nullclines(ax):
 
 
 def test_two_states_of_a_flow_have_nullclines_and_streamlines():
-    """f0 is zero at x0 = -1, 0, 1 and f1 at x1 = -1000 x0, for states of different sizes."""
+    """f0 is zero at x0 = -1, 0, 1, and f1 at x1 = -1000 x0: the states have different sizes."""
     ax = ssntk.plot.fixed_points(SQUARE, FLOW)
     first, second = nullclines(ax)
     # A grid of 120 points and linear interpolation in it: a cell is 0.022 wide.
@@ -189,7 +189,7 @@ def test_two_states_of_a_flow_have_nullclines_and_streamlines():
     np.testing.assert_allclose(second[:, 1], -1e3 * second[:, 0], atol=1e-6)
     assert any(isinstance(one, LineCollection) for one in ax.collections)
     assert not any(isinstance(one, Quiver) for one in ax.collections)
-    # The unstable direction of the saddle is (1, -500), which is drawn as long as any, whatever the units.
+    # The unstable direction of the saddle is (1, -500). Its line has the usual length, whatever the units.
     (ends,) = segments(ax)
     along = ends[1] - ends[0]
     assert along[1] / along[0] == pytest.approx(-500)
@@ -197,7 +197,7 @@ def test_two_states_of_a_flow_have_nullclines_and_streamlines():
 
 
 def test_the_input_of_the_points_moves_the_nullclines():
-    """Where x0 - x0^3 = 3: at one place alone, -1.6717 (Cardano)."""
+    """x0 - x0^3 = 3 has a single root, -1.6717 (Cardano)."""
     ax = ssntk.plot.fixed_points(SQUARE, FLOW, u=[3.0], trajectories=[[-2.0, 1e3], [2.0, -1e3]])
     first, _ = nullclines(ax)
     np.testing.assert_allclose(first[:, 0], -1.6717, atol=2e-3)

@@ -44,7 +44,7 @@ def test_a_paper_has_columns_of_its_journal():
 
 @pytest.mark.parametrize("name", ["paper", "slides"])
 def test_text_is_large_enough_and_fonts_are_truetype(name):
-    """What matplotlib does by itself are fonts of Type 3, which publishers refuse: the test sees them there."""
+    """Without the style, matplotlib writes fonts of Type 3, which publishers refuse. The test checks that it sees them."""
     assert b"/Type3" in pdf(ssntk.plot.spectrum(np.array([2.0, 1.0])).figure)
     with ssntk.plot.style(name):
         figure, ax = plt.subplots()
@@ -71,7 +71,7 @@ def test_what_the_command_line_saves_has_no_type_3(kind):
 
 
 def test_lines_are_told_apart_in_grey():
-    """Each has dashes of its own, and the first four, which are darker, lightness of their own too."""
+    """Each line has its own dashes. The first four, which are darker, also differ in lightness."""
     with ssntk.plot.style("paper"):
         lines = [plt.plot([0, 1], [i, i])[0] for i in range(7)]
     assert len({str(line._unscaled_dash_pattern) for line in lines}) == 7
@@ -80,7 +80,7 @@ def test_lines_are_told_apart_in_grey():
 
 
 def test_the_legend_covers_no_horizontal_line():
-    """A spectrum's floor, which crosses all of the axes, in the largest figure and in the smallest."""
+    """The floor of a spectrum crosses the whole axes, in the largest figure and in the smallest."""
     for figure in (ssntk.plot.spectrum(FLOOR).figure, figure_of(FLOOR)):
         figure.draw_without_rendering()
         (ax,) = figure.axes

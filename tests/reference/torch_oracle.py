@@ -2,8 +2,8 @@
 
 Weights are uniform in +-scale by numpy's default_rng(seed), in the order of PyTorch's parameters, so that they do not depend
 on PyTorch's version. For each network: its parameters, inputs (T, 3), hidden states (T, n), outputs (T, 2), the Jacobian
-(2 T, p) of the outputs by all parameters, by autograd, and the eigenvalues of J J^T. For the GRU the fixed points of its
-step under zero input by Newton's method from 60 starts, what its step leaves there, and its Jacobians.
+(2 T, p) of the outputs with respect to all parameters, by autograd, and the eigenvalues of J J^T. For the GRU also the fixed
+points of its step under zero input, by Newton's method from 60 starts, the residuals of its step there, and its Jacobians.
 """
 
 import importlib
@@ -25,7 +25,7 @@ CASES = {
 
 
 def made():
-    """Everything in the file."""
+    """All arrays of the file."""
     torch = importlib.import_module("torch")
     torch.set_num_threads(1)
     found = {"provenance": np.array(f"torch {torch.__version__}, tests/reference/torch_oracle.py")}

@@ -15,13 +15,13 @@ EVIL = "</script><b>bold</b>&amp;"
 
 
 class Browser:
-    """Chromium with a page open, and what the tests ask of it."""
+    """Chromium with a page open, and the methods that the tests need."""
 
     def __init__(self, driver):
         self.driver = driver
 
     def open(self, page, width=1400, **media):
-        """Open a page, and check what every page must hold: no error, and no request but for itself."""
+        """Open a page, and check what must hold for every page: there is no error, and it requests nothing but itself."""
         media = {"scheme": "light", "media": ""} | media
         metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
@@ -74,7 +74,7 @@ class Browser:
         Select(self.find(f"#{identity}")).select_by_value(value)
 
     def requests(self):
-        """What was asked for since the page was opened, but for the page itself and what lies in it."""
+        """The requests since the page was opened, except those for the page itself and for data inside it."""
         entries = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
         urls = [entry["params"]["request"]["url"] for entry in entries if entry["method"] == "Network.requestWillBeSent"]
         assert urls
@@ -111,7 +111,7 @@ def browser(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _silent(request):
-    """After every test that opened a page: it wrote nothing to the console and asked for nothing."""
+    """Check after every test that a page which was opened wrote nothing to the console and requested nothing."""
     yield
     if "browser" in request.fixturenames:
         browser = request.getfixturevalue("browser")
@@ -128,7 +128,7 @@ def fold(tmp_path_factory):
 
 
 def random_record(rng, n, rows, times, **changes):
-    """A record of random numbers, as a measured point has it."""
+    """A record with random numbers and the variables of a measured point."""
     jacobian = rng.normal(size=(n, n)) / n**0.5
     eigenvalues = np.linalg.eigvals(jacobian - np.eye(n)).astype(complex)
     waves = rng.normal(size=(times, 3))

@@ -1,4 +1,4 @@
-"""That everyone can use the page: by keyboard, in the dark, on paper, on a small screen."""
+"""Everyone can use the page: by keyboard, with a dark theme, on paper, on a small screen."""
 
 import base64
 
@@ -57,7 +57,7 @@ def test_dark_and_light_follow_the_system_and_the_button(browser, fold, grid):
     assert (browser.background(), browser.text("#theme")) == (light, "Dark theme")
     browser.driver.refresh()
     assert browser.background() == light
-    # Another page begins as the system has it.
+    # Another page begins with the theme of the system.
     assert browser.open(grid[1], scheme="dark").background() == dark
 
 

@@ -1,4 +1,4 @@
-"""What the page shows of a sweep towards a bifurcation, and how its panels hang together."""
+"""What the page shows of a sweep towards a bifurcation, and how its panels are linked."""
 
 import math
 import pathlib

@@ -80,7 +80,7 @@ def test_one_axis_is_a_line(browser, tmp_path, record):
     store.claim("0" * 16, header)
     rng = np.random.default_rng(1)
     for index in range(3):
-        # Of a kernel that overflows nothing is drawn.
+        # A kernel that overflows is not drawn.
         kernel = np.full((2, 2), np.nan) if index == 2 else np.eye(2)
         store.write_point(index, record(rng, 2, 4, 2, kernel_over_time=kernel, channel_kind="", axis_gain=2.0**index))
     browser.open(write_page(store, tmp_path / "report.html"))

@@ -142,7 +142,7 @@ def test_the_slope_law_holds_when_all_parameters_move(seed):
         # df/dtheta df/dtheta^T = (gain^2 |phi|^2 + |u|^2 + 1) times the identity.
         drive = float(model.gain) ** 2 * (np.tanh(x) ** 2).sum() + 0.3**2 + 1
         tops.append(drive / np.linalg.svd(jacobian, compute_uv=False)[-1] ** 2)
-    # What is left beside the O(sqrt(distance)) term is of order distance over the gap to the next fold, 1e-7 / 1e-5.
+    # The rest after the O(sqrt(distance)) term is of order distance over the gap to the next fold, 1e-7 / 1e-5.
     assert abs(measured_exponent(sweep.distances, np.array(tops), next_order=0.5) + 1) < 0.01
 
 
@@ -246,7 +246,7 @@ def test_bad_toml_names_the_key(tmp_path, old, new, match):
 )
 def test_what_does_not_fit_is_refused(path, plan, match):
     with pytest.raises(ValueError, match=match):
-        # What only its branch shows is said when that is followed.
+        # Errors that only the branch shows are raised when it is followed.
         ssntk.Sweep(dataclasses.replace(cubic_path(), **path), **({"distances": [0.1], "probe": PROBE} | plan)).settle()
 
 

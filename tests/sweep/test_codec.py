@@ -13,8 +13,8 @@ from helpers import fold_sweep
 import ssntk
 from ssntk.sweep.codec import decode, encode
 
-# Written by the version before quantities declared themselves, with JAX as plan.json there says: a fold at distances 0.1,
-# 0.01 and 0.001, whose branch says nothing of scales and outputs, and a grid of 2 gains and 2 seeds with one block.
+# Two stores that were written before quantities declared their variables, with the version of JAX in their plan.json: a fold
+# at distances 0.1, 0.01 and 0.001, whose branch has no scales and outputs, and a grid of 2 gains and 2 seeds with one block.
 FORMAT_2 = pathlib.Path(__file__).parent / "format2"
 
 
@@ -117,7 +117,7 @@ def test_a_store_of_an_earlier_version_is_reported_drawn_and_printed(old, name, 
 
 def test_a_store_of_an_earlier_version_goes_on(old):
     sweep, store = fold_sweep(distances=[1e-1, 1e-2, 1e-3]), ssntk.Store(old / "fold")
-    # What JAX traces is known to be the same under the version that wrote it alone.
+    # Only the version of JAX that wrote the store is known to trace the same operations.
     if jax.__version__ != store.plan()["versions"]["jax"]:
         pytest.skip("written under another version of JAX")
     (old / "fold" / "points" / "00001.npz").unlink()

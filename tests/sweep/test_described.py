@@ -1,5 +1,5 @@
-"""What a digest looks into, and what it does not: structures that differ have other digests, equal ones the same in every
-process. Compiles nothing; one other process is started."""
+"""The parts of a structure that enter its digest. Structures that differ have different digests, and equal ones have the
+same digest in every process. Compiles nothing; starts one other process."""
 
 import collections
 import contextvars
@@ -33,7 +33,7 @@ from ssntk.sweep.identity import Traced, digest
 
 
 class AttrDict(dict):
-    """The usual dict whose entries are attributes."""
+    """A dict whose entries are also attributes, as many libraries define it."""
 
     def __init__(self, **entries):
         super().__init__(**entries)
@@ -41,7 +41,7 @@ class AttrDict(dict):
 
 
 def with_attribute(base, start):
-    """Makes an object of a subclass of `base`, which begins as `start` and has an attribute."""
+    """A function that makes an object of a subclass of `base`, from `start`, with an attribute."""
     kind = type("Own", (base,), {})
 
     def make(value):
@@ -71,7 +71,7 @@ def field_and_more(value):
 
 
 def member(value, **body):
-    """The member of an enumeration that is made anew."""
+    """The member of a new enumeration."""
     return enum.Enum("Own", {"A": value}).A
 
 
@@ -366,7 +366,7 @@ def test_abstract_types_are_known_by_name():
 
 @functools.cache
 def implicit(factor):
-    """The digest of a layer that is a fixed point, which takes long to trace with all its derivatives."""
+    """The digest of a layer that solves for a fixed point, which takes long to trace with all its derivatives."""
 
     def step(y, x):
         return factor * jnp.tanh(y) + x

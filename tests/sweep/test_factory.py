@@ -1,4 +1,4 @@
-"""Sweep files whose models a function of the user's makes. Compiles small sweeps."""
+"""Sweep files whose models are made by a user's own function. Compiles small sweeps."""
 
 import sys
 import textwrap
@@ -39,7 +39,7 @@ def two(first, second):
 
 NO_FUNCTION = 3
 """
-# Of what `broken` does, in the file.
+# The line of the error in `broken`.
 LINE = 1 + OWN.splitlines().index('    return {}["n"]')
 SWEEP = """
 factory = "own_models:{factory}"

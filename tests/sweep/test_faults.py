@@ -1,6 +1,6 @@
-"""Executors that give up, environments that fail, functions that fail at one point: what is recorded, and what is not.
+"""Which failures are recorded as those of a point: executors that stop, environments that fail, functions that fail.
 
-Compiles: grids of a few points, of one unit or three.
+Compiles grids of a few points, of one unit or three.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ PROBE = ssntk.Probe(np.linspace(0.0, 2.0, 3))
 
 
 class Cancels(concurrent.futures.Executor):
-    """An executor that gives up in its own way, once it was asked for something or right away."""
+    """An executor that stops in its own way, at the first task or immediately."""
 
     def __init__(self, error, at_once):
         self.error, self.at_once = error, at_once
@@ -80,7 +80,7 @@ def test_a_function_that_fails_at_one_point_fails_that_point_alone(tmp_path):
     store = ssntk.run(failing_above(0.6, ValueError("gain is\ntoo large")), ssntk.Store(tmp_path / "s"), progress=False)
     assert store.status().done == (0, 1)
     assert store.status().failed == {2: "ValueError: gain is\ntoo large"}
-    # Where the disk is full, or all is to end, no point is to blame.
+    # If the disk is full, or the program is asked to end, no point is the cause.
     with pytest.raises(RuntimeError, match=r"^OSError: \[Errno 28\] full; what was measured is kept in"):
         ssntk.run(failing_above(0.4, OSError(28, "full")), ssntk.Store(tmp_path / "disk"), progress=False)
     with pytest.raises(KeyboardInterrupt):
@@ -101,7 +101,7 @@ def test_a_check_in_a_model_fails_the_points_that_it_is_about(tmp_path):
 
 
 def test_an_executor_that_is_shut_down_ends_the_run(tmp_path):
-    """What it cancels then is never said to be done to who waits for it."""
+    """An executor never reports the tasks that it cancels at shutdown as done."""
     axes = {"gain": np.linspace(0.1, 0.6, 30).tolist()}
     grid = ssntk.Grid(lambda gain: ssntk.CTRNN(3, 1, 1, gain=gain, key=jr.key(0)), axes, probe=PROBE)
     assert len(grid.batches) > 2

@@ -42,7 +42,7 @@ def test_every_point_is_the_network_of_its_values(store):
     # One in full, by the functions of the package that take a single network.
     model, point = network(1.5, 2), data.sel(gain=1.5, seed=2)
     spectrum = ssntk.ntk_spectrum(model, ssntk.Probe(PROBE.ts, x0=np.zeros(4)), weights="trapezoid")
-    # The adaptive steps of another program may differ in their last digit, and J then by the solver's tolerance, 1e-8.
+    # Adaptive steps of another program may differ in their last digit. J then differs by the solver's tolerance, 1e-8.
     np.testing.assert_allclose(point.ntk_eigenvalues_all[:4], spectrum.eigenvalues[:4], rtol=1e-6)
     np.testing.assert_allclose(point.participation_ratio, spectrum.participation_ratio, rtol=1e-6)
     steady = np.linalg.eigvalsh(ssntk.steady_state_ntk(model, np.zeros(4)))[::-1]
@@ -116,7 +116,7 @@ def test_only_the_top_modes_with_exact_trace_and_participation(tmp_path, store):
     np.testing.assert_allclose(data["ntk_eigenvalues"], whole["ntk_eigenvalues"][:, :3], rtol=1e-9)
     for name in ("trace", "participation_ratio", "top_share"):
         np.testing.assert_allclose(data[name], whole[name], rtol=1e-9)
-    # Rather nothing than something wrong.
+    # The value is left out, since it would be wrong.
     assert np.isnan(data["effective_rank"]).all()
     assert np.isnan(data["trajectory_condition_number"]).all()
     assert np.isfinite(data["condition_number"]).all()
@@ -226,7 +226,7 @@ def test_the_phase_diagram_shows_medians_and_the_border_of_stability(store):
 
 
 class Bent:
-    """An activation whose name does not tell its slope."""
+    """An activation whose name does not show its slope."""
 
     def __init__(self, slope):
         self.slope = slope
@@ -269,7 +269,7 @@ def test_values_that_a_constructor_refuses_are_refused_by_name():
 
 
 def test_functions_that_are_made_anew_share_one_compilation(compilations):
-    # Every point has a lambda of its own, which computes what the others do.
+    # Every point has its own lambda, but all of them compute the same.
     def make(a):
         return ssntk.VectorField(lambda t, x, u, p: p["a"] * x - x**3, {"a": jnp.asarray(a)}, 1)
 
@@ -319,7 +319,7 @@ def test_models_of_axes_that_can_be_traced_are_made_together():
     grid = ssntk.Grid(make, {"gain": np.linspace(0.2, 1.4, 10), "seed": range(9)}, probe=ssntk.Probe([0.0, 1.0]), modes=1)
     measured = [grid.measure_batch(None, batch) for batch in grid.batches]
     identity = grid.hash()
-    # Once for each value of each axis, to see what constructors refuse, and a few that stand for all: not 90 times.
+    # `make` is called once for each value of each axis, to see whether constructors refuse it, and a few times more: not 90.
     assert len(calls) < 40
     for values, found in (point for batch in measured for point in batch):
         weight = np.asarray(network(values["axis_gain"], values["axis_seed"]).weight)
@@ -346,7 +346,7 @@ def test_few_modes_of_uncoupled_units_whose_eigenvalues_are_all_repeated():
 
     probe = ssntk.Probe(np.linspace(0.0, 10.0, 11), x0=np.zeros(56))
     ((_, found),) = ssntk.Grid(make, {"gain": [0.0]}, probe=probe, modes=10).measure_batch(None, (0,))
-    # Of units that do not see each other the kernel is the identity times that of one unit.
+    # If units are not coupled, the kernel is the identity times that of one unit.
     kernel = np.asarray(ssntk.ntk(make(0.0), probe, weights="trapezoid"))
     expected = np.linalg.eigvalsh(kernel)[::-1][:10]
     assert expected[0] / expected[9] < 1.001

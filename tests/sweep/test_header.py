@@ -1,4 +1,4 @@
-"""plan.json against what it describes. Compiles: the fold sweep that other stores' tests have, and a grid of 4 points."""
+"""plan.json if it disagrees with its store. Compiles the fold sweep of other tests of stores, and a grid of 4 points."""
 
 import contextlib
 import json
@@ -32,7 +32,7 @@ def kept(tmp_path_factory):
 
 
 def edited(kept, folder, name, **changes):
-    """A copy of a store whose header was changed by hand, and perhaps lost its checksum, as older ones have none."""
+    """A copy of a store whose header was changed by hand. It may lack the checksum, as in earlier versions."""
     shutil.copytree(kept / name, folder / name)
     file = folder / name / "plan.json"
     plan = json.loads(file.read_text()) | changes
@@ -127,7 +127,7 @@ def test_nothing_that_was_set_aside_is_written_over(kept, tmp_path, name):
     for i, text in enumerate(texts):
         (points / name).write_bytes(text)
         if i == 2:
-            # As one does who was done with it.
+            # A user may delete files that were set aside.
             os.remove(points / f"{name}.set-aside0")
         ssntk.run(fold_sweep(), ssntk.Store(path), progress=False)
     left = sorted(file.read_bytes() for file in points.iterdir() if ".set-aside" in file.name)
@@ -140,7 +140,7 @@ def plans():
 
 
 def assert_put_right(kept, path, name, plan, said=True):
-    """By the plan, with nothing measured anew."""
+    """Check that the plan corrects the header, and that nothing is measured again."""
     with pytest.warns(UserWarning, match="written anew") if said else contextlib.nullcontext():
         ssntk.Store(path).claim(plan.hash(), plan.header(), plan)
     assert (path / "plan.json").read_bytes() == (kept / name / "plan.json").read_bytes()
@@ -185,7 +185,7 @@ def test_a_header_that_was_torn_is_put_right(kept, plans, tmp_path, data):
     path = edited(kept, tmp_path, "grid")
     path.joinpath("plan.json").write_bytes(data)
     assert_put_right(kept, path, "grid", plans["grid"])
-    # Only by a plan that was measured there.
+    # Only the plan that was measured there may correct the header.
     path.joinpath("plan.json").write_bytes(data)
     with pytest.raises(ssntk.StoreError, match="cannot be read"):
         ssntk.Store(path).claim(plans["fold"].hash(), plans["fold"].header(), plans["fold"])
@@ -225,13 +225,13 @@ def test_a_header_without_a_checksum_is_held_against_the_records(kept, plans, tm
 
 @pytest.mark.parametrize("name", ["axes", "blocks", "ts", "distances"])
 def test_what_one_identity_stands_for_twice_is_an_error_and_never_a_rewrite(kept, plans, tmp_path, name):
-    """As where a way to tell plans apart does not see something: here a plan that says of itself what is not so."""
+    """If the identity misses a difference between two plans, their headers still differ. Here a plan has a wrong header."""
     kind = "fold" if name == "distances" else "grid"
     plan, path = plans[kind], edited(kept, tmp_path, kind)
     before = (path / "plan.json").read_bytes()
     others = {"axes": {"gain": [1.0, 2.0], "seed": [0, 1]}, "blocks": ["b", "a"], "ts": [0.0, 3.0], "distances": [9.0]}
     said = plan.header() | {name: others[name]}
-    # A header that was written by a version that said everything, as all that have a checksum do.
+    # All headers with a checksum were written by versions that wrote all fields.
     held = json.loads(before)
     assert held[name] not in ([], None) or name == "blocks"
     if name == "blocks":
@@ -294,7 +294,7 @@ def test_a_branch_that_is_none_is_followed_anew(kept, tmp_path, name):
     path = edited(kept, tmp_path, "fold")
     with np.load(path / "branch.npz") as held:
         arrays = {key: held[key] for key in held.files}
-    # A number beyond all bifurcations, or nothing.
+    # branch.npz holds a number beyond all bifurcations, or no branch.
     np.savez(path / "branch.npz", allow_pickle=False, **(arrays | {name: 7} if name == "number" else arrays | {name: "x"}))
     assert ssntk.Store(path).branch() is None
     ssntk.run(fold_sweep(), ssntk.Store(path), progress=False)
@@ -303,7 +303,7 @@ def test_a_branch_that_is_none_is_followed_anew(kept, tmp_path, name):
 
 
 def renamed(folder, old, new):
-    """A store as an earlier version, which gave this plan another hash, left it."""
+    """Turn a store into that of an earlier version, which gave its plan another hash."""
     for file in [folder / "plan.json", *folder.rglob("*.npz")]:
         if file.suffix == ".json":
             file.write_text(file.read_text().replace(old, new))
@@ -333,13 +333,13 @@ def test_parts_under_two_hashes_of_one_plan_are_merged(kept, plans, tmp_path, na
     store = ssntk.Store(tmp_path / "all")
     with pytest.raises(ssntk.StoreError, match="run each part again, which measures nothing anew"):
         store.merge(*parts)
-    # As a run of that part begins.
+    # A run of a part begins like this.
     for part in parts[:2]:
         part.claim(plan.hash(), plan.header(), plan)
     status = store.merge(*parts)
     assert (len(status.done), status.set_aside) == (total, ())
     np.testing.assert_array_equal(store.arrays()["trace"], ssntk.Store(kept / name).arrays()["trace"])
-    # It goes on as any, and can be merged again.
+    # The merged store can be continued and merged like any other.
     assert ssntk.Store(tmp_path / "again").merge(store, parts[2]).missing == ()
     store.claim(plan.hash(), plan.header(), plan)
     assert store.status() == status

@@ -1,4 +1,4 @@
-"""The Hopf sweep: which blocks of theta collapse to two modes, to which participation ratio, and which do not."""
+"""The Hopf sweep: which blocks of theta collapse to two modes, and with which participation ratio."""
 
 import dataclasses
 
@@ -17,8 +17,8 @@ SHOWN = ssntk.Sweep.from_toml(ROOT / "sweeps" / "hopf.toml")
 
 
 def laws(sweep, side):
-    """By numpy, at the smallest distance: the participation ratios 2 / (1 + rho^2) of the recurrent and the input weights,
-    and the largest eigenvalue of the bias block.
+    """The participation ratios 2 / (1 + rho^2) of the recurrent and the input weights, and the largest eigenvalue of the
+    bias block, at the smallest distance, computed by numpy.
 
     rho = |l^T l| |phi^T phi| / (|l|^2 |phi|^2), with phi the presynaptic activity's amplitude at the critical frequency, or
     the input's, for which the second ratio is 1. At x = 0 the slope of tanh is one and phi is the state: here that of a
@@ -50,9 +50,9 @@ def laws(sweep, side):
 def check(expected, share, ratio, bias):
     weight, input_weight, constant = expected
     assert share > 0.99
-    # What the other modes add: 2 % at this distance and horizon, as the law's measured error on other networks.
+    # The other modes add 2 % at this distance and horizon, like the measured error of the law on other networks.
     np.testing.assert_allclose(ratio, [weight, input_weight], rtol=0.02)
-    # The trajectory leaves x = 0 by less than 1e-2, whose square is what the slope of tanh misses.
+    # The trajectory stays within 1e-2 of x = 0. The error of the slope of tanh is the square of that.
     np.testing.assert_allclose(bias, constant, rtol=1e-3)
 
 
@@ -75,7 +75,8 @@ def test_the_shown_network_in_record_and_figure(tmp_path):
         near.block_channel_participation_ratio[:2], laws(sweep, sweep.side(store.branch()))[:2], rtol=1e-2
     )
     assert bias.block_channel_participation_ratio == 0.0
-    # Between 0.1 and 1e-3 the recurrent weights' part grows by many orders, the bias' by what rings longer.
+    # From 0.1 to 1e-3 the part of the recurrent weights grows by many orders of magnitude, that of the bias only slightly,
+    # since transients last longer.
     growth = near.block_eigenvalues[:, 0] / far.block_eigenvalues[:, 0]
     assert growth.sel(block="weight") > 1e4
     assert growth.sel(block="bias") < 2.5
@@ -97,7 +98,7 @@ def test_ten_networks_that_nobody_picked():
     measured = 0
     for seed in range(1000, 1100):
         family = ssntk.Family(ssntk.CTRNN(32, 1, 1, key=jr.key(seed)), "gain")
-        # Half of the save times, for half of the singular values' cost.
+        # Half of the save times suffice, and halve the cost of the singular values.
         probe = ssntk.Probe(SHOWN.probe.ts[::2], SHOWN.probe.us)
         sweep = dataclasses.replace(SHOWN, family=family, distances=SHOWN.distances[-1:], probe=probe)
         try:

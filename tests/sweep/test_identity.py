@@ -1,4 +1,4 @@
-"""Plans are told apart by structure. Compiles: one grid of 2 points (3 units) here; sweeps are hashed and not measured."""
+"""Plans are distinguished by their structure. Compiles one grid of 2 points (3 units). Sweeps are hashed, not measured."""
 
 import enum
 import os
@@ -91,7 +91,7 @@ def by(solver, **rest):
 def test_arrays_and_functions_inside_a_solver_count():
     same = [kvaerno(jnp.array(1e-9)), kvaerno(jnp.array(1e-9)), kvaerno(jnp.asarray(np.array(1e-9)))]
     assert len({by(solver).hash() for solver in same}) == 1
-    # One function written twice, and once with other names for what it computes on the way.
+    # One function that is written twice, and a third time with other names of its variables.
     norms = [lambda x: jnp.max(jnp.abs(x)), lambda x: jnp.max(jnp.abs(x)), lambda other: jnp.max(jnp.abs(other))]
     assert len({by(kvaerno(norm=norm)).hash() for norm in norms}) == 1
     powers = [lambda x, p=p: jnp.max(jnp.abs(x)) ** p for p in (1.0, 2.0)]
@@ -159,7 +159,7 @@ def test_what_is_computed_counts_and_not_how_it_is_called():
     ]
     assert len({digest(Traced(one, x)) for one in (plain, *others)}) == len(others) + 1
     assert digest(Traced(plain, x)) != digest(Traced(plain, jnp.ones(4)))
-    # Operands that trade places.
+    # Operands in the opposite order.
     y = jnp.ones(3)
     assert digest(Traced(lambda x, y: x - y, x, y)) != digest(Traced(lambda x, y: y - x, x, y))
 
@@ -206,7 +206,7 @@ def towards(**rest):
 
 @pytest.mark.parametrize("plan", [gains, towards])
 def test_the_order_of_blocks_counts(plan):
-    """Records hold what was measured of each in their order."""
+    """Records hold the results of the blocks in their order."""
     one, other, again = (plan(blocks=names) for names in (["weight", "bias"], ["bias", "weight"], ["weight", "bias"]))
     assert one.hash() == again.hash() != other.hash()
     assert [name for name in one.identity if one.identity[name] != other.identity[name]] == ["blocks"]
@@ -258,7 +258,7 @@ def test_how_random_numbers_are_drawn_counts():
         return ssntk.CTRNN(3, 1, 1, gain=gain, key=jr.key(0))
 
     def hashes():
-        # What JAX keeps of a trace under one setting it does not take for another.
+        # JAX does not reuse a trace under another setting.
         return gains(drawn).hash(), gains().hash()
 
     before = hashes()
@@ -270,7 +270,7 @@ def test_how_random_numbers_are_drawn_counts():
 
 
 class Slope(dict):
-    """The usual dict whose entries are attributes."""
+    """A dict whose entries are also attributes, as many libraries define it."""
 
     def __init__(self, **entries):
         super().__init__(**entries)
@@ -308,7 +308,7 @@ FIELDS = {
     "modes": st.one_of(st.none(), st.just(1)),
     "rtol": st.sampled_from([1e-6, 1e-7, 1e-8]),
     "end": st.integers(1, 3),
-    # Of what the solver holds: a closure of an array, a container, a number of an enumeration.
+    # Objects that the solver may hold: a closure over an array, a container, a member of an enumeration.
     "norm": st.tuples(st.sampled_from(["array", "list", "attributes", "member"]), st.sampled_from([1.0, 2.0])),
     "blocks": st.sampled_from([None, "ab", "ba", "a"]),
 }

@@ -1,5 +1,5 @@
-"""kill -9 at random moments: no finished point is lost, none is there twice or by halves, and what is completed afterwards
-is bit for bit what an undisturbed run measures."""
+"""kill -9 at random moments. No finished point is lost, duplicated or incomplete. The completed store is bit for bit that of
+an undisturbed run."""
 
 import os
 import pathlib
@@ -24,7 +24,7 @@ n_output = 1
 ts = { start = 0.0, stop = 10.0, num = 9 }
 """
 TOTAL = 240
-# Which processes measure is read in /proc, which only Linux has; CI runs there, so that these are never skipped in it.
+# The processes that measure are found in /proc, which only Linux has. CI runs on Linux, so that no test is skipped there.
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="finds worker processes in /proc")
 
 
@@ -36,7 +36,7 @@ def folder(tmp_path_factory):
 
 
 def start(folder, out, *arguments):
-    """A run of the sweep; compiled code is kept between runs, so that they reach their points soon."""
+    """Start a run of the sweep. Compiled code is kept between runs, so that they reach their points soon."""
     command = [sys.executable, "-m", "ssntk", "sweep", "grid.toml", "--out", out, *arguments]
     environment = os.environ | {"SSNTK_CACHE": str(folder / "cache")}
     return subprocess.Popen(
@@ -57,7 +57,7 @@ def finish(process):
 
 
 def arrays(folder):
-    """Every record but the time it took, and nothing else in the folder of points but what a killed writer leaves."""
+    """Every record without the time that it took. Checks that the folder holds nothing else but files of killed writers."""
     out = {}
     for file in sorted((folder / "points").iterdir()):
         if file.suffix == ".part":
@@ -91,12 +91,12 @@ def kill_the_run(folder, undisturbed, times, seed, *arguments):
     while killed < times:
         before = measured(folder, out)
         process = start(folder, out, *arguments)
-        # At any moment: while it starts, while it measures, while it writes.
+        # Kill at any moment: while the process starts, measures or writes.
         until = time.monotonic() + chance.uniform(0.0, 5.0)
         while process.poll() is None and time.monotonic() < until:
             time.sleep(0.005)
         if process.poll() is not None:
-            # It was done before: begin anew.
+            # The run has already ended: begin again.
             finish(process)
             assert_whole(folder, out, undisturbed)
             out += "+"
@@ -111,7 +111,7 @@ def kill_the_run(folder, undisturbed, times, seed, *arguments):
 
 
 def children(process):
-    """The processes that measure for this one."""
+    """The processes that measure for this process."""
     found = []
     for task in pathlib.Path(f"/proc/{process.pid}/task").glob("*/children"):
         for child in task.read_text().split():

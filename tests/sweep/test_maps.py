@@ -38,7 +38,7 @@ def test_towards_a_flip(tmp_path):
     alternating, constant = (data["block_eigenvalues"][:, i, 0] / steps for i in (0, 1))
     np.testing.assert_allclose(alternating, laws.flip_steady_state(m), rtol=0.04)
     np.testing.assert_allclose(constant, laws.flip_steady_state(m, "constant"), rtol=0.04)
-    # Along the critical direction everything lies, in one dimension; the drive is that of a alone.
+    # In one dimension everything lies along the critical direction. Only a is driven.
     np.testing.assert_allclose(data["channel_predicted_top_eigenvalue"], data["channel_top_eigenvalue"], rtol=1e-6)
     np.testing.assert_allclose(data["channel_drive"], 1.0, rtol=1e-3)
     np.testing.assert_allclose(data["block_channel_participation_ratio"], [[1.0, 0.0]] * 3)

@@ -65,7 +65,7 @@ def test_the_hash_is_what_is_computed():
 
 
 def _held(size, rule=1.0):
-    """A sweep whose input closes over an array inside jit, and whose field has a derivative that was written by hand."""
+    """A sweep whose input closes over an array inside jit, and whose field has a custom derivative."""
     held = jnp.full((1, 1), size)
 
     @jax.custom_jvp

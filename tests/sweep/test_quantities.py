@@ -1,4 +1,4 @@
-"""Quantities that do not say what they must, and where variables are declared."""
+"""Quantities with wrong declarations, and the single place where variables are declared."""
 
 import inspect
 import json
@@ -29,7 +29,7 @@ def own(**parts):
 
 
 class Returns(Own):
-    """Returns what it is given."""
+    """A quantity that returns its argument."""
 
     held: tuple = ()
 
@@ -97,7 +97,7 @@ def test_every_standard_quantity_declares_what_it_finds():
 
 
 def test_what_a_variable_is_called_stands_in_one_file():
-    """The labels that pages, tables and pictures show, and the meanings that files hold."""
+    """This holds for the labels in pages, tables and pictures, and for the meanings in files."""
     sources = {
         path.relative_to(PACKAGE).as_posix(): path.read_text()
         for kind in ("*.py", "*.js", "*.html")
@@ -106,7 +106,7 @@ def test_what_a_variable_is_called_stands_in_one_file():
     shown = 0
     for name, variable in VARIABLES.items():
         for text in (variable.meaning, variable.label):
-            # As a whole text, and not a part of another.
+            # Search for the whole text only, and not for a part of another one.
             if len(text.split()) > 2 and name != "distance":
                 shown += 1
                 holding = [path for path, source in sources.items() if f'"{text}"' in source or f"'{text}'" in source]
@@ -125,7 +125,7 @@ def test_what_a_header_says_of_quantities_is_checked(tmp_path):
         file.write_text(json.dumps(plan | {"quantities": wrong}))
         with pytest.raises(ssntk.StoreError, match="quantities must be a table of quantities"):
             store.arrays()
-    # What a later version says besides is passed over.
+    # Fields that a later version may add are ignored.
     said = plan["quantities"]["own"]
     said["variables"]["own"]["colour"] = "red"
     file.write_text(json.dumps(plan))

@@ -1,4 +1,4 @@
-"""What functions refer to: each other, modules, and rules of their derivatives. Compiles nothing."""
+"""The objects that functions refer to: each other, modules, and rules for their derivatives. Compiles nothing."""
 
 import sys
 
@@ -10,7 +10,7 @@ from ssntk.sweep.identity import Traced, digest
 
 
 def test_helpers_that_call_each_other_are_walked_once():
-    """Each calls the two before it, or all the others: as many paths as there are numbers of Fibonacci, or orders."""
+    """Each function calls the two before it, or all the others, so that there are exponentially many paths."""
     space = {}
     exec("def h0(x): return x\ndef h1(x): return h0(x)", space)
     for i in range(2, 100):

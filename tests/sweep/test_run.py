@@ -1,4 +1,4 @@
-"""Who runs a sweep, and what survives when something goes wrong."""
+"""Running sweeps in one process or several, and which records survive failures."""
 
 import os
 import pathlib
@@ -25,7 +25,7 @@ def network(gain, seed):
 
 
 def arrays(store):
-    """Every record's arrays but the time it took."""
+    """The arrays of every record, without the time that it took."""
     out = {}
     for file in sorted((store.path / "points").glob("*.npz")):
         with np.load(file) as archive:
@@ -52,7 +52,7 @@ def whole(grid, tmp_path_factory):
 
 
 class Poisoned(ssntk.Grid):
-    """Whoever measures point 5 dies of it."""
+    """A grid in which the process that measures point 5 dies."""
 
     def measure_batch(self, context, indices):
         if 5 in indices:
@@ -100,7 +100,7 @@ def test_parts_are_merged_into_the_whole(grid, whole, tmp_path):
     assert sum(len(part.status().done) for part in parts) == grid.size
     assert all(part.status().done for part in parts)
     merged = ssntk.Store(tmp_path / "all")
-    # A torn record of a part is not taken over.
+    # A torn record of a part is not merged.
     torn = next((parts[0].path / "points").glob("*.npz"))
     data = torn.read_bytes()
     torn.write_bytes(data[: len(data) // 2])
@@ -127,7 +127,7 @@ def test_a_full_disk_stops_the_run_and_leaves_nothing_half_written(grid, whole, 
     store = ssntk.run(grid, ssntk.Store(tmp_path), progress=False, part=(1, 3))
     before = set(arrays(store))
     _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
-    # No file may grow beyond this: to the program that is a disk without room.
+    # Limit the size of files, which has the effect of a full disk.
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, most))
     try:
         with pytest.raises(ssntk.StoreError, match=r"cannot be written: .*kept"):
@@ -141,12 +141,12 @@ def test_a_full_disk_stops_the_run_and_leaves_nothing_half_written(grid, whole, 
 
 
 def test_a_folder_that_cannot_be_written_to(grid):
-    # Not in pytest's own folders, which nobody but their owner may look into.
+    # Use another folder than pytest's, which only its owner may read.
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         folder.chmod(0o555)
         run, store = ssntk.run, ssntk.Store(folder)
-        # Root may write anywhere: nobody may not, but cannot import either.
+        # Root may write anywhere. The user "nobody" may not, but cannot import the package either.
         me = os.geteuid()
         if me == 0:
             os.seteuid(65534)
@@ -215,7 +215,7 @@ def test_a_store_of_the_first_format_is_read_and_goes_on(tmp_path):
     assert "kernel_over_time" not in data
     assert store.bifurcation().kind == "saddle-node"
     sweep = fold_sweep(distances=[5.0, 1e-2, 1e-3])
-    # Under the JAX that wrote it, the older hash is known again.
+    # With the version of JAX that wrote the store, its older hash is recognised.
     if jax.__version__ == store.plan()["versions"]["jax"]:
         ssntk.run(sweep, store, progress=False)
         assert store.status() == status

@@ -11,7 +11,7 @@ import ssntk
 
 
 def records(folder):
-    """Every point's arrays but the time it took."""
+    """The arrays of every point, without the time that it took."""
     out = {}
     for file in sorted((folder / "points").glob("*.npz")):
         with np.load(file) as archive:

@@ -1,4 +1,4 @@
-"""What is said of all points of a store together, by closed forms."""
+"""Numbers about all points of a store together, against closed forms."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from ssntk.sweep.summary import medians, over_axes, quartiles, slope_of
 def test_the_slope_of_a_power_law_and_of_its_next_term():
     distance = np.geomspace(1e-1, 1e-7, 25)
     slope = slope_of("saddle-node", distance, 3.0 / distance)
-    # Of six decades the last three are fitted; an exact power leaves rounding, of logarithms of size 16 over 3 decades.
+    # The last three of six decades are fitted. For an exact power only the rounding of logarithms of size 16 remains.
     assert (slope.decades, slope.predicted, slope.next_order) == (3.0, -1.0, 0.5)
     np.testing.assert_allclose([slope.measured, slope.corrected], -1.0, atol=1e-13)
     # log K = -log d + 0.2 sqrt(d): the plain slope is off by it, and the one with the next term is not.

@@ -24,7 +24,7 @@ def test_points_of_the_normal_form_by_the_closed_form(tmp_path):
     assert set(data.dims) >= {"point", "mode"}
     for name in ("trajectory_condition_number", "trajectory_condition_number_is_bound", "trace", "seconds", "top_share"):
         assert data[name].dims == ("point",)
-    # One parameter: the trajectory kernel has rank one whatever the distance.
+    # With one parameter, the trajectory kernel has rank one at every distance.
     np.testing.assert_allclose(data.effective_rank, 1.0, atol=1e-9)
 
 
@@ -52,9 +52,9 @@ def test_slope_law_on_ten_seeds_that_nobody_picked():
         if len(measured) == 10:
             break
     slopes, exponents = np.array(list(measured.values())).T
-    # With the O(sqrt(distance)) term of a generic fold fitted too, what is left is of order distance.
+    # The O(sqrt(distance)) term of a generic fold is fitted too, so that the error is of order distance.
     np.testing.assert_allclose(exponents, -1.0, atol=0.01)
-    # The plain slope is off by c * 0.01 / ln(1e3), with a coefficient c of its own for each network: for most below 7.
+    # The error of the plain slope is c * 0.01 / ln(1e3), with a coefficient c that is below 7 for most networks.
     assert np.median(np.abs(slopes + 1)) < 0.01
     np.testing.assert_allclose(slopes, -1.0, atol=0.05)
 

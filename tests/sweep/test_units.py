@@ -1,4 +1,4 @@
-"""A sweep in the metric of its states is that of the network in plain units, and a plan without one is what it was."""
+"""A sweep in a metric equals that of the network in other units. Plans without a metric keep their hash."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -45,7 +45,7 @@ def test_a_sweep_in_its_metric_is_that_in_plain_units(tmp_path):
 def test_the_metric_is_part_of_a_plan_and_its_absence_is_none():
     assert sweep(SCALE).hash() == sweep(SCALE, None).hash()
     assert len({sweep(SCALE, metric).hash() for metric in (None, SCALE, 2 * SCALE)}) == 3
-    # A metric of ones is none.
+    # A metric of ones is the same as no metric.
     assert sweep(SCALE, 1.0).hash() == sweep(SCALE).hash()
     assert sweep(SCALE, 3.0).hash() == sweep(SCALE, [3.0, 3.0]).hash()
     assert sweep(SCALE, SCALE).header()["scale"] == SCALE.tolist()

@@ -25,7 +25,7 @@ PLANS = {"fold": (fold_sweep, "family"), "grid": (grid, "make")}
 
 
 def upgraded(monkeypatch):
-    """As a JAX would be that calls one operation otherwise, and writes down more of each."""
+    """Imitate a version of JAX that has another name for one operation, and more parameters for each."""
     operations = traced.operations
 
     def other(said, jaxpr, consts):
@@ -46,7 +46,7 @@ def test_the_message_says_that_versions_may_be_to_blame(tmp_path, monkeypatch, n
     match = rf"begun under JAX {begun}, and this is JAX 99\.0.*what JAX traces alone \({part}\).*install JAX {begun}"
     with pytest.raises(ssntk.StoreError, match=match):
         ssntk.run(make(), store, progress=False)
-    # Nothing was touched.
+    # The store was not changed.
     assert store.status() == before
 
 

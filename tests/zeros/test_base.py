@@ -1,6 +1,6 @@
-"""What is followed may be anything: a circle, which is no equilibrium of a model, with a solver of its own.
+"""Continuation can follow any zeros: here a circle, which is not given by a model, with its own linear solver.
 
-Compiles the loop that follows, and a corrector, for one unknown and two kinds of zeros.
+Compiles the loop of continuation and a corrector, for one unknown and two kinds of zeros.
 """
 
 import jax
@@ -49,7 +49,7 @@ class Circle(AbstractZeros):
 
 
 class Eliminated(Circle):
-    """The same, solved by Cramer's rule."""
+    """The same circle, whose bordered systems are solved by Cramer's rule."""
 
     def solve(self, jacobian, border, right):
         (a, b), (c, d) = jacobian[0], border
@@ -63,7 +63,7 @@ def _(zeros: Circle):
 
 
 def followed(kind):
-    """A round along the circle from (r, 1/2), and its events."""
+    """One round along the circle from (r, 1/2), and the events on it."""
     stack = Stack([kind(jnp.asarray(RADIUS), jnp.asarray(0.0), jnp.asarray(1.0))])
     start = corrected_at(stack, [0], np.array([[RADIUS]]), np.array([0.5]))
     (track,) = follow(stack, [Start(0, points_of(start, stack.clock).at(0))], 0.05, 500)

@@ -25,7 +25,9 @@ Found = list[tuple[Bifurcation, float]]
 
 
 class AbstractEvent(abc.ABC):
-    """An event that a step of a branch may pass. Events have no state, so that all events of a type are equal.
+    """An event that a step of a branch may pass, such as a fold.
+
+    Events are compared by their class: two objects of one class are equal, so an event should hold no data of its own.
 
     - `kind`: the kind under which it is looked for. `kinds`: the kinds that a located point may have.
     - `modes`: the number of eigenvalues that meet the edge of stability at the event.

@@ -54,7 +54,7 @@ class Interval:
 
     - `place`: the index of the branch, the index of the step, and the position in the step at which the interval begins.
       Events are sorted by it.
-    - `member`: the index of the problem in its stack.
+    - `member`: the index of the zeros in their stack.
     """
 
     place: tuple[int, int, float]

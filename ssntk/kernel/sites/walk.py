@@ -48,7 +48,7 @@ class Walk:
         return self.replay.step(lambda t, x: self.velocity(leaves, t, x, at_site), times[j], times[j + 1], x)
 
     def velocity(self, leaves: list[Array], t: Array, x: Array, at_site: Callable[[Site, Array], Array]) -> Array:
-        """What the field gives, with `at_site` at every site."""
+        """The value of the field, with `at_site` at every site."""
         if self.field is None:
             return self.replay.field(leaves, t, x, self.drive(t))
         return self.field(leaves, t, x, self.drive(t), dense=self.cut.dense, at_site=at_site)
@@ -102,7 +102,7 @@ class Walk:
         return cotangents, ([all_of.reshape(-1, *all_of.shape[2:]) for all_of in met], raw)
 
     def _answers(self, first: Array, last: Array) -> list[list[Array]]:
-        """What every site of the steps of an interval answered, (steps, q, o)."""
+        """The answers (steps, q, o) of every site in the steps of an interval."""
         if not self.cut.views:
             return []
         steps = jnp.minimum(first + jnp.arange(self.replay.longest, dtype=first.dtype), last - 1)

@@ -1,1 +1,1 @@
-"""What is recorded of every point: one file a quantity, which declares its variables once."""
+"""The quantities that a sweep records at every point. Each has one file, which declares its variables."""

@@ -1,4 +1,4 @@
-"""A recorded quantity: its variables, how they are computed, and what tables, pages, pictures and files call them."""
+"""A recorded quantity: its variables, how they are computed, and their names in tables, pages, pictures and files."""
 
 import abc
 import types
@@ -68,7 +68,7 @@ class Settled(NamedTuple):
 
 
 class AbstractQuantity(eqx.Module):
-    """What is recorded of every point of a sweep, declared once.
+    """A quantity that a sweep records at every point.
 
     To make your own quantity, define `name`, `variables` and `finish` in a subclass, and also `traced` if it needs the
     network. Pass an instance in `quantities=` to [`measure`][], [`Sweep`][] or [`Grid`][]. Its variables are then in the
@@ -102,7 +102,7 @@ class AbstractQuantity(eqx.Module):
     panel: ClassVar[str | None] = None
 
     def traced(self, point: Settled) -> PyTree:
-        """What is computed on the device, inside the compiled measurement: a pytree of arrays, or `None`."""
+        """A pytree of arrays that is computed on the device, inside the compiled measurement; `None` if none is needed."""
         return None
 
     @abc.abstractmethod
@@ -117,7 +117,7 @@ class AbstractQuantity(eqx.Module):
         """
 
 
-# The variables of a record that are not measured: where the point lies, and whether it failed.
+# The variables of a record that are not measured: where the point lies, and whether it failed and how long it took.
 PLACE = types.MappingProxyType(
     {
         "parameter": Variable("swept parameter", "parameter", section=""),
@@ -133,5 +133,5 @@ OUTCOME = types.MappingProxyType(
 
 
 def known(value: Any) -> np.ndarray:
-    """A number of a spectrum as a record holds it. It is NaN if only the top modes are known and it needs all."""
+    """A number of a spectrum, for a record: NaN if it needs all modes and only the top ones are known."""
     return np.asarray(np.nan if value is None else value)

@@ -1,4 +1,4 @@
-"""What each block of theta does by itself."""
+"""The part of the trajectory kernel that belongs to each block of theta."""
 
 from typing import Any, ClassVar
 
@@ -13,7 +13,7 @@ def _of_blocks(meaning: str, label: str, *, units: str = "1", dims: tuple[str, .
 
 
 class BlocksQuantity(AbstractQuantity):
-    """The spectrum of each requested block's part of the trajectory kernel; nothing if none was requested."""
+    """The spectrum of each requested block's part of the trajectory kernel. Records nothing if no block was requested."""
 
     name = "blocks"
     variables: ClassVar[dict[str, Variable]] = {

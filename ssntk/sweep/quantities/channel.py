@@ -1,4 +1,4 @@
-"""What of the trajectory kernel belongs to the critical mode."""
+"""The part of the trajectory kernel that belongs to the critical mode."""
 
 from typing import Any, ClassVar
 
@@ -9,12 +9,12 @@ from ssntk.sweep.quantities.base import AbstractQuantity, Variable
 
 
 def _of_channel(meaning: str, units: str = "1", *, label: str = "", **rest: Any) -> Variable:
-    """A variable in the page's table of the critical mode, if it has a label."""
+    """A variable of the channel. If it has a label, the page lists it in the table of the critical mode."""
     return Variable(meaning, units, label=label, section="channel" if label else "", **rest)
 
 
 class ChannelQuantity(AbstractQuantity):
-    """The critical mode's channel; nothing if the point has none."""
+    """The channel of the critical mode, as in `Measurement.channel`. Records nothing if the point has none."""
 
     name = "channel"
     variables: ClassVar[dict[str, Variable]] = {

@@ -1,4 +1,4 @@
-"""The fixed point, and how fast the network returns to it."""
+"""The fixed point, and the rates at which the network returns to it."""
 
 from typing import Any, ClassVar
 

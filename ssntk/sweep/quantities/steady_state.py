@@ -1,4 +1,4 @@
-"""How the fixed point depends on the parameters."""
+"""The kernel of the fixed point: how its position depends on theta."""
 
 from typing import Any, ClassVar
 
@@ -9,7 +9,7 @@ from ssntk.sweep.quantities.base import AbstractQuantity, Variable, known
 
 
 class SteadyStateQuantity(AbstractQuantity):
-    """The spectrum of the steady-state kernel."""
+    """The spectrum of the steady-state kernel, and its condition number."""
 
     name = "steady_state"
     variables: ClassVar[dict[str, Variable]] = {

@@ -1,4 +1,4 @@
-"""How trajectories depend on the parameters."""
+"""The kernel of the trajectories: how they depend on theta."""
 
 from typing import Any, ClassVar
 
@@ -9,7 +9,7 @@ from ssntk.sweep.quantities.base import AbstractQuantity, Variable, known
 
 
 class TrajectoryQuantity(AbstractQuantity):
-    """The spectrum of the trajectory kernel K_int, which is integrated over time, and the kernel over time."""
+    """The spectrum of the trajectory kernel K_int, which is integrated over time, and the kernel as a function of time."""
 
     name = "trajectory"
     variables: ClassVar[dict[str, Variable]] = {
