@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, PyTree
 
 from ssntk.errors import allocated, as_array, as_count, as_key, as_room, is_traced, traceable
 from ssntk.models.clock import AbstractClock, Continuous
+from ssntk.models.structure import by_structure
 from ssntk.models.torch_layout import what_to_write
 from ssntk.silence import listen
 
@@ -106,16 +107,23 @@ def check_model(model: Any, name: str = "model") -> None:
                 raise ValueError(f"{name}{jax.tree_util.keystr(path)} must be finite, got NaN or infinity")
     for what, least in (("n_state", 1), ("n_input", 0), ("n_output", 1)):
         as_count(getattr(model, what), f"{name}.{what}", least=least)
+    velocity, output = _returned(model, name)
+    for what, out, size in (("vector_field", velocity, model.n_state), ("readout", output, model.n_output)):
+        got = f"{getattr(out, 'dtype', type(out).__name__)} {getattr(out, 'shape', '')}"
+        if getattr(out, "shape", None) != (size,) or not jnp.issubdtype(out.dtype, jnp.floating):
+            raise ValueError(f"{name}.{what} must return real numbers of shape ({size},), got {got}")
+
+
+@by_structure
+def _returned(model: AbstractStateSpaceModel, name: str) -> tuple[Any, Any]:
+    """What the vector field and the readout of a model return, with shapes and dtypes in place of values."""
     x, u = (jax.ShapeDtypeStruct((size,), dtype_of(model)) for size in (model.n_state, model.n_input))
     time = jax.ShapeDtypeStruct((), dtype_of(model))
     with traceable(f"{name}.vector_field at x ({model.n_state},) and u ({model.n_input},)"):
         velocity = jax.eval_shape(lambda *at: model.vector_field(*at), time, x, u)
     with traceable(f"{name}.readout at x ({model.n_state},)"):
         output = jax.eval_shape(lambda x: model.readout(x), x)
-    for what, out, size in (("vector_field", velocity, model.n_state), ("readout", output, model.n_output)):
-        got = f"{getattr(out, 'dtype', type(out).__name__)} {getattr(out, 'shape', '')}"
-        if getattr(out, "shape", None) != (size,) or not jnp.issubdtype(out.dtype, jnp.floating):
-            raise ValueError(f"{name}.{what} must return real numbers of shape ({size},), got {got}")
+    return velocity, output
 
 
 def check_autonomous(model: AbstractStateSpaceModel, name: str = "model") -> None:
@@ -131,11 +139,10 @@ def check_autonomous(model: AbstractStateSpaceModel, name: str = "model") -> Non
     """
     if is_traced(model):
         return
-    dtype = dtype_of(model)
-    t, x, u = (jax.ShapeDtypeStruct(shape, dtype) for shape in ((), (model.n_state,), (model.n_input,)))
-    closed = jax.make_jaxpr(lambda t, x, u: model.vector_field(t, x, u))(t, x, u)
-    if not _reaches(closed.jaxpr):
+    if not _may_depend_on_time(model):
         return
+    dtype = dtype_of(model)
+    closed = _program(model)
     random = np.random.default_rng(0)
     sizes = 10.0 ** np.arange(-3, 4)
     states = sizes[:, None] * random.standard_normal((len(sizes), model.n_state))
@@ -161,6 +168,18 @@ def check_autonomous(model: AbstractStateSpaceModel, name: str = "model") -> Non
             f"by {share.max():.2g} of its size, and a model that depends on t has no equilibria; sample it as a map over "
             "one period, average it over the period, or write the drive as a constant input u"
         )
+
+
+def _program(model: AbstractStateSpaceModel) -> Any:
+    """The vector field as JAX traces it, a function of t, x and u."""
+    t, x, u = (jax.ShapeDtypeStruct(shape, dtype_of(model)) for shape in ((), (model.n_state,), (model.n_input,)))
+    return jax.make_jaxpr(lambda t, x, u: model.vector_field(t, x, u))(t, x, u)
+
+
+@by_structure
+def _may_depend_on_time(model: AbstractStateSpaceModel) -> bool:
+    """Whether the traced vector field uses its time."""
+    return _reaches(_program(model).jaxpr)
 
 
 def _reaches(jaxpr: Any) -> bool:

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from ssntk.models.base import AbstractStateSpaceModel, dtype_of
+from ssntk.models.structure import by_structure
 
 Positions = tuple[int, ...]
 
@@ -57,9 +58,13 @@ def positions(model: AbstractStateSpaceModel, lens: Callable[[Any], PyTree], nam
 
 def theta_positions(model: AbstractStateSpaceModel, of: str, wrt: Callable[[Any], PyTree] | None) -> Positions:
     """The positions of theta: those that the lens `wrt` selects, or those of `model.trainable(of)` if it is `None`."""
-    if wrt is None:
-        return positions(model, lambda m: m.trainable(of), "trainable")
-    return positions(model, wrt, "wrt")
+    return _trained(model, of) if wrt is None else positions(model, wrt, "wrt")
+
+
+@by_structure
+def _trained(model: AbstractStateSpaceModel, of: str) -> Positions:
+    """The positions of the leaves of `model.trainable(of)`."""
+    return positions(model, lambda m: m.trainable(of), "trainable")
 
 
 class Theta(eqx.Module):

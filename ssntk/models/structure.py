@@ -1,0 +1,47 @@
+"""Results that depend on the structure of a model, and not on the values of its arrays, are computed once."""
+
+import functools
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
+
+import equinox as eqx
+import jax
+
+T = TypeVar("T")
+# The largest number of results that one function keeps.
+MOST = 256
+
+
+def structure_of(model: Any) -> Hashable:
+    """Everything that the traced code of a model depends on: its classes, fields, shapes and dtypes, and JAX's settings."""
+    arrays, rest = eqx.partition(model, eqx.is_array)
+    leaves, structure = jax.tree.flatten(arrays)
+    shapes = tuple((leaf.shape, leaf.dtype, getattr(leaf, "weak_type", False)) for leaf in leaves)
+    # Equal numbers of different types, such as 1 and 1.0, lead to different code.
+    static = tuple((type(leaf), leaf) for leaf in jax.tree.leaves(rest))
+    return shapes, structure, static, jax.tree.structure(rest), tuple(jax.config.values.items())
+
+
+def by_structure(function: Callable[..., T]) -> Callable[..., T]:
+    """Make `function(model, *arguments)` keep its results. Each is used again for models of the same structure.
+
+    If a part of the model has no hash, nothing is kept. An error is raised anew each time.
+    """
+    kept: dict[Hashable, T] = {}
+
+    @functools.wraps(function)
+    def call(model: Any, *arguments: Hashable) -> T:
+        key = structure_of(model), arguments
+        try:
+            known = key in kept
+        except TypeError:
+            return function(model, *arguments)
+        if known:
+            return kept[key]
+        result = function(model, *arguments)
+        if len(kept) >= MOST:
+            kept.clear()
+        kept[key] = result
+        return result
+
+    return call
