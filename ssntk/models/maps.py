@@ -51,6 +51,8 @@ class AbstractMap(AbstractStateSpaceModel):
             cls.dt = eqx.field(static=True, default=float(own), kw_only=True)
         elif annotated and own is None:
             cls.dt = eqx.field(static=True)
+        elif isinstance(own, property):
+            raise ValueError(f"dt of {cls.__name__} must be a field, such as dt: float = 1.0, and not a property")
 
     def __check_init__(self):
         if not isinstance(self.dt, (int, float, np.number)) or not 0 < self.dt < np.inf:

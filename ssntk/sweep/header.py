@@ -296,6 +296,9 @@ def apart(first: dict[str, Any], other: dict[str, Any]) -> str | None:
                 f"{first['hash']} there, and {other['hash']} here. If they are parts of one sweep, which an earlier version "
                 "began, run each part again, which measures nothing anew and writes down what it is of; then merge"
             )
+        by = [header["versions"].get("jax") for header in (first, other)]
+        if not names and by[0] != by[1]:
+            text += f". They were begun under JAX {by[0]} and {by[1]}, which may trace one function otherwise: use one version"
         return text
     return None
 

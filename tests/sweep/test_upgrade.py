@@ -50,6 +50,15 @@ def test_the_message_says_that_versions_may_be_to_blame(tmp_path, monkeypatch, n
     assert store.status() == before
 
 
+def test_stores_of_two_versions_are_not_merged_and_say_so(tmp_path, monkeypatch):
+    first = ssntk.run(fold_sweep(), ssntk.Store(tmp_path / "first"), progress=False)
+    begun = first.plan()["versions"]["jax"]
+    upgraded(monkeypatch)
+    second = ssntk.run(fold_sweep(), ssntk.Store(tmp_path / "second"), progress=False)
+    with pytest.raises(ssntk.StoreError, match=rf"family differ\. They were begun under JAX {begun} and 99\.0"):
+        first.merge(second)
+
+
 def test_another_plan_stays_another_plan_under_any_version(tmp_path, monkeypatch):
     store = ssntk.run(fold_sweep(), ssntk.Store(tmp_path), progress=False)
     upgraded(monkeypatch)
