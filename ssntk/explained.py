@@ -1,7 +1,6 @@
 """What a result means, in plain sentences, and the call to make next."""
 
 import functools
-from typing import Any
 
 import numpy as np
 
@@ -27,7 +26,7 @@ from ssntk.sweep.store import Store
 say = functools.partial(short, digits=4)
 
 
-def explain(result: Any) -> str:
+def explain(result: object) -> str:
     """What a result says, in five plain sentences: what was found, how far it can be trusted, and which call to make next.
 
     **Arguments:** `result`: what a function of ssntk returned. Of one that has no sentences of its own its summary is given.
@@ -51,7 +50,7 @@ _NEXT = "Its fields are described by help(result); ssntk.save(path, result) keep
 
 
 @functools.singledispatch
-def _sentences(result: Any) -> list[str]:
+def _sentences(result: object) -> list[str]:
     return []
 
 

@@ -11,11 +11,13 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr
 from jaxtyping import Array, Float, PyTree
 
 from ssntk.errors import allocated, as_array, as_count, as_key, as_room, is_traced, traceable
 from ssntk.models.clock import AbstractClock, Continuous
 from ssntk.models.torch_layout import what_to_write
+from ssntk.nouns import Real
 from ssntk.silence import listen
 
 # Whatever compiles something for a user has imported this.
@@ -58,7 +60,7 @@ class AbstractStateSpaceModel(eqx.Module):
         n_input: eqx.AbstractVar[int]
         n_output: eqx.AbstractVar[int]
 
-    def __init_subclass__(cls, **options: Any):
+    def __init_subclass__(cls, **options: object):
         super().__init_subclass__(**options)
         if "clock" in inspect.get_annotations(cls):
             raise ValueError(f"{cls.__name__} cannot have a field clock, which says how its time runs: give it another name")
@@ -69,7 +71,7 @@ class AbstractStateSpaceModel(eqx.Module):
         return Continuous()
 
     @abc.abstractmethod
-    def vector_field(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
+    def vector_field(self, t: Real, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
         """The velocity of the state, in state units per unit time."""
 
     def readout(self, x: Float[Array, " n"]) -> Float[Array, " m"]:
@@ -90,7 +92,7 @@ def dtype_of(model: PyTree) -> jnp.dtype:
     return jnp.dtype(max(leaves, key=lambda dtype: dtype.itemsize) if leaves else jnp.result_type(float))
 
 
-def check_model(model: Any, name: str = "model") -> None:
+def check_model(model: object, name: str = "model") -> None:
     """`ValueError` unless `model` follows the protocol and all its numbers are finite."""
     if not isinstance(model, AbstractStateSpaceModel):
         raise ValueError(
@@ -144,7 +146,7 @@ def check_autonomous(model: AbstractStateSpaceModel, name: str = "model") -> Non
     times = np.concatenate([np.geomspace(1e-12, 1e12, 1201), np.abs(known), (known[1:] + known[:-1]) / 2])
     times = np.concatenate([[0.0], times, -times])
 
-    def all_states(t: Any) -> Array:
+    def all_states(t: Array) -> Array:
         return jax.vmap(lambda x, u: model.vector_field(t, x, u))(jnp.asarray(states, dtype), jnp.asarray(inputs, dtype))
 
     # One time after the other: the same program rounds in the same way, whatever the time.
@@ -163,7 +165,7 @@ def check_autonomous(model: AbstractStateSpaceModel, name: str = "model") -> Non
         )
 
 
-def _reaches(jaxpr: Any) -> bool:
+def _reaches(jaxpr: Jaxpr) -> bool:
     """Whether the first argument of a jaxpr can reach its first result.
 
     A program within is taken to let everything that it reads reach everything that it returns.
@@ -177,7 +179,7 @@ def _reaches(jaxpr: Any) -> bool:
     return not hasattr(result, "val") and result in reached
 
 
-def _numbers(closed: Any, model: Any) -> np.ndarray:
+def _numbers(closed: ClosedJaxpr, model: AbstractStateSpaceModel) -> np.ndarray:
     """The numbers that may be times: those of a traced program and the short arrays of a model, their sizes, ascending."""
     found: list[Any] = [*closed.consts, *jax.tree.leaves(model)]
     programs = [closed.jaxpr]
@@ -217,7 +219,7 @@ def random_weights(key: Any, *parts: tuple[tuple[int, ...], int]) -> list[Array]
 
 
 @functools.partial(jax.jit, static_argnums=1)
-def _drawn(key: Any, shapes: tuple[tuple[int, ...], ...], scales: list[Any]) -> list[Array]:
+def _drawn(key: Array, shapes: tuple[tuple[int, ...], ...], scales: list[Array | float]) -> list[Array]:
     keys = jr.split(key, len(shapes))
     # Apart, so that numbers are the same to the last digit however many are drawn, and when this is traced.
     apart = [jax.lax.optimization_barrier(jr.normal(own, shape)) for own, shape in zip(keys, shapes, strict=True)]
@@ -276,5 +278,5 @@ class WithInput(Wrapper):
 
     added_input: Float[Array, " d"]
 
-    def vector_field(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
+    def vector_field(self, t: Real, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
         return self.wrapped.vector_field(t, x, u + self.added_input)

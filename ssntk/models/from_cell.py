@@ -1,6 +1,7 @@
 """A step that somebody else wrote, of equinox, of flax or one's own, as a map."""
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -13,6 +14,7 @@ from ssntk.errors import as_count, traceable
 from ssntk.models.base import AbstractStateSpaceModel, dtype_of
 from ssntk.models.maps import EulerMap
 from ssntk.models.torch_layout import looks_like_torch
+from ssntk.nouns import Real
 
 # What the arguments of a step are called. Only asked where shapes cannot tell the order.
 STATES, INPUTS = ("h", "hidden", "hx", "carry", "state", "hidden_state"), ("u", "x", "input", "inputs", "xs")
@@ -64,7 +66,7 @@ class Cell(AbstractStateSpaceModel):
     """The field `step - x` of a step `cell(u, h)`, whose state is the numbers of h in tree order."""
 
     cell: Any
-    output: Any
+    output: Callable[..., Array] | None
     n_input: int
     structure: Any = eqx.field(static=True)
     shapes: tuple[tuple[int, ...], ...] = eqx.field(static=True)
@@ -72,7 +74,7 @@ class Cell(AbstractStateSpaceModel):
     alone: bool = eqx.field(static=True)
     n_output: int
 
-    def __init__(self, cell: Any, output: Any, h: Any, n_input: int, alone: bool):
+    def __init__(self, cell: Any, output: Any, h: PyTree, n_input: int, alone: bool):
         self.cell, self.output, self.n_input, self.alone = cell, output, n_input, alone
         leaves, self.structure = jax.tree.flatten(h)
         self.shapes = tuple(leaf.shape for leaf in leaves)
@@ -90,14 +92,14 @@ class Cell(AbstractStateSpaceModel):
     def n_state(self) -> int:
         return sum(map(int, map(np.prod, self.shapes)))
 
-    def shaped(self, x: Float[Array, " n"]) -> Any:
+    def shaped(self, x: Float[Array, " n"]) -> PyTree:
         """The state as the cell has it."""
         ends = np.cumsum([int(np.prod(shape)) for shape in self.shapes])
         parts = jnp.split(x, ends[:-1])
         leaves = [part.reshape(shape) for part, shape in zip(parts, self.shapes, strict=True)]
         return jax.tree.unflatten(self.structure, leaves)
 
-    def vector_field(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
+    def vector_field(self, t: Real, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
         after = self.cell(u, self.shaped(x))
         leaves = jax.tree.leaves(after if self.alone else after[0])
         return jnp.concatenate([jnp.ravel(leaf).astype(x.dtype) for leaf in leaves]) - x
@@ -105,7 +107,7 @@ class Cell(AbstractStateSpaceModel):
     def readout(self, x: Float[Array, " n"]) -> Float[Array, " m"]:
         return x if self.output is None else self._read(self.shaped(x))
 
-    def _read(self, h: Any) -> Any:
+    def _read(self, h: PyTree) -> Array:
         output: Any = self.output
         return output(h[0] if isinstance(output, eqx.nn.Linear) and isinstance(h, tuple) else h)
 
@@ -122,10 +124,10 @@ class _Shape(tuple):
     """A shape; unlike a tuple it is a leaf."""
 
 
-def _shapes(n_state: Any) -> Any:
+def _shapes(n_state: Any) -> PyTree:
     """The shape of each array of the state."""
 
-    def shape(size: Any) -> _Shape:
+    def shape(size: object) -> _Shape:
         return _Shape(getattr(size, "shape", ()) or (as_count(size, "n_state"),))
 
     shapes = jax.tree.map(shape, n_state, is_leaf=lambda leaf: leaf is None)
@@ -134,7 +136,7 @@ def _shapes(n_state: Any) -> Any:
     return shapes
 
 
-def _alone(cell: Any, u: Any, h: Any) -> bool:
+def _alone(cell: Any, u: PyTree, h: PyTree) -> bool:
     """Whether a cell returns only the state, without a y; `ValueError` if it returns no state."""
     call = f"cell(u {_said(u)}, h {_said(h)})"
     returned, error = _tried(call, cell, u, h)
@@ -159,7 +161,7 @@ _ORDER = (
 )
 
 
-def _tried(what: str, function: Any, *arguments: Any) -> tuple[Any, ValueError | None]:
+def _tried(what: str, function: Callable[..., PyTree], *arguments: PyTree) -> tuple[PyTree, ValueError | None]:
     """What a function returns, as shapes, or the sentence on why it cannot be evaluated."""
     try:
         with traceable(what):
@@ -170,14 +172,14 @@ def _tried(what: str, function: Any, *arguments: Any) -> tuple[Any, ValueError |
         return None, ValueError(f"{what} could not be evaluated: {type(error).__name__}: {error}")
 
 
-def _holds(returned: Any, h: Any) -> bool | None:
+def _holds(returned: PyTree, h: PyTree) -> bool | None:
     """Whether what a cell returned is a state like h, `True`, or has it first, `False`; `None` if neither."""
     if _alike(returned, h):
         return True
     return False if isinstance(returned, tuple) and len(returned) == 2 and _alike(returned[0], h) else None
 
 
-def _alike(one: Any, h: Any) -> bool:
+def _alike(one: PyTree, h: PyTree) -> bool:
     return jax.tree.structure(one) == jax.tree.structure(h) and all(
         getattr(leaf, "shape", None) == want.shape and jnp.issubdtype(leaf.dtype, jnp.floating)
         for leaf, want in zip(jax.tree.leaves(one), jax.tree.leaves(h), strict=True)
@@ -202,7 +204,7 @@ def _named_otherwise(cell: Any) -> bool:
     )
 
 
-def _said(tree: Any) -> str:
+def _said(tree: PyTree) -> str:
     """Shapes as a message shows them: (3,), or ((3,), (3,))."""
     if tree is None:
         return "nothing"

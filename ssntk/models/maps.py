@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, PyTree
 from ssntk.errors import as_array, as_scalar, is_traced
 from ssntk.models.base import AbstractStateSpaceModel, WithInput, Wrapper, check_model, dtype_of
 from ssntk.models.clock import AbstractClock, Steps
+from ssntk.nouns import Real
 
 
 class AbstractMap(AbstractStateSpaceModel):
@@ -40,7 +41,7 @@ class AbstractMap(AbstractStateSpaceModel):
 
     dt: float = eqx.field(static=True, default=1.0, kw_only=True)
 
-    def __init_subclass__(cls, **options: Any):
+    def __init_subclass__(cls, **options: object):
         super().__init_subclass__(**options)
         own, annotated = vars(cls).get("dt"), "dt" in inspect.get_annotations(cls)
         if isinstance(own, (int, float, np.number)):
@@ -60,10 +61,10 @@ class AbstractMap(AbstractStateSpaceModel):
         return Steps(self.dt)
 
     @abc.abstractmethod
-    def advance(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
+    def advance(self, t: Real, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
         """The state after one step from time t."""
 
-    def vector_field(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
+    def vector_field(self, t: Real, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
         """The change of the state in one step, by dt: it vanishes at fixed points."""
         return (self.advance(t, x, u) - x) / self.dt
 
@@ -113,11 +114,11 @@ class EulerMap(AbstractMap):
     def n_output(self) -> int:
         return self.model.n_output
 
-    def advance(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
+    def advance(self, t: Real, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
         """The state after one step from time t."""
         return x + self.dt * self.model.vector_field(t, x, u)
 
-    def vector_field(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
+    def vector_field(self, t: Real, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
         """The change of the state in one step, by dt."""
         return self.model.vector_field(t, x, u)
 
@@ -169,18 +170,18 @@ class MapWithInput(MapWrapper):
         super().__init__(wrapped, wrapped.dt)
         self.added_input = added_input
 
-    def advance(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
+    def advance(self, t: Real, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
         return self.wrapped.advance(t, x, u + self.added_input)
 
 
-def with_input(model: AbstractStateSpaceModel, added: Float[Array, " d"]) -> Any:
+def with_input(model: AbstractStateSpaceModel, added: Float[Array, " d"]) -> AbstractStateSpaceModel:
     """`model` with `added` (d,) added to whatever input it is given; a map stays one."""
     if isinstance(model, EulerMap):
         return eqx.tree_at(lambda m: m.model, model, WithInput(model.model, added))
     return MapWithInput(model, added) if isinstance(model, AbstractMap) else WithInput(model, added)
 
 
-def check_flow(model: Any, name: str = "model") -> None:
+def check_flow(model: object, name: str = "model") -> None:
     """`ValueError` where `model` is a map: its bifurcations are others than those of the flow whose f it shares."""
     if isinstance(model, EulerMap):
         raise ValueError(f"{name} must be in continuous time, got an EulerMap; its own `model` is, at the same fixed points")

@@ -5,8 +5,8 @@ Lenses become leaf positions, which are hashable and so never recompile.
 
 import math
 import operator
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
@@ -15,11 +15,13 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from ssntk.models.base import AbstractStateSpaceModel, dtype_of
+from ssntk.nouns import AnyArray, Lens
 
 Positions = tuple[int, ...]
+A = TypeVar("A", np.ndarray, Array)
 
 
-def positions(model: AbstractStateSpaceModel, lens: Callable[[Any], PyTree], name: str) -> Positions:
+def positions(model: AbstractStateSpaceModel, lens: Lens, name: str) -> Positions:
     """The positions, among the leaves of `model`, of what `lens(model)` returns, in the tree order of that.
 
     Raises `ValueError` naming the argument `name` where the lens returns anything but inexact arrays of the model.
@@ -55,7 +57,7 @@ def positions(model: AbstractStateSpaceModel, lens: Callable[[Any], PyTree], nam
     return tuple(found)
 
 
-def theta_positions(model: AbstractStateSpaceModel, of: str, wrt: Callable[[Any], PyTree] | None) -> Positions:
+def theta_positions(model: AbstractStateSpaceModel, of: str, wrt: Lens | None) -> Positions:
     """The positions of theta: of `wrt`, or of `model.trainable(of)` where it is `None`."""
     if wrt is None:
         return positions(model, lambda m: m.trainable(of), "trainable")
@@ -73,7 +75,7 @@ class Theta(eqx.Module):
     at: Positions = eqx.field(static=True)
 
     @classmethod
-    def of(cls, model: AbstractStateSpaceModel, wrt: Callable[[Any], PyTree] | None = None, of: str = "state") -> "Theta":
+    def of(cls, model: AbstractStateSpaceModel, wrt: Lens | None = None, of: str = "state") -> "Theta":
         """The leaves that the lens `wrt` selects; default `model.trainable(of)`. Raises `ValueError` for other lenses."""
         return cls(model, theta_positions(model, of, wrt))
 
@@ -97,7 +99,7 @@ class Theta(eqx.Module):
         """The values that the model has, in the model's dtype."""
         return self.ravel([jnp.asarray(leaf) for leaf in self.arrays]).astype(dtype_of(self.model))
 
-    def leaves(self, vector: Any) -> list[Any]:
+    def leaves(self, vector: A) -> list[A]:
         """One array (*lead, *shape) for each leaf, from (*lead, p)."""
         begins, lead = self.offsets, vector.shape[:-1]
         return [
@@ -109,14 +111,14 @@ class Theta(eqx.Module):
         """`leaves` of k vectors: one array (k, *shape) for each leaf."""
         return self.leaves(vectors)
 
-    def ravel(self, leaves: Sequence[Any], lead: int = 0) -> Any:
+    def ravel(self, leaves: Sequence[AnyArray], lead: int = 0) -> Any:
         """(*lead, p) from one array (*lead, *shape) for each leaf, `lead` being the number of axes in front."""
         flat = [leaf.reshape((*leaf.shape[:lead], math.prod(leaf.shape[lead:]))) for leaf in leaves]
         # On the host where all is there, which compiles nothing.
         known = all(isinstance(leaf, np.ndarray) for leaf in flat)
         return np.concatenate(flat, axis=lead) if known else jnp.concatenate(flat, axis=lead)
 
-    def put(self, values: Any) -> Any:
+    def put(self, values: Any) -> PyTree:
         """The model with other values: a vector (p,), or a list of the leaves."""
         return put(self.model, self.at, values if isinstance(values, (list, tuple)) else self.leaves(values))
 
@@ -131,7 +133,7 @@ def get(model: AbstractStateSpaceModel, at: Positions) -> list[jax.Array]:
     return [leaves[i] for i in at]
 
 
-def put(model: AbstractStateSpaceModel, at: Positions, values: Sequence[Any]) -> Any:
+def put(model: AbstractStateSpaceModel, at: Positions, values: Sequence[AnyArray]) -> PyTree:
     """`model` with the leaves at these positions replaced."""
     leaves, treedef = jax.tree.flatten(model)
     for i, value in zip(at, values, strict=True):
@@ -150,7 +152,7 @@ def columns(model: AbstractStateSpaceModel, at: Positions, block: Positions) -> 
     return np.flatnonzero(np.isin(owners, block))
 
 
-def check_blocks(blocks: Any) -> dict[str, Callable[[Any], PyTree]]:
+def check_blocks(blocks: Any) -> dict[str, Lens]:
     """Blocks as names and lenses: a list of attributes or a dict; `ValueError` where they are neither."""
     if blocks is None:
         return {}
@@ -163,9 +165,7 @@ def check_blocks(blocks: Any) -> dict[str, Callable[[Any], PyTree]]:
     return {name: operator.attrgetter(name) for name in blocks}
 
 
-def block_positions(
-    model: AbstractStateSpaceModel, of: str, wrt: Callable[[Any], PyTree] | None, blocks: Any
-) -> dict[str, Positions]:
+def block_positions(model: AbstractStateSpaceModel, of: str, wrt: Lens | None, blocks: Any) -> dict[str, Positions]:
     """The leaves of each block by its name; `ValueError` where a block is not part of theta."""
     lenses = check_blocks(blocks)
     at = theta_positions(model, of, wrt) if lenses else ()

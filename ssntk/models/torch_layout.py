@@ -2,7 +2,7 @@
 
 import pathlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -23,14 +23,14 @@ OWN_STEP = "write its step as a function and wrap that by ssntk.from_cell"
 CHECKPOINTS = ("state_dict", "model_state_dict")
 
 
-def is_module(value: Any) -> bool:
+def is_module(value: object) -> bool:
     """Whether something looks like an `nn.Module`."""
     return not isinstance(value, type) and all(
         callable(getattr(value, name, None)) for name in ("named_modules", "state_dict")
     )
 
 
-def is_weights(value: Any) -> bool:
+def is_weights(value: object) -> bool:
     """Whether something looks like a state_dict, or like a checkpoint that holds one."""
     if not isinstance(value, Mapping) or not value or not all(isinstance(name, str) for name in value):
         return False
@@ -40,12 +40,12 @@ def is_weights(value: Any) -> bool:
     return any(name.endswith(ends) or hasattr(tensor, "detach") for name, tensor in value.items())
 
 
-def looks_like_torch(value: Any) -> bool:
+def looks_like_torch(value: object) -> bool:
     """Whether [`from_torch`][] is what something was meant for."""
     return is_module(value) or is_weights(value)
 
 
-def what_to_write(value: Any) -> str:
+def what_to_write(value: object) -> str:
     """How to make a model of something that is not a model, as the end of a message; empty if that is not known."""
     if looks_like_torch(value):
         return ": pass ssntk.from_torch(net)"
@@ -57,6 +57,10 @@ def what_to_write(value: Any) -> str:
     return ""
 
 
+# The tensors of a module by their names.
+StateDict: TypeAlias = Mapping[str, Any]
+
+
 class Layout(NamedTuple):
     """What a network is: `kind`, nn.RNN, nn.GRU or nn.LSTM, and the names that make up each of its weights."""
 
@@ -64,7 +68,7 @@ class Layout(NamedTuple):
     parts: dict[str, list[str]]
 
 
-def weights_of(value: Any) -> Mapping[str, Any]:
+def weights_of(value: Any) -> StateDict:
     """The names and tensors of a module, of a state_dict, or of a checkpoint that holds one."""
     held = value.state_dict() if is_module(value) else value
     if isinstance(held, Mapping):
@@ -80,7 +84,7 @@ def weights_of(value: Any) -> Mapping[str, Any]:
     return held
 
 
-def layout_of(value: Any, held: Mapping[str, Any], names: Any = None, *, whole: bool = True) -> Layout:
+def layout_of(value: Any, held: StateDict, names: Any = None, *, whole: bool = True) -> Layout:
     """Which of the weights `held` by a module or state_dict is which; `names` as of [`from_torch`][]. `whole`: what is left
     over is an error."""
     parts = _recognised(value, held, whole) if names is None else _as_named(names, held)
@@ -139,7 +143,7 @@ def nonlinearity_of(value: Any, weight: str) -> str | None:
     return None
 
 
-def _recognised(value: Any, held: Mapping[str, Any], whole: bool) -> dict[str, list[str]]:
+def _recognised(value: Any, held: StateDict, whole: bool) -> dict[str, list[str]]:
     """Which names make up which weight."""
     found = [
         (name.removesuffix(family["weight"]), family)
@@ -179,7 +183,7 @@ def _recognised(value: Any, held: Mapping[str, Any], whole: bool) -> dict[str, l
     return parts
 
 
-def _in_front(held: Mapping[str, Any], parts: dict[str, list[str]], head: str) -> bool:
+def _in_front(held: StateDict, parts: dict[str, list[str]], head: str) -> bool:
     """Whether a linear layer that is called as a readout can only be, or comes in the place of, one of the inputs."""
     (weight,), (inputs,) = parts["weight"], parts["input_weight"]
     shape, n, d = as_numpy(held[head], head).shape, *(as_numpy(held[one], one).shape[-1] for one in (weight, inputs))
@@ -187,7 +191,7 @@ def _in_front(held: Mapping[str, Any], parts: dict[str, list[str]], head: str) -
     return len(shape) == 2 and shape[0] == d and (shape[1] != n or names.index(head) < names.index(weight))
 
 
-def _linear(value: Any, held: Mapping[str, Any], parts: dict[str, list[str]], rest: list[str]) -> list[str]:
+def _linear(value: Any, held: StateDict, parts: dict[str, list[str]], rest: list[str]) -> list[str]:
     """The weights, of any name, of linear layers of a module that can only be its readout."""
     if not is_module(value):
         return []
@@ -202,7 +206,7 @@ def _linear(value: Any, held: Mapping[str, Any], parts: dict[str, list[str]], re
     ]
 
 
-def _as_named(names: Any, held: Mapping[str, Any]) -> dict[str, list[str]]:
+def _as_named(names: object, held: StateDict) -> dict[str, list[str]]:
     if not isinstance(names, Mapping) or "weight" not in names:
         raise ValueError(f"names must be a dict that holds at least weight, got {names!r}")
     parts = {}

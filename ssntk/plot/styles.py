@@ -1,6 +1,7 @@
 """How figures look in a paper and on a slide."""
 
 import contextlib
+from collections.abc import Mapping
 from typing import Any
 
 from cycler import cycler
@@ -68,7 +69,7 @@ class Style(contextlib.ContextDecorator, dict):
     They are a dictionary: `plt.rcParams.update(style)` sets them for good, and `plt.rc_context(style)` as `with style` does.
     """
 
-    def __init__(self, settings: dict[str, Any]):
+    def __init__(self, settings: Mapping[str, Any]):
         super().__init__(settings)
         self._entered: list[Any] = []
 
@@ -77,7 +78,7 @@ class Style(contextlib.ContextDecorator, dict):
         self._entered[-1].__enter__()
         return self
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, *error: object) -> None:
         self._entered.pop().__exit__(*error)
 
 
