@@ -42,7 +42,7 @@ def mode_of(matrix: np.ndarray, clock: AbstractClock, near: complex | None = Non
     return Mode(dtype.type(pair.value), right, left, np.asarray(turned, matrix.dtype))
 
 
-def wanted(eigenvalues: np.ndarray | None, clock: AbstractClock) -> complex | None:
+def wanted(eigenvalues: Any, clock: AbstractClock) -> complex | None:
     """The eigenvalue of df/dx that is requested. For maps the request is given as multipliers."""
     if eigenvalues is None:
         return None

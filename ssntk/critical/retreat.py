@@ -22,7 +22,7 @@ from ssntk.errors import NumericalError, as_scalar, outside_jit
 from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model, dtype_of
 from ssntk.models.clock import AbstractClock
 from ssntk.models.to_torch import to_torch
-from ssntk.nouns import AnyArray, Lens
+from ssntk.nouns import AnyArray, HostReal, Lens
 from ssntk.precision import in_precision, watch_precision
 from ssntk.results import Holder, short
 from ssntk.threads import one_blas_thread
@@ -294,7 +294,7 @@ class _Search:
         return wanted, cuts
 
 
-def _distinct(frequencies: Sequence[float] | np.ndarray, level: float) -> list[float]:
+def _distinct(frequencies: Sequence[HostReal] | np.ndarray, level: float) -> list[float]:
     """The frequencies, without those that are near an earlier one. "Near" is relative to the `level` of the singular values
     too, since these change by no more than the frequency does."""
     kept: list[float] = []

@@ -58,7 +58,7 @@ def _parts(text: str, traced: ClosedJaxpr) -> Iterator[object]:
     yield from _held(traced.jaxpr)
 
 
-def _held(jaxpr: Jaxpr) -> list[object]:
+def _held(jaxpr: Jaxpr | ClosedJaxpr) -> list[object]:
     """The arrays that functions inside a jaxpr close over, which its text does not show."""
     found: list[object] = []
     for equation in jaxpr.eqns:

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array
 
 from ssntk.newton import newton
+from ssntk.nouns import HostReal
 from ssntk.zeros.base import AbstractZeros, metric
 from ssntk.zeros.stack import Members, Stack, each
 
@@ -64,7 +65,7 @@ def correct(zeros: AbstractZeros, guess: Array, border: Array, limit: int = 8, w
 corrected: Callable[..., Corrected] = each(correct)
 
 
-def corrected_at(stack: Stack, members: Members, y: np.ndarray, q: Sequence[float] | np.ndarray) -> Corrected:
+def corrected_at(stack: Stack, members: Members, y: np.ndarray, q: Sequence[HostReal] | np.ndarray) -> Corrected:
     """The equilibria near `y` (k, n) at exactly these q (k,), as numpy arrays."""
     guess = np.concatenate([y, np.asarray(q, np.asarray(y).dtype)[:, None]], axis=1)
     border = np.zeros_like(guess)
