@@ -16,6 +16,8 @@ import cyclopts
 
 from ssntk.files import is_private
 from ssntk.foreign import UsageError, about_keys, argument_of, foreign, own_stdout
+from ssntk.sweep.abstract_plan import AbstractPlan
+from ssntk.sweep.store import Store
 
 app = cyclopts.App(name="ssntk", help="Bifurcations of recurrent networks, and what they do to learning.")
 
@@ -247,7 +249,7 @@ def _opened(folder: pathlib.Path) -> Any:
     return Store(folder)
 
 
-def _draw(store: Any, out: pathlib.Path | None = None) -> pathlib.Path:
+def _draw(store: Store, out: pathlib.Path | None = None) -> pathlib.Path:
     from ssntk.sweep.coverage import coverage_of
 
     figure = coverage_of(store.plan()).figure
@@ -265,7 +267,7 @@ def _draw(store: Any, out: pathlib.Path | None = None) -> pathlib.Path:
     return write_whole(file, saved(axes[0].figure, file.suffix[1:].lower()))
 
 
-def _print_estimate(file: pathlib.Path, plan: Any, store: Any, workers: int, part: tuple[int, int] | None) -> None:
+def _print_estimate(file: pathlib.Path, plan: AbstractPlan, store: Any, workers: int, part: tuple[int, int] | None) -> None:
     """Print what is done, and how long the rest will take. For that, batches are measured and not recorded."""
     import time
 
@@ -313,7 +315,7 @@ def _print_estimate(file: pathlib.Path, plan: Any, store: Any, workers: int, par
         print(f"Of the {tried} points that were tried {len(reasons)} failed: {reasons[0]}")
 
 
-def _print_status(store: Any) -> None:
+def _print_status(store: Store) -> None:
     state = store.status()
     print(f"{store.path}: {len(state.done)} of {state.total} done, {len(state.failed)} failed, {len(state.missing)} missing")
     for index, reason in state.failed.items():
@@ -322,7 +324,7 @@ def _print_status(store: Any) -> None:
         print(f"  no record of this plan: {name}")
 
 
-def _print_summary(store: Any) -> None:
+def _print_summary(store: Store) -> None:
     """Print how a sweep ended: a table, the figure, and the paths of all files."""
     from ssntk.report.tables import print_store
     from ssntk.sweep.coverage import coverage_of
@@ -388,7 +390,7 @@ def main(tokens: list[str] | None = None) -> None:
         raise
 
 
-def _leave(code: Any) -> None:
+def _leave(code: int | str | None) -> None:
     """End the process. If code is still being compiled in advance, end at once: it cannot be stopped, and is not needed."""
     run = sys.modules.get("ssntk.sweep.run")
     if run is not None and any(thread.name == run.PREPARING for thread in threading.enumerate()):
@@ -400,7 +402,7 @@ def _leave(code: Any) -> None:
         os._exit(code if isinstance(code, int) else int(code is not None))
 
 
-def _guarded(call: Callable[[], Any]) -> None:
+def _guarded(call: Callable[[], object]) -> None:
     """Turn every foreseen error into a sentence instead of a traceback."""
     from ssntk.errors import NumericalError
     from ssntk.sweep.store import StoreError

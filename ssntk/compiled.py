@@ -20,11 +20,14 @@ import pathlib
 import pickle
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
+import numpy as np
+from jax.stages import Wrapped
+from jaxtyping import Array, PyTree
 
 from ssntk.files import is_private, owned, write_whole
 from ssntk.notices import warn_once
@@ -37,7 +40,11 @@ MOST = 1024
 SUM = 32
 
 
-def _code() -> tuple[Any, ...]:
+_Kept = tuple[Callable[..., PyTree], PyTree]
+_Shapes = tuple[tuple[tuple[int, ...], np.dtype, bool], ...]
+
+
+def _code() -> tuple[object, ...]:
     """The code of this package, and the versions of what it is built on."""
     own = hashlib.sha256()
     for file in sorted(pathlib.Path(__file__).parent.rglob("*.py")):
@@ -59,7 +66,7 @@ def keep_traced(folder: str) -> None:
 class _Rest:
     """The part of a pytree that is not arrays. Equal ones share compiled code."""
 
-    def __init__(self, tree: Any):
+    def __init__(self, tree: PyTree):
         leaves, structure = jax.tree.flatten(tree)
         self.tree, self.key = tree, (tuple(leaves), structure)
         self.hash = hash(self.key)
@@ -67,26 +74,26 @@ class _Rest:
     def __hash__(self) -> int:
         return self.hash
 
-    def __eq__(self, other: Any) -> bool:
+    def __eq__(self, other: object) -> bool:
         return isinstance(other, _Rest) and self.key == other.key
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[type["_Rest"], tuple[PyTree]]:
         return _Rest, (self.tree,)
 
 
 class Held(eqx.Module):
     """A pytree as an argument of compiled functions: its arrays, and the rest, which is hashed once in each call."""
 
-    arrays: Any
+    arrays: PyTree
     rest: _Rest = eqx.field(static=True)
 
     @classmethod
-    def of(cls, tree: Any) -> "Held":
+    def of(cls, tree: PyTree) -> "Held":
         arrays, rest = eqx.partition(tree, eqx.is_array)
         return cls(arrays, _Rest(rest))
 
     @property
-    def tree(self) -> Any:
+    def tree(self) -> PyTree:
         """The pytree itself."""
         return eqx.combine(self.arrays, self.rest.tree)
 
@@ -98,18 +105,18 @@ class Compiled:
     - `seldom`: whether it is called a few times only, so that compiling it takes longer than running it.
     """
 
-    def __init__(self, function: Callable[..., Any], *, seldom: bool = False):
+    def __init__(self, function: Callable[..., PyTree], *, seldom: bool = False):
         self.function, self.seldom = function, seldom
-        self._known: dict[Any, _Program | None] = {}
+        self._known: dict[Hashable, _Program | None] = {}
         self._lock = threading.RLock()
 
-    def __call__(self, *arguments: Any) -> Any:
+    def __call__(self, *arguments: PyTree) -> PyTree:
         # If another thread is preparing it, this call waits.
         with self._lock:
             program = self._program(arguments)
         return self._jitted(*arguments) if program is None else program(arguments)
 
-    def prepare(self, *like: Any) -> Any:
+    def prepare(self, *like: PyTree) -> PyTree:
         """Compile for arguments like these, which are arrays or `jax.ShapeDtypeStruct`s. Returns the result as such
         structs."""
         with self._lock:
@@ -122,13 +129,13 @@ class Compiled:
             return out if program is None else jax.tree.unflatten(program.out, out)
 
     @functools.cached_property
-    def _jitted(self) -> Any:
+    def _jitted(self) -> Wrapped:
         return self._compiling(self.function)
 
-    def _compiling(self, function: Callable[..., Any]) -> Any:
+    def _compiling(self, function: Callable[..., PyTree]) -> Wrapped:
         return jax.jit(function, compiler_options=_quickly() if self.seldom else None)
 
-    def _program(self, arguments: Any) -> "_Program | None":
+    def _program(self, arguments: tuple[PyTree, ...]) -> "_Program | None":
         """The program that is kept for arguments like these; `None` if none is kept, and none can be."""
         if not FOLDER:
             return None
@@ -145,10 +152,10 @@ class Compiled:
 class _Program(NamedTuple):
     """A function from the leaves of the arguments to the leaves of the result, and the structure of the result."""
 
-    run: Any
+    run: Wrapped
     out: Any
 
-    def __call__(self, arguments: Any) -> Any:
+    def __call__(self, arguments: PyTree) -> PyTree:
         return jax.tree.unflatten(self.out, self.run(*jax.tree.leaves(arguments)))
 
 
@@ -166,7 +173,7 @@ def _quickly() -> dict[str, bool] | None:
     return options
 
 
-def _kept(function: Any, structure: Any, shapes: Any, settings: Any) -> tuple[Callable[..., Any], Any] | None:
+def _kept(function: Callable[..., PyTree], structure: Any, shapes: _Shapes, settings: tuple[object, ...]) -> _Kept | None:
     """The traced function, and an example of its result. They are read from the folder, or traced now and written there.
 
     `None` if the function cannot be kept.
@@ -211,13 +218,13 @@ def _read(file: pathlib.Path) -> bytes | None:
     return data[SUM:]
 
 
-def _traced(function: Any, structure: Any, shapes: Any) -> tuple[Any, Any]:
+def _traced(function: Callable[..., PyTree], structure: Any, shapes: _Shapes) -> tuple[Any, PyTree]:
     """The function of the leaves, as JAX exports it, and an example of its result."""
     from jax import export
 
     out = []
 
-    def flat(*leaves: Any) -> list[Any]:
+    def flat(*leaves: Array) -> list[Array]:
         returned, returned_structure = jax.tree.flatten(function(*jax.tree.unflatten(structure, leaves)))
         out.append(_example(returned_structure))
         return returned
@@ -226,17 +233,17 @@ def _traced(function: Any, structure: Any, shapes: Any) -> tuple[Any, Any]:
     return export.export(jax.jit(flat))(*given), out[0]
 
 
-def _example(structure: Any) -> Any:
+def _example(structure: Any) -> PyTree:
     """A pytree of this structure. It can be pickled, while a structure itself cannot."""
     return jax.tree.unflatten(structure, [0] * structure.num_leaves)
 
 
-def _surroundings() -> tuple[Any, ...]:
+def _surroundings() -> tuple[object, ...]:
     """The settings of JAX that tracing depends on."""
     return sys.version, jax.default_backend(), sorted(pair for pair in os.environ.items() if pair[0].startswith("EQX_"))
 
 
-def by_name(obj: Any) -> str | None:
+def by_name(obj: object) -> str | None:
     """The name of a function or a class in a module of versioned code; `None` for others."""
     name, module = getattr(obj, "__qualname__", None), sys.modules.get(getattr(obj, "__module__", None) or "")
     if name is None or module is None:
@@ -251,14 +258,14 @@ def by_name(obj: Any) -> str | None:
 class _Pickler(pickle.Pickler):
     """Pickles functions and classes by their names in versioned code. Raises `PicklingError` for all others."""
 
-    def reducer_override(self, obj: Any) -> Any:
+    def reducer_override(self, obj: object) -> Any:
         name = by_name(obj)
         if name is None and (hasattr(obj, "__qualname__") or by_name(type(obj)) is None):
             raise pickle.PicklingError(f"{obj} is not of versioned code")
         return NotImplemented if name is None or isinstance(obj, type) else name
 
 
-def _described(tree: Any) -> bytes:
+def _described(tree: PyTree) -> bytes:
     """The same bytes for equal trees in every process."""
     buffer = io.BytesIO()
     pickler = _Pickler(buffer, protocol=5)

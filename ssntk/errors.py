@@ -13,6 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jaxtyping import PyTree
+
+from ssntk.nouns import DType
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -63,7 +66,7 @@ class Outcome(enum.Enum):
     isolated = "an isolated point: no branches cross there"
     cusp = "its quadratic coefficient vanishes: it is a cusp"
 
-    def say(self, **numbers: Any) -> "Sentence":
+    def say(self, **numbers: object) -> "Sentence":
         """The sentence, with these numbers in it."""
         return Sentence(self, self.value.format(**numbers))
 
@@ -78,7 +81,7 @@ class Sentence(str):
         self.outcome = outcome
         return self
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[type["Sentence"], tuple[Outcome, str]]:
         return Sentence, (self.outcome, str(self))
 
 
@@ -105,7 +108,7 @@ class NumericalError(RuntimeError):
         self.outcome = message.outcome if isinstance(message, Sentence) else None
 
 
-def is_traced(*trees: Any) -> bool:
+def is_traced(*trees: object) -> bool:
     """Whether any leaf is a tracer, whose values are not known."""
     try:
         leaves = jax.tree.leaves(trees)
@@ -163,7 +166,7 @@ def as_array(value: Any, name: str, shape: tuple[int | str, ...] | None = None, 
     return array
 
 
-def _copied(value: Any) -> jax.Array:
+def _copied(value: object) -> jax.Array:
     """A copy of `value`, which is on the host, as a JAX array. Unlike `jnp.asarray`, this compiles nothing."""
     if np.ma.is_masked(value):
         raise TypeError("a masked array")
@@ -190,7 +193,7 @@ HOW = {
 }
 
 
-def as_instance(value: Any, name: str, kind: type[T]) -> T:
+def as_instance(value: object, name: str, kind: type[T]) -> T:
     """`value` if it is an instance of `kind`. Otherwise raises `ValueError`, which says how to make one."""
     if not isinstance(value, kind):
         how = HOW.get(kind.__name__, "")
@@ -248,7 +251,7 @@ def as_key(value: Any, *, needed: bool = False) -> jax.Array:
     return value if typed else jax.random.wrap_key_data(jnp.asarray(value))
 
 
-def as_room(numbers: int, name: str, dtype: Any = float) -> None:
+def as_room(numbers: int, name: str, dtype: DType = float) -> None:
     """Raise `ValueError`, which names `name`, if so many numbers do not fit into this machine.
 
     Without the check, allocating them may end the process.
@@ -260,7 +263,7 @@ def as_room(numbers: int, name: str, dtype: Any = float) -> None:
         raise ValueError(f"{name} is too large: {count} bytes do not fit into the {room:.3g} that there are")
 
 
-def allocated(arrays: Any, name: str) -> None:
+def allocated(arrays: PyTree, name: str) -> None:
     """Wait for arrays of a device. Raises `ValueError` if they did not fit, since they must not be used then."""
     try:
         jax.block_until_ready(arrays)
@@ -289,7 +292,7 @@ def _room() -> int:
     return min(found)
 
 
-def as_count(value: Any, name: str, *, least: int = 1) -> int:
+def as_count(value: object, name: str, *, least: int = 1) -> int:
     """`value` as an int that is at least `least`."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise ValueError(f"{name} must be an integer, got {value!r}")
@@ -298,7 +301,7 @@ def as_count(value: Any, name: str, *, least: int = 1) -> int:
     return int(value)
 
 
-def as_choice(value: Any, name: str, choices: tuple[str, ...]) -> str:
+def as_choice(value: object, name: str, choices: tuple[str, ...]) -> str:
     """`value` if it is one of `choices`."""
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")

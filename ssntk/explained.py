@@ -1,7 +1,6 @@
 """Explain what a result means, in plain sentences, and which call to make next."""
 
 import functools
-from typing import Any
 
 import numpy as np
 
@@ -27,7 +26,7 @@ from ssntk.sweep.store import Store
 say = functools.partial(short, digits=4)
 
 
-def explain(result: Any) -> str:
+def explain(result: object) -> str:
     """Explain a result in five plain sentences: what was found, how far it can be trusted, and which call to make next.
 
     **Arguments:** `result`: what a function of ssntk returned. If there are no sentences for its class, its summary is
@@ -52,7 +51,7 @@ _NEXT = "Its fields are described by help(result); ssntk.save(path, result) keep
 
 
 @functools.singledispatch
-def _sentences(result: Any) -> list[str]:
+def _sentences(result: object) -> list[str]:
     return []
 
 

@@ -24,7 +24,10 @@ class _Left(BaseException):
 
 @contextlib.contextmanager
 def foreign(
-    what: str, *through: type[BaseException], function: Any = None, hint: Callable[[BaseException], str] | None = None
+    what: str,
+    *through: type[BaseException],
+    function: Callable[..., object] | None = None,
+    hint: Callable[[BaseException], str] | None = None,
 ) -> Iterator[None]:
     """Turn every error inside this context into a `UsageError` such as `what: KeyError: 'n' (net.py:3)`.
 
@@ -70,7 +73,7 @@ def _message(error: BaseException) -> str:
         return f"its message cannot be made, which raises {type(other).__name__}"
 
 
-def argument_of(function: Callable[..., Any]) -> str | None:
+def argument_of(function: Callable[..., object]) -> str | None:
     """The name of the argument by which a factory of models is called, such as `key` or `seed`; `None` if it has no name.
 
     Raises `ValueError` if it needs more than one, or takes none.

@@ -1,10 +1,9 @@
 """Warn about single precision, in which results near a bifurcation cannot be distinguished from rounding errors."""
 
-from typing import Any
-
 import numpy as np
 
 from ssntk.notices import warn
+from ssntk.nouns import DType
 
 # The end of the reason why an event was not located.
 HINT = "; in float32: try jax_enable_x64"
@@ -26,7 +25,7 @@ class PrecisionWarning(UserWarning):
     """
 
 
-def watch_precision(dtype: Any) -> None:
+def watch_precision(dtype: DType) -> None:
     """Warn, once in a process, if `dtype` is single precision."""
     if np.dtype(dtype) != np.float32 or _said:
         return
@@ -44,6 +43,6 @@ def unsaid_again() -> None:
     _said.clear()
 
 
-def in_precision(reason: str, dtype: Any) -> str:
+def in_precision(reason: str, dtype: DType) -> str:
     """The reason why something was not found, with a hint if it was searched for in single precision."""
     return reason + HINT if np.dtype(dtype) == np.float32 and not reason.endswith(HINT) else reason

@@ -15,7 +15,7 @@ import os
 import pathlib
 import pickle
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import cloudpickle
@@ -40,7 +40,7 @@ class Table(NamedTuple):
     more: int = 0
 
     @classmethod
-    def of(cls, columns: Sequence[str], rows: Sequence[Sequence[Any]], most: int) -> "Table":
+    def of(cls, columns: Sequence[str], rows: Sequence[Sequence[object]], most: int) -> "Table":
         """A table with the first `most` of the rows."""
         return cls(tuple(columns), [tuple(short(cell) for cell in row) for row in rows[:most]], max(len(rows) - most, 0))
 
@@ -64,7 +64,7 @@ class Table(NamedTuple):
         return f"<table>{head}{''.join(row(cells, 'td') for cells in self.rows)}</table>{more}"
 
 
-def short(value: Any, digits: int = 6) -> str:
+def short(value: object, digits: int = 6) -> str:
     """Any value as a short text: numbers to six digits, arrays by their shape and range."""
     if isinstance(value, Tracer):
         text = f"traced {value.dtype}{list(value.shape)}"
@@ -87,7 +87,7 @@ def short(value: Any, digits: int = 6) -> str:
     return text if len(text) <= CELL else text[: CELL - 3] + "..."
 
 
-def _array(array: Any, digits: int) -> str:
+def _array(array: np.ndarray | np.generic, digits: int) -> str:
     """An array of NumPy as text."""
     if array.dtype.kind not in "biufc":
         return f"{array.dtype} {array.shape}"
@@ -167,7 +167,7 @@ class Result(Speaks):
         held = [getattr(self, name, None) for name in field_names(self)]
         return f"{type(self).__name__}, while it is traced" if is_traced(held) else self._headline()
 
-    def __eq__(self, other: Any) -> Any:
+    def __eq__(self, other: object) -> bool:
         return same(self, other) if type(other) is type(self) else NotImplemented
 
     __hash__ = None  # pyright: ignore[reportAssignmentType]
@@ -182,13 +182,13 @@ class Result(Speaks):
 class Holder(Result):
     """A result that holds a model, or a user's own functions."""
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[Callable[[type, bytes], object], tuple[type, bytes]]:
         written = io.BytesIO()
         ByName(written).dump(self.__getstate__())
         return _read_back, (type(self), written.getvalue())
 
 
-def _read_back(kind: type, data: bytes) -> Any:
+def _read_back(kind: type, data: bytes) -> object:
     made = object.__new__(kind)
     made.__dict__.update(pickle.loads(data))
     return made
@@ -197,7 +197,7 @@ def _read_back(kind: type, data: bytes) -> Any:
 class ByName(cloudpickle.Pickler):
     """Pickles functions by name if they can be imported, and by value otherwise, as those of a script."""
 
-    def reducer_override(self, obj: Any) -> Any:
+    def reducer_override(self, obj: object) -> Any:
         # Pickle cannot write compiled functions such as `jax.numpy.tanh`. A copy by cloudpickle would not be recognised as
         # the same function, so that code would be compiled again.
         name = None if isinstance(obj, type) else by_name(obj)
@@ -258,7 +258,7 @@ class Tabular(Result):
         The file is written completely or not at all. Raises `OSError` if it cannot be written.
         """
         names: list[str] = []
-        columns: list[list[Any]] = []
+        columns: list[list[int | float]] = []
         for name, (_, values) in self._columns().items():
             flat = values.reshape(len(values), int(np.prod(values.shape[1:])))
             for i in range(flat.shape[1]):
@@ -279,7 +279,7 @@ class Tabular(Result):
 class Collection(Result):
     """A result that holds points. It supports `len`, indexing and iteration. A slice returns a tuple of points."""
 
-    def _item(self, i: int) -> Any:
+    def _item(self, i: int) -> object:
         raise NotImplementedError
 
     def __len__(self) -> int:
@@ -353,5 +353,5 @@ def same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-def _is_key(value: Any) -> bool:
+def _is_key(value: object) -> bool:
     return hasattr(value, "dtype") and jax.numpy.issubdtype(value.dtype, jax.dtypes.prng_key)

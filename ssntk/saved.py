@@ -186,7 +186,7 @@ def _opened(file: pathlib.Path, data: bytes) -> tuple[dict[str, Any], dict[str, 
     return header, arrays
 
 
-def _encoded(value: Any, where: str, arrays: dict[str, np.ndarray]) -> Any:
+def _encoded(value: object, where: str, arrays: dict[str, np.ndarray]) -> Any:
     """A value as JSON. Its arrays are added to `arrays`, under names of their own."""
     if value is None or type(value) in (bool, int, str):
         return value
@@ -220,14 +220,14 @@ def _encoded(value: Any, where: str, arrays: dict[str, np.ndarray]) -> Any:
     raise ValueError(f"{where} is {what}{own}, which no file without pickle can hold: pickle the result instead")
 
 
-def _fields(value: Any) -> dict[str, Any]:
+def _fields(value: object) -> dict[str, object]:
     if not dataclasses.is_dataclass(value) and not hasattr(value, "_fields"):
         return vars(value)
     skipped = getattr(value, "_transient", ())
     return {name: getattr(value, name) for name in field_names(value) if name not in skipped}
 
 
-def _decoded(value: Any, arrays: dict[str, np.ndarray]) -> Any:
+def _decoded(value: object, arrays: dict[str, np.ndarray]) -> Any:
     """The value that `_encoded` turned into JSON."""
     if not isinstance(value, dict):
         return value

@@ -7,7 +7,7 @@ reports are ignored.
 import functools
 import multiprocessing
 import sys
-from typing import Any
+from types import CodeType, FrameType
 
 import jax.monitoring
 
@@ -23,10 +23,10 @@ class _Listener:
 
     def __init__(self) -> None:
         self.said = self.quiet = False
-        self.call: tuple[int, Any] | None = None
+        self.call: tuple[int, CodeType] | None = None
         self.seconds = 0.0
 
-    def __call__(self, event: str, duration_secs: float, **_: Any) -> None:
+    def __call__(self, event: str, duration_secs: float, **_: object) -> None:
         if event != COMPILED or self.said:
             return
         call = _outermost()
@@ -43,9 +43,9 @@ class _Listener:
             note(what + "later ones reuse it", shown=not self.quiet and is_terminal())
 
 
-def _outermost() -> Any:
+def _outermost() -> FrameType | None:
     """The frame of the function of this package that was called from outside; `None` if there is no such call."""
-    frame: Any = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     found = None
     while frame is not None:
         name = frame.f_globals.get("__name__", "")
@@ -55,7 +55,7 @@ def _outermost() -> Any:
     return found
 
 
-def _name(call: Any) -> str:
+def _name(call: FrameType) -> str:
     """The name of the function that was called; empty for the command line and for threads."""
     # Decorators hold the function that they wrap in a variable of this name.
     wrapped = call.f_locals.get("function")

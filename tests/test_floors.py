@@ -8,7 +8,7 @@ import pytest
 
 PACKAGE = pathlib.Path(__file__).parent.parent / "ssntk"
 FLOORS = [
-    {"notices"},
+    {"notices", "nouns"},
     {"errors", "files", "hints", "threads"},
     {"compiled", "foreign", "newton", "precision", "silence"},
     {"cache", "results"},

@@ -18,7 +18,7 @@ from ssntk.dynamics.fixed_points import find_fixed_points
 from ssntk.dynamics.metric import as_periods
 from ssntk.dynamics.stability import sorted_eigenvalues
 from ssntk.errors import NumericalError, Outcome, Sentence, as_array, as_count, as_instance, as_scalar, outside_jit
-from ssntk.models.base import dtype_of
+from ssntk.models.base import AbstractStateSpaceModel, dtype_of
 from ssntk.models.family import Family
 from ssntk.precision import in_precision
 from ssntk.results import Results
@@ -127,7 +127,7 @@ def _degenerate(stack: Stack, q: float) -> str:
     )
 
 
-def _place(stack: Stack, at: Any) -> float:
+def _place(stack: Stack, at: object) -> float:
     """q, the parameter at which the branch starts as a fraction of the span: 0 at p0, 1 at p1."""
     if at is None:
         return 0.0
@@ -407,7 +407,7 @@ def _search(stack: Stack, number: int, q: float) -> Start | str:
     return f"no equilibrium was found at p = {p:g}: start elsewhere, or pass x0"
 
 
-def _per_member(value: Any, name: str, count: int, size: int) -> list[Any]:
+def _per_member(value: object, name: str, count: int, size: int) -> list[np.ndarray | None]:
     """One row (size,) for each member, from `value` (size,) or (count, size); `None` for each if it is `None`."""
     if value is None:
         return [None] * count
@@ -417,7 +417,7 @@ def _per_member(value: Any, name: str, count: int, size: int) -> list[Any]:
     return list(np.broadcast_to(np.asarray(array), (count, size)))
 
 
-def _empty(model: Any, status: str) -> Branch:
+def _empty(model: AbstractStateSpaceModel, status: str) -> Branch:
     n, dtype = model.n_state, dtype_of(model)
     return Branch(
         parameter=np.zeros(0, dtype),

@@ -43,7 +43,7 @@ class Crossing:
             raise ValueError(f"fn must be callable as fn(x, p), got {type(self.fn).__name__}")
 
 
-Bounds = dict[int, tuple[float, float]] | Callable[[Any, Any], Any] | None
+Bounds = dict[int, tuple[float, float]] | Callable[..., Any] | None
 
 
 class Own(NamedTuple):
@@ -82,7 +82,7 @@ def as_own(events: Any, n: int) -> Own:
     return Own(crossings, tuple(event for event in found if isinstance(event, AbstractEvent)))
 
 
-def as_bounds(bounds: Any, n: int) -> Bounds:
+def as_bounds(bounds: object, n: int) -> Bounds:
     """Check `bounds`: `{index: (low, high)}` or a function."""
     if bounds is None or callable(bounds):
         if bounds is not None:
@@ -98,7 +98,7 @@ def as_bounds(bounds: Any, n: int) -> Bounds:
     return {int(index): (float(pair[0]), float(pair[1])) for index, pair in bounds.items()}
 
 
-def _check(fn: Callable[..., Any], name: str, n: int) -> Any:
+def _check(fn: Callable[..., Any], name: str, n: int) -> object:
     """What `fn(x, p)` returns at zero; `ValueError` unless it is a scalar."""
     try:
         found = fn(np.zeros(n), 0.0)
@@ -124,7 +124,7 @@ def _check_event(event: AbstractEvent, name: str, n: int) -> None:
         raise ValueError(f"{name}.test must return a real number that changes its sign, got {found!r}")
 
 
-def _values(stack: Stack, member: int, fn: Callable[[Any, Any], Any], z: np.ndarray) -> np.ndarray:
+def _values(stack: Stack, member: int, fn: Callable[..., Any], z: np.ndarray) -> np.ndarray:
     """The values (k,) of `fn` at points z (k, n + 1), to which it is applied in the user's units."""
     x, p = z[:, :-1] * stack.scale[member], stack.parameter(member, z[:, -1])
     return np.array([float(fn(*pair)) for pair in zip(x, p, strict=True)])
@@ -161,7 +161,7 @@ def stops_of(stack: Stack, bounds: Bounds, crossings: Sequence[Crossing], start:
             if not np.isfinite(sign):
                 raise ValueError(f"events: fn of {event.name!r} stops the branch, and must be finite at its start")
 
-            def before(z: np.ndarray, fn: Any = event.fn, sign: float = sign) -> np.ndarray:
+            def before(z: np.ndarray, fn: Callable[..., Any] = event.fn, sign: float = sign) -> np.ndarray:
                 return sign * _values(stack, 0, fn, z)
 
             stops.append(Stop(before, lambda p, name=event.name: Outcome.stopped.say(p=p, name=name), side=1))
@@ -173,7 +173,7 @@ def crossings_on(stack: Stack, track: Track, crossings: Sequence[Crossing]) -> l
     found = []
     for event in crossings:
 
-        def value(z: np.ndarray, fn: Any = event.fn) -> np.ndarray:
+        def value(z: np.ndarray, fn: Callable[..., Any] = event.fn) -> np.ndarray:
             return _values(stack, track.member, fn, z)
 
         values = value(track.z)
@@ -216,7 +216,7 @@ def _located(
     track: Track,
     event: Crossing,
     value: Callable[[np.ndarray], np.ndarray],
-    ends: list[Any],
+    ends: list[tuple[np.ndarray, np.ndarray]],
     values: np.ndarray,
 ) -> Bifurcation:
     """The event between two points of the branch, each (z, tangent)."""

@@ -18,6 +18,7 @@ from ssntk.dynamics.scales import typical_sizes
 from ssntk.errors import NumericalError, Outcome, as_array, as_instance, as_scalar, is_traced
 from ssntk.models.base import check_autonomous, dtype_of
 from ssntk.models.family import Family
+from ssntk.nouns import AnyArray
 from ssntk.precision import in_precision, watch_precision
 from ssntk.zeros.equilibria import Equilibria
 from ssntk.zeros.lines import branch_jacobians, outputs_at
@@ -88,7 +89,7 @@ def _around(family: Family, u: Array, parameter: Array, x: Array) -> Equilibria:
     """The equilibria scaled to one point: states by their sizes, p by the change that moves a state by its size."""
     dtype, n = x.dtype, x.shape[0]
 
-    def scaled(sizes: Any, span: Any) -> Equilibria:
+    def scaled(sizes: AnyArray, span: Array | float) -> Equilibria:
         return Equilibria(
             family=family,
             u=u,

@@ -1,7 +1,6 @@
 """The stable side of a located bifurcation: the equilibria at given distances from it."""
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 
@@ -64,7 +63,7 @@ class Side:
         return interpolate(*ends, (low + high) / 2)[0]
 
 
-def stable_side(family: Family, span: Any, u: Any, branch: Branch, number: int) -> Side:
+def stable_side(family: Family, span: object, u: object, branch: Branch, number: int) -> Side:
     """The stable side of `branch.bifurcations[number]`; `NumericalError` if both sides are unstable."""
     # Branches that were stored by a version without `scale` were computed with sizes of one.
     scale = np.ones(branch.x.shape[1]) if branch.scale is None else branch.scale

@@ -1,13 +1,12 @@
 """The channel of a bifurcation: the part of the kernel that belongs to the critical mode, measured and predicted."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PyTree
+from jaxtyping import Array
 
 from ssntk.collapse.law import Carried, carried
 from ssntk.collapse.mode import Mode, critical_mode, wanted
@@ -21,6 +20,7 @@ from ssntk.kernel.top import Leading
 from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model, dtype_of
 from ssntk.models.clock import AbstractClock
 from ssntk.models.theta import theta_positions
+from ssntk.nouns import AnyArray, Lens
 from ssntk.precision import watch_precision
 from ssntk.results import Result, short
 
@@ -99,7 +99,7 @@ def bifurcation_channel(
     *,
     eigenvalues: Any = None,
     u: Any = None,
-    wrt: Callable[[Any], PyTree] | None = None,
+    wrt: Lens | None = None,
     integrator: Integrator | None = None,
     throw: bool = True,
 ) -> Channel:
@@ -159,7 +159,7 @@ def seen_weights(probe: FittedProbe) -> np.ndarray:
 
 
 def channel_of(
-    ts: Any,
+    ts: AnyArray,
     weights: np.ndarray,
     clock: AbstractClock,
     rows: np.ndarray,

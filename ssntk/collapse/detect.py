@@ -1,6 +1,7 @@
 """Detect where a bifurcation lies, and its kind, from kernels along a sweep and nothing else."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -135,8 +136,8 @@ def detect_from_ntk(
 
 
 def _checked(
-    parameters: Any, spectra: Any, ts: Any, kernels: Any, n_batch: Any
-) -> tuple[np.ndarray, np.ndarray, Any, Any, int, np.ndarray]:
+    parameters: object, spectra: Any, ts: object, kernels: Any, n_batch: object
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, list[np.ndarray] | None, int, np.ndarray]:
     """The arguments as numpy arrays, sorted by ascending parameter, and that order."""
     p, values = _doubles(parameters, "parameters", 1), _doubles(spectra, "spectra", 2)
     n_batch = as_count(n_batch, "n_batch")
@@ -171,7 +172,7 @@ def _checked(
     return p[order], values[order] / values.max(), times, given, n_batch, order
 
 
-def _doubles(value: Any, name: str, ndim: int) -> np.ndarray:
+def _doubles(value: object, name: str, ndim: int) -> np.ndarray:
     """`value` in double precision, whatever JAX's setting, since small differences are extrapolated."""
     try:
         array = np.asarray(value, float)
@@ -203,7 +204,9 @@ class _Evidence:
     flipped: bool
 
     @classmethod
-    def of(cls, p: np.ndarray, values: np.ndarray, ts: np.ndarray | None, kernels: Any, n_batch: int) -> "_Evidence":
+    def of(
+        cls, p: np.ndarray, values: np.ndarray, ts: np.ndarray | None, kernels: list[np.ndarray] | None, n_batch: int
+    ) -> "_Evidence":
         """Raises `NumericalError` if nothing grows towards an end of the sweep, or no mode stands out there."""
         size = np.sum(values**2, axis=1) ** 0.5
         flipped = bool(size[0] > size[-1])
@@ -351,7 +354,9 @@ def _coordinates(p: np.ndarray, size: np.ndarray, ts: np.ndarray | None, kind: s
             wanted = np.log(size / size.max()) - np.log1p(over)
             return np.exp(np.interp(-wanted, -tabled, np.log(_RATES))) if wanted.min() > tabled[-1] else None
 
-        def likely(overs: np.ndarray, rate: Any = rate) -> list[tuple[float, float, np.ndarray]]:
+        def likely(
+            overs: np.ndarray, rate: Callable[[float], np.ndarray | None] = rate
+        ) -> list[tuple[float, float, np.ndarray]]:
             all_ = [(float(over), rate(float(over))) for over in overs]
             return [(over, summed(regressions(p, y, POWERS[kind], quick=True)), y) for over, y in all_ if y is not None]
 

@@ -1,7 +1,5 @@
 """The drive of the critical mode: at a bifurcation only a drive with power at the critical frequency is amplified."""
 
-from typing import Any
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -133,7 +131,7 @@ def _forcing(model: AbstractStateSpaceModel, at: Positions, x: Array, left: Arra
 
 
 @eqx.filter_jit
-def _moved_forcing(model: AbstractStateSpaceModel, at: Positions, x: Array, left: Array, dx: Array, du: Array) -> Any:
+def _moved_forcing(model: AbstractStateSpaceModel, at: Positions, x: Array, left: Array, dx: Array, du: Array) -> Array:
     """The derivative of left^T F at x and zero input along (dx, du), each (B, .): (B, p)."""
     zero = jnp.zeros(model.n_input, x.dtype)
 

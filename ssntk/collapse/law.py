@@ -4,7 +4,7 @@
 those of the cubic interpolant. For maps the integral is a sum over steps.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -27,9 +27,9 @@ class Carried(NamedTuple):
     - `shifts` (B, T): `l^T (A(x(t)) - A(x*)) r`, in 1 / time.
     """
 
-    coordinates: Any
-    drive: Any
-    shifts: Any
+    coordinates: Array
+    drive: Array
+    shifts: Array
 
 
 # The state of the integration: the mode's two coordinates (2, p), and the sum (p,) that becomes its drive.

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import scipy
-from jaxtyping import PyTree
 
 from ssntk.dynamics.stability import exponents
 from ssntk.errors import as_array, outside_jit
@@ -15,6 +14,7 @@ from ssntk.kernel.frequency import frequency_response
 from ssntk.kernel.observe.base import AbstractLossOperator
 from ssntk.kernel.observe.observations import observation_of
 from ssntk.models.base import AbstractStateSpaceModel, dtype_of
+from ssntk.nouns import Lens
 from ssntk.precision import watch_precision
 from ssntk.results import Result, short
 
@@ -59,7 +59,7 @@ def frequency_signature(
     omegas: Any = None,
     *,
     u: Any = None,
-    wrt: Callable[[Any], PyTree] | None = None,
+    wrt: Lens | None = None,
     loss_operator: Any = None,
 ) -> Signature:
     """Compute the kernel of a fixed point over frequencies, and its peak.

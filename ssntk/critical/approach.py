@@ -1,11 +1,9 @@
 """Find the nearest bifurcation if all parameters may change together."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from jaxtyping import PyTree
 
 from ssntk.bifurcation.continuation import continuation
 from ssntk.bifurcation.events.kinds import FLIP, HOPF, NEIMARK_SACKER, PITCHFORK, SADDLE_NODE, as_kind
@@ -23,6 +21,7 @@ from ssntk.errors import NumericalError, as_array, as_count, as_key, as_scalar, 
 from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model, dtype_of
 from ssntk.models.family import Family
 from ssntk.models.maps import AbstractMap
+from ssntk.nouns import Lens
 from ssntk.precision import watch_precision
 from ssntk.results import Holder
 from ssntk.threads import one_blas_thread
@@ -68,7 +67,7 @@ class Approach(Holder):
     kind: str
     distance: float
     family: Family | None
-    model: Any
+    model: AbstractStateSpaceModel
     x: np.ndarray
     x_start: np.ndarray
     u: np.ndarray
@@ -101,7 +100,7 @@ def approach(
     *,
     x: Any = None,
     u: Any = None,
-    wrt: Callable[[Any], PyTree] | None = None,
+    wrt: Lens | None = None,
     metric: Any = None,
     signs: Any = None,
     min_coefficient: Any = None,
@@ -184,7 +183,7 @@ def approach(
     return _approach(search, points, starts)
 
 
-def _positive(value: Any, name: str, default: float) -> float:
+def _positive(value: object, name: str, default: float) -> float:
     return default if value is None else float(as_scalar(value, name, positive=True))
 
 

@@ -4,13 +4,13 @@ import concurrent.futures
 import dataclasses
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
 import jax
 import numpy as np
-from jaxtyping import Array, PyTree
+from jaxtyping import Array
 
 from ssntk.collapse import laws
 from ssntk.collapse.drive import critical_drive
@@ -28,6 +28,7 @@ from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_m
 from ssntk.models.maps import with_input
 from ssntk.models.theta import theta_positions
 from ssntk.notices import warn
+from ssntk.nouns import Lens
 from ssntk.results import Result, Results
 from ssntk.threads import one_blas_thread
 
@@ -123,7 +124,7 @@ def criticality(
     *,
     horizon: Any = None,
     time_scale: Any = None,
-    wrt: Callable[[Any], PyTree] | None = None,
+    wrt: Lens | None = None,
     n_starts: int = STARTS,
     key: Any = None,
     scale: Any = None,
@@ -173,7 +174,7 @@ def criticality_ensemble(
     *,
     horizon: Any = None,
     time_scale: Any = None,
-    wrt: Callable[[Any], PyTree] | None = None,
+    wrt: Lens | None = None,
     n_starts: int = STARTS,
     key: Any = None,
     scale: Any = None,
@@ -265,7 +266,7 @@ def natural_time_scale(model: AbstractStateSpaceModel, rates: np.ndarray) -> flo
     return 1 / median if median > 0 else 1.0
 
 
-def _inputs(model: AbstractStateSpaceModel, u: Any) -> list[Array]:
+def _inputs(model: AbstractStateSpaceModel, u: object) -> list[Array]:
     """The constant inputs, (d,) each."""
     if u is None or as_array(u, "u").ndim < 2:
         return [constant_input(model, u)]
@@ -275,7 +276,7 @@ def _inputs(model: AbstractStateSpaceModel, u: Any) -> list[Array]:
     return list(rows)
 
 
-def _unstack(models: Any) -> list[AbstractStateSpaceModel]:
+def _unstack(models: object) -> list[AbstractStateSpaceModel]:
     """The networks of a batch."""
     if isinstance(models, (list, tuple)):
         if not models:
@@ -299,7 +300,7 @@ def _judge(
     found: list[tuple[Array, FixedPoints]],
     horizon: float | None,
     time_scale: float | None,
-    wrt: Callable[[Any], PyTree] | None,
+    wrt: Lens | None,
     metric: np.ndarray | None,
 ) -> Criticality:
     clock = model.clock
@@ -366,7 +367,7 @@ def _reason(found: Criticality, what: str, driven: bool) -> str:
 def _mode(
     model: AbstractStateSpaceModel,
     point: Fragile,
-    wrt: Callable[[Any], PyTree] | None,
+    wrt: Lens | None,
     metric: np.ndarray | None,
 ) -> tuple[float, float, bool]:
     """For the eigenvalue nearest to the critical frequency: |l||r|, |l^T F| and whether the latter exceeds rounding."""
@@ -405,7 +406,7 @@ def _mode(
     return size, strength, strength > DRIVEN * float(np.abs(left) @ np.maximum(*pushes))
 
 
-def _unknown(model: AbstractStateSpaceModel, reason: str, horizon: Any) -> Criticality:
+def _unknown(model: AbstractStateSpaceModel, reason: str, horizon: float | None) -> Criticality:
     nan, n, d = float("nan"), model.n_state, model.n_input
     return Criticality(
         verdict="unknown",

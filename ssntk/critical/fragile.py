@@ -1,7 +1,7 @@
 """Choose the fixed point of a network that is nearest to a bifurcation, for verdicts, approaches and retreats."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Array
@@ -73,7 +73,7 @@ def most_fragile(
 
 
 def searched(
-    model: AbstractStateSpaceModel, inputs: Sequence[Array], *, n_starts: int = STARTS, key: Any = None
+    model: AbstractStateSpaceModel, inputs: Sequence[Array], *, n_starts: int = STARTS, key: Array | None = None
 ) -> list[tuple[Array, FixedPoints]]:
     """The fixed points of a model for each constant input (d,); `NumericalError` if none was found."""
     found = [(u, find_fixed_points(model, u, n_starts=n_starts, key=key)) for u in inputs]

@@ -1,17 +1,17 @@
 """The parameters of a network that may change, the cost of a change, and the signs that must be kept."""
 
 import operator
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float
 
 from ssntk.errors import as_array, is_traced
 from ssntk.models.base import AbstractStateSpaceModel, dtype_of
 from ssntk.models.theta import Positions, Theta, positions
+from ssntk.nouns import AnyArray, Lens
 
 
 class Freedom(eqx.Module):
@@ -27,7 +27,7 @@ class Freedom(eqx.Module):
     metric: Float[Array, " p"]
     signs: Float[Array, " p"]
 
-    def __init__(self, model: Any, wrt: Callable[[Any], PyTree] | None, metric: Any, signs: Any):
+    def __init__(self, model: AbstractStateSpaceModel, wrt: Lens | None, metric: object, signs: object):
         """Raises `ValueError`, which names the argument that does not fit."""
         self.theta = Theta.of(model, wrt)
         self.start = self.theta.vector
@@ -58,7 +58,7 @@ class Freedom(eqx.Module):
         """The leaves of the model that a vector theta stands for."""
         return self.theta.leaves(theta)
 
-    def at_theta(self, theta: Float[Array, " p"]) -> Any:
+    def at_theta(self, theta: Float[Array, " p"]) -> AbstractStateSpaceModel:
         """The model with theta."""
         return self.theta.put(theta)
 
@@ -66,12 +66,12 @@ class Freedom(eqx.Module):
         """The nearest theta that obeys `signs`."""
         return jnp.where(self.signs * theta < 0, 0.0, theta).astype(theta.dtype)
 
-    def length(self, change: Any) -> float:
+    def length(self, change: AnyArray) -> float:
         """sqrt(sum_i metric_i change_i^2)."""
         return float(np.sqrt(np.sum(np.asarray(self.metric) * np.asarray(change) ** 2)))
 
 
-def _leaves(theta: Theta, given: Any, name: str, default: float) -> list[Array]:
+def _leaves(theta: Theta, given: object, name: str, default: float) -> list[Array]:
     """Arrays of the shapes of theta's leaves, from `{attribute or lens: array or scalar}`; others are `default`."""
     leaves = {i: jnp.full(leaf.shape, default) for i, leaf in zip(theta.at, theta.arrays, strict=True)}
     if given is not None and not isinstance(given, Mapping):

@@ -25,7 +25,7 @@ cosine of the multiplier's angle instead of s.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -134,10 +134,10 @@ class Conditions(eqx.Module):
         def rest(theta: Array) -> Array:
             return theta - wanted(theta)
 
-        def linear(function: Any, value: Array) -> Array:
+        def linear(function: Callable[[Array], Array], value: Array) -> Array:
             return jax.scipy.sparse.linalg.bicgstab(function, value, tol=1e-13, maxiter=200)[0]
 
-        def solve(function: Any, theta: Array) -> Array:
+        def solve(function: Callable[[Array], Array], theta: Array) -> Array:
             def improve(theta: Array) -> tuple[Array, Array, Array]:
                 value, push = jax.linearize(function, theta)
                 move = -linear(push, value)

@@ -1,7 +1,7 @@
 """Find the nearest network that is far enough from every bifurcation."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy
-from jaxtyping import Array, PyTree
+from jaxtyping import Array
 
 from ssntk.critical.fragile import most_fragile, searched
 from ssntk.critical.freedom import Freedom
@@ -22,6 +22,7 @@ from ssntk.errors import NumericalError, as_scalar, outside_jit
 from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model, dtype_of
 from ssntk.models.clock import AbstractClock
 from ssntk.models.to_torch import to_torch
+from ssntk.nouns import AnyArray, HostReal, Lens
 from ssntk.precision import in_precision, watch_precision
 from ssntk.results import Holder, short
 from ssntk.threads import one_blas_thread
@@ -53,7 +54,7 @@ class Retreat(Holder):
     ```
     """
 
-    model: Any
+    model: AbstractStateSpaceModel
     x: np.ndarray
     x_start: np.ndarray
     stability_radius: float
@@ -96,7 +97,7 @@ def retreat(
     *,
     x: Any = None,
     u: Any = None,
-    wrt: Callable[[Any], PyTree] | None = None,
+    wrt: Lens | None = None,
     metric: Any = None,
     signs: Any = None,
     full: bool = False,
@@ -293,7 +294,7 @@ class _Search:
         return wanted, cuts
 
 
-def _distinct(frequencies: Any, level: float) -> list[float]:
+def _distinct(frequencies: Sequence[HostReal] | np.ndarray, level: float) -> list[float]:
     """The frequencies, without those that are near an earlier one. "Near" is relative to the `level` of the singular values
     too, since these change by no more than the frequency does."""
     kept: list[float] = []
@@ -330,7 +331,7 @@ def _nearest(freedom: Freedom, cuts: list[_Cut]) -> tuple[np.ndarray, np.ndarray
 
 
 @eqx.filter_jit
-def _slope(freedom: Freedom, theta: Any, x: Any, u: Array, left: Any, right: Any) -> Array:
+def _slope(freedom: Freedom, theta: AnyArray, x: AnyArray, u: Array, left: AnyArray, right: AnyArray) -> Array:
     """d sigma / d theta, (p,), for a singular value of i w - A with its vectors (n,); the equilibrium moves with theta."""
     u1, u2, v1, v2 = (jnp.asarray(part, jnp.asarray(x).dtype) for part in (left.real, left.imag, right.real, right.imag))
 
@@ -349,7 +350,7 @@ def _slope(freedom: Freedom, theta: Any, x: Any, u: Array, left: Any, right: Any
 
 
 @eqx.filter_jit
-def _moved(freedom: Freedom, theta: Any, x: Any, u: Array, change: Any) -> Array:
+def _moved(freedom: Freedom, theta: AnyArray, x: AnyArray, u: Array, change: AnyArray) -> Array:
     """dA (n, n) for a change (p,) of theta; the equilibrium moves with theta."""
     theta, x = jnp.asarray(theta), jnp.asarray(x)
     change = jnp.asarray(change).astype(theta.dtype)

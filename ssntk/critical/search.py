@@ -1,7 +1,7 @@
 """Search for the nearest bifurcation from many starts, in units in which states and rates are of order one."""
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -15,6 +15,7 @@ from ssntk.critical.least_change import PAIRS, Conditions, Stationary, least_cha
 from ssntk.dynamics.metric import in_metric
 from ssntk.dynamics.radius import local_minima, nearest_edge
 from ssntk.dynamics.stability import Eigenpair, eigenpair, exponents, field_at, linearised
+from ssntk.models.base import AbstractStateSpaceModel
 from ssntk.models.clock import AbstractClock
 from ssntk.models.family import Family
 
@@ -38,7 +39,7 @@ class Met(NamedTuple):
     kind: str
     distance: float
     family: Family | None
-    model: Any
+    model: AbstractStateSpaceModel
     x: np.ndarray
     frequency: float
     mode: Eigenpair

@@ -1,15 +1,14 @@
 """Express a model in units in which its states and rates are of order one, for methods with absolute tolerances."""
 
-from typing import Any
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ssntk.models.base import Wrapper, dtype_of
+from ssntk.models.base import AbstractStateSpaceModel, Wrapper, dtype_of
 from ssntk.models.maps import AbstractMap, EulerMap, MapWrapper
+from ssntk.nouns import Real
 
 
 class Rescaled(Wrapper):
@@ -21,7 +20,7 @@ class Rescaled(Wrapper):
     sizes: Float[Array, " n"]
     unit: Float[Array, ""]
 
-    def vector_field(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
+    def vector_field(self, t: Real, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
         return self.wrapped.vector_field(t * self.unit, x * self.sizes, u) * (self.unit / self.sizes)
 
     def readout(self, x: Float[Array, " n"]) -> Float[Array, " m"]:
@@ -37,11 +36,11 @@ class RescaledMap(MapWrapper):
         super().__init__(wrapped, dt)
         self.sizes = sizes
 
-    def advance(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
+    def advance(self, t: Real, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
         return self.wrapped.advance(t * self.wrapped.dt / self.dt, x * self.sizes, u) / self.sizes
 
 
-def rescaled(model: Any, sizes: np.ndarray, unit: float) -> Any:
+def rescaled(model: AbstractStateSpaceModel, sizes: np.ndarray, unit: float) -> AbstractStateSpaceModel:
     """`model` with states x / `sizes` (n,) and time in units of `unit`. A map stays a map, and its unit is its step."""
     dtype = dtype_of(model)
     units = jax.device_put(sizes.astype(dtype))

@@ -1,7 +1,6 @@
 """Find linear conserved quantities: weights w with w . f(x) = 0 at every state x, which make df/dx singular everywhere."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -10,12 +9,15 @@ from jaxtyping import Array
 
 from ssntk.dynamics.stability import field_at
 from ssntk.models.base import AbstractStateSpaceModel
+from ssntk.nouns import AnyArray
 
 # A combination of rates counts as zero if it is below this many roundings of its terms.
 ROUNDINGS = 2.0**11
 
 
-def conserved_quantities(models: Any, u: Any, sizes: np.ndarray) -> np.ndarray:
+def conserved_quantities(
+    models: AbstractStateSpaceModel | Sequence[AbstractStateSpaceModel], u: Array, sizes: np.ndarray
+) -> np.ndarray:
     """The weights (c, n) of the linear conserved quantities that all `models` (one, or several of a family) share.
 
     They are the common left null vectors of df/dx. They are computed as left null vectors of f at random states of the
@@ -49,7 +51,9 @@ def conserved_quantities(models: Any, u: Any, sizes: np.ndarray) -> np.ndarray:
     return reduced[is_conserved(models, u, sizes, reduced)].astype(sizes.dtype)
 
 
-def is_conserved(models: Any, u: Any, sizes: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def is_conserved(
+    models: AbstractStateSpaceModel | Sequence[AbstractStateSpaceModel], u: Array, sizes: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
     """Whether each of the weights (c, n) is conserved, (c,): w . f is only a rounding error at random states."""
     models = [models] if isinstance(models, AbstractStateSpaceModel) else list(models)
     velocity = _velocities(models, u, sizes, 1, 8)
@@ -59,7 +63,7 @@ def is_conserved(models: Any, u: Any, sizes: np.ndarray, weights: np.ndarray) ->
     return (np.abs(weights @ velocity) <= ROUNDINGS * np.finfo(sizes.dtype).eps * terms).all(axis=1)
 
 
-def _velocities(models: Sequence[AbstractStateSpaceModel], u: Any, sizes: np.ndarray, seed: int, count: int) -> np.ndarray:
+def _velocities(models: Sequence[AbstractStateSpaceModel], u: Array, sizes: np.ndarray, seed: int, count: int) -> np.ndarray:
     """f (n, m) at random states of the given sizes, without the states at which it is not finite."""
     random = np.random.default_rng(seed)
     states = random.standard_normal((count, len(sizes))) * 3 ** random.uniform(-1, 1, (count, 1))
@@ -71,7 +75,7 @@ def _velocities(models: Sequence[AbstractStateSpaceModel], u: Any, sizes: np.nda
 
 
 @eqx.filter_jit
-def _fields(model: AbstractStateSpaceModel, states: Any, u: Array) -> Array:
+def _fields(model: AbstractStateSpaceModel, states: AnyArray, u: Array) -> Array:
     return jax.vmap(lambda x: field_at(model, x, u))(states)
 
 

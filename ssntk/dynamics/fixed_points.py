@@ -189,7 +189,7 @@ class FixedPoints(Pictured, Tabular, Collection):
             name: (("point", dim), getattr(self, name)) for name, dim in wide.items()
         }
 
-    def _attributes(self) -> dict[str, Any]:
+    def _attributes(self) -> dict[str, object]:
         return {"n_starts": self.n_starts, "n_lost": self.n_lost, "coverage": self.coverage}
 
     @functools.cached_property
@@ -341,7 +341,7 @@ def _result(model: AbstractStateSpaceModel, search: Search, metric: np.ndarray) 
     )
 
 
-def _within(search: Search, x: np.ndarray, error: Any) -> np.ndarray:
+def _within(search: Search, x: np.ndarray, error: np.ndarray | float) -> np.ndarray:
     """States (k, n) with their angles moved into [0, period). `error`: the error of the states, in the same units."""
     turns = search.periods * search.field.scale
     angle = turns > 0
@@ -381,7 +381,7 @@ def _readouts(model: AbstractStateSpaceModel, x: Any) -> Array:
     return jax.vmap(model.readout)(x)
 
 
-def constant_input(model: AbstractStateSpaceModel, u: Any) -> Float[Array, " d"]:
+def constant_input(model: AbstractStateSpaceModel, u: object) -> Float[Array, " d"]:
     """`u` (d,) in the model's dtype; zero if it is `None`."""
     if u is None:
         return jnp.zeros(model.n_input, dtype_of(model))

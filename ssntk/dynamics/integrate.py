@@ -1,6 +1,6 @@
 """Solve the model in time. No other module calls `diffrax.diffeqsolve`."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import diffrax
 import equinox as eqx
@@ -8,16 +8,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optimistix as optx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PyTree
 
 from ssntk.dynamics.probe import FittedProbe, Probe
 from ssntk.dynamics.scales import typical_sizes
 from ssntk.errors import NumericalError, as_count, as_instance, is_traced
 from ssntk.models.base import AbstractStateSpaceModel, check_model
 from ssntk.models.maps import AbstractMap
+from ssntk.nouns import AnyArray, DType
+
+T = TypeVar("T")
 
 
-def _number(value: Any) -> Any:
+def _number(value: T) -> T | float:
     """Turn an int into a float, so that integrators with equal numbers are equal; leave anything else as it is."""
     return float(value) if isinstance(value, (int, np.integer)) and not isinstance(value, bool) else value
 
@@ -92,7 +95,7 @@ class Integrator(eqx.Module):
         return jax.device_put(np.append(inner.ravel(), times[-1]).astype(times.dtype))
 
 
-def steps_of(model: AbstractStateSpaceModel, integrator: Any, probe: FittedProbe) -> tuple[Integrator, Array | None]:
+def steps_of(model: AbstractStateSpaceModel, integrator: object, probe: FittedProbe) -> tuple[Integrator, Array | None]:
     """The integrator of a model at a fitted probe, and the times of its fixed steps or `None`. Maps take their own steps."""
     ts = probe.ts
     if not isinstance(model, AbstractMap):
@@ -150,7 +153,7 @@ class Trajectory(eqx.Module):
 def solve(
     model: AbstractStateSpaceModel,
     probe: FittedProbe,
-    b: Any,
+    b: int | Array,
     integrator: Integrator,
     grid: Array | None,
     direction: AbstractStateSpaceModel | None = None,
@@ -176,7 +179,7 @@ def solve(
         controller, max_steps = diffrax.StepTo(grid), grid.shape[0] - 1
     x0 = probe.x0[b]
 
-    def field(t: Any, y: Any, model: AbstractStateSpaceModel) -> Any:
+    def field(t: Any, y: PyTree, model: AbstractStateSpaceModel) -> PyTree:
         if direction is None or grid is not None:
             return model.vector_field(t, y, drive(t))
         dynamic, static = eqx.partition(model, eqx.is_inexact_array)
@@ -204,11 +207,11 @@ def solve(
     return Trajectory(solution.ts, states, jnp.searchsorted(solution.ts, ts), solution.result)
 
 
-def _iterated(model: AbstractMap, probe: FittedProbe, b: Any, grid: Array) -> Trajectory:
+def _iterated(model: AbstractMap, probe: FittedProbe, b: int | Array, grid: Array) -> Trajectory:
     """Record every step of a map with input `b`."""
     drive, start = probe.input(b), probe.x0[b]
 
-    def advance(x: Array, t: Array) -> tuple[Array, Array]:
+    def advance(x: Array, t: Any) -> tuple[Array, Array]:
         x = model.advance(t, x, drive(t))
         return x, x
 
@@ -216,7 +219,7 @@ def _iterated(model: AbstractMap, probe: FittedProbe, b: Any, grid: Array) -> Tr
     return Trajectory(grid, states, jnp.searchsorted(grid, probe.ts), diffrax.RESULTS.successful)
 
 
-def _on_given_steps(integrator: Integrator, dtype: Any) -> diffrax.AbstractSolver:
+def _on_given_steps(integrator: Integrator, dtype: DType) -> diffrax.AbstractSolver:
     """The solver for given steps. An implicit solver needs tolerances for its stages, which fixed steps do not have. And
     since no step can be refused, diffrax's default, the chord method, will not do: it mistakes rounding for divergence."""
     solver = integrator.solver
@@ -228,7 +231,7 @@ def _on_given_steps(integrator: Integrator, dtype: Any) -> diffrax.AbstractSolve
     return eqx.tree_at(lambda s: s.root_finder, solver, root_finder)
 
 
-def check_solved(result: diffrax.RESULTS, integrator: Integrator, states: Any) -> None:
+def check_solved(result: diffrax.RESULTS, integrator: Integrator, states: AnyArray) -> None:
     """Raise `NumericalError` with the reason if any solve failed, or if `states` (B, T, n) at the save times are not finite.
 
     While tracing, values are unknown and nothing is checked.
@@ -258,7 +261,7 @@ def _simulate(
     grid: Array | None,
     adjoint: diffrax.AbstractAdjoint | None,
 ) -> tuple[Float[Array, "B T n"], diffrax.RESULTS]:
-    def one(b: Any) -> tuple[Array, diffrax.RESULTS]:
+    def one(b: Array) -> tuple[Array, diffrax.RESULTS]:
         trajectory = solve(model, probe, b, integrator, grid, adjoint=adjoint)
         # If the solve failed, rows that it did not reach become NaN, so that they are not mistaken for states.
         states = jnp.where(

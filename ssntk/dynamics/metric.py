@@ -4,16 +4,20 @@ The metric is as if every state were measured in units of its own scale. With D 
 D^-1 A D, and the rows J of a parameter Jacobian become D^-1 J. Eigenvalues do not change; distances, angles and spectra do.
 """
 
-from typing import Any
+from typing import Any, TypeVar
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from ssntk.dynamics.stability import balance
 from ssntk.errors import as_array, is_traced
+from ssntk.nouns import AnyArray
+
+A = TypeVar("A", np.ndarray, Array)
 
 
-def as_periods(value: Any, n: int) -> np.ndarray | None:
+def as_periods(value: object, n: int) -> np.ndarray | None:
     """Check `periods`: (n,), positive for states that are angles and zero for the others; or `None`."""
     if value is None:
         return None
@@ -23,7 +27,7 @@ def as_periods(value: Any, n: int) -> np.ndarray | None:
     return turns if turns.any() else None
 
 
-def as_metric(scale: Any, n: int) -> np.ndarray | None:
+def as_metric(scale: object, n: int) -> np.ndarray | None:
     """`scale` as one positive number for each of n states, (n,); `None`, which means ones, stays `None`.
 
     **Arguments:** `scale`: `None`, a positive number, or (n,) positive numbers, in units of the states.
@@ -42,25 +46,25 @@ def as_metric(scale: Any, n: int) -> np.ndarray | None:
     return np.broadcast_to(sizes, (n,)).copy()
 
 
-def check_states(scale: Any, of: str) -> None:
+def check_states(scale: object, of: str) -> None:
     """Raise `ValueError` if there is a `scale` but `of` is not the states: the metric does not apply to the readout."""
     if scale is not None and of != "state":
         raise ValueError(f"scale must be None with of={of!r}: it is the metric of the states, and no states are observed")
 
 
-def in_metric(matrix: Any, metric: np.ndarray | None) -> Any:
+def in_metric(matrix: A, metric: np.ndarray | None) -> A:
     """D^-1 A D of matrices A (..., n, n); A itself if the metric (n,) is `None`."""
     if metric is None:
         return matrix
     return matrix * _like(matrix, metric[None, :] / metric[:, None])
 
 
-def rows_in_metric(rows: Any, metric: np.ndarray | None) -> Any:
+def rows_in_metric(rows: A, metric: np.ndarray | None) -> A:
     """D^-1 J of rows J (..., n, p); J itself if the metric (n,) is `None`."""
     return rows if metric is None else rows / _like(rows, metric[:, None])
 
 
-def _like(array: Any, factors: np.ndarray) -> Any:
+def _like(array: AnyArray, factors: np.ndarray) -> Any:
     """The factors in the dtype of an array, shaped to multiply its last axes."""
     factors = factors.reshape((1,) * (array.ndim - factors.ndim) + factors.shape).astype(array.dtype)
     return factors if isinstance(array, np.ndarray) else jnp.asarray(factors)

@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float
 from ssntk.errors import as_array, as_scalar, is_traced, traceable
 from ssntk.models.base import AbstractStateSpaceModel, dtype_of
 from ssntk.models.maps import AbstractMap
+from ssntk.nouns import Real
 
 
 class Sinusoid(eqx.Module):
@@ -40,7 +41,7 @@ class Sinusoid(eqx.Module):
         self.frequency = None if frequency is None else as_scalar(frequency, "frequency", positive=True)
         self.phase = as_scalar(phase, "phase")
 
-    def __call__(self, t: Any) -> Float[Array, "B d"]:
+    def __call__(self, t: Real) -> Float[Array, "B d"]:
         if self.frequency is None:
             raise ValueError("us has no frequency: only a sweep knows that of its bifurcation")
         t = as_array(t, "t", (), finite=False)
@@ -48,7 +49,7 @@ class Sinusoid(eqx.Module):
         return amplitude * jnp.sin(frequency * t + phase)
 
 
-Inputs = Float[Array, "B d"] | Float[Array, "B T d"] | Callable[[Any], Any]
+Inputs = Float[Array, "B d"] | Float[Array, "B T d"] | Callable[..., Array]
 Mask = Bool[Array, " T"] | Bool[Array, "B T"] | Bool[Array, "B T rows"]
 
 
@@ -67,7 +68,7 @@ class AbstractProbe(eqx.Module):
         first = self.mask[0] if self.mask.ndim == 1 else self.mask[:, 0]
         return targets if bool(np.any(first)) else jnp.pad(targets, ((0, 0), (1, 0), (0, 0)))
 
-    def input(self, b: Any) -> Callable[[Any], Float[Array, " d"]]:
+    def input(self, b: int | Array) -> Callable[..., Float[Array, " d"]]:
         """Input number `b` (int or traced) as a function of time, t -> (d,). The probe must be fitted to a model."""
         us = self.us
         if us is None:

@@ -15,6 +15,7 @@ from ssntk.dynamics.metric import as_metric, in_metric
 from ssntk.dynamics.stability import sorted_eigenvalues
 from ssntk.errors import as_array, is_traced
 from ssntk.models.clock import AbstractClock, Continuous, Steps, as_clock
+from ssntk.nouns import AnyArray
 from ssntk.precision import watch_precision
 
 # Rounding moves eigenvalues of the level set off the edge. Those within this distance, relative to the size of the matrix,
@@ -240,7 +241,7 @@ def _at(matrix: np.ndarray, clock: AbstractClock, frequency: float) -> tuple[Edg
     return Edge(float(size), float(frequency), left, right, float(curvature), turning), float((left.conj() @ first).real)
 
 
-def _host(matrices: Any, clock: AbstractClock) -> tuple[np.ndarray, ...]:
+def _host(matrices: AnyArray, clock: AbstractClock) -> tuple[np.ndarray, ...]:
     """Radii and frequencies (...) of matrices (..., n, n), and their gradients (..., n, n)."""
     matrices = np.asarray(matrices)
     shape, n = matrices.shape[:-2], matrices.shape[-1]

@@ -1,10 +1,9 @@
 """Find the region of a model's states: short roll-outs of many states at once, their box, and whether all return to it."""
 
-from typing import Any
-
 import numpy as np
 
 from ssntk.dynamics.scaled import SMALL, Factored, ScaledField
+from ssntk.models.base import AbstractStateSpaceModel
 from ssntk.models.cells import Gated
 from ssntk.models.ctrnn import CTRNN
 from ssntk.models.low_rank import LowRankRNN
@@ -72,7 +71,7 @@ def half_widths(states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return (low + high) / 2, 1.25 * (high - low) / 2
 
 
-def known_bounded(model: Any) -> bool:
+def known_bounded(model: AbstractStateSpaceModel) -> bool:
     """Whether a model is known to be bounded: every state returns from far away, as with a leak and a bounded drive."""
     for name in ("model", "wrapped"):
         inner = vars(model).get(name)

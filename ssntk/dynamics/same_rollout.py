@@ -72,14 +72,14 @@ def same_rollout(model: Any, step_or_module: Any, us: Any) -> float:
     return float(np.abs(ours - theirs).max())
 
 
-def _states(model: Any, dt: float, inputs: np.ndarray) -> np.ndarray:
+def _states(model: AbstractStateSpaceModel, dt: float, inputs: np.ndarray) -> np.ndarray:
     """The states (B, T, n) after each step."""
     ts = dt * np.arange(inputs.shape[1] + 1)
     # The input at the last save time is used by no step: repeat the last one.
     return np.asarray(simulate(model, Probe(ts, np.concatenate([inputs, inputs[:, -1:]], axis=1))))[:, 1:]
 
 
-def _rolled(step: Callable[[Any, Any], Any], x: np.ndarray, inputs: np.ndarray) -> np.ndarray:
+def _rolled(step: Callable[..., object], x: np.ndarray, inputs: np.ndarray) -> np.ndarray:
     rolled = []
     for u in inputs:
         after = np.asarray(step(x, u))

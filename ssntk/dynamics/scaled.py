@@ -6,6 +6,7 @@ structure and size, whatever the number of starts.
 
 import concurrent.futures
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +17,7 @@ from jaxtyping import Array
 
 from ssntk.compiled import Compiled, Held
 from ssntk.dynamics.stability import field_at
+from ssntk.models.base import AbstractStateSpaceModel
 
 # The largest number of entries in the Jacobians of one call, of states in a call, and of entries in a batch.
 NUMBERS, CALL, TOGETHER = 2**18, 256, 2**16
@@ -39,10 +41,22 @@ PROBES = 8
 ERRORS = 64.0
 
 
-def _points(field: Any, chunk: int, out: Any, held: Held, states: Array, levels: Array, count: Array) -> Any:
+# The model, its input (d,), the scale (n,), the weights (c, n) of conserved quantities, and their pull.
+_Field = tuple[AbstractStateSpaceModel, Array, Array, Array, Array]
+
+
+def _points(
+    field: Callable[..., tuple[Array, ...]],
+    chunk: int,
+    out: tuple[int, ...],
+    held: Held,
+    states: Array,
+    levels: Array,
+    count: Array,
+) -> tuple[Array, ...]:
     """`field(tree, state, level)` for the first `count` chunks of the states; results for the others are zero."""
 
-    def one(i: Any, kept: Any) -> Any:
+    def one(i: Array, kept: tuple[Array, ...]) -> tuple[Array, ...]:
         y, level = (jax.lax.dynamic_slice_in_dim(part, i * chunk, chunk) for part in (states, levels))
         new = jax.vmap(lambda y, level: field(held.tree, y, level))(y, level)
         return jax.tree.map(lambda a, b: jax.lax.dynamic_update_slice_in_dim(a, b, i * chunk, 0), kept, new)
@@ -51,18 +65,18 @@ def _points(field: Any, chunk: int, out: Any, held: Held, states: Array, levels:
     return jax.lax.fori_loop(jnp.zeros_like(count), count, one, zeros)
 
 
-def velocity_at(tree: Any, y: Array, level: Array) -> Array:
+def velocity_at(tree: _Field, y: Array, level: Array) -> Array:
     """The velocity (n,) at scale * y, in scales per unit time, with a term that pulls conserved quantities to `level`."""
     model, u, scale, weights, pull = tree
     velocity = field_at(model, scale * y, u) / scale
     return velocity - pull * weights.T @ (weights @ y - level) if weights.shape[0] else velocity
 
 
-def _velocity(tree: Any, y: Array, level: Array) -> tuple[Array]:
+def _velocity(tree: _Field, y: Array, level: Array) -> tuple[Array]:
     return (velocity_at(tree, y, level),)
 
 
-def _linear(tree: Any, y: Array, level: Array) -> tuple[Array, Array]:
+def _linear(tree: _Field, y: Array, level: Array) -> tuple[Array, Array]:
     def both(y: Array) -> tuple[Array, Array]:
         velocity = velocity_at(tree, y, level)
         return velocity, velocity
@@ -84,7 +98,7 @@ class ScaledField:
     are held at a level, which makes the Jacobian regular and changes no equilibrium of that level.
     """
 
-    def __init__(self, model: Any, u: Any, scale: np.ndarray, weights: np.ndarray, pull: float):
+    def __init__(self, model: AbstractStateSpaceModel, u: Array, scale: np.ndarray, weights: np.ndarray, pull: float):
         self.n, self.dtype = len(scale), scale.dtype
         self.eps = float(np.finfo(scale.dtype).eps)
         self.scale, self.weights, self.pull = scale, weights.astype(scale.dtype), pull
@@ -151,10 +165,10 @@ class Factored:
 
     def __init__(self, matrices: np.ndarray, loop: bool = False):
         n, dtype = matrices.shape[1], matrices.dtype
-        self.inverse: Any = None
+        self.inverse: np.ndarray | None = None
         self._solve: Any = None
-        self.good: Any = None
-        self.parts: list[tuple[Any, Any]] = []
+        self.good: np.ndarray
+        self.parts: list[tuple[np.ndarray, np.ndarray]] = []
         with np.errstate(all="ignore"):
             if n <= SMALL and not loop:
                 self.rows = _row_sizes(matrices)

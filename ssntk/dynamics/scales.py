@@ -6,7 +6,6 @@ size is the one that balances the Jacobian. Sizes change with the units: those o
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -17,6 +16,7 @@ from scipy.sparse.csgraph import connected_components
 
 from ssntk.dynamics.stability import field_at, state_jacobian
 from ssntk.models.base import AbstractStateSpaceModel
+from ssntk.nouns import AnyArray
 
 # The number of powers of ten at which a departure is looked for, and of bisections of the decade in which it begins.
 DECADES, HALVINGS = 24, 10
@@ -33,12 +33,12 @@ WEAK = 0.03
 TOGETHER = 2**21
 
 
-def typical_sizes(model: AbstractStateSpaceModel, u: Any, x: Any) -> np.ndarray:
+def typical_sizes(model: AbstractStateSpaceModel, u: Array, x: AnyArray) -> np.ndarray:
     """The typical sizes (n,) of the states of a model near the state `x` (n,), in their units, for the input `u` (d,)."""
     return sizes_over([model], u, x)
 
 
-def sizes_over(models: Sequence[AbstractStateSpaceModel], u: Any, x: Any) -> np.ndarray:
+def sizes_over(models: Sequence[AbstractStateSpaceModel], u: Array, x: AnyArray) -> np.ndarray:
     """The typical sizes (n,) of the states over k models of one family, such as those along a span, near one state `x` (n,)
     or near a state of each (k, n)."""
     x = np.asarray(x)
@@ -96,7 +96,7 @@ def _least(ratios: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(kept), kept, 0.0)
 
 
-def _mean(departures: Sequence[Any]) -> np.ndarray:
+def _mean(departures: Sequence[AnyArray]) -> np.ndarray:
     """The geometric means (n,) of the finite ones of several sizes (n, 2); NaN if fewer than half are finite.
 
     Both directions and all models count equally. Half are required, since a single finite size may be due to rounding, if
@@ -116,7 +116,7 @@ def _groups(jacobian: np.ndarray, unknown: np.ndarray) -> list[np.ndarray]:
     return [at[labels == i] for i in range(count)]
 
 
-def rate_of(velocity: Any, jacobian: Any, sizes: np.ndarray) -> float:
+def rate_of(velocity: AnyArray, jacobian: AnyArray, sizes: np.ndarray) -> float:
     """A typical rate, in 1 / time: the norm of the Jacobian (n, n) with states measured in their sizes. If it is zero, the
     norm of the velocity (n,) relative to the sizes."""
     with np.errstate(over="ignore", invalid="ignore"):
@@ -127,7 +127,13 @@ def rate_of(velocity: Any, jacobian: Any, sizes: np.ndarray) -> float:
 
 @eqx.filter_jit
 def _departures(
-    model: AbstractStateSpaceModel, x: Array, u: Array, along: Any, terms: Any, rates: Any, turns: bool = False
+    model: AbstractStateSpaceModel,
+    x: Array,
+    u: Array,
+    along: AnyArray,
+    terms: AnyArray,
+    rates: AnyArray,
+    turns: bool = False,
 ) -> tuple[Array, Array, Array]:
     """The distances (k, 2) along directions (k, n), upwards and downwards, at which f departs from its linear part, infinite
     if it never does; the Jacobian (n, n); and f (n,).
@@ -171,7 +177,7 @@ def _departures(
             last = linear.shape[0] - jnp.argmax(linear[::-1])
             low, high = powers[last], powers[jnp.minimum(last + 1, powers.shape[0] - 1)]
 
-            def halve(_: Any, ends: tuple[Array, Array]) -> tuple[Array, Array]:
+            def halve(_: Array, ends: tuple[Array, Array]) -> tuple[Array, Array]:
                 low, high = ends
                 middle = (low + high) / 2
                 beyond = departs(direction, sign, middle)

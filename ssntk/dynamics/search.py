@@ -4,10 +4,11 @@ The cheap method comes first: a globalised Newton iteration. The starts that it 
 always arrive.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
+from jaxtyping import Array
 
 from ssntk.dynamics.conserved import conserved_quantities
 from ssntk.dynamics.homotopy import BEYOND, CLOSELY, ROUGHLY, cross, rates_of
@@ -15,6 +16,7 @@ from ssntk.dynamics.rollout import comes_back, from_afar, half_widths, known_bou
 from ssntk.dynamics.scaled import SMALL, ScaledField, confined, damped, distinct, settle
 from ssntk.dynamics.scales import rate_of, typical_sizes
 from ssntk.dynamics.stability import judged_exponents, linearised
+from ssntk.models.base import AbstractStateSpaceModel
 from ssntk.models.clock import Continuous
 
 # The search uses at most this multiple of the requested starts.
@@ -44,7 +46,15 @@ class Region(NamedTuple):
 class Search:
     """The fixed points found so far, in units of the states' sizes, and the methods that find more."""
 
-    def __init__(self, model: Any, u: Any, scale: np.ndarray | None, periods: np.ndarray, seed: list[int], given: Any):
+    def __init__(
+        self,
+        model: AbstractStateSpaceModel,
+        u: Array,
+        scale: np.ndarray | None,
+        periods: np.ndarray,
+        seed: list[int],
+        given: np.ndarray | None,
+    ):
         self.model, self.random = model, np.random.default_rng(seed)
         zero = np.zeros(model.n_state, periods.dtype) if given is None else np.asarray(given[0])
         if scale is None:

@@ -1,7 +1,7 @@
 """Find slow points: local minima of the speed |f|, at which the network almost rests."""
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -113,11 +113,11 @@ def _newton(held: Held, weight: Array, starts: Array, levels: Array, count: Arra
     """Newton's iteration on the gradient of the squared speed, from the first `count` states: the points, the last
     corrections, and whether the second derivative is positive definite at each."""
 
-    def one(i: Any, out: Any) -> Any:
+    def one(i: Array, out: tuple[Array, Array, Array]) -> tuple[Array, ...]:
         def speed(y: Array) -> Array:
             return jnp.sum((weight * velocity_at(held.tree, y, levels[i])) ** 2) / 2
 
-        def improve(_: Any, state: tuple[Array, Array]) -> tuple[Array, Array]:
+        def improve(_: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
             y, _move = state
             move = -jnp.linalg.solve(jax.hessian(speed)(y), jax.grad(speed)(y))
             return y + move, move

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from ssntk.errors import NumericalError
 from ssntk.models.base import AbstractStateSpaceModel
 from ssntk.models.clock import AbstractClock
+from ssntk.nouns import AnyArray
 
 
 def field_at(model: AbstractStateSpaceModel, x: Array, u: Array) -> Float[Array, " n"]:
@@ -30,7 +31,7 @@ def linearised(model: AbstractStateSpaceModel, x: Any, u: Array) -> tuple[Float[
     return field_at(model, x, u), state_jacobian(model, x, u)
 
 
-def sorted_eigenvalues(matrices: Any) -> np.ndarray:
+def sorted_eigenvalues(matrices: AnyArray) -> np.ndarray:
     """The eigenvalues (..., n) of matrices (..., n, n), the rightmost first. In a pair the upper one comes first.
 
     They are computed on the host by LAPACK, since JAX has nonsymmetric eigenvalues on the CPU only.
@@ -40,12 +41,12 @@ def sorted_eigenvalues(matrices: Any) -> np.ndarray:
     return np.take_along_axis(values, order, axis=-1)
 
 
-def exponents(matrices: Any, clock: AbstractClock) -> np.ndarray:
+def exponents(matrices: AnyArray, clock: AbstractClock) -> np.ndarray:
     """The growth exponents (..., n) if df/dx is `matrices` (..., n, n), the fastest growing first."""
     return clock.growth(sorted_eigenvalues(matrices))
 
 
-def judged_exponents(matrices: Any, clock: AbstractClock) -> tuple[np.ndarray, np.ndarray]:
+def judged_exponents(matrices: AnyArray, clock: AbstractClock) -> tuple[np.ndarray, np.ndarray]:
     """The growth exponents (..., n) of [`exponents`][], and the rounding error (..., n) of each.
 
     The error is the backward error of the eigenvalue solver on the balanced matrix, times the condition number
@@ -101,7 +102,7 @@ class Eigenpair(NamedTuple):
     left: np.ndarray
 
 
-def eigenpair(matrix: Any, near: complex | float, values: np.ndarray | None = None) -> Eigenpair:
+def eigenpair(matrix: AnyArray, near: complex | float, values: np.ndarray | None = None) -> Eigenpair:
     """The eigenpair of `matrix` (n, n) whose eigenvalue is nearest to `near`. A real eigenvalue has real vectors.
 
     `values` (n,): all eigenvalues, if they are known.

@@ -50,7 +50,7 @@ def kernel_choice(rows: Rows, method: str) -> tuple[Choice, Rows]:
     return jacobian_choice(rows.replay, "auto"), rows
 
 
-def check_k(k: Any, rows: int, parameters: int) -> None:
+def check_k(k: object, rows: int, parameters: int) -> None:
     """Raise `ValueError` unless k is a number of eigenvalues that is smaller than that of all of them."""
     if as_count(k, "k") >= min(rows, parameters):
         raise ValueError(f"k must be below the number of rows and of parameters, {min(rows, parameters)}, got {k}")

@@ -6,13 +6,14 @@ from typing import Any
 import jax
 import numpy as np
 import scipy.linalg
-from jaxtyping import Array, Complex, PyTree
+from jaxtyping import Array, Complex
 
 from ssntk.dynamics.refine import check_fixed_point
 from ssntk.errors import NumericalError, as_array
 from ssntk.kernel.steady_state import forcing
 from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model
 from ssntk.models.theta import theta_positions
+from ssntk.nouns import Lens
 
 
 def frequency_ntk(
@@ -21,7 +22,7 @@ def frequency_ntk(
     omegas: Any,
     *,
     u: Any = None,
-    wrt: Callable[[Any], PyTree] | None = None,
+    wrt: Lens | None = None,
 ) -> Complex[Array, "W n n"]:
     """The kernel K(w) = S S^H of a fixed point at each of W frequencies w, with S = (i w - A)^-1 F.
 
@@ -50,7 +51,7 @@ def frequency_ntk(
 
 
 def frequency_response(
-    model: AbstractStateSpaceModel, x_star: Any, *, u: Any = None, wrt: Callable[[Any], PyTree] | None = None
+    model: AbstractStateSpaceModel, x_star: Any, *, u: Any = None, wrt: Lens | None = None
 ) -> tuple[Callable[[float], np.ndarray], np.ndarray, np.ndarray]:
     """A function and two matrices. Arguments and errors are as in `frequency_ntk`.
 

@@ -11,13 +11,13 @@ Rows: one reverse pass through the whole solve carries one cotangent for every o
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float
 
 from ssntk.dynamics.integrate import Integrator, Trajectory, check_solved, solve
 from ssntk.dynamics.probe import Probe
@@ -28,6 +28,7 @@ from ssntk.kernel.replay import Replay, check_room, record, saved_states
 from ssntk.kernel.sites.walk import Index, Walk
 from ssntk.models.base import AbstractStateSpaceModel, check_model
 from ssntk.models.theta import Theta
+from ssntk.nouns import Lens
 
 # The value that a loop over rows carries.
 T = TypeVar("T")
@@ -43,7 +44,7 @@ def parameter_jacobian(
     probe: Probe,
     *,
     of: str = "state",
-    wrt: Callable[[Any], PyTree] | None = None,
+    wrt: Lens | None = None,
     integrator: Integrator | None = None,
     method: str = "auto",
 ) -> Float[Array, "B T m p"]:
@@ -83,7 +84,7 @@ def parameter_jacobian(
     return jacobian_of(record(theta, fitted, integrator, NAMED[of]), method)
 
 
-def as_method(method: Any) -> str:
+def as_method(method: object) -> str:
     """`method`, if it forms the Jacobian. Otherwise raises `ValueError`, which says what `"sites"` is for."""
     if method == "sites":
         known = ", ".join(map(repr, METHODS))

@@ -1,10 +1,9 @@
 """The neural tangent kernel of trajectories, and its spectrum."""
 
-from collections.abc import Callable
 from typing import Any, Unpack
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float
 
 from ssntk.dynamics.integrate import Integrator
 from ssntk.dynamics.probe import Probe
@@ -16,6 +15,7 @@ from ssntk.kernel.spectrum import Spectrum
 from ssntk.kernel.top import top_spectrum
 from ssntk.models.base import AbstractStateSpaceModel
 from ssntk.models.theta import block_positions
+from ssntk.nouns import Lens
 
 
 def ntk(
@@ -24,7 +24,7 @@ def ntk(
     other: Probe | None = None,
     *,
     of: str = "state",
-    wrt: Callable[[Any], PyTree] | None = None,
+    wrt: Lens | None = None,
     weights: Any = None,
     loss_operator: Any = None,
     preconditioner: Any = None,

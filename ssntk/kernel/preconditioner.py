@@ -1,21 +1,22 @@
 """The diagonal that an optimiser divides the gradient by: D in the preconditioned kernel J D^-1 J^T."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from ssntk.errors import as_array, is_traced
 from ssntk.models.theta import Theta
 
 # The defaults of optax.adam.
 DECAY, EPSILON = 0.999, 1e-8
+A = TypeVar("A", np.ndarray, Array)
 
 
-def diagonal(preconditioner: Any, theta: Theta) -> Float[Array, " p"] | None:
+def diagonal(preconditioner: PyTree, theta: Theta) -> Float[Array, " p"] | None:
     """D (p,), positive.
 
     **Arguments:** `preconditioner`: `None`; (p,) numbers; or a state of `optax.adam` with its default decay and epsilon. For
@@ -35,19 +36,19 @@ def diagonal(preconditioner: Any, theta: Theta) -> Float[Array, " p"] | None:
     return values
 
 
-def adams(square: Any, count: float, decay: float = DECAY, epsilon: float = EPSILON) -> Any:
+def adams(square: A, count: float, decay: float = DECAY, epsilon: float = EPSILON) -> A:
     """What Adam divides by in its next step (p,), from its second moments `square` (p,) after `count` steps."""
     return (square / (1 - decay**count)) ** 0.5 + epsilon
 
 
-def adam_state(preconditioner: Any, name: str = "preconditioner", *, fresh: bool = False) -> Any:
+def adam_state(preconditioner: PyTree, name: str = "preconditioner", *, fresh: bool = False) -> Any:
     """The state of Adam inside an optimiser's state; `None` if there is none.
 
     Raises `ValueError`, which names the argument `name`, if there are several. It also does so if Adam has made no step yet,
     unless `fresh` is true.
     """
 
-    def of_adam(part: Any) -> bool:
+    def of_adam(part: object) -> bool:
         return hasattr(part, "nu") and hasattr(part, "count")
 
     states = [part for part in jax.tree.leaves(preconditioner, is_leaf=of_adam) if of_adam(part)]
@@ -58,7 +59,7 @@ def adam_state(preconditioner: Any, name: str = "preconditioner", *, fresh: bool
     return states[0] if states else None
 
 
-def aligned(moments: Any, theta: Theta, name: str = "preconditioner") -> Array:
+def aligned(moments: PyTree, theta: Theta, name: str = "preconditioner") -> Array:
     """The leaves of `moments` that belong to theta, raveled, (p,).
 
     `moments` has the structure of the model, or that of theta's own tree.

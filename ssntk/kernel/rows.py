@@ -4,7 +4,6 @@
 """
 
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple, TypedDict, Unpack
 
 import equinox as eqx
@@ -24,18 +23,19 @@ from ssntk.kernel.preconditioner import diagonal
 from ssntk.kernel.replay import Replay, check_room, record
 from ssntk.models.base import AbstractStateSpaceModel, check_model
 from ssntk.models.theta import Theta
+from ssntk.nouns import AnyArray, Lens
 
 
 class Asked(TypedDict, total=False):
     """The keyword arguments that every kernel takes, as [`ntk`][] describes them."""
 
     of: str
-    wrt: Callable[[Any], PyTree] | None
-    weights: Any
-    loss_operator: Any
-    preconditioner: Any
+    wrt: Lens | None
+    weights: object
+    loss_operator: object
+    preconditioner: PyTree
     integrator: Integrator | None
-    scale: Any
+    scale: object
 
 
 class Rows(eqx.Module):
@@ -108,7 +108,7 @@ class Checked(NamedTuple):
         return Rows(replay, self.over_time, self.over_theta, self.over_state, self.loss)
 
 
-def recorded_rows(model: Any, probe: Any, **asked: Unpack[Asked]) -> Rows:
+def recorded_rows(model: object, probe: object, **asked: Unpack[Asked]) -> Rows:
     """Check the arguments, which are as in `ntk`, and solve every input. J must fit into this machine."""
     checked = asked_of(model, probe, **asked)
     checked.check_jacobian()
@@ -117,15 +117,15 @@ def recorded_rows(model: Any, probe: Any, **asked: Unpack[Asked]) -> Rows:
 
 def asked_of(
     model: Any,
-    probe: Any,
+    probe: object,
     *,
     of: str = "state",
-    wrt: Callable[[Any], PyTree] | None = None,
-    weights: Any = None,
+    wrt: Lens | None = None,
+    weights: object = None,
     loss_operator: Any = None,
-    preconditioner: Any = None,
+    preconditioner: PyTree = None,
     integrator: Integrator | None = None,
-    scale: Any = None,
+    scale: object = None,
 ) -> Checked:
     """Check the arguments, which are as in `ntk`. Raises `ValueError`, which names the argument that is wrong."""
     as_choice(of, "of", ("state", "readout"))
@@ -186,7 +186,7 @@ def _over_time(loss_operator: AbstractLossOperator | None, probe: FittedProbe, r
     return root[:, None] * acts if acts.ndim == 2 else root * acts
 
 
-def time_weights(ts: Any, weights: Any) -> Float[Array, " T"] | None:
+def time_weights(ts: AnyArray, weights: object) -> Float[Array, " T"] | None:
     """The weight of each save time (T,), from the argument `weights` of [`ntk`][]; `None` if there are no weights."""
     if weights is None:
         return None

@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from ssntk.errors import NumericalError, as_array, as_count, as_scalar
 from ssntk.notices import warn
+from ssntk.nouns import Real
 from ssntk.precision import PrecisionWarning
 from ssntk.results import Result, Table, counted, short
 
@@ -305,10 +306,10 @@ class Spectrum(Result):
             raise ValueError("eigenvectors were refused when this spectrum was computed")
         return self.eigenvectors
 
-    def _residual(self, residual: Any) -> np.ndarray:
+    def _residual(self, residual: object) -> np.ndarray:
         return np.asarray(as_array(residual, "residual", (self._vectors().shape[0],)), self.eigenvalues.dtype)
 
-    def _number(self, value: Any) -> np.floating:
+    def _number(self, value: Real) -> np.floating:
         """`value` in the dtype of the eigenvalues."""
         return self.eigenvalues.dtype.type(value)
 

@@ -1,23 +1,23 @@
 """The kernel of a fixed point: how its position depends on the parameters."""
 
-from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float
 
 from ssntk.dynamics.metric import as_metric, rows_in_metric, singular_to_rounding
 from ssntk.dynamics.refine import check_fixed_point
 from ssntk.errors import NumericalError, as_array, is_traced
 from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model
 from ssntk.models.theta import Positions, Theta, theta_positions
+from ssntk.nouns import Lens
 
 
 def steady_state_jacobian(
-    model: AbstractStateSpaceModel, x_star: Any, *, u: Any = None, wrt: Callable[[Any], PyTree] | None = None
+    model: AbstractStateSpaceModel, x_star: Any, *, u: Any = None, wrt: Lens | None = None
 ) -> Float[Array, "*k n p"]:
     """dx*/dtheta = -A^-1 F at a fixed point, by the implicit function theorem: (n, p), or (k, n, p) at k of them.
 
@@ -47,7 +47,7 @@ def steady_state_ntk(
     x_star: Any,
     *,
     u: Any = None,
-    wrt: Callable[[Any], PyTree] | None = None,
+    wrt: Lens | None = None,
     scale: Any = None,
 ) -> Float[Array, "*k n n"]:
     """The steady-state kernel K* = A^-1 F F^T A^-T (n, n), with A = df/dx and F = df/dtheta at the fixed point `x_star`.

@@ -32,7 +32,7 @@ LANCZOS = 128
 Block = Callable[[np.ndarray], np.ndarray]
 
 
-def top_spectrum(rows: Rows, k: Any, method: str, memory: Any, exact: bool = False) -> Spectrum:
+def top_spectrum(rows: Rows, k: Any, method: str, memory: object, exact: bool = False) -> Spectrum:
     """The first k eigenvalues, by Lanczos' iteration (ARPACK). J is formed only if it fits into `memory` bytes.
 
     The trace is exact if the rows can be streamed. Otherwise tr K and tr K^2 are Hutchinson's estimates, with their standard

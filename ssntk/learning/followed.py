@@ -1,6 +1,6 @@
 """The fixed points of a network that is trained: followed from record to record, and what happens to them."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import jax.random as jr
@@ -41,7 +41,7 @@ class Look(NamedTuple):
 class Followed:
     """The fixed points that are known, `points`, at a constant input."""
 
-    def __init__(self, u: Any, n_starts: int, key: Any):
+    def __init__(self, u: object, n_starts: int, key: object):
         self.u, self.n_starts, self.key = u, n_starts, key
         self.points: FixedPoints | None = None
         self.looks = 0

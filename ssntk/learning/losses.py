@@ -14,19 +14,20 @@ from ssntk.errors import NumericalError, as_array, traceable
 from ssntk.kernel.jacobian import jacobian_of
 from ssntk.kernel.replay import saved_states
 from ssntk.kernel.rows import Rows
+from ssntk.models.base import AbstractStateSpaceModel
 
 # The ratio of each loss to mean(residual^2) / 2. For "sum", the number of residuals is another factor.
 FACTORS = {"half-mse": 1.0, "mse": 2.0, "sum": 2.0}
 
 
-def as_loss(value: Any) -> Any:
+def as_loss(value: Any) -> str | Callable[..., Any]:
     """`value` if it is a convention by name, or a function."""
     if callable(value) or (isinstance(value, str) and value in FACTORS):
         return value
     raise ValueError(f"loss must be one of {', '.join(map(repr, FACTORS))}, or a function of the outputs, got {value!r}")
 
 
-def takes_targets(loss: Any) -> bool:
+def takes_targets(loss: object) -> bool:
     """Whether a loss needs targets for its Jacobian, as a function of two arguments does."""
     if not callable(loss):
         return False
@@ -39,7 +40,12 @@ def takes_targets(loss: Any) -> bool:
 
 
 def loss_rows(
-    model: Any, rows: Rows, of: str, loss: Any, targets: Any = None, method: str = "auto"
+    model: AbstractStateSpaceModel,
+    rows: Rows,
+    of: str,
+    loss: str | Callable[..., Array],
+    targets: object = None,
+    method: str = "auto",
 ) -> tuple[np.ndarray, np.ndarray]:
     """J (rows, p) and the residuals (rows,) in which a loss is `|residual|^2 / 2`, whatever its convention.
 
@@ -71,7 +77,7 @@ def loss_rows(
 
 
 def _of_function(
-    loss: Callable[..., Any], rows: Rows, outputs: Array, wanted: Array, method: str
+    loss: Callable[..., Array], rows: Rows, outputs: Array, wanted: Array, method: str
 ) -> tuple[Array, Array, float]:
     """Residuals (rows,) of a user's own, their Jacobian (rows, p), and how many count."""
     residuals = loss if takes_targets(loss) else lambda outputs, _: loss(outputs)
@@ -104,7 +110,7 @@ def _of_function(
 
 
 @eqx.filter_jit
-def _pushed(loss: Callable[..., Any], outputs: Array, wanted: Array, jacobian: Array) -> tuple[Array, Array]:
+def _pushed(loss: Callable[..., Array], outputs: Array, wanted: Array, jacobian: Array) -> tuple[Array, Array]:
     """The residuals and their derivative along each column of the outputs' Jacobian (B, T, m, p)."""
     residuals = (lambda y: loss(y, wanted)) if takes_targets(loss) else loss
     residual, push = jax.linearize(residuals, outputs)

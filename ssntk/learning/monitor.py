@@ -6,7 +6,6 @@ import importlib
 import json
 import os
 import time
-from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -29,9 +28,11 @@ from ssntk.learning.losses import as_loss, loss_rows, takes_targets
 from ssntk.learning.optimiser import rule_of
 from ssntk.learning.pace import Pace, compiling
 from ssntk.models.as_model import as_model
+from ssntk.models.base import AbstractStateSpaceModel
 from ssntk.models.theta import Theta
 from ssntk.models.torch_layout import as_numpy, looks_like_torch, weights_of
 from ssntk.notices import warn
+from ssntk.nouns import DType, Lens
 from ssntk.results import Result, Speaks, Table, counted, short
 from ssntk.threads import one_blas_thread
 
@@ -114,7 +115,7 @@ class MonitorRecord(Result):
     def to_json(self) -> str:
         """One line: NaN and infinity as null, complex numbers as [real, imaginary]."""
 
-        def plain(value: Any) -> Any:
+        def plain(value: object) -> object:
             if isinstance(value, (complex, np.complexfloating)):
                 return [plain(value.real), plain(value.imag)]
             if isinstance(value, (float, np.floating)):
@@ -170,7 +171,7 @@ class NTKMonitor(Speaks):
         every: Any = 100,
         *,
         of: str = "readout",
-        wrt: Callable[[Any], PyTree] | None = None,
+        wrt: Lens | None = None,
         weights: Any = None,
         integrator: Integrator | None = None,
         u: Any = None,
@@ -283,7 +284,13 @@ class NTKMonitor(Speaks):
         return importlib.import_module("ssntk.plot").monitor(self, loss=loss)
 
     def _measured(
-        self, step: int, model: Any, learning_rate: Any, momentum: Any, preconditioner: Any, optimiser: Any
+        self,
+        step: int,
+        model: AbstractStateSpaceModel,
+        learning_rate: object,
+        momentum: object,
+        preconditioner: PyTree,
+        optimiser: object,
     ) -> dict[str, Any]:
         """The fields of a record, except the times that it took."""
         theta = Theta.of(model, self.asked["wrt"], self.of)
@@ -350,7 +357,7 @@ def _as_log(path: Any) -> str:
         raise ValueError(f"log must be the path of a file that can be written, got {path!r}: {error}") from error
 
 
-def _spectrum(gram: np.ndarray, dtype: Any) -> Spectrum:
+def _spectrum(gram: np.ndarray, dtype: DType) -> Spectrum:
     """The spectrum from the smaller of J J^T and J^T J, with J in the precision `dtype`.
 
     This costs a fraction of the singular values of J, and resolves the first modes, which is all that is needed.
@@ -361,7 +368,7 @@ def _spectrum(gram: np.ndarray, dtype: Any) -> Spectrum:
     return Spectrum(values, float(len(gram) * np.finfo(dtype).eps), None, 0)
 
 
-def _check_finite(step: int, model: Any) -> None:
+def _check_finite(step: int, model: PyTree) -> None:
     """Raise `NumericalError` if a parameter of the model is not finite."""
     if looks_like_torch(model):
         held = [as_numpy(one, name) for name, one in weights_of(model).items() if hasattr(one, "shape")]

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PyTree
 
 from ssntk.errors import as_count, as_key, as_scalar, is_traced
 
@@ -100,7 +100,7 @@ def low_rank_natural_gradient(
             learning_rate = float(as_scalar(learning_rate, "learning_rate", positive=True))
 
     # Longer than others: optax takes two functions, which hold the settings.
-    def init(params: Any) -> LowRankState:
+    def init(params: PyTree) -> LowRankState:
         flat, _ = ravel_pytree(params)
         if not 0 <= rank <= flat.size:
             raise ValueError(f"rank must be at most the number of parameters, {flat.size}, got {rank}")
@@ -111,8 +111,13 @@ def low_rank_natural_gradient(
         return LowRankState(zero, zero, zero, zero, zero, jnp.zeros(rank, flat.dtype), first)
 
     def update(
-        updates: Any, state: Any, params: Any = None, *, residuals: Callable[[Any], Array] | None = None, **_: Any
-    ) -> tuple[Any, LowRankState]:
+        updates: PyTree,
+        state: Any,
+        params: PyTree = None,
+        *,
+        residuals: Callable[[PyTree], Array] | None = None,
+        **_: object,
+    ) -> tuple[PyTree, LowRankState]:
         eta: Any = learning_rate(state.count) if callable(learning_rate) else learning_rate
         count = optax.safe_increment(state.count)
         if rank == 0:

@@ -7,10 +7,12 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import scipy.optimize
+from jaxtyping import PyTree
 
 from ssntk.errors import as_scalar
 from ssntk.kernel.preconditioner import DECAY, EPSILON, adam_state, adams, aligned, diagonal
 from ssntk.models.theta import Theta
+from ssntk.nouns import AnyArray
 
 # The default momentum of Adam.
 ADAMS = 0.9
@@ -34,8 +36,8 @@ class Rule(NamedTuple):
     rate: float
     momentum: float = 0.0
     weight: float = 1.0
-    diagonal: Any = None
-    velocity: Any = None
+    diagonal: AnyArray | None = None
+    velocity: np.ndarray | None = None
     count: int | None = None
     known: bool = True
 
@@ -46,7 +48,7 @@ class Rule(NamedTuple):
         return 2 * (1 + self.momentum) / (self.weight * top) if top > 0 else np.inf
 
 
-def rule_of(theta: Theta, learning_rate: Any, momentum: Any, preconditioner: Any, optimiser: Any) -> Rule:
+def rule_of(theta: Theta, learning_rate: object, momentum: object, preconditioner: PyTree, optimiser: object) -> Rule:
     """The rule by which theta is trained. An explicit argument overrides what the optimiser's state says.
 
     Raises `ValueError`, which names the argument that is wrong.
@@ -70,7 +72,7 @@ def rule_of(theta: Theta, learning_rate: Any, momentum: Any, preconditioner: Any
     return found if rate is None else found._replace(rate=rate)
 
 
-def _parts(state: Any) -> Iterator[Any]:
+def _parts(state: object) -> Iterator[Any]:
     """The named parts of a state of optax, the outer ones first."""
     if isinstance(state, tuple) and hasattr(state, "_fields"):
         yield state
@@ -79,7 +81,7 @@ def _parts(state: Any) -> Iterator[Any]:
         yield from _parts(part)
 
 
-def _optax(theta: Theta, state: Any, decay: float | None) -> Rule:
+def _optax(theta: Theta, state: PyTree, decay: float | None) -> Rule:
     parts, said, trace = list(_parts(state)), {}, None
     if not parts:
         raise ValueError(f"{WHAT}; got {type(state).__name__}")
@@ -103,7 +105,7 @@ def _optax(theta: Theta, state: Any, decay: float | None) -> Rule:
     return Rule(rate, float(decay), velocity=np.asarray(aligned(trace, theta, "optimiser"), float))
 
 
-def _adam(theta: Theta, state: Any, said: Mapping[str, Any], decay: float | None, name: str) -> Rule:
+def _adam(theta: Theta, state: PyTree, said: Mapping[str, Any], decay: float | None, name: str) -> Rule:
     rate, count = float(said.get("learning_rate", np.nan)), int(state.count)
     mean = float(said.get("b1", ADAMS)) if decay is None else decay
     velocity, square = (np.asarray(aligned(part, theta, name), float) for part in (state.mu, state.nu))

@@ -4,7 +4,6 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import jax
 
@@ -24,7 +23,7 @@ class Pace:
     Time that is spent on compilation does not count, since it is spent only once.
     """
 
-    def __init__(self, every: Any):
+    def __init__(self, every: object):
         if isinstance(every, str) and every != "auto":
             raise ValueError(f"every must be a number of steps or 'auto', got {every!r}")
         self.every = every if isinstance(every, str) else as_count(every, "every")
@@ -59,7 +58,7 @@ class Compiling:
         self.seconds, self._thread = 0.0, threading.get_ident()
         self._spans: list[tuple[float, float]] = []
 
-    def __call__(self, event: str, duration_secs: float, **kwargs: Any) -> None:
+    def __call__(self, event: str, duration_secs: float, **kwargs: object) -> None:
         if not event.startswith(COMPILING) or threading.get_ident() != self._thread:
             return
         began = time.perf_counter() - duration_secs

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import scipy.linalg
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 
 from ssntk.dynamics.integrate import Integrator
 from ssntk.dynamics.probe import Probe
@@ -21,6 +21,7 @@ from ssntk.learning.optimiser import Rule, rule_of
 from ssntk.models.as_model import as_model
 from ssntk.models.base import AbstractStateSpaceModel
 from ssntk.models.theta import Theta
+from ssntk.nouns import DType, Lens
 from ssntk.results import Holder
 
 # Training counts as lazy if the kernel changes by at most this share over it. The predicted number of steps to a tolerance
@@ -109,10 +110,10 @@ class _Answer(NamedTuple):
 class _Question:
     """What is learned: the probe, the targets, the loss, and the keywords of the kernel."""
 
-    probe: Any
-    targets: Any
-    loss: str | Callable[..., Any]
-    method: Any
+    probe: object
+    targets: object
+    loss: str | Callable[..., Array]
+    method: str
     asked: Asked
 
     def rows(self, model: AbstractStateSpaceModel) -> _Answer:
@@ -134,7 +135,7 @@ def linearised_training(
     momentum: Any = None,
     preconditioner: Any = None,
     optimiser: Any = None,
-    wrt: Callable[[Any], PyTree] | None = None,
+    wrt: Lens | None = None,
     weights: Any = None,
     integrator: Integrator | None = None,
     method: str = "auto",
@@ -246,7 +247,7 @@ class _Singular(NamedTuple):
             raise NumericalError("the Jacobian is zero: nothing that is observed depends on theta, and nothing is learned")
         return parts
 
-    def spectrum(self, dtype: Any) -> Spectrum:
+    def spectrum(self, dtype: DType) -> Spectrum:
         """The spectrum of J J^T, in the precision in which the model was solved."""
         count, surplus = len(self.left), max(len(self.left) - len(self.sizes), 0)
         floor = (max(count, self.right.shape[1]) * np.finfo(dtype).eps) ** 2
@@ -277,7 +278,7 @@ def _descended(answer: _Answer, parts: _Singular, rule: Rule, steps: int) -> _De
     return _Descent(modes, losses, over * (right.T @ modes.moved - rule.rate * modes.drifted * still))
 
 
-def _moved(theta: Theta, change: np.ndarray) -> Any:
+def _moved(theta: Theta, change: np.ndarray) -> PyTree:
     """The model of theta with `change` (p,) added."""
     moves = zip(theta.arrays, theta.leaves(change), strict=True)
     return theta.put([leaf + jax.device_put(part.astype(leaf.dtype)) for leaf, part in moves])

@@ -5,13 +5,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.extend.core import Jaxpr
 
 # The beginnings of the names of operations that combine elements of an array, and of those that pick or move elements.
 MIXING = ("reduce", "cum", "sort", "arg", "dot_general", "rev", "conv_", "top_k")
 PLACING = ("gather", "scatter", "slice", "concatenate")
 
 
-def check_activation(activation: Any) -> None:
+def check_activation(activation: object) -> None:
     """Raise `ValueError` if this cannot be called, or if it computes a unit from other units, as softmax does."""
     if not callable(activation):
         raise ValueError(f"activation must be callable, got {type(activation).__name__}")
@@ -45,7 +46,7 @@ def elementwise(function: Any) -> bool:
     return same == [True] and not _named(closed.jaxpr, (*MIXING, *PLACING))
 
 
-def _named(jaxpr: Any, beginnings: tuple[str, ...]) -> set[str]:
+def _named(jaxpr: Jaxpr, beginnings: tuple[str, ...]) -> set[str]:
     """The names with these beginnings of operations in a jaxpr and in the functions inside it."""
     found: set[str] = set()
     for equation in jaxpr.eqns:

@@ -11,12 +11,14 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr
 from jaxtyping import Array, Float, PyTree
 
 from ssntk.errors import allocated, as_array, as_count, as_key, as_room, is_traced, traceable
 from ssntk.models.clock import AbstractClock, Continuous
 from ssntk.models.structure import by_structure
 from ssntk.models.torch_layout import what_to_write
+from ssntk.nouns import Real
 from ssntk.silence import listen
 
 # Everything that compiles code for a user imports this file.
@@ -59,7 +61,7 @@ class AbstractStateSpaceModel(eqx.Module):
         n_input: eqx.AbstractVar[int]
         n_output: eqx.AbstractVar[int]
 
-    def __init_subclass__(cls, **options: Any):
+    def __init_subclass__(cls, **options: object):
         super().__init_subclass__(**options)
         if "clock" in inspect.get_annotations(cls):
             raise ValueError(f"{cls.__name__} cannot have a field clock, which says how its time runs: give it another name")
@@ -70,7 +72,7 @@ class AbstractStateSpaceModel(eqx.Module):
         return Continuous()
 
     @abc.abstractmethod
-    def vector_field(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
+    def vector_field(self, t: Real, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
         """The velocity of the state, in state units per unit time."""
 
     def readout(self, x: Float[Array, " n"]) -> Float[Array, " m"]:
@@ -91,7 +93,7 @@ def dtype_of(model: PyTree) -> jnp.dtype:
     return jnp.dtype(max(leaves, key=lambda dtype: dtype.itemsize) if leaves else jnp.result_type(float))
 
 
-def check_model(model: Any, name: str = "model") -> None:
+def check_model(model: object, name: str = "model") -> None:
     """Raise `ValueError` unless `model` has the interface of a model and all its numbers are finite."""
     if not isinstance(model, AbstractStateSpaceModel):
         raise ValueError(
@@ -151,7 +153,7 @@ def check_autonomous(model: AbstractStateSpaceModel, name: str = "model") -> Non
     times = np.concatenate([np.geomspace(1e-12, 1e12, 1201), np.abs(known), (known[1:] + known[:-1]) / 2])
     times = np.concatenate([[0.0], times, -times])
 
-    def all_states(t: Any) -> Array:
+    def all_states(t: Array) -> Array:
         return jax.vmap(lambda x, u: model.vector_field(t, x, u))(jnp.asarray(states, dtype), jnp.asarray(inputs, dtype))
 
     # Evaluate one time after the other, since the same program then rounds in the same way at every time.
@@ -170,7 +172,7 @@ def check_autonomous(model: AbstractStateSpaceModel, name: str = "model") -> Non
         )
 
 
-def _program(model: AbstractStateSpaceModel) -> Any:
+def _program(model: AbstractStateSpaceModel) -> ClosedJaxpr:
     """The vector field as JAX traces it, a function of t, x and u."""
     t, x, u = (jax.ShapeDtypeStruct(shape, dtype_of(model)) for shape in ((), (model.n_state,), (model.n_input,)))
     return jax.make_jaxpr(lambda t, x, u: model.vector_field(t, x, u))(t, x, u)
@@ -182,7 +184,7 @@ def _may_depend_on_time(model: AbstractStateSpaceModel) -> bool:
     return _reaches(_program(model).jaxpr)
 
 
-def _reaches(jaxpr: Any) -> bool:
+def _reaches(jaxpr: Jaxpr) -> bool:
     """Whether the first argument of a jaxpr can affect its first result.
 
     For inner programs it is assumed that each of their arguments affects all their results.
@@ -196,7 +198,7 @@ def _reaches(jaxpr: Any) -> bool:
     return not hasattr(result, "val") and result in reached
 
 
-def _numbers(closed: Any, model: Any) -> np.ndarray:
+def _numbers(closed: ClosedJaxpr, model: AbstractStateSpaceModel) -> np.ndarray:
     """The sizes, ascending, of numbers that may be times: those in a traced program, and in the model's short arrays."""
     found: list[Any] = [*closed.consts, *jax.tree.leaves(model)]
     programs = [closed.jaxpr]
@@ -236,7 +238,7 @@ def random_weights(key: Any, *parts: tuple[tuple[int, ...], int]) -> list[Array]
 
 
 @functools.partial(jax.jit, static_argnums=1)
-def _drawn(key: Any, shapes: tuple[tuple[int, ...], ...], scales: list[Any]) -> list[Array]:
+def _drawn(key: Array, shapes: tuple[tuple[int, ...], ...], scales: list[Array | float]) -> list[Array]:
     keys = jr.split(key, len(shapes))
     # Keep the draws apart, so that numbers are the same to the last digit, however many are drawn and whether or not traced.
     apart = [jax.lax.optimization_barrier(jr.normal(own, shape)) for own, shape in zip(keys, shapes, strict=True)]
@@ -295,5 +297,5 @@ class WithInput(Wrapper):
 
     added_input: Float[Array, " d"]
 
-    def vector_field(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
+    def vector_field(self, t: Real, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
         return self.wrapped.vector_field(t, x, u + self.added_input)

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from ssntk.errors import as_array
 from ssntk.models.base import AbstractStateSpaceModel
 from ssntk.models.ctrnn import CTRNN
+from ssntk.nouns import AnyArray, Real
 
 
 class TorchRNN(CTRNN):
@@ -22,7 +23,7 @@ class TorchRNN(CTRNN):
     held: tuple[str, ...] = eqx.field(static=True, default=())
 
     @classmethod
-    def of(cls, weights: dict[str, Any], **rest: Any) -> CTRNN:
+    def of(cls, weights: dict[str, AnyArray], **rest: Any) -> CTRNN:
         """A network with these weights; a plain [`CTRNN`][] if none that it would train is missing."""
         parts = ("weight", "input_weight", "bias", "readout_weight", "readout_bias")
         if all(part in weights for part in parts):
@@ -102,7 +103,7 @@ class Gated(AbstractStateSpaceModel):
     def after(self, x: Float[Array, " s"], u: Float[Array, " d"]) -> Float[Array, " s"]:
         """The state after one step."""
 
-    def vector_field(self, t: Any, x: Float[Array, " s"], u: Float[Array, " d"]) -> Float[Array, " s"]:
+    def vector_field(self, t: Real, x: Float[Array, " s"], u: Float[Array, " d"]) -> Float[Array, " s"]:
         return self.after(x, u) - x
 
     def readout(self, x: Float[Array, " s"]) -> Float[Array, " m"]:

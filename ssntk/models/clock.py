@@ -7,14 +7,19 @@ For a flow the exponent is the eigenvalue s of df/dx; for the map x + dt f it is
 
 import abc
 import dataclasses
-from typing import Any
+from types import ModuleType
+from typing import Any, TypeVar
 
 import numpy as np
-from jaxtyping import Complex
+from jaxtyping import Array, Complex
 
 from ssntk.errors import as_scalar, is_traced
+from ssntk.nouns import Number
 
 Exponents = Complex[np.ndarray, "*batch n"]
+# What a function returns is of the kind that it is given: a number, or an array on the host or of JAX.
+N = TypeVar("N", complex, np.complexfloating, np.ndarray, Array)
+R = TypeVar("R", float, np.floating, np.ndarray, Array)
 
 
 class AbstractClock(abc.ABC):
@@ -44,7 +49,7 @@ class AbstractClock(abc.ABC):
         """The growth exponents (..., n) for eigenvalues (..., n) of df/dx, the fastest growing first if `sort`."""
 
     @abc.abstractmethod
-    def rate(self, value: Any) -> Any:
+    def rate(self, value: Number) -> Any:
         """The rate at which a mode grows."""
 
     @abc.abstractmethod
@@ -68,19 +73,19 @@ class AbstractClock(abc.ABC):
         """The numbers that are reported for growth exponents: eigenvalues for flows, multipliers for maps."""
 
     @abc.abstractmethod
-    def shown(self, value: Any) -> Any:
+    def shown(self, value: N) -> N:
         """The number that is reported for an eigenvalue of df/dx: itself for flows, the multiplier for maps."""
 
     @abc.abstractmethod
-    def given(self, shown: Any) -> Any:
+    def given(self, shown: N) -> N:
         """The eigenvalue of df/dx for a number that a user passes: the inverse of `shown`."""
 
     @abc.abstractmethod
-    def shown_rate(self, shown: Any) -> Any:
+    def shown_rate(self, shown: Number) -> Any:
         """The rate at which a mode grows, from the number that is reported for it."""
 
     @abc.abstractmethod
-    def edge(self, frequency: Any, xp: Any = np) -> tuple[Any, Any]:
+    def edge(self, frequency: R, xp: ModuleType = np) -> tuple[R, R]:
         """The real and imaginary part of the eigenvalue of df/dx of a mode that neither grows nor decays at this frequency.
 
         **Arguments:** `xp`: the array library.
@@ -103,7 +108,7 @@ class AbstractClock(abc.ABC):
         """The frequency with this coordinate."""
 
     @abc.abstractmethod
-    def edge_of(self, turn: Any) -> tuple[Any, Any]:
+    def edge_of(self, turn: R) -> tuple[R, R]:
         """(q, s) of the edge q + i sqrt(s) at this coordinate. JAX can trace this."""
 
 
@@ -114,7 +119,7 @@ class Continuous(AbstractClock):
     def growth(self, values: Exponents, sort: bool = True) -> Exponents:
         return values
 
-    def rate(self, value: Any) -> Any:
+    def rate(self, value: Number) -> Any:
         return np.real(value)
 
     def frequency(self, value: complex) -> float:
@@ -132,16 +137,16 @@ class Continuous(AbstractClock):
     def reported(self, exponents: Exponents) -> Exponents:
         return exponents
 
-    def shown(self, value: Any) -> Any:
+    def shown(self, value: N) -> N:
         return value
 
-    def given(self, shown: Any) -> Any:
+    def given(self, shown: N) -> N:
         return shown
 
-    def shown_rate(self, shown: Any) -> Any:
+    def shown_rate(self, shown: Number) -> Any:
         return np.real(shown)
 
-    def edge(self, frequency: Any, xp: Any = np) -> tuple[Any, Any]:
+    def edge(self, frequency: R, xp: ModuleType = np) -> tuple[R, R]:
         return 0 * frequency, frequency
 
     def edge_slopes(self, frequency: float) -> tuple[complex, complex]:
@@ -156,7 +161,7 @@ class Continuous(AbstractClock):
     def frequency_of(self, turn: float) -> float:
         return float(np.sqrt(max(turn, 0.0)))
 
-    def edge_of(self, turn: Any) -> tuple[Any, Any]:
+    def edge_of(self, turn: R) -> tuple[R, R]:
         return 0 * turn, turn
 
 
@@ -194,7 +199,7 @@ class Steps(AbstractClock):
             return values
         return np.take_along_axis(values, np.lexsort((-angle, -size), axis=-1), axis=-1)
 
-    def rate(self, value: Any) -> Any:
+    def rate(self, value: Number) -> Any:
         return self.shown_rate(1 + self.dt * value)
 
     def frequency(self, value: complex) -> float:
@@ -215,17 +220,17 @@ class Steps(AbstractClock):
         factors = np.where(np.abs(angle) == np.pi, -size, size * np.exp(1j * angle))
         return np.where(size <= 2 * np.finfo(float).tiny, 0, factors)
 
-    def shown(self, value: Any) -> Any:
+    def shown(self, value: N) -> N:
         return 1 + self.dt * value
 
-    def given(self, shown: Any) -> Any:
+    def given(self, shown: N) -> N:
         return (shown - 1) / self.dt
 
-    def shown_rate(self, shown: Any) -> Any:
+    def shown_rate(self, shown: Number) -> Any:
         # A multiplier of zero has no logarithm.
         return np.log(np.maximum(np.abs(shown), np.finfo(float).tiny)) / self.dt
 
-    def edge(self, frequency: Any, xp: Any = np) -> tuple[Any, Any]:
+    def edge(self, frequency: R, xp: ModuleType = np) -> tuple[R, R]:
         return -2 * xp.sin(frequency * self.dt / 2) ** 2 / self.dt, xp.sin(frequency * self.dt) / self.dt
 
     def edge_slopes(self, frequency: float) -> tuple[complex, complex]:
@@ -240,7 +245,7 @@ class Steps(AbstractClock):
     def frequency_of(self, turn: float) -> float:
         return float(np.arccos(np.clip(turn, -1, 1)) / self.dt)
 
-    def edge_of(self, turn: Any) -> tuple[Any, Any]:
+    def edge_of(self, turn: R) -> tuple[R, R]:
         return (turn - 1) / self.dt, (1 - turn**2) / self.dt**2
 
 

@@ -1,6 +1,5 @@
 """The continuous-time recurrent network, in its two usual forms."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -10,6 +9,7 @@ from jaxtyping import Array, Float
 from ssntk.errors import as_array, as_choice, as_count
 from ssntk.models.activations import check_activation
 from ssntk.models.base import AbstractStateSpaceModel, random_weights, time_constant
+from ssntk.nouns import Activation, Real
 
 
 class CTRNN(AbstractStateSpaceModel):
@@ -39,7 +39,7 @@ class CTRNN(AbstractStateSpaceModel):
     readout_bias: Float[Array, " m"]
     gain: Float[Array, ""]
     tau: Float[Array, ""] | Float[Array, " n"]
-    activation: Callable[[Any], Any]
+    activation: Activation
     form: str
     # The class has a default, since pickles of earlier versions lack this field.
     input_bias: Float[Array, " n"] | None = None
@@ -52,7 +52,7 @@ class CTRNN(AbstractStateSpaceModel):
         *,
         gain: Any = 1.0,
         tau: Any = 1.0,
-        activation: Callable[[Any], Any] = jnp.tanh,
+        activation: Activation = jnp.tanh,
         form: str = "current",
         key: Any,
     ):
@@ -86,7 +86,7 @@ class CTRNN(AbstractStateSpaceModel):
         *,
         gain: Any = 1.0,
         tau: Any = 1.0,
-        activation: Callable[[Any], Any] = jnp.tanh,
+        activation: Activation = jnp.tanh,
         form: str = "current",
         input_bias: Any = None,
     ) -> "CTRNN":
@@ -156,7 +156,7 @@ class CTRNN(AbstractStateSpaceModel):
     def n_output(self) -> int:
         return self.readout_weight.shape[-2]
 
-    def vector_field(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
+    def vector_field(self, t: Real, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
         drive = self.input_weight @ u + self.bias
         if self.input_bias is not None:
             drive = drive + self.input_bias

@@ -1,6 +1,6 @@
 """A model with one scalar parameter."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
@@ -15,6 +15,7 @@ from ssntk.models.clock import AbstractClock
 from ssntk.models.maps import with_input
 from ssntk.models.names import lens_of
 from ssntk.models.theta import Positions, get, positions, put
+from ssntk.nouns import Lens
 
 
 class Family(eqx.Module):
@@ -37,7 +38,7 @@ class Family(eqx.Module):
     at: Positions = eqx.field(static=True)
     moves: str = eqx.field(static=True)
 
-    def __init__(self, model: AbstractStateSpaceModel, attribute: str | Callable[[Any], Any]):
+    def __init__(self, model: AbstractStateSpaceModel, attribute: str | Lens):
         """**Arguments:** `attribute`: the name of a scalar, or a lens that returns one. A name may be an attribute such as
         "tau"; a path of attributes, keys and positions in lists such as "params.rates.0"; or a key of `model.params` such
         as "I".
@@ -124,7 +125,9 @@ class Family(eqx.Module):
         return cls._make(model, (along,), offset.astype(dtype_of(model)), (), "input")
 
     @classmethod
-    def _make(cls, model: Any, direction: tuple[Array, ...], offset: Array | None, at: Positions, moves: str) -> "Family":
+    def _make(
+        cls, model: AbstractStateSpaceModel, direction: tuple[Array, ...], offset: Array | None, at: Positions, moves: str
+    ) -> "Family":
         if not is_traced(direction) and not any(np.any(leaf) for leaf in direction):
             raise ValueError("direction must not be zero")
         self = object.__new__(cls)

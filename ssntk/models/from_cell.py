@@ -1,6 +1,7 @@
 """Convert a step function, such as a cell of equinox or flax or a user's own, into a map."""
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -13,6 +14,7 @@ from ssntk.errors import as_count, traceable
 from ssntk.models.base import AbstractStateSpaceModel, dtype_of
 from ssntk.models.maps import EulerMap
 from ssntk.models.torch_layout import looks_like_torch
+from ssntk.nouns import Real
 
 # Usual names of the arguments of a step. They are used only if shapes do not show the order of the arguments.
 STATES, INPUTS = ("h", "hidden", "hx", "carry", "state", "hidden_state"), ("u", "x", "input", "inputs", "xs")
@@ -67,7 +69,7 @@ class Cell(AbstractStateSpaceModel):
     """The vector field `step - x` of a step `cell(u, h)`. The state x (n,) holds the entries of h in tree order."""
 
     cell: Any
-    output: Any
+    output: Callable[..., Array] | None
     n_input: int
     structure: Any = eqx.field(static=True)
     shapes: tuple[tuple[int, ...], ...] = eqx.field(static=True)
@@ -75,7 +77,7 @@ class Cell(AbstractStateSpaceModel):
     alone: bool = eqx.field(static=True)
     n_output: int
 
-    def __init__(self, cell: Any, output: Any, h: Any, n_input: int, alone: bool):
+    def __init__(self, cell: Any, output: Any, h: PyTree, n_input: int, alone: bool):
         self.cell, self.output, self.n_input, self.alone = cell, output, n_input, alone
         leaves, self.structure = jax.tree.flatten(h)
         self.shapes = tuple(leaf.shape for leaf in leaves)
@@ -93,14 +95,14 @@ class Cell(AbstractStateSpaceModel):
     def n_state(self) -> int:
         return sum(map(int, map(np.prod, self.shapes)))
 
-    def shaped(self, x: Float[Array, " n"]) -> Any:
+    def shaped(self, x: Float[Array, " n"]) -> PyTree:
         """The state in the form that the cell takes."""
         ends = np.cumsum([int(np.prod(shape)) for shape in self.shapes])
         parts = jnp.split(x, ends[:-1])
         leaves = [part.reshape(shape) for part, shape in zip(parts, self.shapes, strict=True)]
         return jax.tree.unflatten(self.structure, leaves)
 
-    def vector_field(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
+    def vector_field(self, t: Real, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
         after = self.cell(u, self.shaped(x))
         leaves = jax.tree.leaves(after if self.alone else after[0])
         return jnp.concatenate([jnp.ravel(leaf).astype(x.dtype) for leaf in leaves]) - x
@@ -108,7 +110,7 @@ class Cell(AbstractStateSpaceModel):
     def readout(self, x: Float[Array, " n"]) -> Float[Array, " m"]:
         return x if self.output is None else self._read(self.shaped(x))
 
-    def _read(self, h: Any) -> Any:
+    def _read(self, h: PyTree) -> Array:
         output: Any = self.output
         return output(h[0] if isinstance(output, eqx.nn.Linear) and isinstance(h, tuple) else h)
 
@@ -125,10 +127,10 @@ class _Shape(tuple):
     """A shape. JAX takes it for a leaf, which a tuple is not."""
 
 
-def _shapes(n_state: Any) -> Any:
+def _shapes(n_state: Any) -> PyTree:
     """The shape of each array of the state."""
 
-    def shape(size: Any) -> _Shape:
+    def shape(size: object) -> _Shape:
         return _Shape(getattr(size, "shape", ()) or (as_count(size, "n_state"),))
 
     shapes = jax.tree.map(shape, n_state, is_leaf=lambda leaf: leaf is None)
@@ -137,7 +139,7 @@ def _shapes(n_state: Any) -> Any:
     return shapes
 
 
-def _alone(cell: Any, u: Any, h: Any) -> bool:
+def _alone(cell: Any, u: PyTree, h: PyTree) -> bool:
     """Whether a cell returns only the state, without a y; `ValueError` if it returns no state."""
     call = f"cell(u {_said(u)}, h {_said(h)})"
     returned, error = _tried(call, cell, u, h)
@@ -162,7 +164,7 @@ _ORDER = (
 )
 
 
-def _tried(what: str, function: Any, *arguments: Any) -> tuple[Any, ValueError | None]:
+def _tried(what: str, function: Callable[..., PyTree], *arguments: PyTree) -> tuple[PyTree, ValueError | None]:
     """The shapes of what a function returns, and `None`; or `None`, and the error that says why it cannot be evaluated."""
     try:
         with traceable(what):
@@ -173,14 +175,14 @@ def _tried(what: str, function: Any, *arguments: Any) -> tuple[Any, ValueError |
         return None, ValueError(f"{what} could not be evaluated: {type(error).__name__}: {error}")
 
 
-def _holds(returned: Any, h: Any) -> bool | None:
+def _holds(returned: PyTree, h: PyTree) -> bool | None:
     """`True` if the cell returned a state like h; `False` if it returned a pair whose first entry is one; else `None`."""
     if _alike(returned, h):
         return True
     return False if isinstance(returned, tuple) and len(returned) == 2 and _alike(returned[0], h) else None
 
 
-def _alike(one: Any, h: Any) -> bool:
+def _alike(one: PyTree, h: PyTree) -> bool:
     return jax.tree.structure(one) == jax.tree.structure(h) and all(
         getattr(leaf, "shape", None) == want.shape and jnp.issubdtype(leaf.dtype, jnp.floating)
         for leaf, want in zip(jax.tree.leaves(one), jax.tree.leaves(h), strict=True)
@@ -205,7 +207,7 @@ def _named_otherwise(cell: Any) -> bool:
     )
 
 
-def _said(tree: Any) -> str:
+def _said(tree: PyTree) -> str:
     """Shapes as text for a message: (3,), or ((3,), (3,))."""
     if tree is None:
         return "nothing"

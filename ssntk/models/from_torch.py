@@ -1,6 +1,5 @@
 """Read networks that were made or trained in PyTorch. PyTorch itself need not be installed."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,6 +12,7 @@ from ssntk.models.cells import GRU, LSTM, TorchRNN
 from ssntk.models.maps import EulerMap
 from ssntk.models.torch_layout import GATED, as_numpy, is_module, layout_of, nonlinearity_of, weights_of
 from ssntk.notices import warn
+from ssntk.nouns import Activation, AnyArray
 
 _KNOWN = {"tanh": jnp.tanh, "relu": jax.nn.relu}
 
@@ -108,7 +108,7 @@ def _check_trained(module: Any, names: list[str]) -> None:
             warn(f"theta holds {', '.join(which)}, which the module {what}: its kernel is not PyTorch's; choose by wrt=")
 
 
-def _gated(kind: str, weights: dict[str, Any], dt: Any, form: str, activation: Any) -> EulerMap:
+def _gated(kind: str, weights: dict[str, AnyArray], dt: Any, form: str, activation: Any) -> EulerMap:
     if float(as_scalar(dt, "dt", positive=True)) != 1.0:
         raise ValueError(f"dt must be 1 for {kind}, whose own step it is, got {dt}")
     if form != "rate":
@@ -119,7 +119,7 @@ def _gated(kind: str, weights: dict[str, Any], dt: Any, form: str, activation: A
     return EulerMap(layer(**{GATED.get(part, part): array for part, array in weights.items()}), 1.0)
 
 
-def _activation(said: str | None, given: Any) -> Callable[[Any], Any]:
+def _activation(said: str | None, given: Any) -> Activation:
     """The nonlinearity, from the name that the module has for it and the argument `given`. They must agree."""
     if given is not None:
         check_activation(given)
@@ -136,7 +136,7 @@ def _activation(said: str | None, given: Any) -> Callable[[Any], Any]:
     return given
 
 
-def _agree(one: Callable[[Any], Any], other: Callable[[Any], Any]) -> bool:
+def _agree(one: Activation, other: Activation) -> bool:
     """Whether two functions have the same values. This distinguishes tanh and relu from each other and from all others."""
     at = jnp.asarray(np.linspace(-3.0, 3.0, 13), jnp.result_type(float))
     try:

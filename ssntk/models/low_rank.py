@@ -1,6 +1,5 @@
 """Recurrent networks whose connectivity has low rank."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -9,6 +8,7 @@ from jaxtyping import Array, Float
 from ssntk.errors import as_array, as_count
 from ssntk.models.activations import check_activation
 from ssntk.models.base import AbstractStateSpaceModel, random_weights, time_constant
+from ssntk.nouns import Activation, Real
 
 
 class LowRankRNN(AbstractStateSpaceModel):
@@ -36,7 +36,7 @@ class LowRankRNN(AbstractStateSpaceModel):
     readout_bias: Float[Array, " m"]
     gain: Float[Array, ""]
     tau: Float[Array, ""] | Float[Array, " n"]
-    activation: Callable[[Any], Any]
+    activation: Activation
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class LowRankRNN(AbstractStateSpaceModel):
         *,
         gain: Any = 1.0,
         tau: Any = 1.0,
-        activation: Callable[[Any], Any] = jnp.tanh,
+        activation: Activation = jnp.tanh,
         key: Any,
     ):
         """Random weights: `left` and `right` from N(0, 1), `input_weight` from N(0, 1/d), `readout_weight` from N(0, 1/n),
@@ -83,7 +83,7 @@ class LowRankRNN(AbstractStateSpaceModel):
     def n_output(self) -> int:
         return self.readout_weight.shape[-2]
 
-    def vector_field(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
+    def vector_field(self, t: Real, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
         overlap = self.right.T @ self.activation(x) / x.shape[0]
         return (-x + self.gain * (self.left @ overlap) + self.input_weight @ u + self.bias) / self.tau
 

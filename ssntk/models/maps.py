@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, PyTree
 from ssntk.errors import as_array, as_scalar, is_traced
 from ssntk.models.base import AbstractStateSpaceModel, WithInput, Wrapper, check_model, dtype_of
 from ssntk.models.clock import AbstractClock, Steps
+from ssntk.nouns import Real
 
 
 class AbstractMap(AbstractStateSpaceModel):
@@ -41,7 +42,7 @@ class AbstractMap(AbstractStateSpaceModel):
 
     dt: float = eqx.field(static=True, default=1.0, kw_only=True)
 
-    def __init_subclass__(cls, **options: Any):
+    def __init_subclass__(cls, **options: object):
         super().__init_subclass__(**options)
         own, annotated = vars(cls).get("dt"), "dt" in inspect.get_annotations(cls)
         if isinstance(own, (int, float, np.number)):
@@ -63,10 +64,10 @@ class AbstractMap(AbstractStateSpaceModel):
         return Steps(self.dt)
 
     @abc.abstractmethod
-    def advance(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
+    def advance(self, t: Real, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
         """The state after one step from time t."""
 
-    def vector_field(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
+    def vector_field(self, t: Real, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
         """The change of the state in one step, divided by dt. It is zero at fixed points."""
         return (self.advance(t, x, u) - x) / self.dt
 
@@ -117,11 +118,11 @@ class EulerMap(AbstractMap):
     def n_output(self) -> int:
         return self.model.n_output
 
-    def advance(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
+    def advance(self, t: Real, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
         """The state after one step from time t."""
         return x + self.dt * self.model.vector_field(t, x, u)
 
-    def vector_field(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
+    def vector_field(self, t: Real, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
         """The change of the state in one step, divided by dt."""
         return self.model.vector_field(t, x, u)
 
@@ -176,18 +177,18 @@ class MapWithInput(MapWrapper):
         super().__init__(wrapped, wrapped.dt)
         self.added_input = added_input
 
-    def advance(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
+    def advance(self, t: Real, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
         return self.wrapped.advance(t, x, u + self.added_input)
 
 
-def with_input(model: AbstractStateSpaceModel, added: Float[Array, " d"]) -> Any:
+def with_input(model: AbstractStateSpaceModel, added: Float[Array, " d"]) -> AbstractStateSpaceModel:
     """`model` with a constant `added` (d,), added to its input. A map stays a map."""
     if isinstance(model, EulerMap):
         return eqx.tree_at(lambda m: m.model, model, WithInput(model.model, added))
     return MapWithInput(model, added) if isinstance(model, AbstractMap) else WithInput(model, added)
 
 
-def check_flow(model: Any, name: str = "model") -> None:
+def check_flow(model: object, name: str = "model") -> None:
     """Raise `ValueError` if `model` is a map, since its bifurcations differ from those of the flow with the same f."""
     if isinstance(model, EulerMap):
         raise ValueError(f"{name} must be in continuous time, got an EulerMap; its own `model` is, at the same fixed points")

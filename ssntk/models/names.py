@@ -1,19 +1,21 @@
 """Find parts of a model by their names: attributes, keys and positions in lists, joined by dots."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import equinox as eqx
 import jax
+from jaxtyping import PyTree
 
 from ssntk.errors import close_to
+from ssntk.nouns import Lens
 
 # Attributes of wrappers. They can be left out of a name, since wrappers have the attributes of the model that they wrap.
 WRAPPERS = ("model.", "wrapped.")
 
 
-def lens_of(model: Any, name: str, what: str) -> Callable[[Any], Any]:
+def lens_of(model: PyTree, name: str, what: str) -> Lens:
     """A lens for the part of `model` that is called `name`, such as "tau", "params.I" or "layers.0.bias".
 
     If a name is not an attribute, it is searched for in `model.params`. Raises `ValueError`, which names the argument
@@ -31,7 +33,7 @@ def lens_of(model: Any, name: str, what: str) -> Callable[[Any], Any]:
     raise ValueError(f"{what} {name!r} is not one of {type(model).__name__}{close_to(name, names_of(model))}")
 
 
-def names_of(model: Any) -> list[str]:
+def names_of(model: PyTree) -> list[str]:
     """The names of all floating-point arrays of a model, scalars first, in the form that `lens_of` accepts."""
     found = []
     for path, leaf in jax.tree_util.tree_leaves_with_path(model):

@@ -1,6 +1,5 @@
 """A vector field that is a multilayer perceptron."""
 
-from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -11,6 +10,7 @@ from jaxtyping import Array, Float, PyTree
 
 from ssntk.errors import as_count, as_key
 from ssntk.models.base import AbstractStateSpaceModel
+from ssntk.nouns import Activation, Real
 
 
 class NeuralODE(AbstractStateSpaceModel):
@@ -38,7 +38,7 @@ class NeuralODE(AbstractStateSpaceModel):
         *,
         width: int = 32,
         depth: int = 2,
-        activation: Callable[[Any], Any] = jnp.tanh,
+        activation: Activation = jnp.tanh,
         key: Any,
     ):
         """**Arguments:** `width`, `depth`: those of the hidden layers of an `equinox.nn.MLP`, which draws its weights.
@@ -69,7 +69,7 @@ class NeuralODE(AbstractStateSpaceModel):
     def n_output(self) -> int:
         return self.readout_weight.shape[-2]
 
-    def vector_field(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
+    def vector_field(self, t: Real, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
         return self.mlp(jnp.concatenate([x, u]))
 
     def readout(self, x: Float[Array, " n"]) -> Float[Array, " m"]:

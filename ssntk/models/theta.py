@@ -5,8 +5,8 @@ A lens is turned into the positions of leaves. These are hashable, so that equal
 
 import math
 import operator
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
@@ -16,11 +16,13 @@ from jaxtyping import Array, Float, PyTree
 
 from ssntk.models.base import AbstractStateSpaceModel, dtype_of
 from ssntk.models.structure import by_structure
+from ssntk.nouns import AnyArray, Lens
 
 Positions = tuple[int, ...]
+A = TypeVar("A", np.ndarray, Array)
 
 
-def positions(model: AbstractStateSpaceModel, lens: Callable[[Any], PyTree], name: str) -> Positions:
+def positions(model: AbstractStateSpaceModel, lens: Lens, name: str) -> Positions:
     """The positions, among the leaves of `model`, of the arrays that `lens(model)` returns, in the order of its result.
 
     Raises `ValueError`, which names the argument `name`, if the lens returns anything but inexact arrays of the model.
@@ -56,7 +58,7 @@ def positions(model: AbstractStateSpaceModel, lens: Callable[[Any], PyTree], nam
     return tuple(found)
 
 
-def theta_positions(model: AbstractStateSpaceModel, of: str, wrt: Callable[[Any], PyTree] | None) -> Positions:
+def theta_positions(model: AbstractStateSpaceModel, of: str, wrt: Lens | None) -> Positions:
     """The positions of theta: those that the lens `wrt` selects, or those of `model.trainable(of)` if it is `None`."""
     return _trained(model, of) if wrt is None else positions(model, wrt, "wrt")
 
@@ -79,7 +81,7 @@ class Theta(eqx.Module):
     at: Positions = eqx.field(static=True)
 
     @classmethod
-    def of(cls, model: AbstractStateSpaceModel, wrt: Callable[[Any], PyTree] | None = None, of: str = "state") -> "Theta":
+    def of(cls, model: AbstractStateSpaceModel, wrt: Lens | None = None, of: str = "state") -> "Theta":
         """The leaves that the lens `wrt` selects; default `model.trainable(of)`. Raises `ValueError` for other lenses."""
         return cls(model, theta_positions(model, of, wrt))
 
@@ -103,7 +105,7 @@ class Theta(eqx.Module):
         """The parameters of the model, (p,), in the model's dtype."""
         return self.ravel([jnp.asarray(leaf) for leaf in self.arrays]).astype(dtype_of(self.model))
 
-    def leaves(self, vector: Any) -> list[Any]:
+    def leaves(self, vector: A) -> list[A]:
         """One array (*lead, *shape) for each leaf, from (*lead, p)."""
         begins, lead = self.offsets, vector.shape[:-1]
         return [
@@ -115,14 +117,14 @@ class Theta(eqx.Module):
         """`leaves` of k vectors: one array (k, *shape) for each leaf."""
         return self.leaves(vectors)
 
-    def ravel(self, leaves: Sequence[Any], lead: int = 0) -> Any:
+    def ravel(self, leaves: Sequence[AnyArray], lead: int = 0) -> Any:
         """(*lead, p) from one array (*lead, *shape) for each leaf. `lead`: the number of leading axes."""
         flat = [leaf.reshape((*leaf.shape[:lead], math.prod(leaf.shape[lead:]))) for leaf in leaves]
         # If all arrays are on the host, join them there, which compiles nothing.
         known = all(isinstance(leaf, np.ndarray) for leaf in flat)
         return np.concatenate(flat, axis=lead) if known else jnp.concatenate(flat, axis=lead)
 
-    def put(self, values: Any) -> Any:
+    def put(self, values: Any) -> PyTree:
         """The model with other values: a vector (p,), or a list of the leaves."""
         return put(self.model, self.at, values if isinstance(values, (list, tuple)) else self.leaves(values))
 
@@ -137,7 +139,7 @@ def get(model: AbstractStateSpaceModel, at: Positions) -> list[jax.Array]:
     return [leaves[i] for i in at]
 
 
-def put(model: AbstractStateSpaceModel, at: Positions, values: Sequence[Any]) -> Any:
+def put(model: AbstractStateSpaceModel, at: Positions, values: Sequence[AnyArray]) -> PyTree:
     """`model` with the leaves at these positions replaced."""
     leaves, treedef = jax.tree.flatten(model)
     for i, value in zip(at, values, strict=True):
@@ -156,7 +158,7 @@ def columns(model: AbstractStateSpaceModel, at: Positions, block: Positions) -> 
     return np.flatnonzero(np.isin(owners, block))
 
 
-def check_blocks(blocks: Any) -> dict[str, Callable[[Any], PyTree]]:
+def check_blocks(blocks: Any) -> dict[str, Lens]:
     """Blocks as a dict from names to lenses, from such a dict or a list of attributes; `ValueError` for anything else."""
     if blocks is None:
         return {}
@@ -169,9 +171,7 @@ def check_blocks(blocks: Any) -> dict[str, Callable[[Any], PyTree]]:
     return {name: operator.attrgetter(name) for name in blocks}
 
 
-def block_positions(
-    model: AbstractStateSpaceModel, of: str, wrt: Callable[[Any], PyTree] | None, blocks: Any
-) -> dict[str, Positions]:
+def block_positions(model: AbstractStateSpaceModel, of: str, wrt: Lens | None, blocks: Any) -> dict[str, Positions]:
     """The positions of the leaves of each block, by its name; `ValueError` if a block is not part of theta."""
     lenses = check_blocks(blocks)
     at = theta_positions(model, of, wrt) if lenses else ()

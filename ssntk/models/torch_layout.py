@@ -2,7 +2,7 @@
 
 import pathlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -23,14 +23,14 @@ OWN_STEP = "write its step as a function and wrap that by ssntk.from_cell"
 CHECKPOINTS = ("state_dict", "model_state_dict")
 
 
-def is_module(value: Any) -> bool:
+def is_module(value: object) -> bool:
     """Whether something looks like an `nn.Module`."""
     return not isinstance(value, type) and all(
         callable(getattr(value, name, None)) for name in ("named_modules", "state_dict")
     )
 
 
-def is_weights(value: Any) -> bool:
+def is_weights(value: object) -> bool:
     """Whether something looks like a state_dict, or like a checkpoint that holds one."""
     if not isinstance(value, Mapping) or not value or not all(isinstance(name, str) for name in value):
         return False
@@ -40,12 +40,12 @@ def is_weights(value: Any) -> bool:
     return any(name.endswith(ends) or hasattr(tensor, "detach") for name, tensor in value.items())
 
 
-def looks_like_torch(value: Any) -> bool:
+def looks_like_torch(value: object) -> bool:
     """Whether something was probably meant for [`from_torch`][]."""
     return is_module(value) or is_weights(value)
 
 
-def what_to_write(value: Any) -> str:
+def what_to_write(value: object) -> str:
     """The end of a message that says how to make a model from something that is not one; empty if that is not known."""
     if looks_like_torch(value):
         return ": pass ssntk.from_torch(net)"
@@ -55,6 +55,10 @@ def what_to_write(value: Any) -> str:
     if callable(value) and origins & {"equinox", "flax"}:
         return ": wrap it by ssntk.from_cell(cell, n_state=..., n_input=...)"
     return ""
+
+
+# The tensors of a module by their names.
+StateDict: TypeAlias = Mapping[str, Any]
 
 
 class Layout(NamedTuple):
@@ -68,7 +72,7 @@ class Layout(NamedTuple):
     parts: dict[str, list[str]]
 
 
-def weights_of(value: Any) -> Mapping[str, Any]:
+def weights_of(value: Any) -> StateDict:
     """The names and tensors of a module, of a state_dict, or of a checkpoint that holds one."""
     held = value.state_dict() if is_module(value) else value
     if isinstance(held, Mapping):
@@ -84,7 +88,7 @@ def weights_of(value: Any) -> Mapping[str, Any]:
     return held
 
 
-def layout_of(value: Any, held: Mapping[str, Any], names: Any = None, *, whole: bool = True) -> Layout:
+def layout_of(value: Any, held: StateDict, names: Any = None, *, whole: bool = True) -> Layout:
     """The layout of the weights `held` by a module or state_dict. `names`: as in [`from_torch`][].
 
     `whole`: raise `ValueError` if some weights are left over.
@@ -145,7 +149,7 @@ def nonlinearity_of(value: Any, weight: str) -> str | None:
     return None
 
 
-def _recognised(value: Any, held: Mapping[str, Any], whole: bool) -> dict[str, list[str]]:
+def _recognised(value: Any, held: StateDict, whole: bool) -> dict[str, list[str]]:
     """For each weight of the model, the names of the arrays that add up to it, as recognised without `names`."""
     found = [
         (name.removesuffix(family["weight"]), family)
@@ -185,7 +189,7 @@ def _recognised(value: Any, held: Mapping[str, Any], whole: bool) -> dict[str, l
     return parts
 
 
-def _in_front(held: Mapping[str, Any], parts: dict[str, list[str]], head: str) -> bool:
+def _in_front(held: StateDict, parts: dict[str, list[str]], head: str) -> bool:
     """Whether a linear layer with the name of a readout transforms the inputs instead, by its shape and its position."""
     (weight,), (inputs,) = parts["weight"], parts["input_weight"]
     shape, n, d = as_numpy(held[head], head).shape, *(as_numpy(held[one], one).shape[-1] for one in (weight, inputs))
@@ -193,7 +197,7 @@ def _in_front(held: Mapping[str, Any], parts: dict[str, list[str]], head: str) -
     return len(shape) == 2 and shape[0] == d and (shape[1] != n or names.index(head) < names.index(weight))
 
 
-def _linear(value: Any, held: Mapping[str, Any], parts: dict[str, list[str]], rest: list[str]) -> list[str]:
+def _linear(value: Any, held: StateDict, parts: dict[str, list[str]], rest: list[str]) -> list[str]:
     """The weights, under any name, of those linear layers of a module that can only be its readout."""
     if not is_module(value):
         return []
@@ -208,7 +212,7 @@ def _linear(value: Any, held: Mapping[str, Any], parts: dict[str, list[str]], re
     ]
 
 
-def _as_named(names: Any, held: Mapping[str, Any]) -> dict[str, list[str]]:
+def _as_named(names: object, held: StateDict) -> dict[str, list[str]]:
     if not isinstance(names, Mapping) or "weight" not in names:
         raise ValueError(f"names must be a dict that holds at least weight, got {names!r}")
     parts = {}

@@ -1,7 +1,6 @@
 """Any ordinary differential equation as a model."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +8,7 @@ from jaxtyping import Array, Float, PyTree
 
 from ssntk.errors import as_array, as_count, traceable
 from ssntk.models.base import AbstractStateSpaceModel, dtype_of
+from ssntk.nouns import Real
 
 
 class VectorField(AbstractStateSpaceModel):
@@ -28,12 +28,12 @@ class VectorField(AbstractStateSpaceModel):
     ```
     """
 
-    fn: Callable[..., Any]
+    fn: Callable[..., Array]
     params: PyTree[Array]
     n_state: int
     n_input: int
 
-    def __init__(self, fn: Callable[..., Any], params: PyTree, n_state: int, n_input: int = 0):
+    def __init__(self, fn: Callable[..., Array], params: PyTree, n_state: int, n_input: int = 0):
         """**Arguments:**
 
         - `fn`: the vector field, written with `jax.numpy`. Pass the same function object again to reuse compiled code.
@@ -69,7 +69,7 @@ class VectorField(AbstractStateSpaceModel):
     def n_output(self) -> int:
         return self.n_state
 
-    def vector_field(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
+    def vector_field(self, t: Real, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
         out = self.fn(t, x, u, self.params)
         return jnp.stack([jnp.asarray(one, x.dtype) for one in out]) if isinstance(out, (list, tuple)) else out
 

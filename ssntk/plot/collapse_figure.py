@@ -107,7 +107,7 @@ def collapse(store: Store, *, y: Any = "principal") -> np.ndarray:
     return np.array(panels)
 
 
-def _diagram(store: Store, data: dict[str, np.ndarray], top: Axes, y: Any) -> None:
+def _diagram(store: Store, data: dict[str, np.ndarray], top: Axes, y: object) -> None:
     """Draw the part of the branch around the measured points, and these."""
     branch, event = store.branch(), store.bifurcation()
     assert branch is not None

@@ -9,6 +9,7 @@ from matplotlib.ticker import MaxNLocator
 from ssntk.bifurcation.branch import Branch
 from ssntk.bifurcation.diagram import Diagram
 from ssntk.bifurcation.events.kinds import KINDS, kind_named
+from ssntk.bifurcation.point import Bifurcation
 from ssntk.bifurcation.projection import curves
 from ssntk.plot import canvas
 from ssntk.plot.canvas import HUES, INK, axes_or_new, plain, plt
@@ -72,7 +73,7 @@ def _draw_branch(ax: Axes, branch: Branch, ordinate: Ordinate) -> None:
             ax.plot(*shown, line, color=colour, label=name, marker="")
 
 
-def draw_events(ax: Axes, events: tuple[Any, ...], ordinate: Ordinate) -> list[str]:
+def draw_events(ax: Axes, events: tuple[Bifurcation, ...], ordinate: Ordinate) -> list[str]:
     """Mark each event. Returns the names for the legend, in order."""
     names = []
     size = 7 / 6 * plt.rcParams["lines.markersize"]

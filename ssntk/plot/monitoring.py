@@ -74,7 +74,7 @@ def monitor(monitor: Any, loss: Any = None) -> np.ndarray:
     return axes
 
 
-def _records(monitor: Any) -> list[MonitorRecord]:
+def _records(monitor: object) -> list[MonitorRecord]:
     records = monitor.records if isinstance(monitor, NTKMonitor) else monitor
     if not isinstance(records, Sequence) or not all(isinstance(record, MonitorRecord) for record in records):
         raise ValueError(f"monitor must be an ssntk.NTKMonitor or a sequence of its records, got {type(monitor).__name__}")
@@ -83,7 +83,7 @@ def _records(monitor: Any) -> list[MonitorRecord]:
     return sorted(records, key=lambda record: record.step)
 
 
-def _losses(loss: Any, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _losses(loss: object, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The argument `loss` as (steps, values)."""
     if isinstance(loss, tuple) and len(loss) == 2 and np.ndim(loss[0]) == 1:
         at, values = (np.asarray(as_array(part, "loss", ("k",), finite=False)) for part in loss)
@@ -94,7 +94,7 @@ def _losses(loss: Any, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return (steps if len(values) == len(steps) else np.arange(len(values))), values
 
 
-def _over(records: Sequence[MonitorRecord], name: str, default: Any = np.nan) -> np.ndarray:
+def _over(records: Sequence[MonitorRecord], name: str, default: float | str = np.nan) -> np.ndarray:
     """A field of all records; `default` for records of an earlier version, which lacks the field."""
     return np.array([getattr(record, name, default) for record in records])
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ssntk.bifurcation.continuation import Branch
+from ssntk.bifurcation.point import Bifurcation
 from ssntk.bifurcation.projection import direction_of
 
 PRINCIPAL = "state (first principal\ncomponent, linear\ntrend in p removed)"
@@ -26,18 +27,18 @@ class Ordinate(NamedTuple):
         """The heights of the points of a branch."""
         return self.height(branch.x, outputs_of(branch))
 
-    def at(self, events: Sequence[Any]) -> np.ndarray:
+    def at(self, events: Sequence[Bifurcation]) -> np.ndarray:
         """The heights of one or more bifurcations; NaN if outputs are requested and a bifurcation does not hold its own."""
         return np.concatenate([self._of(event) for event in events])
 
-    def _of(self, event: Any) -> np.ndarray:
+    def _of(self, event: Bifurcation) -> np.ndarray:
         outputs = outputs_of(event)
         if outputs is None:
             return self.height(np.asarray(event.x)[None], None)
         return self.height(np.asarray(event.x)[None], np.asarray(outputs)[None])
 
 
-def outputs_of(result: Any) -> np.ndarray | None:
+def outputs_of(result: object) -> np.ndarray | None:
     """The readout of a branch or an event; `None` if an earlier version wrote it, which kept no readout."""
     return getattr(result, "outputs", None)
 
@@ -75,7 +76,7 @@ def _norm(x: np.ndarray) -> np.ndarray:
     return size * np.linalg.norm(x / size, axis=1)
 
 
-def _called(fn: Callable[[np.ndarray], Any], x: np.ndarray) -> np.ndarray:
+def _called(fn: Callable[[np.ndarray], object], x: np.ndarray) -> np.ndarray:
     """The values (k,) of a user's function at states x (k, n)."""
     values = [np.asarray(fn(state)) for state in x]
     if any(value.size != 1 or value.dtype.kind not in "biuf" for value in values):

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from ssntk.dynamics.fixed_points import FixedPoints, constant_input
 from ssntk.dynamics.scales import typical_sizes
 from ssntk.errors import as_array, as_instance
-from ssntk.models.base import check_autonomous, check_model
+from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model
 from ssntk.plot.canvas import BLUE, GREEN, GREY, INK, ORANGE, PINK, RED, axes_or_new, plt, thin
 from ssntk.plot.legends import legend_above, own_legend
 from ssntk.plot.portrait import draw_line, draw_plane
@@ -107,7 +107,9 @@ def fixed_points(
     return ax
 
 
-def _window(shown: np.ndarray, fp: FixedPoints, model: Any, u: Any) -> tuple[np.ndarray, np.ndarray]:
+def _window(
+    shown: np.ndarray, fp: FixedPoints, model: AbstractStateSpaceModel | None, u: Any
+) -> tuple[np.ndarray, np.ndarray]:
     """The lower and upper limits (dims,) of the axes, with a margin around what is `shown` (k, dims)."""
     low, high = shown.min(axis=0), shown.max(axis=0)
     extent = high - low

@@ -1,6 +1,7 @@
 """Settings of matplotlib for papers and slides."""
 
 import contextlib
+from collections.abc import Mapping
 from typing import Any
 
 from cycler import cycler
@@ -69,7 +70,7 @@ class Style(contextlib.ContextDecorator, dict):
     `plt.rc_context(style)` inside a block, as `with style` does.
     """
 
-    def __init__(self, settings: dict[str, Any]):
+    def __init__(self, settings: Mapping[str, Any]):
         super().__init__(settings)
         self._entered: list[Any] = []
 
@@ -78,7 +79,7 @@ class Style(contextlib.ContextDecorator, dict):
         self._entered[-1].__enter__()
         return self
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, *error: object) -> None:
         self._entered.pop().__exit__(*error)
 
 

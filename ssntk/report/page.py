@@ -19,7 +19,8 @@ from ssntk.bifurcation.events.kinds import kind_named
 from ssntk.bifurcation.projection import curves, direction_of
 from ssntk.files import write_whole
 from ssntk.models.clock import AbstractClock, Continuous, clock_of
-from ssntk.sweep.coverage import coverage_of
+from ssntk.nouns import Json
+from ssntk.sweep.coverage import Header, coverage_of
 from ssntk.sweep.quantities.base import Variable
 from ssntk.sweep.quantities.blocks import BlocksQuantity
 from ssntk.sweep.quantities.channel import ChannelQuantity
@@ -57,7 +58,7 @@ def write_page(store: Store, path: str | os.PathLike[str]) -> pathlib.Path:
     return write_whole(path, page.encode("utf-8", "replace"))
 
 
-def payload(store: Store) -> dict[str, Any]:
+def payload(store: Store) -> Json:
     """The data of the page, as JSON. A number that is not finite is `None`.
 
     Points are in the order of the slider: from far to near for a sweep towards a bifurcation, in C order of the axes for a
@@ -78,7 +79,7 @@ def payload(store: Store) -> dict[str, Any]:
     points = []
     for row, number, at in zip(rows, numbers, where, strict=True):
         one = {name: values[row] for name, values in data.items()}
-        point: dict[str, Any] = {"index": int(number)} | ({} if towards else {"at": at.tolist()})
+        point: Json = {"index": int(number)} | ({} if towards else {"at": at.tolist()})
         point |= {name: _number(one.get(name), 12) for name in ("distance", "parameter")} if towards else {}
         if one["status"] != DONE:
             state = "missing" if one["status"] == "missing" else "failed"
@@ -114,20 +115,20 @@ def payload(store: Store) -> dict[str, Any]:
 
 
 def _measured(
-    one: dict[str, Any],
+    one: Json,
     numbers: dict[str, Listed],
     clock: AbstractClock,
     modes: np.ndarray,
     shown: np.ndarray,
     times: np.ndarray | None,
-) -> dict[str, Any]:
+) -> Json:
     """The data of the panels for one measured point."""
     eigenvalues = one["jacobian_eigenvalues"]
     values = {key: number.of(one[number.name]) for key, number in numbers.items() if number.name in one}
     values["growth"] = clock.shown_rate(eigenvalues[0])
     kept = eigenvalues[shown]
     kept = kept[np.isfinite(kept)]
-    out: dict[str, Any] = {
+    out: Json = {
         "values": {key: _number(values.get(key)) for key in numbers},
         "bound": bool(one["trajectory_condition_number_is_bound"] == 1),
         "rightmost": [_number(eigenvalues[0].real), _number(eigenvalues[0].imag)],
@@ -144,13 +145,13 @@ def _measured(
     return out
 
 
-def _channel(one: dict[str, Any]) -> dict[str, Any] | None:
+def _channel(one: Json) -> Json | None:
     """The critical mode of a point; `None` if the point has none."""
     if not one.get("channel_kind"):
         return None
     critical = one["channel_critical_eigenvalue"]
     numbers = [name for name, variable in ChannelQuantity.variables.items() if variable.section == "channel"]
-    out: dict[str, Any] = {name.removeprefix(PREFIX): _number(one[name]) for name in numbers}
+    out: Json = {name.removeprefix(PREFIX): _number(one[name]) for name in numbers}
     out |= {name: str(one[f"channel_{name}"]) for name in ("kind", "method", "reason")}
     out["critical"] = [_number(critical.real), _number(critical.imag)]
     sizes = np.abs(one["channel_right"]) if "channel_right" in one else np.zeros(0)
@@ -163,7 +164,7 @@ def _channel(one: dict[str, Any]) -> dict[str, Any] | None:
     }
 
 
-def _branch(store: Store, branch: Branch, centre: np.ndarray, direction: np.ndarray) -> dict[str, Any]:
+def _branch(store: Store, branch: Branch, centre: np.ndarray, direction: np.ndarray) -> Json:
     """The branch as two lines, stable and unstable, with `None` at gaps, and its events."""
     located = np.array([event.x for event in branch.bifurcations]).reshape(-1, branch.x.shape[1])
     parameter, height, solid, dashed = _smooth(*curves(branch, *((x - centre) @ direction for x in (branch.x, located))))
@@ -206,7 +207,7 @@ def _smooth(parameter: np.ndarray, height: np.ndarray, *lines: np.ndarray) -> tu
     return *smooth, *(line[before] & line[after] for line in kept)
 
 
-def _slope(store: Store, data: dict[str, np.ndarray]) -> dict[str, Any] | None:
+def _slope(store: Store, data: dict[str, np.ndarray]) -> Json | None:
     """The slope of the largest steady-state eigenvalue near the bifurcation, as in `collapse`, and the predicted slope."""
     kept = data["status"] == DONE
     if not kept.any():
@@ -216,7 +217,7 @@ def _slope(store: Store, data: dict[str, np.ndarray]) -> dict[str, Any] | None:
     return {"measured": measured, "decades": decades, "predicted": predicted}
 
 
-def _what(store: Store, plan: dict[str, Any], status: Status, branch: Branch | None) -> list[list[str]]:
+def _what(store: Store, plan: Header, status: Status, branch: Branch | None) -> list[list[str]]:
     """What was run: pairs of a name and a text."""
     counts = f"{status.total}: {len(status.done)} measured, {len(status.failed)} failed, {len(status.missing)} not measured"
     coverage = coverage_of(plan)
@@ -259,7 +260,7 @@ def _rerun(folder: str, towards: bool) -> list[list[str]]:
     ]
 
 
-def _quantities(numbers: dict[str, Listed], clock: AbstractClock) -> list[dict[str, Any]]:
+def _quantities(numbers: dict[str, Listed], clock: AbstractClock) -> list[Json]:
     out = [
         {
             "name": key,
@@ -275,7 +276,7 @@ def _quantities(numbers: dict[str, Listed], clock: AbstractClock) -> list[dict[s
     return out
 
 
-def _panels(plan: dict[str, Any], numbers: dict[str, Listed]) -> list[dict[str, Any]]:
+def _panels(plan: Header, numbers: dict[str, Listed]) -> list[Json]:
     """The panels of the user's own quantities. They draw the numbers of the quantities over the distance."""
     out = []
     for name, said in plan["quantities"].items():
@@ -305,7 +306,7 @@ def _times(ts: list[float] | None, data: dict[str, np.ndarray]) -> np.ndarray | 
     return np.linspace(0, count - 1, min(count, MOST_TIMES)).round().astype(int)
 
 
-def _kernel(values: np.ndarray) -> dict[str, Any] | None:
+def _kernel(values: np.ndarray) -> Json | None:
     """A symmetric kernel as the rows of its upper triangle. Each entry is a signed byte, relative to the largest entry."""
     upper = values[np.triu_indices(len(values))]
     peak = float(np.abs(upper).max())
@@ -330,7 +331,7 @@ def _number(value: Any, digits: int = 6) -> float | int | None:
     return int(rounded) if rounded.is_integer() and abs(rounded) < 1e15 else rounded
 
 
-def _as_json(held: Any) -> str:
+def _as_json(held: Json) -> str:
     """JSON that is safe inside a script element, whatever its strings hold."""
     text = json.dumps(held, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

@@ -77,7 +77,7 @@ def _columns(plan: Header, data: dict[str, np.ndarray]) -> list[Listed]:
     return [one for one in numbers if (one.variable.short or one.own) and one.name in data]
 
 
-def _cell(one: Listed, value: Any) -> str:
+def _cell(one: Listed, value: np.ndarray | np.generic) -> str:
     """A number of a table. It is written with a power of ten if it has units, or if its values cover many powers of ten."""
     return f"{value:.3e}" if one.variable.log or one.variable.units != "1" else f"{value:.3f}"
 

@@ -4,11 +4,12 @@ import io
 import itertools
 import os
 import pathlib
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 
 from ssntk.files import write_whole
+from ssntk.nouns import Number
 from ssntk.sweep.header import StoreError
 
 
@@ -29,7 +30,7 @@ def read_arrays(file: pathlib.Path) -> dict[str, np.ndarray] | None:
         return None
 
 
-def write_arrays(file: pathlib.Path, arrays: dict[str, Any]) -> None:
+def write_arrays(file: pathlib.Path, arrays: Mapping[str, Number | str]) -> None:
     """Write arrays as a whole file or none."""
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)

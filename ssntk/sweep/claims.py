@@ -4,7 +4,6 @@ The plan is compared with plan.json, and with the records. If these two disagree
 """
 
 import pathlib
-from typing import Any
 
 from ssntk.notices import warn
 from ssntk.sweep import header
@@ -46,7 +45,7 @@ def claimed(folder: pathlib.Path, plan_hash: str, said: Header, plan: AbstractPl
     """
     file, identity, by = folder / "plan.json", None if plan is None else plan.identity, header.versions()
     sound: bool | None = True
-    held: dict[str, Any] = {"hash": plan_hash, "versions": {}, "older": []}
+    held: Header = {"hash": plan_hash, "versions": {}, "older": []}
     if check(folder, plan_hash, plan):
         held, sound = header.read_what_is_left(file)
         # A field that earlier versions did not write is no difference.
@@ -71,7 +70,7 @@ def claimed(folder: pathlib.Path, plan_hash: str, said: Header, plan: AbstractPl
     return header.written(own, said, identity, by, {*counted, *(known & set(held["older"]))})
 
 
-def _compared(file: pathlib.Path, plan_hash: str, plan: AbstractPlan) -> tuple[dict[str, Any], bool]:
+def _compared(file: pathlib.Path, plan_hash: str, plan: AbstractPlan) -> tuple[Header, bool]:
     """The readable part of plan.json, and whether it belongs to a plan.
 
     The plan may have had another hash in an earlier version. If the header was changed by hand, the records decide.

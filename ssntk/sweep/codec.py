@@ -64,7 +64,7 @@ def decode(kind: type[T], held: Arrays, prefix: str = "") -> T:
     return made(kind, fields)
 
 
-def made(kind: type[T], fields: Mapping[str, Any]) -> T:
+def made(kind: type[T], fields: Mapping[str, object]) -> T:
     """An object with these fields, and with the defaults of others.
 
     Its `__init__` is not called, since the fields were checked and converted before. Raises `KeyError`, which names the
@@ -83,7 +83,7 @@ def made(kind: type[T], fields: Mapping[str, Any]) -> T:
     return one
 
 
-def defaults(kind: type) -> dict[str, Any]:
+def defaults(kind: type) -> dict[str, object]:
     """For each field of a dataclass, its value if an earlier version did not write it; `MISSING` if there is none."""
     if not dataclasses.is_dataclass(kind):
         return {}
@@ -91,7 +91,7 @@ def defaults(kind: type) -> dict[str, Any]:
     return {field.name: None if field.name in lost else _default(field) for field in dataclasses.fields(kind)}
 
 
-def _default(field: dataclasses.Field[Any]) -> Any:
+def _default(field: dataclasses.Field[Any]) -> object:
     return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
@@ -102,7 +102,7 @@ def _part(kind: type, name: str) -> type | None:
     return parts[0] if parts and isinstance(parts[0], type) and dataclasses.is_dataclass(parts[0]) else None
 
 
-def _decoded(hint: Any, array: np.ndarray) -> Any:
+def _decoded(hint: object, array: np.ndarray) -> object:
     """An array as a field of the type `hint`."""
     kinds = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     if types.NoneType in kinds or hint is Any:

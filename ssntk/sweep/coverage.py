@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ssntk.nouns import Values
 from ssntk.sweep.quantities.base import PLACE
 
 Header = dict[str, Any]
@@ -34,7 +35,7 @@ class AbstractCoverage(abc.ABC):
         """The numbers of the points (k,) in the order in which arrays have them."""
 
     @abc.abstractmethod
-    def place(self, plan: Header, index: int) -> dict[str, Any]:
+    def place(self, plan: Header, index: int) -> Values:
         """The variables of a record that say where its point lies."""
 
     @abc.abstractmethod
@@ -65,7 +66,7 @@ class Towards(AbstractCoverage):
     def order(self, plan: Header) -> np.ndarray:
         return np.argsort(plan["distances"])
 
-    def place(self, plan: Header, index: int) -> dict[str, Any]:
+    def place(self, plan: Header, index: int) -> Values:
         return {"distance": plan["distances"][index]}
 
     def axes(self, plan: Header) -> dict[str, np.ndarray]:
@@ -86,7 +87,7 @@ class OverAxes(AbstractCoverage):
     def order(self, plan: Header) -> np.ndarray:
         return np.arange(self.total(plan))
 
-    def place(self, plan: Header, index: int) -> dict[str, Any]:
+    def place(self, plan: Header, index: int) -> Values:
         at = np.unravel_index(index, self.shape(plan))
         return {f"axis_{name}": values[i] for i, (name, values) in zip(at, plan["axes"].items(), strict=True)}
 

@@ -7,6 +7,7 @@ import sys
 import threading
 import types
 import weakref
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -37,7 +38,7 @@ PRINTING = ("rich", "tqdm", "logging")
 LOCKS = (type(threading.Lock()), type(threading.RLock()), threading.local, threading.Condition, threading.Event)
 
 
-def digest(value: Any) -> str:
+def digest(value: object) -> str:
     """16 hexadecimal digits of the SHA-256 of a structure. Equal structures have equal digests in every process.
 
     Raises `ValueError`, which names the part, if a part can neither be written down nor inspected.
@@ -83,7 +84,7 @@ _ABSTRACT = (np.generic, np.number, np.integer, np.signedinteger, np.unsignedint
 _ABSTRACT += (np.complexfloating, np.flexible, np.character)
 
 
-def _object(node: Node, value: Any) -> None:
+def _object(node: Node, value: object) -> None:
     name = named(value)
     if name is not None:
         node.put("named", name)
@@ -132,7 +133,7 @@ def _object(node: Node, value: Any) -> None:
         _instance(node, value)
 
 
-def _prints(value: Any) -> bool:
+def _prints(value: object) -> bool:
     streams = (sys.stdin, sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)
     return any(value is one for one in streams) or type(value).__module__.partition(".")[0] in PRINTING
 
@@ -157,7 +158,7 @@ def _instance(node: Node, value: Any) -> None:
     elif isinstance(value, (set, frozenset)):
         node.many("set", (Unordered(value),))
     elif isinstance(value, PLAIN):
-        base: Any = next(base for base in PLAIN if isinstance(value, base))
+        base: type = next(base for base in PLAIN if isinstance(value, base))
         node.plain("".join(value) if isinstance(value, str) else base(value), base)
     else:
         known = False
@@ -179,7 +180,7 @@ def _instance(node: Node, value: Any) -> None:
         node.many("holds", _flat(own))
 
 
-def _is(value: Any, module: str, name: str) -> bool:
+def _is(value: object, module: str, name: str) -> bool:
     return any(base.__module__ == module and base.__qualname__ == name for base in type(value).__mro__)
 
 
@@ -193,7 +194,7 @@ def _reduces(kind: type) -> bool:
     return any(getattr(kind, name, None) is not getattr(object, name, None) for name in own)
 
 
-def _reduced(value: Any) -> Any:
+def _reduced(value: object) -> Any:
     """What an object is pickled as; `None` if it cannot be."""
     import copyreg
 
@@ -205,7 +206,7 @@ def _reduced(value: Any) -> Any:
         return None
 
 
-def _looked_into(value: Any) -> bool:
+def _looked_into(value: object) -> bool:
     """Whether the attributes of an object are all that it holds: nothing in it is visible to C code only."""
     try:
         object.__reduce_ex__(value, 4)
@@ -215,9 +216,9 @@ def _looked_into(value: Any) -> bool:
     return True
 
 
-def _attributes(value: Any) -> dict[str, Any]:
+def _attributes(value: object) -> dict[str, object]:
     """The attributes of an object, in its `__dict__` and its slots, except those that follow from others."""
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for kind in type(value).__mro__:
         for name, member in vars(kind).items():
             if isinstance(member, types.MemberDescriptorType):
@@ -237,12 +238,12 @@ def _attributes(value: Any) -> dict[str, Any]:
     return found
 
 
-def _flat(held: dict[str, Any]) -> list[Any]:
+def _flat(held: dict[str, object]) -> list[object]:
     """Names and their values, ordered by name."""
     return [part for name in sorted(held, key=str) for part in (name, held[name])]
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = object.__repr__(value) if "__repr__" not in vars(type(value)) else repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
@@ -268,7 +269,7 @@ def _function(node: Node, value: types.FunctionType) -> None:
     node.many("holds", _flat(_uncounted(own, [value])))
 
 
-def _uncounted(held: dict[str, Any], functions: Any) -> dict[str, Any]:
+def _uncounted(held: dict[str, object], functions: Iterable[object]) -> dict[str, object]:
     """The attributes of an object, without numbers that its own functions only count up."""
     if not any(type(part) is int for part in held.values()):
         return held
@@ -277,7 +278,7 @@ def _uncounted(held: dict[str, Any], functions: Any) -> dict[str, Any]:
     return {key: part for key, part in held.items() if type(part) is not int or key not in names}
 
 
-def _is_text(value: Any) -> bool:
+def _is_text(value: object) -> bool:
     """Whether this is text for people and not the name of an option, or bytes."""
     if isinstance(value, (list, tuple)) and value:
         return all(isinstance(one, (str, bytes)) for one in value)

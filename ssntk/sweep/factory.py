@@ -31,7 +31,7 @@ def function_named(name: str, *folders: str) -> Callable[..., Any]:
     return make
 
 
-def seed_argument(make: Callable[..., Any]) -> str | None:
+def seed_argument(make: Callable[..., object]) -> str | None:
     """The name of the argument that takes the seed: `seed` (an int) or `key`, or else the only argument.
 
     `None` if that argument has no name. Raises `ValueError` if there is no such argument.

@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ssntk.nouns import AnyArray
+
 PLAIN = (bool, int, float, complex, str, bytes)
 # Wrappers that hold a function, call it, and compute the same.
 AROUND = (type(jax.jit(len)), type(functools.lru_cache(len)), type(eqx.filter_jit(lambda: None)))
@@ -67,13 +69,13 @@ class Node:
             # Each number has exactly one shortest text that gives it back.
             self.put(kind.__name__, repr(kind(value)) if kind in PLAIN else repr(value))
 
-    def scalar(self, value: Any) -> None:
+    def scalar(self, value: np.generic) -> None:
         if isinstance(value, (np.bool_, np.float64, np.complex128, np.integer, np.str_, np.bytes_)):
             self.add(value.item())
         else:
             self.array(np.asarray(value))
 
-    def array(self, value: Any) -> None:
+    def array(self, value: AnyArray) -> None:
         if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
             self.put("key", str(jax.random.key_impl(value)))
             value = jax.random.key_data(value)
@@ -90,21 +92,21 @@ class Node:
             self.put("array", f"{dtype_name(value.dtype)} {value.shape} ".encode() + value.tobytes())
 
 
-def dtype_name(value: Any) -> str:
+def dtype_name(value: np.dtype) -> str:
     # For times, the name says the unit. For structures, the text says the fields.
     return value.name if value.names is None else str(value)
 
 
-def hashed(root: Any, described: Callable[[Any, Node], None]) -> bytes:
+def hashed(root: object, described: Callable[[object, Node], None]) -> bytes:
     """The hash of a structure. `described` writes the description of one part into its node.
 
     Parts are walked by Tarjan's algorithm. It finishes a part after all parts that it holds, and each circle as a whole.
     """
     nodes: dict[int, Node] = {}
     # Python may give the address of an object to another one once the first is gone, so all are kept alive.
-    alive: list[Any] = []
+    alive: list[object] = []
 
-    def node_of(value: Any) -> Node:
+    def node_of(value: object) -> Node:
         if id(value) not in nodes:
             nodes[id(value)] = Node()
             alive.append(value)

@@ -4,14 +4,14 @@ import contextlib
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 
 from ssntk.dynamics.fixed_points import constant_input, find_fixed_points
 from ssntk.dynamics.integrate import Integrator
@@ -21,8 +21,9 @@ from ssntk.models.base import AbstractStateSpaceModel, dtype_of
 from ssntk.models.maps import with_input
 from ssntk.models.theta import check_blocks
 from ssntk.models.torch_layout import what_to_write
+from ssntk.nouns import AnyArray, Lens
 from ssntk.sweep.abstract_plan import AbstractPlan, Found
-from ssntk.sweep.coverage import OverAxes
+from ssntk.sweep.coverage import Header, OverAxes
 from ssntk.sweep.identity import Traced, digest, digests, probe_parts, uniform
 from ssntk.sweep.measure import MEASURED, Asked, measure_together, times_shown
 from ssntk.sweep.older import older
@@ -35,15 +36,17 @@ RESERVED_AXES = {*VARIABLES, "mode", "row", "block", "time", "time_2", "point", 
 
 # Larger grids fit neither into memory nor onto disks.
 MOST_POINTS = 10**7
+# The values of some axes at one point.
+Place = dict[str, Any]
 
 
 class _Group(eqx.Module):
     """Points whose models have the same shapes: their indices, and the values that all of them share."""
 
     indices: tuple[int, ...]
-    fixed: dict[str, Any]
+    fixed: Place
     asked: Asked
-    model: Any
+    model: AbstractStateSpaceModel
     room: int
 
 
@@ -85,7 +88,7 @@ class Grid(AbstractPlan):
     probe: Probe
     x0: Any = None
     u: Any = None
-    wrt: Callable[[Any], PyTree] | None = None
+    wrt: Lens | None = None
     of: str = "state"
     blocks: Any = None
     integrator: Integrator | None = None
@@ -122,7 +125,7 @@ class Grid(AbstractPlan):
         """How many points there are."""
         return math.prod(self.shape)
 
-    def values(self, index: int) -> dict[str, Any]:
+    def values(self, index: int) -> Place:
         """The value of every axis at the point number `index`."""
         at = np.unravel_index(index, self.shape)
         return {name: values[i].item() for i, (name, values) in zip(at, self.axes.items(), strict=True)}
@@ -136,7 +139,7 @@ class Grid(AbstractPlan):
         numbers = np.arange(self.size).reshape(self.shape)
         moving = tuple(i for i, name in enumerate(self.axes) if name not in fixed)
         still = [len(self.axes[name]) for name in fixed]
-        by_shape: dict[Any, list[tuple[dict[str, Any], Any, list[int]]]] = {}
+        by_shape: dict[Hashable, list[tuple[Place, AbstractStateSpaceModel, list[int]]]] = {}
         for at in np.ndindex(*still):
             chosen = dict(zip(fixed, at, strict=True))
             each = tuple(chosen.get(name, slice(None)) for name in self.axes)
@@ -167,7 +170,7 @@ class Grid(AbstractPlan):
         by_shape = {self._signature(group.model): group.indices[: group.room] for group in self.groups}
         return tuple(by_shape.values())
 
-    def header(self) -> dict[str, Any]:
+    def header(self) -> Header:
         """What a store's plan.json says about the plan."""
         names = sorted({type(group.model).__name__ for group in self.groups})
         return {
@@ -194,13 +197,13 @@ class Grid(AbstractPlan):
         if self.u is not None and not self.u.any():
             with contextlib.suppress(ValueError):
                 return dataclasses.replace(self, u=None).identity
-        parts: dict[str, Any] = {"axes": list(self.axes.items()), **probe_parts(self.probe, self.probe)}
+        parts: dict[str, PyTree] = {"axes": list(self.axes.items()), **probe_parts(self.probe, self.probe)}
         parts |= {name: getattr(self, name) for name in ("u", "of", "modes")}
         parts |= {"x0": None if self.x0 is None or not self.x0.any() else self.x0, "scale": uniform(self.scale)}
         made, asked = [], [group.asked for group in self.groups]
         for group in self.groups:
             if set(group.fixed) == set(self.axes):
-                own: Any = [jax.tree.leaves(eqx.filter(self._model(self.values(i)), eqx.is_array)) for i in group.indices]
+                own: object = [jax.tree.leaves(eqx.filter(self._model(self.values(i)), eqx.is_array)) for i in group.indices]
             else:
                 own = Traced(self._maker(group.fixed), self._abstract(group.fixed))
             made.append((_computed(group.model), group.indices, group.model.clock.dt, own))
@@ -215,7 +218,7 @@ class Grid(AbstractPlan):
         """The identities that earlier versions would have given this plan."""
         probe = self.probe
 
-        def parts(traced: Callable[..., list[Any]]) -> Iterator[Any]:
+        def parts(traced: Callable[..., list[object]]) -> Iterator[object]:
             yield from ("grid", *self.axes, *self.axes.values(), self.of, self.modes, self.x0, self.u)
             yield from (probe.ts, probe.x0, probe.mask, *([] if self.scale is None else ["scale", self.scale]))
             for group in self.groups:
@@ -231,7 +234,7 @@ class Grid(AbstractPlan):
 
         return older(parts)
 
-    def measure_batch(self, _: Any, indices: Sequence[int]) -> list[Found]:
+    def measure_batch(self, _: None, indices: Sequence[int]) -> list[Found]:
         """For each of these points of a batch: its values of the axes, and its measurement or error."""
         group = next(group for group in self.groups if indices[0] in group.indices)
         places = [self.values(index) for index in indices]
@@ -252,7 +255,7 @@ class Grid(AbstractPlan):
             each = (jax.tree.map(lambda leaf, i=i: leaf[i], arrays) for i in range(len(places)))
             models = [eqx.combine(jax.device_put(own), static) for own in each]
         start = np.zeros(group.model.n_state) if self.x0 is None else np.asarray(self.x0)
-        starts: list[Any] = [start.astype(dtype_of(group.model))] * len(models)
+        starts: list[np.ndarray] = [start.astype(dtype_of(group.model))] * len(models)
         found = measure_together(group.asked, models, starts, room=group.room)
         lost = []
         for i, (model, result) in enumerate(zip(models, found, strict=True)):
@@ -273,13 +276,13 @@ class Grid(AbstractPlan):
         axes = [{f"axis_{name}": value for name, value in values.items()} for values in places]
         return list(zip(axes, found, strict=True))
 
-    def _asked(self, model: Any) -> Asked:
+    def _asked(self, model: AbstractStateSpaceModel) -> Asked:
         how: dict[str, Any] = {name: getattr(self, name) for name in MEASURED}
         if self.x0 is not None:
             as_array(self.x0, "x0", (model.n_state,))
         return Asked.checked(model, self.probe, **how)
 
-    def _model(self, values: dict[str, Any]) -> Any:
+    def _model(self, values: Place) -> AbstractStateSpaceModel:
         try:
             model = self.make(**values)
         except (TypeError, AttributeError, LookupError, ArithmeticError, AssertionError) as error:
@@ -290,22 +293,22 @@ class Grid(AbstractPlan):
         model = jax.tree.map(lambda leaf: jnp.asarray(leaf) if isinstance(leaf, (float, np.ndarray)) else leaf, model)
         return model if self.u is None else with_input(model, constant_input(model, self.u))
 
-    def _maker(self, fixed: dict[str, Any]) -> Callable[[dict[str, Any]], Any]:
+    def _maker(self, fixed: Place) -> Callable[[Place], PyTree]:
         """A function from the values of the other axes to the arrays of the model."""
         return lambda values: eqx.filter(self._model(fixed | values), eqx.is_array)
 
-    def _compiled(self, fixed: tuple[tuple[str, Any], ...]) -> Callable[[dict[str, Any]], Any]:
+    def _compiled(self, fixed: tuple[tuple[str, Any], ...]) -> Callable[[Place], PyTree]:
         """The compiled function that makes models. It is kept as long as the grid itself."""
         if fixed not in self._makers:
             make = self._maker(dict(fixed))
             self._makers[fixed] = jax.jit(lambda values: jax.lax.map(make, values))
         return self._makers[fixed]
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         # Compiled functions do not leave their process.
         return {name: value for name, value in vars(self).items() if name not in ("_makers", "_traced")}
 
-    def _signature(self, model: Any) -> tuple[Any, ...]:
+    def _signature(self, model: AbstractStateSpaceModel) -> tuple[object, ...]:
         """Two models have the same signature if they compute the same, except for the values of their arrays."""
         arrays, rest = eqx.partition(model, _is_array)
         shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(arrays))
@@ -321,19 +324,19 @@ class Grid(AbstractPlan):
         return shapes, model.clock.dt, model.n_state, model.n_input, model.n_output, computed
 
     @functools.cached_property
-    def _traced(self) -> dict[Any, str]:
+    def _traced(self) -> dict[Hashable, str]:
         return {}
 
     @functools.cached_property
-    def _makers(self) -> dict[Any, Callable[[dict[str, Any]], Any]]:
+    def _makers(self) -> dict[Hashable, Callable[[Place], PyTree]]:
         return {}
 
     @functools.cached_property
-    def _compared(self) -> set[Any]:
+    def _compared(self) -> set[Hashable]:
         """The groups in which a traced model was compared with one that was not traced."""
         return set()
 
-    def _compare(self, values: dict[str, Any], traced: Any) -> None:
+    def _compare(self, values: Place, traced: PyTree) -> None:
         """Raise `ValueError` if `make` returns another model when it is traced."""
         expected = jax.tree_util.tree_leaves_with_path(eqx.filter(self._model(values), eqx.is_array))
         for (path, own), other in zip(expected, jax.tree.leaves(traced), strict=True):
@@ -344,7 +347,7 @@ class Grid(AbstractPlan):
                 where = jax.tree_util.keystr(path)
                 raise ValueError(f"make must return the same model when JAX traces it: with {values}, {where} differs")
 
-    def _abstract(self, fixed: dict[str, Any]) -> dict[str, Any]:
+    def _abstract(self, fixed: Place) -> dict[str, jax.ShapeDtypeStruct]:
         return {
             name: jax.ShapeDtypeStruct((), jax.dtypes.canonicalize_dtype(values.dtype))
             for name, values in self.axes.items()
@@ -371,9 +374,9 @@ class Grid(AbstractPlan):
         if any(self.axes[name].dtype.kind not in "if" for name in names):
             return False
         fixed = {name: value for name, value in self.values(0).items() if name not in names}
-        made: list[Any] = []
+        made: list[tuple[PyTree, PyTree]] = []
 
-        def build(values: dict[str, Any]) -> Any:
+        def build(values: Place) -> PyTree:
             made.append(eqx.partition(self._model(fixed | values), eqx.is_array))
             return made[-1][0]
 
@@ -414,34 +417,34 @@ def _axes(axes: Any, taken: set[str]) -> dict[str, np.ndarray]:
     return out
 
 
-def _computed(model: Any) -> Traced:
+def _computed(model: AbstractStateSpaceModel) -> Traced:
     """The operations of the field and the readout of a model, without the values of its arrays."""
     return Traced(*_field(model))
 
 
-def _field(model: Any) -> list[Any]:
+def _field(model: AbstractStateSpaceModel) -> list[PyTree]:
     """The field and the readout as a function of a model's arrays, t, x and u, and the shapes of these."""
     arrays, static = eqx.partition(model, _is_array)
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), arrays)
     dtype = jax.eval_shape(lambda arrays: jnp.zeros((), dtype_of(eqx.combine(arrays, static))), shapes).dtype
     sizes = [jax.ShapeDtypeStruct(shape, dtype) for shape in ((), (model.n_state,), (model.n_input,))]
 
-    def field(arrays: PyTree, t: Any, x: Any, u: Any) -> Any:
+    def field(arrays: PyTree, t: Array, x: Array, u: Array) -> tuple[Array, Array]:
         model = eqx.combine(arrays, static)
         return model.vector_field(t, x, u), model.readout(x)
 
     return [field, shapes, *sizes]
 
 
-def _is_key(leaf: Any) -> bool:
+def _is_key(leaf: AnyArray | np.generic) -> bool:
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def _on_host(leaf: Any) -> Any:
+def _on_host(leaf: Array) -> AnyArray:
     """A leaf as a NumPy array. Random keys, which NumPy does not have, stay as they are."""
     return leaf if _is_key(leaf) else np.asarray(leaf)
 
 
-def _is_array(leaf: Any) -> bool:
+def _is_array(leaf: object) -> bool:
     """Whether this is an array of a model, or represents one in a model that was only traced."""
     return eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct)

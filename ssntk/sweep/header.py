@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ssntk.sweep.abstract_plan import AbstractPlan
-from ssntk.sweep.coverage import COVERAGES
+from ssntk.sweep.coverage import COVERAGES, Header
 from ssntk.sweep.quantities.base import Variable
 
 # Format 1 has sweeps towards a bifurcation only, and lacks the kernel over time and the channel's directions.
@@ -23,7 +23,7 @@ PACKAGES = ("ssntk", "jax", "jaxlib", "diffrax", "equinox", "numpy", "scipy")
 # The fields of plan.json that are not part of the plan's own header.
 OWN = ("format", "hash", "older", "identity", "versions", "checksum")
 # The values of fields that earlier versions did not write.
-DEFAULTS: dict[str, Any] = {"kind": "towards", "blocks": [], "dt": None, "ts": None, "older": [], "quantities": {}}
+DEFAULTS: Header = {"kind": "towards", "blocks": [], "dt": None, "ts": None, "older": [], "quantities": {}}
 # The most units that a state may have.
 MOST_UNITS = 10**6
 
@@ -51,12 +51,14 @@ def versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
-def hashes(plan: dict[str, Any]) -> set[str]:
+def hashes(plan: Header) -> set[str]:
     """The hashes that records of this header's plan may have."""
     return {plan["hash"], *plan["older"]}
 
 
-def written(plan_hash: str, said: dict[str, Any], identity: Any, by: dict[str, str], older: Iterable[str] = ()) -> bytes:
+def written(
+    plan_hash: str, said: Header, identity: dict[str, str] | None, by: dict[str, str], older: Iterable[str] = ()
+) -> bytes:
     """The contents of plan.json. `older`: other hashes of this plan, under which records count too."""
     plan = {"format": FORMAT, "hash": plan_hash, **said, "versions": by}
     if not plan.get("quantities"):
@@ -69,13 +71,13 @@ def written(plan_hash: str, said: dict[str, Any], identity: Any, by: dict[str, s
     return json.dumps(plan | {"checksum": checksum(plan)}, indent=1).encode()
 
 
-def checksum(plan: dict[str, Any]) -> str:
+def checksum(plan: Header) -> str:
     """The checksum of a header, 16 hexadecimal digits, over all of its other fields."""
     rest = {name: value for name, value in plan.items() if name != "checksum"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def read(file: pathlib.Path) -> dict[str, Any]:
+def read(file: pathlib.Path) -> Header:
     """The contents of plan.json, with defaults for fields that it lacks.
 
     Raises `StoreError` if it is not a header, cannot be read, or was changed since it was written. Earlier versions wrote no
@@ -91,7 +93,7 @@ def read(file: pathlib.Path) -> dict[str, Any]:
 
 # The plan is needed for every record that is read or written. It is parsed again only if the bytes of the file have changed.
 @functools.lru_cache(maxsize=16)
-def _examined(data: bytes, file: pathlib.Path) -> tuple[dict[str, Any], bool, str]:
+def _examined(data: bytes, file: pathlib.Path) -> tuple[Header, bool, str]:
     """What a header holds, whether it is unchanged since it was written, and what is wrong with it."""
     plan = _parsed(data, file)
     if isinstance(plan, str):
@@ -101,7 +103,7 @@ def _examined(data: bytes, file: pathlib.Path) -> tuple[dict[str, Any], bool, st
     return plan, whole, next(iter(_faults(plan).values()), "")
 
 
-def read_what_is_left(file: pathlib.Path) -> tuple[dict[str, Any], bool | None]:
+def read_what_is_left(file: pathlib.Path) -> tuple[Header, bool | None]:
     """The usable fields of plan.json, and whether it is unchanged since it was written.
 
     A plan can supply the other fields; here they are empty texts. The second value is `None` if it is not known, as for a
@@ -129,7 +131,7 @@ def _bytes(file: pathlib.Path) -> bytes:
         raise StoreError(f"{file} cannot be read: {error}") from error
 
 
-def _parsed(data: bytes, file: pathlib.Path) -> dict[str, Any] | str:
+def _parsed(data: bytes, file: pathlib.Path) -> Header | str:
     """The contents of the file, or a text that says why they are not a header."""
     try:
         plan = json.loads(data.decode("utf-8-sig"))
@@ -145,7 +147,7 @@ def _parsed(data: bytes, file: pathlib.Path) -> dict[str, Any] | str:
     return plan
 
 
-def _faults(plan: dict[str, Any]) -> dict[str, str]:
+def _faults(plan: Header) -> dict[str, str]:
     """What is wrong in a header, by the name of the field."""
     # If the kind is unknown, so is the field that it needs.
     needed = [COVERAGES[plan["kind"]].needed] if FIELDS["kind"][1](plan["kind"]) else []
@@ -159,12 +161,12 @@ def _faults(plan: dict[str, Any]) -> dict[str, str]:
     return found
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _number(value: Any) -> bool:
+def _number(value: object) -> bool:
     return (type(value) is int and abs(value) < 2**63) or (type(value) is float and math.isfinite(value))
 
 
@@ -172,17 +174,17 @@ def _listed(of: Callable[[Any], bool], least: int = 0) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, list) and len(value) >= least and all(map(of, value))
 
 
-def _text(value: Any) -> bool:
+def _text(value: object) -> bool:
     return isinstance(value, str)
 
 
-def _axes(value: Any) -> bool:
+def _axes(value: object) -> bool:
     axis = _listed(lambda one: _number(one) or _text(one), 1)
     return isinstance(value, dict) and len(value) > 0 and all(map(axis, value.values()))
 
 
-def _quantities(value: Any) -> bool:
-    def quantity(one: Any) -> bool:
+def _quantities(value: object) -> bool:
+    def quantity(one: object) -> bool:
         held = one.get("variables") if isinstance(one, dict) else None
         panel = isinstance(one, dict) and (one.get("panel") is None or _text(one["panel"]))
         return panel and isinstance(held, dict) and all(map(_variable, held.values()))
@@ -190,7 +192,7 @@ def _quantities(value: Any) -> bool:
     return isinstance(value, dict) and all(map(quantity, value.values()))
 
 
-def _variable(value: Any) -> bool:
+def _variable(value: object) -> bool:
     if not isinstance(value, dict):
         return False
     said = {name: default for name, default in Variable._field_defaults.items() if name not in ("dims", "dtype")} | value
@@ -228,7 +230,7 @@ def recorded(folder: pathlib.Path) -> dict[str, dict[str, str]]:
     return found
 
 
-def differing(plan: dict[str, Any], own: dict[str, Any]) -> list[str]:
+def differing(plan: Header, own: Header) -> list[str]:
     """The names of fields that differ between a header and the plan's own, except the title.
 
     Fields that only the plan has are no difference.
@@ -238,7 +240,7 @@ def differing(plan: dict[str, Any], own: dict[str, Any]) -> list[str]:
     return [name for name in names if plan[name] != own[name] and not (name in DEFAULTS and plan[name] == DEFAULTS[name])]
 
 
-def changes(held: dict[str, Any], plan: AbstractPlan) -> str:
+def changes(held: Header, plan: AbstractPlan) -> str:
     """How a plan differs from the one that a header describes, in words."""
     identity = held.get("identity")
     if isinstance(identity, dict):
@@ -258,11 +260,11 @@ def _differ(names: list[str]) -> str:
     return f"{', '.join(names)} {'differs' if len(names) == 1 else 'differ'}"
 
 
-def _other_parts(one: dict[str, Any], two: dict[str, Any]) -> list[str]:
+def _other_parts(one: Header, two: Header) -> list[str]:
     return [name for name in {**one, **two} if one.get(name) != two.get(name)]
 
 
-def traced_otherwise(held: dict[str, Any], plan: AbstractPlan) -> str | None:
+def traced_otherwise(held: Header, plan: AbstractPlan) -> str | None:
     """Why a plan may be the one that a header describes although it has another hash, in words; `None` if it is not.
 
     Functions enter a plan's hash as the operations that JAX traces of them. Another version of JAX may trace the same
@@ -280,7 +282,7 @@ def traced_otherwise(held: dict[str, Any], plan: AbstractPlan) -> str | None:
     )
 
 
-def apart(first: dict[str, Any], other: dict[str, Any]) -> str | None:
+def apart(first: Header, other: Header) -> str | None:
     """Why the stores of two headers cannot be merged; `None` if both describe the same plan."""
     one, two = first.get("identity"), other.get("identity")
     if one is not None and two is not None:
@@ -298,12 +300,14 @@ def apart(first: dict[str, Any], other: dict[str, Any]) -> str | None:
             )
         by = [header["versions"].get("jax") for header in (first, other)]
         if not names and by[0] != by[1]:
-            text += f". They were begun under JAX {by[0]} and {by[1]}, which may trace one function otherwise: use one version"
+            text += (
+                f". They were begun under JAX {by[0]} and {by[1]}, which may trace one function otherwise: use one version"
+            )
         return text
     return None
 
 
-def together(plans: list[dict[str, Any]]) -> dict[str, Any]:
+def together(plans: list[Header]) -> Header:
     """The header of several merged stores of one plan: the first complete header, with the hashes of all."""
     base = next((plan for plan in plans if "identity" in plan), plans[0])
     older = set().union(*map(hashes, plans)) - {base["hash"]}

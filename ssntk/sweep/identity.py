@@ -5,11 +5,10 @@ Other functions are not traced, such as the norm that a solver uses, or a functi
 such a function, it enters by its name; otherwise by its code and by everything that the code refers to.
 """
 
-from typing import Any
-
 import jax
 import numpy as np
 
+from ssntk.dynamics.probe import AbstractProbe, Probe
 from ssntk.sweep.described import digest
 from ssntk.sweep.traced import Traced, primitives
 
@@ -19,7 +18,7 @@ VERSION = "2"
 __all__ = ["Traced", "digest", "digests", "hashed", "primitives", "probe_parts"]
 
 
-def digests(parts: dict[str, Any]) -> dict[str, str]:
+def digests(parts: dict[str, object]) -> dict[str, str]:
     """The digest of each part of a plan, by its name.
 
     Parts that are `None` are left out. So a plan keeps its hash if a later version adds a part that it does not use. Raises
@@ -40,7 +39,7 @@ def hashed(identity: dict[str, str]) -> str:
     return digest(sorted(identity.items()))
 
 
-def uniform(scale: Any) -> Any:
+def uniform(scale: np.ndarray | None) -> np.ndarray | float | None:
     """A metric as one number if it is the same for all states, and as `None` if that number is one."""
     if scale is None or np.unique(scale).size != 1:
         return scale
@@ -48,7 +47,7 @@ def uniform(scale: Any) -> Any:
     return None if one == 1 else one
 
 
-def probe_parts(given: Any, fitted: Any) -> dict[str, Any]:
+def probe_parts(given: Probe, fitted: AbstractProbe) -> dict[str, object]:
     """The parts of a probe that matter: as it was given, and as it fits a model and a frequency."""
     us = fitted.us
     if us is not None and not callable(us) and us.shape[0] == 1 and us.ndim == 2 and not np.asarray(us).any():

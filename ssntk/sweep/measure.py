@@ -129,16 +129,16 @@ class Asked(NamedTuple):
     @classmethod
     def checked(
         cls,
-        model: Any,
+        model: AbstractStateSpaceModel,
         probe: Any,
         *,
         wrt: Callable[[Any], PyTree] | None,
         of: str,
-        blocks: Any,
+        blocks: object,
         integrator: Integrator | None,
         modes: int | None,
-        scale: Any = None,
-        quantities: Any = (),
+        scale: object = None,
+        quantities: object = (),
     ) -> "Asked":
         """Check the arguments. Raises `ValueError`, which names the one that does not fit."""
         as_choice(of, "of", ("state", "readout"))
@@ -199,7 +199,7 @@ class Asked(NamedTuple):
         return int(np.clip(BATCH_BYTES // self.bytes(model), 1, MOST_TOGETHER))
 
 
-def times_shown(ts: Any) -> np.ndarray:
+def times_shown(ts: np.ndarray | Array) -> np.ndarray:
     """The save times (t,) at which a kernel over time is kept: all, or 64 of them, evenly chosen."""
     return np.asarray(ts)[_shown(len(ts))]
 
@@ -266,7 +266,7 @@ def prepare(asked: Asked, model: AbstractStateSpaceModel, room: int) -> None:
         _carry.prepare(models, points.start, points.tracks[0], mode, held)
 
 
-def _each(one: Callable[[Any], Any], points: Any) -> Any:
+def _each(one: Callable[[PyTree], PyTree], points: PyTree) -> PyTree:
     """Apply `one` to every point of a batch: side by side on an accelerator. On a CPU that gains nothing, and all points
     would wait for the slowest, so they follow one another there."""
     return jax.lax.map(one, points) if jax.default_backend() == "cpu" else jax.vmap(one)(points)
@@ -298,7 +298,7 @@ class _Point(NamedTuple):
     own: dict[str, PyTree]
 
 
-def _replays(asked: Asked, model: Any, start: Any, tracks: Sequence[Trajectory | None]) -> list[Replay]:
+def _replays(asked: Asked, model: Any, start: np.ndarray | Array, tracks: Sequence[Trajectory | None]) -> list[Replay]:
     """The recorded solves, with the states and with what else is observed. If there are no tracks yet, they are solved."""
     seen = eqx.tree_at(lambda p: p.x0, asked.probe, start)
     out = []
@@ -322,7 +322,7 @@ def _recorded(models: Held, starts: Array, held: Held) -> _Point:
     """Solve every point's network from its fixed point, and differentiate if steps can be replayed."""
     asked: Asked = held.tree
 
-    def one(point: tuple[Any, Array]) -> _Point:
+    def one(point: tuple[PyTree, Array]) -> _Point:
         model, near = Held(point[0], models.rest).tree, point[1]
         still = jnp.zeros(model.n_input, near.dtype)
         x, move, velocity, _ = polish(model, near, still)
@@ -364,11 +364,11 @@ def _rows(asked: Asked, replay: Replay) -> Array:
     return Rows(replay, jnp.sqrt(asked.trapezoid).astype(replay.probe.ts.dtype), None, over_state).matrix()
 
 
-def _carried(models: Held, starts: Array, tracks: Any, modes: Mode, held: Held) -> Carried:
+def _carried(models: Held, starts: Array, tracks: Trajectory, modes: Mode, held: Held) -> Carried:
     """The prediction of the master law for every point's critical mode, along its recorded steps."""
     asked: Asked = held.tree
 
-    def one(point: tuple[Any, Array, Any, Mode]) -> Carried:
+    def one(point: tuple[PyTree, Array, Trajectory, Mode]) -> Carried:
         model = Held(point[0], models.rest).tree
         probe = eqx.tree_at(lambda p: p.x0, asked.probe, point[1])
         return carried(Replay(model, asked.of_states, probe, asked.integrator, point[2], "state"), point[3])

@@ -1,7 +1,6 @@
 """What was measured of one network at one fixed point."""
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 
@@ -47,7 +46,7 @@ class Measurement(Result):
     channel: Channel | None
     quantities: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: dict[str, object]) -> None:
         # Pickles of earlier versions lack this field.
         vars(self).update({"quantities": {}} | state)
 

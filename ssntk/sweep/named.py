@@ -8,7 +8,6 @@ import sys
 import sysconfig
 import types
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
@@ -20,7 +19,7 @@ LIBRARIES = ("ssntk", *BUILT_ON, "scipy")
 STANDARD = pathlib.Path(sysconfig.get_paths()["stdlib"])
 
 
-def named(value: Any) -> str | None:
+def named(value: object) -> str | None:
     """The name of a module, function or class of a library or an installed package; `None` for anything else."""
     if isinstance(value, types.ModuleType):
         return library(value.__name__, getattr(value, "__file__", None))
@@ -34,7 +33,7 @@ def named(value: Any) -> str | None:
     where = library(module.__name__, getattr(module, "__file__", None))
     if where is None:
         return None
-    held: Any = module
+    held: object = module
     for part in name.split("."):
         held = getattr(held, part, None)
     if held is not value:
@@ -50,7 +49,7 @@ def foreign(function: types.FunctionType) -> bool:
     return library(str(space.get("__name__", "")), space.get("__file__")) is not None
 
 
-def _module_of(value: Any) -> str:
+def _module_of(value: object) -> str:
     name = getattr(value, "__module__", None)
     return name if isinstance(name, str) else ""
 

@@ -31,8 +31,9 @@ from ssntk.models.family import Family
 from ssntk.models.maps import AbstractMap, with_input
 from ssntk.models.theta import block_positions, check_blocks, theta_positions
 from ssntk.notices import warn
+from ssntk.nouns import Lens
 from ssntk.sweep.abstract_plan import AbstractPlan, Found
-from ssntk.sweep.coverage import Towards
+from ssntk.sweep.coverage import Header, Towards
 from ssntk.sweep.grid import Grid
 from ssntk.sweep.identity import Traced, digests, probe_parts, uniform
 from ssntk.sweep.measure import FAILURES, MEASURED, Asked, Measurement, measure_together, prepare, times_shown
@@ -49,7 +50,7 @@ class _OnBranch:
     As the default of a field it is `None`. An index that was given is an attribute of the plan itself, which goes before it.
     """
 
-    def __get__(self, plan: Any, kind: Any = None) -> int | None:
+    def __get__(self, plan: Any, kind: type | None = None) -> int | None:
         if plan is None:
             return None
         vars(plan)["index"] = plan._number_of_approach()
@@ -104,7 +105,7 @@ class Sweep(AbstractPlan):
     x0: Any = None
     u: Any = None
     index: Any = _OnBranch()
-    wrt: Callable[[Any], PyTree] | None = None
+    wrt: Lens | None = None
     of: str = "state"
     blocks: Any = None
     integrator: Integrator | None = None
@@ -126,7 +127,7 @@ class Sweep(AbstractPlan):
             del vars(self)["index"]
             vars(self)["_path"] = path, held["index"]
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         # Other processes compute again what follows from the fields.
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
@@ -240,7 +241,7 @@ class Sweep(AbstractPlan):
         """A batch that represents all others, to estimate how long a run takes."""
         return self.batches[:1]
 
-    def header(self) -> dict[str, Any]:
+    def header(self) -> Header:
         """What a store's plan.json says about the plan."""
         model = self.family.model
         return {
@@ -266,7 +267,7 @@ class Sweep(AbstractPlan):
 
     def measure_batch(self, side: Side, indices: Sequence[int]) -> list[Found]:
         """For each of at most `room` points: the values at which it is measured, and its measurement or error."""
-        at: list[Any] = []
+        at: list[tuple[float, np.ndarray] | Exception] = []
         for index in indices:
             try:
                 at.append(side.at_distance(float(self.distances[index])))
@@ -317,14 +318,14 @@ class Sweep(AbstractPlan):
         parts["quantities"] = list(own_of(self.quantities)) or None
         return digests(parts)
 
-    def _computed(self, probe: FittedProbe) -> tuple[PyTree, tuple[Callable[..., Any], list[Any]]]:
+    def _computed(self, probe: FittedProbe) -> tuple[PyTree, tuple[Callable[..., PyTree], list[PyTree]]]:
         """The arrays of the family and the constant input; the function computed from them, and the shapes of its arguments
         p, t, x and u."""
         arrays, static = eqx.partition((self.family, self.constant()), eqx.is_array)
         model = self.family.model
         shapes = [jax.ShapeDtypeStruct(shape, probe.ts.dtype) for shape in ((), (), (model.n_state,), (model.n_input,))]
 
-        def field(arrays: PyTree, p: Any, t: Any, x: Any, u: Any) -> Any:
+        def field(arrays: PyTree, p: Array, t: Array, x: Array, u: Array) -> tuple[Array, Array]:
             family, constant = eqx.combine(arrays, static)
             moved = with_input(family(p), constant)
             return moved.vector_field(t, x, u), moved.readout(x)
@@ -336,7 +337,7 @@ class Sweep(AbstractPlan):
         probe = self.probe.at_frequency(1.0).fit(self.family.model)
         model, arrays, (field, sizes) = self.family.model, *self._computed(probe)
 
-        def parts(traced: Callable[..., list[Any]]) -> Iterator[Any]:
+        def parts(traced: Callable[..., list[object]]) -> Iterator[object]:
             yield from traced(field, arrays, *sizes)
             yield from jax.tree.leaves((arrays, probe.ts, probe.x0, probe.mask, self.x0, self.distances))
             yield from traced(probe.us, sizes[0]) if callable(probe.us) else [probe.us]
@@ -356,7 +357,7 @@ class Sweep(AbstractPlan):
         return older(parts)
 
 
-def _along(path: Approach, given: dict[str, Any]) -> dict[str, Any]:
+def _along(path: Approach, given: dict[str, PyTree]) -> dict[str, PyTree]:
     """The fields that follow from an approach. Raises `ValueError` if no sweep can go along it, or if fields contradict."""
     if path.family is None:
         raise ValueError(f"family has no length, the network is at a {path.kind} already: approach from another network")
@@ -378,7 +379,7 @@ def _along(path: Approach, given: dict[str, Any]) -> dict[str, Any]:
     return {"family": path.family, "towards": path.kind, "span": span, "x0": x0, "u": u}
 
 
-def _checked(given: dict[str, Any]) -> dict[str, Any]:
+def _checked(given: dict[str, PyTree]) -> dict[str, PyTree]:
     """The fields of a plan as it keeps them, and what is measured. Raises `ValueError`, which names the field that is wrong.
 
     Equal plans must be equal however their fields were written, so that they find their records again.

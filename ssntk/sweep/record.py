@@ -1,10 +1,12 @@
 """What the record of a point holds: its variables, and how a measurement becomes one."""
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from ssntk.nouns import Json, Values
+from ssntk.sweep.coverage import Header
 from ssntk.sweep.measurement import Measurement
 from ssntk.sweep.quantities.base import AbstractQuantity, Variable
 from ssntk.sweep.quantities.standard import STANDARD, VARIABLES
@@ -15,13 +17,13 @@ __all__ = ["VARIABLES", "Listed", "Variable", "as_json", "checked", "listed", "r
 _TYPES = {"float": float, "complex": complex, "str": str}
 
 
-def record_of(measured: Measurement) -> dict[str, Any]:
+def record_of(measured: Measurement) -> Values:
     """The variables of a measured point."""
     standard = {name: value for one in STANDARD for name, value in one.finish(measured, None).items()}
     return standard | measured.quantities
 
 
-def checked(quantity: AbstractQuantity, found: Any, n_state: int) -> dict[str, np.ndarray]:
+def checked(quantity: AbstractQuantity, found: object, n_state: int) -> dict[str, np.ndarray]:
     """The variables of a user's own quantity, as a record holds them.
 
     Raises `ValueError`, which names the variable, if one is not as the quantity declared it.
@@ -52,7 +54,7 @@ def checked(quantity: AbstractQuantity, found: Any, n_state: int) -> dict[str, n
     return out
 
 
-def said_of(quantities: Iterable[AbstractQuantity]) -> dict[str, Any]:
+def said_of(quantities: Iterable[AbstractQuantity]) -> Json:
     """What plan.json says about the user's own quantities, so that a store can be read without their code."""
     return {
         one.name: {
@@ -63,18 +65,18 @@ def said_of(quantities: Iterable[AbstractQuantity]) -> dict[str, Any]:
     }
 
 
-def as_json(variable: Variable) -> dict[str, Any]:
+def as_json(variable: Variable) -> Json:
     """A variable as plan.json holds it."""
     return variable._asdict() | {"dtype": variable.dtype.__name__, "dims": list(variable.dims)}
 
 
-def _variable(said: dict[str, Any]) -> Variable:
+def _variable(said: Json) -> Variable:
     # A later version may have written more fields.
     known = {name: value for name, value in said.items() if name in Variable._fields}
     return Variable(**known | {"dtype": _TYPES[said["dtype"]], "dims": tuple(said["dims"])})
 
 
-def variables_of(plan: dict[str, Any]) -> dict[str, Variable]:
+def variables_of(plan: Header) -> dict[str, Variable]:
     """The variables of the records of a plan, by its header."""
     parts = plan.get("quantities", {}).values()
     own = {name: _variable(said) for one in parts for name, said in one["variables"].items()}
@@ -99,13 +101,13 @@ class Listed(NamedTuple):
         """The heading of its column in a printed table."""
         return self.variable.short or self.name
 
-    def of(self, values: np.ndarray | np.generic) -> Any:
+    def of(self, values: np.ndarray | np.generic) -> np.ndarray:
         """The numbers (...,), from the values (..., d) of its variable; the real parts, if these are complex."""
         array = np.asarray(values)
         return np.real(array[..., 0] if self.variable.dims else array)
 
 
-def listed(plan: dict[str, Any], *sections: str) -> dict[str, Listed]:
+def listed(plan: Header, *sections: str) -> dict[str, Listed]:
     """The numbers of a point in these sections, by their names there, section by section."""
     held = variables_of(plan)
     return {

@@ -10,6 +10,7 @@ import importlib.util
 import sys
 import types
 from collections.abc import Iterator
+from types import CellType
 from typing import Any
 
 from ssntk.sweep.named import library, named
@@ -24,7 +25,7 @@ ATTRIBUTE = ("LOAD_ATTR", "LOAD_METHOD")
 SILENT = ("PRECALL", "CACHE", "NOP", "PUSH_NULL", "RESUME")
 
 
-def referred(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
+def referred(function: types.FunctionType) -> Iterator[tuple[str, object]]:
     """The names that a function uses, with their values.
 
     These are the variables that it closes over, then the globals and imports that it and the functions inside it use.
@@ -62,7 +63,7 @@ def counted(code: types.CodeType) -> set[tuple[str, str]]:
     return found
 
 
-def _still(value: Any, name: str, counts: set[tuple[str, str]]) -> Any:
+def _still(value: object, name: str, counts: set[tuple[str, str]]) -> object:
     """A value without what a function counts in it, since a count does not affect what the function computes."""
     if type(value) is int and ("name", name) in counts:
         return "counted"
@@ -75,7 +76,7 @@ def _still(value: Any, name: str, counts: set[tuple[str, str]]) -> Any:
     return value
 
 
-def _content(cell: Any) -> Any:
+def _content(cell: CellType) -> object:
     try:
         return cell.cell_contents
     except ValueError:
@@ -104,13 +105,13 @@ def _chains(code: types.CodeType) -> set[tuple[str, tuple[str, ...]]]:
     return found
 
 
-def _followed(value: Any, chains: list[tuple[str, ...]]) -> Iterator[tuple[str, Any]]:
+def _followed(value: object, chains: list[tuple[str, ...]]) -> Iterator[tuple[str, object]]:
     """`value`; if it is a user's module, the attributes that are taken of it instead."""
     if not isinstance(value, types.ModuleType) or named(value) is not None or not chains:
         yield "", value
         return
     for chain in sorted(set(chains)):
-        held: Any = value
+        held: object = value
         path = ""
         for attribute in chain[1:]:
             if not isinstance(held, types.ModuleType) or named(held) is not None:
@@ -119,7 +120,7 @@ def _followed(value: Any, chains: list[tuple[str, ...]]) -> Iterator[tuple[str, 
         yield path, held
 
 
-def _imported(code: types.CodeType, spaces: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+def _imported(code: types.CodeType, spaces: dict[str, Any]) -> Iterator[tuple[str, object]]:
     """What this code and inner functions import while they run."""
     for one in _inner(code):
         steps = list(dis.get_instructions(one))
@@ -135,7 +136,7 @@ def _imported(code: types.CodeType, spaces: dict[str, Any]) -> Iterator[tuple[st
                 yield f"import {at.argval}", named(module)
             elif steps[i - 1].argval is not None:
                 # from module import these
-                names: Any = steps[i - 1].argval
+                names: tuple[str, ...] = steps[i - 1].argval
                 for attribute in names:
                     yield f"import {name} {attribute}", getattr(module, attribute, "missing")
             else:
@@ -147,7 +148,7 @@ def _imported(code: types.CodeType, spaces: dict[str, Any]) -> Iterator[tuple[st
                     yield f"import {name}{path}", value
 
 
-def _module(name: str, spaces: dict[str, Any]) -> Any:
+def _module(name: str, spaces: dict[str, Any]) -> object:
     try:
         return importlib.import_module(importlib.util.resolve_name(name, spaces.get("__package__") or ""))
     # The import may fail here although the function never reaches it.

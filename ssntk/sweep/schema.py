@@ -1,7 +1,6 @@
 """The records of a plan: whether one fits its plan, and all of them as arrays over the points."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -14,7 +13,7 @@ KINDS = {float: "biuf", complex: "biufc", str: "U"}
 MISSING: Record = {"status": np.asarray("missing")}
 
 
-def misfit(plan: dict[str, Any], index: int, record: dict[str, np.ndarray]) -> str | None:
+def misfit(plan: Header, index: int, record: dict[str, np.ndarray]) -> str | None:
     """What in the record of a point contradicts the header; `None` if nothing does."""
     status = record["status"]
     if status.ndim or status.dtype.kind != "U" or not (str(status) == "done" or str(status).startswith("failed: ")):
@@ -22,7 +21,7 @@ def misfit(plan: dict[str, Any], index: int, record: dict[str, np.ndarray]) -> s
     return _elsewhere(plan, index, record) or _malformed(plan, record)
 
 
-def _elsewhere(plan: dict[str, Any], index: int, record: dict[str, np.ndarray]) -> str | None:
+def _elsewhere(plan: Header, index: int, record: dict[str, np.ndarray]) -> str | None:
     """How a record shows that it was measured elsewhere than the header says for its point; `None` if it does not."""
     expected = coverage_of(plan).place(plan, index)
     held = [name for name in record if name.startswith("axis_") or name == "distance"]
@@ -40,7 +39,7 @@ def _elsewhere(plan: dict[str, Any], index: int, record: dict[str, np.ndarray]) 
     return None
 
 
-def _malformed(plan: dict[str, Any], record: dict[str, np.ndarray]) -> str | None:
+def _malformed(plan: Header, record: dict[str, np.ndarray]) -> str | None:
     """The first variable of a record that is missing, or does not have the type and size that the header requires."""
     done, coverage, x = str(record["status"]) == "done", coverage_of(plan), record.get("x_star")
     n = coverage.n_state(plan, x.size if x is not None and x.ndim == 1 else None)

@@ -19,6 +19,7 @@ import numpy as np
 
 from ssntk.bifurcation.branch import Branch
 from ssntk.bifurcation.point import Bifurcation
+from ssntk.nouns import Values
 from ssntk.results import Result, Speaks, Table
 from ssntk.sweep import claims, header
 from ssntk.sweep.abstract_plan import AbstractPlan
@@ -83,7 +84,7 @@ class Store(Speaks):
             if left:
                 raise StoreError(f"{self.path} is not empty and holds no sweep: name another folder")
 
-    def __eq__(self, other: Any) -> bool:
+    def __eq__(self, other: object) -> bool:
         return isinstance(other, Store) and self.path.absolute() == other.path.absolute()
 
     def __hash__(self) -> int:
@@ -136,7 +137,7 @@ class Store(Speaks):
         finally:
             lock.release()
 
-    def plan(self) -> dict[str, Any]:
+    def plan(self) -> Header:
         """The contents of plan.json. Raises `StoreError` if there is none, if it cannot be read, or was changed by hand."""
         return header.read(self._plan_file)
 
@@ -192,7 +193,7 @@ class Store(Speaks):
         held = self._read(self._branch_file)
         return None if held is None or branch_of(held) is None else int(held["number"])
 
-    def write_point(self, index: int, record: dict[str, Any]) -> None:
+    def write_point(self, index: int, record: Values) -> None:
         """Write one record, completely or not at all. If the point is measured already, its record is not changed."""
         plan = self.plan()
         held = self._record(index, plan)
@@ -208,7 +209,7 @@ class Store(Speaks):
         """The record of one point; `None` if there is none of this plan and index."""
         return self._record(index, self.plan())
 
-    def _record(self, index: int, plan: dict[str, Any], strict: bool = False) -> dict[str, np.ndarray] | None:
+    def _record(self, index: int, plan: Header, strict: bool = False) -> dict[str, np.ndarray] | None:
         file = self._point_file(index)
         record = self._read(file, plan)
         if record is None or not _is_number(record.get("index"), index) or "status" not in record:
@@ -342,7 +343,7 @@ class Store(Speaks):
         """Write `to_xarray()` as netCDF 4. A complex variable becomes two, `_real` and `_imag`. Needs `ssntk[sweep]`."""
         write_netcdf(self.to_xarray(), pathlib.Path(path))
 
-    def _read(self, file: pathlib.Path, plan: dict[str, Any] | None = None) -> dict[str, np.ndarray] | None:
+    def _read(self, file: pathlib.Path, plan: Header | None = None) -> dict[str, np.ndarray] | None:
         """The arrays in a file of this plan; `None` if there is none, or if it is torn or belongs to another plan."""
         held = read_arrays(file)
         if held is None:
@@ -350,5 +351,5 @@ class Store(Speaks):
         return held if str(held.get("plan")) in header.hashes(self.plan() if plan is None else plan) else None
 
 
-def _is_number(value: Any, number: int) -> bool:
+def _is_number(value: np.ndarray | None, number: int) -> bool:
     return value is not None and value.ndim == 0 and value.item() == number

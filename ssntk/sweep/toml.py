@@ -8,8 +8,8 @@ import io
 import operator
 import pathlib
 import tomllib
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, TypeAlias
 
 import diffrax
 import equinox as eqx
@@ -29,6 +29,7 @@ from ssntk.models.as_model import as_model
 from ssntk.models.base import AbstractStateSpaceModel
 from ssntk.models.ctrnn import CTRNN
 from ssntk.models.family import Family
+from ssntk.nouns import Lens
 from ssntk.sweep.coverage import OverAxes, Towards
 from ssntk.sweep.factory import function_named, seed_argument
 
@@ -106,7 +107,11 @@ _MODEL = ("n_state", "n_input", "n_output", "seed", "gain", "tau", "activation",
 _WEIGHTS = ("weight", "input_weight", "bias", "input_bias", "readout_weight", "readout_bias", "gain", "tau")
 
 
-def table_of(path: pathlib.Path) -> dict[str, Any]:
+# A table of TOML.
+Toml: TypeAlias = dict[str, Any]
+
+
+def table_of(path: pathlib.Path) -> Toml:
     """The contents of a TOML file. Raises `ValueError`, which names the file, if it is not one."""
     try:
         # Some editors write a byte-order mark before what they save.
@@ -126,7 +131,7 @@ def naming(path: pathlib.Path) -> Iterator[None]:
         raise ValueError(f"{path}: {error}") from error
 
 
-def described(table: dict[str, Any], folder: pathlib.Path) -> tuple[str, dict[str, Any]]:
+def described(table: Toml, folder: pathlib.Path) -> tuple[str, Toml]:
     """What a sweep file describes: the kind of a plan as plan.json names it, and its arguments.
 
     Raises `ValueError`, which names the key that is wrong.
@@ -144,7 +149,7 @@ def described(table: dict[str, Any], folder: pathlib.Path) -> tuple[str, dict[st
     return Towards.kind, _sweep(table, folder)
 
 
-def _sweep(table: dict[str, Any], folder: pathlib.Path) -> dict[str, Any]:
+def _sweep(table: Toml, folder: pathlib.Path) -> Toml:
     if ("family" in table) == ("approach" in table):
         raise ValueError("there must be exactly one of the tables [family] and [approach]")
     moves = "family" if "family" in table else "approach"
@@ -169,12 +174,12 @@ def _sweep(table: dict[str, Any], folder: pathlib.Path) -> dict[str, Any]:
     } | rest
 
 
-def _source(table: dict[str, Any]) -> str:
+def _source(table: Toml) -> str:
     """The key that says what the model is."""
     return "factory" if "factory" in table else "model"
 
 
-def _tables(table: dict[str, Any], *names: str, optional: tuple[str, ...] = ()) -> None:
+def _tables(table: Toml, *names: str, optional: tuple[str, ...] = ()) -> None:
     """Raise `ValueError` if one of these tables is missing, or is not a table."""
     for name in (*names, *optional):
         kind = str if name == "factory" else dict
@@ -186,7 +191,7 @@ def _tables(table: dict[str, Any], *names: str, optional: tuple[str, ...] = ()) 
             )
 
 
-def _grid(table: dict[str, Any], folder: pathlib.Path) -> dict[str, Any]:
+def _grid(table: Toml, folder: pathlib.Path) -> Toml:
     for name in _NO_GRID:
         if name in table:
             raise ValueError(f"{name} does not go with [grid]")
@@ -220,23 +225,23 @@ class _Make:
     It uses the table [model], or the function that `factory` names.
     """
 
-    table: dict[str, Any]
-    family: dict[str, Any] | None
+    table: Toml
+    family: Toml | None
     folder: pathlib.Path
     factory: str | None = None
 
     @classmethod
-    def of(cls, table: dict[str, Any], folder: pathlib.Path) -> "_Make":
+    def of(cls, table: Toml, folder: pathlib.Path) -> "_Make":
         factory = table.get("factory")
         own = dict(table["model"]) if factory is None else {name: table[name] for name in ("seed",) if name in table}
         return cls(own, table.get("family"), folder, factory)
 
-    def __call__(self, **values: Any) -> Any:
+    def __call__(self, **values: Any) -> AbstractStateSpaceModel:
         p = values.pop("p", None)
         model = self.model(values)
         return model if self.family is None else _family(self.family, model)(p)
 
-    def model(self, values: dict[str, Any]) -> AbstractStateSpaceModel:
+    def model(self, values: Toml) -> AbstractStateSpaceModel:
         if self.factory is None:
             return _model(self.table | values, self.folder)
         rest = dict(self.table | values)
@@ -264,14 +269,14 @@ def _axis(values: Any, name: str) -> Any:
     return spaced.round().astype(int).tolist() if whole else spaced.tolist()
 
 
-def _probe(table: dict[str, Any]) -> Probe:
+def _probe(table: Toml) -> Probe:
     _known(table, ("ts", "us", "x0"), "probe.")
     if "ts" not in table:
         raise ValueError("the key probe.ts is missing")
     return Probe(_spaced(table["ts"], "probe.ts"), _input(table.get("us")), table.get("x0"))
 
 
-def _model(table: dict[str, Any], folder: pathlib.Path) -> CTRNN:
+def _model(table: Toml, folder: pathlib.Path) -> CTRNN:
     _known(table, _MODEL, "model.")
     rest = {name: table[name] for name in ("gain", "tau", "form") if name in table}
     if "activation" in table:
@@ -318,7 +323,7 @@ def _arrays(file: pathlib.Path) -> dict[str, np.ndarray]:
         ) from error
 
 
-def _family(table: dict[str, Any], model: AbstractStateSpaceModel) -> Family:
+def _family(table: Toml, model: AbstractStateSpaceModel) -> Family:
     _known(table, ("attribute", "input", "line"), "family.")
     if len(table) != 1:
         raise ValueError("[family] must hold exactly one of attribute, input, line")
@@ -345,7 +350,7 @@ def _family(table: dict[str, Any], model: AbstractStateSpaceModel) -> Family:
     return Family.line(model, direction)
 
 
-def _approach(table: dict[str, Any], model: AbstractStateSpaceModel, x0: Any, u: Any) -> Approach:
+def _approach(table: Toml, model: AbstractStateSpaceModel, x0: Any, u: Any) -> Approach:
     _known(table, _APPROACH, "approach.")
     if "kind" not in table:
         raise ValueError("the key approach.kind is missing")
@@ -359,7 +364,7 @@ def _approach(table: dict[str, Any], model: AbstractStateSpaceModel, x0: Any, u:
     return approach(model, x=x0, u=u, **rest)
 
 
-def _lens(names: Any, model: AbstractStateSpaceModel, where: str) -> Callable[[Any], Any]:
+def _lens(names: object, model: AbstractStateSpaceModel, where: str) -> Lens:
     names = [names] if isinstance(names, str) else names
     if not isinstance(names, list) or not names:
         raise ValueError(f"{where} must name attributes of {type(model).__name__}, got {names!r}")
@@ -369,7 +374,7 @@ def _lens(names: Any, model: AbstractStateSpaceModel, where: str) -> Callable[[A
     return operator.attrgetter(*names)
 
 
-def _input(value: Any) -> Any:
+def _input(value: Any) -> object:
     if not isinstance(value, dict):
         return value
     _known(value, ("amplitude", "frequency", "phase"), "probe.us.")
@@ -378,7 +383,7 @@ def _input(value: Any) -> Any:
     return Sinusoid(**value)
 
 
-def _integrator(table: dict[str, Any]) -> Integrator:
+def _integrator(table: Toml) -> Integrator:
     _known(table, ("solver", "rtol", "atol", "dt", "max_steps"), "integrator.")
     table = dict(table)
     if "solver" in table:
@@ -413,7 +418,7 @@ def _seed(value: Any, name: str) -> Any:
     return value
 
 
-def _known(table: dict[str, Any], keys: tuple[str, ...], where: str) -> None:
+def _known(table: Toml, keys: tuple[str, ...], where: str) -> None:
     for key in table:
         if key not in keys:
             close = difflib.get_close_matches(key, keys, n=1)

@@ -3,14 +3,17 @@
 import contextlib
 import dis
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import Literal
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Var
+from jaxtyping import Array, PyTree
+
+from ssntk.sweep.graph import Node
 
 # These operations only say how a function is called. Its own operations are walked in their place.
 CALLS = ("jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
@@ -25,13 +28,17 @@ DRAWS = ("random_", "threefry", "rng_")
 ORDERS = 3
 
 
+# A variable by its number, or a literal with its value.
+_Operand = tuple[str, int | np.ndarray]
+
+
 class Traced:
     """What `function` computes from arguments like these: the operations that JAX traces.
 
     If derivatives follow rules that were written by hand, the operations of the derivatives count too.
     """
 
-    def __init__(self, function: Callable[..., Any], *arguments: Any):
+    def __init__(self, function: Callable[..., PyTree], *arguments: PyTree):
         self.jaxprs = [jax.make_jaxpr(function)(*arguments)]
         ruled = primitives(self.jaxprs[0].jaxpr).intersection(RULED)
         for _ in range(ORDERS if ruled else 0):
@@ -46,17 +53,19 @@ class Traced:
         self.drawn = _drawn() if drawn else None
 
 
-def _derivative(function: Callable[..., Any], arguments: Any) -> tuple[Callable[..., Any], Any, Any] | None:
+def _derivative(
+    function: Callable[..., PyTree], arguments: PyTree
+) -> tuple[Callable[..., PyTree], PyTree, ClosedJaxpr] | None:
     """The derivative of a function, its arguments and its traced operations; `None` if it has none."""
     moving, still = eqx.partition(arguments, _moves)
 
-    def of(moving: Any) -> list[Any]:
+    def of(moving: PyTree) -> list[Array]:
         return [leaf for leaf in jax.tree.leaves(function(*eqx.combine(moving, still))) if _moves(leaf)]
 
-    def forward(moving: Any, tangents: Any) -> Any:
+    def forward(moving: PyTree, tangents: PyTree) -> list[Array]:
         return jax.jvp(of, (moving,), (tangents,))[1]
 
-    def backward(moving: Any, cotangents: Any) -> Any:
+    def backward(moving: PyTree, cotangents: list[Array]) -> tuple[PyTree]:
         return jax.vjp(of, moving)[1](cotangents)
 
     # The forward mode does not reach a rule for the reverse mode.
@@ -70,7 +79,7 @@ def _derivative(function: Callable[..., Any], arguments: Any) -> tuple[Callable[
     return None
 
 
-def _needed(closed: Any) -> Any:
+def _needed(closed: ClosedJaxpr) -> Jaxpr:
     """The operations of a jaxpr on which its results depend."""
     with contextlib.suppress(Exception):
         from jax.interpreters import partial_eval
@@ -85,11 +94,11 @@ def _drawn() -> list[np.ndarray]:
     return [np.asarray(jax.random.bits(key, (5,), "uint32")) for key in keys]
 
 
-def _moves(leaf: Any) -> bool:
+def _moves(leaf: object) -> bool:
     return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.inexact)
 
 
-def primitives(jaxpr: Any) -> set[str]:
+def primitives(jaxpr: Jaxpr) -> set[str]:
     """The names of all operations in a jaxpr, including those of inner functions."""
     found: set[str] = set()
     for equation in jaxpr.eqns:
@@ -100,25 +109,25 @@ def primitives(jaxpr: Any) -> set[str]:
     return found
 
 
-def operations(said: Any, jaxpr: Any, consts: Any) -> None:
+def operations(said: Node, jaxpr: Jaxpr, consts: Sequence[object]) -> None:
     """Describe the operations of a jaxpr in their order. Variables are numbered as they come."""
     said.put("jaxpr", str(len(jaxpr.invars)))
     numbers: list[int] = [0]
 
-    def new(var: Any) -> tuple[str, int]:
+    def new(var: Var) -> tuple[str, int]:
         numbers[0] += 1
         said.put("variable", f"{tuple(getattr(var.aval, 'shape', ()))} {getattr(var.aval, 'dtype', '')}")
         return "v", numbers[0]
 
-    def walk(jaxpr: Any, consts: Any, inputs: Any) -> list[Any]:
-        known: dict[Any, Any] = dict(zip(jaxpr.invars, inputs, strict=True))
+    def walk(jaxpr: Any, consts: Sequence[object], inputs: Sequence[_Operand]) -> list[_Operand]:
+        known: dict[Var, _Operand] = dict(zip(jaxpr.invars, inputs, strict=True))
         for i, var in enumerate(jaxpr.constvars):
             # The constants of an open jaxpr come from the jaxpr that contains it.
             if i < len(consts):
                 said.add(consts[i])
             known[var] = new(var)
 
-        def read(var: Any) -> Any:
+        def read(var: Var | Literal) -> _Operand:
             return ("literal", np.asarray(var.val)) if isinstance(var, Literal) else known[var]
 
         for equation in jaxpr.eqns:
@@ -144,7 +153,7 @@ def operations(said: Any, jaxpr: Any, consts: Any) -> None:
     said.many("results", walk(jaxpr, consts, [new(var) for var in jaxpr.invars]))
 
 
-def only_raises(function: Any) -> bool:
+def only_raises(function: object) -> bool:
     """Whether a function never returns, so that it computes nothing."""
     if not isinstance(function, types.FunctionType):
         return False
@@ -152,7 +161,7 @@ def only_raises(function: Any) -> bool:
     return "RAISE_VARARGS" in names and not any(name.startswith(("RETURN", "YIELD")) for name in names)
 
 
-def _idle(name: str, value: Any) -> bool:
+def _idle(name: str, value: object) -> bool:
     """Whether a parameter does not affect what an operation computes.
 
     A parameter that is not set does not count either, since another version of JAX may have more parameters.

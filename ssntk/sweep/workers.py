@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import TracebackType
 from typing import Any
 
 from ssntk.errors import as_count
@@ -48,7 +49,7 @@ class Workers(concurrent.futures.Executor):
         self._pools: list[concurrent.futures.ProcessPoolExecutor] = []
         self._closed = False
 
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> concurrent.futures.Future:
+    def submit(self, fn: Callable[..., Any], /, *args: object, **kwargs: Any) -> concurrent.futures.Future:
         """Call `fn(*args, **kwargs)` in one of the processes."""
         return self._threads.submit(self._run, fn, args, kwargs)
 
@@ -63,11 +64,13 @@ class Workers(concurrent.futures.Executor):
         for pool in self._pools:
             pool.shutdown(wait, cancel_futures=True)
 
-    def __exit__(self, kind: Any, value: Any, traceback: Any) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         # If the keyboard or an error stops the run, nobody waits for the tasks under way.
         self.shutdown(cancel_futures=kind is not None)
 
-    def _run(self, fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    def _run(self, fn: Callable[..., Any], args: tuple[object, ...], kwargs: dict[str, object]) -> object:
         tries = starts = 0
         while tries < TRIES and starts < STARTS:
             if self._closed:

@@ -8,7 +8,7 @@ import concurrent.futures
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Generic, TypeVar
 
 import equinox as eqx
 import jax
@@ -43,17 +43,22 @@ REACH = 3.0
 FAR, STILL = 1e6, 1e-3
 
 
-class _Lanes(eqx.Module):
+# Blocks (block, w, ...) of points, tangents, stability matrices and determinant signs.
+A = TypeVar("A", np.ndarray, Array)
+_Buffers = tuple[Array, ...]
+
+
+class _Lanes(eqx.Module, Generic[A]):
     """The state of all lanes: the last two points and tangents, the next step, and how far the block is filled."""
 
-    z: Any
-    tangent: Any
-    turn: Any
-    before: Any
-    before_tangent: Any
-    gap: Any
-    step: Any
-    count: Any
+    z: A
+    tangent: A
+    turn: A
+    before: A
+    before_tangent: A
+    gap: A
+    step: A
+    count: A
 
 
 @functools.cache
@@ -73,7 +78,7 @@ def _norm(steps: Array, weight: Array) -> Array:
     return jnp.sqrt(jnp.sum(weight * steps**2, axis=1))
 
 
-def _predict(lanes: _Lanes, weight: Array) -> Array:
+def _predict(lanes: _Lanes[Array], weight: Array) -> Array:
     """The next points (w, N + 1): the cubic Hermite interpolant through the last two, extrapolated."""
     chord = lanes.z - lanes.before
     gap = jnp.where(jnp.isfinite(lanes.gap), _norm(chord, weight), jnp.inf)[:, None]
@@ -83,7 +88,7 @@ def _predict(lanes: _Lanes, weight: Array) -> Array:
     return jnp.where(jnp.isfinite(gap), curved, lanes.z + lanes.step[:, None] * lanes.tangent)
 
 
-def _next_step(lanes: _Lanes, new: Corrected, guess: Array, weight: Array, longest: Array) -> tuple[Array, Array]:
+def _next_step(lanes: _Lanes[Array], new: Corrected, guess: Array, weight: Array, longest: Array) -> tuple[Array, Array]:
     """Whether new points are accepted (w,), and the next steps (w,)."""
     cosine = jnp.clip(jnp.sum(weight * new.tangent * lanes.tangent, axis=1), -1, 1)
     turned = jnp.arccos(cosine)
@@ -99,8 +104,8 @@ def _next_step(lanes: _Lanes, new: Corrected, guess: Array, weight: Array, longe
 
 
 def _advance(
-    block: int, stacked: Held, members: Array, lanes: _Lanes, room: Array, longest: Array, patience: Array
-) -> tuple[_Lanes, Any]:
+    block: int, stacked: Held, members: Array, lanes: _Lanes[Array], room: Array, longest: Array, patience: Array
+) -> tuple[_Lanes[Array], _Buffers]:
     """Compute up to `room` (w,) further points in each lane, until `patience` lanes have nothing to do.
 
     Returns the lanes and buffers (block, w, ...) of points, tangents, stability matrices and determinant signs.
@@ -109,16 +114,16 @@ def _advance(
     dtype, shortest = lanes.z.dtype, longest * 1e-8
     zeros, number = pick(stacked, members), jnp.arange(width)
 
-    def active(lanes: _Lanes) -> Array:
+    def active(lanes: _Lanes[Array]) -> Array:
         q = lanes.z[:, -1]
         inside = (q >= 0) & (q <= 1)
         return (lanes.count < room) & (inside | (lanes.count == 0)) & (lanes.step > shortest)
 
-    def unfinished(carry: Any) -> Array:
+    def unfinished(carry: tuple[_Lanes[Array], _Buffers]) -> Array:
         busy = active(carry[0])
         return busy.any() & (jnp.sum(~busy) < patience)
 
-    def move(carry: Any) -> Any:
+    def move(carry: tuple[_Lanes[Array], _Buffers]) -> tuple[_Lanes[Array], _Buffers]:
         lanes, buffers = carry
         weight = _weights(lanes.z)
         along = lanes.tangent / _norm(lanes.tangent, weight)[:, None]
@@ -268,7 +273,9 @@ def follow(
     return _land(stack, tracks)
 
 
-def _ended(stack: Stack, run: _Run, state: _Lanes, lane: int, count: int, longest: float, max_steps: int) -> Sentence | None:
+def _ended(
+    stack: Stack, run: _Run, state: _Lanes[np.ndarray], lane: int, count: int, longest: float, max_steps: int
+) -> Sentence | None:
     """The reason why the branch in this lane has ended; `None` if it continues."""
     number, q = run.start.member, float(state.z[lane, -1])
     p = stack.parameter(number, q)

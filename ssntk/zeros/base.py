@@ -1,7 +1,7 @@
 """The zeros of a system of equations over one parameter: the interface of everything that continuation can follow."""
 
 import abc
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import equinox as eqx
 import jax
@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ssntk.models.clock import AbstractClock
+from ssntk.nouns import DType, Real
 
 # One point (N + 1,) of a branch, or several (..., N + 1).
 Points = Float[np.ndarray, "*batch N1"]
@@ -29,9 +30,9 @@ class AbstractZeros(eqx.Module):
     if TYPE_CHECKING:
         # Declared as properties: type checkers would take variables for arguments of every subclass's `__init__`.
         @property
-        def p0(self) -> Any: ...
+        def p0(self) -> Array: ...
         @property
-        def p1(self) -> Any: ...
+        def p1(self) -> Array: ...
     else:
         p0: eqx.AbstractVar[Float[Array, ""]]
         p1: eqx.AbstractVar[Float[Array, ""]]
@@ -68,7 +69,7 @@ class AbstractZeros(eqx.Module):
     def outputs(self, z: Float[Array, " N1"]) -> Float[Array, " m"]:
         """The readout (m,) of the model at a point z (N + 1,)."""
 
-    def parameter(self, q: Any) -> Any:
+    def parameter(self, q: Real) -> Array:
         """The parameter p at the fraction q of the span."""
         return self.p0 + q * (self.p1 - self.p0)
 
@@ -99,6 +100,6 @@ class AbstractZeros(eqx.Module):
         return jax.scipy.linalg.lu_solve((factors, pivots), right / rows[:, None]), sign
 
 
-def metric(size: int, dtype: Any) -> Float[Array, " N1"]:
+def metric(size: int, dtype: DType) -> Float[Array, " N1"]:
     """The diagonal (N + 1,) of the inner product of steps: `|dz|^2 = mean(dy^2) + dq^2`, whatever the number of unknowns."""
     return jnp.concatenate([jnp.full(size, 1 / size, dtype), jnp.ones(1, dtype)])

@@ -2,12 +2,12 @@
 
 import contextlib
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import scipy.optimize
 
-from ssntk.zeros.correct import corrected, interpolate
+from ssntk.zeros.correct import Corrected, corrected, interpolate
 from ssntk.zeros.stack import Stack
 
 # Fractions of a step at which a function is evaluated.
@@ -66,11 +66,17 @@ def dips(stack: Stack, member: int, value: Value, z: np.ndarray, tangent: np.nda
     return [found[i] for i in sorted(found)]
 
 
+# A point z (N + 1,) and the tangent there.
+_Place = tuple[np.ndarray, np.ndarray]
+
+
 class _Done(Exception):
     """Ends the search for a change of sign: one was found, or the search left the branch."""
 
 
-def _lowest(stack: Stack, member: int, value: Value, ends: Any, limits: tuple[float, float], sign: float) -> Dip | None:
+def _lowest(
+    stack: Stack, member: int, value: Value, ends: tuple[_Place, _Place], limits: tuple[float, float], sign: float
+) -> Dip | None:
     """A point of the branch at which `sign * value` is negative, between two fractions of a step, or `None`."""
     found: list[Dip] = []
     (z0, tangent0), (z1, tangent1) = ends
@@ -95,11 +101,11 @@ def _lowest(stack: Stack, member: int, value: Value, ends: Any, limits: tuple[fl
 def on_branch(
     stack: Stack,
     member: int,
-    first: tuple[np.ndarray, np.ndarray],
-    second: tuple[np.ndarray, np.ndarray],
+    first: _Place,
+    second: _Place,
     value: Value,
     side: int | None = None,
-) -> Any:
+) -> Corrected | None:
     """The point of the branch at which `value`, a function of points (k, n + 1), is zero, between two points (z, tangent).
 
     It is found by the Illinois method (Dowell and Jarratt, *BIT* 11, 1971), and returned as a `Corrected` with a leading

@@ -1,5 +1,6 @@
 """The corrector of continuation, detection and sweeps: Newton's iteration in the plane normal to a direction."""
 
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -7,8 +8,9 @@ import numpy as np
 from jaxtyping import Array
 
 from ssntk.newton import newton
+from ssntk.nouns import HostReal
 from ssntk.zeros.base import AbstractZeros, metric
-from ssntk.zeros.stack import Stack, each
+from ssntk.zeros.stack import Members, Stack, each
 
 
 class Corrected(NamedTuple):
@@ -60,10 +62,10 @@ def correct(zeros: AbstractZeros, guess: Array, border: Array, limit: int = 8, w
     return Corrected(z, tangent, zeros.stability(z, jacobian), turn, correction, found.steps, good)
 
 
-corrected = each(correct)
+corrected: Callable[..., Corrected] = each(correct)
 
 
-def corrected_at(stack: Stack, members: Any, y: Any, q: Any) -> Corrected:
+def corrected_at(stack: Stack, members: Members, y: np.ndarray, q: Sequence[HostReal] | np.ndarray) -> Corrected:
     """The equilibria near `y` (k, n) at exactly these q (k,), as numpy arrays."""
     guess = np.concatenate([y, np.asarray(q, np.asarray(y).dtype)[:, None]], axis=1)
     border = np.zeros_like(guess)

@@ -18,6 +18,7 @@ from ssntk.models.base import check_autonomous, dtype_of
 from ssntk.models.clock import AbstractClock
 from ssntk.models.family import Family
 from ssntk.models.maps import AbstractMap
+from ssntk.nouns import Real
 from ssntk.precision import watch_precision
 from ssntk.zeros.base import AbstractZeros
 
@@ -53,7 +54,7 @@ class Equilibria(AbstractZeros):
     def units(self) -> Float[Array, " n"]:
         return self.scale
 
-    def at(self, y: Float[Array, " n"], q: Any) -> Float[Array, " n"]:
+    def at(self, y: Float[Array, " n"], q: Real) -> Float[Array, " n"]:
         """The velocity (n,) at the state y (n,) and the fraction q of the span, in sizes per unit time."""
         velocity = field_at(self.family(self.parameter(q)), self.scale * y, self.u) / self.scale
         if self.weights.shape[0] == 0:
@@ -72,7 +73,7 @@ class Equilibria(AbstractZeros):
 
 
 def equilibria_of(
-    family: Any, span: Any, u: Any, *, x: np.ndarray | None = None, scale: Any = None, fix: Any = None
+    family: Any, span: object, u: object, *, x: np.ndarray | None = None, scale: object = None, fix: object = None
 ) -> Equilibria:
     """The equilibria of a family over a span, from checked arguments.
 

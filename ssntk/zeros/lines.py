@@ -1,12 +1,10 @@
 """The linearisation at points of branches, and the detection of lines of equilibria, on which it is singular everywhere."""
 
-from typing import Any
-
 import numpy as np
 from jaxtyping import Array
 
 from ssntk.zeros.base import AbstractZeros
-from ssntk.zeros.stack import Stack, each
+from ssntk.zeros.stack import Members, Stack, each
 
 
 def _linear(zeros: AbstractZeros, z: Array) -> tuple[Array, Array, Array]:
@@ -33,17 +31,17 @@ def outputs_at(stack: Stack, member: int, z: np.ndarray) -> np.ndarray:
     return _read(stack, np.full(len(z), member), z)
 
 
-def branch_jacobians(stack: Stack, members: Any, z: np.ndarray) -> np.ndarray:
+def branch_jacobians(stack: Stack, members: Members, z: np.ndarray) -> np.ndarray:
     """A and df/dq side by side (k, n, n + 1), at points of branches (k, n + 1)."""
     return _linearised(stack, members, z)[1]
 
 
-def stability_matrices(stack: Stack, members: Any, z: np.ndarray) -> np.ndarray:
+def stability_matrices(stack: Stack, members: Members, z: np.ndarray) -> np.ndarray:
     """The matrices (k, n, n) whose eigenvalues decide stability, at points of branches (k, N + 1)."""
     return _linearised(stack, members, z)[2]
 
 
-def singular(stack: Stack, members: Any, z: np.ndarray) -> np.ndarray:
+def singular(stack: Stack, members: Members, z: np.ndarray) -> np.ndarray:
     """Whether A is singular, to the square root of the precision, at points z (k, n + 1): (k,). If so, there is a
     bifurcation or a line of equilibria."""
     if len(z) == 0:
@@ -53,7 +51,7 @@ def singular(stack: Stack, members: Any, z: np.ndarray) -> np.ndarray:
     return np.array([ok and _null(*pair) is not None for ok, *pair in zip(finite, jacobians, rows, strict=True)])
 
 
-def _with_rows(stack: Stack, members: Any, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _with_rows(stack: Stack, members: Members, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A (k, n, n) at points z (k, n + 1), and the sizes (k, n) of the terms of its rows, which may cancel in A."""
     part = 1e-3 * (1 + np.abs(z[:, -1:]))
     aside = np.concatenate([z[:, :-1], z[:, -1:] + part], axis=1)

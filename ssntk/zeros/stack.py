@@ -5,19 +5,26 @@ A single branch is a stack of one.
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, PyTree
 
 from ssntk.compiled import Compiled, Held
 from ssntk.dynamics.scaled import whole_periods
+from ssntk.nouns import AnyArray, HostReal
 from ssntk.zeros.base import AbstractZeros
 
 # The largest number of points in one compiled call, and the largest number of entries in all their Jacobians.
 CALL, NUMBERS = 32, 2**22
+
+
+# The numbers of members (k,).
+Members = Sequence[int] | np.ndarray
+T = TypeVar("T")
+H = TypeVar("H", float, np.floating, np.ndarray)
 
 
 class Stack:
@@ -52,39 +59,39 @@ class Stack:
             return np.zeros_like(step)
         return whole_periods(step, np.append(self.periods / self.scale[number], 0.0).astype(step.dtype))
 
-    def parameter(self, number: int, q: Any) -> Any:
+    def parameter(self, number: int, q: H) -> H:
         """The parameter p of member `number` at this q."""
         p0, p1 = float(self.p0[number]), float(self.p1[number])
         return p0 + q * (p1 - p0)
 
-    def fraction(self, number: int, parameter: Any) -> Any:
+    def fraction(self, number: int, parameter: H) -> H:
         """The fraction q of member `number` at this p."""
         p0, p1 = float(self.p0[number]), float(self.p1[number])
         return (parameter - p0) / (p1 - p0)
 
-    def point(self, number: int, x: Any, parameter: Any) -> np.ndarray:
+    def point(self, number: int, x: AnyArray, parameter: Any) -> np.ndarray:
         """The point z (N + 1,) of member `number` at a state x (N,) and a parameter, in the user's units."""
         return np.append(np.asarray(x) / self.scale[number], self.fraction(number, parameter))
 
-    def step(self, number: int, dx: Any, dp: Any) -> np.ndarray:
+    def step(self, number: int, dx: AnyArray, dp: HostReal) -> np.ndarray:
         """The step dz (N + 1,) of member `number` for a change dx (N,) of the state and dp of the parameter."""
         return np.append(np.asarray(dx) / self.scale[number], dp / float(self.p1[number] - self.p0[number]))
 
 
-def pick(stacked: Held, at: Any) -> AbstractZeros:
+def pick(stacked: Held, at: Array) -> AbstractZeros:
     """The member with this index; for an array of indices, the members with a leading axis."""
     return Held(jax.tree.map(lambda leaf: leaf[at], stacked.arrays), stacked.rest).tree
 
 
-def _loop(function: Callable[..., Any], stacked: Held, members: Array, arguments: tuple[Array, ...], count: Array) -> Any:
+def _loop(function: Callable[..., T], stacked: Held, members: Array, arguments: tuple[Array, ...], count: Array) -> T:
     """`function(member, *arguments)` at the first `count` points, and zeros after them. Another count reuses the code."""
 
     # Compile the function by itself, so that it is traced once for both its shapes and the loop.
     @jax.jit
-    def one(stacked: Held, members: Array, arguments: tuple[Array, ...], i: Array) -> Any:
+    def one(stacked: Held, members: Array, arguments: tuple[Array, ...], i: Array) -> PyTree:
         return function(pick(stacked, members[i]), *[argument[i] for argument in arguments])
 
-    def store(i: Any, out: Any) -> Any:
+    def store(i: Array, out: T) -> T:
         return jax.tree.map(lambda kept, new: kept.at[i].set(new), out, one(stacked, members, arguments, i))
 
     shapes = jax.eval_shape(one, stacked, members, arguments, count)
@@ -92,7 +99,7 @@ def _loop(function: Callable[..., Any], stacked: Held, members: Array, arguments
     return jax.lax.fori_loop(jnp.zeros_like(count), count, store, out)
 
 
-def each(function: Callable[..., Any]) -> Callable[..., Any]:
+def each(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
     """Make `function(member, *arguments)` work at many points, one after the other in one compiled call.
 
     The result takes `(stack, members (k,), *arguments (k, ...))` and returns the results of `function` as numpy arrays
@@ -100,7 +107,7 @@ def each(function: Callable[..., Any]) -> Callable[..., Any]:
     """
     run = Compiled(functools.partial(_loop, function), seldom=True)
 
-    def call(stack: Stack, members: Any, *arguments: Any) -> Any:
+    def call(stack: Stack, members: Members, *arguments: np.ndarray) -> PyTree:
         members, arguments = np.asarray(members), tuple(np.asarray(argument) for argument in arguments)
         room = int(np.clip(NUMBERS // stack.n**2, 1, CALL))
         parts = []

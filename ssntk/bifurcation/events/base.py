@@ -7,7 +7,7 @@ of equations and have further methods: see `located.py`.
 import abc
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -54,7 +54,7 @@ class AbstractEvent(abc.ABC):
     modes: ClassVar[int] = 1
     generic: ClassVar[bool] = True
 
-    def __init_subclass__(cls, **options: Any):
+    def __init_subclass__(cls, **options: object):
         super().__init_subclass__(**options)
         if "kind" in vars(cls):
             if not isinstance(cls.kind, Kind):

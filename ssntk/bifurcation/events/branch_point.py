@@ -6,7 +6,6 @@ pitchfork is passed along its parabola, the parameter turns as well.
 """
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +20,7 @@ from ssntk.bifurcation.events.located import AbstractLocatedEvent, Judged, Named
 from ssntk.bifurcation.point import Bifurcation, Located
 from ssntk.errors import Outcome, Sentence
 from ssntk.models.clock import AbstractClock
+from ssntk.nouns import HostReal
 from ssntk.zeros.base import AbstractZeros
 from ssntk.zeros.lines import on_a_line
 from ssntk.zeros.stack import Stack
@@ -42,7 +42,7 @@ class BranchPoint(AbstractLocatedEvent):
     def size(self, n: int) -> int:
         return 2 * n + 2
 
-    def start(self, y: np.ndarray, q: Any, matrix: np.ndarray, clock: AbstractClock) -> tuple[np.ndarray, np.ndarray]:
+    def start(self, y: np.ndarray, q: HostReal, matrix: np.ndarray, clock: AbstractClock) -> tuple[np.ndarray, np.ndarray]:
         pair = real_pair(matrix, 0.0, self.at_zero)
         left = pair.left.real
         unknowns = np.concatenate([y, [0.0], left / np.linalg.norm(left), [float(q)]])
@@ -87,7 +87,7 @@ class BranchPoint(AbstractLocatedEvent):
         cubic = third(zeros.residual, z, along, along, along) + 3 * curving
         return zeros.clock.unit * jnp.stack([left @ quadratic / 2, left @ mixed, left @ bent, left @ cubic / 6])
 
-    def named(self, seen: Judged, values: Any) -> Named | Sentence:
+    def named(self, seen: Judged, values: np.ndarray) -> Named | Sentence:
         a, mixed, bent, cubic = (float(value) for value in values)
         if not np.isfinite(values[:3]).all():
             return Outcome.not_quadratic.say()

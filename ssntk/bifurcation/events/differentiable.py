@@ -1,7 +1,5 @@
 """Locate a point while values are traced: under `grad`, `jvp`, `jit` and `vmap`."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +9,7 @@ from ssntk.bifurcation.events.located import AbstractLocatedEvent
 from ssntk.bifurcation.events.system import constant, implicit
 from ssntk.bifurcation.point import Bifurcation
 from ssntk.errors import NumericalError, Outcome
+from ssntk.nouns import AnyArray
 from ssntk.zeros.equilibria import Equilibria
 
 
@@ -22,7 +21,7 @@ def differentiable(zeros: Equilibria, event: AbstractLocatedEvent, q: Array, y: 
     n, clock, dtype = y.shape[0], zeros.clock, y.dtype
     still = constant((zeros, q, y))
 
-    def begin(y: Any, q: Any, jacobian: Any) -> Any:
+    def begin(y: AnyArray, q: AnyArray, jacobian: AnyArray) -> tuple[np.ndarray, np.ndarray]:
         try:
             if not np.isfinite(jacobian).all():
                 raise NumericalError(Outcome.not_finite.say())

@@ -1,7 +1,5 @@
 """Flips of maps (period doubling): a single multiplier passes -1, and the parameter does not turn."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +12,7 @@ from ssntk.bifurcation.events.located import Judged, Named
 from ssntk.bifurcation.events.real import AbstractRealEvent
 from ssntk.errors import Sentence
 from ssntk.models.clock import AbstractClock
+from ssntk.nouns import HostReal
 from ssntk.zeros.base import AbstractZeros
 
 
@@ -41,7 +40,7 @@ class Flip(AbstractRealEvent):
         curved = -jnp.linalg.solve(jax.jacfwd(field)(y), second(field, y, r, r))
         return l @ (third(field, y, r, r, r) + 3 * second(field, y, r, curved)) / 6 * zeros.clock.unit
 
-    def named(self, seen: Judged, values: Any) -> Named | Sentence:
+    def named(self, seen: Judged, values: HostReal) -> Named | Sentence:
         return named_by_cubic(self.kind.name, float(values), seen.small * seen.clock.unit, supercritical=float(values) > 0)
 
 

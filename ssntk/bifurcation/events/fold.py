@@ -1,7 +1,5 @@
 """Saddle-nodes: the parameter turns, and one real eigenvalue crosses zero."""
 
-from typing import Any
-
 import numpy as np
 from jaxtyping import Array
 
@@ -12,6 +10,7 @@ from ssntk.bifurcation.events.located import Judged, Named
 from ssntk.bifurcation.events.real import AbstractRealEvent
 from ssntk.errors import Outcome, Sentence
 from ssntk.models.clock import AbstractClock
+from ssntk.nouns import HostReal
 from ssntk.zeros.base import AbstractZeros
 
 
@@ -42,7 +41,7 @@ class Fold(AbstractRealEvent):
         r = right.real
         return left.real @ second(lambda y: zeros.at(y, q), y, r, r) / 2 * zeros.clock.unit
 
-    def named(self, seen: Judged, values: Any) -> Named | Sentence:
+    def named(self, seen: Judged, values: HostReal) -> Named | Sentence:
         if abs(float(values)) <= seen.small * seen.clock.unit:
             return Outcome.cusp.say()
         return Named(self.kind.name, float(values), power=1)

@@ -111,7 +111,7 @@ def kind_of(value: Any) -> Any:
     return _ALIASES.get(plain, plain)
 
 
-def as_kind(value: Any, name: str, choices: tuple[str, ...]) -> str:
+def as_kind(value: object, name: str, choices: tuple[str, ...]) -> str:
     """The name, one of `choices`, for a kind of bifurcation or an alias such as "LP"; `ValueError` for anything else."""
     kind = kind_of(value)
     if isinstance(kind, str) and kind in choices:

@@ -7,7 +7,7 @@ ones by a coefficient.
 import abc
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
@@ -23,6 +23,7 @@ from ssntk.bifurcation.point import Bifurcation, Located, failed
 from ssntk.dynamics.stability import Eigenpair, judged_exponents
 from ssntk.errors import NumericalError, Outcome, Sentence
 from ssntk.models.clock import AbstractClock
+from ssntk.nouns import HostReal
 from ssntk.zeros.base import AbstractZeros
 from ssntk.zeros.lines import stability_matrices
 from ssntk.zeros.stack import Stack, each
@@ -126,7 +127,7 @@ class AbstractLocatedEvent(AbstractEvent):
         """The number of unknowns m for n states."""
 
     @abc.abstractmethod
-    def start(self, y: np.ndarray, q: Any, matrix: np.ndarray, clock: AbstractClock) -> tuple[np.ndarray, np.ndarray]:
+    def start(self, y: np.ndarray, q: HostReal, matrix: np.ndarray, clock: AbstractClock) -> tuple[np.ndarray, np.ndarray]:
         """The unknowns (m,) at a guess with the stability matrix (n, n), and the border (n,) that fixes eigenvectors.
 
         Raises `NumericalError` if there is no such mode.
@@ -162,7 +163,7 @@ class AbstractLocatedEvent(AbstractEvent):
         """The coefficients of the normal form that distinguish the kinds."""
 
     @abc.abstractmethod
-    def named(self, seen: Judged, values: Any) -> Named | Sentence:
+    def named(self, seen: Judged, values: HostReal) -> Named | Sentence:
         """The kind of the point, from the `values` that [`coefficient`][] returned, or the reason why it has none."""
 
     def mode(self, unknowns: Array, n: int, clock: AbstractClock) -> Mode:
@@ -288,7 +289,7 @@ class AbstractLocatedEvent(AbstractEvent):
         )
         return self.refused(seen) or seen
 
-    def described(self, stack: Stack, number: int, seen: Judged, values: Any) -> Located:
+    def described(self, stack: Stack, number: int, seen: Judged, values: HostReal) -> Located:
         """The point with its kind, coefficient and criticality, in the user's units."""
         what = self.named(seen, values)
         if isinstance(what, Sentence):
@@ -335,7 +336,7 @@ _DEFECTIVE = "the zero eigenvalue is defective, as in conservative systems: equi
 
 
 @functools.cache
-def _solving(event: AbstractLocatedEvent) -> Any:
+def _solving(event: AbstractLocatedEvent) -> Callable[..., Solved]:
     return each(functools.partial(_solve, event))
 
 
@@ -344,7 +345,7 @@ def _solve(event: AbstractLocatedEvent, zeros: AbstractZeros, start: Array, bord
 
 
 @functools.cache
-def _coefficients(event: AbstractLocatedEvent) -> Any:
+def _coefficients(event: AbstractLocatedEvent) -> Callable[..., np.ndarray]:
     return each(functools.partial(_coefficient, event))
 
 

@@ -6,7 +6,6 @@ number of unstable modes does not change at them.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +22,7 @@ from ssntk.bifurcation.events.located import AbstractLocatedEvent, Judged, Mode,
 from ssntk.dynamics.stability import eigenpair, sorted_eigenvalues
 from ssntk.errors import NumericalError, Outcome, Sentence
 from ssntk.models.clock import AbstractClock
+from ssntk.nouns import HostReal
 from ssntk.zeros.base import AbstractZeros
 from ssntk.zeros.stack import Stack
 
@@ -46,7 +46,7 @@ class AbstractPair(AbstractLocatedEvent):
     def size(self, n: int) -> int:
         return 3 * n + 2
 
-    def start(self, y: np.ndarray, q: Any, matrix: np.ndarray, clock: AbstractClock) -> tuple[np.ndarray, np.ndarray]:
+    def start(self, y: np.ndarray, q: HostReal, matrix: np.ndarray, clock: AbstractClock) -> tuple[np.ndarray, np.ndarray]:
         every = sorted_eigenvalues(matrix)
         values = every[every.imag > 0]
         if values.size == 0:
@@ -97,7 +97,7 @@ class Hopf(AbstractPair):
         total = left @ cubic_terms(zeros, y, q, frequency, right)
         return total.real / (2 * frequency)
 
-    def named(self, seen: Judged, values: Any) -> Named | Sentence:
+    def named(self, seen: Judged, values: HostReal) -> Named | Sentence:
         small = seen.small * 0.5 / seen.frequency
         return named_by_cubic(self.kind.name, float(values), small, supercritical=float(values) < 0)
 
@@ -113,7 +113,7 @@ class NeimarkSacker(AbstractPair):
         turned = jnp.cos(frequency * dt) * total.real + jnp.sin(frequency * dt) * total.imag
         return turned * dt / 2
 
-    def named(self, seen: Judged, values: Any) -> Named | Sentence:
+    def named(self, seen: Judged, values: HostReal) -> Named | Sentence:
         resonance = self.resonance(seen)
         if resonance is not None:
             angle = f"exp(2 pi i / {resonance})"

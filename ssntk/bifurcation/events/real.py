@@ -1,7 +1,6 @@
 """Events of one real eigenvalue share the equations `f = 0, A v = s v, c.v = 1` in (x, v, p) (Moore and Spence, 1980)."""
 
 import abc
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +10,7 @@ from jaxtyping import Array
 from ssntk.bifurcation.events.critical import real_pair
 from ssntk.bifurcation.events.located import AbstractLocatedEvent, Mode
 from ssntk.models.clock import AbstractClock
+from ssntk.nouns import HostReal
 from ssntk.zeros.base import AbstractZeros
 
 
@@ -27,7 +27,7 @@ class AbstractRealEvent(AbstractLocatedEvent):
     def size(self, n: int) -> int:
         return 2 * n + 1
 
-    def start(self, y: np.ndarray, q: Any, matrix: np.ndarray, clock: AbstractClock) -> tuple[np.ndarray, np.ndarray]:
+    def start(self, y: np.ndarray, q: HostReal, matrix: np.ndarray, clock: AbstractClock) -> tuple[np.ndarray, np.ndarray]:
         right = real_pair(matrix, self.shift(clock), self.at_zero).right
         border = right.real
         unknowns = np.concatenate([y, (right / (border @ right)).real, [float(q)]])

@@ -1,7 +1,7 @@
 """Newton's iteration on an event's extended system: equations that are regular at the event, where the branch's are not."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
@@ -13,6 +13,9 @@ from ssntk.zeros.base import AbstractZeros
 
 # The residual of the extended system: (zeros, unknowns (m,), border (N,)) -> (m,). The border fixes the eigenvectors.
 Equations = Callable[[AbstractZeros, Array, Array], Array]
+
+
+T = TypeVar("T")
 
 
 class Solved(NamedTuple):
@@ -58,7 +61,7 @@ def solve(zeros: AbstractZeros, start: Array, border: Array, equations: Equation
     return Solved(y, correction, residual, zeros.jacobian(z), *jnp.abs(changed[:, :, :-1]))
 
 
-def constant(tree: Any) -> Any:
+def constant(tree: T) -> T:
     """`tree` without its derivatives."""
     return jax.tree.map(lambda leaf: jax.lax.stop_gradient(leaf) if eqx.is_inexact_array(leaf) else leaf, tree)
 
@@ -67,12 +70,12 @@ def implicit(equations: Equations, zeros: AbstractZeros, start: Array, border: A
     """The unknowns (m,), differentiable in the zeros by the implicit function theorem; NaN if the iteration fails."""
     eps = jnp.finfo(start.dtype).eps
 
-    def root(system: Any, start: Array) -> Array:
+    def root(system: Callable[[Array], Array], start: Array) -> Array:
         del system
         y, size, _ = iterate(equations, constant(zeros), start, border)
         return jnp.where(size <= eps**0.6, y, jnp.nan)
 
-    def tangents(linear: Any, right_side: Array) -> Array:
+    def tangents(linear: Callable[[Array], Array], right_side: Array) -> Array:
         return jnp.linalg.solve(jax.jacfwd(linear)(right_side), right_side)
 
     return jax.lax.custom_root(lambda y: equations(zeros, y, border), start, root, tangents)

@@ -2,13 +2,13 @@
 
 import abc
 from collections.abc import Callable
-from typing import Any
 
 import equinox as eqx
 from jaxtyping import Array, Float
 
 from ssntk.models.base import AbstractStateSpaceModel
 from ssntk.models.clock import AbstractClock
+from ssntk.nouns import AnyArray, Real
 
 
 class AbstractObservation(eqx.Module):
@@ -48,7 +48,7 @@ class AbstractObservation(eqx.Module):
 
     @abc.abstractmethod
     def look(
-        self, model: AbstractStateSpaceModel, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]
+        self, model: AbstractStateSpaceModel, t: Real, x: Float[Array, " n"], u: Float[Array, " d"]
     ) -> Float[Array, " m"]:
         """What is observed (m,) of the state x (n,) at time t under the input u (d,).
 
@@ -89,7 +89,7 @@ class AbstractLossOperator(eqx.Module):
         """
         return of
 
-    def over_time(self, ts: Float[Array, " T"]) -> Any:
+    def over_time(self, ts: Float[Array, " T"]) -> AnyArray | None:
         """What acts over the save times (T,): a matrix (T, T), or factors (T,), or `None` if nothing does. Default:
         `None`."""
         return None

@@ -1,12 +1,11 @@
 """What can be observed: the state, the readout, their rates of change, and the velocity of a state that is held still."""
 
-from typing import Any
-
 import jax
 from jaxtyping import Array, Float
 
 from ssntk.kernel.observe.base import AbstractLossOperator, AbstractObservation
 from ssntk.models.base import AbstractStateSpaceModel
+from ssntk.nouns import Real
 
 
 class State(AbstractObservation):
@@ -24,7 +23,7 @@ class State(AbstractObservation):
         return model.n_state
 
     def look(
-        self, model: AbstractStateSpaceModel, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]
+        self, model: AbstractStateSpaceModel, t: Real, x: Float[Array, " n"], u: Float[Array, " d"]
     ) -> Float[Array, " n"]:
         return x
 
@@ -40,7 +39,7 @@ class Readout(AbstractObservation):
         return model.n_output
 
     def look(
-        self, model: AbstractStateSpaceModel, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]
+        self, model: AbstractStateSpaceModel, t: Real, x: Float[Array, " n"], u: Float[Array, " d"]
     ) -> Float[Array, " m"]:
         return model.readout(x)
 
@@ -58,7 +57,7 @@ class Rate(AbstractObservation):
         return self.of.rows(model)
 
     def look(
-        self, model: AbstractStateSpaceModel, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]
+        self, model: AbstractStateSpaceModel, t: Real, x: Float[Array, " n"], u: Float[Array, " d"]
     ) -> Float[Array, " m"]:
         velocity = model.vector_field(t, x, u)
         return jax.jvp(lambda x: self.of.look(model, t, x, u), (x,), (velocity,))[1]
@@ -75,7 +74,7 @@ class StillVelocity(AbstractObservation):
         return model.n_state
 
     def look(
-        self, model: AbstractStateSpaceModel, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]
+        self, model: AbstractStateSpaceModel, t: Real, x: Float[Array, " n"], u: Float[Array, " d"]
     ) -> Float[Array, " n"]:
         return model.vector_field(t, jax.lax.stop_gradient(x), u)
 
@@ -83,7 +82,7 @@ class StillVelocity(AbstractObservation):
 NAMED = {"state": State(), "readout": Readout()}
 
 
-def observation_of(of: str, loss_operator: Any) -> AbstractObservation:
+def observation_of(of: str, loss_operator: object) -> AbstractObservation:
     """What is observed if `loss_operator` acts on `of`, which is "state" or "readout".
 
     Raises `ValueError` if it is not a loss operator.

@@ -11,12 +11,12 @@ over the events e of one interval and f of the other. Nothing in it has the size
 
 import math
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from ssntk.kernel.replay import Replay
 from ssntk.kernel.rows import Rows
@@ -154,7 +154,7 @@ def site_product(rows: Rows, vectors: Float[Array, "k rows"]) -> Float[Array, "k
         def add(leaves: dict[int, Array], which: tuple[int, ...], parts: list[Array]) -> dict[int, Array]:
             return leaves | {i: leaves[i] + part for i, part in zip(which, parts, strict=True)}
 
-        def interval(carry: Any, i: Array) -> Any:
+        def interval(carry: tuple[Array, dict[int, Array]], i: Array) -> PyTree:
             moving, leaves = carry
             by_theta, by_x = walk.look_back(i + 1, mine[:, i + 1])
             moving, (met, raw) = walk.back(i, moving + by_x)

@@ -5,14 +5,15 @@ therefore needs to carry only cotangents of the size of z. Sites are found in th
 any other way, it is differentiated without sites. `ssntk.kernel.sites.signals` checks that both derivatives are the same.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun
-from jaxtyping import Array, Float
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, jaxpr_as_fun
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, PyTree
 
 from ssntk.models.theta import Theta
 
@@ -41,7 +42,7 @@ class Site(NamedTuple):
 class Opened:
     """A function `(theta, *arguments) -> array`, traced once, whose sites can be reached."""
 
-    def __init__(self, function: Callable[..., Array], theta: Sequence[Array], *arguments: Any):
+    def __init__(self, function: Callable[..., Array], theta: Sequence[Array], *arguments: PyTree):
         self.closed = jax.make_jaxpr(function)(list(theta), *arguments)
         self.views = [View(i, np.arange(leaf.size).reshape(leaf.shape)) for i, leaf in enumerate(theta)]
         self.met: list[View] = []
@@ -54,7 +55,7 @@ class Opened:
         jax.eval_shape(lambda *given: self(*given, dense=range(len(theta)), at_site=look), list(theta), *arguments)
 
     def __call__(
-        self, theta: Sequence[Array], *arguments: Any, dense: Any, at_site: Callable[[Site, Array], Array]
+        self, theta: Sequence[Array], *arguments: PyTree, dense: Container[int], at_site: Callable[[Site, Array], Array]
     ) -> Array:
         """The function's value, if `at_site(site, signal)` replaces each matrix product with one of the leaves `dense`."""
         views = [view if view.leaf in dense else None for view in self.views] + [None] * len(arguments)
@@ -67,7 +68,7 @@ class Opened:
 
 def _evaluate(
     closed: ClosedJaxpr,
-    given: Sequence[Any],
+    given: Sequence[ArrayLike],
     views: Sequence[View | None],
     at_site: Callable[[Site, Array], Array],
     elsewhere: set[int],
@@ -80,10 +81,10 @@ def _evaluate(
     values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*closed.consts, *given], strict=True))
     known = {var: view for var, view in zip(jaxpr.invars, views, strict=True) if view is not None}
 
-    def view_of(atom: Any) -> View | None:
+    def view_of(atom: Var | Literal) -> View | None:
         return None if isinstance(atom, Literal) else known.get(atom)
 
-    def value_of(atom: Any) -> Any:
+    def value_of(atom: Var | Literal) -> Any:
         return atom.val if isinstance(atom, Literal) else values[atom]
 
     for eqn in jaxpr.eqns:
@@ -108,7 +109,7 @@ def _evaluate(
     return [value_of(atom) for atom in jaxpr.outvars], [view_of(atom) for atom in jaxpr.outvars]
 
 
-def _alone(jaxpr: Any, eqn: Any) -> Callable[[dict[Any, Any]], list[Any]]:
+def _alone(jaxpr: Jaxpr, eqn: JaxprEqn) -> Callable[[dict[Var, ArrayLike]], list[ArrayLike]]:
     """One step of a computation as a function of the values so far."""
     needed = list(dict.fromkeys(atom for atom in eqn.invars if not isinstance(atom, Literal)))
     one = jaxpr.replace(constvars=[], invars=needed, outvars=eqn.outvars, eqns=[eqn], effects=eqn.effects)
@@ -117,7 +118,7 @@ def _alone(jaxpr: Any, eqn: Any) -> Callable[[dict[Any, Any]], list[Any]]:
 
 
 # Operations that only move entries, as functions of an array of positions. They return `None` if they cannot be applied.
-_MOVED: dict[str, Callable[[np.ndarray, dict[str, Any]], np.ndarray | None]] = {
+_MOVED: dict[str, Callable[[np.ndarray, Mapping[str, Any]], np.ndarray | None]] = {
     "transpose": lambda index, params: index.transpose(params["permutation"]),
     "reshape": lambda index, params: index.reshape(params["new_sizes"]) if params.get("dimensions") is None else None,
     "squeeze": lambda index, params: index.squeeze(params["dimensions"]),
@@ -132,7 +133,7 @@ _MOVED: dict[str, Callable[[np.ndarray, dict[str, Any]], np.ndarray | None]] = {
 }
 
 
-def _is_site(eqn: Any, met: Sequence[View | None]) -> bool:
+def _is_site(eqn: JaxprEqn, met: Sequence[View | None]) -> bool:
     """Whether a step of the computation is a matrix product of a view with something that is not a view."""
     if eqn.primitive.name != "dot_general" or (met[0] is None) == (met[1] is None):
         return False
@@ -144,7 +145,9 @@ def _is_site(eqn: Any, met: Sequence[View | None]) -> bool:
     return len(contracted[0]) == 1 and not batched[0] and len(dtypes) == 1
 
 
-def _at_site(eqn: Any, inputs: Sequence[Any], met: Sequence[View | None], at_site: Callable[[Site, Array], Array]) -> Array:
+def _at_site(
+    eqn: JaxprEqn, inputs: Sequence[ArrayLike], met: Sequence[View | None], at_site: Callable[[Site, Array], Array]
+) -> Array:
     """Bring a product into the form `z = W a` with a (q, i) and z (q, o), call `at_site`, and bring its answer back."""
     left = met[0] is not None
     view, other = (met[0], inputs[1]) if left else (met[1], inputs[0])
@@ -179,7 +182,7 @@ def held(site: Site, signal: Array, answer: Array) -> Array:
     return value(signal, answer)
 
 
-def used(function: Callable[..., Array], theta: Sequence[Array], *arguments: Any) -> tuple[int, ...]:
+def used(function: Callable[..., Array], theta: Sequence[Array], *arguments: PyTree) -> tuple[int, ...]:
     """Which leaves of theta a function may depend on."""
     jaxpr = jax.make_jaxpr(function)(list(theta), *arguments).jaxpr
     there = {id(atom) for atom in (*jaxpr.outvars, *(atom for eqn in jaxpr.eqns for atom in eqn.invars))}

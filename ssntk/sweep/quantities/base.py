@@ -3,7 +3,7 @@
 import abc
 import types
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import equinox as eqx
 import numpy as np
@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, PyTree
 from ssntk.dynamics.integrate import Trajectory
 from ssntk.dynamics.probe import FittedProbe
 from ssntk.models.base import AbstractStateSpaceModel
+from ssntk.nouns import HostReal, Values
 from ssntk.sweep.measurement import Measurement
 
 
@@ -106,7 +107,7 @@ class AbstractQuantity(eqx.Module):
         return None
 
     @abc.abstractmethod
-    def finish(self, shared: Measurement, traced: PyTree) -> dict[str, Any]:
+    def finish(self, shared: Measurement, traced: PyTree) -> Values:
         """The value of each variable, on the host.
 
         **Arguments:** `shared`: the standard measurement of the point; its `quantities` are still empty. `traced`: what
@@ -132,6 +133,6 @@ OUTCOME = types.MappingProxyType(
 )
 
 
-def known(value: Any) -> np.ndarray:
+def known(value: HostReal | None) -> np.ndarray:
     """A number of a spectrum, for a record: NaN if it needs all modes and only the top ones are known."""
     return np.asarray(np.nan if value is None else value)

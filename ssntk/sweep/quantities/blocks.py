@@ -1,9 +1,10 @@
 """The part of the trajectory kernel that belongs to each block of theta."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
+from ssntk.nouns import Values
 from ssntk.sweep.measurement import Measurement
 from ssntk.sweep.quantities.base import AbstractQuantity, Variable
 
@@ -31,7 +32,7 @@ class BlocksQuantity(AbstractQuantity):
         ),
     }
 
-    def finish(self, shared: Measurement, traced: None) -> dict[str, Any]:
+    def finish(self, shared: Measurement, traced: None) -> Values:
         blocks = shared.blocks.values()
         if not blocks:
             return {}

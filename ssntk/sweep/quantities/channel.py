@@ -4,6 +4,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ssntk.nouns import Values
 from ssntk.sweep.measurement import Measurement
 from ssntk.sweep.quantities.base import AbstractQuantity, Variable
 
@@ -64,7 +65,7 @@ class ChannelQuantity(AbstractQuantity):
         "channel_reason": _of_channel("and why", dtype=str),
     }
 
-    def finish(self, shared: Measurement, traced: None) -> dict[str, Any]:
+    def finish(self, shared: Measurement, traced: None) -> Values:
         if shared.channel is None:
             return {}
         return {name: np.asarray(getattr(shared.channel, name.removeprefix("channel_"))) for name in self.variables}

@@ -1,7 +1,8 @@
 """The fixed point, and the rates at which the network returns to it."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
+from ssntk.nouns import Values
 from ssntk.sweep.measurement import Measurement
 from ssntk.sweep.quantities.base import AbstractQuantity, Variable
 
@@ -30,5 +31,5 @@ class FixedPointQuantity(AbstractQuantity):
         ),
     }
 
-    def finish(self, shared: Measurement, traced: None) -> dict[str, Any]:
+    def finish(self, shared: Measurement, traced: None) -> Values:
         return {name: getattr(shared, name) for name in self.variables}

@@ -1,7 +1,5 @@
 """The quantities that every plan records, and the checks of a user's own quantity."""
 
-from typing import Any
-
 from ssntk.sweep.quantities.base import OUTCOME, PLACE, AbstractQuantity, Variable
 from ssntk.sweep.quantities.blocks import BlocksQuantity
 from ssntk.sweep.quantities.channel import ChannelQuantity
@@ -29,7 +27,7 @@ RESERVED = {
 SECTIONS = ("overview", "point", "")
 
 
-def as_quantities(value: Any) -> tuple[AbstractQuantity, ...]:
+def as_quantities(value: object) -> tuple[AbstractQuantity, ...]:
     """The quantities of a plan: the standard ones, which are always measured, then the user's own, ordered by name.
 
     Raises `ValueError`, which names the quantity, if one is not a quantity or has a name that is already used.

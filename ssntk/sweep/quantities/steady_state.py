@@ -1,9 +1,10 @@
 """The kernel of the fixed point: how its position depends on theta."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
+from ssntk.nouns import Values
 from ssntk.sweep.measurement import Measurement
 from ssntk.sweep.quantities.base import AbstractQuantity, Variable, known
 
@@ -30,7 +31,7 @@ class SteadyStateQuantity(AbstractQuantity):
         ),
     }
 
-    def finish(self, shared: Measurement, traced: None) -> dict[str, Any]:
+    def finish(self, shared: Measurement, traced: None) -> Values:
         spectrum = shared.steady_state
         return {
             "steady_state_eigenvalues": np.asarray(spectrum.eigenvalues),

@@ -1,9 +1,10 @@
 """The kernel of the trajectories: how they depend on theta."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
+from ssntk.nouns import Values
 from ssntk.sweep.measurement import Measurement
 from ssntk.sweep.quantities.base import AbstractQuantity, Variable, known
 
@@ -49,7 +50,7 @@ class TrajectoryQuantity(AbstractQuantity):
         ),
     }
 
-    def finish(self, shared: Measurement, traced: None) -> dict[str, Any]:
+    def finish(self, shared: Measurement, traced: None) -> Values:
         spectrum = shared.trajectory
         return {
             "ntk_eigenvalues": np.asarray(spectrum.eigenvalues),
