@@ -19,38 +19,43 @@ class Newton(NamedTuple):
 
     - `x` (n,): the unknowns. `size`: that of the last correction.
     - `left`: the residual of the system before the last correction. `steps`: the number of corrections.
+    - `kept`: the by-products of the last correction.
     """
 
     x: Float[Array, " n"]
     size: Float[Array, ""]
     left: Float[Array, ""]
     steps: Int[Array, ""]
+    kept: tuple[Array, ...] = ()
 
 
 def newton(
-    step: Callable[[Array], tuple[Array, Array, Array]],
+    step: Callable[[Array], tuple[Array, ...]],
     x: Float[Array, " n"],
     unfinished: Callable[[Array, Array, Array], Array],
     most: int = 20,
+    kept: tuple[Array, ...] = (),
 ) -> Newton:
     """Correct `x` repeatedly, at most `most` times, while `unfinished` is true and the unknowns are finite.
 
     **Arguments:**
 
-    - `step`: a function of x that returns the correction (n,), its size relative to x, and the relative residual at x.
+    - `step`: a function of x that returns the correction (n,), its size relative to x, the relative residual at x, and
+      by-products to keep.
     - `unfinished`: whether to go on: a function of the size of the last correction, the size of the one before it, and the
       number of corrections. Before the first correction both sizes are infinite.
+    - `kept`: arrays like the by-products. They are returned if no correction is made.
     """
 
     def improve(state: tuple[Newton, Array]) -> tuple[Newton, Array]:
         at, _ = state
-        move, size, left = step(at.x)
-        return Newton(at.x + move, size, left, at.steps + 1), at.size
+        move, size, left, *more = step(at.x)
+        return Newton(at.x + move, size, left, at.steps + 1, tuple(more)), at.size
 
     def goes_on(state: tuple[Newton, Array]) -> Array:
         at, before = state
         return unfinished(at.size, before, at.steps) & (at.steps < most) & jnp.isfinite(at.x).all()
 
     infinite = jnp.asarray(jnp.inf, x.dtype)
-    start = Newton(x, infinite, infinite, jnp.asarray(0))
+    start = Newton(x, infinite, infinite, jnp.asarray(0), kept)
     return jax.lax.while_loop(goes_on, improve, (start, infinite))[0]

@@ -9,7 +9,7 @@ from jaxtyping import Array
 
 from ssntk.dynamics.fixed_points import constant_input
 from ssntk.dynamics.scales import typical_sizes
-from ssntk.dynamics.stability import field_at, linearised, state_jacobian
+from ssntk.dynamics.stability import linear_at, linearised
 from ssntk.errors import NumericalError, Outcome, as_array, is_traced
 from ssntk.models.base import AbstractStateSpaceModel, check_model, dtype_of
 from ssntk.newton import newton
@@ -88,7 +88,7 @@ def polish(model: AbstractStateSpaceModel, x: Array, u: Array) -> tuple[Array, A
         return jnp.max(ratio)
 
     def improve(x: Array) -> tuple[Array, Array, Array]:
-        jacobian, velocity = state_jacobian(model, x, u), field_at(model, x, u)
+        velocity, jacobian = linear_at(model, x, u)
         rows = jnp.abs(jacobian).max(axis=1)
         rows = jnp.where(rows > 0, rows, 1)
         move = -jnp.linalg.solve(jacobian / rows[:, None], velocity / rows)
@@ -98,4 +98,4 @@ def polish(model: AbstractStateSpaceModel, x: Array, u: Array) -> tuple[Array, A
         return (last > 0) & ((last < before / 2) | (count < 2))
 
     found = newton(improve, x, unfinished)
-    return found.x, found.size, field_at(model, found.x, u), state_jacobian(model, found.x, u)
+    return found.x, found.size, *linear_at(model, found.x, u)

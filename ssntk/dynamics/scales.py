@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array
 from scipy.sparse.csgraph import connected_components
 
-from ssntk.dynamics.stability import field_at, state_jacobian
+from ssntk.dynamics.stability import field_at, linear_at, state_jacobian
 from ssntk.models.base import AbstractStateSpaceModel
 from ssntk.nouns import AnyArray
 
@@ -147,7 +147,7 @@ def _departures(
     def field(x: Array) -> Array:
         return field_at(model, x, u)
 
-    here, jacobian = field(x), state_jacobian(model, x, u)
+    here, jacobian = linear_at(model, x, u)
 
     def noise(moved: Array) -> Array:
         return 256 * eps * (jnp.abs(here) + jnp.abs(jacobian) @ (jnp.abs(x) + jnp.abs(moved)))
@@ -168,28 +168,30 @@ def _departures(
         return ((off > DEPARTURE * against) & (off > noise(moved)) & (against > 0)).any() | ~jnp.isfinite(there).all()
 
     powers = jnp.arange(-DECADES, DECADES + 1, dtype=dtype)
+    count = powers.shape[0]
 
     def one(direction: Array) -> Array:
         def way(sign: Array) -> Array:
-            seen = jax.vmap(lambda power: departs(direction, sign, power))(powers)
-            # At small distances rounding counts as a departure. The true one lies above the last two linear decades.
-            linear = ~seen[1:] & ~seen[:-1]
-            last = linear.shape[0] - jnp.argmax(linear[::-1])
-            low, high = powers[last], powers[jnp.minimum(last + 1, powers.shape[0] - 1)]
+            # One loop looks at all decades, and then halves the one in which the departure begins: f is traced once.
+            def look(i: Array, state: tuple[Array, ...]) -> tuple[Array, ...]:
+                before, last, low, high = state
+                # At small distances rounding counts as a departure. The true one lies above the last two linear decades.
+                low = jnp.where(i == count, powers[last], low)
+                high = jnp.where(i == count, powers[jnp.minimum(last + 1, count - 1)], high)
+                first, middle = i < count, (low + high) / 2
+                seen = departs(direction, sign, jnp.where(first, powers[jnp.minimum(i, count - 1)], middle))
+                last = jnp.where(first & (i > 0) & ~seen & ~before, i, last)
+                return seen, last, jnp.where(first | seen, low, middle), jnp.where(first | ~seen, high, middle)
 
-            def halve(_: Array, ends: tuple[Array, Array]) -> tuple[Array, Array]:
-                low, high = ends
-                middle = (low + high) / 2
-                beyond = departs(direction, sign, middle)
-                return jnp.where(beyond, low, middle), jnp.where(beyond, middle, high)
-
-            low, high = jax.lax.fori_loop(0, HALVINGS, halve, (low, high))
-            bracketed = linear.any() & (last < powers.shape[0] - 1)
+            nothing = jnp.zeros((), dtype)
+            start = jnp.asarray(True), jnp.asarray(0), nothing, nothing
+            _, last, low, high = jax.lax.fori_loop(0, count + HALVINGS, look, start)
+            bracketed = (last > 0) & (last < count - 1)
             return jnp.where(bracketed, 10.0 ** ((low + high) / 2), jnp.inf)
 
         return jax.vmap(way)(jnp.asarray([1.0, -1.0], dtype))
 
-    each = n * len(powers) * 2 * (n if turns else 1)
+    each = 2 * n * (n if turns else 1)
     return jax.lax.map(one, along, batch_size=int(np.clip(TOGETHER // each, 1, n))), jacobian, here
 
 

@@ -25,10 +25,21 @@ def state_jacobian(model: AbstractStateSpaceModel, x: Array, u: Array) -> Float[
     return jax.jacfwd(lambda x: field_at(model, x, u))(x)
 
 
+def linear_at(model: AbstractStateSpaceModel, x: Array, u: Array) -> tuple[Float[Array, " n"], Float[Array, "n n"]]:
+    """f (n,) and A = df/dx (n, n) at a state x (n,), from one trace of f."""
+
+    def both(x: Array) -> tuple[Array, Array]:
+        velocity = field_at(model, x, u)
+        return velocity, velocity
+
+    jacobian, velocity = jax.jacfwd(both, has_aux=True)(x)
+    return velocity, jacobian
+
+
 @eqx.filter_jit
 def linearised(model: AbstractStateSpaceModel, x: Any, u: Array) -> tuple[Float[Array, " n"], Float[Array, "n n"]]:
     """f (n,) and A = df/dx (n, n) at a state x (n,), compiled."""
-    return field_at(model, x, u), state_jacobian(model, x, u)
+    return linear_at(model, x, u)
 
 
 def sorted_eigenvalues(matrices: AnyArray) -> np.ndarray:

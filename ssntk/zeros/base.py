@@ -23,8 +23,8 @@ class AbstractZeros(eqx.Module):
     Lengths along a branch are those of [`metric`][]. Zeros that are followed together may differ in the values of their
     arrays only.
 
-    A subclass defines `size`, `clock`, `units`, `at` and `outputs`. If its system has structure, it may override `jacobian`
-    and `solve`. If the eigenvalues of the Jacobian do not decide stability, it overrides `stability`.
+    A subclass defines `size`, `clock`, `units`, `at` and `outputs`. If its system has structure, it may override
+    `linearised` and `solve`. If the eigenvalues of the Jacobian do not decide stability, it overrides `stability`.
     """
 
     if TYPE_CHECKING:
@@ -77,9 +77,20 @@ class AbstractZeros(eqx.Module):
         """F (N,) at a point z (N + 1,)."""
         return self.at(z[:-1], z[-1])
 
+    def linearised(self, z: Float[Array, " N1"]) -> tuple[Float[Array, " N"], Float[Array, "N N1"]]:
+        """F (N,) and dF/dz (N, N + 1) at a point z (N + 1,)."""
+
+        def both(z: Array) -> tuple[Array, Array]:
+            residual = self.residual(z)
+            return residual, residual
+
+        # One trace of F gives both.
+        jacobian, residual = jax.jacfwd(both, has_aux=True)(z)
+        return residual, jacobian
+
     def jacobian(self, z: Float[Array, " N1"]) -> Float[Array, "N N1"]:
         """dF/dz (N, N + 1) at a point z (N + 1,)."""
-        return jax.jacfwd(self.residual)(z)
+        return self.linearised(z)[1]
 
     def stability(self, z: Float[Array, " N1"], jacobian: Float[Array, "N N1"]) -> Float[Array, "n n"]:
         """The matrix (n, n) whose eigenvalues decide, by `clock`, whether the solution at z is stable."""

@@ -39,27 +39,25 @@ def correct(zeros: AbstractZeros, guess: Array, border: Array, limit: int = 8, w
     def size(step: Array, z: Array) -> Array:
         return jnp.sqrt(jnp.sum(weight * step**2)) / (1 + jnp.sqrt(jnp.sum(weight * z**2)))
 
-    def improve(z: Array) -> tuple[Array, Array, Array]:
-        off = jnp.append(zeros.residual(z), jnp.sum(along * (z - guess)))
-        step = zeros.solve(zeros.jacobian(z), along, -off[:, None])[0][:, 0]
-        return step, size(step, z), jnp.zeros((), z.dtype)
+    def improve(z: Array) -> tuple[Array, ...]:
+        residual, jacobian = zeros.linearised(z)
+        off = jnp.append(residual, jnp.sum(along * (z - guess)))
+        # The tangent shares the factorisation. Only that of the last correction is used.
+        both, turn = zeros.solve(jacobian, along, jnp.stack([-off, last], axis=1))
+        return both[:, 0], size(both[:, 0], z), jnp.zeros((), z.dtype), both[:, 1], turn, jacobian
 
-    # After a correction below 1e-6 (in float64) the error is near rounding, by quadratic convergence.
-    found = newton(improve, guess, lambda move, before, steps: move > eps**0.4, limit)
-    z = found.x
-    # Make one more correction, since it shares its factorisation with the tangent.
-    jacobian = zeros.jacobian(z)
-    off = jnp.append(zeros.residual(z), jnp.zeros(1, z.dtype))
-    both, turn = zeros.solve(jacobian, along, jnp.stack([-off, last], axis=1))
-    step, tangent = both[:, 0], both[:, 1]
+    # After a correction below 1e-6 (in float64) the error is near rounding, by quadratic convergence. One more is made, for
+    # the tangent.
+    nothing = jnp.zeros_like(guess), jnp.zeros((), guess.dtype), jnp.zeros((zeros.size, count), guess.dtype)
+    found = newton(improve, guess, lambda move, before, steps: before > eps**0.4, limit + 1, nothing)
+    z, correction, (tangent, turn, jacobian) = found.x, found.size, found.kept
+    z = jnp.where(jnp.isfinite(z).all(), z, jnp.nan)
     tangent = tangent / jnp.sqrt(jnp.sum(weight * tangent**2))
-    correction = size(step, z)
-    z = z + step
     # A small correction proves nothing if the state itself is small: F must be small too, in every row.
     left, terms = zeros.residual(z), jnp.abs(jacobian[:, :-1]) @ (1 + jnp.abs(z[:-1])) + jnp.abs(jacobian[:, -1])
     solved = jnp.all(jnp.abs(left) <= eps**0.5 * terms)
     good = jnp.isfinite(z).all() & jnp.isfinite(tangent).all() & (correction <= eps**0.4) & solved
-    return Corrected(z, tangent, zeros.stability(z, jacobian), turn, correction, found.steps, good)
+    return Corrected(z, tangent, zeros.stability(z, jacobian), turn, correction, found.steps - 1, good)
 
 
 corrected: Callable[..., Corrected] = each(correct)

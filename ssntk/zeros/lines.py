@@ -9,8 +9,8 @@ from ssntk.zeros.stack import Members, Stack, each
 
 def _linear(zeros: AbstractZeros, z: Array) -> tuple[Array, Array, Array]:
     """F (N,), dF/dz (N, N + 1) and the stability matrix (n, n) at a point."""
-    jacobian = zeros.jacobian(z)
-    return zeros.residual(z), jacobian, zeros.stability(z, jacobian)
+    residual, jacobian = zeros.linearised(z)
+    return residual, jacobian, zeros.stability(z, jacobian)
 
 
 _linearised = each(_linear)
