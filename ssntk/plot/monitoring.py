@@ -94,7 +94,7 @@ def _losses(loss: object, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return (steps if len(values) == len(steps) else np.arange(len(values))), values
 
 
-def _over(records: Sequence[MonitorRecord], name: str, default: float | str = np.nan) -> np.ndarray:
+def _over(records: Sequence[MonitorRecord], name: str, default: float | int | str = np.nan) -> np.ndarray:
     """A field of all records; `default` for records of an earlier version, which lacks the field."""
     return np.array([getattr(record, name, default) for record in records])
 
