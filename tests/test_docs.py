@@ -1,8 +1,8 @@
 """The documentation: its code runs, the numbers and messages in it are right, and its site builds without a network."""
 
 import ast
-import concurrent.futures
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -26,53 +26,62 @@ def blocks(path, language):
     return re.findall(rf"^```{language}\n(.*?)^```", path.read_text(), re.M | re.S)
 
 
-def run(page, folder, cache):
-    """Run all blocks of a page in one namespace, in a folder with the files that the page says to write."""
-    folder.mkdir(parents=True)
-    for block in blocks(page, "toml"):
-        file = re.match(r"# (\w+\.toml)\n", block)
-        if file:
-            (folder / file.group(1)).write_text(block)
-    environment = os.environ | {
-        "MPLBACKEND": "agg",
-        "OPENBLAS_NUM_THREADS": "1",
-        # Without most optimisations, compilation takes half the time. Pages share compiled code.
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-        "JAX_COMPILATION_CACHE_DIR": str(cache),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-        "EQX_ON_ERROR": "off",
-    }
-    return subprocess.run(
-        [sys.executable, "-c", "\n".join(blocks(page, "python"))],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=folder,
-        env=environment,
-    )
+# Run pages one after the other in one process, which shares imports and compiled code, each in its own folder and namespace.
+RUNNER = """
+import contextlib, io, json, os, sys, traceback
+import jax
+import matplotlib.pyplot as plt
 
-
+for line in sys.stdin:
+    folder, code = json.loads(line)
+    os.chdir(folder)
+    jax.config.update("jax_enable_x64", False)
+    printed, failure = io.StringIO(), ""
+    with contextlib.redirect_stdout(printed):
+        try:
+            exec(compile(code, folder, "exec"), {"__name__": "__main__"})
+        except BaseException:
+            failure = traceback.format_exc()
+    plt.close("all")
+    print(json.dumps([printed.getvalue(), failure]), flush=True)
+"""
 RUNNABLE = [page for page in PAGES if blocks(page, "python")]
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """The results of running the pages, two at a time."""
-    folder = tmp_path_factory.mktemp("docs")
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        yield {page: pool.submit(run, page, folder / name(page), folder / "cache") for page in RUNNABLE}
+    """What each page prints, and the error in which it ends, if any."""
+    asked = []
+    for page in RUNNABLE:
+        folder = tmp_path_factory.mktemp("docs") / name(page)
+        folder.mkdir(parents=True)
+        # The files that the page says to write.
+        for block in blocks(page, "toml"):
+            file = re.match(r"# (\w+\.toml)\n", block)
+            if file:
+                (folder / file.group(1)).write_text(block)
+        asked.append(json.dumps([str(folder), "\n".join(blocks(page, "python"))]))
+    done = subprocess.run(
+        [sys.executable, "-c", RUNNER],
+        input="\n".join(asked),
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+        env=os.environ | {"MPLBACKEND": "agg", "OPENBLAS_NUM_THREADS": "1", "EQX_ON_ERROR": "off"},
+    )
+    assert done.returncode == 0, done.stderr
+    return dict(zip(RUNNABLE, map(json.loads, done.stdout.splitlines()), strict=True))
 
 
 @pytest.mark.parametrize("page", RUNNABLE, ids=name)
 def test_the_python_of_a_page_runs(page, runs):
-    done = runs[page].result()
-    assert done.returncode == 0, done.stderr
+    assert runs[page][1] == ""
 
 
 def test_the_first_sweep_says_what_the_tutorial_says(runs):
     page = DOCS / "tutorials" / "sweep.md"
-    printed, text = runs[page].result().stdout, page.read_text()
+    printed, text = runs[page][0], page.read_text()
     slope, far, near = re.search(r"slope (-[\d.]+)\nparticipation ratio ([\d.]+) far, ([\d.]+) near", printed).groups()
     assert f"slope is {slope}," in text
     assert f"from {far} at distance 1 to {near} at 1e-5" in text
@@ -85,7 +94,7 @@ def masked(text):
 
 def test_results_print_what_their_page_shows(runs):
     page = DOCS / "results.md"
-    printed = "\n".join(masked(runs[page].result().stdout))
+    printed = "\n".join(masked(runs[page][0]))
     shown = blocks(page, "text")
     assert [block for block in shown if "\n".join(masked(block)) not in printed] == []
     assert len(shown) == 3

@@ -333,7 +333,7 @@ def changed(model):
     return jax.tree.unflatten(treedef, leaves)
 
 
-@pytest.mark.parametrize("name", models(EACH, without=DRIVEN))
+@pytest.mark.parametrize("name", models(FEW | {"field", "user's map"}, without=DRIVEN))
 def test_a_plan_knows_its_model(name, model):
     def plan(model):
         probe = ssntk.Probe([0.0, getattr(model, "dt", 1.0)])

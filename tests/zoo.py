@@ -147,4 +147,7 @@ ZOO = {
 # Models that depend on time, which have no equilibria.
 DRIVEN = {"user"}
 # Models that resemble others. For them, tests that take seconds run with -m slow only.
-TWINS = {"current", "linear", "transcritical", "pitchfork", "rescaled", "euler user", "torch rnn", "torch gru"}
+TWINS = {
+    *("current", "scales", "linear", "low rank", "transcritical", "pitchfork", "rescaled"),
+    *("euler user", "torch rnn", "torch gru", "gru cell"),
+}

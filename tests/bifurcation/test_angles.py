@@ -32,7 +32,7 @@ def test_a_phase_that_locks_is_one_closed_branch(unit):
 
 def test_a_driven_pendulum_has_one_branch_and_two_folds():
     pendulum = family(lambda x, p: jnp.array([x[1], p - jnp.sin(x[0]) - 0.3 * x[1]]), 2)
-    diagram = ssntk.bifurcation_diagram(pendulum, (-2.0, 2.0), periods=[TURN, 0.0], n_slices=5, n_starts=32)
+    diagram = ssntk.bifurcation_diagram(pendulum, (-2.0, 2.0), periods=[TURN, 0.0], n_slices=3, n_starts=16)
     assert len(diagram.branches) == 1
     np.testing.assert_allclose([event.parameter for event in diagram.bifurcations], [-1.0, 1.0], rtol=1e-12)
     assert {event.kind for event in diagram.bifurcations} == {"saddle-node"}

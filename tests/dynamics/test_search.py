@@ -129,7 +129,7 @@ def metamorphic():
 
 
 @pytest.mark.parametrize("draws", [3, pytest.param(25, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", list(metamorphic()))
+@pytest.mark.parametrize("name", some(metamorphic(), ["network", "squid axon"]))
 def test_no_answer_depends_on_units(name, draws):
     """z = S x and t -> c t: the same points, the same stability, eigenvalues times c."""
     fn, params, n = metamorphic()[name]
@@ -201,7 +201,7 @@ def gru(t, x, u, P):
             gru,
             "g2p_encoder_gru_letter3_float16.npz",
             0.99999989,
-            marks=needs(NETWORKS / "g2p_encoder_gru_letter3_float16.npz"),
+            marks=[needs(NETWORKS / "g2p_encoder_gru_letter3_float16.npz"), pytest.mark.slow],
         ),
     ],
 )

@@ -104,6 +104,7 @@ def test_blocks_are_normalised_or_refused():
     assert same[0].hash() == same[1].hash()
 
 
+@pytest.mark.slow
 def test_the_hash_is_the_same_in_every_process():
     code = (
         "import jax; jax.config.update('jax_enable_x64', True); import ssntk; "
