@@ -4,6 +4,7 @@ import abc
 import functools
 import inspect
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
@@ -23,6 +24,8 @@ from ssntk.silence import listen
 
 # Everything that compiles code for a user imports this file.
 listen()
+# Up to this many numbers are drawn by a program that models of many shapes share.
+SMALL_DRAW = 2**20
 
 
 class AbstractStateSpaceModel(eqx.Module):
@@ -232,13 +235,39 @@ def random_weights(key: Any, *parts: tuple[tuple[int, ...], int]) -> list[Array]
     elif largest == len(shapes) - 1 and outputs > shapes[-1][1]:
         name = "n_output"
     as_room(2 * sum(map(math.prod, shapes)), name)
+    together = 2 ** max(6, (math.prod(shapes[largest]) - 1).bit_length())
+    if len(parts) * together <= SMALL_DRAW and not is_traced(key) and _has_prefixes(key):
+        rows = _rows(key, len(parts), together)
+        if not is_traced(rows):
+            return jax.device_put(_cut(np.asarray(rows), parts))
     drawn = _drawn(key, shapes, [math.sqrt(c) for _, c in parts])
     allocated(drawn, name)
     return drawn
 
 
+def _has_prefixes(key: Array) -> bool:
+    """Whether the first numbers that are drawn from a key do not depend on how many are drawn."""
+    return jax.config.jax_threefry_partitionable and str(jr.key_impl(key)) == "threefry2x32"
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _rows(key: Array, count: int, size: int) -> Array:
+    """For each of `count` keys split from one, `size` numbers from N(0, 1). Models of many shapes share this program."""
+    return jax.vmap(lambda own: jr.normal(own, (size,)))(jr.split(key, count))
+
+
+def _cut(rows: np.ndarray, parts: Sequence[tuple[tuple[int, ...], int]]) -> list[np.ndarray]:
+    """The weights of each (shape, c), from rows of numbers, as `_drawn` makes them: XLA multiplies by the reciprocal."""
+    one = rows.dtype.type(1)
+    return [
+        (row[: math.prod(shape)] * (one / rows.dtype.type(math.sqrt(c)))).reshape(shape)
+        for row, (shape, c) in zip(rows, parts, strict=True)
+    ]
+
+
 @functools.partial(jax.jit, static_argnums=1)
 def _drawn(key: Array, shapes: tuple[tuple[int, ...], ...], scales: list[Array | float]) -> list[Array]:
+    """The same for weights of any size and while JAX traces."""
     keys = jr.split(key, len(shapes))
     # Keep the draws apart, so that numbers are the same to the last digit, however many are drawn and whether or not traced.
     apart = [jax.lax.optimization_barrier(jr.normal(own, shape)) for own, shape in zip(keys, shapes, strict=True)]

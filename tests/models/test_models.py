@@ -7,6 +7,7 @@ import pytest
 from helpers import Leaky, arrays, cubic_field
 
 import ssntk
+from ssntk.models import base
 
 
 def weights(seed, n=4, d=2, m=3):
@@ -157,6 +158,27 @@ def test_random_weights_are_those_of_their_keys_to_the_last_digit_traced_or_not(
         for one, several in zip(jax.tree.leaves(make(5, 2, 3, key=own)), jax.tree.leaves(traced), strict=True):
             if eqx.is_array(one):
                 np.testing.assert_array_equal(several[i], one)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_small_weights_share_one_program_and_are_those_of_large_ones(dtype, monkeypatch, compilations):
+    parts = [((5, 5), 5), ((5, 0), 1), ((3, 5), 5)], [((7, 7), 7), ((7, 2), 2), ((1, 7), 7)]
+    with jax.enable_x64(dtype == "float64"):
+        key = jr.key(11)
+        base.random_weights(key, *parts[0])
+        before = len(compilations)
+        found = [base.random_weights(key, *some) for some in parts]
+        assert len(compilations) == before
+        monkeypatch.setattr(base, "SMALL_DRAW", 0)
+        for some, weights in zip(parts, found, strict=True):
+            for weight, expected in zip(weights, base.random_weights(key, *some), strict=True):
+                assert weight.dtype == expected.dtype == dtype
+                np.testing.assert_array_equal(weight, expected)
+
+
+def test_weights_are_the_same_inside_jit():
+    inside = eqx.filter_jit(lambda: ssntk.CTRNN(5, 2, 3, key=jr.key(3)))()
+    np.testing.assert_array_equal(inside.weight, ssntk.CTRNN(5, 2, 3, key=jr.key(3)).weight)
 
 
 def test_numbers_that_are_given_are_copied():
