@@ -5,15 +5,16 @@ The size of a state is the distance at which the vector field departs from its l
 size is the one that balances the Jacobian. Sizes change with the units: those of z = S x are S times those of x.
 """
 
+import functools
 from collections.abc import Sequence
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 from scipy.sparse.csgraph import connected_components
 
+from ssntk.compiled import Compiled, Held
 from ssntk.dynamics.stability import field_at, linear_at, state_jacobian
 from ssntk.models.base import AbstractStateSpaceModel
 from ssntk.nouns import AnyArray
@@ -43,22 +44,22 @@ def sizes_over(models: Sequence[AbstractStateSpaceModel], u: Array, x: AnyArray)
     or near a state of each (k, n)."""
     x = np.asarray(x)
     states = np.broadcast_to(x, (len(models), x.shape[-1]))
-    pairs = list(zip(models, jax.device_put(list(states)), strict=True))
+    pairs = list(zip(map(Held.of, models), jax.device_put(list(states)), strict=True))
     axes = np.eye(states.shape[1], dtype=x.dtype)
     nothing, no_rates = np.zeros_like(states[0]), np.zeros_like(axes)
-    each = [_departures(model, state, u, axes, nothing, no_rates) for model, state in pairs]
+    each = [_departing(model, state, u, axes, nothing, no_rates) for model, state in pairs]
     jacobians = [np.abs(np.where(np.isfinite(one), one, 0.0)) for one in (np.asarray(out[1]) for out in each)]
     jacobian, fields = np.mean(jacobians, axis=0), [out[2] for out in each]
     # If the linear part is zero at one state, as at a bifurcation, everything departs from it: use that of the others too.
     usual = (WEAK * jacobian).astype(x.dtype)
     found = [
-        _departures(*pair, u, axes, nothing, usual)[0] if (one < usual).any() else out[0]
+        _departing(*pair, u, axes, nothing, usual)[0] if (one < usual).any() else out[0]
         for pair, one, out in zip(pairs, jacobians, each, strict=True)
     ]
     least = _mean(found)
     if not np.isfinite(least).all() and len(axes) <= FEW:
         # A state that enters linearly may still change the rates of others, as in a product of two states.
-        turned = _mean([_departures(model, state, u, axes, nothing, no_rates, True)[0] for model, state in pairs])
+        turned = _mean([_turning(model, state, u, axes, nothing, no_rates)[0] for model, state in pairs])
         least = np.where(np.isfinite(least), least, turned)
     least = least / TANH
     known = np.isfinite(least)
@@ -72,7 +73,7 @@ def sizes_over(models: Sequence[AbstractStateSpaceModel], u: Array, x: AnyArray)
         along = np.zeros_like(axes)
         along[0, group] = np.where(np.isfinite(within), within, 1.0)
         terms = np.where(known, np.diagonal(jacobian) * np.where(known, least, 0.0), 0.0).astype(x.dtype)
-        factor = _mean([_departures(model, state, u, along, terms, no_rates)[0] for model, state in pairs])[0]
+        factor = _mean([_departing(model, state, u, along, terms, no_rates)[0] for model, state in pairs])[0]
         if np.isfinite(factor):
             least[group] = factor * along[0, group] / TANH
     offset = np.abs(states.astype(float)).max(axis=0)
@@ -125,15 +126,8 @@ def rate_of(velocity: AnyArray, jacobian: AnyArray, sizes: np.ndarray) -> float:
     return next((rate for rate in rates if np.isfinite(rate) and rate > 0), 1.0)
 
 
-@eqx.filter_jit
 def _departures(
-    model: AbstractStateSpaceModel,
-    x: Array,
-    u: Array,
-    along: AnyArray,
-    terms: AnyArray,
-    rates: AnyArray,
-    turns: bool = False,
+    turns: bool, held: Held, x: Array, u: Array, along: Array, terms: Array, rates: Array
 ) -> tuple[Array, Array, Array]:
     """The distances (k, 2) along directions (k, n), upwards and downwards, at which f departs from its linear part, infinite
     if it never does; the Jacobian (n, n); and f (n,).
@@ -141,7 +135,7 @@ def _departures(
     `terms` (n,): sizes with which the rows of f are compared, besides their change. `rates` (n, n): lower bounds of the
     Jacobian's entries for that change. `turns`: find the distance at which an entry of the Jacobian changes instead.
     """
-    n, dtype = x.shape[0], x.dtype
+    n, dtype, model = x.shape[0], x.dtype, held.tree
     eps = jnp.finfo(dtype).eps
 
     def field(x: Array) -> Array:
@@ -193,6 +187,9 @@ def _departures(
 
     each = 2 * n * (n if turns else 1)
     return jax.lax.map(one, along, batch_size=int(np.clip(TOGETHER // each, 1, n))), jacobian, here
+
+
+_departing, _turning = (Compiled(functools.partial(_departures, turns), seldom=True) for turns in (False, True))
 
 
 def _balanced(jacobian: np.ndarray, sizes: np.ndarray) -> np.ndarray:
