@@ -7,10 +7,12 @@ import threading
 import jax
 import pytest
 
-# Most of the time of the tests is compilation. It is shorter without most optimisations, and with XLA's older code for loops
-# (84 tests: 104 and 77 s). The settings also hold for processes that tests start, since records are compared bit for bit.
+# Most of the time of the tests is compilation. It is shorter without most optimisations, with XLA's older code for loops (84
+# tests: 104 and 77 s), and if each program is compiled in one piece. The settings also hold for processes that tests start,
+# since records are compared bit for bit.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false".strip()
+QUICK = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK}".strip()
 jax.config.update("jax_disable_most_optimizations", True)
 # Tracing makes millions of small objects that stay alive: search them for garbage less often.
 gc.set_threshold(100_000, 20, 20)

@@ -159,9 +159,9 @@ def bifurcation_diagram(
     **Example:**
 
     ```python
-    family = ssntk.Family(ssntk.normal_forms.transcritical(0.0), "mu")
+    family = ssntk.Family(ssntk.normal_forms.pitchfork(0.0), "mu")
     diagram = ssntk.bifurcation_diagram(family, (-1.0, 1.0))
-    print([event.kind for event in diagram.bifurcations])  # ['transcritical']
+    print([event.kind for event in diagram.bifurcations])  # ['pitchfork']
     ```
     """
     zeros = equilibria_of(family, span, u, scale=scale, fix=fix)

@@ -1,4 +1,5 @@
 import os
+import re
 
 import jax
 import pytest
@@ -11,7 +12,8 @@ def optimised():
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "0"
     # XLA reads its flags when it starts: at the first benchmark, unless other tests ran before it in the same process.
     flags = os.environ["XLA_FLAGS"]
-    os.environ["XLA_FLAGS"] = flags.replace("--xla_cpu_use_fusion_emitters=false", "").strip()
+    quick = r"--xla_cpu_(use_fusion_emitters=false|parallel_codegen_split_count=1)"
+    os.environ["XLA_FLAGS"] = re.sub(quick, "", flags).strip()
     jax.clear_caches()
     yield
     jax.config.update("jax_disable_most_optimizations", True)

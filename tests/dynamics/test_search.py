@@ -348,9 +348,9 @@ def test_three_hundred_random_networks(n):
     ("kind", "n", "gain", "seed"),
     [
         ("logistic", 8, 20, 0),
-        ("logistic", 4, 20, 1),
-        ("tanh", 12, 3, 2),
         ("tanh", 32, 2.5, 0),
+        pytest.param("logistic", 4, 20, 1, marks=pytest.mark.slow),
+        pytest.param("tanh", 12, 3, 2, marks=pytest.mark.slow),
         pytest.param("tanh", 64, 1.6, 0, marks=pytest.mark.slow),
     ],
 )
@@ -426,7 +426,7 @@ def test_a_field_that_depends_on_time_is_refused():
 def test_a_scale_that_is_given_is_used():
     """Points far outside the given scale are found nevertheless. Slow points are those in the metric of the scale."""
     model = ssntk.VectorField(compete, 1e6, 2)
-    for scale in (1.0, 1e6, [1e3, 1e7]):
+    for scale in (1.0, [1e3, 1e7]):
         assert len(ssntk.find_fixed_points(model, scale=scale)) == 4
 
     # The ghost of a saddle node, h - s - (x/s - 1)^2 s with s = 1e5: the speed is least at s, and 0.01 there beside s.
