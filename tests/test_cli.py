@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 import pytest
-from helpers import ROOT
+from helpers import ROOT, some
 
 from ssntk import cli
 
@@ -217,7 +217,10 @@ def test_check_tells_near_critical_initialisations(tmp_path):
     assert "no fixed point was found" in unknown.stdout
 
 
-@pytest.mark.parametrize("arguments", [["networks:absent"], ["nowhere:near"], ["networks"], ["networks:near", "--seeds", 0]])
+REFUSED = [["networks:absent"], ["nowhere:near"], ["networks"], ["networks:near", "--seeds", 0]]
+
+
+@pytest.mark.parametrize("arguments", some(REFUSED, [REFUSED[0]]))
 def test_check_refuses_what_it_cannot_call(tmp_path, arguments):
     tmp_path.joinpath("networks.py").write_text(FACTORY)
     assert "ssntk: " in ssntk("check", *arguments, cwd=tmp_path, check=2).stderr

@@ -8,7 +8,7 @@ import pytest
 import ssntk
 
 nf = ssntk.normal_forms
-FEW = {"n_slices": 3, "n_starts": 64}
+FEW = {"n_slices": 3, "n_starts": 16}
 
 
 def crossings(diagram, parameter):
@@ -87,7 +87,7 @@ def test_networks_against_brute_force_on_a_grid(seeds):
         diagram = ssntk.bifurcation_diagram(family, (-2.0, 2.0))
         assert diagram.unresolved == ()
         for p in (-1.31, -0.53, 0.13, 0.97):
-            found = ssntk.find_fixed_points(family(p), n_starts=512, key=jr.key(7))
+            found = ssntk.find_fixed_points(family(p), n_starts=256, key=jr.key(7))
             assert crossings(diagram, p) == len(found)
         # (p, x) -> (-p, -x) maps an odd network's diagram to itself.
         events = np.array([event.parameter for event in diagram.bifurcations])

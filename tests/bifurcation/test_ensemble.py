@@ -90,7 +90,8 @@ def test_bad_ensembles(make, match):
         ssntk.continuation_ensemble(families, SPAN, **arguments)
 
 
-@pytest.mark.parametrize("kind", ["saddle-node", "hopf"])
+# Folds have a test of their own, by the closed form.
+@pytest.mark.parametrize("kind", [pytest.param("saddle-node", marks=pytest.mark.slow), "hopf"])
 def test_locations_are_differentiable(kind):
     family = network(jr.key(20))
     model = family.model

@@ -96,7 +96,7 @@ def test_a_pair_is_near_even_if_it_is_all_there_is():
     np.testing.assert_allclose(near.time_scale, determinant**-0.5, rtol=1e-6)
 
 
-@pytest.mark.parametrize("p", [1e-3, 1e-8])
+@pytest.mark.parametrize("p", some([1e-3, 1e-8], [1e-8]))
 def test_stiff_chemistry_from_its_default_starts(p):
     """Robertson's kinetics with an inflow: x1 from a scalar equation, whatever the sizes at zero are."""
 
@@ -128,7 +128,7 @@ def test_terms_that_cancel_for_one_parameter_alone():
     np.testing.assert_allclose(branch.x[:, 0], np.sqrt(0.5), rtol=1e-12)
 
 
-@pytest.mark.parametrize("n", [3, 6])
+@pytest.mark.parametrize("n", some([3, 6], [3]))
 def test_conserved_where_the_field_is_finite_for_positive_states_alone(n):
     def fn(x, p):
         rate = x**1.5 - p * jnp.roll(x, -1) ** 1.5
@@ -166,7 +166,7 @@ def test_what_is_conserved_is_of_no_bifurcation():
     assert found.verdict == "regular"
 
 
-@pytest.mark.parametrize("capacity", some([5e2, 1e3, 1e4, 1e6], [5e2, 1e6]))
+@pytest.mark.parametrize("capacity", some([5e2, 1e3, 1e4, 1e6], [1e6]))
 def test_a_point_far_out_that_holds_all_states(capacity):
     """A strong Allee effect: extinction, the threshold 1, and the capacity, far beyond where the field bends first."""
     for seed in range(3):

@@ -119,7 +119,7 @@ CUSP = "with 1 % noise two of these twenty, whose folds lie next to a cusp, are 
     [
         ("pitchfork", 0.0),
         pytest.param("pitchfork", 0.01, marks=pytest.mark.slow),
-        ("saddle-node", 0.0),
+        pytest.param("saddle-node", 0.0, marks=pytest.mark.slow),
         pytest.param("saddle-node", 0.01, marks=pytest.mark.xfail(reason=CUSP, strict=True)),
     ],
 )

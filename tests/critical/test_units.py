@@ -42,7 +42,7 @@ def units(seed, n=5):
 SEEDS = range(3)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", some(SEEDS, [0]))
 def test_a_verdict_is_the_same_under_a_common_factor_and_under_any_units_in_their_metric(seed):
     plain = ssntk.criticality(network(seed), wrt=weights)
     metric = units(seed)
@@ -95,7 +95,7 @@ def test_the_nearest_safe_network_is_the_same(seed):
         np.testing.assert_allclose(other.stability_radius, margin * rate, rtol=1e-8)
 
 
-@pytest.mark.parametrize("kind", some(["singular", "saddle-node", "hopf"], ["saddle-node", "hopf"]))
+@pytest.mark.parametrize("kind", some(["singular", "saddle-node", "hopf"], ["saddle-node"]))
 def test_the_nearest_bifurcation_is_the_same(kind):
     found = ssntk.approach(network(1), kind, wrt=weights, n_starts=4)
     metric = units(1)

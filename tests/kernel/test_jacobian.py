@@ -6,7 +6,7 @@ import jax.random as jr
 import numpy as np
 import pytest
 import scipy.linalg
-from helpers import Leaky, arrays
+from helpers import Leaky, arrays, some
 
 import ssntk
 
@@ -143,7 +143,10 @@ def linear_sensitivity(a, b, x0, t):
     return np.stack(columns, axis=1)
 
 
-@pytest.mark.parametrize(("solver", "order"), [(diffrax.Tsit5(), 5), (diffrax.Bosh3(), 3), (diffrax.Heun(), 2)])
+SOLVERS = [(diffrax.Tsit5(), 5), (diffrax.Bosh3(), 3), (diffrax.Heun(), 2)]
+
+
+@pytest.mark.parametrize(("solver", "order"), some(SOLVERS, SOLVERS[:1]))
 def test_linear_system_matches_van_loan_with_the_order_of_the_solver(solver, order, getkey):
     a = np.asarray(jr.normal(getkey(), (3, 3)))
     b, x0 = (np.asarray(jr.normal(getkey(), (3,))) for _ in range(2))
