@@ -16,8 +16,6 @@ import cyclopts
 
 from ssntk.files import is_private
 from ssntk.foreign import UsageError, about_keys, argument_of, foreign, own_stdout
-from ssntk.sweep.abstract_plan import AbstractPlan
-from ssntk.sweep.store import Store
 
 app = cyclopts.App(name="ssntk", help="Bifurcations of recurrent networks, and what they do to learning.")
 
@@ -249,7 +247,7 @@ def _opened(folder: pathlib.Path) -> Any:
     return Store(folder)
 
 
-def _draw(store: Store, out: pathlib.Path | None = None) -> pathlib.Path:
+def _draw(store: Any, out: pathlib.Path | None = None) -> pathlib.Path:
     from ssntk.sweep.coverage import coverage_of
 
     figure = coverage_of(store.plan()).figure
@@ -267,7 +265,7 @@ def _draw(store: Store, out: pathlib.Path | None = None) -> pathlib.Path:
     return write_whole(file, saved(axes[0].figure, file.suffix[1:].lower()))
 
 
-def _print_estimate(file: pathlib.Path, plan: AbstractPlan, store: Any, workers: int, part: tuple[int, int] | None) -> None:
+def _print_estimate(file: pathlib.Path, plan: Any, store: Any, workers: int, part: tuple[int, int] | None) -> None:
     """Print what is done, and how long the rest will take. For that, batches are measured and not recorded."""
     import time
 
@@ -315,7 +313,7 @@ def _print_estimate(file: pathlib.Path, plan: AbstractPlan, store: Any, workers:
         print(f"Of the {tried} points that were tried {len(reasons)} failed: {reasons[0]}")
 
 
-def _print_status(store: Store) -> None:
+def _print_status(store: Any) -> None:
     state = store.status()
     print(f"{store.path}: {len(state.done)} of {state.total} done, {len(state.failed)} failed, {len(state.missing)} missing")
     for index, reason in state.failed.items():
@@ -324,7 +322,7 @@ def _print_status(store: Store) -> None:
         print(f"  no record of this plan: {name}")
 
 
-def _print_summary(store: Store) -> None:
+def _print_summary(store: Any) -> None:
     """Print how a sweep ended: a table, the figure, and the paths of all files."""
     from ssntk.report.tables import print_store
     from ssntk.sweep.coverage import coverage_of

@@ -51,7 +51,10 @@ def test_2_nothing_but_units(cases, scale):
     assert branch.unresolved == ()
 
 
-@pytest.mark.parametrize(("size", "rate"), some([(1, 1), (1e3, 1e6), (1e9, 1)], [(1e3, 1e6)]))
+SLOWLY = [pytest.param(*one, marks=pytest.mark.slow) for one in ((1, 1), (1e9, 1))]
+
+
+@pytest.mark.parametrize(("size", "rate"), [(1e3, 1e6), *SLOWLY])
 def test_3_kinds_beside_followers(cases, size, rate):
     for make, kind in ((cases.logistic_follower, "transcritical"), (cases.fold_follower, "saddle-node")):
         family, span, x0 = make(size, rate)
@@ -121,7 +124,7 @@ def test_9_two_real_eigenvalues_that_cross_at_once(cases):
     np.testing.assert_allclose(places(diagram, "double"), [0.0], atol=1e-12)
 
 
-@pytest.mark.parametrize(("k", "decided"), some([(3, False), (4, False), (5, True)], [(4, False), (5, True)]))
+@pytest.mark.parametrize(("k", "decided"), [(4, False), (5, True), pytest.param(3, False, marks=pytest.mark.slow)])
 def test_10_strong_resonances_have_no_criticality(cases, k, decided):
     family, span, x0 = cases.resonant(2 * np.pi / k)
     (event,) = ssntk.continuation(family, span, x0=x0).bifurcations

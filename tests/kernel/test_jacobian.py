@@ -6,7 +6,7 @@ import jax.random as jr
 import numpy as np
 import pytest
 import scipy.linalg
-from helpers import Leaky, arrays, some
+from helpers import Leaky, arrays
 
 import ssntk
 
@@ -143,10 +143,10 @@ def linear_sensitivity(a, b, x0, t):
     return np.stack(columns, axis=1)
 
 
-SOLVERS = [(diffrax.Tsit5(), 5), (diffrax.Bosh3(), 3), (diffrax.Heun(), 2)]
+LOWER = [pytest.param(diffrax.Bosh3(), 3, marks=pytest.mark.slow), pytest.param(diffrax.Heun(), 2, marks=pytest.mark.slow)]
 
 
-@pytest.mark.parametrize(("solver", "order"), some(SOLVERS, SOLVERS[:1]))
+@pytest.mark.parametrize(("solver", "order"), [(diffrax.Tsit5(), 5), *LOWER])
 def test_linear_system_matches_van_loan_with_the_order_of_the_solver(solver, order, getkey):
     a = np.asarray(jr.normal(getkey(), (3, 3)))
     b, x0 = (np.asarray(jr.normal(getkey(), (3,))) for _ in range(2))

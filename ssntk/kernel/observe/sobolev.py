@@ -11,7 +11,6 @@ from jaxtyping import Array, Float
 from ssntk.errors import as_scalar
 from ssntk.kernel.observe.base import AbstractLossOperator
 from ssntk.models.clock import AbstractClock
-from ssntk.nouns import AnyArray
 
 
 class Sobolev(AbstractLossOperator):
@@ -36,7 +35,7 @@ class Sobolev(AbstractLossOperator):
         """Raises `ValueError` if `s` is not a finite number."""
         self.s = float(as_scalar(s, "s"))
 
-    def matrix(self, ts: AnyArray) -> Float[Array, "T T"]:
+    def matrix(self, ts: Any) -> Float[Array, "T T"]:
         """L (T, T), which acts on values at the save times (T,). Raises `ValueError` if these are not uniformly spaced."""
         times = np.asarray(ts, np.float64)
         step = (times[-1] - times[0]) / (times.size - 1)
