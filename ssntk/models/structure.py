@@ -27,21 +27,22 @@ def by_structure(function: Callable[..., T]) -> Callable[..., T]:
 
     If a part of the model has no hash, nothing is kept. An error is raised anew each time.
     """
-    kept: dict[Hashable, T] = {}
+    # Each result is in a tuple of its own, since it may be `None`.
+    kept: dict[Hashable, tuple[T]] = {}
 
     @functools.wraps(function)
     def call(model: Any, *arguments: Hashable) -> T:
         key = structure_of(model), arguments
         try:
-            known = key in kept
+            known = kept.get(key)
         except TypeError:
             return function(model, *arguments)
-        if known:
-            return kept[key]
+        if known is not None:
+            return known[0]
         result = function(model, *arguments)
         if len(kept) >= MOST:
             kept.clear()
-        kept[key] = result
+        kept[key] = (result,)
         return result
 
     return call
