@@ -10,7 +10,7 @@ from jaxtyping import Array, PyTree
 AnyArray: TypeAlias = np.ndarray | Array
 # One real number or an array of them, and the same of complex numbers.
 Real: TypeAlias = float | int | np.number | np.ndarray | Array
-Number: TypeAlias = complex | float | int | np.number | np.ndarray | Array
+Number: TypeAlias = complex | float | int | np.number | np.bool_ | np.ndarray | Array
 # One real number or an array of them on the host.
 HostReal: TypeAlias = float | np.floating | np.ndarray
 # What NumPy takes as a dtype.

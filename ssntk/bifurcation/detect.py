@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from ssntk.bifurcation.events.base import DEPTH, LOOK, AbstractEvent, Found, unresolved
-from ssntk.bifurcation.events.interval import Change, Interval
+from ssntk.bifurcation.events.interval import Interval
 from ssntk.bifurcation.events.kinds import UNKNOWN
 from ssntk.bifurcation.events.standard import events_of
 from ssntk.bifurcation.point import Bifurcation
@@ -28,9 +28,8 @@ def own_events(stack: Stack, number: int, track: Track, own: Sequence[AbstractEv
     for event in own:
         every = _steps(number, track, range(len(track.z) - 1))
         shown = [event.seen(interval.change) for interval in every]
-        # No step ends at the first point of a branch: ask what a step from the second to the first shows.
         if every and not shown[0]:
-            shown[0] = event.seen(Change(every[0].b, every[0].a))
+            shown[0] = event.begins(every[0].change)
         steps = [interval for interval, one in zip(every, shown, strict=True) if one]
         mine: list[tuple[int, Bifurcation]] = []
         for interval, here in zip(steps, event.find(stack, steps), strict=True):

@@ -1,5 +1,7 @@
 """Express a model in units in which its states and rates are of order one, for methods with absolute tolerances."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -8,7 +10,6 @@ from jaxtyping import Array, Float
 
 from ssntk.models.base import AbstractStateSpaceModel, Wrapper, dtype_of
 from ssntk.models.maps import AbstractMap, EulerMap, MapWrapper
-from ssntk.nouns import Real
 
 
 class Rescaled(Wrapper):
@@ -20,7 +21,7 @@ class Rescaled(Wrapper):
     sizes: Float[Array, " n"]
     unit: Float[Array, ""]
 
-    def vector_field(self, t: Real, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
+    def vector_field(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
         return self.wrapped.vector_field(t * self.unit, x * self.sizes, u) * (self.unit / self.sizes)
 
     def readout(self, x: Float[Array, " n"]) -> Float[Array, " m"]:
@@ -36,7 +37,7 @@ class RescaledMap(MapWrapper):
         super().__init__(wrapped, dt)
         self.sizes = sizes
 
-    def advance(self, t: Real, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
+    def advance(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
         return self.wrapped.advance(t * self.wrapped.dt / self.dt, x * self.sizes, u) / self.sizes
 
 

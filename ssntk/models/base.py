@@ -19,7 +19,6 @@ from ssntk.errors import allocated, as_array, as_count, as_key, as_room, is_trac
 from ssntk.models.clock import AbstractClock, Continuous
 from ssntk.models.structure import by_structure
 from ssntk.models.torch_layout import what_to_write
-from ssntk.nouns import Real
 from ssntk.silence import listen
 
 # Everything that compiles code for a user imports this file.
@@ -75,7 +74,7 @@ class AbstractStateSpaceModel(eqx.Module):
         return Continuous()
 
     @abc.abstractmethod
-    def vector_field(self, t: Real, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
+    def vector_field(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
         """The velocity of the state, in state units per unit time."""
 
     def readout(self, x: Float[Array, " n"]) -> Float[Array, " m"]:
@@ -239,7 +238,9 @@ def random_weights(key: Any, *parts: tuple[tuple[int, ...], int]) -> list[Array]
     if len(parts) * together <= SMALL_DRAW and not is_traced(key) and _has_prefixes(key):
         rows = _rows(key, len(parts), together)
         if not is_traced(rows):
-            return jax.device_put(_cut(np.asarray(rows), parts))
+            # Weights lie where the key lies.
+            where = key.sharding if getattr(key, "committed", False) else None
+            return jax.device_put(_cut(np.asarray(rows), parts), where)
     drawn = _drawn(key, shapes, [math.sqrt(c) for _, c in parts])
     allocated(drawn, name)
     return drawn
@@ -326,5 +327,5 @@ class WithInput(Wrapper):
 
     added_input: Float[Array, " d"]
 
-    def vector_field(self, t: Real, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
+    def vector_field(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
         return self.wrapped.vector_field(t, x, u + self.added_input)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from ssntk.errors import as_array
 from ssntk.models.base import AbstractStateSpaceModel
 from ssntk.models.ctrnn import CTRNN
-from ssntk.nouns import AnyArray, Real
+from ssntk.nouns import AnyArray
 
 
 class TorchRNN(CTRNN):
@@ -103,7 +103,7 @@ class Gated(AbstractStateSpaceModel):
     def after(self, x: Float[Array, " s"], u: Float[Array, " d"]) -> Float[Array, " s"]:
         """The state after one step."""
 
-    def vector_field(self, t: Real, x: Float[Array, " s"], u: Float[Array, " d"]) -> Float[Array, " s"]:
+    def vector_field(self, t: Any, x: Float[Array, " s"], u: Float[Array, " d"]) -> Float[Array, " s"]:
         return self.after(x, u) - x
 
     def readout(self, x: Float[Array, " s"]) -> Float[Array, " m"]:

@@ -8,18 +8,15 @@ For a flow the exponent is the eigenvalue s of df/dx; for the map x + dt f it is
 import abc
 import dataclasses
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-from jaxtyping import Array, Complex
+from jaxtyping import Complex
 
 from ssntk.errors import as_scalar, is_traced
-from ssntk.nouns import Number
+from ssntk.nouns import Number, Real
 
 Exponents = Complex[np.ndarray, "*batch n"]
-# What a function returns is of the kind that it is given: a number, or an array on the host or of JAX.
-N = TypeVar("N", complex, np.complexfloating, np.ndarray, Array)
-R = TypeVar("R", float, np.floating, np.ndarray, Array)
 
 
 class AbstractClock(abc.ABC):
@@ -73,11 +70,11 @@ class AbstractClock(abc.ABC):
         """The numbers that are reported for growth exponents: eigenvalues for flows, multipliers for maps."""
 
     @abc.abstractmethod
-    def shown(self, value: N) -> N:
+    def shown(self, value: Number) -> Any:
         """The number that is reported for an eigenvalue of df/dx: itself for flows, the multiplier for maps."""
 
     @abc.abstractmethod
-    def given(self, shown: N) -> N:
+    def given(self, shown: Number) -> Any:
         """The eigenvalue of df/dx for a number that a user passes: the inverse of `shown`."""
 
     @abc.abstractmethod
@@ -85,7 +82,7 @@ class AbstractClock(abc.ABC):
         """The rate at which a mode grows, from the number that is reported for it."""
 
     @abc.abstractmethod
-    def edge(self, frequency: R, xp: ModuleType = np) -> tuple[R, R]:
+    def edge(self, frequency: Real, xp: ModuleType = np) -> tuple[Any, Any]:
         """The real and imaginary part of the eigenvalue of df/dx of a mode that neither grows nor decays at this frequency.
 
         **Arguments:** `xp`: the array library.
@@ -108,7 +105,7 @@ class AbstractClock(abc.ABC):
         """The frequency with this coordinate."""
 
     @abc.abstractmethod
-    def edge_of(self, turn: R) -> tuple[R, R]:
+    def edge_of(self, turn: Real) -> tuple[Any, Any]:
         """(q, s) of the edge q + i sqrt(s) at this coordinate. JAX can trace this."""
 
 
@@ -137,16 +134,16 @@ class Continuous(AbstractClock):
     def reported(self, exponents: Exponents) -> Exponents:
         return exponents
 
-    def shown(self, value: N) -> N:
+    def shown(self, value: Number) -> Any:
         return value
 
-    def given(self, shown: N) -> N:
+    def given(self, shown: Number) -> Any:
         return shown
 
     def shown_rate(self, shown: Number) -> Any:
         return np.real(shown)
 
-    def edge(self, frequency: R, xp: ModuleType = np) -> tuple[R, R]:
+    def edge(self, frequency: Real, xp: ModuleType = np) -> tuple[Any, Any]:
         return 0 * frequency, frequency
 
     def edge_slopes(self, frequency: float) -> tuple[complex, complex]:
@@ -161,7 +158,7 @@ class Continuous(AbstractClock):
     def frequency_of(self, turn: float) -> float:
         return float(np.sqrt(max(turn, 0.0)))
 
-    def edge_of(self, turn: R) -> tuple[R, R]:
+    def edge_of(self, turn: Real) -> tuple[Any, Any]:
         return 0 * turn, turn
 
 
@@ -220,17 +217,17 @@ class Steps(AbstractClock):
         factors = np.where(np.abs(angle) == np.pi, -size, size * np.exp(1j * angle))
         return np.where(size <= 2 * np.finfo(float).tiny, 0, factors)
 
-    def shown(self, value: N) -> N:
+    def shown(self, value: Number) -> Any:
         return 1 + self.dt * value
 
-    def given(self, shown: N) -> N:
+    def given(self, shown: Number) -> Any:
         return (shown - 1) / self.dt
 
     def shown_rate(self, shown: Number) -> Any:
         # A multiplier of zero has no logarithm.
         return np.log(np.maximum(np.abs(shown), np.finfo(float).tiny)) / self.dt
 
-    def edge(self, frequency: R, xp: ModuleType = np) -> tuple[R, R]:
+    def edge(self, frequency: Real, xp: ModuleType = np) -> tuple[Any, Any]:
         return -2 * xp.sin(frequency * self.dt / 2) ** 2 / self.dt, xp.sin(frequency * self.dt) / self.dt
 
     def edge_slopes(self, frequency: float) -> tuple[complex, complex]:
@@ -245,7 +242,7 @@ class Steps(AbstractClock):
     def frequency_of(self, turn: float) -> float:
         return float(np.arccos(np.clip(turn, -1, 1)) / self.dt)
 
-    def edge_of(self, turn: R) -> tuple[R, R]:
+    def edge_of(self, turn: Real) -> tuple[Any, Any]:
         return (turn - 1) / self.dt, (1 - turn**2) / self.dt**2
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 from ssntk.errors import as_array, as_choice, as_count
 from ssntk.models.activations import check_activation
 from ssntk.models.base import AbstractStateSpaceModel, random_weights, time_constant
-from ssntk.nouns import Activation, Real
+from ssntk.nouns import Activation
 
 
 class CTRNN(AbstractStateSpaceModel):
@@ -156,7 +156,7 @@ class CTRNN(AbstractStateSpaceModel):
     def n_output(self) -> int:
         return self.readout_weight.shape[-2]
 
-    def vector_field(self, t: Real, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
+    def vector_field(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
         drive = self.input_weight @ u + self.bias
         if self.input_bias is not None:
             drive = drive + self.input_bias

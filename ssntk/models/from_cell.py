@@ -14,7 +14,6 @@ from ssntk.errors import as_count, traceable
 from ssntk.models.base import AbstractStateSpaceModel, dtype_of
 from ssntk.models.maps import EulerMap
 from ssntk.models.torch_layout import looks_like_torch
-from ssntk.nouns import Real
 
 # Usual names of the arguments of a step. They are used only if shapes do not show the order of the arguments.
 STATES, INPUTS = ("h", "hidden", "hx", "carry", "state", "hidden_state"), ("u", "x", "input", "inputs", "xs")
@@ -102,7 +101,7 @@ class Cell(AbstractStateSpaceModel):
         leaves = [part.reshape(shape) for part, shape in zip(parts, self.shapes, strict=True)]
         return jax.tree.unflatten(self.structure, leaves)
 
-    def vector_field(self, t: Real, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
+    def vector_field(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
         after = self.cell(u, self.shaped(x))
         leaves = jax.tree.leaves(after if self.alone else after[0])
         return jnp.concatenate([jnp.ravel(leaf).astype(x.dtype) for leaf in leaves]) - x

@@ -8,7 +8,6 @@ from jaxtyping import Array, Float
 
 from ssntk.errors import as_count
 from ssntk.models.base import AbstractStateSpaceModel, random_weights, time_constant
-from ssntk.nouns import Real
 
 
 class GRUODE(AbstractStateSpaceModel):
@@ -65,7 +64,7 @@ class GRUODE(AbstractStateSpaceModel):
     def n_output(self) -> int:
         return self.readout_weight.shape[-2]
 
-    def vector_field(self, t: Real, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
+    def vector_field(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
         n = x.shape[0]
         given = self.input_weight @ u + self.bias
         gates = jax.nn.sigmoid(self.weight[: 2 * n] @ x + given[: 2 * n])

@@ -8,7 +8,6 @@ from jaxtyping import Array, Float
 
 from ssntk.errors import as_choice, as_count
 from ssntk.models.base import AbstractStateSpaceModel, random_weights
-from ssntk.nouns import Real
 
 
 class LinearSSM(AbstractStateSpaceModel):
@@ -71,7 +70,7 @@ class LinearSSM(AbstractStateSpaceModel):
     def n_output(self) -> int:
         return self.readout_weight.shape[-2]
 
-    def vector_field(self, t: Real, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
+    def vector_field(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
         if self.weight is not None:
             return self.weight @ x + self.input_weight @ u
         assert self.log_decay is not None

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 from ssntk.errors import as_array, as_count
 from ssntk.models.activations import check_activation
 from ssntk.models.base import AbstractStateSpaceModel, random_weights, time_constant
-from ssntk.nouns import Activation, Real
+from ssntk.nouns import Activation
 
 
 class LowRankRNN(AbstractStateSpaceModel):
@@ -83,7 +83,7 @@ class LowRankRNN(AbstractStateSpaceModel):
     def n_output(self) -> int:
         return self.readout_weight.shape[-2]
 
-    def vector_field(self, t: Real, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
+    def vector_field(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
         overlap = self.right.T @ self.activation(x) / x.shape[0]
         return (-x + self.gain * (self.left @ overlap) + self.input_weight @ u + self.bias) / self.tau
 

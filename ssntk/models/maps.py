@@ -1,6 +1,7 @@
 """Models in discrete time: the interface of maps, and the map that takes one Euler step of a model."""
 
 import abc
+import functools
 import inspect
 from typing import Any
 
@@ -12,7 +13,6 @@ from jaxtyping import Array, Float, PyTree
 from ssntk.errors import as_array, as_scalar, is_traced
 from ssntk.models.base import AbstractStateSpaceModel, WithInput, Wrapper, check_model, dtype_of
 from ssntk.models.clock import AbstractClock, Steps
-from ssntk.nouns import Real
 
 
 class AbstractMap(AbstractStateSpaceModel):
@@ -52,7 +52,7 @@ class AbstractMap(AbstractStateSpaceModel):
             cls.dt = eqx.field(static=True, default=float(own), kw_only=True)
         elif annotated and own is None:
             cls.dt = eqx.field(static=True)
-        elif isinstance(own, property):
+        elif isinstance(inspect.getattr_static(cls, "dt", None), (property, functools.cached_property)):
             raise ValueError(f"dt of {cls.__name__} must be a field, such as dt: float = 1.0, and not a property")
 
     def __check_init__(self):
@@ -64,10 +64,10 @@ class AbstractMap(AbstractStateSpaceModel):
         return Steps(self.dt)
 
     @abc.abstractmethod
-    def advance(self, t: Real, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
+    def advance(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
         """The state after one step from time t."""
 
-    def vector_field(self, t: Real, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
+    def vector_field(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
         """The change of the state in one step, divided by dt. It is zero at fixed points."""
         return (self.advance(t, x, u) - x) / self.dt
 
@@ -118,11 +118,11 @@ class EulerMap(AbstractMap):
     def n_output(self) -> int:
         return self.model.n_output
 
-    def advance(self, t: Real, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
+    def advance(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
         """The state after one step from time t."""
         return x + self.dt * self.model.vector_field(t, x, u)
 
-    def vector_field(self, t: Real, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
+    def vector_field(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
         """The change of the state in one step, divided by dt."""
         return self.model.vector_field(t, x, u)
 
@@ -177,7 +177,7 @@ class MapWithInput(MapWrapper):
         super().__init__(wrapped, wrapped.dt)
         self.added_input = added_input
 
-    def advance(self, t: Real, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
+    def advance(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
         return self.wrapped.advance(t, x, u + self.added_input)
 
 

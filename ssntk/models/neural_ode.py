@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PyTree
 
 from ssntk.errors import as_count, as_key
 from ssntk.models.base import AbstractStateSpaceModel
-from ssntk.nouns import Activation, Real
+from ssntk.nouns import Activation
 
 
 class NeuralODE(AbstractStateSpaceModel):
@@ -69,7 +69,7 @@ class NeuralODE(AbstractStateSpaceModel):
     def n_output(self) -> int:
         return self.readout_weight.shape[-2]
 
-    def vector_field(self, t: Real, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
+    def vector_field(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
         return self.mlp(jnp.concatenate([x, u]))
 
     def readout(self, x: Float[Array, " n"]) -> Float[Array, " m"]:

@@ -12,7 +12,6 @@ from jaxtyping import Array, Float
 
 from ssntk.errors import as_array, as_scalar
 from ssntk.models.base import AbstractStateSpaceModel
-from ssntk.nouns import Real
 
 
 class _NormalForm(AbstractStateSpaceModel):
@@ -47,7 +46,7 @@ class SaddleNode(_OneState):
 
     mu: Float[Array, ""]
 
-    def vector_field(self, t: Real, x: Float[Array, " 1"], u: Float[Array, " 0"]) -> Float[Array, " 1"]:
+    def vector_field(self, t: Any, x: Float[Array, " 1"], u: Float[Array, " 0"]) -> Float[Array, " 1"]:
         return self.mu - x**2
 
     def fixed_points(self) -> np.ndarray:
@@ -68,7 +67,7 @@ class Transcritical(_OneState):
     mu: Float[Array, ""]
     h: Float[Array, ""]
 
-    def vector_field(self, t: Real, x: Float[Array, " 1"], u: Float[Array, " 0"]) -> Float[Array, " 1"]:
+    def vector_field(self, t: Any, x: Float[Array, " 1"], u: Float[Array, " 0"]) -> Float[Array, " 1"]:
         return self.mu * x - x**2 + self.h
 
     def fixed_points(self) -> np.ndarray:
@@ -89,7 +88,7 @@ class Pitchfork(_OneState):
     mu: Float[Array, ""]
     h: Float[Array, ""]
 
-    def vector_field(self, t: Real, x: Float[Array, " 1"], u: Float[Array, " 0"]) -> Float[Array, " 1"]:
+    def vector_field(self, t: Any, x: Float[Array, " 1"], u: Float[Array, " 0"]) -> Float[Array, " 1"]:
         return self.mu * x - x**3 + self.h
 
     def fixed_points(self) -> np.ndarray:
@@ -119,7 +118,7 @@ class Hopf(_NormalForm):
     def n_state(self) -> int:
         return 2
 
-    def vector_field(self, t: Real, x: Float[Array, " 2"], u: Float[Array, " 0"]) -> Float[Array, " 2"]:
+    def vector_field(self, t: Any, x: Float[Array, " 2"], u: Float[Array, " 0"]) -> Float[Array, " 2"]:
         turned = jnp.stack([-x[1], x[0]])
         square = x @ x
         return (self.mu - square) * x + (self.omega - self.shear * square) * turned + self.h

@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 import equinox as eqx
 import jax
 
+from ssntk.errors import is_traced
+
 T = TypeVar("T")
 # The largest number of results that one function keeps.
 MOST = 256
@@ -14,7 +16,8 @@ MOST = 256
 
 def structure_of(model: Any) -> Hashable:
     """Everything that the traced code of a model depends on: its classes, fields, shapes and dtypes, and JAX's settings."""
-    arrays, rest = eqx.partition(model, eqx.is_array)
+    # Arrays of NumPy are values for the code of a model, which may branch on them.
+    arrays, rest = eqx.partition(model, lambda leaf: isinstance(leaf, jax.Array))
     leaves, structure = jax.tree.flatten(arrays)
     shapes = tuple((leaf.shape, leaf.dtype, getattr(leaf, "weak_type", False)) for leaf in leaves)
     # Equal numbers of different types, such as 1 and 1.0, lead to different code.
@@ -25,7 +28,9 @@ def structure_of(model: Any) -> Hashable:
 def by_structure(function: Callable[..., T]) -> Callable[..., T]:
     """Make `function(model, *arguments)` keep its results. Each is used again for models of the same structure.
 
-    If a part of the model has no hash, nothing is kept. An error is raised anew each time.
+    As in `jax.jit`, static parts that compare equal count as the same, and a change of an object outside the model is not
+    noticed. If a part of the model has no hash, as arrays of NumPy, nothing is kept. Nor is it while JAX traces, since
+    functions in the model may hold traced values. An error is raised anew each time.
     """
     # Each result is in a tuple of its own, since it may be `None`.
     kept: dict[Hashable, tuple[T]] = {}
@@ -40,9 +45,11 @@ def by_structure(function: Callable[..., T]) -> Callable[..., T]:
         if known is not None:
             return known[0]
         result = function(model, *arguments)
-        if len(kept) >= MOST:
-            kept.clear()
-        kept[key] = (result,)
+        # Inside a function that JAX traces, every new array is traced.
+        if not is_traced(jax.device_put(0.0)):
+            if len(kept) >= MOST:
+                kept.clear()
+            kept[key] = (result,)
         return result
 
     return call

@@ -1,6 +1,7 @@
 """Any ordinary differential equation as a model."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,6 @@ from jaxtyping import Array, Float, PyTree
 
 from ssntk.errors import as_array, as_count, traceable
 from ssntk.models.base import AbstractStateSpaceModel, dtype_of
-from ssntk.nouns import Real
 
 
 class VectorField(AbstractStateSpaceModel):
@@ -69,7 +69,7 @@ class VectorField(AbstractStateSpaceModel):
     def n_output(self) -> int:
         return self.n_state
 
-    def vector_field(self, t: Real, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
+    def vector_field(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
         out = self.fn(t, x, u, self.params)
         return jnp.stack([jnp.asarray(one, x.dtype) for one in out]) if isinstance(out, (list, tuple)) else out
 

@@ -57,7 +57,7 @@ def correct(zeros: AbstractZeros, guess: Array, border: Array, limit: int = 8, w
     left, terms = zeros.residual(z), jnp.abs(jacobian[:, :-1]) @ (1 + jnp.abs(z[:-1])) + jnp.abs(jacobian[:, -1])
     solved = jnp.all(jnp.abs(left) <= eps**0.5 * terms)
     good = jnp.isfinite(z).all() & jnp.isfinite(tangent).all() & (correction <= eps**0.4) & solved
-    return Corrected(z, tangent, zeros.stability(z, jacobian), turn, correction, found.steps - 1, good)
+    return Corrected(z, tangent, zeros.stability(z, jacobian), turn, correction, jnp.maximum(found.steps - 1, 0), good)
 
 
 corrected: Callable[..., Corrected] = each(correct)

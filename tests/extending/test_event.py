@@ -82,6 +82,20 @@ def test_a_test_that_is_zero_where_the_branch_begins_is_one_event():
     assert [(event.kind, event.parameter) for event in branch.bifurcations] == [("faster", 1.0)]
 
 
+class Rises(Faster):
+    """Only a rate that rises through one counts."""
+
+    def seen(self, change):
+        return bool(self.test(change.a.exponents) < 0 < self.test(change.b.exponents))
+
+
+def test_an_event_may_depend_on_the_direction():
+    family = ssntk.Family(ssntk.VectorField(lambda t, x, u, p: p * x, 1.0, 1), "params")
+    (rises,) = ssntk.continuation(family, (0.9999, 2.0), x0=[0.0], events=[Rises()]).bifurcations
+    np.testing.assert_allclose(rises.parameter, 1.0, rtol=1e-12)
+    assert ssntk.continuation(family, (1.0001, 0.5), x0=[0.0], events=[Rises()]).bifurcations == ()
+
+
 class Lost(ssntk.AbstractTestEvent):
     """Unknown while the fastest mode grows at a rate between 0.6 and 0.7, and between 1.2 and 1.3; zero at 0.9."""
 
@@ -98,7 +112,7 @@ def test_a_test_that_is_not_finite_says_where():
     np.testing.assert_allclose([event.parameter for event in branch.bifurcations], [0.9], rtol=1e-12)
     assert [event.kind for event in branch.unresolved] == ["lost", "lost"]
     for event, (first, last) in zip(branch.unresolved, [(0.6, 0.7), (1.2, 1.3)], strict=True):
-        assert "not finite" in event.reason
+        assert event.reason == "its test is NaN there"
         # The steps that touch the gap, and no others, lie in its interval.
         inside = branch.parameter[(branch.parameter > first) & (branch.parameter < last)]
         assert event.interval[0] <= first < last <= event.interval[1]

@@ -114,6 +114,8 @@ def test_a_step_that_is_written_as_a_default_is_taken():
 def test_a_step_that_would_count_for_nothing_is_refused():
     with pytest.raises(ValueError, match=r"dt of Property must be a field, .*, and not a property"):
         type("Property", (ssntk.AbstractMap,), {"dt": property(lambda self: 0.25)})
+    with pytest.raises(ValueError, match="dt of Mixed must be a field"):
+        type("Mixed", (type("Quarter", (), {"dt": property(lambda self: 0.25)}), ssntk.AbstractMap), {})
     with pytest.raises(ValueError, match=r"write dt: float = 0\.25"):
         type("Quartered", (Halved,), {"dt": 0.25})
     for dt in (0.0, -1.0, float("nan"), float("inf")):

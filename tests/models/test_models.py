@@ -176,6 +176,12 @@ def test_small_weights_share_one_program_and_are_those_of_large_ones(dtype, monk
                 np.testing.assert_array_equal(weight, expected)
 
 
+def test_weights_lie_where_their_key_lies():
+    (device,) = jax.devices()[:1]
+    assert ssntk.CTRNN(5, 2, 3, key=jax.device_put(jr.key(3), device)).weight.committed
+    assert not ssntk.CTRNN(5, 2, 3, key=jr.key(3)).weight.committed
+
+
 def test_weights_are_the_same_inside_jit():
     inside = eqx.filter_jit(lambda: ssntk.CTRNN(5, 2, 3, key=jr.key(3)))()
     np.testing.assert_array_equal(inside.weight, ssntk.CTRNN(5, 2, 3, key=jr.key(3)).weight)

@@ -3,10 +3,12 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import ssntk
 from ssntk.models.base import check_autonomous, check_model
+from ssntk.models.theta import Theta
 
 CALLS = []
 
@@ -46,6 +48,45 @@ def test_other_values_are_not_traced_again():
 
 def test_a_part_without_a_hash_is_traced_each_time():
     assert traced(Counted(jnp.ones(2), more={1})) == 2
+
+
+class Chosen(ssntk.AbstractStateSpaceModel):
+    """A user's model whose NumPy flag decides what is trained, and how the output is read."""
+
+    w: jax.Array
+    v: jax.Array
+    flag: object
+    n_state: int = 2
+    n_input: int = 0
+    n_output: int = 2
+
+    def vector_field(self, t, x, u):
+        return self.v - x * self.w + (t if self.flag is None else 0)
+
+    def readout(self, x):
+        return x if self.flag else x[:1]
+
+    def trainable(self, of):
+        return self.w if self.flag else self.v
+
+
+@pytest.mark.parametrize("flag", [np.array, np.bool_, bool])
+def test_values_of_numpy_may_decide(flag):
+    w, v = jnp.array([1.0, 2.0]), jnp.array([3.0, 5.0])
+    models = [Chosen(w, v, flag(value)) for value in (True, False)]
+    assert [Theta.of(model).arrays[0].tolist() for model in models] == [w.tolist(), v.tolist()]
+    check_model(models[0])
+    with pytest.raises(ValueError, match="readout must return real numbers of shape"):
+        check_model(models[1])
+
+
+def test_traced_values_in_functions_are_not_kept():
+    def inside(w):
+        check_model(ssntk.VectorField(lambda t, x, u, p: -w * x, jnp.ones(2), 2))
+        return w
+
+    with jax.checking_leaks():
+        jax.jit(inside)(jnp.ones(2))
 
 
 def test_values_are_still_checked():

@@ -75,6 +75,11 @@ class AbstractEvent(abc.ABC):
     def seen(self, change: Change) -> bool:
         """Whether the change between two points of a branch shows this event."""
 
+    def begins(self, change: Change) -> bool:
+        """Whether the event lies at the first point of a branch, from the change of its first step. No step ends there."""
+        del change
+        return False
+
     def depth(self, interval: Interval) -> int:
         """How often an interval that shows the event is halved at most."""
         return DEPTH

@@ -44,8 +44,11 @@ class AbstractTestEvent(AbstractEvent):
 
     def seen(self, change: Change) -> bool:
         first, second = self.test(change.a.exponents), self.test(change.b.exponents)
-        # Zero at a point is one event, of the step that ends there. Where the test is NaN, an event may hide.
-        return bool(first * second < 0 or (second == 0 and first != 0) or not np.isfinite([first, second]).all())
+        # Zero at a point is one event, of the step that ends there. If the test is NaN, an event may hide.
+        return bool(first * second < 0 or (second == 0 and first != 0) or np.isnan([first, second]).any())
+
+    def begins(self, change: Change) -> bool:
+        return bool(self.test(change.a.exponents) == 0 != self.test(change.b.exponents))
 
     def find(self, stack: Stack, intervals: Sequence[Interval]) -> list[Found]:
         return [self._in(stack, interval) for interval in intervals]
@@ -56,8 +59,8 @@ class AbstractTestEvent(AbstractEvent):
             return np.array([self.test(exponents(matrix, stack.clock)) for matrix in matrices])
 
         values = [self.test(point.exponents) for point in (interval.a, interval.b)]
-        if not np.isfinite(values).all():
-            return [(unresolved(stack, interval, self.kind.name, "its test is not finite there"), 0.5)]
+        if np.isnan(values).any():
+            return [(unresolved(stack, interval, self.kind.name, "its test is NaN there"), 0.5)]
         ends = [(point.z, point.tangent) for point in (interval.a, interval.b)]
         gap = interval.b.z - interval.a.z
         if 0 in values:
