@@ -1,5 +1,6 @@
 """Every example runs from its first line to its last."""
 
+import os
 import re
 import subprocess
 import sys
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 from helpers import ROOT
 
+# With these settings compilation takes half the time. Examples that train for long are optimised.
+QUICKLY = "JAX_DISABLE_MOST_OPTIMIZATIONS", "XLA_FLAGS"
 # The arguments that make an example short, and the figure that it writes.
 QUICK = {
     "train_flip_flop": (["--steps", "5", "--births", "0"], "flip_flop.png"),
@@ -27,8 +30,7 @@ def run(script, *arguments, optimised=False):
         capture_output=True,
         text=True,
         check=False,
-        # Without optimisations compilation takes half the time. Examples that train for long are optimised.
-        env={"MPLBACKEND": "agg", "JAX_DISABLE_MOST_OPTIMIZATIONS": "0" if optimised else "1"},
+        env={"MPLBACKEND": "agg"} | ({} if optimised else {name: os.environ[name] for name in QUICKLY}),
         cwd=ROOT,
     )
     assert done.returncode == 0, done.stderr

@@ -67,6 +67,7 @@ def test_other_random_starts_find_the_same_memories(model, points):
         assert (gaps.min(axis=1) < 1e-9).all()
 
 
+@pytest.mark.slow
 def test_deaths_agree_with_bisection_on_long_simulations(model, deaths):
     weight, bias = float(model.gain) * np.asarray(model.weight), np.asarray(model.bias)
     column, readout = np.asarray(model.input_weight)[:, 0], np.asarray(model.readout_weight)[0]

@@ -41,6 +41,10 @@ def test_a_driven_pendulum_has_one_branch_and_two_folds():
 def test_a_branch_that_winds_says_so():
     branch = ssntk.continuation(adler(), (-2.0, 2.0), x0=[0.0], at=0.0, max_steps=400)
     assert "it repeats itself, state 0 by 6.28319: if those are angles, pass periods" in branch.status
+
+
+@pytest.mark.slow
+def test_a_diagram_that_winds_says_so():
     diagram = ssntk.bifurcation_diagram(adler(), (-2.0, 2.0), n_slices=2, n_starts=4, max_steps=400)
     assert diagram.status.startswith("stopped at a branch that repeats itself; branch 0 stopped at p = ")
     assert len(diagram.branches) == 1

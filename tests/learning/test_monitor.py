@@ -161,6 +161,7 @@ def test_a_fold_is_seen_at_the_record_after_it():
     ]
 
 
+@pytest.mark.slow
 def test_more_fixed_points_than_are_followed_lose_none_where_nothing_moves():
     """Six uncoupled units 2 tanh x have 3^6 fixed points. Those that are not followed must not be reported as gone."""
     model = ssntk.CTRNN.from_weights(2 * np.eye(N), np.ones((N, 1)), None, np.ones((2, N)))

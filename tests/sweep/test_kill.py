@@ -142,7 +142,7 @@ def kill_workers(folder, undisturbed, times, seed):
 
 @ON_LINUX
 def test_a_few_kills(folder, undisturbed):
-    kill_the_run(folder, undisturbed, 2, 0)
+    kill_the_run(folder, undisturbed, 1, 0)
     kill_workers(folder, undisturbed, 1, 0)
 
 
