@@ -39,7 +39,8 @@ def tracings(monkeypatch):
 
 def stack_of(seed=0, activation=jnp.tanh):
     model = ssntk.CTRNN(4, 1, 1, gain=1.5, activation=activation, key=jr.key(seed))
-    return Stack([equilibria_of(ssntk.Family.input(model, direction=[1.0]), (-1.0, 1.0), None)])
+    # With given sizes of the states, nothing is traced here.
+    return Stack([equilibria_of(ssntk.Family.input(model, direction=[1.0]), (-1.0, 1.0), None, scale=np.ones(4))])
 
 
 def corrected(stack):
@@ -72,7 +73,7 @@ def test_what_it_follows_from_is_looked_at(folder, tracings, monkeypatch):
     linear = each(_linear)(stack_of(), [0, 0], POINTS[0])
     assert len(tracings) == 3
     smaller = ssntk.Family.input(ssntk.CTRNN(3, 1, 1, key=jr.key(0)), direction=[1.0])
-    each(_linear)(Stack([equilibria_of(smaller, (-1.0, 1.0), None)]), [0], np.zeros((1, 4)))
+    each(_linear)(Stack([equilibria_of(smaller, (-1.0, 1.0), None, scale=np.ones(3))]), [0], np.zeros((1, 4)))
     assert len(tracings) == 4
     monkeypatch.setattr(compiled, "CODE", "another version")
     assert_same(tanh, corrected(stack_of()))
