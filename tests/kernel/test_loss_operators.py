@@ -182,6 +182,16 @@ def test_the_initial_state(stable):
     np.testing.assert_allclose(rows[0, 0], network.readout_weight, atol=1e-14)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_the_initial_state_of_a_state_at_rest_in_any_units(seed):
+    random = np.random.default_rng(seed)
+    a, units = random.normal(size=(3, 3)) - 2 * np.eye(3), 10.0 ** random.uniform(-6, 6, 3)
+    model = ssntk.VectorField(linear, {"A": units[:, None] * a / units, "b": np.zeros(3)}, 3)
+    rows = np.asarray(ssntk.initial_state_jacobian(model, ssntk.Probe([0.0, 1.5], x0=np.zeros(3))))
+    # Tsit5 at rtol 1e-8.
+    np.testing.assert_allclose(rows[0, -1] / units[:, None] * units, scipy.linalg.expm(1.5 * a), atol=1e-7)
+
+
 @pytest.mark.parametrize("method", ["rows", pytest.param("autodiff", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "asked",
