@@ -5,6 +5,7 @@ import pathlib
 import threading
 
 import jax
+import jaxtyping
 import pytest
 
 # Most of the time of the tests is compilation. It is shorter without most optimisations, with XLA's older code for loops (84
@@ -19,6 +20,17 @@ gc.set_threshold(100_000, 20, 20)
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
+def checked(typechecker):
+    """Check the types of functions when they are called, except of functions inside others: each would be compiled anew
+    whenever the outer function runs, which takes an eighth of the time of the tests. Pyright checks these."""
+    check = jaxtyped(typechecker=typechecker)
+    return lambda function: function if "<locals>" in function.__qualname__ else check(function)
+
+
+# The import hook, which pyproject.toml asks for, decorates every function.
+jaxtyped, jaxtyping.jaxtyped = jaxtyping.jaxtyped, checked
 
 
 def forget_if_full():

@@ -126,19 +126,19 @@ def test_status_dry_run_schema_and_plot(finished, tmp_path, monkeypatch):
     schema.write_text(ssntk("sweep", "--schema", check=0).stdout)
     assert "32 points" in here("sweep", schema, "--dry-run", check=0)
     figure = tmp_path / "figure.svg"
-    ssntk("plot", folder / "results" / "small", "--out", figure, check=0)
+    here("plot", folder / "results" / "small", "--out", figure, check=0)
     assert "<svg" in figure.read_text()
 
 
 def test_export_report_and_merge(finished, tmp_path):
     folder, _ = finished
     results = folder / "results" / "small"
-    ssntk("export", results, "--out", tmp_path / "small.nc", check=0)
+    here("export", results, "--out", tmp_path / "small.nc", check=0)
     assert (tmp_path / "small.nc").read_bytes().startswith(b"\x89HDF")
-    ssntk("report", results, "--out", tmp_path / "small.html", check=0)
+    here("report", results, "--out", tmp_path / "small.html", check=0)
     assert "<html" in (tmp_path / "small.html").read_text()
-    merged = ssntk("merge", results, results, "--out", tmp_path / "merged", check=0)
-    assert "24 of 24 done" in merged.stdout
+    merged = here("merge", results, results, "--out", tmp_path / "merged", check=0)
+    assert "24 of 24 done" in merged
     for file in (results / "points").glob("*.npz"):
         assert (tmp_path / "merged" / "points" / file.name).read_bytes() == file.read_bytes()
 

@@ -56,6 +56,7 @@ def test_eight_memories_and_the_saddles_between_them(model, points):
         np.testing.assert_allclose(velocity, 0.0, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_other_random_starts_find_the_same_memories(model, points):
     memories = points.x[points.stable]
     for seed in (11, 12):

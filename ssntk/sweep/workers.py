@@ -5,6 +5,7 @@ import concurrent.futures.process
 import contextlib
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -95,8 +96,8 @@ class Workers(concurrent.futures.Executor):
         if pool is None:
             spawn = multiprocessing.get_context("spawn")
             pool = concurrent.futures.ProcessPoolExecutor(1, spawn, _begin, (os.getpid(),))
-            # A process takes the environment of the moment in which it starts.
-            with _environment, environment(ONE_THREAD):
+            # A process takes the environment and the signal mask of the moment in which it starts.
+            with _environment, environment(ONE_THREAD), uninterrupted():
                 pool.submit(os.getpid)
             self._own.pool = pool
             self._pools.append(pool)
@@ -116,6 +117,20 @@ def environment(values: dict[str, str]) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Keep Ctrl-C from processes that start inside this context, which the process that starts them ends. A terminal sends
+    it to all, and one that is still importing would print a traceback."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _begin(parent: int) -> None:

@@ -30,6 +30,7 @@ def test_a_phase_that_locks_is_one_closed_branch(unit):
     np.testing.assert_allclose((branch.x[-1] - branch.x[0]) * unit, TURN, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_driven_pendulum_has_one_branch_and_two_folds():
     pendulum = family(lambda x, p: jnp.array([x[1], p - jnp.sin(x[0]) - 0.3 * x[1]]), 2)
     diagram = ssntk.bifurcation_diagram(pendulum, (-2.0, 2.0), periods=[TURN, 0.0], n_slices=3, n_starts=16)

@@ -52,6 +52,7 @@ def test_a_perturbed_pitchfork_has_a_fold_and_a_separate_branch(h):
     assert connected.stable.all()
 
 
+@pytest.mark.slow
 def test_a_perturbed_transcritical_splits_one_way_or_the_other():
     apart = ssntk.bifurcation_diagram(ssntk.Family(nf.transcritical(0.0, h=1e-6), "mu"), (-1.0, 1.0), **FEW)
     assert (len(apart.branches), apart.bifurcations, apart.unresolved) == (2, (), ())
@@ -124,7 +125,8 @@ def test_limits_are_told():
             ssntk.bifurcation_diagram(pitchfork, (-1.0, 1.0), **arguments)
 
 
-@pytest.mark.parametrize("side", [1.0, pytest.param(-1.0, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("side", [1.0, -1.0])
 def test_a_fold_that_is_far_sharper_on_one_side_is_one_branch(side):
     """p = x^2 + K x^3 for x > 0, else x^2: x = -sqrt(p), and near it the root of the cubic, from one fold at 0."""
     steep = 4e4

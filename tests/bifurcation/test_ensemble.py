@@ -90,8 +90,9 @@ def test_bad_ensembles(make, match):
         ssntk.continuation_ensemble(families, SPAN, **arguments)
 
 
-# Folds have a test of their own, by the closed form.
-@pytest.mark.parametrize("kind", [pytest.param("saddle-node", marks=pytest.mark.slow), "hopf"])
+# Folds have a test by the closed form, which runs always.
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["saddle-node", "hopf"])
 def test_locations_are_differentiable(kind):
     family = network(jr.key(20))
     model = family.model
@@ -154,6 +155,7 @@ def _monotone(t, x, u, c):
     return c["mu"] + c["one"] * (x + x**3)
 
 
+@pytest.mark.slow
 def test_a_traced_fold_does_not_pose_as_a_hopf_point():
     # x' = y, y' = p + b y + x^2 + x y: near its Bogdanov-Takens point the fold at p = 0 solves the system of a pair, with
     # the frequency zero. The Hopf point is at x = -b, p = -b^2.

@@ -124,7 +124,9 @@ def test_9_two_real_eigenvalues_that_cross_at_once(cases):
     np.testing.assert_allclose(places(diagram, "double"), [0.0], atol=1e-12)
 
 
-@pytest.mark.parametrize(("k", "decided"), [(4, False), (5, True), pytest.param(3, False, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("k", "decided"), [(4, False), *(pytest.param(*one, marks=pytest.mark.slow) for one in ((3, False), (5, True)))]
+)
 def test_10_strong_resonances_have_no_criticality(cases, k, decided):
     family, span, x0 = cases.resonant(2 * np.pi / k)
     (event,) = ssntk.continuation(family, span, x0=x0).bifurcations

@@ -6,7 +6,7 @@ Compiles each system's branch once, for all draws of its units, which differ in 
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import BRANCHES, reference_family
+from helpers import BRANCHES, reference_family, some
 
 import ssntk
 
@@ -127,7 +127,7 @@ def draws(count, n, seed):
 
 @pytest.mark.parametrize(
     "name",
-    [name if name in ("hodgkin-huxley", "wilson-cowan") else pytest.param(name, marks=pytest.mark.slow) for name in SYSTEMS],
+    some(SYSTEMS, ["hodgkin-huxley"]),
 )
 def test_published_neurons_in_any_units(name):
     _, n, span, x0, published = SYSTEMS[name]

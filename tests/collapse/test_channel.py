@@ -237,6 +237,7 @@ def linear(matrix, strength=1.0):
     return ssntk.VectorField(lambda t, x, u, p: matrix @ x + strength * p["b"], {"b": np.zeros(n)}, n)
 
 
+@pytest.mark.slow
 def test_steps_far_longer_than_the_mode_lives():
     # At rest an implicit solver takes steps of hundreds of time constants; the law is integrated exactly over each.
     model, ts = linear([[-0.5, 1.0], [0.0, -1.0]]), np.linspace(0.0, 4000.0, 41)

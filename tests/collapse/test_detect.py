@@ -144,6 +144,7 @@ def score(sweep, distances, noise, kind, count=20):
     return errors, covered, kinds
 
 
+@pytest.mark.slow
 def test_folds_with_noise_but_for_those_next_to_a_cusp():
     errors, covered, kinds = score(saddle_node_sweep, DISTANCES * 0.03, 0.01, "saddle-node")
     assert np.mean(np.array(errors) < 0.25) >= 0.9

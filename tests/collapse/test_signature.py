@@ -88,6 +88,7 @@ def test_random_networks_near_a_bifurcation(pair):
     raise AssertionError("too few networks")
 
 
+@pytest.mark.slow
 def test_kernels_in_time_agree_once_inputs_are_averaged_over_and_not_before():
     # x' = -l x + c u(t), theta = c, with a random periodic input: dx/dc at even times over the second half of the horizon.
     rate, period, points = 0.5, 40.0, 32

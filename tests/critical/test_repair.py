@@ -4,11 +4,13 @@ import importlib.util
 
 import numpy as np
 import pytest
-from helpers import ROOT, some
+from helpers import ROOT
 
 import ssntk
 from ssntk.critical.flag import NEAR, relative_distance, verdict
 from ssntk.dynamics.stability import linearised
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +44,7 @@ def test_every_repaired_network_is_regular_at_its_equilibrium(example, pairs):
     assert same >= 10
 
 
-@pytest.mark.parametrize(
-    "name", some(["output, held and weak inputs", "states, held and weak inputs"], ["output, held and weak inputs"])
-)
+@pytest.mark.parametrize("name", ["output, held and weak inputs", "states, held and weak inputs"])
 def test_repair_lowers_the_largest_hessian_eigenvalue(example, pairs, name):
     held, memory, strength = example.TASKS[name]
     us, _ = example.task(held, memory, strength)
@@ -56,7 +56,6 @@ def test_repair_lowers_the_largest_hessian_eigenvalue(example, pairs, name):
     assert p < 0.05
 
 
-@pytest.mark.slow
 def test_flagged_networks_train_worse_where_states_are_fitted(example, pairs):
     # For each of nine counts; documented for the states at half of the limit, and not found for one output.
     level = 0.05 / (len(example.TASKS) * len(example.FRACTIONS))

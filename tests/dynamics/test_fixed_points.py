@@ -5,6 +5,7 @@ import jax.random as jr
 import numpy as np
 import pytest
 import scipy.optimize
+from helpers import some
 
 import ssntk
 
@@ -75,7 +76,7 @@ def test_hits_estimate_what_was_not_seen():
     assert (few.coverage, few.unseen) == (1.0, 0.0)
 
 
-@pytest.mark.parametrize("hidden", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.parametrize("hidden", some([False, True], [True]))
 def test_a_network_of_128_units_by_the_closed_form(hidden):
     # Two units excite themselves, x = 2 tanh(x), and drive 126 others, which only follow: nine fixed points. Hidden: in
     # coordinates turned at random.

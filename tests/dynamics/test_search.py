@@ -37,6 +37,7 @@ def winner(t, x, u, P):
     return jnp.append(-x[:4] + logistic(12 * x[:4] - 14 * x[4] - 1), (-x[4] + logistic(14 * x[:4].sum() - 7)) / 3)
 
 
+@pytest.mark.slow
 def test_every_state_of_a_winner_take_all_network():
     # By symmetry points come in orbits of 1, 4 and 6: one point each with no or all units alike, and so on.
     found = ssntk.find_fixed_points(ssntk.VectorField(winner, {"q": 0.0}, 5))
@@ -191,18 +192,12 @@ def gru(t, x, u, P):
     return (1 - z) * jnp.tanh(n + jax.nn.sigmoid(r + of_r) * of_n) + z * x - x
 
 
-@pytest.mark.parametrize("n_starts", [12, pytest.param(256, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@needs(NETWORKS)
+@pytest.mark.parametrize("n_starts", [12, 256])
 @pytest.mark.parametrize(
     ("fn", "file", "multiplier"),
-    [
-        pytest.param(lstm, "silero_lstm_silence.npz", 0.99919, marks=needs(NETWORKS / "silero_lstm_silence.npz")),
-        pytest.param(
-            gru,
-            "g2p_encoder_gru_letter3_float16.npz",
-            0.99999989,
-            marks=[needs(NETWORKS / "g2p_encoder_gru_letter3_float16.npz"), pytest.mark.slow],
-        ),
-    ],
+    [(lstm, "silero_lstm_silence.npz", 0.99919), (gru, "g2p_encoder_gru_letter3_float16.npz", 0.99999989)],
 )
 def test_the_rest_state_of_a_deployed_gated_network(fn, file, multiplier, n_starts):
     data = np.load(NETWORKS / file)
@@ -422,6 +417,7 @@ def test_a_field_that_depends_on_time_is_refused():
         ssntk.find_fixed_points(forced)
 
 
+@pytest.mark.slow
 def test_a_scale_that_is_given_is_used():
     """Points far outside the given scale are found nevertheless. Slow points are those in the metric of the scale."""
     model = ssntk.VectorField(compete, 1e6, 2)

@@ -117,6 +117,7 @@ def test_the_metric_divides_rows_and_every_way_to_the_kernel_does_it():
         ssntk.ntk(model, probe, scale=-metric)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 def test_measurements_and_steady_states(seed):
     x = ssntk.find_fixed_points(network(seed), n_starts=8).x[0]

@@ -272,6 +272,7 @@ def test_a_plan_along_an_approach_follows_its_branch_once_and_not_before_it_must
     assert dataclasses.replace(sweep, step=0.04).index == 0
 
 
+@pytest.mark.slow
 def test_a_path_that_is_not_reached_can_be_swept_from_its_other_side():
     # From a single state, at b < 0, the nearest generic fold is where another state is born.
     path = cubic_path(-0.05, -0.1, 1.0)

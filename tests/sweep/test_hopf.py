@@ -145,6 +145,7 @@ def test_at_rest_with_activity_the_recurrent_weights_see_a_constant_drive():
     np.testing.assert_allclose(point.blocks["input_weight"].participation_ratio, ratio, rtol=0.02)
 
 
+@pytest.mark.slow
 def test_the_swept_mode_is_asked_about_where_another_is_slower():
     # dx/dt of a Hopf normal form beside a mode that decays at 0.002, slower than the pair does at any distance here.
     def field(t, x, u, p):

@@ -52,6 +52,7 @@ def in_terminal(arguments, **rest):
     return process.returncode, text.decode()
 
 
+@pytest.mark.slow
 def test_what_is_begun_in_a_terminal_goes_on_in_a_pipe(tmp_path):
     (tmp_path / "grid.toml").write_text(GRID.replace("[grid]", "seed = 1\n[grid]"))
     command = [sys.executable, "-m", "ssntk", "sweep", "grid.toml", "--out", "s"]
