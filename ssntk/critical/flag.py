@@ -20,9 +20,9 @@ from ssntk.dynamics.metric import as_metric
 from ssntk.dynamics.probe import Probe, Sinusoid
 from ssntk.dynamics.radius import attained_at
 from ssntk.dynamics.scales import typical_sizes
-from ssntk.dynamics.stability import eigenpair, exponents
+from ssntk.dynamics.stability import eigenpair
 from ssntk.errors import NumericalError, as_array, as_scalar, outside_jit
-from ssntk.kernel.steady_state import forcing
+from ssntk.kernel.steady_state import forcing_sizes
 from ssntk.models.as_model import as_model
 from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model, dtype_of
 from ssntk.models.maps import with_input
@@ -306,7 +306,7 @@ def _judge(
     clock = model.clock
     point = most_fragile(found, clock, metric)
     matrix, touch = point.matrix, point.edge
-    rates = exponents(matrix, clock)
+    rates = clock.growth(point.values)
     time = natural_time_scale(model, rates) if time_scale is None else time_scale
     at_end = clock.flips_at is not None and attained_at(matrix, clock, touch, clock.flips_at)
     real = not at_end and attained_at(matrix, clock, touch, 0.0)
@@ -375,7 +375,7 @@ def _mode(
     u, x, matrix, level = point.u, point.x, point.matrix, point.level
     here = complex(*clock.edge(point.edge.frequency))
     try:
-        value, right, left = eigenpair(matrix, here)
+        value, right, left = eigenpair(matrix, here, point.values)
     except NumericalError:
         return np.inf, np.nan, True
     right, left = level @ right, level @ left
@@ -401,8 +401,7 @@ def _mode(
     # Compare with F at a state away from the fixed point, since at the fixed point symmetry may leave only rounding errors.
     every, still = theta_positions(moved, "state", None), jax.device_put(np.zeros_like(np.asarray(u)))
     sizes = typical_sizes(model, u, x)
-    pushed = [forcing(moved, every, jax.device_put(state), still)[0] for state in (x, x + sizes)]
-    pushes = [np.linalg.norm(np.asarray(by_theta), axis=1) for by_theta in pushed]
+    pushes = [np.asarray(forcing_sizes(moved, every, jax.device_put(state), still)) for state in (x, x + sizes)]
     return size, strength, strength > DRIVEN * float(np.abs(left) @ np.maximum(*pushes))
 
 

@@ -9,6 +9,7 @@ from jaxtyping import Array
 from ssntk.dynamics.fixed_points import FixedPoints, find_fixed_points
 from ssntk.dynamics.metric import in_metric
 from ssntk.dynamics.radius import Edge, nearest_edge
+from ssntk.dynamics.stability import sorted_eigenvalues
 from ssntk.errors import NumericalError
 from ssntk.models.base import AbstractStateSpaceModel
 from ssntk.models.clock import AbstractClock
@@ -23,6 +24,7 @@ class Fragile(NamedTuple):
     - `u` (d,) and `x` (n,): the input and the state. `stable`. `residual`: the largest |f_i| there.
     - `matrix` (m, m): df/dx in the metric, restricted to directions that change no conserved quantity, since no parameter
       moves the zero eigenvalues of conserved quantities. `level` (n, m): an orthonormal basis of these directions.
+    - `values` (m,): the eigenvalues of `matrix`.
     - `edge`: the frequency at which the matrix is nearest to the edge of stability, and its distance.
     """
 
@@ -32,6 +34,7 @@ class Fragile(NamedTuple):
     residual: float
     matrix: np.ndarray
     level: np.ndarray
+    values: np.ndarray
     edge: Edge
 
 
@@ -66,8 +69,9 @@ def most_fragile(
         u, one, i = point
         level = _level(one.conserved, metric)
         matrix = level.T @ in_metric(one.jacobian[i].astype(float), metric) @ level
-        edge = nearest_edge(matrix, clock)
-        return Fragile(u, one.x[i], bool(one.stable[i]), float(one.residual[i]), matrix, level, edge)
+        values = sorted_eigenvalues(matrix)
+        edge = nearest_edge(matrix, clock, values)
+        return Fragile(u, one.x[i], bool(one.stable[i]), float(one.residual[i]), matrix, level, values, edge)
 
     return min((judged(point) for point in chosen), key=lambda point: abs(point.edge.radius))
 

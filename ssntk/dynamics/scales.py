@@ -77,6 +77,11 @@ def sizes_over(models: Sequence[AbstractStateSpaceModel], u: Array, x: AnyArray)
         if np.isfinite(factor):
             least[group] = factor * along[0, group] / TANH
     offset = np.abs(states.astype(float)).max(axis=0)
+    far = known & (least > OFFSET * offset)
+    if far.any() and x.any():
+        # A unit that is deeply saturated hardly departs from its flat linear part. It has its size at the zero state then.
+        usual = np.maximum(offset, sizes_over(models, u, np.zeros_like(x)))
+        least = np.where(far, np.minimum(least, OFFSET * usual), least)
     # The size of a state that enters linearly follows from its couplings only, and may be arbitrary if a loop is hardly
     # closed. Its size is therefore at least its own value, and at least the smallest change of it that brings the field to
     # rest.
@@ -98,16 +103,22 @@ def _least(ratios: np.ndarray) -> np.ndarray:
 
 
 def _mean(departures: Sequence[AnyArray]) -> np.ndarray:
-    """The geometric means (n,) of the finite ones of several sizes (n, 2); NaN if fewer than half are finite.
+    """The geometric means (n,) of the finite ones of several sizes (n, 2), one pair for each model; NaN if fewer than half
+    are finite.
 
     Both directions and all models count equally. Half are required, since a single finite size may be due to rounding, if
-    large terms cancel for one parameter.
+    large terms cancel for one parameter. Models at which a state departs far later than at another one do not count: it
+    hardly acts there, as a saturated unit, or one whose coupling is switched off.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
-        logs = np.log(np.concatenate([np.asarray(one, float) for one in departures], axis=1))
-    counts = np.isfinite(logs).sum(axis=1)
-    totals = np.where(np.isfinite(logs), logs, 0.0).sum(axis=1)
-    return np.where(2 * counts >= logs.shape[1], np.exp(totals / np.maximum(counts, 1)), np.nan)
+        logs = np.log(np.stack([np.asarray(one, float) for one in departures], axis=1))
+    finite = np.isfinite(logs)
+    total = np.where(finite, logs, 0.0)
+    with np.errstate(invalid="ignore"):
+        each = np.where(finite.any(axis=2), total.sum(axis=2) / finite.sum(axis=2), np.inf)
+    counted = finite & (each <= each.min(axis=1, keepdims=True) + np.log(OFFSET))[:, :, None]
+    means = np.where(counted, logs, 0.0).sum(axis=(1, 2)) / np.maximum(counted.sum(axis=(1, 2)), 1)
+    return np.where(2 * finite.sum(axis=(1, 2)) >= logs[0].size, np.exp(means), np.nan)
 
 
 def _groups(jacobian: np.ndarray, unknown: np.ndarray) -> list[np.ndarray]:
@@ -143,28 +154,35 @@ def _departures(
 
     here, jacobian = linear_at(model, x, u)
 
-    def noise(moved: Array) -> Array:
-        return 256 * eps * (jnp.abs(here) + jnp.abs(jacobian) @ (jnp.abs(x) + jnp.abs(moved)))
+    sums = jnp.abs(jacobian) @ jnp.abs(x)
+    terms_here = jnp.abs(here) + sums
+    # An entry whose term is a rounding error of its row's, as of a saturated unit, is only known to rounding itself.
+    counts = (jacobian != 0) & ((x == 0)[None] | (jnp.abs(jacobian * x[None]) > 256 * eps * sums[:, None]))
 
-    def departs(direction: Array, sign: Array, power: Array) -> Array:
+    def departs(direction: Array, products: tuple[Array, ...], sign: Array, power: Array) -> Array:
         """Whether f departs from its linear part at sign * 10^power along a direction (n,)."""
-        moved = sign * 10.0**power * direction
+        distance = 10.0**power
+        moved = sign * distance * direction
         if turns:
             turned = jnp.abs(state_jacobian(model, x + moved, u) - jacobian)
             apart = (jnp.abs(moved) > 256 * eps * jnp.abs(x)).any()
-            return apart & ((turned > DEPARTURE * jnp.abs(jacobian)) & (jacobian != 0)).any()
-        change = jacobian @ moved
+            return apart & ((turned > DEPARTURE * jnp.abs(jacobian)) & counts).any()
+        change, usual, size = (distance * product for product in products)
         there = field(x + moved)
-        off = jnp.abs(there - here - change)
+        off = jnp.abs(there - here - sign * change)
         # Rows that do not change to first order are compared with their own values.
-        linear = jnp.maximum(jnp.abs(change), rates @ jnp.abs(moved))
+        linear = jnp.maximum(jnp.abs(change), usual)
         against = jnp.maximum(linear + jnp.abs(here), terms)
-        return ((off > DEPARTURE * against) & (off > noise(moved)) & (against > 0)).any() | ~jnp.isfinite(there).all()
+        noise = 256 * eps * (terms_here + size)
+        return ((off > DEPARTURE * against) & (off > noise) & (against > 0)).any() | ~jnp.isfinite(there).all()
 
     powers = jnp.arange(-DECADES, DECADES + 1, dtype=dtype)
     count = powers.shape[0]
 
     def one(direction: Array) -> Array:
+        # All products with matrices but those of f are made once for each direction.
+        products = jacobian @ direction, rates @ jnp.abs(direction), jnp.abs(jacobian) @ jnp.abs(direction)
+
         def way(sign: Array) -> Array:
             # One loop looks at all decades, and then halves the one in which the departure begins: f is traced once.
             def look(i: Array, state: tuple[Array, ...]) -> tuple[Array, ...]:
@@ -173,7 +191,7 @@ def _departures(
                 low = jnp.where(i == count, powers[last], low)
                 high = jnp.where(i == count, powers[jnp.minimum(last + 1, count - 1)], high)
                 first, middle = i < count, (low + high) / 2
-                seen = departs(direction, sign, jnp.where(first, powers[jnp.minimum(i, count - 1)], middle))
+                seen = departs(direction, products, sign, jnp.where(first, powers[jnp.minimum(i, count - 1)], middle))
                 last = jnp.where(first & (i > 0) & ~seen & ~before, i, last)
                 return seen, last, jnp.where(first | seen, low, middle), jnp.where(first | ~seen, high, middle)
 

@@ -57,15 +57,18 @@ def exponents(matrices: AnyArray, clock: AbstractClock) -> np.ndarray:
     return clock.growth(sorted_eigenvalues(matrices))
 
 
-def judged_exponents(matrices: AnyArray, clock: AbstractClock) -> tuple[np.ndarray, np.ndarray]:
-    """The growth exponents (..., n) of [`exponents`][], and the rounding error (..., n) of each.
+def judged_exponents(
+    matrices: AnyArray, clock: AbstractClock, values: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The growth exponents (..., n) of [`exponents`][], and the rounding error (..., n) of each. `values` (..., n): the
+    eigenvalues, if they are known.
 
     The error is the backward error of the eigenvalue solver on the balanced matrix, times the condition number
     |l||r| / |l.r| of the eigenvalue (Golub and Van Loan, *Matrix Computations*, section 7.2.2). The condition number is
     computed for eigenvalues near the edge of stability, and taken to be one for the others.
     """
     matrices = np.asarray(matrices)
-    found = exponents(matrices, clock)
+    found = exponents(matrices, clock) if values is None else clock.growth(values)
     flat, values = matrices.reshape(-1, *matrices.shape[-2:]), found.reshape(-1, matrices.shape[-1])
     doubts = np.zeros(values.shape)
     unit = ROUNDINGS * np.finfo(matrices.dtype).eps

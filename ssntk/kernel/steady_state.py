@@ -15,6 +15,9 @@ from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_m
 from ssntk.models.theta import Positions, Theta, theta_positions
 from ssntk.nouns import Lens
 
+# The largest number of entries of F that exist at once if only the lengths of its rows are wanted.
+ROWS = 2**23
+
 
 def steady_state_jacobian(
     model: AbstractStateSpaceModel, x_star: Any, *, u: Any = None, wrt: Lens | None = None
@@ -114,3 +117,16 @@ def forcing(model: AbstractStateSpaceModel, at: Positions, x: Array, u: Array) -
     by_theta = jax.jacrev(lambda leaves: theta.put(leaves).vector_field(time, x, u))(theta.arrays)
     jacobian = jax.jacfwd(lambda x: model.vector_field(time, x, u))(x)
     return theta.ravel(by_theta, lead=1), jacobian
+
+
+@eqx.filter_jit
+def forcing_sizes(model: AbstractStateSpaceModel, at: Positions, x: Array, u: Array) -> Array:
+    """The length |df_i/dtheta| of each row of F (n, p) at one point, (n,). At most `ROWS` numbers of F exist at once."""
+    theta, time = Theta(model, at), jnp.zeros((), x.dtype)
+    _, pull = jax.vjp(lambda leaves: theta.put(leaves).vector_field(time, x, u), theta.arrays)
+
+    def size(row: Array) -> Array:
+        return jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in pull(row)[0]))
+
+    n = x.shape[0]
+    return jax.lax.map(size, jnp.eye(n, dtype=x.dtype), batch_size=int(np.clip(ROWS // max(theta.size, 1), 1, n)))

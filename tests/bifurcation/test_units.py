@@ -6,7 +6,8 @@ Compiles each system's branch once, for all draws of its units, which differ in 
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import BRANCHES, reference_family, some
+import scipy.optimize
+from helpers import BRANCHES, reference_family, seeds, some
 
 import ssntk
 
@@ -224,3 +225,29 @@ def test_the_same_shapes_in_other_units_compile_nothing(compilations):
     before = len(compilations)
     branch([1e-4, 1e5], 1e3, 1e-2)
     assert len(compilations) == before
+
+
+@pytest.mark.parametrize("seed", seeds(2, 10))
+def test_units_that_are_saturated_where_the_branch_begins_hide_no_fold(seed):
+    """dx/dt = -x + 2 tanh(x) + p + c.tanh(y), dy/dt = -y + w p: at the ends of the span y is far out, where tanh(y) is flat.
+
+    Folds lie where 2 sech(x)^2 = 1. There l.f_xx(r, r) / 2 is -tanh(x), as l = r along x, in units of x.
+    """
+    rng = np.random.default_rng(seed)
+    w, c, units = rng.uniform(3.0, 4.5, 6), rng.uniform(-0.1, 0.1, 6), 10 ** rng.uniform(-6, 6, 7)
+
+    def field(t, z, u, P):
+        x = z / P["S"]
+        bistable = -x[0] + 2 * jnp.tanh(x[0]) + u[0] + P["c"] @ jnp.tanh(x[1:])
+        return P["S"] * jnp.append(bistable, P["w"] * u[0] - x[1:])
+
+    family = ssntk.Family.input(ssntk.VectorField(field, {"S": units, "w": w, "c": c}, 7, n_input=1), [1.0])
+    branch = ssntk.continuation(family, (-4.0, 4.0))
+    x = np.arctanh(0.5**0.5)
+    exact = scipy.optimize.brentq(lambda p: p + c @ np.tanh(w * p) + 2 * np.tanh(x) - x, -2, 2, xtol=1e-15)
+    assert [event.kind for event in branch.bifurcations] == ["saddle-node"] * 2
+    assert branch.unresolved == ()
+    np.testing.assert_allclose([event.parameter for event in branch.bifurcations], [-exact, exact], rtol=1e-11)
+    sizes = [event.coefficient * units[0] for event in branch.bifurcations]
+    # At the first fold x < 0.
+    np.testing.assert_allclose(sizes, [0.5**0.5, -(0.5**0.5)], rtol=1e-9)

@@ -144,18 +144,39 @@ def test_fixed_steps_land_on_save_times_and_none_is_longer_than_dt():
     assert (counts == counts[0]).all()
 
 
-def test_eigenpairs_are_biorthonormal(getkey):
-    matrix = np.asarray(jr.normal(getkey(), (7, 7)))
-    for value in sorted_eigenvalues(matrix):
+@pytest.mark.parametrize("n", [7, 64])
+def test_eigenpairs_are_biorthonormal(getkey, n):
+    matrix = np.asarray(jr.normal(getkey(), (n, n))) / n**0.5
+    for value in sorted_eigenvalues(matrix)[::7]:
         pair = eigenpair(matrix, value)
         np.testing.assert_allclose(matrix @ pair.right, pair.value * pair.right, atol=1e-12)
         np.testing.assert_allclose(pair.left @ matrix, pair.value * pair.left, atol=1e-11)
         np.testing.assert_allclose([np.linalg.norm(pair.right), pair.left @ pair.right], 1.0, atol=1e-13)
 
 
-def test_defective_eigenvalue_is_refused():
+@pytest.mark.parametrize("n", [2, 64])
+def test_defective_eigenvalue_is_refused(n):
+    matrix = np.diag(-np.arange(1.0, n + 1))
+    matrix[:2, :2] = [[0.0, 1.0], [0.0, 0.0]]
     with pytest.raises(ssntk.NumericalError, match="defective"):
-        eigenpair(np.array([[0.0, 1.0], [0.0, 0.0]]), 0.0)
+        eigenpair(matrix, 0.0)
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6])
+def test_eigenpairs_of_large_matrices_are_those_of_all_eigenvectors(unit):
+    rng = np.random.default_rng(0)
+    sizes = 10 ** rng.uniform(-6, 6, 80)
+    turned = rng.normal(size=(80, 80)) / 80**0.5
+    matrix = unit * sizes[:, None] * turned / sizes[None]
+    values, rights = np.linalg.eig(turned)
+    for at in (int(np.argmax(values.real)), int(np.argmin(np.abs(values)))):
+        found = eigenpair(matrix, unit * values[at])
+        np.testing.assert_allclose(found.value, unit * values[at], rtol=1e-10)
+        # Directions agree in the units in which all entries are of order one.
+        one, other = found.right / sizes, rights[:, at]
+        cosine = abs(np.vdot(one, other)) / np.linalg.norm(one) / np.linalg.norm(other)
+        np.testing.assert_allclose(cosine, 1.0, rtol=1e-10)
+        np.testing.assert_allclose(found.left @ found.right, 1.0, rtol=1e-10)
 
 
 @pytest.mark.parametrize("seed", seeds(1, 3))

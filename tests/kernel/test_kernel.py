@@ -5,7 +5,9 @@ import pytest
 from helpers import cubic_field
 
 import ssntk
-from ssntk.kernel.steady_state import steady_state_jacobian
+from ssntk.kernel import steady_state
+from ssntk.kernel.steady_state import forcing, forcing_sizes, steady_state_jacobian
+from ssntk.models.theta import Theta, theta_positions
 
 nf = ssntk.normal_forms
 
@@ -174,6 +176,16 @@ def test_steady_state_is_the_limit_of_trajectories(getkey):
     late = ssntk.parameter_jacobian(model, ssntk.Probe([0.0, 120.0], u, x_star))[0, -1]
     # exp(-0.3 * 120) is below rounding; the solver's tolerance of 1e-8 remains.
     np.testing.assert_allclose(late, steady_state_jacobian(model, x_star, u=u[0]), atol=1e-6)
+
+
+def test_the_lengths_of_the_rows_of_the_forcing_are_found_a_few_rows_at_a_time(getkey, monkeypatch):
+    model = ssntk.CTRNN(5, 2, 1, gain=1.5, key=getkey())
+    positions = theta_positions(model, "state", None)
+    x, u = jr.normal(getkey(), (5,)), jr.normal(getkey(), (2,))
+    # Two of the five rows fit.
+    monkeypatch.setattr(steady_state, "ROWS", 2 * Theta(model, positions).size)
+    lengths = np.linalg.norm(np.asarray(forcing(model, positions, x, u)[0]), axis=1)
+    np.testing.assert_allclose(forcing_sizes(model, positions, x, u), lengths, rtol=1e-13)
 
 
 def test_steady_state_refuses_what_is_no_fixed_point_or_singular():

@@ -80,6 +80,14 @@ def test_a_poison_point_is_recorded_as_failed_and_all_others_are_as_in_this_proc
     assert store.status().set_aside == ()
 
 
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="signals are blocked on POSIX systems only")
+def test_ctrl_c_does_not_reach_a_process_that_measures():
+    with ssntk.Workers(1) as workers:
+        # A terminal sends SIGINT to every process, also to one that is still importing: the one that started it decides.
+        assert signal.SIGINT in workers.submit(signal.pthread_sigmask, signal.SIG_BLOCK, []).result()
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
 def test_dask_measures_the_same(grid, whole, tmp_path):
     distributed = pytest.importorskip("distributed")
     cloudpickle.register_pickle_by_value(sys.modules[__name__])

@@ -29,13 +29,15 @@ def _meets(values: np.ndarray) -> bool:
     return bool(MEETS * least < real.min(initial=np.inf))
 
 
-def critical_pair(jacobian: np.ndarray, critical: complex, rows: np.ndarray, at_zero: bool) -> tuple[Eigenpair | None, bool]:
-    """The critical eigenpair of a Jacobian (n, n), and whether it is defective.
+def critical_pair(
+    jacobian: np.ndarray, critical: complex, values: np.ndarray, rows: np.ndarray, at_zero: bool
+) -> tuple[Eigenpair | None, bool]:
+    """The critical eigenpair of a Jacobian (n, n) with the eigenvalues `values` (n,), and whether it is defective.
 
     If it is, the vectors are null vectors for an eigenvalue `at_zero`. `rows` (n,): the sizes of the terms of each row.
     """
     try:
-        pair = eigenpair(jacobian, critical)
+        pair = eigenpair(jacobian, critical, values)
     except NumericalError:
         pair = None
     if at_zero and (pair is None or np.linalg.norm(pair.left) * np.finfo(jacobian.dtype).eps ** 0.4 > 1):
@@ -63,9 +65,11 @@ def vanishing(solved: Solved, values: np.ndarray, doubts: np.ndarray) -> int:
     terms = np.abs(jacobian) @ (1 + np.abs(solved.y[:n])) + np.abs(solved.jacobian[:, -1])
     unit = NEAR * 32 * float(np.finfo(solved.y.dtype).eps)
     size = float(np.abs(jacobian).sum(axis=1).max() + solved.curvature.sum(axis=1).max())
-    for i in np.flatnonzero(~least & (np.abs(values) <= np.sqrt(unit) * size) & (values.imag == 0)):
+    small = np.flatnonzero(~least & (np.abs(values) <= np.sqrt(unit) * size) & (values.imag == 0))
+    every = sorted_eigenvalues(jacobian) if small.size else values
+    for i in small:
         try:
-            pair = eigenpair(jacobian, complex(values[i]))
+            pair = eigenpair(jacobian, complex(values[i]), every)
         except NumericalError:
             least[i] = True
             continue

@@ -20,7 +20,7 @@ from ssntk.bifurcation.events.critical import NEAR, critical_pair, vanishing
 from ssntk.bifurcation.events.interval import Interval
 from ssntk.bifurcation.events.system import Solved
 from ssntk.bifurcation.point import Bifurcation, Located, failed
-from ssntk.dynamics.stability import Eigenpair, judged_exponents
+from ssntk.dynamics.stability import Eigenpair, judged_exponents, sorted_eigenvalues
 from ssntk.errors import NumericalError, Outcome, Sentence
 from ssntk.models.clock import AbstractClock
 from ssntk.nouns import HostReal
@@ -248,12 +248,13 @@ class AbstractLocatedEvent(AbstractEvent):
         finite = np.isfinite(solved.y).all() and np.isfinite(solved.jacobian).all()
         if not finite or not float(solved.correction) <= eps**0.6:
             return Outcome.not_converged.say(size=float(solved.correction), asked=eps**0.6)
-        values, doubts = judged_exponents(jacobian, clock)
+        every = sorted_eigenvalues(jacobian)
+        values, doubts = judged_exponents(jacobian, clock, every)
         frequency = self.frequency(solved.y, clock)
         critical = self.critical(frequency, clock)
         at = int(np.argmin(np.abs(values - 1j * frequency)))
         terms_of = np.abs(jacobian) + solved.curvature + solved.drift
-        pair, defective = critical_pair(jacobian, critical, terms_of.sum(axis=1), self.at_zero)
+        pair, defective = critical_pair(jacobian, critical, every, terms_of.sum(axis=1), self.at_zero)
         if pair is None:
             return Outcome.defective.say(value=critical)
         weights = np.abs(pair.left)
