@@ -22,6 +22,7 @@ from ssntk.models.base import AbstractStateSpaceModel, dtype_of
 from ssntk.models.family import Family
 from ssntk.precision import in_precision
 from ssntk.results import Results
+from ssntk.threads import one_blas_thread
 from ssntk.zeros.arclength import follow
 from ssntk.zeros.correct import Corrected, corrected_at, inner
 from ssntk.zeros.equilibria import Equilibria, equilibria_of, resized
@@ -35,6 +36,7 @@ LANES = 4
 
 
 @outside_jit
+@one_blas_thread()
 def continuation(
     family: Any,
     span: Any,
@@ -152,6 +154,7 @@ def _follow(stack: Stack, start: Start, longest: float, max_steps: int, stops: S
 
 
 @outside_jit
+@one_blas_thread()
 def continuation_ensemble(
     families: Any,
     span: Any,

@@ -17,6 +17,7 @@ from ssntk.dynamics.fixed_points import FixedPoints, find_fixed_points
 from ssntk.dynamics.metric import as_periods
 from ssntk.errors import NumericalError, Outcome, Sentence, as_count, as_key, as_scalar, outside_jit
 from ssntk.results import Collection, Pictured, Table, Tabular, counted
+from ssntk.threads import one_blas_thread
 from ssntk.zeros.arclength import follow
 from ssntk.zeros.correct import corrected, corrected_at, inner, interpolate, length
 from ssntk.zeros.equilibria import equilibria_of, resized
@@ -121,6 +122,7 @@ class Diagram(Pictured, Tabular, Collection):
 
 
 @outside_jit
+@one_blas_thread()
 def bifurcation_diagram(
     family: Any,
     span: Any,

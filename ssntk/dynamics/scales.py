@@ -137,6 +137,14 @@ def rate_of(velocity: AnyArray, jacobian: AnyArray, sizes: np.ndarray) -> float:
     return next((rate for rate in rates if np.isfinite(rate) and rate > 0), 1.0)
 
 
+def _known(jacobian: Array, x: Array) -> Array:
+    """Which entries (n, n) of the Jacobian are known. One whose term at x is only a rounding error beside the others of its
+    row, as that of a saturated unit, is not."""
+    terms = jnp.abs(jacobian * x[None])
+    noise = 256 * jnp.finfo(x.dtype).eps * terms.sum(axis=1, keepdims=True)
+    return (jacobian != 0) & ((x == 0)[None] | (terms > noise))
+
+
 def _departures(
     turns: bool, held: Held, x: Array, u: Array, along: Array, terms: Array, rates: Array
 ) -> tuple[Array, Array, Array]:
@@ -154,10 +162,7 @@ def _departures(
 
     here, jacobian = linear_at(model, x, u)
 
-    sums = jnp.abs(jacobian) @ jnp.abs(x)
-    terms_here = jnp.abs(here) + sums
-    # An entry whose term is a rounding error of its row's, as of a saturated unit, is only known to rounding itself.
-    counts = (jacobian != 0) & ((x == 0)[None] | (jnp.abs(jacobian * x[None]) > 256 * eps * sums[:, None]))
+    terms_here = jnp.abs(here) + jnp.abs(jacobian) @ jnp.abs(x)
 
     def departs(direction: Array, products: tuple[Array, ...], sign: Array, power: Array) -> Array:
         """Whether f departs from its linear part at sign * 10^power along a direction (n,)."""
@@ -166,7 +171,7 @@ def _departures(
         if turns:
             turned = jnp.abs(state_jacobian(model, x + moved, u) - jacobian)
             apart = (jnp.abs(moved) > 256 * eps * jnp.abs(x)).any()
-            return apart & ((turned > DEPARTURE * jnp.abs(jacobian)) & counts).any()
+            return apart & ((turned > DEPARTURE * jnp.abs(jacobian)) & _known(jacobian, x)).any()
         change, usual, size = (distance * product for product in products)
         there = field(x + moved)
         off = jnp.abs(there - here - sign * change)

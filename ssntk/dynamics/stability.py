@@ -84,6 +84,9 @@ def judged_exponents(
 NEAR_EDGE = 1e-7
 # The backward error of the eigenvalue solver, in roundings of the balanced matrix's norm.
 ROUNDINGS = 32
+# From this number of units on, single eigenvectors come from inverse iteration; all are computed if more than a few are
+# asked for.
+LARGE, FEW = 48, 8
 
 
 def balance(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -97,19 +100,29 @@ def balance(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _doubts(matrix: np.ndarray, values: np.ndarray, clock: AbstractClock) -> np.ndarray:
     """The rounding error (n,) of each of the exponents `values` (n,) of one matrix (n, n)."""
     balanced, _ = balance(matrix)
-    parts: Any = scipy.linalg.eig(balanced, left=True, right=True)
-    every, lefts, rights = parts
-    # The eigenvectors, as columns, have length one: the condition number is 1 / overlap.
-    overlap = np.abs((lefts.conj() * rights).sum(axis=0))
-    unit = ROUNDINGS * np.finfo(matrix.dtype).eps * float(np.linalg.norm(balanced))
+    near = np.flatnonzero(np.abs(values.real) <= NEAR_EDGE * np.linalg.norm(matrix))
+    if len(matrix) >= LARGE and len(near) <= FEW:
+        overlap = np.ones(len(values))
+        overlap[near] = [_overlap(balanced, clock.eigenvalue(complex(values[i]))) for i in near]
+    else:
+        parts: Any = scipy.linalg.eig(balanced, left=True, right=True)
+        every, lefts, rights = parts
+        # The eigenvectors, as columns, have length one: the condition number is 1 / overlap.
+        overlap = np.abs((lefts.conj() * rights).sum(axis=0))
+        every = clock.growth(every, sort=False)
+        overlap = overlap[np.abs(values[:, None] - every[None, :]).argmin(axis=1)]
+    norm = float(np.linalg.norm(balanced))
+    unit = ROUNDINGS * np.finfo(matrix.dtype).eps * norm
     with np.errstate(divide="ignore"):
-        doubts = np.minimum(unit / overlap, np.sqrt(unit * max(float(np.linalg.norm(balanced)), unit)))
-    every = clock.growth(every, sort=False)
-    return doubts[np.abs(values[:, None] - every[None, :]).argmin(axis=1)]
+        return np.minimum(unit / overlap, np.sqrt(unit * max(norm, unit)))
 
 
-# From this number of units on, null vectors come from inverse iteration.
-LARGE = 48
+def _overlap(matrix: np.ndarray, value: complex) -> float:
+    """|l.r| of the unit eigenvectors of a matrix (n, n) for one eigenvalue."""
+    # The logarithm of a map's real multiplier, and its inverse, leave a rounding error in the imaginary part.
+    real = abs(value.imag) <= ROUNDINGS * np.finfo(float).eps * abs(value)
+    right, left = _null_vectors(matrix - (value.real if real else value) * np.eye(len(matrix)))
+    return float(abs(left @ right))
 
 
 def _null_vectors(shifted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -29,7 +29,7 @@ def network(n, gain, seed):
     return ssntk.CTRNN(n, 1, 1, gain=gain, key=jr.key(seed))
 
 
-@pytest.mark.parametrize(("n", "most"), [(128, 12), (256, 4)])
+@pytest.mark.parametrize(("n", "most"), [(128, 3), (256, 3)])
 def test_a_branch_in_dense_eigenvalues_for_each_of_its_points(n, most):
     ratios = []
     for seed in range(4):

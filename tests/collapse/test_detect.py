@@ -117,7 +117,7 @@ CUSP = "with 1 % noise two of these twenty, whose folds lie next to a cusp, are 
 @pytest.mark.parametrize(
     ("kind", "noise"),
     [
-        ("pitchfork", 0.0),
+        pytest.param("pitchfork", 0.0, marks=pytest.mark.slow),
         pytest.param("pitchfork", 0.01, marks=pytest.mark.slow),
         pytest.param("saddle-node", 0.0, marks=pytest.mark.slow),
         pytest.param("saddle-node", 0.01, marks=pytest.mark.xfail(reason=CUSP, strict=True)),

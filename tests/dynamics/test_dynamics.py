@@ -10,7 +10,9 @@ import scipy.linalg
 from helpers import Leaky, cubic_field, flip_flop, seeds
 
 import ssntk
-from ssntk.dynamics.stability import eigenpair, sorted_eigenvalues
+from ssntk.dynamics import stability
+from ssntk.dynamics.stability import eigenpair, judged_exponents, sorted_eigenvalues
+from ssntk.models.clock import Continuous, Steps
 
 TS = jnp.array([-0.3, 0.1, 0.9, 1.0, 2.5])
 
@@ -160,6 +162,24 @@ def test_defective_eigenvalue_is_refused(n):
     matrix[:2, :2] = [[0.0, 1.0], [0.0, 0.0]]
     with pytest.raises(ssntk.NumericalError, match="defective"):
         eigenpair(matrix, 0.0)
+
+
+@pytest.mark.parametrize("clock", [Continuous(), Steps(0.5)])
+@pytest.mark.parametrize("real", [True, False])
+def test_rounding_errors_of_a_few_exponents_are_those_from_all_eigenvectors(monkeypatch, clock, real):
+    matrix = np.random.default_rng(1).normal(size=(64, 64)) / 8
+    values = sorted_eigenvalues(matrix)
+    value = next(value for value in values if (value.imag == 0) == real)
+    # A shift that moves one eigenvalue onto the edge of stability, |1 + dt s| = 1 for maps, leaves the eigenvectors.
+    edge = 0.0 if real or clock.dt is None else (np.sqrt(1 - (clock.dt * value.imag) ** 2) - 1) / clock.dt
+    moved = matrix + (edge - value.real) * np.eye(64)
+    found, few = judged_exponents(moved, clock)
+    at = int(np.argmin(np.abs(found.real)))
+    monkeypatch.setattr(stability, "FEW", -1)
+    every = judged_exponents(moved, clock)[1]
+    np.testing.assert_allclose(few[at], every[at], rtol=1e-6)
+    # Others are not near the edge, and count as well-conditioned.
+    assert few.min() < every[at]
 
 
 @pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6])

@@ -392,6 +392,7 @@ def of_this_process():
     }
 
 
+@pytest.mark.slow
 def test_another_process_agrees():
     code = "import json, test_described as t; print(json.dumps(t.of_this_process()))"
     path = os.pathsep.join(map(str, (ROOT, ROOT / "tests", ROOT / "tests" / "sweep")))

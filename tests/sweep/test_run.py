@@ -88,6 +88,7 @@ def test_ctrl_c_does_not_reach_a_process_that_measures():
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
+@pytest.mark.slow
 def test_dask_measures_the_same(grid, whole, tmp_path):
     distributed = pytest.importorskip("distributed")
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
