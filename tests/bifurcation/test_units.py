@@ -227,7 +227,7 @@ def test_the_same_shapes_in_other_units_compile_nothing(compilations):
     assert len(compilations) == before
 
 
-@pytest.mark.parametrize("seed", seeds(2, 10))
+@pytest.mark.parametrize("seed", seeds(1, 10))
 def test_units_that_are_saturated_where_the_branch_begins_hide_no_fold(seed):
     """dx/dt = -x + 2 tanh(x) + p + c.tanh(y), dy/dt = -y + w p: at the ends of the span y is far out, where tanh(y) is flat.
 

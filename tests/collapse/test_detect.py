@@ -117,10 +117,10 @@ CUSP = "with 1 % noise two of these twenty, whose folds lie next to a cusp, are 
 @pytest.mark.parametrize(
     ("kind", "noise"),
     [
-        pytest.param("pitchfork", 0.0, marks=pytest.mark.slow),
+        ("pitchfork", 0.0),
         pytest.param("pitchfork", 0.01, marks=pytest.mark.slow),
         pytest.param("saddle-node", 0.0, marks=pytest.mark.slow),
-        pytest.param("saddle-node", 0.01, marks=pytest.mark.xfail(reason=CUSP, strict=True)),
+        pytest.param("saddle-node", 0.01, marks=[pytest.mark.slow, pytest.mark.xfail(reason=CUSP, strict=True)]),
     ],
 )
 def test_twenty_random_networks(kind, noise):

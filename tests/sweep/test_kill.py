@@ -141,9 +141,8 @@ def kill_workers(folder, undisturbed, times, seed):
 
 
 @ON_LINUX
-def test_a_few_kills(folder, undisturbed):
+def test_a_kill_of_the_run(folder, undisturbed):
     kill_the_run(folder, undisturbed, 1, 0)
-    kill_workers(folder, undisturbed, 1, 0)
 
 
 @pytest.mark.slow
