@@ -31,13 +31,17 @@ from ssntk.learning.monitor import MonitorRecord
 from ssntk.learning.predict import LinearisedTraining, _Modes
 from ssntk.models import normal_forms
 from ssntk.models.base import AbstractStateSpaceModel, WithInput
-from ssntk.models.cells import GRU, LSTM, TorchRNN
+from ssntk.models.cells import GRUCell, LSTMCell, TorchRNN
+from ssntk.models.closed_loop import ClosedFlow, ClosedMap
 from ssntk.models.ctrnn import CTRNN
 from ssntk.models.family import Family
 from ssntk.models.gru import GRUODE
+from ssntk.models.iterated import Iterated
+from ssntk.models.layers import Layers
 from ssntk.models.linear import LinearSSM
-from ssntk.models.low_rank import LowRankRNN
-from ssntk.models.maps import EulerMap
+from ssntk.models.low_rank import LowRankRNN, ReducedRNN
+from ssntk.models.maps import EulerMap, MapWithInput
+from ssntk.models.plrnn import PLRNN
 from ssntk.results import Result, Results, field_names
 from ssntk.sweep.codec import made
 from ssntk.sweep.identity import digest
@@ -55,9 +59,12 @@ _RESULTS = (
     *(Drift, KernelPlan),
 )
 _FORMS = (normal_forms.SaddleNode, normal_forms.Transcritical, normal_forms.Pitchfork, normal_forms.Hopf)
-_LAYERS = (CTRNN, TorchRNN, GRU, LSTM, GRUODE, LinearSSM, LowRankRNN)
-_PARTS = (Rest, Seen, _Modes, Family, WithInput, EulerMap, *_LAYERS, *_FORMS)
+_LAYERS = (CTRNN, TorchRNN, GRUCell, LSTMCell, GRUODE, LinearSSM, LowRankRNN, ReducedRNN, PLRNN)
+_AROUND = (WithInput, MapWithInput, EulerMap, Iterated, Layers, ClosedFlow, ClosedMap)
+_PARTS = (Rest, Seen, _Modes, Family, *_AROUND, *_LAYERS, *_FORMS)
 KNOWN: dict[str, type] = {kind.__name__: kind for kind in (*_RESULTS, *_PARTS)}
+# The names of cells in files of earlier versions.
+KNOWN |= {"GRU": GRUCell, "LSTM": LSTMCell}
 # The modules in which the activations of models are looked up by name.
 _FUNCTIONS = {"jax.numpy": jax.numpy, "jax.nn": jax.nn, "jax.lax": jax.lax}
 

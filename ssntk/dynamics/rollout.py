@@ -4,8 +4,9 @@ import numpy as np
 
 from ssntk.dynamics.scaled import SMALL, Factored, ScaledField
 from ssntk.models.base import AbstractStateSpaceModel
-from ssntk.models.cells import Gated
+from ssntk.models.cells import GatedCell
 from ssntk.models.ctrnn import CTRNN
+from ssntk.models.layers import Layers
 from ssntk.models.low_rank import LowRankRNN
 
 # The allowed error of a step, relative to the sizes of the states. It is large, since the states only serve as starts.
@@ -77,7 +78,10 @@ def known_bounded(model: AbstractStateSpaceModel) -> bool:
         inner = vars(model).get(name)
         if inner is not None and not isinstance(model, (CTRNN, LowRankRNN)):
             return known_bounded(inner)
-    if isinstance(model, Gated):
+    if isinstance(model, Layers):
+        # A bounded layer gives bounded inputs to the layer above.
+        return all(map(known_bounded, model.cells))
+    if isinstance(model, GatedCell):
         # Each state is pulled, if only weakly, towards a value within the bounds of the gates.
         return True
     if not isinstance(model, (CTRNN, LowRankRNN)):

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+import scipy.special
 from jax.extend.core import ClosedJaxpr, Jaxpr
 from jaxtyping import Array, Float, PyTree
 
@@ -273,6 +274,15 @@ def _drawn(key: Array, shapes: tuple[tuple[int, ...], ...], scales: list[Array |
     # Keep the draws apart, so that numbers are the same to the last digit, however many are drawn and whether or not traced.
     apart = [jax.lax.optimization_barrier(jr.normal(own, shape)) for own, shape in zip(keys, shapes, strict=True)]
     return [drawn / scale for drawn, scale in zip(apart, scales, strict=True)]
+
+
+def uniform(normal: Array, bound: float) -> Array:
+    """Numbers uniform in (-bound, bound), made of numbers from N(0, 1) that [`random_weights`][] drew."""
+    # If the values are known, compute on the host, which compiles nothing.
+    if is_traced(normal):
+        return bound * jax.scipy.special.erf(normal / math.sqrt(2))
+    drawn = bound * scipy.special.erf(np.asarray(normal, float) / math.sqrt(2))
+    return jax.device_put(drawn.astype(normal.dtype), normal.sharding if normal.committed else None)
 
 
 def time_constant(tau: Any, n: int) -> Array:

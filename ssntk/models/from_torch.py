@@ -8,8 +8,8 @@ import numpy as np
 
 from ssntk.errors import as_choice, as_scalar
 from ssntk.models.activations import check_activation
-from ssntk.models.cells import GRU, LSTM, TorchRNN
-from ssntk.models.maps import EulerMap
+from ssntk.models.cells import GRUCell, LSTMCell, TorchRNN
+from ssntk.models.maps import AbstractMap, EulerMap
 from ssntk.models.torch_layout import GATED, as_numpy, is_module, layout_of, nonlinearity_of, weights_of
 from ssntk.notices import warn
 from ssntk.nouns import Activation, AnyArray
@@ -25,15 +25,15 @@ def from_torch(
     activation: Any = None,
     names: Any = None,
     state_dict: Any = None,
-) -> EulerMap:
+) -> AbstractMap:
     """The network of a PyTorch module or state_dict as a map, exactly. A state_dict does not hold the nonlinearity:
     **tanh is assumed** then. Pass the module itself, whose `nonlinearity` is read, or an `activation` such as `jax.nn.relu`.
 
     | PyTorch | the result | state |
     |---|---|---|
     | `nn.RNN`, `nn.RNNCell` | [`EulerMap`][] of a rate-form [`CTRNN`][], dt = 1 | h (n,) |
-    | `nn.GRU`, `nn.GRUCell` | `EulerMap` of PyTorch's own step, dt = 1 | h (n,) |
-    | `nn.LSTM`, `nn.LSTMCell` | the same | (h, c), (2n,) |
+    | `nn.GRU`, `nn.GRUCell` | [`GRUCell`][] | h (n,) |
+    | `nn.LSTM`, `nn.LSTMCell` | [`LSTMCell`][] | (h, c), (2n,) |
     | a leaky network of two `nn.Linear`, h2h and input2h | `EulerMap` of a `CTRNN`, dt = its leak | h (n,) |
 
     The layer may lie inside another module, with one linear readout of h, `y = W h + b`. The kernel is that of the PyTorch
@@ -108,15 +108,15 @@ def _check_trained(module: Any, names: list[str]) -> None:
             warn(f"theta holds {', '.join(which)}, which the module {what}: its kernel is not PyTorch's; choose by wrt=")
 
 
-def _gated(kind: str, weights: dict[str, AnyArray], dt: Any, form: str, activation: Any) -> EulerMap:
+def _gated(kind: str, weights: dict[str, AnyArray], dt: Any, form: str, activation: Any) -> AbstractMap:
     if float(as_scalar(dt, "dt", positive=True)) != 1.0:
         raise ValueError(f"dt must be 1 for {kind}, whose own step it is, got {dt}")
     if form != "rate":
         raise ValueError(f"form must be left out for {kind}, got {form!r}")
     if activation is not None and not _agree(activation, jnp.tanh):
         raise ValueError(f"activation must be left out for {kind}: its gates are sigmoids and its candidate a tanh")
-    layer = {"nn.GRU": GRU, "nn.LSTM": LSTM}[kind]
-    return EulerMap(layer(**{GATED.get(part, part): array for part, array in weights.items()}), 1.0)
+    cell = {"nn.GRU": GRUCell, "nn.LSTM": LSTMCell}[kind]
+    return cell.from_weights(**{GATED.get(part, part): array for part, array in weights.items()})
 
 
 def _activation(said: str | None, given: Any) -> Activation:

@@ -77,6 +77,30 @@ class AbstractMap(AbstractStateSpaceModel):
         u = jnp.zeros(self.n_input) if u is None else as_array(u, "u", (self.n_input,), finite=False)
         return self.advance(jnp.zeros((), x.dtype), x, u.astype(x.dtype))
 
+    def passed_up(self, x: Float[Array, " n"]) -> Float[Array, " k"]:
+        """The part of the state that a layer above takes as its input: all of it, unless the cell overrides this."""
+        return x
+
+    def to_torch(self, state_dict: Any, *, names: Any = None) -> Any:
+        """Copy the PyTorch weights from which [`from_torch`][] made the network, and put in its present ones.
+
+        **Arguments:** `state_dict`: the original weights: a dict, or the module or checkpoint that holds them. `names`: as
+        given to `from_torch`.
+
+        **Returns:** a dict for `load_state_dict`, with the same names and types.
+
+        Raises `ValueError` if the network cannot have come from these weights.
+
+        ```python
+        weights = {"weight_ih_l0": np.ones((2, 1)), "weight_hh_l0": 0.95 * np.eye(2)}  # or net.state_dict()
+        safe = ssntk.retreat(ssntk.from_torch(weights), 0.1)
+        print(np.diag(safe.to_torch(weights)["weight_hh_l0"]).round(6))  # [0.9 0.9]
+        ```
+        """
+        from ssntk.models.to_torch import to_torch
+
+        return to_torch(self, state_dict, names)
+
 
 class EulerMap(AbstractMap):
     """The map `x -> x + dt f(x, u)`, with the vector field f of `model`.
@@ -131,26 +155,6 @@ class EulerMap(AbstractMap):
 
     def trainable(self, of: str) -> PyTree:
         return self.model.trainable(of)
-
-    def to_torch(self, state_dict: Any, *, names: Any = None) -> Any:
-        """Copy the PyTorch weights from which [`from_torch`][] made the network, and put in its present ones.
-
-        **Arguments:** `state_dict`: the original weights: a dict, or the module or checkpoint that holds them. `names`: as
-        given to `from_torch`.
-
-        **Returns:** a dict for `load_state_dict`, with the same names and types.
-
-        Raises `ValueError` if the network cannot have come from these weights.
-
-        ```python
-        weights = {"weight_ih_l0": np.ones((2, 1)), "weight_hh_l0": 0.95 * np.eye(2)}  # or net.state_dict()
-        safe = ssntk.retreat(ssntk.from_torch(weights), 0.1)
-        print(np.diag(safe.to_torch(weights)["weight_hh_l0"]).round(6))  # [0.9 0.9]
-        ```
-        """
-        from ssntk.models.to_torch import to_torch
-
-        return to_torch(self, state_dict, names)
 
     def __getattr__(self, name: str) -> Any:
         # A lens that was written for the model must also work on its map.

@@ -7,12 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ssntk.models.cells import GRU, LSTM
-from ssntk.models.clock import Steps
+from ssntk.models.cells import GRUCell, LSTMCell
 from ssntk.models.ctrnn import CTRNN
 from ssntk.models.torch_layout import GATED, WEIGHTS, as_numpy, layout_of, weights_of
 
-_LAYERS = {"nn.RNN": CTRNN, "nn.GRU": GRU, "nn.LSTM": LSTM}
+_LAYERS = {"nn.RNN": CTRNN, "nn.GRU": GRUCell, "nn.LSTM": LSTMCell}
 _READOUT = ("readout_weight", "readout_bias")
 
 
@@ -29,10 +28,9 @@ def to_torch(model: Any, state_dict: Any, names: Any = None) -> Any:
     held = weights_of(state_dict)
     # A readout that is recognised only in a module, as its only nn.Linear, is left over in the state_dict, and copied.
     kind, parts = layout_of(state_dict, held, names, whole=False)
-    # The layer inside an EulerMap. This file does not import maps, since maps import it.
-    layer = getattr(model, "model", None) if isinstance(model.clock, Steps) else None
+    layer = vars(model).get("model", model)
     if not isinstance(layer, _LAYERS[kind]):
-        made = f"an EulerMap of {type(layer).__name__}" if layer is not None else f"a {type(model).__name__}"
+        made = f"an EulerMap of {type(layer).__name__}" if layer is not model else f"a {type(model).__name__}"
         raise ValueError(f"state_dict holds the weights of an {kind}, and the model, {made}, did not come from them")
     values = {part: getattr(layer, GATED.get(part, part) if kind != "nn.RNN" else part) for part in WEIGHTS}
     if isinstance(layer, CTRNN):

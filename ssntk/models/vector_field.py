@@ -42,36 +42,43 @@ class VectorField(AbstractStateSpaceModel):
 
         Raises `ValueError` if `fn` cannot be called like this, or returns another shape.
         """
-        if not callable(fn):
-            raise ValueError(f"fn must be callable as fn(t, x, u, params), got {type(fn).__name__}")
-        self.fn = fn
-        self.params = jax.tree.map(lambda leaf: as_array(leaf, "params"), params)
-        self.n_state = as_count(n_state, "n_state")
-        self.n_input = as_count(n_input, "n_input", least=0)
-        # Times, states and inputs have the model's dtype.
-        dtype = dtype_of(self)
-        x, u = jnp.zeros(self.n_state, dtype), jnp.zeros(self.n_input, dtype)
-        what = f"fn(t, x ({self.n_state},), u ({self.n_input},), params)"
-        try:
-            with traceable(what):
-                out = jax.eval_shape(fn, jnp.zeros((), dtype), x, u, self.params)
-        except ValueError:
-            raise
-        except Exception as error:
-            raise ValueError(f"{what} could not be evaluated: {error}") from error
-        if isinstance(out, (list, tuple)) and all(getattr(one, "shape", None) == () for one in out):
-            # A list of numbers, one for each state, becomes an array.
-            out = jax.ShapeDtypeStruct((len(out),), dtype)
-        if getattr(out, "shape", None) != (self.n_state,):
-            raise ValueError(f"fn must return shape ({self.n_state},), got {getattr(out, 'shape', type(out).__name__)}")
+        self.fn, self.params, self.n_state, self.n_input = checked(fn, params, n_state, n_input)
 
     @property
     def n_output(self) -> int:
         return self.n_state
 
     def vector_field(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
-        out = self.fn(t, x, u, self.params)
-        return jnp.stack([jnp.asarray(one, x.dtype) for one in out]) if isinstance(out, (list, tuple)) else out
+        return as_state(self.fn(t, x, u, self.params), x)
 
     def trainable(self, of: str) -> PyTree[Array]:
         return self.params
+
+
+def checked(fn: Callable[..., Any], params: PyTree, n_state: int, n_input: int) -> tuple[Any, PyTree[Array], int, int]:
+    """The arguments of a [`VectorField`][] or a [`Map`][], checked, with every number of `params` as an array."""
+    if not callable(fn):
+        raise ValueError(f"fn must be callable as fn(t, x, u, params), got {type(fn).__name__}")
+    params = jax.tree.map(lambda leaf: as_array(leaf, "params"), params)
+    n, d = as_count(n_state, "n_state"), as_count(n_input, "n_input", least=0)
+    # Times, states and inputs have the model's dtype.
+    dtype = dtype_of(params)
+    what = f"fn(t, x ({n},), u ({d},), params)"
+    try:
+        with traceable(what):
+            out = jax.eval_shape(fn, jnp.zeros((), dtype), jnp.zeros(n, dtype), jnp.zeros(d, dtype), params)
+    except ValueError:
+        raise
+    except Exception as error:
+        raise ValueError(f"{what} could not be evaluated: {error}") from error
+    if isinstance(out, (list, tuple)) and all(getattr(one, "shape", None) == () for one in out):
+        # A list of numbers, one for each state, becomes an array.
+        out = jax.ShapeDtypeStruct((len(out),), dtype)
+    if getattr(out, "shape", None) != (n,):
+        raise ValueError(f"fn must return shape ({n},), got {getattr(out, 'shape', type(out).__name__)}")
+    return fn, params, n, d
+
+
+def as_state(out: Any, x: Float[Array, " n"]) -> Float[Array, " n"]:
+    """What a user's function returned, as an array (n,)."""
+    return jnp.stack([jnp.asarray(one, x.dtype) for one in out]) if isinstance(out, (list, tuple)) else out

@@ -372,4 +372,4 @@ def test_real_modules():
     network = ssntk.from_torch(net)
     safe = ssntk.retreat(network, 1.1 * ssntk.criticality(network).stability_radius, full=True)
     net.load_state_dict(safe.to_torch(net.state_dict()))
-    np.testing.assert_allclose(ssntk.from_torch(net).weight_hh, safe.model.weight_hh, atol=1e-7)
+    np.testing.assert_allclose(ssntk.from_torch(net).weight_hh, safe.weight_hh, atol=1e-7)
