@@ -35,6 +35,9 @@ from .dynamics.fixed_points import FixedPoints as FixedPoints
 from .dynamics.fixed_points import find_fixed_points as find_fixed_points
 from .dynamics.integrate import Integrator as Integrator
 from .dynamics.integrate import simulate as simulate
+from .dynamics.iterates import Cycle as Cycle
+from .dynamics.iterates import Cycles as Cycles
+from .dynamics.iterates import find_cycles as find_cycles
 from .dynamics.probe import Probe as Probe
 from .dynamics.probe import Sinusoid as Sinusoid
 from .dynamics.radius import stability_radius as stability_radius

@@ -331,7 +331,7 @@ def _result(model: AbstractStateSpaceModel, search: Search, metric: np.ndarray) 
         hits=search.hits[order],
         slow=_slow(search, clock, metric),
         n_unstable=grows[order],
-        outputs=_outputs(model, x[order]),
+        outputs=readouts(model, x[order]),
         jacobian=(exact * scale[:, None] / scale)[order],
         conserved=search.conserved,
         index_sum=search.index_sum,
@@ -363,7 +363,7 @@ def _slow(search: Search, clock: AbstractClock, metric: np.ndarray) -> SlowPoint
     return SlowPoints(_within(search, found.y * field.scale, 0.0)[order], speed[order], values[order], found.hits[order])
 
 
-def _outputs(model: AbstractStateSpaceModel, x: np.ndarray) -> np.ndarray:
+def readouts(model: AbstractStateSpaceModel, x: np.ndarray) -> np.ndarray:
     """The readout (k, m) at states (k, n). All batches have one size, so that another k reuses compiled code."""
     if type(model).readout is AbstractStateSpaceModel.readout:
         return x.copy()

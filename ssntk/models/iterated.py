@@ -40,6 +40,13 @@ class Iterated(MapWrapper):
         self.k = as_count(k, "k")
         super().__init__(map, self.k * map.dt)
 
+    @property
+    def iterations(self) -> int:
+        return self.k * self.wrapped.iterations
+
+    def iteration(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
+        return self.wrapped.iteration(t, x, u)
+
     def advance(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
         dt = self.wrapped.clock.unit
         if self.k <= UNROLLED:

@@ -67,6 +67,15 @@ class AbstractMap(AbstractStateSpaceModel):
     def advance(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
         """The state after one step from time t."""
 
+    @property
+    def iterations(self) -> int:
+        """How many times [`iteration`][] makes up one step: 1 unless this is [`Iterated`][]."""
+        return 1
+
+    def iteration(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
+        """The state after one of the equal parts of a step."""
+        return self.advance(t, x, u)
+
     def vector_field(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
         """The change of the state in one step, divided by dt. It is zero at fixed points."""
         return (self.advance(t, x, u) - x) / self.dt
@@ -180,6 +189,13 @@ class MapWithInput(MapWrapper):
     def __init__(self, wrapped: AbstractMap, added_input: Float[Array, " d"]):
         super().__init__(wrapped, wrapped.dt)
         self.added_input = added_input
+
+    @property
+    def iterations(self) -> int:
+        return self.wrapped.iterations
+
+    def iteration(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
+        return self.wrapped.iteration(t, x, u + self.added_input)
 
     def advance(self, t: Any, x: Float[Array, " n"], u: Float[Array, " d"]) -> Float[Array, " n"]:
         return self.wrapped.advance(t, x, u + self.added_input)

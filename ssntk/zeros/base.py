@@ -61,6 +61,15 @@ class AbstractZeros(eqx.Module):
         """F (N,) at the unknowns y (N,) and the fraction q of the span."""
 
     @property
+    def rounds(self) -> int:
+        """How many equal steps F is made of, as for a map that is iterated: 1 for anything else."""
+        return 1
+
+    def orbit(self, z: Float[Array, " N1"]) -> Float[Array, "rounds N"]:
+        """The unknowns (rounds, N) at the beginning of each of these steps, from those at a point z (N + 1,) on."""
+        return z[None, :-1]
+
+    @property
     def reads_itself(self) -> bool:
         """Whether the readout returns the states unchanged."""
         return False

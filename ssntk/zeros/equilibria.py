@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -60,6 +61,19 @@ class Equilibria(AbstractZeros):
         if self.weights.shape[0] == 0:
             return velocity
         return velocity - self.pull * self.weights.T @ (self.weights @ y - self.level)
+
+    @property
+    def rounds(self) -> int:
+        model = self.family.model
+        return model.iterations if isinstance(model, AbstractMap) else 1
+
+    def orbit(self, z: Float[Array, " n1"]) -> Float[Array, "rounds n"]:
+        model = self.family(self.parameter(z[-1]))
+
+        def step(y: Array, _: None) -> tuple[Array, Array]:
+            return model.iteration(jnp.zeros((), y.dtype), self.scale * y, self.u) / self.scale, y
+
+        return jax.lax.scan(step, z[:-1], length=self.rounds)[1]
 
     @property
     def reads_itself(self) -> bool:

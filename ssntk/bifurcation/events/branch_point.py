@@ -15,7 +15,7 @@ from jaxtyping import Array
 from ssntk.bifurcation.events.critical import beside, real_pair
 from ssntk.bifurcation.events.derivatives import second, third
 from ssntk.bifurcation.events.interval import Change, Interval
-from ssntk.bifurcation.events.kinds import BRANCH_POINT, DEGENERATE, PITCHFORK, TRANSCRITICAL, Kind
+from ssntk.bifurcation.events.kinds import BRANCH_POINT, DEGENERATE, FLIP, PITCHFORK, TRANSCRITICAL, Kind
 from ssntk.bifurcation.events.located import AbstractLocatedEvent, Judged, Named
 from ssntk.bifurcation.point import Bifurcation, Located
 from ssntk.errors import Outcome, Sentence
@@ -23,6 +23,7 @@ from ssntk.models.clock import AbstractClock
 from ssntk.nouns import HostReal
 from ssntk.zeros.base import AbstractZeros
 from ssntk.zeros.lines import on_a_line
+from ssntk.zeros.orbits import multiplier_at
 from ssntk.zeros.stack import Stack
 
 
@@ -109,6 +110,12 @@ class BranchPoint(AbstractLocatedEvent):
             return Outcome.several_branches.say()
         return Named(PITCHFORK.name, cubic, 2, "supercritical" if cubic < 0 else "subcritical", tangents=tangents)
 
+    def described(self, stack: Stack, number: int, seen: Judged, values: HostReal) -> Located:
+        one = super().described(stack, number, seen, values)
+        if not one.point.converged or stack.members[number].rounds == 1:
+            return one
+        return one._replace(point=_of_fewer_steps(stack, number, seen, one.point))
+
     def accepted(self, stack: Stack, interval: Interval, one: Located) -> Bifurcation:
         point = super().accepted(stack, interval, one)
         if point.converged and point.kind == DEGENERATE.name and on_a_line(stack, interval.member, one.z):
@@ -116,5 +123,24 @@ class BranchPoint(AbstractLocatedEvent):
         return point
 
     def switch(self, point: Bifurcation) -> tuple[np.ndarray, ...]:
-        mine = point.kind in (kind.name for kind in self.kinds)
+        # A flip that was found as a pitchfork of twice as many steps has the directions of both branches.
+        mine = point.kind in (FLIP.name, *(kind.name for kind in self.kinds))
         return tuple(point.tangents) if mine and point.tangents is not None else ()
+
+
+def _of_fewer_steps(stack: Stack, number: int, seen: Judged, point: Bifurcation) -> Bifurcation:
+    """The point as the map sees it: what is a flip of a cycle looks like a pitchfork if twice as many steps are one.
+
+    With F(y) = -y + c3 y^3 along the critical direction, F^r(y) = y - r c3 y^3 for an even number r of rounds.
+    """
+    direction = seen.pair.right.real
+    period, multiplier = multiplier_at(stack, number, seen.z, direction)
+    turns = stack.members[number].rounds // period
+    if turns == 1 or abs(multiplier + 1) > seen.eps**0.25:
+        return point
+    return dataclasses.replace(
+        point,
+        kind=FLIP.name,
+        coefficient=-point.coefficient / turns,
+        frequency=turns * stack.clock.highest,
+    )
