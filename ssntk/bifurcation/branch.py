@@ -51,6 +51,9 @@ class Branch(Pictured, Tabular, Collection):
     - `scale` (n,): the typical sizes of the states. `step` and every tolerance are relative to them.
     - `n_unstable` (k,): the number of modes that grow by more than rounding explains.
     - `outputs` (k, m): the readout along the branch. `has_readout`: whether the outputs differ from the states.
+    - `period`: the number of steps of the cycles that the branch consists of, 1 for equilibria and fixed points. `orbit`
+      (k, period, n): the states of each cycle, from `x` on, and `orbit_outputs` (k, period, m) the readout there; `None`
+      if the period is 1. `eigenvalues` are then the multipliers of a whole round.
 
     **Example:** the branch turns at mu = 0 and comes back unstable.
 
@@ -74,6 +77,9 @@ class Branch(Pictured, Tabular, Collection):
     n_unstable: np.ndarray | None = None
     outputs: np.ndarray | None = None
     has_readout: bool = False
+    period: int = 1
+    orbit: np.ndarray | None = None
+    orbit_outputs: np.ndarray | None = None
     _picture = "bifurcation_diagram"
 
     def __len__(self) -> int:
@@ -94,7 +100,8 @@ class Branch(Pictured, Tabular, Collection):
         if len(self) == 0:
             return f"Branch: no points; {self.status}"
         span = f"p in [{self.parameter.min():.6g}, {self.parameter.max():.6g}]"
-        return f"Branch: {counted(len(self), 'point')}, {int(self.stable.sum())} stable, {span}; {self.status}"
+        what = "Branch" if self.period == 1 else f"Branch of cycles of {self.period} steps"
+        return f"{what}: {counted(len(self), 'point')}, {int(self.stable.sum())} stable, {span}; {self.status}"
 
     def _tables(self) -> list[Table]:
         return [events_table((*self.bifurcations, *self.unresolved), 18)]
@@ -123,7 +130,7 @@ def events_table(events: Sequence[Bifurcation], most: int) -> Table:
             (event.criticality or "-") if event.converged else "not located",
             event.coefficient if event.converged and np.isfinite(event.coefficient) else "-",
             event.frequency if event.converged and event.frequency else "-",
-            event.reason,
+            event.reason or (f"of a cycle of {event.period} steps" if event.period > 1 else ""),
         )
         for event in events
     ]

@@ -19,7 +19,7 @@ _NUMBERS = ("parameter", "x", "frequency", "right", "left", "coefficient", "resi
 @functools.partial(
     jax.tree_util.register_dataclass,
     data_fields=_NUMBERS,
-    meta_fields=("kind", "criticality", "converged", "reason", "multiplicity"),
+    meta_fields=("kind", "criticality", "converged", "reason", "multiplicity", "period"),
 )
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Bifurcation(Result):
@@ -30,7 +30,8 @@ class Bifurcation(Result):
       eigenvalues cross at once, or the coefficients that distinguish the kinds are zero to rounding, as on a line of
       equilibria. In `Branch.unresolved` also `"branch-point"` and `"unknown"`. A user's own event has its own name.
     - `parameter`; `x` (n,), the state.
-    - `frequency`: angular, in rad per unit time: 0 for a real eigenvalue, pi / dt at a flip.
+    - `frequency`: angular, in rad per unit time: 0 for a real eigenvalue, pi / dt at a flip (of a
+      cycle of k steps pi / (k dt)).
     - `right`, `left` (n,): the critical eigenvectors, |right| = 1 and left^T right = 1 (not conjugated); complex for a pair.
     - `coefficient`: the coefficient of the normal form: a for a saddle-node or transcritical, b3 for a pitchfork, l1 for a
       Hopf point, c3 for a flip, d for a Neimark-Sacker point. `normal_form` describes how each is normalised.
@@ -45,6 +46,7 @@ class Bifurcation(Result):
       a resonance, else empty.
     - `multiplicity`: the number of events at this point: 1, or more if several are too close to be distinguished.
     - `outputs` (m,): the readout at the point.
+    - `period`: for cycles of a map the number of steps after which the state is x again; 1 for fixed points.
 
     A `Bifurcation` is a pytree, so that a compiled function may return it.
 
@@ -72,6 +74,7 @@ class Bifurcation(Result):
     tangents: np.ndarray | None = None
     multiplicity: int = 1
     outputs: Any = None
+    period: int = 1
     _brief = True
 
     def _headline(self) -> str:
@@ -83,6 +86,7 @@ class Bifurcation(Result):
         if kind.letter:
             parts.append(f"{kind.letter} = {short(self.coefficient)}")
         parts += [f"frequency {short(self.frequency)}"] if kind.modes == 2 else []
+        parts += [f"of a cycle of {self.period} steps"] if self.period > 1 else []
         parts += [f"{self.multiplicity} events in one"] if self.multiplicity > 1 else []
         return f"{said}{': ' if parts else ''}{', '.join(parts)}" + (f"; {self.reason}" if self.reason else "")
 

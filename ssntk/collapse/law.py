@@ -4,6 +4,7 @@
 those of the cubic interpolant. For maps the integral is a sum over steps.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import equinox as eqx
@@ -51,7 +52,8 @@ def carried(replay: Replay, mode: Mode) -> Carried:
 
         ends = jnp.stack([saved[:-1], saved[1:]], axis=1)
         (_, total), coordinates = jax.lax.scan(interval, (zero, zero[0]), ends)
-        shifts = jax.vmap(along.local)(along.ts, along.track.states[saved]) - mode.value
+        local = jax.vmap(lambda t, x: along.local(t, x, along.drive(t)))
+        shifts = local(along.ts, along.track.states[saved]) - mode.value
         return jnp.concatenate([zero[None], coordinates]), total, shifts
 
     return Carried(*jax.lax.map(one, jnp.arange(replay.probe.n_batch)))
@@ -64,22 +66,26 @@ class _Along:
         self.replay, self.mode, self.theta, self.ts = replay, mode, replay.theta, replay.probe.ts
         self.horizon = self.ts[-1] - self.ts[0]
         self.track: Trajectory = jax.tree.map(lambda leaf: leaf[b], replay.tracks)
-        self.drive = replay.probe.input(b)
+        self.b, self.drive = b, replay.probe.input(b)
 
-    def velocity(self, t: Array, x: Array) -> Float[Array, " n"]:
-        return self.replay.model.vector_field(t, x, self.drive(t))
+    def during(self, i: Array) -> Callable[[Array], Array]:
+        """The input as a function of time during step i."""
+        return self.replay.probe.during(self.b, self.track.times[i], self.track.times[i + 1])
 
-    def forced(self, t: Array, x: Array) -> Complex[Array, " p"]:
+    def velocity(self, t: Array, x: Array, u: Array) -> Float[Array, " n"]:
+        return self.replay.model.vector_field(t, x, u)
+
+    def forced(self, t: Array, x: Array, u: Array) -> Complex[Array, " p"]:
         """l^T F."""
         left, theta = self.mode.left, self.theta
-        _, pull = jax.vjp(lambda leaves: theta.put(leaves).vector_field(t, x, self.drive(t)), theta.arrays)
+        _, pull = jax.vjp(lambda leaves: theta.put(leaves).vector_field(t, x, u), theta.arrays)
         real, imag = (theta.ravel(pull(part)[0]) for part in (left.real, left.imag))
         return jax.lax.complex(real, imag)
 
-    def local(self, t: Array, x: Array) -> Complex[Array, ""]:
+    def local(self, t: Array, x: Array, u: Array) -> Complex[Array, ""]:
         """l^T A r."""
         right = self.mode.right
-        real, imag = (jax.jvp(lambda x: self.velocity(t, x), (x,), (part,))[1] for part in (right.real, right.imag))
+        real, imag = (jax.jvp(lambda x: self.velocity(t, x, u), (x,), (part,))[1] for part in (right.real, right.imag))
         return self.mode.left @ jax.lax.complex(real, imag)
 
     def window(self, t: Array) -> Array:
@@ -95,7 +101,8 @@ class _Along:
         """Advance over step i of a map."""
         coordinates, total = carry
         t, h, x = self.track.times[i], self.track.times[i + 1] - self.track.times[i], self.track.states[i]
-        rates, pushed = jnp.stack([self.mode.value, self.local(t, x)]), self.forced(t, x)
+        u = self.during(i)(t)
+        rates, pushed = jnp.stack([self.mode.value, self.local(t, x, u)]), self.forced(t, x, u)
         length = h.astype(self.mode.left.dtype)
         moved = coordinates + length * (rates[:, None] * coordinates + pushed[None])
         return moved, total + length * self.window(t).astype(length.dtype) * self.turning(t) * pushed
@@ -105,8 +112,9 @@ class _Along:
         coordinates, total = carry
         t, h, s = self.track.times[i], self.track.times[i + 1] - self.track.times[i], jnp.asarray(NODES, self.ts.dtype)
         times, states = t + h * s, self._between(i, s[:, None])
-        pushed = jax.vmap(self.forced)(times, states)
-        rates = jnp.stack([jnp.full(3, self.mode.value), jax.vmap(self.local)(times, states)])
+        inputs = jax.vmap(self.during(i))(times)
+        pushed = jax.vmap(self.forced)(times, states, inputs)
+        rates = jnp.stack([jnp.full(3, self.mode.value), jax.vmap(self.local)(times, states, inputs)])
         # The integrals of lambda over the step, and from each node to its end, with the parabola through the nodes.
         whole = rates @ (h * jnp.asarray(WEIGHTS, t.dtype)).astype(rates.dtype)
         left = rates @ (h * jnp.asarray(REMAINING.T, t.dtype)).astype(rates.dtype)
@@ -122,6 +130,7 @@ class _Along:
         """The states (3, n) at the fractions s (3, 1) of step i, by its cubic Hermite interpolant."""
         t, h, x = self.track.times[i], self.track.times[i + 1] - self.track.times[i], self.track.states[i]
         y = self.track.states[i + 1]
-        begin, end = self.velocity(t, x)[None], self.velocity(t + h, y)[None]
+        drive = self.during(i)
+        begin, end = self.velocity(t, x, drive(t))[None], self.velocity(t + h, y, drive(t + h))[None]
         across = s**2 * (3 - 2 * s) * (y - x)[None]
         return x[None] + across + h * (s * (1 - s) ** 2 * begin - s**2 * (1 - s) * end)

@@ -138,6 +138,59 @@ def _in_units(model: AbstractStateSpaceModel, integrator: Integrator, probe: Fit
     return eqx.tree_at(lambda integrator: integrator.atol, integrator, atol, is_leaf=lambda leaf: leaf is None)
 
 
+class Holding(diffrax.AbstractWrappedSolver):
+    """A solver under an input that is constant during each step, and jumps at the save times of the probe."""
+
+    solver: diffrax.AbstractSolver
+    probe: FittedProbe
+    b: Array
+
+    def __init__(self, solver: Any, probe: FittedProbe, b: Array, forward: bool):
+        # diffrax chooses the loop over the stages of a solver by its mode of differentiation, unless the solver is wrapped.
+        if getattr(solver, "scan_kind", "") is None:
+            kind = "lax" if forward else "bounded"
+            solver = eqx.tree_at(lambda s: s.scan_kind, solver, kind, is_leaf=lambda leaf: leaf is None)
+        self.solver, self.probe, self.b = solver, probe, b
+
+    def __getattr__(self, name: str) -> Any:
+        # diffrax reads and sets attributes of the solver, such as its root finder.
+        if name.startswith("__") or name == "solver":
+            raise AttributeError(name)
+        return getattr(self.solver, name)
+
+    @property
+    def term_structure(self) -> Any:
+        return self.solver.term_structure
+
+    @property
+    def term_compatible_contr_kwargs(self) -> Any:
+        return self.solver.term_compatible_contr_kwargs
+
+    @property
+    def interpolation_cls(self) -> Any:
+        return self.solver.interpolation_cls
+
+    def order(self, terms: Any) -> Any:
+        return self.solver.order(terms)
+
+    def error_order(self, terms: Any) -> Any:
+        return self.solver.error_order(terms)
+
+    def init(self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any) -> Any:
+        return self.solver.init(terms, t0, t1, y0, self._held(t0, t1, args))
+
+    def step(self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any, solver_state: Any, made_jump: Any) -> Any:
+        # A velocity that the solver keeps from the last step is another behind a jump.
+        jumps = made_jump | jnp.any(self.probe.ts == t0)
+        return self.solver.step(terms, t0, t1, y0, self._held(t0, t1, args), solver_state, jumps)
+
+    def func(self, terms: Any, t0: Any, y0: Any, args: Any) -> Any:
+        return self.solver.func(terms, t0, y0, args)
+
+    def _held(self, t0: Any, t1: Any, args: Any) -> Any:
+        return args[0], self.probe.during(self.b, t0, t1)(t0)
+
+
 class Trajectory(eqx.Module):
     """Every step of one solve: `times` (N + 1,), `states` (N + 1, n), and `saved` (T,), the indices of the save times.
 
@@ -179,22 +232,23 @@ def solve(
         controller, max_steps = diffrax.StepTo(grid), grid.shape[0] - 1
     x0 = probe.x0[b]
 
-    def field(t: Any, y: PyTree, model: AbstractStateSpaceModel) -> PyTree:
+    def field(t: Any, y: PyTree, given: tuple[AbstractStateSpaceModel, Array | None]) -> PyTree:
+        model, held = given
+        u = drive(t) if held is None else held
         if direction is None or grid is not None:
-            return model.vector_field(t, y, drive(t))
+            return model.vector_field(t, y, u)
         dynamic, static = eqx.partition(model, eqx.is_inexact_array)
-        return jax.jvp(
-            lambda model, x: eqx.combine(model, static).vector_field(t, x, drive(t)), (dynamic, y[0]), (direction, y[1])
-        )
+        return jax.jvp(lambda model, x: eqx.combine(model, static).vector_field(t, x, u), (dynamic, y[0]), (direction, y[1]))
 
+    solver = integrator.solver if grid is None else _on_given_steps(integrator, ts.dtype)
     solution = diffrax.diffeqsolve(
         diffrax.ODETerm(field),
-        integrator.solver if grid is None else _on_given_steps(integrator, ts.dtype),
+        Holding(solver, probe, jnp.asarray(b), isinstance(adjoint, diffrax.ForwardMode)) if probe.hold else solver,
         t0=ts[0],
         t1=ts[-1],
         dt0=None,
         y0=x0 if direction is None or grid is not None else (x0, jnp.zeros_like(x0) if moving is None else moving),
-        args=model,
+        args=(model, drive(ts[0]) if probe.hold else None),
         saveat=diffrax.SaveAt(t0=True, steps=True),
         stepsize_controller=controller,
         max_steps=max_steps,
@@ -209,13 +263,13 @@ def solve(
 
 def _iterated(model: AbstractMap, probe: FittedProbe, b: int | Array, grid: Array) -> Trajectory:
     """Record every step of a map with input `b`."""
-    drive, start = probe.input(b), probe.x0[b]
+    start = probe.x0[b]
 
-    def advance(x: Array, t: Any) -> tuple[Array, Array]:
-        x = model.advance(t, x, drive(t))
+    def advance(x: Array, times: tuple[Any, Any]) -> tuple[Array, Array]:
+        x = model.advance(times[0], x, probe.during(b, *times)(times[0]))
         return x, x
 
-    states = jnp.concatenate([start[None], jax.lax.scan(advance, start, grid[:-1])[1]])
+    states = jnp.concatenate([start[None], jax.lax.scan(advance, start, (grid[:-1], grid[1:]))[1]])
     return Trajectory(grid, states, jnp.searchsorted(grid, probe.ts), diffrax.RESULTS.successful)
 
 

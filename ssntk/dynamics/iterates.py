@@ -360,8 +360,7 @@ class _Search:
         for j in range(self.period):
             product = self.jacobian[:, j] @ product
         rates, doubts = self._rounds()
-        clock = Steps(self.period * self.model.dt)
-        if len(self.y) and (np.abs(clock.eigenvalue(rates)) <= doubts).any():
+        if (np.abs(rates) <= doubts).any():
             return None
         signs = np.sign(np.linalg.slogdet(np.eye(n) - product)[0])
         return int((signs * self.shooting.prime(self.y, self.error)).sum())

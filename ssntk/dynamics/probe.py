@@ -59,6 +59,7 @@ class AbstractProbe(eqx.Module):
     ts: eqx.AbstractVar[Float[Array, " T"]]
     us: eqx.AbstractVar[Inputs | None]
     mask: eqx.AbstractVar[Mask | None]
+    hold: eqx.AbstractVar[bool]
 
     def aligned(self, targets: Float[Array, "..."]) -> Float[Array, "..."]:
         """`targets` as (B, T, m). If they have T - 1 times, a row is put in front for the initial time, which is masked."""
@@ -67,6 +68,25 @@ class AbstractProbe(eqx.Module):
             return targets
         first = self.mask[0] if self.mask.ndim == 1 else self.mask[:, 0]
         return targets if bool(np.any(first)) else jnp.pad(targets, ((0, 0), (1, 0), (0, 0)))
+
+    def targets(self, value: Any, shape: tuple[int | str, ...] = ("B", "T", "m")) -> Float[Array, "B T m"]:
+        """The user's `targets`, checked and aligned. What is masked is zero, and may have been NaN."""
+        found = self.aligned(as_array(value, "targets", finite=False))
+        mask = self.mask
+        if mask is not None and found.ndim == 3 and found.shape[1] == self.ts.shape[0]:
+            seen = mask[None, :, None] if mask.ndim == 1 else mask.reshape(*mask.shape[:2], -1)
+            if all(a in (1, b) for a, b in zip(seen.shape, found.shape, strict=True)):
+                found = (jnp if is_traced(found, seen) else np).where(seen, found, np.zeros((), found.dtype))
+        return as_array(found, "targets", shape)
+
+    def during(self, b: int | Array, t0: Array, t1: Array) -> Callable[..., Float[Array, " d"]]:
+        """Input number `b` during a step from t0 to t1, as a function of time. A held input is constant there."""
+        drive = self.input(b)
+        if not self.hold:
+            return drive
+        # Times on the edge of a save interval belong to two intervals, but the middle of a step to one.
+        held = drive((t0 + t1) / 2)
+        return lambda t: held
 
     def input(self, b: int | Array) -> Callable[..., Float[Array, " d"]]:
         """Input number `b` (int or traced) as a function of time, t -> (d,). The probe must be fitted to a model."""
@@ -78,6 +98,8 @@ class AbstractProbe(eqx.Module):
             return lambda t: jnp.asarray(us(t))[b].astype(dtype)
         if us.ndim == 2:
             return lambda t: us[b]
+        if self.hold:
+            return lambda t: us[b][jnp.maximum(jnp.searchsorted(self.ts, t, side="right") - 1, 0)]
         line = diffrax.LinearInterpolation(self.ts, us[b])
         return lambda t: line.evaluate(t)
 
@@ -104,6 +126,7 @@ class FittedProbe(AbstractProbe):
     x0: Float[Array, "B n"]
     mask: Mask | None
     n_batch: int = eqx.field(static=True)
+    hold: bool = eqx.field(static=True, default=False)
 
 
 class Probe(AbstractProbe):
@@ -123,15 +146,19 @@ class Probe(AbstractProbe):
     us: Inputs | None
     x0: Float[Array, " n"] | Float[Array, "B n"] | None
     mask: Mask | None
+    hold: bool = eqx.field(static=True, default=False)
 
-    def __init__(self, ts: Any, us: Any = None, x0: Any = None, *, mask: Any = None):
+    def __init__(self, ts: Any, us: Any = None, x0: Any = None, *, mask: Any = None, hold: bool = False):
         """**Arguments:**
 
         - `ts`: (T,) increasing save times, T >= 2, in units of time.
         - `us`: (B, d) constant inputs; or (B, T, d) inputs at the times `ts`, linear in between; or a callable t -> (B, d),
           such as a [`Sinusoid`][]; or `None` for no input.
         - `x0`: (n,) or (B, n) initial states. Default: the zero state; in a sweep and in `measure`, the fixed point x*.
-        - `mask`: (T,), (B, T) or (B, T, rows per time) booleans: whether each row is observed. Other rows are set to zero.
+        - `mask`: (T,), (B, T) or (B, T, rows per time) booleans: whether each row is observed. Other rows are set to zero;
+          targets may be NaN there.
+        - `hold`: whether inputs (B, T, d) are held from each time in `ts` until the next, as in experiments and in trained
+          networks, in place of being linear in between. The last one is then used by no step.
 
         Raises `ValueError` that names the argument that is wrong.
         """
@@ -150,6 +177,11 @@ class Probe(AbstractProbe):
                 raise ValueError(f"us must have shape (B, d) or (B, T, d), got {self.us.shape}")
             if self.us.ndim == 3 and self.us.shape[1] != self.ts.shape[0]:
                 raise ValueError(f"us must have one sample per time, {self.ts.shape[0]}, got {self.us.shape[1]}")
+        if not isinstance(hold, (bool, np.bool_)):
+            raise ValueError(f"hold must be True or False, got {hold!r}")
+        if hold and getattr(self.us, "ndim", 0) != 3:
+            raise ValueError("hold needs inputs us (B, T, d), sampled at the times ts")
+        self.hold = bool(hold)
         if self.x0 is not None and self.x0.ndim not in (1, 2):
             raise ValueError(f"x0 must have shape (n,) or (B, n), got {self.x0.shape}")
         batches = {name: size for name, size in (("us", self._us_batch()), ("x0", self._x0_batch())) if size is not None}
@@ -277,13 +309,14 @@ class Probe(AbstractProbe):
             x0=put(x0, (batch, n)),
             mask=self.mask,
             n_batch=batch,
+            hold=self.hold,
         )
 
 
 class Steps(Probe):
     """The probe that [`Probe.steps`][] returns, with one input for each step of a map."""
 
-    step: float = eqx.field(static=True)
+    step: float = eqx.field(static=True, default=1.0)
 
     def __init__(self, ts: Any, us: Any, x0: Any, *, mask: Any, step: float):
         super().__init__(ts, us, x0, mask=mask)

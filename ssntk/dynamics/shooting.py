@@ -130,7 +130,7 @@ class Shooting:
         size = sizes(y)
         terms = (np.abs(slopes) @ size[..., None])[..., 0] + size
         noise = 4 * self.field.eps * terms
-        good = (np.abs(left) <= 16 * noise).all(axis=(1, 2)) & np.isfinite(y).all(axis=(1, 2))
+        good = np.asarray((np.abs(left) <= 16 * noise).all(axis=(1, 2)) & np.isfinite(y).all(axis=(1, 2)))
         # Rounding errors have random signs: take the largest result of several draws.
         signs = np.random.default_rng(1).choice(np.array([-1.0, 1.0], y.dtype), (*y.shape[1:], 4))
         spread = np.abs(self.correction(noise[..., None] * signs, slopes)).max(axis=3)
@@ -171,7 +171,8 @@ class Shooting:
                 gaps = self.apart(y[rest][:, :1], y[one]) <= ERRORS * (error[rest][:, :1] + error[one])
                 shift = gaps.all(axis=2).argmax(axis=1)
                 places = (np.arange(k) + shift[:, None]) % k
-                same = (self.apart(y[rest], y[one][places]) <= ERRORS * (error[rest] + error[one][places])).all(axis=(1, 2))
+                near = self.apart(y[rest], y[one][places]) <= ERRORS * (error[rest] + error[one][places])
+                same = np.asarray(near.all(axis=(1, 2)))
                 same[0] = True
                 which[rest[same]] = one
                 first.append(one)

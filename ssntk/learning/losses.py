@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from ssntk.errors import NumericalError, as_array, traceable
+from ssntk.errors import NumericalError, traceable
 from ssntk.kernel.jacobian import jacobian_of
 from ssntk.kernel.replay import saved_states
 from ssntk.kernel.rows import Rows
@@ -58,8 +58,7 @@ def loss_rows(
     replay = rows.replay
     outputs = wanted = jnp.zeros(replay.shape[:3], replay.probe.ts.dtype)
     if targets is not None:
-        wanted = as_array(replay.probe.aligned(as_array(targets, "targets")), "targets", replay.shape[:3])
-        wanted = wanted.astype(outputs.dtype)
+        wanted = replay.probe.targets(targets, replay.shape[:3]).astype(outputs.dtype)
     if targets is not None or callable(loss):
         states = saved_states(replay.tracks)
         outputs = states if of == "state" else jax.vmap(jax.vmap(model.readout))(states)

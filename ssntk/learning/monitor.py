@@ -206,7 +206,7 @@ class NTKMonitor(Speaks):
         self.asked: dict[str, Any] = {"of": of, "wrt": wrt, "weights": weights, "integrator": integrator}
         self.u = None if u is None else as_array(u, "u", ("d",))
         self.loss = as_loss(loss)
-        self.targets = None if targets is None else as_array(targets, "targets", ("B", "T", "m"))
+        self.targets = None if targets is None else self.probe.targets(targets)
         if takes_targets(loss) and targets is None:
             raise ValueError("targets must be given for a loss that takes them, got None")
         self.log = None if log is None else _as_log(log)

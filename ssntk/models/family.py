@@ -128,12 +128,16 @@ class Family(eqx.Module):
     def _make(
         cls, model: AbstractStateSpaceModel, direction: tuple[Array, ...], offset: Array | None, at: Positions, moves: str
     ) -> "Family":
-        if not is_traced(direction) and not any(np.any(leaf) for leaf in direction):
+        if moves != "attribute" and not is_traced(direction) and not any(np.any(leaf) for leaf in direction):
             raise ValueError("direction must not be zero")
         self = object.__new__(cls)
         for name, value in (("model", model), ("direction", direction), ("offset", offset), ("at", at), ("moves", moves)):
             object.__setattr__(self, name, value)
         return self
+
+    def of(self, model: AbstractStateSpaceModel) -> "Family":
+        """The same family of another model, whose leaves begin with those of this one's."""
+        return self._make(model, self.direction, self.offset, self.at, self.moves)
 
     @property
     def dt(self) -> float | None:

@@ -53,8 +53,8 @@ class PLRNN(AbstractMap):
         hidden: int | None = None,
         key: Any,
     ):
-        """Random weights: the diagonal `A` uniform in (-1, 1), `W` from N(0, 1 / (4 k)) with k its number of columns, `C`
-        from N(0, 1/d), `W2` and the readout's weights from N(0, 1/n), `h` and `h2` from N(0, 1).
+        """Random weights: the diagonal `A` uniform in (-1, 1) / 2, `W` from N(0, 1 / (4 k)) with k its number of columns,
+        `C` from N(0, 1/d), `W2` and the readout's weights from N(0, 1/n), `h` and `h2` from N(0, 1).
 
         **Arguments:**
 
@@ -71,7 +71,7 @@ class PLRNN(AbstractMap):
         shapes = ((n,), 1), ((n, k), 4 * k), ((n,), 1), *((((k, n), n), ((k,), 1)) if hidden is not None else ())
         decay, W, h, *inner, C, readout = random_weights(key, *shapes, ((n, d), max(d, 1)), ((m, n), n))
         W2, h2 = inner or (None, None)
-        self._fill(uniform(decay, 1.0), W, h, C, rectified, W2, h2, readout, None)
+        self._fill(uniform(decay, 0.5), W, h, C, rectified, W2, h2, readout, None)
 
     @classmethod
     def from_weights(

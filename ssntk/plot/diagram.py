@@ -1,5 +1,6 @@
 """Draw branches over their parameter."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,8 @@ def bifurcation_diagram(diagram: Any, ax: Axes | None = None, *, y: Any = None, 
     ordinate = as_ordinate(y, branches)
     ax = axes_or_new(ax)
     for branch in branches:
-        _draw_branch(ax, branch, ordinate)
+        for phase in _phases(branch):
+            _draw_branch(ax, phase, ordinate)
     marked = draw_events(ax, (*diagram.bifurcations, *diagram.unresolved), ordinate)
     # One column of a paper has room for six labels.
     ax.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
@@ -61,6 +63,15 @@ def bifurcation_diagram(diagram: Any, ax: Axes | None = None, *, y: Any = None, 
     order = [text for text in ("stable", "unstable", *marked) if text in handles]
     clear_legend(ax, [handles[text] for text in order], order)
     return ax
+
+
+def _phases(branch: Branch) -> list[Branch]:
+    """The branch from each point of its cycles. The located bifurcations are those of the first."""
+    if branch.orbit is None or branch.orbit_outputs is None:
+        return [branch]
+    pairs = zip(branch.orbit.swapaxes(0, 1)[1:], branch.orbit_outputs.swapaxes(0, 1)[1:], strict=True)
+    others = [dataclasses.replace(branch, x=x, outputs=out, bifurcations=(), steps=()) for x, out in pairs]
+    return [branch, *others]
 
 
 def _draw_branch(ax: Axes, branch: Branch, ordinate: Ordinate) -> None:

@@ -60,4 +60,5 @@ def probe_parts(given: Probe, fitted: AbstractProbe) -> dict[str, object]:
         "probe.us.frequency": "that of the bifurcation" if given.at_frequency(1.0) is not given else None,
         "probe.x0": "the fixed point" if given.x0 is None else fitted.x0,
         "probe.mask": fitted.mask,
+        "probe.hold": fitted.hold or None,
     }

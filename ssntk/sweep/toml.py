@@ -270,10 +270,10 @@ def _axis(values: Any, name: str) -> Any:
 
 
 def _probe(table: Toml) -> Probe:
-    _known(table, ("ts", "us", "x0"), "probe.")
+    _known(table, ("ts", "us", "x0", "hold"), "probe.")
     if "ts" not in table:
         raise ValueError("the key probe.ts is missing")
-    return Probe(_spaced(table["ts"], "probe.ts"), _input(table.get("us")), table.get("x0"))
+    return Probe(_spaced(table["ts"], "probe.ts"), _input(table.get("us")), table.get("x0"), hold=table.get("hold", False))
 
 
 def _model(table: Toml, folder: pathlib.Path) -> CTRNN:

@@ -18,6 +18,7 @@ from ssntk.errors import as_array, as_instance
 from ssntk.models.base import check_autonomous, dtype_of
 from ssntk.models.clock import AbstractClock
 from ssntk.models.family import Family
+from ssntk.models.iterated import Iterated
 from ssntk.models.maps import AbstractMap
 from ssntk.nouns import Real
 from ssntk.precision import watch_precision
@@ -61,6 +62,11 @@ class Equilibria(AbstractZeros):
         if self.weights.shape[0] == 0:
             return velocity
         return velocity - self.pull * self.weights.T @ (self.weights @ y - self.level)
+
+    def twice(self) -> "Equilibria":
+        """The fixed points of the map that takes two steps of this one at a time."""
+        twice: Any = Iterated(self.family.model, 2)  # pyright: ignore[reportArgumentType]
+        return dataclasses.replace(self, family=self.family.of(twice), pull=self.pull / 2)
 
     @property
     def rounds(self) -> int:

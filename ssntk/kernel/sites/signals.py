@@ -91,6 +91,7 @@ def _apart(walk: Walk) -> Array:
     """How much one random product with the field's derivative, at the last state, differs between sites and plain."""
     theta, replay, leaves = walk.theta, walk.replay, walk.leaves
     t, x = replay.probe.ts[-1], walk.track.states[walk.track.saved[-1]]
+    u = walk.drive(t)
     cotangent = jr.normal(jr.key(1), x.shape, x.dtype)
     met: list[tuple[int, Array]] = []
 
@@ -102,16 +103,16 @@ def _apart(walk: Walk) -> Array:
         filled, coming = list(leaves), iter(answers)
         for i, leaf in zip(walk.cut.raw, raw, strict=True):
             filled[i] = leaf
-        return walk.velocity(filled, t, x, lambda site, signal: site.product(signal) + next(coming))
+        return walk.velocity(filled, t, x, u, lambda site, signal: site.product(signal) + next(coming))
 
-    walk.velocity(leaves, t, x, told)
+    walk.velocity(leaves, t, x, u, told)
     still = [jnp.zeros((signal.shape[0], walk.cut.views[number].index.shape[0]), t.dtype) for number, signal in met]
     by_raw, by_answer = jax.vjp(opened, walk.raw, still)[1](cotangent)
     parts = [jnp.zeros((1, *view.index.shape), t.dtype) for view in walk.cut.views]
     for (number, signal), back in zip(met, by_answer, strict=True):
         parts[number] = parts[number] + (back.T @ signal)[None]
     mine = walk.columns([*parts, *(leaf[None] for leaf in by_raw)], 1)[0]
-    (by_leaves,) = jax.vjp(lambda leaves: replay.field(leaves, t, x, walk.drive(t)), leaves)[1](cotangent)
+    (by_leaves,) = jax.vjp(lambda leaves: replay.field(leaves, t, x, u), leaves)[1](cotangent)
     plain = theta.ravel(by_leaves)
     difference, size = jnp.abs(mine - plain).max(), jnp.abs(plain).max()
     return jnp.where(size > 0, difference / size, difference)

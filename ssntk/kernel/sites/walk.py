@@ -29,7 +29,7 @@ class Walk:
     def __init__(self, replay: Replay, b: Index, opened: bool = False):
         self.replay, self.theta, self.leaves = replay, replay.theta, replay.theta.arrays
         self.track = jax.tree.map(lambda leaf: leaf[b], replay.tracks)
-        self.drive = replay.probe.input(b)
+        self.b, self.drive = b, replay.probe.input(b)
         t, x = self.track.times[0], self.track.states[0]
         at = t, x, jax.eval_shape(self.drive, t)
         self.field = Opened(replay.field, self.leaves, *at) if opened else None
@@ -44,14 +44,15 @@ class Walk:
         leaves = list(self.leaves)
         for i, leaf in zip(self.cut.raw, raw, strict=True):
             leaves[i] = leaf
-        times = self.track.times
-        return self.replay.step(lambda t, x: self.velocity(leaves, t, x, at_site), times[j], times[j + 1], x)
+        t0, t1 = self.track.times[j], self.track.times[j + 1]
+        drive = self.replay.probe.during(self.b, t0, t1)
+        return self.replay.step(lambda t, x: self.velocity(leaves, t, x, drive(t), at_site), t0, t1, x)
 
-    def velocity(self, leaves: list[Array], t: Array, x: Array, at_site: Callable[[Site, Array], Array]) -> Array:
+    def velocity(self, leaves: list[Array], t: Array, x: Array, u: Array, at_site: Callable[[Site, Array], Array]) -> Array:
         """The value of the field, with `at_site` at every site."""
         if self.field is None:
-            return self.replay.field(leaves, t, x, self.drive(t))
-        return self.field(leaves, t, x, self.drive(t), dense=self.cut.dense, at_site=at_site)
+            return self.replay.field(leaves, t, x, u)
+        return self.field(leaves, t, x, u, dense=self.cut.dense, at_site=at_site)
 
     def told(self, j: Array) -> tuple[list[list[Array]], list[list[Array]]]:
         """For each view: the answers (q, o) and the signals (q, i) of all its sites in step j, in their order."""
