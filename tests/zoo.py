@@ -64,6 +64,11 @@ class Rescaled(ssntk.AbstractStateSpaceModel):
         return self.inner.trainable(of)
 
 
+def turning(t, x, u, params):
+    """A step as a user might write it for a map, with parameters by name."""
+    return jnp.sin(params["W"] @ x + params["b"] + jnp.concatenate([u, u]))
+
+
 class Leaking(ssntk.AbstractMap):
     """A user's map: a network of units that keep a part of their state at every step."""
 
@@ -140,6 +145,25 @@ ZOO = {
         eqx.nn.LSTMCell(2, 2, key=jr.key(7)), eqx.nn.Linear(2, 3, key=jr.key(8)), n_state=(2, 2), n_input=2
     ),
     "user's own map": lambda: Leaking(jnp.asarray(drawn(4, 4)), jnp.array([0.5, 0.3, -0.2, 0.1])),
+    "map": lambda: ssntk.Map(turning, {"W": drawn(4, 4), "b": drawn(4)}, 4, 2, dt=0.5),
+    "GRUCell": lambda: ssntk.GRUCell(2, 4, 3, key=jr.key(9)),
+    "reset before": lambda: ssntk.GRUCell.from_weights(
+        drawn(12, 4), drawn(12, 2), drawn(12), drawn(12, seed=1), drawn(3, 4), reset_after=False
+    ),
+    "LSTMCell": lambda: ssntk.LSTMCell(2, 4, 3, key=jr.key(10)),
+    "layers": lambda: ssntk.Layers(ssntk.LSTMCell(2, 2, key=jr.key(11)), ssntk.GRUCell(2, 3, 3, key=jr.key(12))),
+    "plrnn": lambda: ssntk.PLRNN(**SIZES, key=jr.key(13)),
+    "almost linear": lambda: ssntk.PLRNN(**SIZES, rectified=2, key=jr.key(13)),
+    "shallow": lambda: ssntk.PLRNN(**SIZES, hidden=5, key=jr.key(13)),
+    "iterated": lambda: ssntk.Iterated(ssntk.GRUCell(2, 4, 3, key=jr.key(9)), 2),
+    "many iterations": lambda: ssntk.Iterated(Leaking(jnp.asarray(drawn(4, 4)), jnp.array([0.5, 0.3, -0.2, 0.1])), 6),
+    "closed map": lambda: ssntk.ClosedLoop(ssntk.GRUCell(3, 4, 3, key=jr.key(14))),
+    "closed flow": lambda: ssntk.ClosedLoop(
+        ssntk.CTRNN(**SIZES, gain=0.8, key=jr.key(1)), eqx.Partial(jnp.matmul, jnp.asarray(drawn(2, 3)))
+    ),
+    "reduced": lambda: ssntk.LowRankRNN.from_weights(
+        2 * drawn(12, 4), 2 * drawn(12, 4, seed=1), drawn(12, 2), drawn(12), drawn(3, 12)
+    ).reduced(),
     "user's map": lambda: ssntk.from_cell(
         eqx.Partial(step, {"w": drawn(4, 4), "v": drawn(4, 2).astype(np.float32), "b": 1e3 * drawn(4)}), n_state=4, n_input=2
     ),
@@ -149,5 +173,6 @@ DRIVEN = {"user"}
 # Models that resemble others. For them, tests that take seconds run with -m slow only.
 TWINS = {
     *("current", "scales", "linear", "low rank", "transcritical", "pitchfork", "rescaled"),
-    *("euler user", "torch rnn", "torch gru", "gru cell"),
+    *("euler user", "torch rnn", "torch gru", "torch lstm", "gru cell", "reset before", "plrnn", "almost linear"),
+    *("many iterations", "closed flow", "GRUCell"),
 }
