@@ -40,6 +40,7 @@ from ssntk.models.iterated import Iterated
 from ssntk.models.layers import Layers
 from ssntk.models.linear import LinearSSM
 from ssntk.models.low_rank import LowRankRNN, ReducedRNN
+from ssntk.models.low_rank_layout import TorchLowRank
 from ssntk.models.maps import EulerMap, MapWithInput
 from ssntk.models.plrnn import PLRNN
 from ssntk.results import Result, Results, field_names
@@ -59,7 +60,7 @@ _RESULTS = (
     *(Drift, KernelPlan),
 )
 _FORMS = (normal_forms.SaddleNode, normal_forms.Transcritical, normal_forms.Pitchfork, normal_forms.Hopf)
-_LAYERS = (CTRNN, TorchRNN, GRUCell, LSTMCell, GRUODE, LinearSSM, LowRankRNN, ReducedRNN, PLRNN)
+_LAYERS = (CTRNN, TorchRNN, GRUCell, LSTMCell, GRUODE, LinearSSM, LowRankRNN, TorchLowRank, ReducedRNN, PLRNN)
 _AROUND = (WithInput, MapWithInput, EulerMap, Iterated, Layers, ClosedFlow, ClosedMap)
 _PARTS = (Rest, Seen, _Modes, Family, *_AROUND, *_LAYERS, *_FORMS)
 KNOWN: dict[str, type] = {kind.__name__: kind for kind in (*_RESULTS, *_PARTS)}

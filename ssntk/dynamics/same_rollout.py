@@ -11,8 +11,9 @@ from ssntk.dynamics.probe import Probe
 from ssntk.errors import NumericalError, as_array
 from ssntk.models.as_model import as_model
 from ssntk.models.base import AbstractStateSpaceModel, dtype_of
+from ssntk.models.low_rank_layout import low_rank_prefix
 from ssntk.models.maps import AbstractMap
-from ssntk.models.torch_layout import as_numpy, is_module, layout_of, weights_of
+from ssntk.models.torch_layout import as_numpy, is_module, weights_of
 
 
 def same_rollout(model: Any, step_or_module: Any, us: Any) -> float:
@@ -24,9 +25,11 @@ def same_rollout(model: Any, step_or_module: Any, us: Any) -> float:
     **Arguments:**
 
     - `model`: a map, such as [`from_torch`][] returns.
-    - `step_or_module`: the network. If it is a step `(x (n,), u (d,)) -> (n,)`, another map or a PyTorch cell, the states
-      are compared. Any other PyTorch module is called once with all inputs, in evaluation mode: its first result is
-      compared with the model's outputs, (B, T, m) at all times or (B, m) at the last.
+    - `step_or_module`: the network. If it is a step `(x (n,), u (d,)) -> (n,)`, another map, a PyTorch cell, or an
+      `nn.ModuleList` of cells that form a stack, the states are compared. A network of Keras or ONNX is passed as a step.
+      Any other PyTorch module is called once with all inputs, in evaluation mode: its first result is compared with the
+      model's outputs, (B, T, m) at all times or (B, m) at the last. A module of m, n and h0 starts at its h0, and the model
+      too; its `noise_std` must be 0.
     - `us`: (T, d) or (B, T, d), the input of each step.
 
     **Returns:** the largest |difference|, in units of the states or outputs.
@@ -49,14 +52,15 @@ def same_rollout(model: Any, step_or_module: Any, us: Any) -> float:
     inputs = inputs[None] if inputs.ndim == 2 else inputs
     if inputs.ndim != 3 or inputs.shape[1] == 0 or inputs.shape[2] != model.n_input:
         raise ValueError(f"us must have shape (T, {model.n_input}) or (B, T, {model.n_input}), T >= 1, got {np.shape(us)}")
-    ours = _states(model, model.dt, inputs)
+    start = _start(step_or_module) if is_module(step_or_module) else None
+    ours = _states(model, model.dt, inputs, start)
     if isinstance(step_or_module, AbstractStateSpaceModel):
         if step_or_module.clock != model.clock:
             raise ValueError(f"step_or_module must be a map with dt = {model.dt:g}, got dt = {step_or_module.clock.dt}")
         theirs = _states(step_or_module, model.dt, inputs)
     elif is_module(step_or_module):
         theirs = _module(step_or_module, inputs)
-        if theirs.ndim != 3 or theirs.shape[:2] != ours.shape[:2] or not _is_cell(step_or_module):
+        if theirs.ndim != 3 or theirs.shape[:2] != ours.shape[:2] or not _cells(step_or_module):
             ours = np.asarray(jax.vmap(jax.vmap(model.readout))(jax.device_put(ours)))
             ours = ours[:, -1] if theirs.ndim == 2 else ours
     elif callable(step_or_module):
@@ -72,11 +76,12 @@ def same_rollout(model: Any, step_or_module: Any, us: Any) -> float:
     return float(np.abs(ours - theirs).max())
 
 
-def _states(model: AbstractStateSpaceModel, dt: float, inputs: np.ndarray) -> np.ndarray:
+def _states(model: AbstractStateSpaceModel, dt: float, inputs: np.ndarray, start: Any = None) -> np.ndarray:
     """The states (B, T, n) after each step."""
     ts = dt * np.arange(inputs.shape[1] + 1)
     # The input at the last save time is used by no step: repeat the last one.
-    return np.asarray(simulate(model, Probe(ts, np.concatenate([inputs, inputs[:, -1:]], axis=1))))[:, 1:]
+    probe = Probe(ts, np.concatenate([inputs, inputs[:, -1:]], axis=1), start)
+    return np.asarray(simulate(model, probe))[:, 1:]
 
 
 def _rolled(step: Callable[..., object], x: np.ndarray, inputs: np.ndarray) -> np.ndarray:
@@ -90,30 +95,62 @@ def _rolled(step: Callable[..., object], x: np.ndarray, inputs: np.ndarray) -> n
     return np.stack(rolled)
 
 
-def _is_cell(module: Any) -> bool:
-    """Whether a module is a PyTorch RNNCell, GRUCell or LSTMCell, which takes one step per call."""
-    return "weight_hh" in module.state_dict()
+def _start(module: Any) -> np.ndarray | None:
+    """The state at which a module starts that has one of its own, a low-rank network; else `None`."""
+    held = weights_of(module)
+    prefix = low_rank_prefix(held)
+    if prefix is None:
+        return None
+    if getattr(dict(module.named_modules()).get(prefix.removesuffix(".")), "noise_std", 0):
+        raise ValueError("step_or_module adds noise to its states: set its noise_std to 0")
+    return as_numpy(held[prefix + "h0"], prefix + "h0") if prefix + "h0" in held else None
+
+
+def _cells(module: Any) -> list[Any]:
+    """The cells of a module, from the bottom to the top, if it is a PyTorch RNNCell, GRUCell or LSTMCell, or a list of them.
+
+    A cell takes one step per call.
+    """
+    held = module.state_dict()
+    if "weight_hh" in held:
+        return [module]
+    names = list(dict.fromkeys(name.partition(".")[0] for name in held))
+    inside = dict(module.named_modules())
+    stacked = all(name.isdigit() and f"{name}.weight_hh" in held for name in names)
+    return [inside[name] for name in names] if stacked else []
+
+
+def _stepped(cells: list[Any], given: Any, steps: int) -> np.ndarray:
+    """The states (B, T, n) of a stack of cells for inputs (B, T, d), each cell's in turn."""
+    state: list[Any] = [None] * len(cells)
+    states = []
+    for t in range(steps):
+        u, parts = given[:, t], []
+        for i, cell in enumerate(cells):
+            state[i] = cell(u, state[i])
+            own = state[i] if isinstance(state[i], (tuple, list)) else (state[i],)
+            parts += own
+            u = own[0]
+        states.append(np.concatenate([as_numpy(part, "the state") for part in parts], axis=-1))
+    return np.stack(states, axis=1)
 
 
 def _module(module: Any, inputs: np.ndarray) -> np.ndarray:
-    """The result of a module for inputs (B, T, d): the states (B, T, n) of a cell, else its first result, batch first."""
+    """The result of a module for inputs (B, T, d): the states (B, T, n) of cells, else its first result, batch first."""
     held = weights_of(module)
     inside = [one for _, one in module.named_modules() if hasattr(one, "training")]
     training = [one.training for one in inside]
     given = next(iter(held.values())).detach().new_tensor(inputs.tolist())
+    # The code of low-rank networks takes the batch first.
+    batch_first = low_rank_prefix(held) is not None or any(
+        bool(getattr(one, "batch_first", False)) for _, one in module.named_modules()
+    )
     for one in inside:
         one.training = False
     try:
-        if _is_cell(module):
-            state, states = None, []
-            for t in range(inputs.shape[1]):
-                state = module(given[:, t], state)
-                parts = state if isinstance(state, (tuple, list)) else (state,)
-                states.append(np.concatenate([as_numpy(part, "the state") for part in parts], axis=-1))
-            return np.stack(states, axis=1)
-        weight = layout_of(module, held, whole=False).parts["weight"][0]
-        layer = dict(module.named_modules()).get(weight.rpartition(".")[0])
-        batch_first = bool(getattr(layer, "batch_first", False))
+        cells = _cells(module)
+        if cells:
+            return _stepped(cells, given, inputs.shape[1])
         found = module(given if batch_first else given.transpose(0, 1))
     finally:
         for one, was in zip(inside, training, strict=True):

@@ -95,7 +95,7 @@ class LowRankRNN(AbstractStateSpaceModel):
 
         ```python
         model = ssntk.LowRankRNN.from_weights(2 * np.ones(50), np.ones(50))
-        print(ssntk.find_fixed_points(model).x[:, 0].round(4))  # [ 1.915 -1.915  0.   ]
+        print(np.sort(ssntk.find_fixed_points(model).x[:, 0]).round(4))  # [-1.915  0.     1.915]
         ```
         """
         m, n = (part[:, None] if part.ndim == 1 else part for part in (as_array(m, "m"), as_array(n, "n")))

@@ -9,7 +9,9 @@ import numpy as np
 
 from ssntk.models.cells import GRUCell, LSTMCell
 from ssntk.models.ctrnn import CTRNN
-from ssntk.models.torch_layout import GATED, WEIGHTS, as_numpy, layout_of, weights_of
+from ssntk.models.layers import Layers
+from ssntk.models.low_rank_layout import low_rank_prefix, low_rank_values
+from ssntk.models.torch_layout import GATED, WEIGHTS, Parts, as_numpy, layout_of, weights_of
 
 _LAYERS = {"nn.RNN": CTRNN, "nn.GRU": GRUCell, "nn.LSTM": LSTMCell}
 _READOUT = ("readout_weight", "readout_bias")
@@ -26,18 +28,41 @@ def to_torch(model: Any, state_dict: Any, names: Any = None) -> Any:
     Raises `ValueError` if the model cannot have been made from these weights.
     """
     held = weights_of(state_dict)
-    # A readout that is recognised only in a module, as its only nn.Linear, is left over in the state_dict, and copied.
-    kind, parts = layout_of(state_dict, held, names, whole=False)
+    found: Any = copy.copy(held) if isinstance(held, dict) else dict(held)
+    prefix = low_rank_prefix(held) if names is None else None
+    if prefix is not None:
+        changed = low_rank_values(model, state_dict, held, prefix)
+    else:
+        # A readout that is recognised only in a module, as its only nn.Linear, is left over in the state_dict, and copied.
+        kind, layers = layout_of(state_dict, held, names, whole=False)
+        cells = model.cells if isinstance(model, Layers) else (model,)
+        if len(cells) != len(layers):
+            raise ValueError(f"state_dict holds {len(layers)} recurrent layers, and the model has {len(cells)}")
+        changed = {}
+        for cell, parts in zip(cells, layers, strict=True):
+            changed |= _layer(cell, kind, parts)
+    for name, (part, value) in changed.items():
+        found[name] = _moved(value, held[name], name, part)
+    for name in held:
+        if found[name] is held[name]:
+            found[name] = held[name].detach().clone() if hasattr(held[name], "detach") else copy.deepcopy(held[name])
+    return found
+
+
+def _layer(model: Any, kind: str, parts: Parts) -> dict[str, tuple[str, Any]]:
+    """The weights of one layer: by the name of each array, which part it is, and its value."""
     layer = vars(model).get("model", model)
     if not isinstance(layer, _LAYERS[kind]):
         made = f"an EulerMap of {type(layer).__name__}" if layer is not model else f"a {type(model).__name__}"
         raise ValueError(f"state_dict holds the weights of an {kind}, and the model, {made}, did not come from them")
+    if isinstance(layer, GRUCell) and not layer.reset_after:
+        raise ValueError("the model is a GRU without reset_after, which nn.GRU is not: it did not come from PyTorch")
     values = {part: getattr(layer, GATED.get(part, part) if kind != "nn.RNN" else part) for part in WEIGHTS}
     if isinstance(layer, CTRNN):
         if not np.all(np.asarray(layer.tau) == 1):
             raise ValueError("the model's tau is not 1, for which PyTorch's weights have no place: fold it into dt")
         values["weight"] = layer.gain * layer.weight
-    found: Any = copy.copy(held) if isinstance(held, dict) else dict(held)
+    found = {}
     for part, value in values.items():
         sources = parts.get(part, [])
         if not sources:
@@ -48,10 +73,7 @@ def to_torch(model: Any, state_dict: Any, names: Any = None) -> Any:
             continue
         if len(sources) > 1:
             raise ValueError(f"state_dict: {', '.join(sources)} add up to {part}, and a sum does not say how much of each")
-        found[sources[0]] = _moved(value, held[sources[0]], sources[0], part)
-    for name in held:
-        if found[name] is held[name]:
-            found[name] = held[name].detach().clone() if hasattr(held[name], "detach") else copy.deepcopy(held[name])
+        found[sources[0]] = part, value
     return found
 
 

@@ -1,5 +1,6 @@
 """Recognise modules and weights of PyTorch by their methods and names, without importing it."""
 
+import itertools
 import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
@@ -61,15 +62,19 @@ def what_to_write(value: object) -> str:
 StateDict: TypeAlias = Mapping[str, Any]
 
 
+# For each weight of one layer of the model, the names of the arrays that add up to it.
+Parts: TypeAlias = dict[str, list[str]]
+
+
 class Layout(NamedTuple):
     """The layout of a network.
 
     - `kind`: "nn.RNN", "nn.GRU" or "nn.LSTM".
-    - `parts`: for each weight of the model, the names of the arrays that add up to it.
+    - `layers`: the weights of each layer, from the bottom to the top. Those of the readout belong to the last.
     """
 
     kind: str
-    parts: dict[str, list[str]]
+    layers: list[Parts]
 
 
 def weights_of(value: Any) -> StateDict:
@@ -93,7 +98,29 @@ def layout_of(value: Any, held: StateDict, names: Any = None, *, whole: bool = T
 
     `whole`: raise `ValueError` if some weights are left over.
     """
-    parts = _recognised(value, held, whole) if names is None else _as_named(names, held)
+    layers = _recognised(value, held, whole) if names is None else [_as_named(names, held)]
+    kind = _kind(held, layers[0])
+    for parts in layers:
+        (weight, *_) = parts["weight"]
+        if _kind(held, parts) != kind:
+            raise ValueError(f"state_dict[{weight!r}] must be that of an {kind}, as the layers below it")
+        if kind == "nn.RNN" and "bias" not in parts and "input_bias" in parts:
+            parts["bias"] = parts.pop("input_bias")
+        for part, sources in parts.items():
+            if kind != "nn.RNN" and len(sources) > 1:
+                raise ValueError(
+                    f"names[{part!r}] adds up {', '.join(sources)}; the biases of {kind} do not add up: name bias_hh as "
+                    "bias and bias_ih as input_bias"
+                )
+    for below, above in itertools.pairwise(layers):
+        (name,), n = above["input_weight"], _width(held, below, "weight")
+        if _width(held, above, "input_weight") != n:
+            raise ValueError(f"state_dict[{name!r}] must have {n} columns, one for each unit of the layer below")
+    return Layout(kind, layers)
+
+
+def _kind(held: StateDict, parts: Parts) -> str:
+    """The type of a layer, by the shape of its recurrent weights."""
     (weight, *_) = parts["weight"]
     shape = as_numpy(held[weight], weight).shape
     rows = shape[0] / shape[1] if len(shape) == 2 and shape[1] else 0
@@ -102,17 +129,16 @@ def layout_of(value: Any, held: StateDict, names: Any = None, *, whole: bool = T
             f"state_dict[{weight!r}] must be square, as of nn.RNN, or have three times as many rows as columns, as of "
             f"nn.GRU, or four times, as of nn.LSTM; got {shape}"
         )
-    kind = KINDS[int(rows)]
-    if kind == "nn.RNN" and "bias" not in parts and "input_bias" in parts:
-        parts["bias"] = parts.pop("input_bias")
-    if kind != "nn.RNN":
-        for part, sources in parts.items():
-            if len(sources) > 1:
-                raise ValueError(
-                    f"names[{part!r}] adds up {', '.join(sources)}; the biases of {kind} do not add up: name bias_hh as "
-                    "bias and bias_ih as input_bias"
-                )
-    return Layout(kind, parts)
+    return KINDS[int(rows)]
+
+
+def _width(held: StateDict, parts: Parts, part: str) -> int:
+    """The number of columns of one of the weights, which has one array."""
+    (name, *_) = parts[part]
+    shape = as_numpy(held[name], name).shape
+    if len(shape) != 2:
+        raise ValueError(f"state_dict[{name!r}] must be a matrix, got shape {shape}")
+    return shape[1]
 
 
 def as_numpy(value: Any, name: str) -> np.ndarray:
@@ -149,8 +175,8 @@ def nonlinearity_of(value: Any, weight: str) -> str | None:
     return None
 
 
-def _recognised(value: Any, held: StateDict, whole: bool) -> dict[str, list[str]]:
-    """For each weight of the model, the names of the arrays that add up to it, as recognised without `names`."""
+def _recognised(value: Any, held: StateDict, whole: bool) -> list[Parts]:
+    """The weights of each layer, as recognised without `names`."""
     found = [
         (name.removesuffix(family["weight"]), family)
         for name in held
@@ -158,50 +184,78 @@ def _recognised(value: Any, held: StateDict, whole: bool) -> dict[str, list[str]
         if name == family["weight"] or name.endswith("." + family["weight"])
     ]
     found = [(prefix, family) for prefix, family in found if prefix + family["input_weight"] in held]
-    if len(found) != 1:
+    if len(found) > 1:
+        several = " and ".join(prefix + family["weight"] for prefix, family in found)
+        raise ValueError(
+            f"state_dict must hold one recurrent layer, or one nn module with num_layers, got {several}: if they are a "
+            "stack, pass ssntk.Layers(ssntk.from_torch(first), ssntk.from_torch(second)), else choose one by names="
+        )
+    if not found:
         raise ValueError(
             "state_dict must hold one recurrent layer, as weight_hh_l0 and weight_ih_l0 of nn.RNN in one module; say which "
             f"is which by names=, got {', '.join(held) or 'nothing'}"
         )
     ((prefix, family),) = found
-    parts = {part: [prefix + end] for part, end in family.items() if prefix + end in held}
-    rest = [name for name in held if [name] not in parts.values()]
-    if prefix + "weight_hr_l0" in rest:
-        raise ValueError(f"state_dict holds {prefix}weight_hr_l0, the projection of proj_size: {OWN_STEP}")
-    more = [name for name in rest if name.startswith(prefix + "weight_hh")]
-    if more:
-        what = "bidirectional" if any(name.endswith("_reverse") for name in more) else "num_layers > 1"
-        raise ValueError(
-            f"state_dict holds {', '.join(more)}, {what}: one layer in one direction is taken; {OWN_STEP}, or choose "
-            "a layer by names="
-        )
+    layers = _stack(held, prefix, family)
+    used = {name for parts in layers for (name,) in parts.values()}
+    rest = [name for name in held if name not in used]
     heads = [name for name in rest if name.removesuffix(".weight").split(".")[-1] in HEADS and name.endswith(".weight")]
-    heads = [name for name in heads if not _in_front(held, parts, name)]
-    heads = heads or _linear(value, held, parts, rest)
+    heads = [name for name in heads if not _in_front(held, layers, name)]
+    heads = heads or _linear(value, held, layers, rest)
     if len(heads) == 1:
-        parts["readout_weight"] = heads
+        layers[-1]["readout_weight"] = heads
         bias = heads[0].removesuffix("weight") + "bias"
         if bias in rest:
-            parts["readout_bias"] = [bias]
-    surplus = [name for name in rest if [name] not in parts.values()]
+            layers[-1]["readout_bias"] = [bias]
+    surplus = [name for name in rest if [name] not in layers[-1].values()]
     if surplus and whole:
         raise ValueError(f"state_dict holds {', '.join(surplus)}, whose use is not known: say which is which by names=")
-    return parts
+    return layers
 
 
-def _in_front(held: StateDict, parts: dict[str, list[str]], head: str) -> bool:
+def _stack(held: StateDict, prefix: str, family: dict[str, str]) -> list[Parts]:
+    """The weights of each layer of one module. Raises `ValueError` if it is not one that this package has."""
+    own = [name for name in held if name.startswith(prefix + "weight_h")]
+    projections = [name for name in own if name.startswith(prefix + "weight_hr")]
+    if projections:
+        raise ValueError(f"state_dict holds {', '.join(projections)}, the projection of proj_size: {OWN_STEP}")
+    backwards = [name for name in own if name.endswith("_reverse")]
+    if backwards:
+        raise ValueError(
+            f"state_dict holds {', '.join(backwards)}, bidirectional: its first output depends on the last input, so that "
+            f"it has no step; choose a direction by names="
+        )
+    layers: list[Parts] = []
+    for i in itertools.count():
+        names = {part: prefix + end.removesuffix("0") + str(i) if i else prefix + end for part, end in family.items()}
+        if i and (family is not FAMILIES[0] or names["weight"] not in held):
+            break
+        if names["input_weight"] not in held:
+            raise ValueError(
+                f"state_dict holds {names['weight']} without {names['input_weight']}, its weights of the inputs"
+            )
+        layers.append({part: [name] for part, name in names.items() if name in held})
+    known = [parts["weight"][0] for parts in layers]
+    above = [name for name in own if name.startswith(prefix + "weight_hh_l") and name not in known]
+    if above and family is FAMILIES[0]:
+        raise ValueError(f"state_dict holds {', '.join(above)}, and no layer {len(layers)} below it")
+    return layers
+
+
+def _in_front(held: StateDict, layers: list[Parts], head: str) -> bool:
     """Whether a linear layer with the name of a readout transforms the inputs instead, by its shape and its position."""
-    (weight,), (inputs,) = parts["weight"], parts["input_weight"]
-    shape, n, d = as_numpy(held[head], head).shape, *(as_numpy(held[one], one).shape[-1] for one in (weight, inputs))
+    shape = as_numpy(held[head], head).shape
+    d, n = _width(held, layers[0], "input_weight"), as_numpy(held[layers[-1]["weight"][0]], "weight").shape[-1]
     names = list(held)
-    return len(shape) == 2 and shape[0] == d and (shape[1] != n or names.index(head) < names.index(weight))
+    first = names.index(layers[0]["weight"][0])
+    return len(shape) == 2 and shape[0] == d and (shape[1] != n or names.index(head) < first)
 
 
-def _linear(value: Any, held: StateDict, parts: dict[str, list[str]], rest: list[str]) -> list[str]:
+def _linear(value: Any, held: StateDict, layers: list[Parts], rest: list[str]) -> list[str]:
     """The weights, under any name, of those linear layers of a module that can only be its readout."""
     if not is_module(value):
         return []
-    d, n = (np.shape(held[parts[part][0]])[-1] for part in ("input_weight", "weight"))
+    d, n = (np.shape(held[name])[-1] for name in (layers[0]["input_weight"][0], layers[-1]["weight"][0]))
     return [
         f"{name}.weight"
         for name, module in value.named_modules()
@@ -226,4 +280,15 @@ def _as_named(names: object, held: StateDict) -> dict[str, list[str]]:
             if source not in held:
                 raise ValueError(f"names[{part!r}] is {source!r}, which state_dict does not hold")
         parts[part] = list(sources)
+    return parts
+
+
+def named_once(names: object, held: StateDict) -> Parts:
+    """`names` as in [`from_torch`][], for a framework whose layers have one bias array: one name for each part."""
+    parts = _as_named(names, held)
+    if "input_bias" in parts:
+        raise ValueError("names holds 'input_bias'; all biases of a layer of Keras or ONNX are in one array, bias")
+    for part, sources in parts.items():
+        if len(sources) > 1:
+            raise ValueError(f"names[{part!r}] must be one name, got {sources!r}")
     return parts

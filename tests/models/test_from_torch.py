@@ -154,14 +154,19 @@ def test_what_is_not_understood_is_said():
     b = {"bias_ih_l0": np.zeros(3 * N), "bias_hh_l0": np.zeros(3 * N)}
     summed = {"weight": "weight_hh_l0", "input_weight": "weight_ih_l0", "bias": list(b)}
     cases = [
-        (good | second, {}, "one layer in one direction"),
-        (good | backwards, {}, "one layer in one direction"),
-        (good | {f"other.{name}": value for name, value in good.items()}, {}, "one recurrent layer"),
+        (good | second, {}, r"state_dict\['weight_ih_l1'\] must have 6 columns, one for each unit of the layer below"),
+        (
+            good | {f"other.{name}": value for name, value in good.items()},
+            {},
+            r"one recurrent.*ssntk\.Layers\(ssntk",
+        ),
         ({"a.weight_hh_l0": good["weight_hh_l0"], "b.weight_ih_l0": good["weight_ih_l0"]}, {}, "one recurrent layer"),
         (good | {"embed.weight": np.zeros((100, N))}, {}, r"embed\.weight"),
         (good | {"attention.h2h.bias": np.zeros(N)}, {}, r"attention\.h2h\.bias"),
-        (good | second, {}, "weight_hh_l1, num_layers > 1.*ssntk.from_cell"),
-        (good | backwards, {}, "weight_hh_l0_reverse, bidirectional"),
+        (good | {"weight_hh_l1": np.eye(N)}, {}, "weight_hh_l1 without weight_ih_l1"),
+        (good | {"weight_hh_l2": np.eye(N), "weight_ih_l2": np.eye(N)}, {}, "weight_hh_l2, and no layer 1 below it"),
+        (good | {"weight_hh_l1": lstm["weight_hh_l0"], "weight_ih_l1": np.zeros((4 * N, N))}, {}, r"be that of an nn\.RNN"),
+        (good | backwards, {}, "weight_hh_l0_reverse, bidirectional: its first output depends on the last input"),
         (lstm | {"weight_hr_l0": np.zeros((2, N))}, {}, "weight_hr_l0, the projection of proj_size"),
         (lstm, {"dt": 0.5}, r"dt must be 1 for nn\.LSTM"),
         (gru, {"form": "current"}, r"form must be left out for nn\.GRU"),

@@ -1,18 +1,27 @@
-"""Makes torch.npz: recurrent networks by PyTorch itself, in float64. `python torch_oracle.py` writes it anew.
+"""Makes torch.npz and torch_layers.npz: recurrent networks by PyTorch itself, in float64. `python torch_oracle.py` writes
+torch_layers.npz anew, and with the argument `all` both.
 
 Weights are uniform in +-scale by numpy's default_rng(seed), in the order of PyTorch's parameters, so that they do not depend
 on PyTorch's version. For each network: its parameters, inputs (T, 3), hidden states (T, n), outputs (T, 2), the Jacobian
 (2 T, p) of the outputs with respect to all parameters, by autograd, and the eigenvalues of J J^T. For the GRU also the fixed
 points of its step under zero input, by Newton's method from 60 starts, the residuals of its step there, and its Jacobians.
+
+torch_layers.npz holds stacks of 1 to 3 layers of each kind, with and without biases, called kind/layers/bias. The inputs
+us (T, 2) are those of all. For each: its parameters in one row, in PyTorch's order; the states (T + 1, s) of all layers,
+each layer's h and then its c, of which the first are random; its outputs (T, 1) from there; and the derivative (p,) of the
+last output with respect to all parameters, by autograd.
 """
 
 import importlib
+import itertools
 import pathlib
+import sys
 from typing import Any
 
 import numpy as np
 
 FILE = pathlib.Path(__file__).with_name("torch.npz")
+STACKS = FILE.with_name("torch_layers.npz")
 D, N, M, T = 3, 5, 2, 6
 # kind: seed, scale of the weights, and how the layer is made.
 CASES = {
@@ -22,6 +31,38 @@ CASES = {
     "gru": (13, 2.0, "GRU", {}),
     "lstm": (3, 1.0, "LSTM", {}),
 }
+
+
+def stacks():
+    """All arrays of torch_layers.npz."""
+    torch = importlib.import_module("torch")
+    torch.set_num_threads(1)
+    d, n, m, steps = 2, 3, 1, 4
+    us = np.random.default_rng(100).normal(size=(steps, d))
+    found = {"provenance": np.array(f"torch {torch.__version__}, tests/reference/torch_oracle.py"), "us": us}
+    inputs = torch.as_tensor(us)[:, None]
+    for seed, (case, layers, bias) in enumerate(itertools.product(CASES, (1, 2, 3), (True, False))):
+        _, _, layer, options = CASES[case]
+        rng = np.random.default_rng(200 + seed)
+        core = getattr(torch.nn, layer)(d, n, layers, bias=bias, **options)
+        net = torch.nn.ModuleDict({"core": core, "fc": torch.nn.Linear(n, m, bias=bias)}).double()
+        for parameter in net.parameters():
+            parameter.data = torch.as_tensor(rng.uniform(-1, 1, parameter.shape))
+        parts = 2 if layer == "LSTM" else 1
+        start = [torch.as_tensor(rng.uniform(-1, 1, (layers, 1, n))) for _ in range(parts)]
+        outputs = net["fc"](core(inputs, tuple(start) if parts == 2 else start[0])[0])[:, 0]
+        row = torch.autograd.grad(outputs[-1, 0], list(net.parameters()))
+        states = [start]
+        for u in inputs:
+            after = core(u[None], tuple(states[-1]) if parts == 2 else states[-1][0])[1]
+            states.append([part.detach() for part in (after if parts == 2 else [after])])
+        name = f"{case}/{layers}/{'bias' if bias else 'none'}"
+        found[f"{name}/weights"] = np.concatenate([one.detach().numpy().ravel() for one in net.parameters()])
+        # Of each layer first h and then c.
+        found[f"{name}/states"] = np.stack([torch.stack(one, dim=1).numpy().ravel() for one in states])
+        found[f"{name}/outputs"] = outputs.detach().numpy()
+        found[f"{name}/row"] = np.concatenate([block.numpy().ravel() for block in row])
+    return found
 
 
 def made():
@@ -73,5 +114,8 @@ def fixed_points(torch, layer, rng):
 
 
 if __name__ == "__main__":
-    everything: dict[str, Any] = made()
-    np.savez(FILE, **everything)
+    everything: dict[str, Any] = stacks()
+    np.savez_compressed(STACKS, **everything)
+    if "all" in sys.argv[1:]:
+        everything = made()
+        np.savez(FILE, **everything)
