@@ -70,8 +70,8 @@ def load_weights(path: Any, *, format: Any = None) -> dict[str, np.ndarray]:
     - `format`: the format, if it is not to be told: `"npz"`, `"npy"`, `"safetensors"`, `"mat"`, `"h5"`, `"keras"`,
       `"msgpack"` or `"pt"`.
 
-    **Returns:** a dict from names to NumPy arrays, of the types that they have in the file; bfloat16 and float8 become
-    float32. Shapes are those of the file: MATLAB's vectors stay (1, n) or (n, 1), and its sparse matrices become arrays.
+    **Returns:** a dict from names to NumPy arrays, of the types that they have in the file; bfloat16 becomes float32.
+    Shapes are those of the file: MATLAB's vectors stay (1, n) or (n, 1), and its sparse matrices become arrays.
     Text, `None` and Python's own numbers are left out. There is a warning that names cells and struct arrays of MATLAB, and
     sparse or quantised tensors of PyTorch, which are left out too.
 

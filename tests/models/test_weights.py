@@ -11,6 +11,7 @@ import os
 import pathlib
 import pickle
 import struct
+import subprocess
 import sys
 import time
 import zipfile
@@ -123,13 +124,15 @@ def write_h5(file):
         gru.attrs["weight_names"] = [b"gru/gru_cell/kernel:0"]
         gru["gru/gru_cell/kernel:0"] = W
         gru.create_dataset("bias", data=B, compression="gzip", chunks=(3,))
+        gru.create_dataset("shuffled", data=W, compression="gzip", chunks=(3, 2), shuffle=True)
+        gru.create_dataset("grows", data=W > 0, chunks=(3, 2), maxshape=(None, None), shuffle=True)
         held["model_config"] = "{}"
         held["soft"], held["hard"] = h5py.SoftLink("/model_weights/gru/bias"), gru
         # Links that lead nowhere, and back.
         held["lost"], gru["back"] = h5py.SoftLink("/nowhere"), held
     path = "model_weights/gru"
-    found = {f"{path}/gru/gru_cell/kernel:0": W, f"{path}/bias": B, "hard/gru/gru_cell/kernel:0": W, "hard/bias": B}
-    return found | {"soft": B}
+    found = {f"{path}/gru/gru_cell/kernel:0": W, f"{path}/bias": B, f"{path}/shuffled": W, f"{path}/grows": W > 0}
+    return found | {name.replace(path, "hard"): array for name, array in found.items()} | {"soft": B}
 
 
 def write_keras(file):
@@ -319,7 +322,7 @@ def soft_through_external(file):
 
 
 def external_storage(file):
-    raw = file.with_name("raw.bin")
+    raw = file.with_name("raw")
     raw.write_bytes(W.tobytes())
     h5(file, lambda held: held.create_dataset("e", (4, 3), "f8", external=[(str(raw), 0, W.nbytes)]))
 
@@ -332,6 +335,21 @@ def virtual(file):
 
 def h5_unwritten(file):
     h5(file, lambda held: held.create_dataset("big", (10**9,), "f4", chunks=(1000,)))
+
+
+def h5_other_filter(file):
+    h5(file, lambda held: held.create_dataset("z", data=W, compression="lzf", chunks=(2, 2)))
+
+
+def h5_damaged_chunk(file):
+    values = np.arange(10_000.0)
+    h5(file, lambda held: held.create_dataset("z", data=values, compression="gzip", shuffle=True, chunks=(10_000,)))
+    data = bytearray(file.read_bytes())
+    packed = zlib.compress(values.view(np.uint8).reshape(-1, 8).T.tobytes(), 4)
+    at = data.index(packed)
+    # A whole stream, of fewer bytes than the chunk has.
+    data[at : at + len(packed)] = zlib.compress(bytes(100)).ljust(len(packed), b"\0")
+    file.write_bytes(data)
 
 
 def h5_one_chunk(file):
@@ -486,9 +504,11 @@ HOSTILE = {
     "safetensors of nothing": (bytes_of(header(b"{}")), "no floating-point"),
     "external link": (external_link, "a link to another file, a/b in .*other.h5: copy the arrays into one file"),
     "soft link through an external one": (soft_through_external, "a link to another file"),
-    "external storage": (external_storage, "holds e outside, in .*raw.bin"),
+    "external storage": (external_storage, "holds e outside, in .*raw'"),
     "virtual dataset": (virtual, "holds v as a view of other files"),
     "HDF5 that was never written": (h5_unwritten, "declares 4000000000 bytes for big and holds 0"),
+    "HDF5 in another compression": (h5_other_filter, "holds z in a compression that is not read here"),
+    "HDF5 of a short chunk": (h5_damaged_chunk, "a part of 80000 bytes holds 100"),
     "HDF5 of one chunk": (h5_one_chunk, "declares 8000000 bytes for big"),
     "HDF5 of repeating links": (h5_many_names, "links that repeat them"),
     "HDF5 of deep groups": (h5_deep, "more than 100 deep"),
@@ -612,6 +632,28 @@ def test_arrays_that_fit_only_one_by_one_are_refused(tmp_path, monkeypatch):
         held["a"], held["b"] = np.zeros(1000), np.zeros(1000)
     monkeypatch.setattr("ssntk.errors._room", lambda: 12_000)
     refused(file, "does not fit into memory: b is too large")
+
+
+LOAD = """
+import pathlib, ssntk
+for file in sorted(pathlib.Path(".").glob("*.bin")):
+    try:
+        ssntk.load_weights(file)
+    except ValueError as error:
+        print(error)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_files_outside_are_not_even_opened(tmp_path):
+    """They are pipes here, and opening a pipe waits for whoever writes to it."""
+    for number, write in enumerate((external_link, soft_through_external, external_storage, virtual)):
+        write(tmp_path / f"{number}.bin")
+    for name in ("other.h5", "raw"):
+        (tmp_path / name).unlink()
+        os.mkfifo(tmp_path / name)
+    done = subprocess.run([sys.executable, "-c", LOAD], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
+    assert len(done.stdout.splitlines()) == 4
 
 
 def lengths(size):

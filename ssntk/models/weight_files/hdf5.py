@@ -1,6 +1,7 @@
 """Arrays of HDF5 files, such as Keras's. What an HDF5 file says of other files is never followed."""
 
 import math
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -44,8 +45,10 @@ def stay_inside(into: Gathered, held: Any) -> None:
             if isinstance(link, h5py.ExternalLink):
                 where = f"{_joined(group.name, name)} in {link.filename}"
                 raise Refused(f"holds a link to another file, {where}: copy the arrays into one file")
-            if isinstance(link, h5py.HardLink) and group.get(name, getclass=True) is h5py.Group:
-                waiting.append(group[name])
+            # Opening a dataset opens no other file, whatever it says of its storage.
+            below = group.get(name) if isinstance(link, h5py.HardLink) else None
+            if isinstance(below, h5py.Group):
+                waiting.append(below)
     into.again()
 
 
@@ -85,7 +88,7 @@ def read_dataset(into: Gathered, name: str, dataset: Any, size: int) -> np.ndarr
         return None
     into.room(shape, dtype, name)
     check_storage(name, dataset, made, shape, dtype, size)
-    return np.asarray(dataset[()])
+    return read_numbers(name, dataset, made)
 
 
 def check_storage(name: str, dataset: Any, made: Any, shape: tuple[int, ...], dtype: np.dtype, size: int) -> None:
@@ -101,3 +104,43 @@ def check_storage(name: str, dataset: Any, made: Any, shape: tuple[int, ...], dt
         whole = dataset.id.get_num_chunks() >= chunks
     if not whole:
         raise Refused(f"declares {asked} bytes for {name} and holds {min(stored, size)}")
+
+
+def read_numbers(name: str, dataset: Any, made: Any) -> np.ndarray:
+    """The array of a dataset. What is compressed in it is unpacked here: HDF5 itself may crash at damaged chunks."""
+    import h5py
+
+    if not made.get_nfilters():
+        return np.asarray(dataset[()])
+    filters = [made.get_filter(i)[0] for i in range(made.get_nfilters())]
+    if not set(filters) <= {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE} or made.get_layout() != h5py.h5d.CHUNKED:
+        raise Refused(f"holds {name} in a compression that is not read here: save it with gzip, or without")
+    if dataset.id.get_type() != h5py.h5t.py_create(dataset.dtype):
+        raise Refused(f"holds {name} in numbers of a form of their own: save it as float32")
+    array, chunk, found = np.zeros(dataset.shape, dataset.dtype), made.get_chunk(), []
+    dataset.id.chunk_iter(lambda one: found.append(one))
+    for one in found:
+        if one.size > dataset.id.get_storage_size():
+            raise Refused(f"is damaged: a part of {name} declares {one.size} bytes")
+        mask, data = dataset.id.read_direct_chunk(one.chunk_offset)
+        for i, code in reversed(list(enumerate(filters))):
+            if not mask >> i & 1:
+                data = _unfiltered(data, code == h5py.h5z.FILTER_DEFLATE, math.prod(chunk), dataset.dtype.itemsize)
+        part = np.frombuffer(data, dataset.dtype).reshape(chunk)
+        # Chunks at the edges are whole too, and stand out.
+        inside = [slice(at, at + length) for at, length in zip(one.chunk_offset, chunk, strict=True)]
+        target = array[tuple(inside)]
+        target[...] = part[tuple(slice(length) for length in target.shape)]
+    return array
+
+
+def _unfiltered(data: bytes, deflated: bool, count: int, each: int) -> bytes:
+    """The bytes of a chunk before they were compressed, or before those of a kind were put together."""
+    if deflated:
+        packer = zlib.decompressobj()
+        data = packer.decompress(data, count * each + 1)
+        if not packer.eof:
+            raise Refused("is damaged: what is compressed in it ends too early, or is longer than it declares")
+    if len(data) != count * each:
+        raise Refused(f"is damaged: a part of {count * each} bytes holds {len(data)}")
+    return data if deflated else np.frombuffer(data, np.uint8).reshape(each, count).T.tobytes()

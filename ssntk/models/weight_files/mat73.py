@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ssntk.models.weight_files.gathered import Gathered, Refused, damaged, is_numeric
-from ssntk.models.weight_files.hdf5 import DEEPEST, check_storage, read_dataset, stay_inside
+from ssntk.models.weight_files.hdf5 import DEEPEST, check_storage, read_dataset, read_numbers, stay_inside
 from ssntk.models.weight_files.mat5 import OWN_SAY, dense
 
 NUMBERS = {"double", "single", "logical", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
@@ -60,7 +60,7 @@ def _array73(into: Gathered, name: str, item: Any, kind: str) -> np.ndarray | No
         parts = item.dtype["real"]
         into.room(item.shape, np.complex128, name)
         check_storage(name, item, item.id.get_create_plist(), item.shape, item.dtype, into.size)
-        pairs = item[()]
+        pairs = read_numbers(name, item, item.id.get_create_plist())
         array = pairs["real"] + 1j * pairs["imag"] if is_numeric(parts) else None
     else:
         array = read_dataset(into, name, item, into.size)

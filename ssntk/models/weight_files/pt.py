@@ -4,7 +4,7 @@ import importlib
 import pickletools
 import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -62,6 +62,7 @@ def read_pt(into: Gathered) -> None:
             raise Refused(f"is damaged, or holds more than weights ({_said(error)}): {INSTEAD}") from error
         if isinstance(held, torch.Tensor):
             held = {"weight": held}
+        _count(into, held)
         for name, tensor in _tensors(into, held, "", torch.Tensor):
             array = _array(into, name, tensor, torch)
             if array is not None:
@@ -70,9 +71,27 @@ def read_pt(into: Gathered) -> None:
 
 def _said(error: Exception) -> str:
     """Why PyTorch does not read a file. Its advice to read it without `weights_only` is left out."""
-    found = re.search(r"Unsupported [^.\n]*", str(error)) if "weights_only" in str(error) else None
+    found = re.search(r"Unsupported .*?(?= was not|\. |\n|$)", str(error)) if "weights_only" in str(error) else None
     lines = [line for line in str(error).splitlines() if line.strip() and "eights" not in line]
     return (found.group() if found else (lines or [type(error).__name__])[0])[:200].strip()
+
+
+def _parts(held: Any) -> Iterable[tuple[Any, Any]]:
+    """The names and parts of a dict, the numbers and parts of a list, and nothing of anything else."""
+    return held.items() if isinstance(held, Mapping) else enumerate(held) if isinstance(held, (list, tuple)) else ()
+
+
+def _count(into: Gathered, held: Any) -> None:
+    """Count the parts of all dicts and lists once, wherever they are named."""
+    waiting, seen = [held], set()
+    while waiting:
+        one = waiting.pop()
+        if id(one) not in seen:
+            seen.add(id(one))
+            for _, part in _parts(one):
+                into.see()
+                waiting.append(part)
+    into.again()
 
 
 def _tensors(into: Gathered, held: Any, name: str, kind: type, depth: int = 0) -> Iterator[tuple[str, Any]]:
@@ -81,8 +100,7 @@ def _tensors(into: Gathered, held: Any, name: str, kind: type, depth: int = 0) -
     if isinstance(held, kind):
         yield name, held
         return
-    parts = held.items() if isinstance(held, Mapping) else enumerate(held) if isinstance(held, (list, tuple)) else ()
-    for one, value in parts:
+    for one, value in _parts(held):
         into.see()
         yield from _tensors(into, value, f"{name}.{one}" if name else str(one), kind, depth + 1)
 
