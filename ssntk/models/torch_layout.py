@@ -50,7 +50,7 @@ def what_to_write(value: object) -> str:
     if looks_like_torch(value):
         return ": pass ssntk.from_torch(net)"
     if isinstance(value, (str, pathlib.Path)):
-        return ": load its weights first, and pass ssntk.from_torch(ssntk.load_weights(path)) if they are PyTorch's"
+        return ": load the file first, and pass ssntk.from_torch(ssntk.load_weights(path)) if PyTorch wrote it"
     origins = {kind.__module__.partition(".")[0] for kind in type(value).__mro__}
     if callable(value) and origins & {"equinox", "flax"}:
         return ": wrap it by ssntk.from_cell(cell, n_state=..., n_input=...)"
