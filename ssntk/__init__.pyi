@@ -88,6 +88,7 @@ from .models.maps import EulerMap as EulerMap
 from .models.neural_ode import NeuralODE as NeuralODE
 from .models.plrnn import PLRNN as PLRNN
 from .models.vector_field import VectorField as VectorField
+from .models.weights import load_weights as load_weights
 from .precision import PrecisionWarning as PrecisionWarning
 from .saved import load as load
 from .saved import save as save

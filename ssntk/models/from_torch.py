@@ -71,10 +71,11 @@ def from_torch(
 
     **Arguments:**
 
-    - `module_or_state_dict`: an `nn.Module`; a dict from names to tensors or arrays; or a checkpoint that holds such a dict
-      as "state_dict" or "model_state_dict". It must hold one row of the table, with one direction. Its names may have a
-      common prefix. There may be a readout: one linear layer (m, n) called fc, linear, out, output, readout, head or
-      decoder. In a module the only `nn.Linear` that fits is recognised too. Stack modules of your own by [`Layers`][].
+    - `module_or_state_dict`: an `nn.Module`; a dict from names to tensors or arrays, as [`load_weights`][] reads from a
+      file; or a checkpoint that holds such a dict as "state_dict" or "model_state_dict". It must hold one row of the table,
+      with one direction. Its names may have a common prefix. There may be a readout: one linear layer (m, n) called fc,
+      linear, out, output, readout, head or decoder. In a module the only `nn.Linear` that fits is recognised too. Stack
+      modules of your own by [`Layers`][].
     - `dt`: the leak of a leaky network, that is its step divided by its time constant:
       `h <- (1 - dt) h + dt activation(...)`. It must be 1 for gated layers; 1 also gives `nn.RNN`.
     - `form`: the place of the nonlinearity in a leaky network: `"rate"` for `activation(weight h + ...)`, or `"current"`

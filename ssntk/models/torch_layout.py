@@ -51,7 +51,7 @@ def what_to_write(value: object) -> str:
     if looks_like_torch(value):
         return ": pass ssntk.from_torch(net)"
     if isinstance(value, (str, pathlib.Path)):
-        return ": load the file first, and pass ssntk.from_torch(torch.load(path, weights_only=True)) if PyTorch wrote it"
+        return ": load the file first, and pass ssntk.from_torch(ssntk.load_weights(path)) if PyTorch wrote it"
     origins = {kind.__module__.partition(".")[0] for kind in type(value).__mro__}
     if callable(value) and origins & {"equinox", "flax"}:
         return ": wrap it by ssntk.from_cell(cell, n_state=..., n_input=...)"
@@ -82,8 +82,10 @@ def weights_of(value: Any) -> StateDict:
     held = value.state_dict() if is_module(value) else value
     if isinstance(held, Mapping):
         for name in CHECKPOINTS:
-            if isinstance(held.get(name), Mapping):
-                held = held[name]
+            # In what `load_weights` returns, the names of a checkpoint's dicts are joined by a dot.
+            joined = [one for one in held if isinstance(one, str) and one.startswith(f"{name}.") and not is_module(value)]
+            if joined or isinstance(held.get(name), Mapping):
+                held = {one.removeprefix(f"{name}."): held[one] for one in joined} or held[name]
     if not isinstance(held, Mapping) or not all(isinstance(name, str) for name in held):
         write = what_to_write(value) if isinstance(value, (str, pathlib.Path)) else ""
         raise ValueError(

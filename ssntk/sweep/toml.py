@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import difflib
 import inspect
-import io
 import operator
 import pathlib
 import tomllib
@@ -29,6 +28,8 @@ from ssntk.models.as_model import as_model
 from ssntk.models.base import AbstractStateSpaceModel
 from ssntk.models.ctrnn import CTRNN
 from ssntk.models.family import Family
+from ssntk.models.weight_files.gathered import Refused
+from ssntk.models.weights import numbers_of
 from ssntk.nouns import Lens
 from ssntk.sweep.coverage import OverAxes, Towards
 from ssntk.sweep.factory import function_named, seed_argument
@@ -62,7 +63,8 @@ gain = 1.3                      # default 1.0
 # activation = "tanh"           # a function of jax.numpy or jax.nn
 # form = "current"              # or "rate"
 # weights = "file.npz"          # instead of n_state to seed: arrays named weight, input_weight, bias, input_bias,
-#                               # readout_weight, readout_bias, gain, tau, as in CTRNN.from_weights; beside this file
+#                               # readout_weight, readout_bias, gain, tau, as in CTRNN.from_weights; beside this file;
+#                               # also .safetensors and what else ssntk.load_weights reads
 
 [family]                        # exactly one of attribute, input, line
 input = { direction = [1.0] }   # u = offset + p * direction, also with offset = [0.0]
@@ -304,23 +306,14 @@ def _model(table: Toml, folder: pathlib.Path) -> CTRNN:
 
 
 def _arrays(file: pathlib.Path) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file. Raises `ValueError` if it is not one, or is damaged."""
+    """The arrays of a file of weights. Raises `ValueError` if it is not one, or is damaged."""
+    what = f"model.weights: {file} cannot be read as {file.suffix or 'weights'}"
     try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise ValueError(f"model.weights: {file} cannot be read as .npz: {error}") from error
-    # An .npz archive begins with PK.
-    if not data.startswith(b"PK"):
-        what = "empty" if not data else "a .npy file, of one array" if data.startswith(b"\x93NUMPY") else "no .npz file"
-        raise ValueError(f"model.weights: {file} cannot be read as .npz: it is {what}; write it with numpy.savez")
-    try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    # Zip files and arrays raise many kinds of errors for damaged bytes.
-    except Exception as error:
-        raise ValueError(
-            f"model.weights: {file} cannot be read as .npz: it is damaged, or holds what is no array ({error})"
-        ) from error
+        return numbers_of(file)
+    except Refused as error:
+        raise ValueError(f"{what}: it {error}") from error
+    except (OSError, ImportError) as error:
+        raise ValueError(f"{what}: {error}") from error
 
 
 def _family(table: Toml, model: AbstractStateSpaceModel) -> Family:
