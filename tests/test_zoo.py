@@ -193,7 +193,11 @@ def test_the_kernel_by_sites_is_that_by_the_jacobian(name, model, monkeypatch):
     probe, how = asked(model)
     rows = np.asarray(ssntk.parameter_jacobian(model, probe, **how)).reshape(6 * model.n_state, -1)
     # A derivative in two dtypes is less accurate, and the check of the sites refuses it. Sites are not looked for in loops.
-    if name != "many iterations" and len(types(model)) == 1 and any(leaf.ndim == 2 for leaf in jax.tree.leaves(model.trainable("state"))):
+    if (
+        name != "many iterations"
+        and len(types(model)) == 1
+        and any(leaf.ndim == 2 for leaf in jax.tree.leaves(model.trainable("state")))
+    ):
         kernel = ssntk.ntk(model, probe, method="sites", **how)
         np.testing.assert_allclose(kernel, rows @ rows.T, atol=rounding(model) * np.square(rows).sum(axis=1).max())
     else:

@@ -25,7 +25,7 @@ class Iterated(MapWrapper):
     logistic = ssntk.Map(lambda t, x, u, params: params["r"] * x * (1 - x), {"r": 3.2}, n_state=1)
     family = ssntk.Family(ssntk.Iterated(logistic, 2), "r")
     branch = ssntk.continuation(family, (3.2, 3.6), x0=[0.513])
-    print(branch.bifurcations[0].kind, branch.bifurcations[0].parameter.round(9))  # flip 3.449489743
+    print(branch.bifurcations[0].kind, round(branch.bifurcations[0].parameter, 9))  # flip 3.449489743
     ```
     """
 
