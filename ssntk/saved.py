@@ -22,6 +22,7 @@ from ssntk.critical.approach import Approach
 from ssntk.critical.flag import Criticality
 from ssntk.critical.retreat import Retreat
 from ssntk.dynamics.fixed_points import FixedPoint, FixedPoints, SlowPoint, SlowPoints
+from ssntk.dynamics.iterates import Cycle, Cycles
 from ssntk.errors import is_traced
 from ssntk.files import write_whole
 from ssntk.kernel.choice import KernelPlan
@@ -57,7 +58,7 @@ PACKAGES = ("ssntk", "jax", "numpy")
 _RESULTS = (
     *(Branch, BranchPoint, Diagram, Bifurcation, FixedPoint, FixedPoints, SlowPoint, SlowPoints, Channel, Detection),
     *(Signature, Approach, Retreat, Criticality, Spectrum, LinearisedTraining, MonitorRecord, Measurement, Status),
-    *(Drift, KernelPlan),
+    *(Drift, KernelPlan, Cycle, Cycles),
 )
 _FORMS = (normal_forms.SaddleNode, normal_forms.Transcritical, normal_forms.Pitchfork, normal_forms.Hopf)
 _LAYERS = (CTRNN, TorchRNN, GRUCell, LSTMCell, GRUODE, LinearSSM, LowRankRNN, TorchLowRank, ReducedRNN, PLRNN)

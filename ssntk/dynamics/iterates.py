@@ -9,6 +9,7 @@ import numpy as np
 from ssntk.dynamics.fixed_points import constant_input, readouts
 from ssntk.dynamics.metric import as_metric, as_periods
 from ssntk.dynamics.rollout import half_widths, known_bounded
+from ssntk.dynamics.scaled import ERRORS
 from ssntk.dynamics.search import Search
 from ssntk.dynamics.shooting import Shooting
 from ssntk.dynamics.stability import judged_exponents
@@ -394,7 +395,9 @@ class _Search:
 
     def _turned(self) -> np.ndarray:
         """The cycles (m, k, n), each from its least point on, by the first state and then by the next ones."""
-        y = self._wrapped(self.y)
+        y, turns = self._wrapped(self.y), self.base.periods
+        # An angle just below a whole period is zero with a rounding error.
+        y = np.where((turns > 0) & (turns - y <= ERRORS * self.error), 0.0, y).astype(y.dtype)
         for i, cycle in enumerate(y):
             y[i] = np.roll(cycle, -int(np.lexsort(cycle.T[::-1])[0]), axis=0)
         return y

@@ -148,7 +148,7 @@ class Probe(AbstractProbe):
     mask: Mask | None
     hold: bool = eqx.field(static=True, default=False)
 
-    def __init__(self, ts: Any, us: Any = None, x0: Any = None, *, mask: Any = None, hold: bool = False):
+    def __init__(self, ts: Any, us: Any = None, x0: Any = None, *, mask: Any = None, hold: Any = False):
         """**Arguments:**
 
         - `ts`: (T,) increasing save times, T >= 2, in units of time.

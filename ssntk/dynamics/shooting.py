@@ -111,10 +111,10 @@ class Shooting:
             last[active] = np.where(good, length, np.inf)
             counts[active] += close
             # Once it is close, the iteration goes on while it gains.
-            rests = close & ((length <= 4 * eps) | ((length > 0.5 * before[active]) & (counts[active] > 1)))
+            rests = close & ((length <= 4 * eps) | ((length > 0.9 * before[active]) & (counts[active] > 1)))
             before[active] = length
             active = active[good & ~rests]
-        ended = np.flatnonzero(last <= eps**0.6)
+        ended = np.flatnonzero(last <= eps**0.4)
         good = np.zeros(m, bool)
         error = np.full_like(y, np.inf)
         if ended.size:
@@ -126,15 +126,18 @@ class Shooting:
     def _judged(
         self, y: np.ndarray, left: np.ndarray, slopes: np.ndarray, last: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Whether each equation holds to rounding (m,), and the errors of the points (m, k, n)."""
-        size = sizes(y)
-        terms = (np.abs(slopes) @ size[..., None])[..., 0] + size
-        noise = 4 * self.field.eps * terms
-        good = np.asarray((np.abs(left) <= 16 * noise).all(axis=(1, 2)) & np.isfinite(y).all(axis=(1, 2)))
+        """Whether each is a cycle to rounding (m,), and the errors of the points (m, k, n)."""
+        size, eps = sizes(y), self.field.eps
+        noise = 4 * eps * ((np.abs(slopes) @ size[..., None])[..., 0] + size)
+        holds = (np.abs(left) <= 16 * noise).all(axis=(1, 2)) & np.isfinite(y).all(axis=(1, 2))
         # Rounding errors have random signs: take the largest result of several draws.
         signs = np.random.default_rng(1).choice(np.array([-1.0, 1.0], y.dtype), (*y.shape[1:], 4))
         spread = np.abs(self.correction(noise[..., None] * signs, slopes)).max(axis=3)
-        return good, np.where(np.isfinite(spread), spread, np.inf) + 4 * last[:, None, None] * size
+        spread = np.where(np.isfinite(spread), spread, np.inf)
+        # Near a bifurcation the last correction is no smaller than rounding errors make it.
+        unsure = np.sqrt(np.mean((spread / size) ** 2, axis=(1, 2)))
+        small = (last <= eps**0.6) | ((last <= 4 * unsure) & (unsure <= eps**0.4))
+        return np.asarray(holds & small), spread + 4 * last[:, None, None] * size
 
     def apart(self, one: np.ndarray, other: np.ndarray) -> np.ndarray:
         """The distances (..., n) of states, up to whole periods."""

@@ -110,14 +110,10 @@ class BranchPoint(AbstractLocatedEvent):
             return Outcome.several_branches.say()
         return Named(PITCHFORK.name, cubic, 2, "supercritical" if cubic < 0 else "subcritical", tangents=tangents)
 
-    def described(self, stack: Stack, number: int, seen: Judged, values: HostReal) -> Located:
-        one = super().described(stack, number, seen, values)
-        if not one.point.converged or stack.members[number].rounds == 1:
-            return one
-        return one._replace(point=_of_fewer_steps(stack, number, seen, one.point))
-
     def accepted(self, stack: Stack, interval: Interval, one: Located) -> Bifurcation:
         point = super().accepted(stack, interval, one)
+        if point.converged and stack.members[interval.member].rounds > 1:
+            point = _of_fewer_steps(stack, interval.member, one.z, point)
         if point.converged and point.kind == DEGENERATE.name and on_a_line(stack, interval.member, one.z):
             return dataclasses.replace(point, reason="a line of equilibria passes through it at this parameter")
         return point
@@ -128,19 +124,15 @@ class BranchPoint(AbstractLocatedEvent):
         return tuple(point.tangents) if mine and point.tangents is not None else ()
 
 
-def _of_fewer_steps(stack: Stack, number: int, seen: Judged, point: Bifurcation) -> Bifurcation:
+def _of_fewer_steps(stack: Stack, member: int, z: np.ndarray, point: Bifurcation) -> Bifurcation:
     """The point as the map sees it: what is a flip of a cycle looks like a pitchfork if twice as many steps are one.
 
     With F(y) = -y + c3 y^3 along the critical direction, F^r(y) = y - r c3 y^3 for an even number r of rounds.
     """
-    direction = seen.pair.right.real
-    period, multiplier = multiplier_at(stack, number, seen.z, direction)
-    turns = stack.members[number].rounds // period
-    if turns == 1 or abs(multiplier + 1) > seen.eps**0.25:
+    direction = np.real(point.right) / stack.scale[member]
+    period, multiplier = multiplier_at(stack, member, z, direction)
+    turns = stack.members[member].rounds // period
+    if turns == 1 or abs(multiplier + 1) > np.finfo(stack.p0.dtype).eps ** 0.25:
         return point
-    return dataclasses.replace(
-        point,
-        kind=FLIP.name,
-        coefficient=-point.coefficient / turns,
-        frequency=turns * stack.clock.highest,
-    )
+    frequency = turns * stack.clock.highest
+    return dataclasses.replace(point, kind=FLIP.name, coefficient=-point.coefficient / turns, frequency=frequency)
