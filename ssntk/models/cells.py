@@ -64,7 +64,7 @@ class GatedCell(AbstractMap):
 
     gates: eqx.AbstractClassVar[int]
 
-    def __init__(self, n_input: int, n_hidden: int, n_output: int | None = None, *, key: Any):
+    def __init__(self, n_input: Any, n_hidden: Any, n_output: Any = None, *, key: Any):
         """Random weights as PyTorch draws them, all uniform in (-1, 1) / sqrt(n).
 
         **Arguments:** `n_input`, `n_hidden`: d >= 0 and n >= 1. `n_output`: m >= 1; default: no weights of a readout, which
@@ -92,7 +92,7 @@ class GatedCell(AbstractMap):
         readout_weight: Any = None,
         readout_bias: Any = None,
         *,
-        order: str = "torch",
+        order: Any = "torch",
     ) -> "GatedCell":
         """A cell with these weights.
 
@@ -224,7 +224,7 @@ class GRUCell(GatedCell):
         readout_weight: Any = None,
         readout_bias: Any = None,
         *,
-        order: str = "torch",
+        order: Any = "torch",
         reset_after: bool = True,
     ) -> "GRUCell":
         """A cell with these weights.

@@ -17,7 +17,7 @@ def _same(y: Array) -> Array:
     return y
 
 
-def ClosedLoop(model: AbstractStateSpaceModel, feed: Callable[[Array], Array] = _same) -> AbstractStateSpaceModel:
+def ClosedLoop(model: Any, feed: Any = _same) -> AbstractStateSpaceModel:
     """`model` with its output fed back as its input: `u = feed(y)` with y = readout(x).
 
     This is how a network runs that was trained to predict its next input. The result is autonomous, n_input = 0. If the
@@ -64,7 +64,7 @@ def ClosedLoop(model: AbstractStateSpaceModel, feed: Callable[[Array], Array] = 
 class ClosedFlow(Wrapper):
     """The flow `wrapped` with its output fed back as its input."""
 
-    feed: Callable[[Array], Array]
+    feed: Callable[..., Any]
 
     @property
     def n_input(self) -> int:
@@ -80,9 +80,9 @@ class ClosedFlow(Wrapper):
 class ClosedMap(MapWrapper):
     """The map `wrapped` with its output fed back as its input."""
 
-    feed: Callable[[Array], Array]
+    feed: Callable[..., Any]
 
-    def __init__(self, wrapped: AbstractMap, feed: Callable[[Array], Array]):
+    def __init__(self, wrapped: AbstractMap, feed: Callable[..., Any]):
         super().__init__(wrapped, wrapped.dt)
         self.feed = feed
 
@@ -97,5 +97,5 @@ class ClosedMap(MapWrapper):
         return self.wrapped.trainable("readout"), eqx.filter(self.feed, eqx.is_inexact_array)
 
 
-def _fed(feed: Callable[[Array], Array], model: AbstractStateSpaceModel, x: Array) -> Array:
+def _fed(feed: Callable[..., Any], model: AbstractStateSpaceModel, x: Array) -> Array:
     return jnp.asarray(feed(model.readout(x))).astype(x.dtype)

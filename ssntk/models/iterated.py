@@ -31,7 +31,7 @@ class Iterated(MapWrapper):
 
     k: int = eqx.field(static=True)
 
-    def __init__(self, map: AbstractMap, k: Any):
+    def __init__(self, map: Any, k: Any):
         """**Arguments:** `map`: F. `k`: the number of steps, at least 1.
 
         Raises `ValueError` if `map` is not a map, or `k` is not a positive integer.

@@ -3,7 +3,7 @@
 import itertools
 from typing import Any
 
-import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
@@ -31,7 +31,7 @@ class Layers(AbstractMap):
 
     cells: tuple[AbstractMap, ...]
 
-    def __init__(self, *cells: AbstractMap):
+    def __init__(self, *cells: Any):
         """**Arguments:** `cells`: maps with the same dt, from the bottom to the top.
 
         Raises `ValueError` if there are none, or if the inputs of a layer are not as many as the units of the one below.
@@ -86,4 +86,4 @@ class Layers(AbstractMap):
 
 def _width(cell: AbstractMap) -> int:
     """The number of entries that a layer passes to the layer above."""
-    return eqx.filter_eval_shape(cell.passed_up, jnp.zeros(cell.n_state, dtype_of(cell))).shape[0]
+    return jax.eval_shape(lambda x: cell.passed_up(x), jax.ShapeDtypeStruct((cell.n_state,), dtype_of(cell))).shape[0]

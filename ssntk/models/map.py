@@ -30,7 +30,7 @@ class Map(AbstractMap):
     n_input: int
     dt: float = eqx.field(static=True, default=1.0, kw_only=True)
 
-    def __init__(self, fn: Callable[..., Array], params: PyTree, n_state: int, n_input: int = 0, *, dt: Any = 1.0):
+    def __init__(self, fn: Any, params: PyTree, n_state: Any, n_input: Any = 0, *, dt: Any = 1.0):
         """**Arguments:**
 
         - `fn`: the step, written with `jax.numpy`. Pass the same function object again to reuse compiled code.

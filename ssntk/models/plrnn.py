@@ -45,12 +45,12 @@ class PLRNN(AbstractMap):
 
     def __init__(
         self,
-        n_state: int,
-        n_input: int,
-        n_output: int,
+        n_state: Any,
+        n_input: Any,
+        n_output: Any,
         *,
-        rectified: int | None = None,
-        hidden: int | None = None,
+        rectified: Any = None,
+        hidden: Any = None,
         key: Any,
     ):
         """Random weights: the diagonal `A` uniform in (-1, 1) / 2, `W` from N(0, 1 / (4 k)) with k its number of columns,
@@ -81,7 +81,7 @@ class PLRNN(AbstractMap):
         h: Any = None,
         *,
         C: Any = None,
-        rectified: int | None = None,
+        rectified: Any = None,
         W2: Any = None,
         h2: Any = None,
         readout_weight: Any = None,

@@ -66,7 +66,8 @@ def checked(fn: Callable[..., Any], params: PyTree, n_state: int, n_input: int) 
     what = f"fn(t, x ({n},), u ({d},), params)"
     try:
         with traceable(what):
-            out = jax.eval_shape(fn, jnp.zeros((), dtype), jnp.zeros(n, dtype), jnp.zeros(d, dtype), params)
+            at = (jax.ShapeDtypeStruct(shape, dtype) for shape in ((), (n,), (d,)))
+            out = jax.eval_shape(fn, *at, params)
     except ValueError:
         raise
     except Exception as error:
