@@ -37,6 +37,8 @@ class Outcome(enum.Enum):
     )
     unbounded = "ends near p = {p:.6g}: the state grows without bound there"
     max_steps = "stopped at p = {p:.6g}: max_steps = {most} points; raise max_steps, or step"
+    short = "stopped at p = {p:.6g}, short of the end of the span: the corrector fails there; try a smaller step"
+    halves = "ends near p = {p:.6g}, at the flip where its period halves"
     left_bounds = "left its bounds at p = {p:.6g}"
     reached_bound = "left its bounds at p = {p:.6g}: state {index} reached {limit:g}"
     stopped = "stopped at p = {p:.6g}: {name}"
@@ -151,7 +153,7 @@ def as_array(value: Any, name: str, shape: tuple[int | str, ...] | None = None, 
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise ValueError(f"{name} must hold real numbers, got dtype {array.dtype}")
     if array.dtype not in (jnp.float32, jnp.float64):
-        raise ValueError(f"{name} must hold float32 or float64 numbers, got {array.dtype}")
+        raise ValueError(f"{name} must hold float32 or float64 numbers, got {array.dtype}: pass {name}.astype(float)")
     if array.weak_type:
         # A Python number and an array must share one compilation.
         array = jnp.asarray(array, dtype=array.dtype)

@@ -19,14 +19,14 @@ from ssntk.zeros.correct import corrected, corrected_at, inner, interpolate, len
 from ssntk.zeros.lines import on_a_line, singular
 from ssntk.zeros.orbits import orbits_at
 from ssntk.zeros.stack import Stack
-from ssntk.zeros.track import Start, Track, joined
+from ssntk.zeros.track import Start, Stop, Track, joined
 
 # Distances from a crossing or a fold at which the first point of a branch is tried, relative to the longest step.
 AWAY = (0.1, 0.02, 0.5)
 # Two events count as the same if they are closer than this multiple of their errors.
 SAME = 64
 # Ends of a branch that was not cut short: the family or its span ends there, or the branch is closed.
-COMPLETE = (Outcome.left_span, Outcome.left_domain, Outcome.closed)
+COMPLETE = (Outcome.left_span, Outcome.left_domain, Outcome.closed, Outcome.halves)
 
 
 class Limits(NamedTuple):
@@ -127,7 +127,8 @@ class Reach:
                 if len(self.nodes) >= self.limits.max_branches:
                     self.full = True
                     return
-                (track,) = follow(self.stack, [start], self.limits.longest, self.limits.max_steps)
+                stops = [self._halving(start)] if self.doubles else []
+                (track,) = follow(self.stack, [start], self.limits.longest, self.limits.max_steps, stops=stops)
                 halves.append(track if number == 0 else track.reversed())
             if not halves:
                 continue
@@ -143,6 +144,21 @@ class Reach:
                 if others and not self._passed(point):
                     other = self._other(others, track.tangent[at] + track.tangent[at + 1])
                     todo.append((self._beside(self._z(point), other), False, (len(self.nodes) - 1, number)))
+
+    def _halving(self, start: Start) -> Stop:
+        """The end of a branch of doubled cycles at another flip, where their period halves.
+
+        Behind it, a branch would go on through the same cycles from another of their points on, or along those of half the
+        period. It ends where two points that are one there are nearer than a fifth of their distance at the start.
+        """
+
+        def apart(z: np.ndarray) -> np.ndarray:
+            orbits = orbits_at(self.stack, 0, z)
+            away = np.append(orbits[:, orbits.shape[1] // 2] - orbits[:, 0], np.zeros((len(z), 1), z.dtype), axis=1)
+            return length(away - self.stack.wound(0, away))
+
+        least = 0.2 * float(apart(start.point.z[None])[0])
+        return Stop(lambda z: apart(z) - least, lambda p: Outcome.halves.say(p=p))
 
     def _passed(self, event: Bifurcation) -> bool:
         """Whether the branches through this crossing were followed before. The crossing is marked as followed."""
@@ -241,7 +257,7 @@ def status_of(searches: Sequence[Reach], unresolved: int) -> str:
         parts.append(f"{unresolved} events are unresolved: what crosses or ends there was not followed")
     if degenerate:
         parts.append("lines of equilibria were found, which are not followed")
-    missed = [f"{p:.6g}" for one in searches for p in one.missed]
+    missed = dict.fromkeys(f"{p:.6g}" for one in searches for p in one.missed)
     parts += [f"the doubled cycle at the flip at p = {', '.join(missed)} was not reached"] if missed else []
     beyond = [f"cycles of {one.beyond} steps were not followed: give a larger max_period" for one in searches if one.beyond]
     said = "; ".join((*parts, *beyond)) or "everything that was seen was followed"

@@ -74,6 +74,8 @@ class Cycles(Tabular, Collection):
     - `residual` (c,): the largest |F(x_j) - x_(j+1)|, in units of the states.
     - `hits` (c,): the number of starts that arrived at each. `n_starts`: how many there were. `n_lost`: how many of them
       arrived at no cycle, also not at one of a shorter period.
+    - `n_degenerate`: the number of starts that ended at an orbit that returns but is not isolated, to rounding, as on a line
+      of cycles or at a bifurcation.
     - `index_sum`: the sum of the signs of det(1 - DF^period) over all points with F^period(x) = x that were found, those of
       shorter periods included. If a map is bounded (from far away every state returns) and all these points are known, the
       sum is 1. `None` if a point is degenerate.
@@ -102,6 +104,7 @@ class Cycles(Tabular, Collection):
     n_lost: int
     period: int
     dt: float
+    n_degenerate: int = 0
     complete: bool | None = None
     itinerary: np.ndarray | None = None
 
@@ -124,6 +127,7 @@ class Cycles(Tabular, Collection):
         stable = int(self.stable.sum())
         parts = [said + (f": {stable} stable" if stable else "")]
         parts += [f"index sum {self.index_sum}"] if self.index_sum is not None else []
+        parts += [f"{self.n_degenerate} starts ended at cycles that are not isolated"] if self.n_degenerate else []
         return "; ".join((*parts, f"{counted(self.n_starts, 'start')}, {self.n_lost} of them lost"))
 
     def _tables(self) -> list[Table]:
@@ -169,7 +173,8 @@ def find_cycles(
     - `period`: the number of steps, at least 1. Cycles whose prime period is a divisor of it are left out.
     - `u`: (d,) constant input. Default zero.
     - `n_starts`: exactly this many starts. Default: batches of 1024 until one brings nothing new, at most 32,768.
-    - `starts`: (k, n) states at which segments begin, or (k, period, n) segments; the only ones then.
+    - `starts`: (k, n) states at which segments begin, or (k, period, n) segments; the only ones then, and `n_starts` is
+      ignored.
     - `prove`: whether to prove that there are no others, which needs a piecewise-linear map. Not yet available.
     - `scale`: (n,) or a number, positive: typical sizes of the states, in their units. Default: found from the model.
     - `periods`: (n,) the periods of the states that are angles, 0 for the others. A cycle may then turn by whole periods.
@@ -245,7 +250,7 @@ class _Search:
         shape, dtype = (0, period, base.field.n), base.field.dtype
         self.y, self.error, self.residual = np.zeros(shape, dtype), np.zeros(shape, dtype), np.zeros(shape, dtype)
         self.jacobian = np.zeros((*shape, base.field.n), dtype)
-        self.hits, self.made, self.missed = np.zeros(0, int), 0, 0
+        self.hits, self.made, self.missed, self.degenerate = np.zeros(0, int), 0, 0, 0
 
     def region(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """States (m, n) that orbits visit, and the middle (n,) and half widths (n,) of the box around them."""
@@ -319,12 +324,16 @@ class _Search:
         shot = self.shooting.solve(segments, level, box)
         self.made += len(segments)
         self.missed += int((~shot.good).sum())
+        self.degenerate += int(shot.degenerate.sum())
         known = len(self.y)
         y, error, residual, jacobian = (
             np.concatenate([mine, new[shot.good]])
             for mine, new in zip((self.y, self.error, self.residual, self.jacobian), shot[:4], strict=True)
         )
         first, which = self.shooting.distinct(y, error)
+        signs = self._signs(jacobian)
+        # Solutions of opposite index that cannot be told apart are near a bifurcation.
+        self.degenerate += int((signs != signs[first][which]).sum())
         self.y, self.error, self.residual, self.jacobian = (part[first] for part in (y, error, residual, jacobian))
         hits = np.bincount(which[known:], minlength=len(first))
         hits[: len(self.hits)] += self.hits
@@ -356,15 +365,17 @@ class _Search:
     @property
     def index_sum(self) -> int | None:
         """The sum of the signs of det(1 - DF^k) over all points found, each point of a cycle of prime period q counted."""
-        n = self.field.n
-        product = np.broadcast_to(np.eye(n, dtype=self.field.dtype), (len(self.y), n, n))
-        for j in range(self.period):
-            product = self.jacobian[:, j] @ product
         rates, doubts = self._rounds()
-        if (np.abs(rates) <= doubts).any():
+        if self.degenerate or (np.abs(rates) <= doubts).any():
             return None
-        signs = np.sign(np.linalg.slogdet(np.eye(n) - product)[0])
-        return int((signs * self.shooting.prime(self.y, self.error)).sum())
+        return int((self._signs(self.jacobian) * self.shooting.prime(self.y, self.error)).sum())
+
+    def _signs(self, jacobian: np.ndarray) -> np.ndarray:
+        """The signs of det(1 - DF^k) (m,), from the Jacobians of each step (m, k, n, n)."""
+        product = np.broadcast_to(np.eye(self.field.n, dtype=self.field.dtype), jacobian[:, 0].shape)
+        for j in range(self.period):
+            product = jacobian[:, j] @ product
+        return np.sign(np.linalg.slogdet(np.eye(self.field.n) - product)[0])
 
     def result(self) -> Cycles:
         """The result, in the units of the states."""
@@ -389,6 +400,7 @@ class _Search:
             index_sum=self.index_sum,
             n_starts=self.made,
             n_lost=self.missed,
+            n_degenerate=self.degenerate,
             period=k,
             dt=self.model.dt,
         )

@@ -77,6 +77,8 @@ class AbstractProbe(eqx.Module):
             seen = mask[None, :, None] if mask.ndim == 1 else mask.reshape(*mask.shape[:2], -1)
             if all(a in (1, b) for a, b in zip(seen.shape, found.shape, strict=True)):
                 found = (jnp if is_traced(found, seen) else np).where(seen, found, np.zeros((), found.dtype))
+        if mask is None and not is_traced(found) and not np.isfinite(np.asarray(found)).all():
+            raise ValueError("targets must be finite, got NaN or infinity: mask what is not known by the probe's mask")
         return as_array(found, "targets", shape)
 
     def during(self, b: int | Array, t0: Array, t1: Array) -> Callable[..., Float[Array, " d"]]:

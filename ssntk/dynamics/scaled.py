@@ -18,6 +18,7 @@ from jaxtyping import Array
 from ssntk.compiled import Compiled, Held
 from ssntk.dynamics.stability import field_at
 from ssntk.models.base import AbstractStateSpaceModel
+from ssntk.models.maps import AbstractMap
 
 # The largest number of entries in the Jacobians of one call, of states in a call, and of entries in a batch.
 NUMBERS, CALL, TOGETHER = 2**18, 256, 2**16
@@ -102,6 +103,8 @@ class ScaledField:
         self.n, self.dtype = len(scale), scale.dtype
         self.eps = float(np.finfo(scale.dtype).eps)
         self.scale, self.weights, self.pull = scale, weights.astype(scale.dtype), pull
+        # For maps f is (F(x) - x) / dt, in which the rounding error of F(x) remains, even where it is zero by chance.
+        self.rate = 1 / float(model.clock.unit) if type(model).vector_field is AbstractMap.vector_field else 0.0
         self.held = Held.of((model, u, *jax.device_put((scale, self.weights, np.asarray(pull, scale.dtype)))))
         self.room = int(np.clip(NUMBERS // self.n**2, 8, CALL))
 
@@ -395,7 +398,8 @@ def _noise(field: ScaledField, y: np.ndarray, level: np.ndarray, velocity: np.nd
     velocities = field.field(there.reshape(-1, field.n), np.tile(level, (PROBES, 1))).reshape(there.shape)
     linear = (jacobian @ moved.transpose(1, 2, 0)).transpose(2, 0, 1)
     measured = np.abs(velocities - velocity - linear).max(axis=0)
-    return 2 * field.eps * (np.abs(jacobian) @ np.abs(y)[:, :, None])[:, :, 0] + measured
+    terms = (np.abs(jacobian) @ np.abs(y)[:, :, None])[:, :, 0] + field.rate * np.abs(y)
+    return 2 * field.eps * terms + measured
 
 
 def whole_periods(step: np.ndarray, periods: np.ndarray) -> np.ndarray:

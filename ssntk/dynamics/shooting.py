@@ -16,19 +16,26 @@ CORRECTIONS = 100
 # The longest correction of a point, in half widths of the box of the states, for starts in turn: short steps find more in
 # networks that saturate, long ones more in chaotic maps of few states.
 SHARES = np.array([0.5, 1.0])
+# How often rounding errors are drawn. With few draws, those of several steps may cancel in every one.
+DRAWS = 16
 # The largest number of entries in the Jacobians of one batch.
 ENTRIES = 2**23
 
 
 class Shot(NamedTuple):
-    """Where segments (m, k, n) ended: the points, the errors (m, k, n) of the points, the residuals (m, k, n), the Jacobians
-    of one step (m, k, n, n), and whether each is a cycle (m,)."""
+    """Where segments (m, k, n) ended.
+
+    - `y`: the points. `error` (m, k, n): their errors. `residual` (m, k, n): what the equations have left. `jacobian`
+      (m, k, n, n): those of one step.
+    - `good` (m,): whether each is a cycle. `degenerate` (m,): whether it returns but is not isolated, to rounding.
+    """
 
     y: np.ndarray
     error: np.ndarray
     residual: np.ndarray
     jacobian: np.ndarray
     good: np.ndarray
+    degenerate: np.ndarray
 
 
 class Shooting:
@@ -114,30 +121,37 @@ class Shooting:
             rests = close & ((length <= 4 * eps) | ((length > 0.9 * before[active]) & (counts[active] > 1)))
             before[active] = length
             active = active[good & ~rests]
-        ended = np.flatnonzero(last <= eps**0.4)
-        good = np.zeros(m, bool)
+        finite = np.flatnonzero(np.isfinite(y).all(axis=(1, 2)))
+        good, degenerate = np.zeros(m, bool), np.zeros(m, bool)
         error = np.full_like(y, np.inf)
-        if ended.size:
-            left, slopes = self.linear(y[ended], level[ended])
-            residual[ended], jacobian[ended] = left, slopes
-            good[ended], error[ended] = self._judged(y[ended], left, slopes, last[ended])
-        return Shot(y, error, residual, jacobian, good)
+        if finite.size:
+            residual[finite], jacobian[finite] = self.linear(y[finite], level[finite])
+            held = finite[self._holds(y[finite], residual[finite], jacobian[finite])]
+            if held.size:
+                found, error[held] = self._judged(y[held], jacobian[held], last[held])
+                good[held], degenerate[held] = found, ~found
+        return Shot(y, error, residual, jacobian, good, degenerate)
 
-    def _judged(
-        self, y: np.ndarray, left: np.ndarray, slopes: np.ndarray, last: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Whether each is a cycle to rounding (m,), and the errors of the points (m, k, n)."""
+    def _noise(self, y: np.ndarray, slopes: np.ndarray) -> np.ndarray:
+        """The rounding errors (m, k, n) of the equations."""
+        size = sizes(y)
+        return 4 * self.field.eps * ((np.abs(slopes) @ size[..., None])[..., 0] + size)
+
+    def _holds(self, y: np.ndarray, left: np.ndarray, slopes: np.ndarray) -> np.ndarray:
+        """Whether every equation holds to rounding (m,)."""
+        return np.asarray((np.abs(left) <= 16 * self._noise(y, slopes)).all(axis=(1, 2)))
+
+    def _judged(self, y: np.ndarray, slopes: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Whether each orbit that returns is a cycle by itself (m,), and the errors of the points (m, k, n)."""
         size, eps = sizes(y), self.field.eps
-        noise = 4 * eps * ((np.abs(slopes) @ size[..., None])[..., 0] + size)
-        holds = (np.abs(left) <= 16 * noise).all(axis=(1, 2)) & np.isfinite(y).all(axis=(1, 2))
         # Rounding errors have random signs: take the largest result of several draws.
-        signs = np.random.default_rng(1).choice(np.array([-1.0, 1.0], y.dtype), (*y.shape[1:], 4))
-        spread = np.abs(self.correction(noise[..., None] * signs, slopes)).max(axis=3)
+        signs = np.random.default_rng(1).choice(np.array([-1.0, 1.0], y.dtype), (*y.shape[1:], DRAWS))
+        spread = np.abs(self.correction(self._noise(y, slopes)[..., None] * signs, slopes)).max(axis=3)
         spread = np.where(np.isfinite(spread), spread, np.inf)
         # Near a bifurcation the last correction is no smaller than rounding errors make it.
         unsure = np.sqrt(np.mean((spread / size) ** 2, axis=(1, 2)))
-        small = (last <= eps**0.6) | ((last <= 4 * unsure) & (unsure <= eps**0.4))
-        return np.asarray(holds & small), spread + 4 * last[:, None, None] * size
+        good = (unsure <= eps**0.3) & ((last <= eps**0.6) | (last <= 4 * unsure))
+        return np.asarray(good), spread + 4 * last[:, None, None] * size
 
     def apart(self, one: np.ndarray, other: np.ndarray) -> np.ndarray:
         """The distances (..., n) of states, up to whole periods."""

@@ -347,6 +347,16 @@ def _land(stack: Stack, tracks: list[Track]) -> list[Track]:
     landed = corrected_at(stack, [tracks[i].member for i in out], np.stack(guesses), np.array(ends))
     tracks = list(tracks)
     for at, i in enumerate(out):
-        if landed.converged[at]:
-            tracks[i] = _ending(stack, tracks[i], Corrected(*(part[at : at + 1] for part in landed)))
+        one = Corrected(*(part[at : at + 1] for part in landed))
+        tracks[i] = _ending(stack, tracks[i], one) if landed.converged[at] else _along(stack, tracks[i], ends[at])
     return tracks
+
+
+def _along(stack: Stack, track: Track, end: float) -> Track:
+    """The track with its last point moved along the branch to the end of the span, or left out if that fails."""
+    before, last = ((track.z[j], track.tangent[j]) for j in (-2, -1))
+    found = on_branch(stack, track.member, before, last, lambda z: z[:, -1] - end)
+    if found is not None and abs(found.z[0, -1] - end) <= np.finfo(found.z.dtype).eps ** 0.75:
+        return _ending(stack, track, found)
+    inside = track.part(0, -1)
+    return dataclasses.replace(inside, ends=(Outcome.short.say(p=stack.parameter(track.member, inside.z[-1, -1])),))

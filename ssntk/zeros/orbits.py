@@ -1,6 +1,7 @@
 """The cycles of a map to which fixed points of its iterates belong."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
@@ -14,8 +15,9 @@ def _orbit(zeros: AbstractZeros, z: Array) -> Array:
 
 
 def _pushed(zeros: AbstractZeros, z: Array, direction: Array) -> tuple[Array, Array]:
-    """The points (rounds, N) of a cycle, and where a step (N,) of the first one moves each."""
-    return jax.jvp(zeros.orbit, (z,), (jax.numpy.append(direction, jax.numpy.zeros_like(z[-1])),))
+    """The points (rounds, N) of a cycle, and how steps (2, N) of the first one move each."""
+    orbit, push = jax.linearize(lambda y: zeros.orbit(jnp.append(y, z[-1])), z[:-1])
+    return orbit, jnp.stack([push(one) for one in direction])
 
 
 _orbits, _pushes = each(_orbit), each(_pushed)
@@ -41,10 +43,13 @@ def prime_period(stack: Stack, member: int, orbits: np.ndarray) -> int:
     return rounds
 
 
-def multiplier_at(stack: Stack, member: int, z: np.ndarray, direction: np.ndarray) -> tuple[int, float]:
+def multiplier_at(stack: Stack, member: int, z: np.ndarray, vector: np.ndarray) -> tuple[int, complex]:
     """The prime period of the cycle through a point z (N + 1,), and the multiplier of that many steps for an eigenvector
-    (N,) of them."""
-    orbits, moved = _pushes(stack, [member], z[None], direction[None].astype(z.dtype))
+    (N,) of them, which may be complex. If all the steps are one period, it is not computed, and is 1."""
+    parts = np.stack([vector.real, vector.imag]).astype(z.dtype)
+    orbits, moved = _pushes(stack, [member], z[None], parts[None])
     period = prime_period(stack, member, orbits)
-    after = moved[0, period] if period < orbits.shape[1] else direction
-    return period, float(direction @ after / (direction @ direction))
+    if period == orbits.shape[1]:
+        return period, 1 + 0j
+    after = moved[0, 0, period] + 1j * moved[0, 1, period]
+    return period, complex(vector.conj() @ after / (vector.conj() @ vector))

@@ -89,7 +89,7 @@ def test_bifurcations_of_the_henon_map(k, a, value):
     np.testing.assert_allclose([e.parameter for e in branch.bifurcations if e.kind == "flip"], [value], atol=1e-12)
 
 
-@pytest.mark.parametrize("k", some([2, 4, 6], {2}))
+@pytest.mark.parametrize("k", some([2, 3, 4, 6], {2, 3}))
 def test_a_flip_of_the_map_is_no_pitchfork_of_its_iterate(k):
     (own,) = ssntk.continuation(LOGISTIC, (2.8, 3.3), x0=[1 - 1 / 2.8]).bifurcations
     branch = ssntk.continuation(iterated(LOGISTIC, k), (2.8, 3.3), x0=[1 - 1 / 2.8])
@@ -117,12 +117,12 @@ def test_flips_of_random_networks_are_those_of_their_second_iterate(seed):
 
 def test_a_pitchfork_of_the_map_stays_one():
     model = ssntk.Map(odd, {"p": 0.5}, 1)
-    for k in (1, 2):
+    for k in (1, 2, 3):
         family = ssntk.Family(ssntk.Iterated(model, k), "p")
         (event,) = ssntk.continuation(family, (0.5, 1.5), x0=[0.0]).bifurcations
-        # F^k = x + k (p - 1) x - k x^3 nearby.
+        # F^k = x + k (p - 1) x - k x^3 nearby, and the coefficient is that of F.
         assert (event.kind, event.period) == ("pitchfork", 1)
-        np.testing.assert_allclose([event.parameter, event.coefficient], [1.0, -k], rtol=1e-6)
+        np.testing.assert_allclose([event.parameter, event.coefficient], [1.0, -1.0], rtol=1e-6)
 
 
 def test_a_diagram_follows_the_cycles_that_flips_give_birth_to():
@@ -164,6 +164,38 @@ def test_a_cycle_between_two_flips_is_followed_once():
     np.testing.assert_allclose(cycles.x[:, 0] ** 2, 0.2 - cycles.parameter**2, atol=1e-10)
     # The whole arc between the flips.
     assert np.ptp(cycles.parameter) > 0.99 * 2 * np.sqrt(0.2)
+
+
+@pytest.mark.slow
+def test_cascades_that_unfold_and_fold_again_keep_their_periods():
+    def there_and_back(t, x, u, p):
+        return (3.6 - p["a"] ** 2) * x * (1 - x)
+
+    model = ssntk.Map(there_and_back, {"a": 0.0}, 1)
+    diagram = ssntk.bifurcation_diagram(ssntk.Family(model, "a"), (-0.9, 0.9), **FEW)
+    assert [branch.period for branch in diagram.branches] == [1, 1, 2, 4, 8]
+    flips = np.sqrt(3.6 - np.array([3.0, 1 + np.sqrt(6), 3.5440903596, 3.5644072661]))
+    found = [event.parameter for event in diagram.bifurcations]
+    np.testing.assert_allclose(found, [*-flips, *flips[::-1]], atol=1e-9)
+    for branch in diagram.branches[2:]:
+        assert branch.status.endswith("at the flip where its period halves")
+        # No point has half the period.
+        half = branch.orbit[:, branch.period // 2] - branch.orbit[:, 0]
+        assert np.abs(half).min() > 1e-4
+        # The branch reaches from flip to flip.
+        np.testing.assert_allclose(np.abs(branch.parameter[[0, -1]]), flips[int(np.log2(branch.period)) - 1], rtol=1e-2)
+
+
+@pytest.mark.slow
+def test_a_branch_ends_in_the_span():
+    # Beyond its flips the multipliers of this map's cycles of eight steps are as large as 4e5.
+    def quintic(t, x, u, p):
+        return -(1 + p["a"]) * x - x**3 + 0.5 * x**5
+
+    diagram = ssntk.bifurcation_diagram(ssntk.Family(ssntk.Map(quintic, {"a": 0.1}, 1), "a"), (-1.0, 0.5), **FEW)
+    assert max(branch.period for branch in diagram.branches) == 8
+    for branch in diagram.branches:
+        assert branch.parameter.max() <= 0.5
 
 
 @pytest.mark.slow

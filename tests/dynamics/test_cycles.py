@@ -202,11 +202,27 @@ def test_angles_may_turn():
     assert any(np.abs(x - half).max() < 1e-9 for x in pair.x)
 
 
-@pytest.mark.parametrize("period", [1, 2])
+@pytest.mark.parametrize("period", [1, 2, 4])
 def test_lines_of_cycles_are_no_cycles(period):
     # Every point is a cycle of two steps, and none can be singled out. Zero is the only fixed point.
     cycles = ssntk.find_cycles(ssntk.Map(cycle, 1.0, 1), period)
     assert len(cycles) == (1 if period == 1 else 0)
+    assert (cycles.n_degenerate == 0) == (period == 1)
+    assert cycles.index_sum == (1 if period == 1 else None)
+    assert ("not isolated" in repr(cycles)) == (period > 1)
+
+
+@pytest.mark.parametrize("rate", [1e-8, 1e-9])
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_a_mode_that_hardly_decays_does_not_multiply_a_point(rate, k):
+    def still(t, x, u, p):
+        return [0.5 * x[0] + 0.1, x[1] + p * (0.3 - jnp.tanh(x[1])), 0.4 * x[2] + x[1]]
+
+    cycles = ssntk.find_cycles(ssntk.Map(still, rate, 3), k)
+    assert len(cycles) == (1 if k == 1 else 0)
+    assert cycles.index_sum == 1
+    points = ssntk.find_fixed_points(ssntk.Map(still, rate, 3))
+    assert len(points) == 1
 
 
 @pytest.mark.parametrize("gap", [1e-3, 1e-6, 1e-8])

@@ -23,7 +23,6 @@ from ssntk.models.clock import AbstractClock
 from ssntk.nouns import HostReal
 from ssntk.zeros.base import AbstractZeros
 from ssntk.zeros.lines import on_a_line
-from ssntk.zeros.orbits import multiplier_at
 from ssntk.zeros.stack import Stack
 
 
@@ -112,8 +111,6 @@ class BranchPoint(AbstractLocatedEvent):
 
     def accepted(self, stack: Stack, interval: Interval, one: Located) -> Bifurcation:
         point = super().accepted(stack, interval, one)
-        if point.converged and stack.members[interval.member].rounds > 1:
-            point = _of_fewer_steps(stack, interval.member, one.z, point)
         if point.converged and point.kind == DEGENERATE.name and on_a_line(stack, interval.member, one.z):
             return dataclasses.replace(point, reason="a line of equilibria passes through it at this parameter")
         return point
@@ -122,17 +119,3 @@ class BranchPoint(AbstractLocatedEvent):
         # A flip that was found as a pitchfork of twice as many steps has the directions of both branches.
         mine = point.kind in (FLIP.name, *(kind.name for kind in self.kinds))
         return tuple(point.tangents) if mine and point.tangents is not None else ()
-
-
-def _of_fewer_steps(stack: Stack, member: int, z: np.ndarray, point: Bifurcation) -> Bifurcation:
-    """The point as the map sees it: what is a flip of a cycle looks like a pitchfork if twice as many steps are one.
-
-    With F(y) = -y + c3 y^3 along the critical direction, F^r(y) = y - r c3 y^3 for an even number r of rounds.
-    """
-    direction = np.real(point.right) / stack.scale[member]
-    period, multiplier = multiplier_at(stack, member, z, direction)
-    turns = stack.members[member].rounds // period
-    if turns == 1 or abs(multiplier + 1) > np.finfo(stack.p0.dtype).eps ** 0.25:
-        return point
-    frequency = turns * stack.clock.highest
-    return dataclasses.replace(point, kind=FLIP.name, coefficient=-point.coefficient / turns, frequency=frequency)

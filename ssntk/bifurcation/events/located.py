@@ -18,6 +18,7 @@ from ssntk.bifurcation.events import system
 from ssntk.bifurcation.events.base import AbstractEvent, Found
 from ssntk.bifurcation.events.critical import NEAR, critical_pair, vanishing
 from ssntk.bifurcation.events.interval import Interval
+from ssntk.bifurcation.events.rounds import as_of_the_map
 from ssntk.bifurcation.events.system import Solved
 from ssntk.bifurcation.point import Bifurcation, Located, failed
 from ssntk.dynamics.stability import Eigenpair, judged_exponents, sorted_eigenvalues
@@ -187,7 +188,9 @@ class AbstractLocatedEvent(AbstractEvent):
     def accepted(self, stack: Stack, interval: Interval, one: Located) -> Bifurcation:
         """The located point; `converged` is false if it is not the event of this interval."""
         reason = self.elsewhere(interval, one) if one.point.converged else ""
-        return dataclasses.replace(one.point, converged=False, reason=reason) if reason else one.point
+        if reason:
+            return dataclasses.replace(one.point, converged=False, reason=reason)
+        return as_of_the_map(stack, interval.member, one) if one.point.converged else one.point
 
     def elsewhere(self, interval: Interval, one: Located) -> str:
         """The reason why a located point is not the event of this interval; empty if it is."""
