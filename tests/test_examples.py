@@ -47,6 +47,7 @@ LONG = (
     "multitask_interference",
     "reproduce_collapse",
     "loss_jump",
+    "learning_a_clock",
     "bifurcation_diagram",
     "memory_death",
     "fixed_points",
