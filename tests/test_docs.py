@@ -92,12 +92,13 @@ def masked(text):
     return [" ".join(re.sub(r"-?\d[\d.e+-]*", "#", line).split()) for line in text.splitlines()]
 
 
-def test_results_print_what_their_page_shows(runs):
-    page = DOCS / "results.md"
+@pytest.mark.parametrize(("shows", "count"), [("results.md", 3), ("from_pytorch.md", 14)])
+def test_results_print_what_their_page_shows(shows, count, runs):
+    page = DOCS / shows
     printed = "\n".join(masked(runs[page][0]))
     shown = blocks(page, "text")
     assert [block for block in shown if "\n".join(masked(block)) not in printed] == []
-    assert len(shown) == 3
+    assert len(shown) == count
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

@@ -19,6 +19,7 @@ QUICK = {
     "student_teacher": (["--seeds", "1", "--rates", "1", "--steps", "250", "--cues", "0.2"], "student_teacher.png"),
     "multitask_interference": (["--seeds", "1", "--records", "2"], "multitask_interference.png"),
     "loss_jump": (["--quick"], "loss_jump.png"),
+    "learning_a_clock": (["--quick"], "learning_a_clock.png"),
     "reproduce_collapse": (["--units", "6", "--seeds", "1"], "reproduce_collapse.png"),
     **{kind: ([], f"{kind}.png") for kind in ("saddle_node", "transcritical", "pitchfork", "hopf", "fixed_points")},
 }
@@ -46,6 +47,7 @@ LONG = (
     "multitask_interference",
     "reproduce_collapse",
     "loss_jump",
+    "learning_a_clock",
     "bifurcation_diagram",
     "memory_death",
     "fixed_points",
