@@ -97,7 +97,7 @@ class Shooting:
     def _solve(self, segments: np.ndarray, level: np.ndarray, box: np.ndarray) -> Shot:
         y, eps = segments.astype(self.field.dtype), self.field.eps
         m, k, n = y.shape
-        last, before, counts = np.full(m, np.inf), np.full(m, np.inf), np.zeros(m, int)
+        before, counts = np.full(m, np.inf), np.zeros(m, int)
         residual, jacobian = np.zeros_like(y), np.zeros((m, k, n, n), y.dtype)
         active = np.flatnonzero(np.isfinite(y).all(axis=(1, 2)))
         share = np.resize(SHARES, m)[:, None]
@@ -115,7 +115,6 @@ class Shooting:
             move = move * np.where(close[:, None], 1.0, np.minimum(1.0, share[active] / longest))[:, :, None]
             good = np.isfinite(move).all(axis=(1, 2))
             y[active[good]] += move[good]
-            last[active] = np.where(good, length, np.inf)
             counts[active] += close
             # Once it is close, the iteration goes on while it gains.
             rests = close & ((length <= 4 * eps) | ((length > 0.9 * before[active]) & (counts[active] > 1)))
@@ -128,7 +127,7 @@ class Shooting:
             residual[finite], jacobian[finite] = self.linear(y[finite], level[finite])
             held = finite[self._holds(y[finite], residual[finite], jacobian[finite])]
             if held.size:
-                found, error[held] = self._judged(y[held], jacobian[held], last[held])
+                found, error[held] = self._judged(y[held], residual[held], jacobian[held])
                 good[held], degenerate[held] = found, ~found
         return Shot(y, error, residual, jacobian, good, degenerate)
 
@@ -141,17 +140,19 @@ class Shooting:
         """Whether every equation holds to rounding (m,)."""
         return np.asarray((np.abs(left) <= 16 * self._noise(y, slopes)).all(axis=(1, 2)))
 
-    def _judged(self, y: np.ndarray, slopes: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _judged(self, y: np.ndarray, left: np.ndarray, slopes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Whether each orbit that returns is a cycle by itself (m,), and the errors of the points (m, k, n)."""
         size, eps = sizes(y), self.field.eps
-        # Rounding errors have random signs: take the largest result of several draws.
+        # Rounding errors have random signs: take the largest result of several draws. The next correction comes last.
         signs = np.random.default_rng(1).choice(np.array([-1.0, 1.0], y.dtype), (*y.shape[1:], DRAWS))
-        spread = np.abs(self.correction(self._noise(y, slopes)[..., None] * signs, slopes)).max(axis=3)
-        spread = np.where(np.isfinite(spread), spread, np.inf)
-        # Near a bifurcation the last correction is no smaller than rounding errors make it.
-        unsure = np.sqrt(np.mean((spread / size) ** 2, axis=(1, 2)))
+        right = np.concatenate([self._noise(y, slopes)[..., None] * signs, left[..., None]], axis=-1)
+        moves = np.abs(self.correction(right, slopes))
+        moves = np.where(np.isfinite(moves), moves, np.inf)
+        spread = moves[..., :-1].max(axis=-1)
+        unsure, last = (np.sqrt(np.mean((part / size) ** 2, axis=(1, 2))) for part in (spread, moves[..., -1]))
+        # Near a bifurcation the next correction is no smaller than rounding errors make it.
         good = (unsure <= eps**0.3) & ((last <= eps**0.6) | (last <= 4 * unsure))
-        return np.asarray(good), spread + 4 * last[:, None, None] * size
+        return np.asarray(good), spread + 4 * moves[..., -1]
 
     def apart(self, one: np.ndarray, other: np.ndarray) -> np.ndarray:
         """The distances (..., n) of states, up to whole periods."""
