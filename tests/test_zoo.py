@@ -37,7 +37,7 @@ def models(always, without=frozenset()):
 
 EACH, ALL = set(ZOO) - TWINS, set(ZOO)
 # Each is searched for fixed points, which compiles the most.
-JUDGED = FEW | {"gru", "hopf", "saddle-node", "single", "user's map", "layers", "shallow", "iterated", "closed map"}
+JUDGED = FEW | {"gru", "hopf", "saddle-node", "single", "user's map", "layers", "closed map"}
 
 
 def types(model):

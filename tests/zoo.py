@@ -174,5 +174,5 @@ DRIVEN = {"user"}
 TWINS = {
     *("current", "scales", "linear", "low rank", "transcritical", "pitchfork", "rescaled"),
     *("euler user", "torch rnn", "torch gru", "torch lstm", "gru cell", "reset before", "plrnn", "almost linear"),
-    *("many iterations", "closed flow", "GRUCell"),
+    *("many iterations", "closed flow", "GRUCell", "map", "iterated", "reduced"),
 }

@@ -79,6 +79,7 @@ def test_bifurcations_of_cycles_of_the_logistic_map(name):
     np.testing.assert_allclose(np.roll(x, -1, axis=1), r * x * (1 - x), atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("k", "a", "value"), [(1, 0.2, 3 * 0.7**2 / 4), (2, 0.5, 0.7**2 + 1.3**2 / 4)])
 def test_bifurcations_of_the_henon_map(k, a, value):
     model = ssntk.Map(henon, {"a": a, "b": 0.3}, 2)
@@ -101,7 +102,7 @@ def test_a_flip_of_the_map_is_no_pitchfork_of_its_iterate(k):
     np.testing.assert_allclose(own.coefficient, 9.0, rtol=1e-9)
 
 
-@pytest.mark.parametrize("seed", seeds(2, 10))
+@pytest.mark.parametrize("seed", seeds(1, 10))
 def test_flips_of_random_networks_are_those_of_their_second_iterate(seed):
     # Strong negative feedback makes a flip.
     random = np.random.default_rng(seed)
@@ -115,14 +116,13 @@ def test_flips_of_random_networks_are_those_of_their_second_iterate(seed):
     assert not any(e.kind in ("pitchfork", "transcritical") for e in twice.bifurcations)
 
 
-def test_a_pitchfork_of_the_map_stays_one():
-    model = ssntk.Map(odd, {"p": 0.5}, 1)
-    for k in (1, 2, 3):
-        family = ssntk.Family(ssntk.Iterated(model, k), "p")
-        (event,) = ssntk.continuation(family, (0.5, 1.5), x0=[0.0]).bifurcations
-        # F^k = x + k (p - 1) x - k x^3 nearby, and the coefficient is that of F.
-        assert (event.kind, event.period) == ("pitchfork", 1)
-        np.testing.assert_allclose([event.parameter, event.coefficient], [1.0, -1.0], rtol=1e-6)
+@pytest.mark.parametrize("k", some([1, 2, 3], {2}))
+def test_a_pitchfork_of_the_map_stays_one(k):
+    family = ssntk.Family(ssntk.Iterated(ssntk.Map(odd, {"p": 0.5}, 1), k), "p")
+    (event,) = ssntk.continuation(family, (0.5, 1.5), x0=[0.0]).bifurcations
+    # F^k = x + k (p - 1) x - k x^3 nearby, and the coefficient is that of F.
+    assert (event.kind, event.period) == ("pitchfork", 1)
+    np.testing.assert_allclose([event.parameter, event.coefficient], [1.0, -1.0], rtol=1e-6)
 
 
 def test_a_diagram_follows_the_cycles_that_flips_give_birth_to():
@@ -156,6 +156,7 @@ def test_what_lies_beyond_the_largest_period_is_said():
         ssntk.bifurcation_diagram(LOGISTIC, (2.5, 3.2), max_period=0)
 
 
+@pytest.mark.slow
 def test_a_cycle_between_two_flips_is_followed_once():
     diagram = ssntk.bifurcation_diagram(ssntk.Family(ssntk.Map(bubble, {"q": 0.0}, 1), "q"), (-0.9, 0.9), **FEW)
     assert [e.kind for e in diagram.bifurcations] == ["flip", "flip"]
@@ -208,7 +209,8 @@ def test_a_subcritical_flip():
     assert not cycles.stable.any()
 
 
-@pytest.mark.parametrize("seed", seeds(1, 5))
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(5))
 def test_other_units_change_no_diagram(seed):
     random = np.random.default_rng([seed, 3])
     size, dt, unit = 10 ** random.uniform(-6, 6, 3)

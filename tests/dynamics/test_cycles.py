@@ -146,7 +146,7 @@ def draw(seed):
     return {name: random.normal(size=3) * size for name, size in (("a", 1.5), ("b", 3.0), ("c", 1.0))}
 
 
-@pytest.mark.parametrize("seed", seeds(3, 12))
+@pytest.mark.parametrize("seed", seeds(2, 12))
 @pytest.mark.parametrize("k", [1, 2, 3])
 def test_cycles_of_random_maps_of_the_line_are_those_of_a_fine_grid(seed, k):
     params = draw(seed)
@@ -173,7 +173,7 @@ def test_cycles_of_random_maps_of_the_line_are_those_of_a_fine_grid(seed, k):
     assert cycles.index_sum == 1
 
 
-@pytest.mark.parametrize("seed", seeds(2, 10))
+@pytest.mark.parametrize("seed", seeds(1, 10))
 def test_other_units_change_no_cycle(seed):
     random = np.random.default_rng([seed, 7])
     sizes, dt = 10 ** random.uniform(-6, 6, 2), 10 ** random.uniform(-3, 3)
@@ -212,8 +212,8 @@ def test_lines_of_cycles_are_no_cycles(period):
     assert ("not isolated" in repr(cycles)) == (period > 1)
 
 
-@pytest.mark.parametrize("rate", [1e-8, 1e-9])
-@pytest.mark.parametrize("k", [1, 2, 3])
+@pytest.mark.parametrize("rate", some([1e-8, 1e-9], {1e-9}))
+@pytest.mark.parametrize("k", some([1, 2, 3], {2}))
 def test_a_mode_that_hardly_decays_does_not_multiply_a_point(rate, k):
     def still(t, x, u, p):
         return [0.5 * x[0] + 0.1, x[1] + p * (0.3 - jnp.tanh(x[1])), 0.4 * x[2] + x[1]]
@@ -241,7 +241,7 @@ def test_before_the_flip_there_is_no_cycle():
     assert len(ssntk.find_cycles(ssntk.Map(logistic, {"r": 3 - 1e-9}, 1), 2)) == 0
 
 
-@pytest.mark.parametrize("make", [ssntk.GRUCell, ssntk.LSTMCell])
+@pytest.mark.parametrize("make", some([ssntk.GRUCell, ssntk.LSTMCell], {ssntk.GRUCell}))
 def test_networks(make, compilations):
     model = make(2, 5, 1, key=jr.key(3))
     first = ssntk.find_cycles(model, 3, [0.3, -0.2])

@@ -95,7 +95,7 @@ def test_the_forms_of_a_piecewise_linear_network():
     np.testing.assert_allclose(shallow.step(x), A * x + W1 @ relu(W2 @ x + h2) + h, atol=1e-14)
 
 
-@pytest.mark.parametrize("seed", seeds(2, 10))
+@pytest.mark.parametrize("seed", seeds(1, 10))
 def test_a_low_rank_network_and_its_flow_of_kappa(seed):
     random = np.random.default_rng(seed)
     m, n = random.normal(size=(2, 30, 3)) * 2.5

@@ -30,7 +30,7 @@ CASES = [
     pytest.param(name, period, id=f"{name}-{TOWARDS[period]}", marks=marks)
     for name, period, marks in (
         ("gru", 2, []),
-        ("lstm", 4, []),
+        ("lstm", 4, [pytest.mark.slow]),
         ("lstm", 2, [pytest.mark.slow]),
         ("gru", 4, [pytest.mark.slow]),
         ("plrnn", 2, [pytest.mark.slow]),
