@@ -62,7 +62,8 @@ def test_a_perturbed_transcritical_splits_one_way_or_the_other():
     assert crossings(gap, 0.0) == 0
 
 
-@pytest.mark.parametrize("n_slices", [pytest.param(2, marks=pytest.mark.slow), 4])
+@pytest.mark.slow
+@pytest.mark.parametrize("n_slices", [2, 4])
 def test_closed_loops_are_found_and_end_where_they_began(n_slices):
     # Two slices, the ends of the span, miss the loop: there a slow point leads to its fold.
     # x^2 + p^2 = 1 / 4 and, at x = 3, a branch that crosses the whole span.

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
-from helpers import seeds, some
+from helpers import some
 
 import ssntk
 
@@ -102,7 +102,8 @@ def test_a_flip_of_the_map_is_no_pitchfork_of_its_iterate(k):
     np.testing.assert_allclose(own.coefficient, 9.0, rtol=1e-9)
 
 
-@pytest.mark.parametrize("seed", seeds(1, 10))
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(10))
 def test_flips_of_random_networks_are_those_of_their_second_iterate(seed):
     # Strong negative feedback makes a flip.
     random = np.random.default_rng(seed)

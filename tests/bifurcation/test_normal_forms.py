@@ -97,7 +97,9 @@ def rotor(y, params):
 ROTOR = in_twenty(rotor)
 
 
-@pytest.mark.parametrize(("c", "k", "criticality"), [(-0.5, 0.2, "supercritical"), (-0.1, 0.9, "subcritical")])
+@pytest.mark.parametrize(
+    ("c", "k", "criticality"), [pytest.param(-0.5, 0.2, "supercritical", marks=pytest.mark.slow), (-0.1, 0.9, "subcritical")]
+)
 def test_hopf_in_twenty_dimensions(c, k, criticality):
     w, m = 1.7, 0.6
     params = {"p": jnp.asarray(0.0), "w": w, "c": c, "k": k, "m": m}

@@ -242,6 +242,7 @@ def test_a_hopf_point_does_not_show_in_steady_states():
     assert refused >= 8
 
 
+@pytest.mark.slow
 def test_sweeps_that_end_far_off_are_refused_or_covered():
     for end in (0.4, 0.1, 0.05):
         covered = []

@@ -143,6 +143,7 @@ def test_products_of_readouts_and_of_a_loss_that_mixes_times(small):
         )
 
 
+@pytest.mark.slow
 def test_adaptive_steps(small):
     model = MODELS["current"]()
     probe, loose = drive(model), ssntk.Integrator(solver=diffrax.Bosh3(), rtol=1e-4, atol=1e-6)
@@ -197,6 +198,7 @@ def test_the_exact_trace_without_the_jacobian(small):
         ssntk.ntk_spectrum(model, ssntk.Probe(np.linspace(0.0, 1.5, 4)), memory=10, loss_operator=ssntk.Sobolev(1), **asked)
 
 
+@pytest.mark.slow
 def test_some_inputs_at_a_time(getkey):
     model = ssntk.CTRNN(4, 1, 2, key=getkey())
     mask = np.asarray(jr.bernoulli(getkey(), 0.7, (5, 4)))

@@ -112,6 +112,7 @@ def test_what_was_run_is_told(browser, fold):
         assert f"{name} {version}" in told
 
 
+@pytest.mark.slow
 def test_200_points_with_672_eigenvalues_stay_small(browser, fold, tmp_path, record):
     store = ssntk.Store(tmp_path)
     distances = np.geomspace(1.0, 1e-7, 200).tolist()

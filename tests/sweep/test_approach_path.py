@@ -70,6 +70,7 @@ def network_jacobian(model, x):
     return (-np.eye(len(x)) + float(model.gain) * np.asarray(model.weight) * (1 - np.tanh(x) ** 2)) / float(model.tau)
 
 
+@pytest.mark.slow
 def test_the_nearest_fold_of_a_cubic_by_its_closed_form(tmp_path):
     path = cubic_path()
     distance, fold, s = cubic_fold()
