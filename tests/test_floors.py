@@ -77,7 +77,7 @@ def test_no_two_files_import_each_other():
 # the nearest one, and examples of sweep files.
 SPELLED = {
     "collapse/laws.py",
-    "critical/least_change.py",
+    "critical/conditions.py",
     "sweep/toml.py",
 }
 KINDS = ("saddle-node", "transcritical", "pitchfork", "hopf", "flip", "neimark-sacker")

@@ -7,10 +7,11 @@ import numpy as np
 
 from ssntk.bifurcation.continuation import continuation
 from ssntk.bifurcation.events.kinds import FLIP, HOPF, NEIMARK_SACKER, PITCHFORK, SADDLE_NODE, as_kind
+from ssntk.critical.conditions import TOLERANCE
 from ssntk.critical.flag import natural_time_scale
 from ssntk.critical.fragile import most_fragile, searched
 from ssntk.critical.freedom import Freedom
-from ssntk.critical.search import BOUNDARY, CUSP, SINGULAR, TOLERANCE, Met, Search
+from ssntk.critical.search import BOUNDARY, CUSP, SINGULAR, Met, Search
 from ssntk.critical.units import rescaled
 from ssntk.dynamics.fixed_points import constant_input
 from ssntk.dynamics.metric import as_metric

@@ -10,8 +10,9 @@ import numpy as np
 from jaxtyping import Array
 
 from ssntk.bifurcation.events.kinds import FLIP, HOPF, NEIMARK_SACKER, PITCHFORK, SADDLE_NODE, TRANSCRITICAL
+from ssntk.critical.conditions import PAIRS, Conditions, Found, Span
 from ssntk.critical.freedom import Freedom
-from ssntk.critical.least_change import PAIRS, Conditions, Stationary, least_change
+from ssntk.critical.least_change import least_change
 from ssntk.dynamics.metric import in_metric
 from ssntk.dynamics.radius import local_minima, nearest_edge
 from ssntk.dynamics.stability import Eigenpair, eigenpair, exponents, field_at, linearised
@@ -21,15 +22,6 @@ from ssntk.models.family import Family
 
 # Names of points that are not events on a branch.
 SINGULAR, CUSP, BOUNDARY = "singular", "cusp", "Bogdanov-Takens boundary"
-# A point has converged if the residuals of its conditions and of the gradient of the Lagrangian are at most this.
-TOLERANCE = 1e-10
-
-
-class Found(NamedTuple):
-    """A stationary point, and the conditions that it satisfies."""
-
-    conditions: Conditions
-    point: Stationary
 
 
 class Met(NamedTuple):
@@ -73,6 +65,13 @@ class Search:
         """The length (n,) of one working unit of each state in the metric."""
         return self.sizes if self.states is None else self.sizes / self.states
 
+    @property
+    def span(self) -> Span:
+        """The values of the last unknown of a pair."""
+        low, top = self.slowest, self.clock.highest
+        outer, inner = [sorted(map(self.clock.turn, (f, top - f))) for f in (low, 1.001 * low)]
+        return Span(*outer, *inner)
+
     def same(self, one: Met, other: Met) -> bool:
         """Whether two points are equally far, to within what the search resolves: nothing far below the size of theta."""
         least = 1e-12 * self.freedom.length(np.asarray(self.freedom.start))
@@ -82,7 +81,7 @@ class Search:
         working = self.working
         dtype = working.start.dtype
         border, level, weigh = jax.device_put([np.asarray(part, dtype) for part in (gauge, given, self.weigh)])
-        return Conditions(working, self.u, border, level, working.start, 0 * level, weigh, kind, exact=False)
+        return Conditions(working, self.u, border, level, weigh, kind)
 
     def change(self, found: Found) -> np.ndarray:
         return found.point.theta - np.asarray(self.freedom.start)
@@ -127,27 +126,23 @@ class Search:
         """The angular frequency from the last unknown of a pair; 0 for other kinds."""
         return self.clock.frequency_of(last)
 
-    def solve(self, conditions: Conditions, z: np.ndarray) -> Found | None:
-        """The minimum that a start leads to; `None` if it leads to none."""
-        low, high = self.slowest, self.clock.highest - self.slowest
-        beyond: list[float] = []
-
-        def leaves(z: np.ndarray) -> bool:
-            if conditions.kind == "pair" and not low <= self.frequency(z[-1]) <= high:
-                beyond.append(low if self.frequency(z[-1]) < low else high)
-            return bool(beyond)
-
-        point = least_change(conditions, z, leaves)
-        if beyond:
+    def solve(self, conditions: Conditions, z: np.ndarray, theta: np.ndarray | None = None) -> Found | None:
+        """The minimum that a start z leads to, with `theta` or the network's own; `None` if it leads to none."""
+        theta = np.asarray(self.working.start) if theta is None else theta
+        found = least_change(conditions, z, theta, self.span)
+        if found is None:
+            return None
+        conditions, point = found
+        if self.span.ended(conditions, point.z):
             # The nearest pair turns too slowly, or as fast as a flip: find the nearest pair at that limit instead.
-            given = self.clock.turn(beyond[0])
-            return self.solve(self.conditions("turning", np.asarray(conditions.gauge), given), z[:-1])
-        if point is None or not point.minimum or not max(point.violation, point.kkt) <= TOLERANCE:
-            return None
+            slow = self.frequency(point.z[-1]) < self.clock.highest / 2
+            given = self.clock.turn(self.slowest if slow else self.clock.highest - self.slowest)
+            turning = self.conditions("turning", np.asarray(conditions.gauge), given)
+            starts = [(z[:-1], theta)] + [(point.z[:-1], point.theta)] * (point.violation <= 1e-6)
+            return self.nearest([self.solve(turning, *start) for start in starts])
         # Eigenvectors of length zero would satisfy every condition: refuse them.
-        if float(conditions.loose(jax.device_put(point.z))) > TOLERANCE:
-            return None
-        return Found(conditions, point)
+        scaled = float(np.abs(conditions.gauges(jax.device_put(point.z))).max()) <= 1e-5
+        return found if point.minimum and point.converged and scaled else None
 
     def generic(self, found: list[Found | None], bound: float) -> list[Found | None]:
         """For each point the fold itself if it is generic, else the nearest fold with a coefficient of `bound`."""
@@ -172,10 +167,13 @@ class Search:
         left = np.linalg.svd(np.asarray(linearised(model, x, self.u)[1]))[0][:, -1]
         start, gauge = np.concatenate([x, v, left]), np.asarray(found.conditions.gauge)
         sides = [
-            self.solve(self.conditions(SADDLE_NODE.name, gauge, side), start)
+            self.solve(self.conditions(SADDLE_NODE.name, gauge, side), start, found.point.theta)
             for side in (bound * self.unit, -bound * self.unit)
         ]
-        return min((one for one in sides if one), key=lambda one: self.freedom.length(self.change(one)), default=None)
+        return self.nearest(sides)
+
+    def nearest(self, found: list[Found | None]) -> Found | None:
+        return min((one for one in found if one), key=lambda one: self.freedom.length(self.change(one)), default=None)
 
     def starts(self, kind: str, count: int, key: Array) -> list[tuple[Conditions, np.ndarray]]:
         """`count` starts: half from modes at x, displaced a little to leave any symmetry; half at states around x."""

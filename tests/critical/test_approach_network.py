@@ -189,6 +189,18 @@ def test_its_nearest_pair(found, seed):
     assert values[1] < values[0]
 
 
+def arrives(path, W, b):
+    """Whether the network's own equilibrium comes to the fold, if it is followed up to shortly before it."""
+    x = path.x_start
+    for part in np.linspace(0, 1 - 1e-4, 2001):
+        there, bias = (own + part * (np.asarray(end) - own) for own, end in ((W, path.model.weight), (b, path.model.bias)))
+        for _ in range(20):
+            y, slope, _ = bent(x)
+            x = x - np.linalg.solve(there * slope - np.eye(len(x)), -x + there @ y + bias)
+    # An equilibrium is sqrt(1e-4) times its curvature away there.
+    return np.abs(x - path.x).max() < 0.1
+
+
 @pytest.mark.parametrize("seed", SOME)
 def test_a_bistable_network_meets_a_true_fold(found, seed):
     W, b, _, _ = network(seed, bistable=True)
@@ -196,7 +208,8 @@ def test_a_bistable_network_meets_a_true_fold(found, seed):
     check_network(path, W, b)
     assert path.kind == "saddle-node"
     assert abs(path.coefficient) > 0.05
-    assert path.reached
+    # The nearest fold may be another equilibrium's.
+    assert path.reached or not arrives(path, W, b)
     z = np.concatenate([path.x, path.right])
     np.testing.assert_allclose(descent(lambda z: singular_squared(z, W, b), z, seed), path.distance**2, rtol=1e-7)
     # The fold is generic, so that requesting a generic one gives the same point.
