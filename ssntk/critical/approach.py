@@ -12,7 +12,6 @@ from ssntk.critical.flag import natural_time_scale
 from ssntk.critical.fragile import most_fragile, searched
 from ssntk.critical.freedom import Freedom
 from ssntk.critical.search import BOUNDARY, CUSP, SINGULAR, Met, Search
-from ssntk.critical.units import rescaled
 from ssntk.dynamics.fixed_points import constant_input
 from ssntk.dynamics.metric import as_metric
 from ssntk.dynamics.refine import check_fixed_point
@@ -22,6 +21,7 @@ from ssntk.errors import NumericalError, as_array, as_count, as_key, as_scalar, 
 from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model, dtype_of
 from ssntk.models.family import Family
 from ssntk.models.maps import AbstractMap
+from ssntk.models.rescaled import rescaled
 from ssntk.nouns import Lens
 from ssntk.precision import watch_precision
 from ssntk.results import Holder
