@@ -14,6 +14,7 @@ from ssntk.collapse.signature import Signature
 from ssntk.critical.approach import Approach
 from ssntk.critical.flag import Criticality
 from ssntk.critical.retreat import Retreat
+from ssntk.cycles.orbit import Orbit
 from ssntk.dynamics.fixed_points import FixedPoints, SlowPoints
 from ssntk.kernel.spectrum import Spectrum
 from ssntk.learning.monitor import MonitorRecord, NTKMonitor
@@ -142,6 +143,21 @@ def _(point: Bifurcation) -> list[str]:
         born,
         f"Its place is known to {say(width)}, and it solves its equations to {say(point.residual)}.",
         f"Next: {_onwards((point,))}.",
+    ]
+
+
+@_sentences.register
+def _(orbit: Orbit) -> list[str]:
+    largest, error = np.abs(orbit.multipliers[0]), orbit.multiplier_error[0]
+    held = (
+        f"disturbances are {say(largest)} times as large" if largest > error else f"less than {say(error)} of them is left"
+    )
+    kind = {True: "stable", False: "not stable"}[orbit.stable]
+    return [
+        f"This network oscillates on a limit cycle of period {say(orbit.period)}, which is {kind}.",
+        f"After one period, {held}.",
+        f"The period is known to {say(orbit.period_error)}, and the orbit solves its equations to {say(orbit.residual)}.",
+        "Next: ssntk.bifurcation_diagram(family, span) finds the Hopf point where it was born.",
     ]
 
 

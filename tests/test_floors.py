@@ -16,7 +16,7 @@ FLOORS = [
     {"dynamics"},
     {"kernel", "zeros"},
     {"bifurcation"},
-    {"collapse"},
+    {"collapse", "cycles"},
     {"critical"},
     {"learning"},
     {"sweep"},

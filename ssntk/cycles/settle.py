@@ -2,13 +2,13 @@
 
 from typing import Any, NamedTuple
 
-import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ssntk.dynamics.integrate import followed
 from ssntk.dynamics.stability import field_at
 from ssntk.models.base import AbstractStateSpaceModel
 
@@ -69,25 +69,11 @@ class Window(NamedTuple):
 
 @eqx.filter_jit
 def _simulated(model: AbstractStateSpaceModel, u: Array, x: Array, end: Array) -> tuple[Array, Array, Array]:
-    def field(t: Any, x: Array, _: None) -> Array:
+    def field(x: Array) -> Array:
         return field_at(model, x, u)
 
-    solver = diffrax.Kvaerno5() if x.shape[0] <= FEW else diffrax.Tsit5()
-    solution = diffrax.diffeqsolve(
-        diffrax.ODETerm(field),
-        solver,
-        jnp.zeros_like(end),
-        end,
-        None,
-        x,
-        saveat=diffrax.SaveAt(t0=True, steps=True),
-        stepsize_controller=diffrax.PIDController(rtol=TOLERANCE, atol=TOLERANCE),
-        max_steps=STEPS,
-        throw=False,
-    )
-    assert solution.ts is not None
-    assert solution.ys is not None
-    return solution.ts, solution.ys, jax.vmap(lambda x: field_at(model, x, u))(solution.ys)
+    solution: Any = followed(field, x, end, TOLERANCE, STEPS, stiff=x.shape[0] <= FEW)
+    return solution.ts, solution.ys, jax.vmap(field)(solution.ys)
 
 
 def window(model: AbstractStateSpaceModel, u: Array, x: np.ndarray, end: float = 1e9) -> Window:
@@ -103,25 +89,15 @@ def window(model: AbstractStateSpaceModel, u: Array, x: np.ndarray, end: float =
 def _separation(model: AbstractStateSpaceModel, u: Array, x: Array, time: Array) -> Float[Array, "k 2"]:
     """By how much two tangent vectors grow in each of `ROUNDS` stretches of a length `time`, as logarithms."""
 
-    def field(t: Any, state: tuple[Array, Array], _: None) -> tuple[Array, Array]:
+    def field(state: tuple[Array, Array]) -> tuple[Array, Array]:
         x, tangents = state
         velocity, push = jax.linearize(lambda x: field_at(model, x, u), x)
         return velocity, jax.vmap(push, 1, 1)(tangents)
 
     def on(state: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], Array]:
-        solution = diffrax.diffeqsolve(
-            diffrax.ODETerm(field),
-            diffrax.Tsit5(),
-            jnp.zeros_like(time),
-            time,
-            None,
-            state,
-            stepsize_controller=diffrax.PIDController(rtol=1e-6, atol=1e-6),
-            max_steps=STEPS,
-            throw=False,
-        )
-        assert solution.ys is not None
-        x, tangents = (part[-1] for part in solution.ys)
+        solution: Any = followed(field, state, time, 1e-6, STEPS)
+        last = jnp.isfinite(solution.ts).sum() - 1
+        x, tangents = (part[last] for part in solution.ys)
         q, r = jnp.linalg.qr(tangents)
         return (x, q), jnp.log(jnp.abs(jnp.diag(r)))
 

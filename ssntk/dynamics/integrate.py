@@ -1,5 +1,6 @@
 """Solve the model in time. No other module calls `diffrax.diffeqsolve`."""
 
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import diffrax
@@ -283,6 +284,27 @@ def _on_given_steps(integrator: Integrator, dtype: DType) -> diffrax.AbstractSol
     atol = integrator.atol * max(1.0, least / 1e-10) if eqx.is_array(integrator.atol) else max(integrator.atol, least)
     root_finder = optx.Newton(rtol=max(integrator.rtol, least), atol=atol)
     return eqx.tree_at(lambda s: s.root_finder, solver, root_finder)
+
+
+def followed(
+    field: Callable[[Any], PyTree], state: PyTree, end: Array, tolerance: float, most: int, *, stiff: bool = False
+) -> diffrax.Solution:
+    """The solution of dy/dt = field(y) from `state` until `end`, or for `most` steps of the solver, at each of its steps.
+
+    Entries beyond the last step are infinite. `stiff`: take an implicit solver.
+    """
+    return diffrax.diffeqsolve(
+        diffrax.ODETerm(lambda t, y, args: field(y)),
+        diffrax.Kvaerno5() if stiff else diffrax.Tsit5(),
+        jnp.zeros_like(end),
+        end,
+        None,
+        state,
+        saveat=diffrax.SaveAt(t0=True, steps=True),
+        stepsize_controller=diffrax.PIDController(rtol=tolerance, atol=tolerance),
+        max_steps=most,
+        throw=False,
+    )
 
 
 def check_solved(result: diffrax.RESULTS, integrator: Integrator, states: AnyArray) -> None:
