@@ -30,6 +30,9 @@ from .critical.flag import criticality_ensemble as criticality_ensemble
 from .critical.flag import warn_if_near_critical as warn_if_near_critical
 from .critical.retreat import Retreat as Retreat
 from .critical.retreat import retreat as retreat
+from .cycles.branch import CycleBranch as CycleBranch
+from .cycles.branch import CycleEvent as CycleEvent
+from .cycles.continuation import cycle_continuation as cycle_continuation
 from .cycles.orbit import Orbit as Orbit
 from .cycles.orbit import limit_cycle as limit_cycle
 from .dynamics.fixed_points import FixedPoint as FixedPoint

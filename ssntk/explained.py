@@ -14,6 +14,7 @@ from ssntk.collapse.signature import Signature
 from ssntk.critical.approach import Approach
 from ssntk.critical.flag import Criticality
 from ssntk.critical.retreat import Retreat
+from ssntk.cycles.branch import CycleBranch
 from ssntk.cycles.orbit import Orbit
 from ssntk.dynamics.fixed_points import FixedPoints, SlowPoints
 from ssntk.kernel.spectrum import Spectrum
@@ -157,7 +158,21 @@ def _(orbit: Orbit) -> list[str]:
         f"This network oscillates on a limit cycle of period {say(orbit.period)}, which is {kind}.",
         f"After one period, {held}.",
         f"The period is known to {say(orbit.period_error)}, and the orbit solves its equations to {say(orbit.residual)}.",
-        "Next: ssntk.bifurcation_diagram(family, span) finds the Hopf point where it was born.",
+        "Next: ssntk.cycle_continuation(family, orbit, span) follows it over a parameter.",
+    ]
+
+
+@_sentences.register
+def _(branch: CycleBranch) -> list[str]:
+    events = ", ".join(f"{event.kind} at p = {say(event.parameter)}" for event in branch.bifurcations) or "none"
+    p = branch.parameter
+    return [
+        f"{counted(len(branch), 'limit cycle')} were followed from p = {say(p[0])} to p = {say(p[-1])}.",
+        f"{int(branch.stable.sum())} of them are stable, and their periods lie between {say(branch.period.min())} and "
+        f"{say(branch.period.max())}.",
+        f"Bifurcations of cycles: {events}; seen but not located: {len(branch.unresolved)}.",
+        f"It ended because: {branch.status}.",
+        "Next: branch.to_csv(path) writes it; branch[i] is one of its orbits.",
     ]
 
 

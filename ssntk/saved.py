@@ -21,6 +21,7 @@ from ssntk.collapse.signature import Signature
 from ssntk.critical.approach import Approach
 from ssntk.critical.flag import Criticality
 from ssntk.critical.retreat import Retreat
+from ssntk.cycles.branch import CycleBranch, CycleEvent
 from ssntk.cycles.orbit import Orbit
 from ssntk.dynamics.fixed_points import FixedPoint, FixedPoints, SlowPoint, SlowPoints
 from ssntk.dynamics.iterates import Cycle, Cycles
@@ -59,7 +60,7 @@ PACKAGES = ("ssntk", "jax", "numpy")
 _RESULTS = (
     *(Branch, BranchPoint, Diagram, Bifurcation, FixedPoint, FixedPoints, SlowPoint, SlowPoints, Channel, Detection),
     *(Signature, Approach, Retreat, Criticality, Spectrum, LinearisedTraining, MonitorRecord, Measurement, Status),
-    *(Drift, KernelPlan, Cycle, Cycles, Orbit),
+    *(Drift, KernelPlan, Cycle, Cycles, Orbit, CycleBranch, CycleEvent),
 )
 _FORMS = (normal_forms.SaddleNode, normal_forms.Transcritical, normal_forms.Pitchfork, normal_forms.Hopf)
 _LAYERS = (CTRNN, TorchRNN, GRUCell, LSTMCell, GRUODE, LinearSSM, LowRankRNN, TorchLowRank, ReducedRNN, PLRNN)

@@ -104,8 +104,13 @@ def _around(family: Family, u: Array, parameter: Array, x: Array) -> Equilibria:
     if is_traced(family, u, parameter, x):
         return scaled(jnp.ones(n, dtype), jnp.ones((), dtype))
     sizes = typical_sizes(family(parameter), u, x)
-    jacobian = np.asarray(branch_jacobians(Stack([scaled(sizes, 1.0)]), [0], np.append(np.asarray(x) / sizes, 0.0)[None])[0])
-    rates, slopes = np.abs(jacobian[:, :-1]).sum(axis=1), np.abs(jacobian[:, -1])
+    z = np.append(np.asarray(x) / sizes, 0.0)
+    aside = np.append(np.where(np.arange(n) % 2, -1.0, 1.0), 0.0).astype(dtype)
+    jacobians = np.abs(branch_jacobians(Stack([scaled(sizes, 1.0)]), [0, 0, 0], np.stack([z, z + aside, z - aside])))
+    rates, slopes = jacobians[0, :, :-1].sum(axis=1), jacobians[0, :, -1]
+    # Where p acts on the state itself, as at a symmetric state, its effect at x may be zero, or what rounding left of it.
+    beside = np.where(np.isfinite(jacobians[1:, :, -1]), jacobians[1:, :, -1], 0.0).max(axis=0)
+    slopes = np.where(slopes > 1e-6 * beside, slopes, beside)
     moved = (rates[slopes > 0] / slopes[slopes > 0]) if (slopes > 0).any() else np.zeros(0)
     moved = moved[np.isfinite(moved) & (moved > 0)]
     span = max(float(moved.min()) if moved.size else 1.0, 64 * float(np.finfo(dtype).eps) * abs(float(parameter)))

@@ -1,7 +1,7 @@
 """The equations of a periodic orbit, and Newton's iteration on them, in working units.
 
-The unknowns are the states at the ends of N segments, what the method needs within them, and the logarithm of the period.
-The phase is fixed at the first end, normal to the velocity there.
+The unknowns are the states at the ends of N segments, what the method needs within them, the logarithm of the period, and
+on a branch the parameter. The phase is fixed at the first end, normal to the velocity there.
 """
 
 import abc
@@ -18,28 +18,60 @@ from ssntk.cycles.chain import Round, joined, multiplied
 from ssntk.cycles.collocation import gauss
 from ssntk.dynamics.stability import field_at
 from ssntk.models.base import AbstractStateSpaceModel
+from ssntk.models.family import Family
 
 # The largest number of corrections, and the longest one relative to the orbit.
 CORRECTIONS, LONGEST = 30, 0.5
 
 
+class Alone(eqx.Module):
+    """A family whose model does not depend on the parameter."""
+
+    model: AbstractStateSpaceModel
+
+    def __call__(self, parameter: Any) -> AbstractStateSpaceModel:
+        return self.model
+
+
+class System(eqx.Module):
+    """A family of flows in working units: states in `sizes` (n,), time in `unit`, p = `begin` + level `reach`."""
+
+    family: Family | Alone
+    u: Float[Array, " d"]
+    sizes: Float[Array, " n"]
+    unit: Float[Array, ""]
+    begin: Float[Array, ""]
+    reach: Float[Array, ""]
+
+    def velocity(self, x: Array, level: Array) -> Array:
+        model = self.family(self.begin + level * self.reach)
+        return field_at(model, x * self.sizes, self.u) * (self.unit / self.sizes)
+
+
 class Discrete(NamedTuple):
     """A discrete orbit: `mesh` (N + 1,) from 0 to 1, states at its points `ends` (N, n), those within segments `inner`
-    (N, m, n), and the logarithm of the period."""
+    (N, m, n), the logarithm of the period, and the level of the parameter."""
 
     mesh: Float[Array, " M"]
     ends: Float[Array, "N n"]
     inner: Float[Array, "N m n"]
     log_period: Float[Array, ""]
+    level: Float[Array, ""]
+
+    def moved(self, part: Array | float, by: "Discrete") -> "Discrete":
+        """The orbit after a part of a change, whose mesh is not looked at."""
+        ends, inner, log_period, level = (mine + part * other for mine, other in zip(self[1:], by[1:], strict=True))
+        return Discrete(self.mesh, ends, inner, log_period, level)
 
 
 class Segments(NamedTuple):
-    """What each segment does, to first order: `first d_j + second d_(j+1) = right`, with the residual and the effect of the
-    logarithm of the period as the columns of `right`. `inside` (N, m, n, n + 2): how the states within follow."""
+    """What each segment does, to first order: `first d_j + second d_(j+1) = right w`. The columns of `right` are the
+    residual, the effect of the logarithm of the period and that of the level, with w = (1, its change, its change).
+    `inside` (N, m, n, n + 3): how the states within follow d_j and w."""
 
     first: Float[Array, "N n n"]
     second: Float[Array, "N n n"]
-    right: Float[Array, "N n 2"]
+    right: Float[Array, "N n 3"]
     inside: Float[Array, "N m n k"]
 
 
@@ -47,7 +79,7 @@ class AbstractMethod(eqx.Module):
     """How the flow of one segment is computed."""
 
     @abc.abstractmethod
-    def segments(self, model: AbstractStateSpaceModel, u: Array, orbit: Discrete) -> Segments: ...
+    def segments(self, system: System, orbit: Discrete) -> Segments: ...
 
     @abc.abstractmethod
     def round(self, segments: Segments) -> Round: ...
@@ -58,29 +90,28 @@ class Collocation(AbstractMethod):
 
     degree: int = eqx.field(static=True)
 
-    def segments(self, model: AbstractStateSpaceModel, u: Array, orbit: Discrete) -> Segments:
+    def segments(self, system: System, orbit: Discrete) -> Segments:
         (_, a, b), dtype = gauss(self.degree), orbit.ends.dtype
         a, b = (jnp.asarray(part, dtype) for part in (a, b))
         m, n = self.degree, orbit.ends.shape[1]
-        period = jnp.exp(orbit.log_period)
+        period, same = jnp.exp(orbit.log_period), jnp.eye(n, dtype=dtype)
 
         def one(width: Array, x: Array, after: Array, inner: Array) -> tuple[Array, ...]:
             step = period * width
-            velocity, slope = jax.vmap(lambda z: _linear(model, u, z))(inner)
+            velocity, slope, pushed = jax.vmap(lambda z: _linear(system, z, orbit.level))(inner)
             matrix = jnp.eye(m * n, dtype=dtype) - (step * jnp.einsum("il,lpq->iplq", a, slope)).reshape(m * n, m * n)
             moved = step * (a @ velocity)
-            same = jnp.broadcast_to(jnp.eye(n, dtype=dtype), (m, n, n))
-            columns = jnp.concatenate([same, moved[..., None], (x[None] + moved - inner)[..., None]], axis=2)
-            inside = jnp.linalg.solve(matrix, columns.reshape(m * n, n + 2)).reshape(m, n, n + 2)
-            total = step * (b @ velocity)
+            columns = [x[None] + moved - inner, moved, step * (a @ pushed)]
+            columns = jnp.concatenate([jnp.broadcast_to(same, (m, n, n)), jnp.stack(columns, axis=2)], axis=2)
+            inside = jnp.linalg.solve(matrix, columns.reshape(m * n, n + 3)).reshape(m, n, n + 3)
             through = step * jnp.einsum("l,lpq,lqk->pk", b, slope, inside)
-            first = -(jnp.eye(n, dtype=dtype) + through[:, :n])
-            residual = x + total + through[:, n + 1] - after
-            return first, jnp.stack([residual, total + through[:, n]], axis=1), inside
+            total = step * (b @ velocity)
+            right = jnp.stack([x + total - after, total, step * (b @ pushed)], axis=1) + through[:, n:]
+            return -(same + through[:, :n]), right, inside
 
-        widths = jnp.diff(orbit.mesh)
-        first, right, inside = jax.vmap(one)(widths, orbit.ends, jnp.roll(orbit.ends, -1, axis=0), orbit.inner)
-        return Segments(first, jnp.broadcast_to(jnp.eye(n, dtype=dtype), first.shape), right, inside)
+        after = jnp.roll(orbit.ends, -1, axis=0)
+        first, right, inside = jax.vmap(one)(jnp.diff(orbit.mesh), orbit.ends, after, orbit.inner)
+        return Segments(first, jnp.broadcast_to(same, first.shape), right, inside)
 
     def round(self, segments: Segments) -> Round:
         return joined(segments.first, segments.second, segments.right)
@@ -91,32 +122,34 @@ class Shooting(AbstractMethod):
 
     steps: int = eqx.field(static=True)
 
-    def segments(self, model: AbstractStateSpaceModel, u: Array, orbit: Discrete) -> Segments:
+    def segments(self, system: System, orbit: Discrete) -> Segments:
         n, dtype = orbit.ends.shape[1], orbit.ends.dtype
         rows, b = _dormand_prince(dtype)
 
-        def flow(x: Array, log_period: Array, width: Array) -> Array:
+        def flow(x: Array, log_period: Array, level: Array, width: Array) -> Array:
             step = jnp.exp(log_period) * width / self.steps
 
             def on(x: Array, _: None) -> tuple[Array, None]:
                 velocities: list[Array] = []
                 for row in rows:
                     inner = x + step * sum((w * v for w, v in zip(row, velocities, strict=True)), jnp.zeros_like(x))
-                    velocities.append(field_at(model, inner, u))
+                    velocities.append(system.velocity(inner, level))
                 return x + step * sum((w * v for w, v in zip(b, velocities, strict=True)), jnp.zeros_like(x)), None
 
             return jax.lax.scan(on, x, None, length=self.steps)[0]
 
         def one(width: Array, x: Array, after: Array) -> tuple[Array, Array]:
-            reached, push = jax.linearize(lambda x, s: flow(x, s, width), x, orbit.log_period)
-            columns = jnp.concatenate([jnp.eye(n, dtype=dtype), jnp.zeros((1, n), dtype)])
-            slope = jax.vmap(lambda v, s: push(v, s), out_axes=1)(columns, jnp.zeros(n + 1, dtype).at[n].set(1))
-            return -slope[:, :n], jnp.stack([reached - after, slope[:, n]], axis=1)
+            reached, push = jax.linearize(
+                lambda x, log_period, level: flow(x, log_period, level, width), x, orbit.log_period, orbit.level
+            )
+            axes = jnp.eye(n + 2, dtype=dtype)
+            slope = jax.vmap(lambda axis: push(axis[:n], axis[n], axis[n + 1]), out_axes=1)(axes)
+            return -slope[:, :n], jnp.concatenate([(reached - after)[:, None], slope[:, n:]], axis=1)
 
         widths = jnp.diff(orbit.mesh)
         first, right = jax.vmap(one)(widths, orbit.ends, jnp.roll(orbit.ends, -1, axis=0))
         same = jnp.broadcast_to(jnp.eye(n, dtype=dtype), first.shape)
-        return Segments(first, same, right, jnp.zeros((len(widths), 0, n, n + 2), dtype))
+        return Segments(first, same, right, jnp.zeros((len(widths), 0, n, n + 3), dtype))
 
     def round(self, segments: Segments) -> Round:
         return multiplied(segments.first, segments.right)
@@ -129,20 +162,21 @@ def _dormand_prince(dtype: Any) -> tuple[list[list[Array]], list[Array]]:
     return rows, [jnp.asarray(w, dtype) for w in tableau.b_sol]
 
 
-def _linear(model: AbstractStateSpaceModel, u: Array, x: Array) -> tuple[Array, Array]:
-    """The velocity at x (n,) and its Jacobian."""
+def _linear(system: System, x: Array, level: Array) -> tuple[Array, Array, Array]:
+    """The velocity at x (n,), its Jacobian, and its derivative over the level."""
 
     def both(x: Array) -> tuple[Array, Array]:
-        velocity = field_at(model, x, u)
+        velocity = system.velocity(x, level)
         return velocity, velocity
 
     slope, velocity = jax.jacfwd(both, has_aux=True)(x)
-    return velocity, slope
+    return velocity, slope, jax.jvp(lambda level: system.velocity(x, level), (level,), (jnp.ones_like(level),))[1]
 
 
 class Corrected(NamedTuple):
     """An orbit after Newton's iteration: the size of the last correction and of the largest residual before it, relative to
-    the orbit; the number of corrections; and the round."""
+    the orbit; the number of corrections; the round, and the velocity (n,) where it begins; and the
+    tangent of the branch, of length one."""
 
     orbit: Discrete
     size: Float[Array, ""]
@@ -150,44 +184,84 @@ class Corrected(NamedTuple):
     count: Array
     first: Float[Array, "n n"]
     second: Float[Array, "n n"]
+    velocity: Float[Array, " n"]
+    tangent: Discrete
+
+
+def flat(orbit: Discrete) -> Discrete:
+    """The direction in which only the level changes."""
+    return Discrete._make([*(jnp.zeros_like(part) for part in orbit[:4]), jnp.ones_like(orbit.level)])
 
 
 @eqx.filter_jit
-def corrected(method: AbstractMethod, model: AbstractStateSpaceModel, u: Array, orbit: Discrete) -> Corrected:
-    """Newton's iteration from `orbit`, until the corrections are at rounding level or no longer shrink."""
+def corrected(
+    method: AbstractMethod, system: System, orbit: Discrete, along: Discrete, step: Array, size: Array
+) -> Corrected:
+    """Newton's iteration from `orbit` + `step` `along`, in the plane normal to `along`, until the corrections are at
+    rounding level or no longer shrink. Along `flat` the level stays.
+
+    Lengths are `sqrt(mean((d_j / size)^2) + (d log T)^2 + (d level)^2)`.
+    """
     n, dtype = orbit.ends.shape[1], orbit.ends.dtype
     eps = jnp.finfo(dtype).eps
+    begin = orbit.moved(step, along)
+    weights = along.ends / (along.ends.size * size**2)
 
     def improve(state: tuple[Corrected, Array]) -> tuple[Corrected, Array]:
         at, _ = state
         now = at.orbit
-        segments = method.segments(model, u, now)
+        segments = method.segments(system, now)
         around = method.round(segments)
-        normal = field_at(model, now.ends[0], u)
+        normal = system.velocity(now.ends[0], now.level)
         normal = normal / jnp.linalg.norm(normal)
-        # first d_0 + second d_0 - right_s d_s = right_0, and d_0 is normal to the velocity.
-        matrix = jnp.block([[around.first + around.second, -around.right[:, 1:]], [normal[None], jnp.zeros((1, 1), dtype)]])
-        move = jnp.linalg.solve(matrix, jnp.append(around.right[:, 0], 0))
-        change = move[n]
-        ends = around.points(move[:n], jnp.stack([jnp.ones_like(change), change]))
-        weights = jnp.concatenate([ends, jnp.full((len(ends), 1), change, dtype), jnp.ones((len(ends), 1), dtype)], axis=1)
-        inner = jnp.einsum("jmnk,jk->jmn", segments.inside, weights)
+        # The plane asks for sum weights d_j + d log T along + d level along = 0, which depends on d_0 and w.
+        zero = jnp.zeros(n, dtype), jnp.zeros(3, dtype)
+        by_start, by_weights = jax.vjp(around.points, *zero)[1](weights)
+        off = jnp.sum(weights * (now.ends - begin.ends)) + along.log_period * (now.log_period - begin.log_period)
+        off = off + along.level * (now.level - begin.level) + by_weights[0]
+        changes = by_weights[1:] + jnp.stack([along.log_period, along.level])
+        matrix = jnp.concatenate(
+            [
+                jnp.concatenate([around.first + around.second, -around.right[:, 1:]], axis=1),
+                jnp.concatenate([normal, jnp.zeros(2, dtype)])[None],
+                jnp.concatenate([by_start, changes])[None],
+            ]
+        )
+        wanted = jnp.concatenate([around.right[:, 0], jnp.stack([jnp.zeros((), dtype), -off])])
+        # The tangent leaves the equations as they are, and leaves the plane.
+        ahead = jnp.zeros(n + 2, dtype).at[n + 1].set(1)
+        moves, tangents = jnp.linalg.solve(matrix, jnp.stack([wanted, ahead], axis=1)).T
+        move = _changes(segments, around, moves, jnp.ones((), dtype))
+        tangent = _changes(segments, around, tangents, jnp.zeros((), dtype))
+        length = jnp.sqrt(jnp.mean((tangent.ends / size) ** 2) + tangent.log_period**2 + tangent.level**2)
+        tangent = Discrete._make([now.mesh, *(part / length for part in tangent[1:])])
         extent = jnp.maximum(jnp.abs(now.ends - now.ends.mean(axis=0, keepdims=True)).max(), eps)
-        size = jnp.maximum(jnp.abs(ends).max() / extent, jnp.abs(change))
-        part = jnp.minimum(1.0, LONGEST / size).astype(dtype)
+        gap = jnp.maximum(jnp.abs(move.ends).max() / extent, jnp.maximum(jnp.abs(move.log_period), jnp.abs(move.level)))
+        part = jnp.minimum(1.0, LONGEST / gap).astype(dtype)
         residual = jnp.abs(segments.right[..., 0]).max() / extent
-        after = Discrete(now.mesh, now.ends + part * ends, now.inner + part * inner, now.log_period + part * change)
-        return Corrected(after, size, residual, at.count + 1, around.first, around.second), at.size
+        after = now.moved(part, move)
+        return Corrected(after, gap, residual, at.count + 1, around.first, around.second, normal, tangent), at.size
 
     def goes_on(state: tuple[Corrected, Array]) -> Array:
         at, before = state
         gains = (at.size > 16 * eps) & ((at.size > 1e-4) | (at.size < 0.5 * before))
-        return gains & (at.count < CORRECTIONS) & jnp.isfinite(at.orbit.ends).all() & jnp.isfinite(at.orbit.log_period)
+        finite = jnp.isfinite(at.orbit.ends).all() & jnp.isfinite(at.orbit.log_period) & jnp.isfinite(at.orbit.level)
+        return gains & (at.count < CORRECTIONS) & finite
 
     far, nothing = jnp.asarray(jnp.inf, dtype), jnp.zeros((n, n), dtype)
-    begin = Corrected(orbit, far, far, jnp.asarray(0), nothing, nothing)
-    return jax.lax.while_loop(goes_on, improve, (begin, far))[0]
+    start = Corrected(begin, far, far, jnp.asarray(0), nothing, nothing, nothing[0], along)
+    return jax.lax.while_loop(goes_on, improve, (start, far))[0]
 
 
-def as_orbit(mesh: np.ndarray, ends: np.ndarray, inner: np.ndarray, period: float) -> Discrete:
-    return Discrete(*(jnp.asarray(part) for part in (mesh, ends, inner, np.log(period))))
+def _changes(segments: Segments, around: Round, solution: Array, one: Array) -> Discrete:
+    """The change of the whole orbit that belongs to (d_0, d log T, d level), with the weight `one` of the residual."""
+    n = around.first.shape[0]
+    weights = jnp.concatenate([one[None], solution[n:]])
+    ends = around.points(solution[:n], weights)
+    each = jnp.concatenate([ends, jnp.broadcast_to(weights, (len(ends), 3))], axis=1)
+    inner = jnp.einsum("jmnk,jk->jmn", segments.inside, each)
+    return Discrete(jnp.zeros(len(ends) + 1, ends.dtype), ends, inner, solution[n], solution[n + 1])
+
+
+def as_orbit(mesh: np.ndarray, ends: np.ndarray, inner: np.ndarray, period: float, level: float = 0.0) -> Discrete:
+    return Discrete._make(jnp.asarray(part) for part in (mesh, ends, inner, np.log(period), level))

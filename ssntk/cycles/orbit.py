@@ -3,11 +3,23 @@
 import dataclasses
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from ssntk.cycles.chain import Multipliers, multipliers
 from ssntk.cycles.collocation import adapted, gauss, values
-from ssntk.cycles.discrete import AbstractMethod, Collocation, Corrected, Discrete, Shooting, as_orbit, corrected
+from ssntk.cycles.discrete import (
+    AbstractMethod,
+    Alone,
+    Collocation,
+    Corrected,
+    Discrete,
+    Shooting,
+    System,
+    as_orbit,
+    corrected,
+    flat,
+)
 from ssntk.cycles.settle import FEW, NEAR, STILL, TOLERANCE, WINDOWS, Window, separation, window
 from ssntk.dynamics.fixed_points import constant_input, readouts
 from ssntk.dynamics.scales import rate_of, typical_sizes
@@ -35,10 +47,12 @@ class Orbit(Result):
     """A periodic orbit of a flow.
 
     - `ts` (N,), `x` (N, n): times from 0 to before the period, and the states there. `outputs` (N, m): the readout.
-    - `period`, in units of time, and `period_error`: by how much it changed when the mesh was refined last.
+    - `period`, in units of time, and `period_error`: by how much it changed when the mesh was refined last (NaN on a
+      branch, whose orbits are computed on one mesh each).
     - `multipliers` (n - 1,): the Floquet multipliers, the largest first. The trivial one, 1 along the orbit, is taken out.
-    - `multiplier_error` (n - 1,): their errors, estimated from how far the discrete flow is from returning the velocity.
-      Contracting directions below this floor are contracting, but by how much is not known.
+    - `multiplier_error` (n - 1,): their errors, estimated from how far the discrete flow is from returning the velocity,
+      which may be too little if all points of the orbit are alike. Contracting directions below this floor are
+      contracting, but by how much is not known.
     - `stable`: whether all multipliers are inside of the unit circle by more than their errors. `n_unstable`: how many are
       outside.
     - `residual`: the largest residual of the equations of the orbit, relative to its extent.
@@ -152,38 +166,54 @@ def limit_cycle(
     x = np.asarray(as_array(x0, "x0", (model.n_state,)), float)
     u = constant_input(model, u)
     given = None if period is None else float(as_scalar(period, "period", positive=True))
-    method = as_choice(method, "method", METHODS)
-    intervals, degree = as_count(intervals, "intervals", least=4), as_count(degree, "degree", least=2)
-    if intervals & (intervals - 1) or intervals > MOST // 2:
-        raise ValueError(f"intervals must be a power of two up to {MOST // 2}, got {intervals}")
+    method, intervals, degree = chosen(model.n_state, method, intervals, degree)
     watch_precision(dtype_of(model))
     start = x.astype(dtype_of(model))
     sizes = np.asarray(typical_sizes(model, u, start), float)
     velocity, jacobian = (np.asarray(part) for part in linearised(model, start, u))
     unit = 1 / rate_of(velocity, jacobian, sizes)
-    if method == "auto":
-        method = METHODS[1] if model.n_state <= FEW else METHODS[2]
-    search = _Search(rescaled(model, sizes, unit), u, method, intervals, degree, unit)
+    units = (jnp.asarray(part, dtype_of(model)) for part in (sizes, unit, 0.0, 1.0))
+    search = _Search(rescaled(model, sizes, unit), u, System(Alone(model), u, *units), method, intervals, degree, unit)
     found = search.settled(x / sizes) if given is None else search.guessed(x / sizes, given / unit)
     found = search.shortest(found)
-    at, judged = found.at, found.judged
-    states = np.asarray(at.orbit.ends, float) * sizes
-    length = float(np.exp(at.orbit.log_period)) * unit
-    outside = np.abs(judged.values) - judged.errors > 1
+    return result(model, search.system, search.of(found.level), found.at, found.judged, found.error)
+
+
+def chosen(n: int, method: str, intervals: int, degree: int) -> tuple[str, int, int]:
+    """The arguments of the discretisation for n states. `ValueError` if they do not fit."""
+    method = as_choice(method, "method", METHODS)
+    intervals, degree = as_count(intervals, "intervals", least=4), as_count(degree, "degree", least=2)
+    if intervals & (intervals - 1) or intervals > MOST // 2:
+        raise ValueError(f"intervals must be a power of two up to {MOST // 2}, got {intervals}")
+    return (METHODS[1] if n <= FEW else METHODS[2]) if method == "auto" else method, intervals, degree
+
+
+def result(
+    model: AbstractStateSpaceModel,
+    system: System,
+    method: AbstractMethod,
+    at: Corrected,
+    judged: Multipliers,
+    error: float,
+) -> Orbit:
+    """An orbit in the user's units. `error`: that of the period, relative."""
+    states = np.asarray(at.orbit.ends, float) * np.asarray(system.sizes, float)
+    length = float(np.exp(at.orbit.log_period)) * float(system.unit)
+    shooting = isinstance(method, Shooting)
     return Orbit(
         ts=np.asarray(at.orbit.mesh, float)[:-1] * length,
         x=states,
         outputs=readouts(model, states.astype(dtype_of(model))),
         period=length,
-        period_error=found.error * length,
+        period_error=error * length,
         multipliers=judged.values,
         multiplier_error=judged.errors,
         stable=bool((np.abs(judged.values) + judged.errors < 1).all()),
-        n_unstable=int(outside.sum()),
+        n_unstable=int((np.abs(judged.values) - judged.errors > 1).sum()),
         residual=float(at.residual),
-        method=method,
-        intervals=len(states) * (search.steps(found.level) if method == METHODS[2] else 1),
-        u=np.asarray(u, float),
+        method=METHODS[2] if shooting else METHODS[1],
+        intervals=len(states) * (method.steps if shooting else 1),
+        u=np.asarray(system.u, float),
     )
 
 
@@ -202,6 +232,7 @@ class _Search:
 
     model: AbstractStateSpaceModel
     u: Any
+    system: System
     method: str
     intervals: int
     degree: int
@@ -330,7 +361,8 @@ class _Search:
 
     def corrected(self, guess: Discrete, level: int) -> Corrected | None:
         """The orbit after Newton's iteration; `None` if that does not converge, or leads to an equilibrium."""
-        at = corrected(self.of(level), self.model, self.u, guess)
+        nothing = jnp.zeros_like(guess.level)
+        at = corrected(self.of(level), self.system, guess, flat(guess), nothing, nothing + 1)
         ends = np.asarray(at.orbit.ends)
         moves = float(np.ptp(ends, axis=0).max()) > SAME * max(1.0, float(np.abs(ends).max()))
         return at if moves and float(at.size) <= float(np.finfo(ends.dtype).eps) ** CONVERGED else None
@@ -345,8 +377,7 @@ class _Search:
         return self.begin(new * length, lambda times: values(times / length, mesh, ends, inner))
 
     def judged(self, at: Corrected) -> Multipliers:
-        velocity = linearised(self.model, np.asarray(at.orbit.ends[0]), self.u)[0]
-        return multipliers(np.asarray(at.first), np.asarray(at.second), np.asarray(velocity))
+        return multipliers(np.asarray(at.first), np.asarray(at.second), np.asarray(at.velocity))
 
     def shortest(self, found: _Solved) -> _Solved:
         """The orbit run through once."""

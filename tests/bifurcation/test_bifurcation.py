@@ -374,3 +374,13 @@ def test_new_weights_starts_and_spans_compile_nothing(compilations):
     branches = [follow(seed, (2.5, -2.0)) for seed in range(6, 10)]
     assert len({len(branch.x) for branch in branches}) > 1
     assert len(compilations) == before
+
+
+@pytest.mark.parametrize("x", [[0.0, 0.0], [3e-16, -2e-17], [1e-12, 0.0]])
+def test_a_state_that_is_zero_up_to_rounding_is_located(x):
+    # z' = (mu + i) z - z |z|^2: the effect of mu at x is what rounding left of it, and says nothing on the unit of mu.
+    of = ssntk.Family(ssntk.normal_forms.hopf(0.5, 1.0), "mu")
+    point = ssntk.locate(of, "hopf", parameter=3e-6, x=x)
+    assert abs(point.parameter) < 1e-15
+    assert point.criticality == "supercritical"
+    np.testing.assert_allclose(point.frequency, 1.0, rtol=1e-12)

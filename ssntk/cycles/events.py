@@ -1,0 +1,126 @@
+"""Where cycles bifurcate: functions that change their sign there, and the location of the sign change.
+
+The functions are smooth where multipliers meet: products over all of them, as det(M + 1), not the one nearest to -1.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.optimize
+
+from ssntk.cycles.chain import Multipliers
+from ssntk.cycles.discrete import Corrected
+
+FOLD, BRANCH, DOUBLING, TORUS = "cycle-fold", "cycle-branch-point", "period-doubling", "torus"
+# Multipliers below this size take no part in the products of pairs, which could not cross one.
+LEADING = 0.1
+# The parameter stands still if its share of the tangent is below this.
+STILL = 1e-8
+# How near the unit circle, or one, the critical multiplier must be found at a point that was located.
+MET = 1e-4
+
+
+class CyclePoint(NamedTuple):
+    """A cycle that has been corrected, with its multipliers."""
+
+    at: Corrected
+    judged: Multipliers
+
+    @property
+    def level(self) -> float:
+        return float(self.at.orbit.level)
+
+    @property
+    def turn(self) -> float:
+        """The component of the tangent along the parameter, which changes its sign at a fold."""
+        return float(self.at.tangent.level)
+
+
+def _real(values: np.ndarray) -> float:
+    return float(np.prod(values).real)
+
+
+def pairs(values: np.ndarray, count: int) -> float:
+    """The product of mu_i mu_j - 1 over pairs of the `count` largest multipliers."""
+    first = values[:count]
+    i, j = np.triu_indices(len(first), 1)
+    return _real(first[i] * first[j] - 1)
+
+
+def functions(first: CyclePoint, second: CyclePoint) -> dict[str, Callable[[CyclePoint], float]]:
+    """The functions that may change their sign between two points."""
+    largest = max(int((np.abs(point.judged.values) > LEADING).sum()) for point in (first, second))
+    tests: dict[str, Callable[[CyclePoint], float]] = {
+        FOLD: lambda point: point.turn,
+        BRANCH: lambda point: _real(point.judged.values - 1),
+        DOUBLING: lambda point: _real(point.judged.values + 1),
+    }
+    if largest > 1:
+        tests[TORUS] = lambda point: pairs(point.judged.values, largest)
+    return tests
+
+
+def changed(first: CyclePoint, second: CyclePoint) -> dict[str, Callable[[CyclePoint], float]]:
+    """Those that did. At a fold a multiplier passes one too, which makes it no branch point.
+
+    Near a homoclinic orbit the parameter hardly moves, and the sign of its change is a rounding error.
+    """
+    tests = functions(first, second)
+    signs = {name: np.sign(test(first)) * np.sign(test(second)) < 0 for name, test in tests.items()}
+    signs[FOLD] = signs[FOLD] and max(abs(first.turn), abs(second.turn)) > STILL
+    signs[BRANCH] = signs[BRANCH] and not signs[FOLD]
+    return {name: test for name, test in tests.items() if signs[name]}
+
+
+def critical(kind: str, judged: Multipliers) -> tuple[complex, float]:
+    """The multiplier nearest to where it is critical for this kind, and its error. Of a torus, one of a complex pair."""
+    values = judged.values
+    edge = {FOLD: 1.0, BRANCH: 1.0, DOUBLING: -1.0}.get(kind)
+    off = np.abs(values - edge) if edge is not None else np.abs(np.abs(values) - 1) + np.where(values.imag > 0, 0, np.inf)
+    at = int(off.argmin())
+    return complex(values[at]), float(judged.errors[at])
+
+
+def doubted(kind: str, first: CyclePoint, second: CyclePoint) -> str:
+    """Why an event cannot be told from the error of its own multiplier; empty if it can."""
+    if kind == FOLD:
+        return ""
+    for point in (first, second):
+        value, error = critical(kind, point.judged)
+        apart = abs(abs(value) - 1) if kind == TORUS else abs(value - (-1 if kind == DOUBLING else 1))
+        if not error < apart:
+            return f"its multiplier is known to {error:.1e}, and is {apart:.1e} from its bifurcation: try more intervals"
+    return ""
+
+
+def located(
+    test: Callable[[CyclePoint], float], step: Callable[[float], CyclePoint | None], length: float, ends: tuple[float, float]
+) -> CyclePoint | None:
+    """The point at which a function is zero, on the way to the next point; `None` if a step to it fails."""
+    seen: dict[float, CyclePoint] = {}
+
+    def value(part: float) -> float:
+        if part in (0.0, length):
+            return ends[0] if part == 0 else ends[1]
+        point = step(part)
+        if point is None:
+            raise ArithmeticError
+        seen[part] = point
+        return test(point)
+
+    try:
+        root: Any = scipy.optimize.brentq(value, 0.0, length, xtol=1e-15 * length, rtol=8 * np.finfo(float).eps, maxiter=60)
+    except (ArithmeticError, RuntimeError):
+        return None
+    return seen.get(float(root)) or (step(float(root)) if 0 < root < length else None)
+
+
+def met(kind: str, point: CyclePoint) -> bool:
+    """Whether the critical multiplier of a located point is where it should be. Two real ones whose product is one, at a
+    neutral saddle, are no torus."""
+    value, error = critical(kind, point.judged)
+    if kind == TORUS:
+        return value.imag != 0 and abs(abs(value) - 1) <= MET and error <= MET
+    # Two multipliers that are one, as at a fold, are known to the root of their errors.
+    return abs(value - (-1 if kind == DOUBLING else 1)) <= MET and error <= 1

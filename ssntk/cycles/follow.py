@@ -1,0 +1,205 @@
+"""Follow a branch of limit cycles by pseudo-arclength continuation, in working units."""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax.numpy as jnp
+import numpy as np
+
+from ssntk.cycles.chain import multipliers
+from ssntk.cycles.collocation import adapted, gauss, values
+from ssntk.cycles.discrete import AbstractMethod, Collocation, Corrected, Discrete, Shooting, System, corrected, flat
+from ssntk.cycles.events import CyclePoint, changed, doubted, located
+
+# The first and the shortest step, in units of arclength.
+FIRST, SHORTEST = 0.02, 1e-7
+# The smallest cosine between tangents, and the largest change of log T, of one step.
+STRAIGHT, SLOWER = 0.9, 0.4
+# The mesh is adapted after this many steps. It is doubled if the flow fails by this much to return the velocity.
+OFTEN, ROUGH, MOST = 3, 1e-7, 512
+
+
+@dataclasses.dataclass
+class Seen:
+    """An event between two points, or where it was lost."""
+
+    kind: str
+    point: CyclePoint
+    between: tuple[float, float]
+    exact: bool
+    doubt: str
+
+
+@dataclasses.dataclass
+class Follower:
+    """What is followed, and what was met so far."""
+
+    system: System
+    method: AbstractMethod
+    longest: float
+    # The unit of the states in lengths: that of the system, or the orbit's extent where that is larger.
+    size: float = 1.0
+    points: list[CyclePoint] = dataclasses.field(default_factory=list)
+    seen: list[Seen] = dataclasses.field(default_factory=list)
+
+    def corrected(self, orbit: Discrete, along: Discrete, step: float) -> CyclePoint | None:
+        """The point that Newton's iteration leads to; `None` if it does not converge."""
+        numbers = (jnp.asarray(number, orbit.ends.dtype) for number in (step, self.size))
+        at = corrected(self.method, self.system, orbit, along, *numbers)
+        if not float(at.size) <= float(jnp.finfo(orbit.ends.dtype).eps) ** 0.5:
+            return None
+        return CyclePoint(at, multipliers(np.asarray(at.first), np.asarray(at.second), np.asarray(at.velocity)))
+
+    def begin(self, orbit: Discrete, along: Discrete | None, ahead: float) -> bool:
+        """The first point: from a Hopf point along its oscillation, or the corrected orbit itself, which is left so that
+        the level moves with the sign of `ahead`."""
+        if along is not None:
+            step = FIRST
+            while step > SHORTEST:
+                point = self.corrected(orbit, along, step)
+                if point is not None and extent(point.at.orbit) > 0.1 * step:
+                    self.points.append(point)
+                    return True
+                step /= 4
+            return False
+        self.size = max(1.0, extent(orbit))
+        point = self.corrected(orbit, flat(orbit), 0.0)
+        if point is not None and isinstance(self.method, Collocation):
+            orbit, _ = remeshed(point.at.orbit, point.at.tangent, self.method.degree)
+            point = self.corrected(orbit, flat(orbit), 0.0)
+        if point is None:
+            return False
+        if point.turn * ahead < 0:
+            point = point._replace(at=turned(point.at))
+        self.points.append(point)
+        return True
+
+    def adapted(self, point: CyclePoint, factor: int = 1) -> CyclePoint:
+        """The same point on a mesh that suits it, with the number of intervals times `factor`; as it is, if that fails."""
+        if not isinstance(self.method, Collocation):
+            return point
+        orbit, tangent = remeshed(point.at.orbit, point.at.tangent, self.method.degree, factor)
+        again = self.corrected(orbit, tangent, 0.0)
+        return point if again is None else again
+
+    def refined(self, point: CyclePoint) -> CyclePoint:
+        """A point whose multipliers are known, on a finer mesh if need be."""
+        largest = max(1.0, float(np.abs(point.judged.values).max()))
+        while point.judged.trivial > ROUGH * largest:
+            if isinstance(self.method, Shooting):
+                if self.method.steps >= 16:
+                    break
+                self.method = Shooting(2 * self.method.steps)
+                again = self.corrected(point.at.orbit, point.at.tangent, 0.0)
+            elif len(point.at.orbit.ends) < MOST:
+                again = self.adapted(point, 2)
+            else:
+                break
+            if again is None or again is point:
+                break
+            point = again
+        return point
+
+    def follow(self, most: int, stops: Callable[["Follower", CyclePoint], str | None]) -> str:
+        """Step until `stops` says why, which it is asked before a point is kept, or until a step fails."""
+        step = min(self.longest, FIRST if len(self.points) == 1 else self.longest)
+        for count in range(1, most):
+            here = self.resized(self.points[-1])
+            while (ahead := self.ahead(here, step)) is None:
+                step /= 2
+                if step < SHORTEST:
+                    return "steps became too short"
+            reason = stops(self, ahead)
+            if reason is not None:
+                return reason
+            self.watch(here, ahead, step)
+            straight = inner(here.at.tangent, ahead.at.tangent, self.size)
+            ahead = self.refined(ahead)
+            self.points.append(self.adapted(ahead) if count % OFTEN == 0 else ahead)
+            grows = int(ahead.at.count) <= 5 and straight > 0.98
+            step = min(self.longest, 1.5 * step) if grows else step * (0.7 if int(ahead.at.count) > 7 else 1.0)
+        return f"{most} points were followed"
+
+    def ahead(self, here: CyclePoint, step: float) -> CyclePoint | None:
+        """The point after a step; `None` if it fails or the branch bends too much."""
+        point = self.corrected(here.at.orbit, here.at.tangent, step)
+        if point is None or inner(here.at.tangent, point.at.tangent, self.size) < STRAIGHT:
+            return None
+        slower = abs(float(point.at.orbit.log_period - here.at.orbit.log_period))
+        return point if slower <= SLOWER else None
+
+    def watch(self, here: CyclePoint, ahead: CyclePoint, step: float) -> None:
+        """Locate the events between two points."""
+        found: list[Seen] = []
+        for kind, test in changed(here, ahead).items():
+            ends = test(here), test(ahead)
+            point = located(test, lambda part: self.corrected(here.at.orbit, here.at.tangent, part), step, ends)
+            levels, doubt = (here.level, ahead.level), doubted(kind, here, ahead)
+            found.append(Seen(kind, point or ahead, levels, point is not None, doubt))
+        self.seen += sorted(found, key=lambda one: self.apart(here, one.point))
+
+    def resized(self, point: CyclePoint) -> CyclePoint:
+        """The point with its tangent of length one, in lengths that suit the orbit's extent."""
+        self.size = max(1.0, extent(point.at.orbit))
+        tangent = point.at.tangent
+        length = inner(tangent, tangent, self.size) ** 0.5
+        return point._replace(at=point.at._replace(tangent=scaled(tangent, 1 / length)))
+
+    def apart(self, here: CyclePoint, point: CyclePoint) -> float:
+        """How far a point lies ahead, along the tangent."""
+        start, end, tangent = here.at.orbit, point.at.orbit, here.at.tangent
+        if start.ends.shape != end.ends.shape:
+            return np.inf
+        return inner(tangent, end, self.size) - inner(tangent, start, self.size)
+
+
+def inner(one: Discrete, other: Discrete, size: float) -> float:
+    """The inner product of two changes on one mesh."""
+    product = np.mean(np.asarray(one.ends) * np.asarray(other.ends)) / size**2
+    return float(product + one.log_period * other.log_period + one.level * other.level)
+
+
+def turned(at: Corrected) -> Corrected:
+    """The same point, to be left in the other direction."""
+    return at._replace(tangent=scaled(at.tangent, -1.0))
+
+
+def extent(orbit: Discrete) -> float:
+    """The largest half range of a state."""
+    return float(np.ptp(np.asarray(orbit.ends), axis=0).max()) / 2
+
+
+def mirrored(one: Discrete, other: Discrete) -> bool:
+    """Whether the branch passed through an equilibrium between two orbits: then they are half a period apart."""
+    first, second = (np.asarray(orbit.ends) - np.asarray(orbit.ends).mean(axis=0) for orbit in (one, other))
+    return bool((first * second).sum() < 0)
+
+
+def between(one: Discrete, other: Discrete, part: float) -> Discrete:
+    """A part of the way from one orbit to another on the same mesh."""
+    ends, within, log_period, level = (a + part * (b - a) for a, b in zip(one[1:], other[1:], strict=True))
+    return Discrete(one.mesh, ends, within, log_period, level)
+
+
+def remeshed(orbit: Discrete, tangent: Discrete, degree: int, factor: int = 1) -> tuple[Discrete, Discrete]:
+    """An orbit and its tangent on an adapted mesh with `factor` times as many intervals."""
+    mesh, ends, within = (np.asarray(part, float) for part in orbit[:3])
+    new = adapted(mesh, ends, within, factor * len(ends))
+    nodes, dtype = gauss(degree)[0], orbit.ends.dtype
+    times = (new[:-1, None] + np.diff(new)[:, None] * nodes).ravel()
+
+    def on(ends: np.ndarray, within: np.ndarray) -> list[np.ndarray]:
+        inside = values(times, mesh, ends, within).reshape(len(new) - 1, degree, ends.shape[1])
+        return [values(new[:-1], mesh, ends, within), inside]
+
+    parts = on(ends, within), on(np.asarray(tangent.ends, float), np.asarray(tangent.inner, float))
+    first, second = (
+        Discrete._make([*(jnp.asarray(part, dtype) for part in (new, *states)), old.log_period, old.level])
+        for states, old in zip(parts, (orbit, tangent), strict=True)
+    )
+    return first, second
+
+
+def scaled(change: Discrete, by: float) -> Discrete:
+    """A change times a number."""
+    return Discrete(change.mesh, by * change.ends, by * change.inner, by * change.log_period, by * change.level)
