@@ -99,7 +99,7 @@ def cycle_continuation(
     velocity, jacobian = (np.asarray(part) for part in linearised(here, x.astype(dtype), u))
     unit = 1 / rate_of(velocity, jacobian, sizes)
     system = System(family, u, *(jnp.asarray(part, dtype) for part in (sizes, unit, low, high - low)))
-    how = Collocation(degree) if method == "collocation" else Shooting(4)
+    how = Collocation(degree) if method == "collocation" else Shooting(1)
     follower = Follower(system, how, longest)
     orbit, along = _start(start, system, how, intervals, (begin - low) / (high - low))
     if not follower.begin(orbit, along, 1.0):

@@ -240,7 +240,7 @@ class _Search:
 
     def steps(self, level: int) -> int:
         """The number of steps in a segment of shooting."""
-        return 2 * 2**level
+        return 2**level
 
     def of(self, level: int) -> AbstractMethod:
         return Collocation(self.degree) if self.method == METHODS[1] else Shooting(self.steps(level))
