@@ -5,6 +5,7 @@ import pathlib
 import statistics
 import time
 
+import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,9 @@ BRANCHES = json.loads((pathlib.Path(__file__).parent / "reference" / "branches.j
 # The residual of the conditions that the search for the nearest bifurcation guarantees. It is far larger than the rounding
 # errors of terms of order one.
 EXACT = 1e-10
+
+# Few stages, which compile fast, for plans whose trajectories do not matter.
+QUICK = ssntk.Integrator(solver=diffrax.Heun(), dt=0.5)
 
 
 def seeds(always, total):
@@ -103,6 +107,7 @@ def fold_sweep(**changes):
         "distances": [1e-1, 1e-2, 1e-3, 1e-4],
         "probe": ssntk.Probe(np.linspace(0.0, 5.0, 6)),
         "x0": [1.0],
+        "integrator": QUICK,
     }
     return ssntk.Sweep(ssntk.Family(ssntk.normal_forms.saddle_node(0.0), "mu"), **plan | changes)
 

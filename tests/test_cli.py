@@ -120,11 +120,13 @@ def test_status_dry_run_schema_and_plot(finished, tmp_path, monkeypatch):
     monkeypatch.chdir(folder)
     assert "24 of 24 done" in here("sweep", "small.toml", "--status", check=0)
     assert "24 done, 0 failed" in here("sweep", "small.toml", "--dry-run", check=0)
+    assert "24 points" in here("sweep", "small.toml", "--dry-run", "--out", tmp_path / "new", check=0)
     assert "0 of 24 done" in here("sweep", "small.toml", "--status", "--out", tmp_path / "new", check=0)
     assert not (tmp_path / "new").exists()
     schema = tmp_path / "schema.toml"
     schema.write_text(ssntk("sweep", "--schema", check=0).stdout)
-    assert "32 points" in here("sweep", schema, "--dry-run", check=0)
+    # Its branch would be compiled for nothing: only what is read is looked at.
+    assert "0 of 32 done" in here("sweep", schema, "--status", "--out", tmp_path / "example", check=0)
     figure = tmp_path / "figure.svg"
     here("plot", folder / "results" / "small", "--out", figure, check=0)
     assert "<svg" in figure.read_text()
@@ -201,20 +203,22 @@ def none(key):
 """
 
 
-def test_check_tells_near_critical_initialisations(tmp_path):
+def test_check_tells_near_critical_initialisations(tmp_path, monkeypatch):
     tmp_path.joinpath("networks.py").write_text(FACTORY)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
     found = ssntk("check", "networks:near", "--seeds", 2, "--horizon", 1000, "--json", cwd=tmp_path, check=1)
     verdicts = json.loads(found.stdout)
     assert [one["seed"] for one in verdicts] == [0, 1]
     # At rest at zero the Jacobian is diag(0.95, 0.2) - 1.
     assert verdicts[0]["stability_radius"] == pytest.approx(0.05, rel=1e-10)
     assert verdicts[0]["verdict"] == "critical"
-    far = ssntk("check", "networks:far", "--seeds", 2, cwd=tmp_path, check=0)
-    assert far.stdout.count("regular") == 2
-    assert "0 of 2 near-critical, 0 unknown" in far.stdout
-    unknown = ssntk("check", "networks:none", "--seeds", 1, cwd=tmp_path, check=1)
-    assert "1 unknown" in unknown.stdout
-    assert "no fixed point was found" in unknown.stdout
+    far = here("check", "networks:far", "--seeds", 2, check=0)
+    assert far.count("regular") == 2
+    assert "0 of 2 near-critical, 0 unknown" in far
+    unknown = here("check", "networks:none", "--seeds", 1, check=1)
+    assert "1 unknown" in unknown
+    assert "no fixed point was found" in unknown
 
 
 REFUSED = [["networks:absent"], ["nowhere:near"], ["networks"], ["networks:near", "--seeds", 0]]

@@ -4,6 +4,7 @@ import matplotlib
 
 matplotlib.use("agg")
 
+import diffrax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
@@ -37,9 +38,13 @@ def test_bifurcation_diagram_of_a_fold_is_the_parabola():
     np.testing.assert_allclose(drawn["Saddle-node"].get_data(), [[0.0], [0.0]], atol=1e-12)
 
 
-def test_a_whole_diagram_names_each_thing_once():
+@pytest.mark.slow
+def test_a_hopf_point_is_named():
     hopf = ssntk.continuation(ssntk.Family(nf.hopf(0.0, 1.0), "mu"), (-1.0, 1.0))
     assert "Hopf, supercritical" in lines(ssntk.plot.bifurcation_diagram(hopf))
+
+
+def test_a_whole_diagram_names_each_thing_once():
     family = ssntk.Family(nf.pitchfork(0.0), "mu")
     diagram = ssntk.bifurcation_diagram(family, (-1.0, 1.0), n_slices=2, n_starts=16)
     ax = ssntk.plot.bifurcation_diagram(diagram)
@@ -84,6 +89,7 @@ def test_collapse_draws_what_the_store_holds(tmp_path):
         distances=np.geomspace(1e-1, 1e-5, 9),
         probe=ssntk.Probe(np.linspace(0.0, 5.0, 6)),
         x0=[1.0],
+        integrator=ssntk.Integrator(solver=diffrax.Heun(), dt=0.1),
     )
     store = ssntk.Store(tmp_path)
     with pytest.raises(ssntk.StoreError, match="holds no"):

@@ -13,6 +13,7 @@ import pickle
 import sys
 import warnings
 
+import diffrax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -75,10 +76,14 @@ def every(nine, fold, family, diagram):
     probe = ssntk.Probe(jnp.linspace(0.0, 1.0, 4), us=jnp.ones((1, 4, 2)))
     rest = ssntk.Probe(jnp.linspace(0.0, 1.0, 4))
     verdict = ssntk.criticality(network, n_starts=8)
-    measured = ssntk.measure(network, rest, points.x[0], modes=3)
+    # Few stages, which compile fast.
+    heun = ssntk.Integrator(solver=diffrax.Heun(), dt=0.25)
+    measured = ssntk.measure(network, rest, points.x[0], modes=3, integrator=heun)
     small = family(0.6)
-    training = ssntk.linearised_training(small, ssntk.Probe([0.0, 1.0], x0=[0.3]), np.ones((1, 2, 2)), 0.1, 5)
-    monitor = ssntk.NTKMonitor(ssntk.Probe([0.0, 1.0], x0=[0.3]), every=1, n_starts=4)
+    training = ssntk.linearised_training(
+        small, ssntk.Probe([0.0, 1.0], x0=[0.3]), np.ones((1, 2, 2)), 0.1, 5, integrator=heun
+    )
+    monitor = ssntk.NTKMonitor(ssntk.Probe([0.0, 1.0], x0=[0.3]), every=1, n_starts=4, integrator=heun)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ssntk.NearCriticalWarning)
         record = monitor.update(0, small)

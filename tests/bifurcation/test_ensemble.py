@@ -132,11 +132,11 @@ def test_derivative_of_a_fold_by_the_closed_form():
         return ssntk.locate(ssntk.Family(nf.pitchfork(0.0, h=h), "mu"), "saddle-node", parameter=0.5, x=[-0.4]).parameter
 
     hs = jnp.array([0.1, 0.2, 0.3])
-    value, slope = jax.vmap(jax.value_and_grad(where))(hs)
+    value, slope = jax.jit(jax.vmap(jax.value_and_grad(where)))(hs)
     np.testing.assert_allclose(value, 3 * (hs / 2) ** (2 / 3), rtol=1e-12)
     np.testing.assert_allclose(slope, (hs / 2) ** (-1 / 3), rtol=1e-11)
     # Second derivatives too: -(1/6) (h / 2)^(-4/3).
-    np.testing.assert_allclose(jax.grad(jax.grad(where))(0.2), -(0.1 ** (-4 / 3)) / 6, rtol=1e-10)
+    np.testing.assert_allclose(jax.jit(jax.grad(jax.grad(where)))(0.2), -(0.1 ** (-4 / 3)) / 6, rtol=1e-10)
 
 
 def test_where_there_is_none_the_traced_location_is_nan():

@@ -33,6 +33,8 @@ def kinds(result):
     return [event.kind for event in result.bifurcations]
 
 
+# Units and stiffness have tests of their own, tests/bifurcation/test_units.py.
+@pytest.mark.slow
 def test_1_mixed_units_and_stiffness(cases):
     family, span, published = cases.JANSEN_RIT
     branch = ssntk.continuation(family, span)
@@ -42,7 +44,8 @@ def test_1_mixed_units_and_stiffness(cases):
         np.testing.assert_allclose(places(branch, kind), sorted(known), atol=3e-3)
 
 
-@pytest.mark.parametrize("scale", some([1.0, 1e-6, 1e-3, 1e3], [1e-6]))
+@pytest.mark.slow
+@pytest.mark.parametrize("scale", [1.0, 1e-6, 1e-3, 1e3])
 def test_2_nothing_but_units(cases, scale):
     family, span, x0 = cases.morris_lecar(scale)
     branch = ssntk.continuation(family, span, x0=x0)

@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from helpers import reference_family
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,8 +26,7 @@ def field(t, y, u, c):
 small = st.floats(-1, 1, width=32)
 
 
-@settings(derandomize=True, deadline=None, max_examples=25)
-@given(
+PLACES = given(
     off=hnp.arrays(np.float64, (2, 2), elements=small),
     shift=hnp.arrays(np.float64, (2,), elements=small),
     speed=st.floats(0.05, 20),
@@ -35,7 +35,22 @@ small = st.floats(-1, 1, width=32)
     step=st.floats(0.005, 0.1),
     back=st.booleans(),
 )
+
+
+@settings(derandomize=True, deadline=None, max_examples=8)
+@PLACES
 def test_located_points_are_invariant(off, shift, speed, scale, offset, step, back):
+    is_invariant(off, shift, speed, scale, offset, step, back)
+
+
+@pytest.mark.slow
+@settings(derandomize=True, deadline=None, max_examples=100)
+@PLACES
+def test_more_located_points_are_invariant(off, shift, speed, scale, offset, step, back):
+    is_invariant(off, shift, speed, scale, offset, step, back)
+
+
+def is_invariant(off, shift, speed, scale, offset, step, back):
     # Never singular: its symmetric part is at least a half.
     turn = 1.5 * np.eye(2) + np.array([[off[0, 0], off[0, 1]], [-off[0, 1], off[1, 1]]])
     numbers = {"turn": turn, "shift": shift, "speed": speed, "scale": scale, "offset": offset, "q": 0.0}

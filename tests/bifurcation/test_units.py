@@ -3,11 +3,13 @@
 Compiles each system's branch once, for all draws of its units, which differ in the values of arrays only.
 """
 
+import itertools
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.optimize
-from helpers import BRANCHES, reference_family, seeds, some
+from helpers import BRANCHES, reference_family, seeds
 
 import ssntk
 
@@ -126,11 +128,11 @@ def draws(count, n, seed):
     return [(10 ** random.uniform(-6, 6, n), *10 ** random.uniform(-6, 6, 2)) for _ in range(count)]
 
 
-@pytest.mark.parametrize(
-    "name",
-    some(SYSTEMS, ["hodgkin-huxley"]),
-)
-def test_published_neurons_in_any_units(name):
+ALL_DRAWS = [pytest.param(name, 20, marks=pytest.mark.slow) for name in SYSTEMS]
+
+
+@pytest.mark.parametrize(("name", "count"), [("hodgkin-huxley", 5), *ALL_DRAWS])
+def test_published_neurons_in_any_units(name, count):
     _, n, span, x0, published = SYSTEMS[name]
     base = followed(FIELDS[name], n, span, x0, np.ones(n), 1.0, 1.0)
     assert base.unresolved == ()
@@ -138,7 +140,7 @@ def test_published_neurons_in_any_units(name):
         found = sorted(event.parameter for event in base.bifurcations if event.kind == kind)
         # What is printed there has three or four digits.
         np.testing.assert_allclose(found, places, rtol=1e-3)
-    for S, c, a in draws(20, n, len(name)):
+    for S, c, a in draws(count, n, len(name)):
         compare(base, followed(FIELDS[name], n, span, x0, S, c, a), S, c, a)
 
 
@@ -173,7 +175,13 @@ def test_reference_branches_in_any_units(name):
             np.testing.assert_allclose(event.x / S, known["x"], rtol=1e-8, atol=1e-8)
 
 
-def test_weak_states_beside_strong_ones_and_fast_beside_slow():
+SIZES = [(1.0, 1e3, 1e-9, 1e9), (1.0, 1e6, 1e-3)]
+
+
+@pytest.mark.parametrize(
+    "pairs", [[(1.0, 1.0), (1e-9, 1e6), (1e9, 1e-3)], pytest.param([*itertools.product(*SIZES)], marks=pytest.mark.slow)]
+)
+def test_weak_states_beside_strong_ones_and_fast_beside_slow(pairs):
     """y' = -k (y - x) follows x. The bifurcations of x must not depend on k, nor on the size N of both."""
 
     def transcritical(t, x, u, P):
@@ -182,15 +190,14 @@ def test_weak_states_beside_strong_ones_and_fast_beside_slow():
     def fold(t, x, u, P):
         return jnp.stack([P["p"] + x[0] ** 2 / P["N"], -P["k"] * (x[1] - x[0])])
 
-    for size in (1.0, 1e3, 1e-9, 1e9):
-        for rate in (1.0, 1e6, 1e-3):
-            for field, start, kind in ((transcritical, 0.0, "transcritical"), (fold, -np.sqrt(size), "saddle-node")):
-                model = ssntk.VectorField(field, {"p": 0.0, "N": size, "k": rate}, 2)
-                family = ssntk.Family(model, lambda m: m.params["p"])
-                branch = ssntk.continuation(family, (-1.0, 1.1), x0=[start, start])
-                assert [event.kind for event in branch.bifurcations] == [kind], (size, rate)
-                assert branch.unresolved == ()
-                np.testing.assert_allclose(branch.bifurcations[0].parameter, 0.0, atol=1e-12)
+    for size, rate in pairs:
+        for field, start, kind in ((transcritical, 0.0, "transcritical"), (fold, -np.sqrt(size), "saddle-node")):
+            model = ssntk.VectorField(field, {"p": 0.0, "N": size, "k": rate}, 2)
+            family = ssntk.Family(model, lambda m: m.params["p"])
+            branch = ssntk.continuation(family, (-1.0, 1.1), x0=[start, start])
+            assert [event.kind for event in branch.bifurcations] == [kind], (size, rate)
+            assert branch.unresolved == ()
+            np.testing.assert_allclose(branch.bifurcations[0].parameter, 0.0, atol=1e-12)
 
 
 def test_given_sizes_change_no_answer():

@@ -252,13 +252,14 @@ def test_steps_far_longer_than_the_mode_lives():
 
 
 def test_scales_and_defects():
-    probe = ssntk.Probe(np.linspace(0.0, 10.0, 11))
-    plain = ssntk.bifurcation_channel(linear([[-0.1]]), probe, [0.0])
-    small = ssntk.bifurcation_channel(linear([[-0.1]], 1e-120), probe, [0.0])
+    # Few stages, which compile fast.
+    probe, asked = ssntk.Probe(np.linspace(0.0, 10.0, 11)), {"integrator": ssntk.Integrator(solver=diffrax.Heun(), dt=0.5)}
+    plain = ssntk.bifurcation_channel(linear([[-0.1]]), probe, [0.0], **asked)
+    small = ssntk.bifurcation_channel(linear([[-0.1]], 1e-120), probe, [0.0], **asked)
     np.testing.assert_allclose(small.top_eigenvalue, plain.top_eigenvalue * 1e-240, rtol=1e-9)
     np.testing.assert_allclose([small.share, small.oblique_share], 1.0)
     for strength in (1e-200, 1e200):
         with pytest.raises(ssntk.NumericalError, match="beyond the range"):
-            ssntk.bifurcation_channel(linear([[-0.1]], strength), probe, [0.0])
+            ssntk.bifurcation_channel(linear([[-0.1]], strength), probe, [0.0], **asked)
     with pytest.raises(ssntk.NumericalError, match="defective"):
-        ssntk.bifurcation_channel(linear([[-0.05, 1.0], [1e-14, -0.05]]), probe, np.zeros(2))
+        ssntk.bifurcation_channel(linear([[-0.05, 1.0], [1e-14, -0.05]]), probe, np.zeros(2), **asked)

@@ -137,7 +137,9 @@ def test_weights_behind_gates_keep_their_signs(seed):
     assert found.distance >= ssntk.approach(model, "flip", wrt=free, n_starts=4).distance - 1e-9
 
 
-@pytest.mark.parametrize("kind", some(["flip", "saddle-node", "neimark-sacker"], ["flip"]))
+# Networks in other units are in every run, tests/critical/test_units.py.
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["flip", "saddle-node", "neimark-sacker"])
 def test_units_of_the_states_do_not_matter(kind):
     size = 10.0 ** np.random.default_rng(3).uniform(-5, 5, N)
     model = ssntk.GRUCell(0, N, key=jr.key(3))
@@ -156,7 +158,7 @@ def test_units_of_the_states_do_not_matter(kind):
     np.testing.assert_allclose(other.frequency, found.frequency, rtol=1e-7)
 
 
-@pytest.mark.parametrize("cost", [1e-12, 1e9])
+@pytest.mark.parametrize("cost", some([1e-12, 1e9], [1e-12]))
 def test_the_unit_of_the_cost_does_not_matter(cost):
     model = ssntk.GRUCell(0, N, key=jr.key(4))
     found = ssntk.approach(model, "flip", wrt=free, n_starts=4)
@@ -170,7 +172,7 @@ def test_a_network_in_the_rate_form_is_nearest_where_its_own_formula_says():
     # x' = -x + tanh(w x + b) with one unit: singular where w (1 - tanh^2) = 1, so that x = +-sqrt(1 - 1 / w), and b follows.
     w, b = 1.7, 0.4
     model = ssntk.CTRNN.from_weights([[w]], bias=[b], form="rate")
-    found = ssntk.approach(model, "singular", wrt=lambda m: (m.weight, m.bias))
+    found = ssntk.approach(model, "singular", wrt=lambda m: (m.weight, m.bias), n_starts=4)
 
     def squared(weight, sign):
         x = sign * np.sqrt(1 - 1 / weight)
@@ -185,13 +187,14 @@ def test_a_network_in_the_rate_form_is_nearest_where_its_own_formula_says():
 
 
 @pytest.mark.parametrize("kind", some(KINDS, ["flip"]))
-@pytest.mark.parametrize("name", some(["loop", "layers"], ["loop"]))
+@pytest.mark.parametrize("name", some(["small loop", "loop", "layers"], ["small loop"]))
 def test_loops_and_layers_have_nearest_points(name, kind):
     model = {
+        "small loop": lambda: ssntk.ClosedLoop(ssntk.GRUCell(1, 2, 1, key=jr.key(14))),
         "loop": lambda: ssntk.ClosedLoop(ssntk.GRUCell(3, 4, 3, key=jr.key(14))),
         "layers": lambda: ssntk.Layers(ssntk.GRUCell(2, 3, key=jr.key(11)), ssntk.GRUCell(3, 2, key=jr.key(12))),
     }[name]()
-    found = ssntk.approach(model, kind)
+    found = ssntk.approach(model, kind, **({"n_starts": 2} if name == "small loop" else {}))
     assert found.converged
     # The step of the model itself, differentiated by differences.
     u = np.zeros(model.n_input)

@@ -6,6 +6,7 @@ Compiles one branch of three states, for a flow and for a map.
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import seeds
 
 import ssntk
 from ssntk.bifurcation.events.interval import Change
@@ -28,7 +29,7 @@ def turned(t, x, u, params):
     return basis @ (jnp.stack([params["p"], jnp.asarray(-1.0), jnp.asarray(-3.0)]) * jnp.linalg.solve(basis, x))
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", seeds(1, 5))
 @pytest.mark.parametrize(("dt", "expected"), [(None, 1.0), (0.25, 1 / (1 - 0.25))], ids=["flow", "map"])
 def test_it_is_located_where_the_rates_cancel(seed, dt, expected):
     basis = np.eye(3) + 0.3 * np.random.default_rng(seed).standard_normal((3, 3))
@@ -53,6 +54,10 @@ def test_pictures_and_sentences_know_its_name():
     assert "neutral-saddle at p = 1" in repr(branch.bifurcations[0])
 
 
+def grows(t, x, u, p):
+    return p * x
+
+
 class Faster(ssntk.AbstractTestEvent):
     """The fastest mode grows at a rate of one."""
 
@@ -71,13 +76,13 @@ def test_a_test_that_is_zero_at_a_point_is_one_event():
         True,
     ]
     # The branch ends at the event.
-    model = ssntk.VectorField(lambda t, x, u, p: p * x, 0.5, 1)
+    model = ssntk.VectorField(grows, 0.5, 1)
     branch = ssntk.continuation(ssntk.Family(model, "params"), (0.5, 1.0), x0=[0.0], events=[Faster()])
     assert [(event.kind, event.parameter) for event in branch.bifurcations] == [("faster", 1.0)]
 
 
 def test_a_test_that_is_zero_where_the_branch_begins_is_one_event():
-    model = ssntk.VectorField(lambda t, x, u, p: p * x, 1.0, 1)
+    model = ssntk.VectorField(grows, 1.0, 1)
     branch = ssntk.continuation(ssntk.Family(model, "params"), (1.0, 0.5), x0=[0.0], events=[Faster()])
     assert [(event.kind, event.parameter) for event in branch.bifurcations] == [("faster", 1.0)]
 
@@ -90,7 +95,7 @@ class Rises(Faster):
 
 
 def test_an_event_may_depend_on_the_direction():
-    family = ssntk.Family(ssntk.VectorField(lambda t, x, u, p: p * x, 1.0, 1), "params")
+    family = ssntk.Family(ssntk.VectorField(grows, 1.0, 1), "params")
     (rises,) = ssntk.continuation(family, (0.9999, 2.0), x0=[0.0], events=[Rises()]).bifurcations
     np.testing.assert_allclose(rises.parameter, 1.0, rtol=1e-12)
     assert ssntk.continuation(family, (1.0001, 0.5), x0=[0.0], events=[Rises()]).bifurcations == ()
@@ -107,7 +112,7 @@ class Lost(ssntk.AbstractTestEvent):
 
 
 def test_a_test_that_is_not_finite_says_where():
-    model = ssntk.VectorField(lambda t, x, u, p: p * x, 0.5, 1)
+    model = ssntk.VectorField(grows, 0.5, 1)
     branch = ssntk.continuation(ssntk.Family(model, "params"), (0.5, 1.5), x0=[0.0], events=[Lost()])
     np.testing.assert_allclose([event.parameter for event in branch.bifurcations], [0.9], rtol=1e-12)
     assert [event.kind for event in branch.unresolved] == ["lost", "lost"]

@@ -71,9 +71,10 @@ def test_its_kernel_is_that_of_a_plain_loop(model):
         return jnp.stack(states)
 
     J = ssntk.parameter_jacobian(model, probe)
-    expected = jax.vmap(jax.jacrev(lambda r, us: rolled(DelayedLogistic(r), us)), (None, 0))(model.r, jnp.asarray(us))
+    by_r = jax.jit(jax.vmap(jax.jacrev(lambda r, us: rolled(DelayedLogistic(r), us)), (None, 0)))
+    expected = by_r(model.r, jnp.asarray(us))
     np.testing.assert_allclose(J[:, 1:, :, 0], expected[:, 1:], rtol=1e-12, atol=1e-15)
-    states = jax.vmap(rolled, (None, 0))(model, jnp.asarray(us))
+    states = jax.jit(jax.vmap(rolled, (None, 0)))(model, jnp.asarray(us))
     np.testing.assert_allclose(ssntk.simulate(model, probe), states, rtol=1e-13)
 
 

@@ -12,6 +12,9 @@ import ssntk
 
 TS = jnp.array([0.0, 0.4, 0.5, 1.7, 3.0])
 FIXED = ssntk.Integrator(dt=0.1)
+# Few stages, which compile fast. Each explicit solver has a test below.
+HEUN = ssntk.Integrator(solver=diffrax.Heun(), dt=0.1)
+BOSH = ssntk.Integrator(solver=diffrax.Bosh3(), rtol=1e-6)
 
 
 def drive(getkey, model, batch=2):
@@ -78,8 +81,8 @@ PAIRS = [
 def test_fixed_steps_equal_jacrev_through_diffeqsolve(kind, of, getkey):
     model = Leaky(getkey()) if kind == "user" else ssntk.CTRNN(5, 2, 3, gain=1.5, form=kind, tau=1.3, key=getkey())
     probe = drive(getkey, model)
-    got = ssntk.parameter_jacobian(model, probe, of=of, integrator=FIXED)
-    expected = plain_jacrev(model, probe, FIXED, of)
+    got = ssntk.parameter_jacobian(model, probe, of=of, integrator=HEUN)
+    expected = plain_jacrev(model, probe, HEUN, of)
     assert got.shape == expected.shape
     # The same arithmetic in another order: some hundred roundings of 1e-16.
     assert relative(got, expected) < 1e-12
@@ -88,7 +91,11 @@ def test_fixed_steps_equal_jacrev_through_diffeqsolve(kind, of, getkey):
 @pytest.mark.parametrize("of", [pytest.param("state", marks=pytest.mark.slow), "readout"])
 @pytest.mark.parametrize(
     "integrator",
-    [pytest.param(FIXED, marks=pytest.mark.slow, id="fixed"), pytest.param(ssntk.Integrator(rtol=1e-6), id="adaptive")],
+    [
+        pytest.param(FIXED, marks=pytest.mark.slow, id="fixed"),
+        pytest.param(BOSH, id="adaptive"),
+        pytest.param(ssntk.Integrator(rtol=1e-6), marks=pytest.mark.slow, id="default solver"),
+    ],
 )
 def test_segments_equal_autodiff_on_the_same_steps(integrator, of, getkey):
     model = Leaky(getkey())
@@ -104,7 +111,10 @@ def test_segments_equal_autodiff_on_the_same_steps(integrator, of, getkey):
     "solver",
     [
         diffrax.Dopri8(),
-        *(pytest.param(s, marks=pytest.mark.slow) for s in (diffrax.Euler(), diffrax.Heun(), diffrax.Bosh3())),
+        *(
+            pytest.param(s, marks=pytest.mark.slow)
+            for s in (diffrax.Euler(), diffrax.Heun(), diffrax.Bosh3(), diffrax.Tsit5())
+        ),
     ],
 )
 def test_every_explicit_solver_is_replayed_exactly(solver, getkey):
@@ -181,11 +191,11 @@ def test_second_order_taylor_remainder(getkey):
     leaves, treedef = jax.tree.flatten(at)
     step = [jr.normal(getkey(), leaf.shape) for leaf in leaves]
     flat = jnp.concatenate([leaf.ravel() for leaf in step])
-    jacobian = ssntk.parameter_jacobian(model, probe, integrator=FIXED)
+    jacobian = ssntk.parameter_jacobian(model, probe, integrator=HEUN)
 
     def moved(size):
         shifted = jax.tree.unflatten(treedef, [leaf + size * s for leaf, s in zip(leaves, step, strict=True)])
-        return ssntk.simulate(eqx.combine(shifted, model), probe, integrator=FIXED)
+        return ssntk.simulate(eqx.combine(shifted, model), probe, integrator=HEUN)
 
     base = moved(0.0)
     remainders = [float(jnp.linalg.norm(moved(h) - base - h * jacobian @ flat)) for h in (1e-2, 5e-3, 2.5e-3)]
@@ -197,11 +207,11 @@ def test_second_order_taylor_remainder(getkey):
 def test_wrt_selects_and_orders_columns(getkey):
     model = ssntk.CTRNN(4, 2, 1, key=getkey())
     probe = drive(getkey, model, 1)
-    whole = ssntk.parameter_jacobian(model, probe, integrator=FIXED)
-    swapped = ssntk.parameter_jacobian(model, probe, wrt=lambda m: (m.bias, m.weight), integrator=FIXED)
+    whole = ssntk.parameter_jacobian(model, probe, integrator=HEUN)
+    swapped = ssntk.parameter_jacobian(model, probe, wrt=lambda m: (m.bias, m.weight), integrator=HEUN)
     np.testing.assert_allclose(swapped[..., :4], whole[..., 24:], rtol=1e-12, atol=1e-14)
     np.testing.assert_allclose(swapped[..., 4:], whole[..., :16], rtol=1e-12, atol=1e-14)
-    gain = ssntk.parameter_jacobian(model, probe, wrt=lambda m: m.gain, integrator=FIXED)
+    gain = ssntk.parameter_jacobian(model, probe, wrt=lambda m: m.gain, integrator=HEUN)
     # gain W enters as a product: gain d/dgain = sum W d/dW.
     np.testing.assert_allclose(gain[..., 0], whole[..., :16] @ model.weight.ravel(), rtol=1e-10, atol=1e-12)
 
@@ -218,20 +228,20 @@ def test_unreached_leaf_keeps_its_columns_zero():
 def test_initial_rows_are_zero_and_mask_zeroes_rows(getkey):
     model = ssntk.CTRNN(4, 2, 1, key=getkey())
     probe = drive(getkey, model)
-    rows = ssntk.parameter_jacobian(model, probe, integrator=FIXED)
+    rows = ssntk.parameter_jacobian(model, probe, integrator=HEUN)
     assert not rows[:, 0].any()
     mask = np.ones((2, TS.size, 4), bool)
     mask[1, 2, 3] = False
-    masked = ssntk.parameter_jacobian(model, ssntk.Probe(TS, probe.us, probe.x0, mask=mask), integrator=FIXED)
+    masked = ssntk.parameter_jacobian(model, ssntk.Probe(TS, probe.us, probe.x0, mask=mask), integrator=HEUN)
     np.testing.assert_array_equal(masked, np.where(mask[..., None], rows, 0))
 
 
 def test_a_batch_is_its_inputs_one_by_one(getkey):
     model = Leaky(getkey())
     probe = drive(getkey, model, 3)
-    together = ssntk.parameter_jacobian(model, probe)
+    together = ssntk.parameter_jacobian(model, probe, integrator=BOSH)
     for b in range(3):
-        alone = ssntk.parameter_jacobian(model, ssntk.Probe(TS, probe.us[b : b + 1], probe.x0[b]))
+        alone = ssntk.parameter_jacobian(model, ssntk.Probe(TS, probe.us[b : b + 1], probe.x0[b]), integrator=BOSH)
         np.testing.assert_allclose(alone[0], together[b], rtol=1e-12, atol=1e-14)
 
 

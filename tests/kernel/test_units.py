@@ -1,5 +1,6 @@
 """Spectra are the same in all units under a common factor, and under any units in their metric."""
 
+import diffrax
 import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
@@ -88,21 +89,25 @@ def test_tolerances_that_are_not_known_yet():
 
 def test_the_metric_divides_rows_and_every_way_to_the_kernel_does_it():
     model, probe, metric = network(0), driven(0), units(3)
-    rows = np.asarray(ssntk.parameter_jacobian(model, probe)) / metric[:, None]
+    halves = {"integrator": ssntk.Integrator(solver=diffrax.Heun(), dt=0.5)}
+    at_ten, plain = ssntk.ntk(model, probe, scale=10.0, **halves), ssntk.ntk(model, probe, **halves)
+    # One number for all states divides the kernel by its square.
+    np.testing.assert_allclose(at_ten, plain / 100, rtol=1e-9)
+    rows = np.asarray(ssntk.parameter_jacobian(model, probe, **halves)) / metric[:, None]
     rows = rows.reshape(-1, rows.shape[-1])
     kernel = rows @ rows.T
     size = np.sqrt(np.diag(kernel))
     at = np.where(size > 0, size, 1.0)
     for found in (
-        ssntk.ntk(model, probe, scale=metric),
-        ssntk.ntk(model, probe, probe, scale=metric),
-        ssntk.ntk(model, probe, scale=metric, batch_size=1),
-        ssntk.ntk_operator(model, probe, scale=metric).as_matrix(),
+        ssntk.ntk(model, probe, scale=metric, **halves),
+        ssntk.ntk(model, probe, probe, scale=metric, **halves),
+        ssntk.ntk(model, probe, scale=metric, batch_size=1, **halves),
+        ssntk.ntk_operator(model, probe, scale=metric, **halves).as_matrix(),
     ):
         np.testing.assert_allclose(found / np.outer(at, at), kernel / np.outer(at, at), atol=1e-9)
     large = ssntk.CTRNN(32, 2, 1, key=jr.key(0))
     wide, short = units(5, 32), ssntk.Probe(jnp.linspace(0.0, 1.0, 2), np.ones((1, 2)))
-    halves = {"integrator": ssntk.Integrator(dt=0.5), "scale": wide}
+    halves["scale"] = wide
     by_sites, by_rows = (ssntk.ntk(large, short, method=method, **halves) for method in ("sites", "segments"))
     each = np.tile(wide, 2)
     np.testing.assert_allclose(by_sites * np.outer(each, each), by_rows * np.outer(each, each), rtol=1e-9, atol=1e-9)
@@ -110,8 +115,6 @@ def test_the_metric_divides_rows_and_every_way_to_the_kernel_does_it():
         top = ssntk.ntk_spectrum(large, short, k=2, memory=memory, exact=True, **halves)
         np.testing.assert_allclose(top.eigenvalues, np.linalg.eigvalsh(by_rows)[:-3:-1], rtol=1e-6)
         np.testing.assert_allclose(top.trace, np.trace(by_rows), rtol=1e-9)
-    # One number for all states divides the kernel by its square.
-    np.testing.assert_allclose(ssntk.ntk(model, probe, scale=10.0), ssntk.ntk(model, probe) / 100, rtol=1e-9)
     with pytest.raises(ValueError, match="scale must be None with of='readout'"):
         ssntk.ntk(model, probe, of="readout", scale=metric)
     with pytest.raises(ValueError, match="scale must be positive"):

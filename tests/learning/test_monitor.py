@@ -106,11 +106,13 @@ def symmetric(seed):
     return ssntk.CTRNN.from_weights(weight / np.linalg.eigvalsh(weight)[-1], np.ones((N, 1)), None, np.ones((2, N)))
 
 
+# A short trajectory does not distinguish a slow mode from a still one: the verdict depends on the probe's duration.
+LONG = ssntk.Probe(16 * TIMES, np.ones((1, 1)))
+
+
 @pytest.mark.parametrize("seed", seeds(1, 3))
 def test_a_pitchfork_is_seen_at_the_record_after_it(seed):
-    # A short trajectory does not distinguish a slow mode from a still one: the verdict depends on the probe's duration.
-    long = ssntk.Probe(16 * TIMES, np.ones((1, 1)))
-    model, watch = symmetric(seed), ssntk.NTKMonitor(long, 1, wrt=theta, integrator=HEUN, n_starts=32)
+    model, watch = symmetric(seed), ssntk.NTKMonitor(LONG, 1, wrt=theta, integrator=HEUN, n_starts=32)
     gains = np.array([0.8, 0.9, 0.99, 0.999, 1.001, 1.01, 1.1])
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
@@ -145,13 +147,13 @@ def test_a_fold_is_seen_at_the_record_after_it():
     x = np.arctanh(-(0.5**0.5))
     fold = x - 2 * np.tanh(x)
     biases = fold + np.linspace(-0.2, 0.06, 11)
-    watch = ssntk.NTKMonitor(
-        ssntk.Probe(TIMES, np.zeros((1, 1))), 1, wrt=lambda m: (m.weight, m.bias), integrator=HEUN, n_starts=32
-    )
+    # The other five units rest at zero. Everything has the shapes of the test above, so that nothing is compiled anew.
+    watch, first = ssntk.NTKMonitor(LONG, 1, wrt=theta, integrator=HEUN, n_starts=32), np.eye(N)[0]
+    model = ssntk.CTRNN.from_weights(2 * np.outer(first, first), np.ones((N, 1)), np.zeros(N), np.ones((2, N)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ssntk.NearCriticalWarning)
         for step, bias in enumerate(biases):
-            watch.update(step, ssntk.CTRNN.from_weights([[2.0]], [[1.0]], [bias]))
+            watch.update(step, eqx.tree_at(lambda m: m.bias, model, jnp.asarray(bias * first)))
     after = int(np.flatnonzero(biases > fold)[0])
     seen = watch.arrays()
     np.testing.assert_array_equal(seen["n_fixed_points"], np.where(biases < fold, 3, 1))

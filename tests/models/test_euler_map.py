@@ -56,7 +56,7 @@ def test_the_kernel_is_that_of_the_recurrence():
         return jnp.stack(out)
 
     theta, static = eqx.partition(model, eqx.is_inexact_array)
-    by_leaf = jax.tree.leaves(jax.jacrev(lambda theta: recurrence(eqx.combine(theta, static)))(theta))
+    by_leaf = jax.tree.leaves(jax.jit(jax.jacrev(lambda theta: recurrence(eqx.combine(theta, static))))(theta))
     expected = np.concatenate([np.asarray(leaf).reshape(steps, 5, -1) for leaf in by_leaf], axis=2)
     probe = ssntk.Probe(0.25 * np.arange(steps + 1), us)
     for method in ("segments", "autodiff"):

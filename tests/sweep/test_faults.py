@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
+from helpers import QUICK
 
 import ssntk
 
@@ -73,7 +74,7 @@ def failing_above(limit, raised):
     def make(gain):
         return ssntk.VectorField(lambda t, x, u, p: -x + called(p) * jnp.tanh(x) + 0.1, jnp.asarray(gain), 1)
 
-    return ssntk.Grid(make, {"gain": [0.3, 0.5, 0.7]}, probe=PROBE)
+    return ssntk.Grid(make, {"gain": [0.3, 0.5, 0.7]}, probe=PROBE, integrator=QUICK)
 
 
 def test_a_function_that_fails_at_one_point_fails_that_point_alone(tmp_path):
@@ -94,7 +95,9 @@ def test_a_check_in_a_model_fails_the_points_that_it_is_about(tmp_path):
         x = eqx.error_if(x, p > 0.6, "gain is too large")
         return -x + p * jnp.tanh(x) + 0.1
 
-    grid = ssntk.Grid(lambda gain: ssntk.VectorField(field, jnp.asarray(gain), 1), {"gain": [0.3, 0.7]}, probe=PROBE)
+    grid = ssntk.Grid(
+        lambda gain: ssntk.VectorField(field, jnp.asarray(gain), 1), {"gain": [0.3, 0.7]}, probe=PROBE, integrator=QUICK
+    )
     store = ssntk.run(grid, ssntk.Store(tmp_path), progress=False)
     assert store.status().done == (0,)
     assert store.status().failed == {1: "gain is too large"}
@@ -103,7 +106,7 @@ def test_a_check_in_a_model_fails_the_points_that_it_is_about(tmp_path):
 def test_an_executor_that_is_shut_down_ends_the_run(tmp_path):
     """An executor never reports the tasks that it cancels at shutdown as done."""
     axes = {"gain": np.linspace(0.1, 0.6, 30).tolist()}
-    grid = ssntk.Grid(lambda gain: ssntk.CTRNN(3, 1, 1, gain=gain, key=jr.key(0)), axes, probe=PROBE)
+    grid = ssntk.Grid(lambda gain: ssntk.CTRNN(3, 1, 1, gain=gain, key=jr.key(0)), axes, probe=PROBE, integrator=QUICK)
     assert len(grid.batches) > 2
     executor, begun = concurrent.futures.ThreadPoolExecutor(1), threading.Event()
 

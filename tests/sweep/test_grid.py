@@ -2,6 +2,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
+from helpers import QUICK
 
 import ssntk
 
@@ -86,7 +87,7 @@ def test_shapes_names_and_python_control_flow():
         return ssntk.CTRNN.from_weights(0.5 * weight, form=form)
 
     axes = {"n": [2, 3], "form": ["current", "rate"], "seed": [0, 1]}
-    grid = ssntk.Grid(make, axes, probe=ssntk.Probe([0.0, 1.0]), modes=2)
+    grid = ssntk.Grid(make, axes, probe=ssntk.Probe([0.0, 1.0]), integrator=QUICK, modes=2)
     assert grid.shape == (2, 2, 2)
     assert sorted(index for batch in grid.batches for index in batch) == list(range(8))
     assert all(len({grid.values(index)["n"] for index in batch}) == 1 for batch in grid.batches)
@@ -100,7 +101,7 @@ def test_a_point_without_a_fixed_point_fails_and_one_that_newton_misses_is_searc
     def make(a):
         return ssntk.VectorField(lambda t, x, u, p: p["a"] + x**2, {"a": jnp.asarray(a)}, 1)
 
-    grid = ssntk.Grid(make, {"a": [-4.0, -1.0, 1.0]}, probe=ssntk.Probe([0.0, 1.0]))
+    grid = ssntk.Grid(make, {"a": [-4.0, -1.0, 1.0]}, probe=ssntk.Probe([0.0, 1.0]), integrator=QUICK)
     store = ssntk.run(grid, ssntk.Store(tmp_path), progress=False)
     data = store.to_xarray()
     np.testing.assert_allclose(data.x_star[:2, 0], [-2.0, -1.0], rtol=1e-12)
@@ -242,13 +243,14 @@ def test_what_a_model_keeps_apart_from_its_arrays_is_not_taken_from_another_poin
     def make(slope):
         return ssntk.CTRNN(3, 1, 1, activation=Bent(slope), key=jr.key(0))
 
-    grid = ssntk.Grid(make, {"slope": [0.3, 0.6]}, probe=ssntk.Probe([0.0, 1.0]), modes=1)
+    axes, asked = {"slope": [0.3, 0.6]}, {"probe": ssntk.Probe([0.0, 1.0]), "integrator": QUICK, "modes": 1}
+    grid = ssntk.Grid(make, axes, **asked)
     weight = np.asarray(make(1.0).weight)
     for batch in grid.batches:
         for values, found in grid.measure_batch(None, batch):
             expected = np.linalg.eigvals(values["axis_slope"] * weight - np.eye(3))
             np.testing.assert_allclose(np.sort_complex(found.jacobian_eigenvalues), np.sort_complex(expected), atol=1e-12)
-    other = ssntk.Grid(lambda slope: make(slope + 0.1), {"slope": [0.3, 0.6]}, probe=ssntk.Probe([0.0, 1.0]), modes=1)
+    other = ssntk.Grid(lambda slope: make(slope + 0.1), axes, **asked)
     assert other.hash() != grid.hash()
 
 
@@ -273,7 +275,7 @@ def test_functions_that_are_made_anew_share_one_compilation(compilations):
     def make(a):
         return ssntk.VectorField(lambda t, x, u, p: p["a"] * x - x**3, {"a": jnp.asarray(a)}, 1)
 
-    grid = ssntk.Grid(make, {"a": np.linspace(-2.0, -1.0, 12)}, probe=ssntk.Probe([0.0, 1.0]), modes=1)
+    grid = ssntk.Grid(make, {"a": np.linspace(-2.0, -1.0, 12)}, probe=ssntk.Probe([0.0, 1.0]), integrator=QUICK, modes=1)
     assert len(grid.groups) == 1
     grid.measure_batch(None, grid.batches[0])
     compilations.clear()
@@ -316,7 +318,8 @@ def test_models_of_axes_that_can_be_traced_are_made_together():
         calls.append((gain, seed))
         return network(gain, seed)
 
-    grid = ssntk.Grid(make, {"gain": np.linspace(0.2, 1.4, 10), "seed": range(9)}, probe=ssntk.Probe([0.0, 1.0]), modes=1)
+    axes, asked = {"gain": np.linspace(0.2, 1.4, 10), "seed": range(9)}, {"probe": PROBE, "integrator": QUICK, "modes": 1}
+    grid = ssntk.Grid(make, axes, **asked)
     measured = [grid.measure_batch(None, batch) for batch in grid.batches]
     identity = grid.hash()
     # `make` is called once for each value of each axis, to see whether constructors refuse it, and a few times more: not 90.
@@ -326,15 +329,15 @@ def test_models_of_axes_that_can_be_traced_are_made_together():
         expected = np.linalg.eigvals(values["axis_gain"] * weight - np.eye(4))
         # Eigenvalues of 4 by 4 matrices that are not close to defective: a few digits are lost.
         np.testing.assert_allclose(np.sort_complex(found.jacobian_eigenvalues), np.sort_complex(expected), atol=1e-12)
-    assert identity == ssntk.Grid(network, grid.axes, probe=grid.probe, modes=1).hash()
-    assert identity != ssntk.Grid(lambda gain, seed: network(gain, seed + 1), grid.axes, probe=grid.probe, modes=1).hash()
+    assert identity == ssntk.Grid(network, axes, **asked).hash()
+    assert identity != ssntk.Grid(lambda gain, seed: network(gain, seed + 1), axes, **asked).hash()
 
 
 def test_a_model_that_is_another_when_it_is_traced_is_refused():
     def make(gain):
         return network(gain if isinstance(gain, float) else 2 * gain, 0)
 
-    grid = ssntk.Grid(make, {"gain": [0.3, 0.6]}, probe=ssntk.Probe([0.0, 1.0]), modes=1)
+    grid = ssntk.Grid(make, {"gain": [0.3, 0.6]}, probe=ssntk.Probe([0.0, 1.0]), integrator=QUICK, modes=1)
     with pytest.raises(ValueError, match=r"make must return the same model when JAX traces it: with .*0.3.*gain differs"):
         grid.measure_batch(None, grid.batches[0])
 

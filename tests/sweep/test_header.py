@@ -10,7 +10,7 @@ import warnings
 import jax.random as jr
 import numpy as np
 import pytest
-from helpers import fold_sweep
+from helpers import QUICK, fold_sweep
 
 import ssntk
 from ssntk.sweep import header
@@ -20,7 +20,9 @@ def grid():
     def make(gain, seed):
         return ssntk.CTRNN(3, 1, 1, gain=gain, key=jr.key(seed))
 
-    return ssntk.Grid(make, {"gain": [0.3, 0.5], "seed": [0, 1]}, probe=ssntk.Probe(np.linspace(0.0, 2.0, 3)))
+    return ssntk.Grid(
+        make, {"gain": [0.3, 0.5], "seed": [0, 1]}, probe=ssntk.Probe(np.linspace(0.0, 2.0, 3)), integrator=QUICK
+    )
 
 
 @pytest.fixture(scope="module")
@@ -348,7 +350,7 @@ def test_parts_under_two_hashes_of_one_plan_are_merged(kept, plans, tmp_path, na
 
 
 def test_records_of_another_plan_are_not_taken_over_by_a_header(kept, plans, tmp_path):
-    other = ssntk.Grid(plans["grid"].make, plans["grid"].axes, probe=ssntk.Probe(np.linspace(0.0, 3.0, 3)))
+    other = ssntk.Grid(plans["grid"].make, plans["grid"].axes, probe=ssntk.Probe(np.linspace(0.0, 3.0, 3)), integrator=QUICK)
     for summed in (True, False):
         changes = {"hash": other.hash(), "identity": other.identity} | ({} if summed else {"checksum": "gone"})
         path = edited(kept, tmp_path / str(summed), "grid", **changes)

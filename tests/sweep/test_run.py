@@ -8,6 +8,7 @@ import sys
 import tempfile
 
 import cloudpickle
+import diffrax
 import jax
 import jax.random as jr
 import numpy as np
@@ -18,6 +19,8 @@ from ssntk.sweep.progress import duration, reporting
 
 AXES = {"gain": np.linspace(0.4, 1.6, 6).tolist(), "seed": [0, 1, 2]}
 PROBE = ssntk.Probe(np.linspace(0.0, 2.0, 3))
+# Few stages, which compile fast.
+QUICK = ssntk.Integrator(solver=diffrax.Heun(), dt=0.5)
 
 
 def network(gain, seed):
@@ -43,7 +46,7 @@ def assert_same(one, other):
 
 @pytest.fixture(scope="module")
 def grid():
-    return ssntk.Grid(network, AXES, probe=PROBE)
+    return ssntk.Grid(network, AXES, probe=PROBE, integrator=QUICK)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +69,7 @@ def test_a_poison_point_is_recorded_as_failed_and_all_others_are_as_in_this_proc
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     store = ssntk.Store(tmp_path)
     with ssntk.Workers(2) as workers:
-        ssntk.run(Poisoned(network, AXES, probe=PROBE), store, executor=workers, progress=False)
+        ssntk.run(Poisoned(network, AXES, probe=PROBE, integrator=QUICK), store, executor=workers, progress=False)
     status = store.status()
     assert list(status.failed) == [5]
     assert "died" in status.failed[5]
@@ -75,7 +78,7 @@ def test_a_poison_point_is_recorded_as_failed_and_all_others_are_as_in_this_proc
     del expected["00005.npz"], got["00005.npz"]
     assert_same(expected, got)
     # In this process that point does no harm.
-    ssntk.run(ssntk.Grid(network, AXES, probe=PROBE), store, progress=False, retry_failed=True)
+    ssntk.run(ssntk.Grid(network, AXES, probe=PROBE, integrator=QUICK), store, progress=False, retry_failed=True)
     assert_same(arrays(whole), arrays(store))
     assert store.status().set_aside == ()
 
@@ -117,7 +120,7 @@ def test_parts_are_merged_into_the_whole(grid, whole, tmp_path):
     torn.write_bytes(data)
     assert merged.merge(*parts).missing == ()
     assert_same(arrays(whole), arrays(merged))
-    other = ssntk.Grid(network, AXES, probe=PROBE, modes=1)
+    other = ssntk.Grid(network, AXES, probe=PROBE, integrator=QUICK, modes=1)
     with pytest.raises(ssntk.StoreError, match="holds another plan"):
         merged.merge(ssntk.run(other, ssntk.Store(tmp_path / "other"), progress=False, part=(1, 9)))
     for part in ((0, 2), (3, 2), (1, 0), "1/2"):
@@ -172,7 +175,7 @@ def test_what_failed_is_measured_again_only_when_asked(tmp_path):
     def make(a):
         return ssntk.normal_forms.saddle_node(a)
 
-    grid = ssntk.Grid(make, {"a": [1.0, -1.0]}, probe=ssntk.Probe([0.0, 1.0]), x0=[1.0])
+    grid = ssntk.Grid(make, {"a": [1.0, -1.0]}, probe=ssntk.Probe([0.0, 1.0]), x0=[1.0], integrator=QUICK)
     store = ssntk.run(grid, ssntk.Store(tmp_path), progress=False)
     assert list(store.status().failed) == [1]
     file = tmp_path / "points" / "00001.npz"
@@ -223,12 +226,12 @@ def test_a_store_of_the_first_format_is_read_and_goes_on(tmp_path):
     np.testing.assert_allclose(data.steady_state_eigenvalues[:2, 0], [250.0, 25.0], rtol=1e-9)
     assert "kernel_over_time" not in data
     assert store.bifurcation().kind == "saddle-node"
-    sweep = fold_sweep(distances=[5.0, 1e-2, 1e-3])
+    sweep = fold_sweep(distances=[5.0, 1e-2, 1e-3], integrator=None)
     # With the version of JAX that wrote the store, its older hash is recognised.
     if jax.__version__ == store.plan()["versions"]["jax"]:
         ssntk.run(sweep, store, progress=False)
         assert store.status() == status
         assert store.plan()["identity"] == sweep.identity
-    other = fold_sweep(distances=[5.0, 1e-2, 1e-3], step=0.04)
+    other = fold_sweep(distances=[5.0, 1e-2, 1e-3], step=0.04, integrator=None)
     with pytest.raises(ssntk.StoreError, match="another plan"):
         ssntk.run(other, store, progress=False)

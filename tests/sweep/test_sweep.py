@@ -2,7 +2,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
-from helpers import ROOT, flip_flop, fold_sweep, network_sweep
+from helpers import QUICK, ROOT, flip_flop, fold_sweep, network_sweep
 
 import ssntk
 from ssntk.collapse.exponent import measured_exponent
@@ -120,6 +120,7 @@ def test_hopf_sweep_and_constant_input(tmp_path):
         distances=[0.1, 0.01],
         probe=ssntk.Probe([0.0, 1.0]),
         u=[-0.5],
+        integrator=QUICK,
     )
     data = ssntk.run(sweep, ssntk.Store(tmp_path), progress=False).to_xarray()
     np.testing.assert_allclose(data.parameter, [0.49, 0.4], rtol=1e-12)

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import QUICK
 
 import ssntk
 
@@ -27,6 +28,8 @@ def sweep(scale, metric=None, **how):
         "x0": np.array([1.0, 0.3]) * scale,
         "wrt": lambda m: (m.params["a"], m.params["b"]),
         "scale": metric,
+        # The default tolerance of adaptive steps is absolute.
+        "integrator": QUICK,
     }
     return ssntk.Sweep(ssntk.Family(model, lambda m: m.params["p"]), probe=ssntk.Probe([0.0, 1.0, 3.0]), **(settings | how))
 

@@ -7,7 +7,7 @@ import jax.extend
 import jax.random as jr
 import numpy as np
 import pytest
-from helpers import fold_sweep
+from helpers import QUICK, fold_sweep
 
 import ssntk
 from ssntk.sweep import described, header, traced
@@ -18,6 +18,7 @@ def grid():
         lambda gain: ssntk.CTRNN(2, 1, 1, gain=gain, key=jr.key(0)),
         {"gain": [0.3, 0.5]},
         probe=ssntk.Probe(np.linspace(0.0, 2.0, 3)),
+        integrator=QUICK,
     )
 
 
