@@ -28,6 +28,10 @@ from ssntk.threads import one_blas_thread
 
 # The longest period, in periods of the first cycle.
 LONGEST = 200.0
+# A cycle of less than this part of the largest extent may be one that vanishes.
+SMALL = 0.02
+# Where the period grows and the parameter's share of the tangent is below this, the parameter has come to its limit.
+STANDING = 1e-3
 
 
 @outside_jit
@@ -102,11 +106,17 @@ def cycle_continuation(
     how = Collocation(degree) if method == "collocation" else Shooting(1)
     follower = Follower(system, how, longest)
     orbit, along = _start(start, system, how, intervals, (begin - low) / (high - low))
-    if not follower.begin(orbit, along, 1.0):
-        raise NumericalError("no cycle was found at the start: try more intervals, or an orbit of limit_cycle")
     given = None if max_period is None else float(as_scalar(max_period, "max_period", positive=True)) / unit
-    ends = _Ends(family, u, system, (low, high), _period(follower.points[0]) * LONGEST if given is None else given)
-    status = follower.follow(most, ends.stops)
+    if not follower.begin(orbit, along):
+        raise NumericalError(
+            "no cycle was found at the start: it is none of family(span[0]), or the cycles that are born at the Hopf point "
+            "lie outside of the span; try another span, more intervals, or an orbit of limit_cycle"
+        )
+    first = _period(follower.points[0])
+    if given is not None and given <= first:
+        raise ValueError(f"max_period must be longer than the first period, {first * unit:g}, got {given * unit:g}")
+    ends = _Ends(family, u, system, (low, high), first * LONGEST if given is None else given)
+    status = follower.follow(most, ends.stops, ends.lost)
     return _branch(follower, system, ends, status, method)
 
 
@@ -121,8 +131,9 @@ def _checked(start: Any, here: Any, u: Any, span: tuple[float, float]) -> np.nda
         raise ValueError(f"start must be a Hopf point, got a {start.kind}")
     if not start.converged:
         raise ValueError(f"start must have been located: {start.reason}")
-    if not min(span) <= float(start.parameter) <= max(span):
-        raise ValueError(f"start must lie in the span, and p = {float(start.parameter):g} does not")
+    room = 1e-9 * abs(span[1] - span[0])
+    if not min(span) - room <= float(start.parameter) <= max(span) + room:
+        raise ValueError(f"start must lie in the span, and p = {float(start.parameter):.17g} does not")
     if np.shape(start.x) != (n,):
         raise ValueError(f"start must have a state of {n} entries, got {np.shape(start.x)}")
     return np.asarray(start.x, float)
@@ -194,17 +205,31 @@ class _Ends:
     def shrinks(self, here: CyclePoint, ahead: CyclePoint) -> str:
         """The end at a Hopf point, which the branch has run through."""
         first, second = extent(here.at.orbit), extent(ahead.at.orbit)
-        part = first / (first + second)
-        level = here.level + part * (ahead.level - here.level)
-        x = np.asarray(between(here.at.orbit, ahead.at.orbit, part).ends, float).mean(axis=0) * self.sizes
+        orbit = between(here.at.orbit, ahead.at.orbit, first / (first + second))
+        return self.vanishes(orbit) or (
+            f"shrinks to an equilibrium near p = {self.parameter(float(orbit.level)):g}, and no Hopf point was located there"
+        )
+
+    def vanishes(self, orbit: Discrete) -> str:
+        """The end at the Hopf point near a small orbit; empty if there is none of its frequency."""
+        x = np.asarray(orbit.ends, float).mean(axis=0) * self.sizes
         try:
-            found = locate(self.family, HOPF.name, parameter=self.parameter(level), x=x, u=self.u)
+            found = locate(self.family, HOPF.name, parameter=self.parameter(float(orbit.level)), x=x, u=self.u)
         except NumericalError:
-            found = None
-        if found is None or not found.converged:
-            return f"shrinks to an equilibrium near p = {self.parameter(level):g}, and no Hopf point was located there"
+            return ""
+        turns = float(found.frequency) * float(self.system.unit) * np.exp(float(orbit.log_period)) / (2 * np.pi)
+        if not found.converged or not 0.8 < turns < 1.25:
+            return ""
         self.end = found
         return f"shrinks to the Hopf point at p = {found.parameter:g}"
+
+    def lost(self, follower: Follower) -> str:
+        """Why no further step succeeds: the cycle may be too small to be told from the equilibrium."""
+        orbit = follower.points[-1].at.orbit
+        small = extent(orbit) < SMALL * max(extent(point.at.orbit) for point in follower.points)
+        return (
+            self.vanishes(orbit) if small else ""
+        ) or f"steps became too short at p = {self.parameter(float(orbit.level)):g}"
 
     def slows(self, here: CyclePoint, ahead: CyclePoint) -> str:
         """The end at a saddle-node on the cycle, or at a homoclinic orbit: there an equilibrium lies where it is slowest."""
@@ -223,7 +248,9 @@ class _Ends:
         if found is not None and found.converged and np.abs(found.x / self.sizes - slow).max() <= room:
             self.end = found
             return f"{said}: it ends at a saddle-node on the cycle, at p = {found.parameter:g}"
-        return f"{said}, near p = {p:g} (homoclinic, or a saddle-node on the cycle that was not located)"
+        if abs(ahead.turn) < STANDING:
+            return f"{said}, near p = {p:g} (homoclinic, or a saddle-node on the cycle that was not located)"
+        return f"{said} at p = {p:g}, and p still changes: a longer max_period follows it further"
 
     def closes(self, points: list[CyclePoint], ahead: CyclePoint) -> bool:
         """Whether the branch passes its first cycle again, in the same direction."""

@@ -61,15 +61,20 @@ def functions(first: CyclePoint, second: CyclePoint) -> dict[str, Callable[[Cycl
     return tests
 
 
-def changed(first: CyclePoint, second: CyclePoint) -> dict[str, Callable[[CyclePoint], float]]:
-    """Those that did. At a fold a multiplier passes one too, which makes it no branch point.
+def stands(first: CyclePoint, second: CyclePoint) -> bool:
+    """Whether the parameter hardly moves between two points, as at a canard or near a homoclinic orbit: then the sign of its
+    change is a rounding error, and a multiplier that passes one is the only sign of a fold."""
+    return max(abs(first.turn), abs(second.turn)) <= STILL
 
-    Near a homoclinic orbit the parameter hardly moves, and the sign of its change is a rounding error.
-    """
+
+def changed(first: CyclePoint, second: CyclePoint) -> dict[str, Callable[[CyclePoint], float]]:
+    """Those that did. At a fold a multiplier passes one too, which makes it no branch point."""
     tests = functions(first, second)
+    if stands(first, second):
+        tests[FOLD] = tests.pop(BRANCH)
     signs = {name: np.sign(test(first)) * np.sign(test(second)) < 0 for name, test in tests.items()}
-    signs[FOLD] = signs[FOLD] and max(abs(first.turn), abs(second.turn)) > STILL
-    signs[BRANCH] = signs[BRANCH] and not signs[FOLD]
+    if signs[FOLD]:
+        signs[BRANCH] = False
     return {name: test for name, test in tests.items() if signs[name]}
 
 
@@ -84,7 +89,7 @@ def critical(kind: str, judged: Multipliers) -> tuple[complex, float]:
 
 def doubted(kind: str, first: CyclePoint, second: CyclePoint) -> str:
     """Why an event cannot be told from the error of its own multiplier; empty if it can."""
-    if kind == FOLD:
+    if kind == FOLD and not stands(first, second):
         return ""
     for point in (first, second):
         value, error = critical(kind, point.judged)

@@ -10,6 +10,7 @@ from ssntk.cycles.chain import multipliers
 from ssntk.cycles.collocation import adapted, gauss, values
 from ssntk.cycles.discrete import AbstractMethod, Collocation, Corrected, Discrete, Shooting, System, corrected, flat
 from ssntk.cycles.events import CyclePoint, changed, doubted, located
+from ssntk.results import counted
 
 # The first and the shortest step, in units of arclength.
 FIRST, SHORTEST = 0.02, 1e-7
@@ -50,14 +51,15 @@ class Follower:
             return None
         return CyclePoint(at, multipliers(np.asarray(at.first), np.asarray(at.second), np.asarray(at.velocity)))
 
-    def begin(self, orbit: Discrete, along: Discrete | None, ahead: float) -> bool:
+    def begin(self, orbit: Discrete, along: Discrete | None) -> bool:
         """The first point: from a Hopf point along its oscillation, or the corrected orbit itself, which is left so that
-        the level moves with the sign of `ahead`."""
+        the level grows."""
         if along is not None:
             step = FIRST
             while step > SHORTEST:
                 point = self.corrected(orbit, along, step)
-                if point is not None and extent(point.at.orbit) > 0.1 * step:
+                inside = point is not None and 0 <= point.level <= 1
+                if point is not None and inside and extent(point.at.orbit) > 0.1 * step:
                     self.points.append(point)
                     return True
                 step /= 4
@@ -69,7 +71,7 @@ class Follower:
             point = self.corrected(orbit, flat(orbit), 0.0)
         if point is None:
             return False
-        if point.turn * ahead < 0:
+        if point.turn < 0:
             point = point._replace(at=turned(point.at))
         self.points.append(point)
         return True
@@ -100,15 +102,18 @@ class Follower:
             point = again
         return point
 
-    def follow(self, most: int, stops: Callable[["Follower", CyclePoint], str | None]) -> str:
-        """Step until `stops` says why, which it is asked before a point is kept, or until a step fails."""
+    def follow(
+        self, most: int, stops: Callable[["Follower", CyclePoint], str | None], lost: Callable[["Follower"], str]
+    ) -> str:
+        """Step until `stops` says why, which it is asked before a point is kept, or until steps fail, of which `lost` says
+        why."""
         step = min(self.longest, FIRST if len(self.points) == 1 else self.longest)
         for count in range(1, most):
             here = self.resized(self.points[-1])
             while (ahead := self.ahead(here, step)) is None:
                 step /= 2
                 if step < SHORTEST:
-                    return "steps became too short"
+                    return lost(self)
             reason = stops(self, ahead)
             if reason is not None:
                 return reason
@@ -118,7 +123,7 @@ class Follower:
             self.points.append(self.adapted(ahead) if count % OFTEN == 0 else ahead)
             grows = int(ahead.at.count) <= 5 and straight > 0.98
             step = min(self.longest, 1.5 * step) if grows else step * (0.7 if int(ahead.at.count) > 7 else 1.0)
-        return f"{most} points were followed"
+        return f"{counted(most, 'cycle')} followed, as many as max_steps allows"
 
     def ahead(self, here: CyclePoint, step: float) -> CyclePoint | None:
         """The point after a step; `None` if it fails or the branch bends too much."""

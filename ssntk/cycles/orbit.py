@@ -20,7 +20,7 @@ from ssntk.cycles.discrete import (
     corrected,
     flat,
 )
-from ssntk.cycles.settle import FEW, NEAR, STILL, TOLERANCE, WINDOWS, Window, separation, window
+from ssntk.cycles.settle import FEW, NEAR, STEPS, STILL, TOLERANCE, WINDOWS, Window, separation, window
 from ssntk.dynamics.fixed_points import constant_input, readouts
 from ssntk.dynamics.scales import rate_of, typical_sizes
 from ssntk.dynamics.stability import linearised
@@ -39,7 +39,7 @@ MOST, SETTLED = 512, 1e-10
 CONVERGED = 0.5
 # An orbit that returns this closely, relative to its extent, within a part of its period has that part as its period.
 SAME = 1e-6
-PARTS = (2, 3, 5)
+PARTS = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -283,7 +283,10 @@ class _Search:
         """The cycle to which Newton's iteration leads from one period of the simulation."""
         seen = window(self.model, self.u, x, period)
         if not np.isfinite(seen.x).all() or seen.times[-1] < period * (1 - 1e-9):
-            raise NumericalError("the simulation of one period from x0 failed: try another x0 or a shorter period")
+            raise NumericalError(
+                f"the simulation of one period from x0 failed, or took more than {STEPS} steps of the solver: try another "
+                "x0 or a shorter period"
+            )
         found = self.solved(self.begin(seen.even(0.0, self.count(0)), seen.at))
         if found is None:
             raise NumericalError(
@@ -316,9 +319,14 @@ class _Search:
                 f"the simulation from x0 ends in chaos: nearby states separate at a rate of {rates.mean() / self.unit:.3g} "
                 f"per unit time, and {closest}; pass period= to find an unstable cycle within"
             )
+        if len(x) > 2 and best > 1e-4:
+            return (
+                f"the simulation from x0 ends on a torus, or needs longer to settle: {closest}, and nearby states separate "
+                f"at a rate of {rates.mean() / self.unit:.1e} per unit time"
+            )
         return (
-            f"the simulation from x0 ends on a torus, or needs longer to settle: {closest}, and nearby states separate at a "
-            f"rate of {rates.mean() / self.unit:.1e} per unit time"
+            f"the simulation from x0 settles on no cycle of its own: {closest}; it is attracted slowly, or closed orbits "
+            f"lie side by side, as if a quantity is conserved; pass period={lag * self.unit:.6g} to find one near its end"
         )
 
     def is_there(self, found: _Solved, seen: Window) -> bool:

@@ -130,6 +130,21 @@ def test_a_branch_point_of_cycles():
 
 
 @pytest.mark.slow
+def test_canards_fold_where_the_parameter_hardly_moves():
+    # FitzHugh and Nagumo's equations are the same under (v, w, I) -> (-v, 1.75 - w, 1.75 - I): so are folds and Hopf points.
+    def field(t, x, u, current):
+        return jnp.stack([(x[0] - x[0] ** 3 / 3 - x[1] + current) * 12.5, x[0] + 0.7 - 0.8 * x[1]])
+
+    of = family(field, 0.5, 2)
+    point = ssntk.locate(of, "hopf", parameter=0.33, x=[-1.0, -0.4])
+    branch = ssntk.cycle_continuation(of, point, (0.0, 2.0))
+    assert [one.kind for one in branch.bifurcations] == ["cycle-fold", "cycle-fold"]
+    np.testing.assert_allclose(sum(one.parameter for one in branch.bifurcations), 1.75, rtol=1e-9)
+    assert branch.end.kind == "hopf"
+    np.testing.assert_allclose(branch.end.parameter, 1.75 - point.parameter, rtol=1e-9)
+
+
+@pytest.mark.slow
 def test_nothing_is_invented_near_lorenz_homoclinic_orbit():
     of = family(lorenz, 24.0, 3)
     (point,) = hopf_points(of, (30.0, 10.0), [8.79, 8.79, 29.0])
@@ -193,6 +208,19 @@ def test_the_result_speaks_is_saved_and_becomes_a_table(tmp_path):
     lines = branch.to_csv(tmp_path / "branch.csv").read_text().splitlines()
     assert len(lines) == len(branch) + 1
     assert branch[0].stable
+
+
+def test_a_branch_stays_in_its_span_from_the_first_cycle():
+    of = ssntk.Family(ssntk.normal_forms.hopf(-0.5, 1.0), "mu")
+    point = ssntk.locate(of, "hopf", parameter=0.1, x=[0.0, 0.0])
+    branch = ssntk.cycle_continuation(of, point, (-1e-6, 1e-6))
+    assert (branch.parameter <= 1e-6).all()
+    # The Hopf point itself may be an end of the span.
+    assert ssntk.cycle_continuation(of, point, (0.0, 1e-6)).status == "left the span at p = 1e-06"
+    with pytest.raises(ssntk.NumericalError, match="lie outside of the span"):
+        ssntk.cycle_continuation(of, point, (-0.5, 0.0))
+    with pytest.raises(ValueError, match="max_period must be longer than the first period"):
+        ssntk.cycle_continuation(of, point, (-0.5, 0.5), max_period=1.0)
 
 
 @pytest.mark.parametrize(

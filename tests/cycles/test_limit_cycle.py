@@ -24,6 +24,9 @@ def test_a_circle_by_its_closed_form(seed):
     assert orbit.stable
     assert orbit.multiplier_error[0] < 1e-9
     assert orbit.residual < 1e-13
+    # Seven rounds are the same cycle.
+    again = ssntk.limit_cycle(ssntk.VectorField(hopf, p, 2, 0), orbit.x[0], 7 * period)
+    np.testing.assert_allclose(again.period, period, rtol=1e-12)
 
 
 # Periods by Taylor series of order 36 in 45 digits.
@@ -147,6 +150,12 @@ def test_a_simulation_that_ends_elsewhere_says_where():
         )
     with pytest.raises(ssntk.NumericalError, match="no cycle was found near x0"):
         ssntk.limit_cycle(rests, [1.0, 1.0, 20.0], 0.3)
+
+
+def test_closed_orbits_side_by_side_are_no_cycle():
+    # Without damping every orbit is closed.
+    with pytest.raises(ssntk.NumericalError, match="settles on no cycle of its own"):
+        ssntk.limit_cycle(ssntk.VectorField(van_der_pol, 0.0, 2, 0), [2.0, 0.0])
 
 
 @pytest.mark.slow
