@@ -20,7 +20,7 @@ from ssntk.cycles.discrete import (
     corrected,
     flat,
 )
-from ssntk.cycles.settle import FEW, NEAR, STEPS, STILL, TOLERANCE, WINDOWS, Window, separation, window
+from ssntk.cycles.settle import FEW, NEAR, STILL, TOLERANCE, WINDOWS, Window, separation, stretch, window
 from ssntk.dynamics.fixed_points import constant_input, readouts
 from ssntk.dynamics.scales import rate_of, typical_sizes
 from ssntk.dynamics.stability import linearised
@@ -281,11 +281,11 @@ class _Search:
 
     def guessed(self, x: np.ndarray, period: float) -> _Solved:
         """The cycle to which Newton's iteration leads from one period of the simulation."""
-        seen = window(self.model, self.u, x, period)
+        seen = stretch(self.model, self.u, x, period)
         if not np.isfinite(seen.x).all() or seen.times[-1] < period * (1 - 1e-9):
             raise NumericalError(
-                f"the simulation of one period from x0 failed, or took more than {STEPS} steps of the solver: try another "
-                "x0 or a shorter period"
+                f"the simulation of one period from x0 failed after {seen.times[-1] * self.unit:.3g}, at {len(seen.x)} states "
+                "of the solver: try another x0 or a shorter period"
             )
         found = self.solved(self.begin(seen.even(0.0, self.count(0)), seen.at))
         if found is None:

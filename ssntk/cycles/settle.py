@@ -85,6 +85,20 @@ def window(model: AbstractStateSpaceModel, u: Array, x: np.ndarray, end: float =
     return Window(times[known], states[known], velocity[known])
 
 
+def stretch(model: AbstractStateSpaceModel, u: Array, x: np.ndarray, end: float) -> Window:
+    """The simulation from x (n,) until `end`, by as many windows as that takes, up to `WINDOWS`."""
+    whole = window(model, u, x, end)
+    for _ in range(WINDOWS):
+        if not np.isfinite(whole.x).all() or len(whole.x) < STEPS / 8 or whole.times[-1] >= end * (1 - 1e-12):
+            break
+        more = window(model, u, whole.x[-1], end - whole.times[-1])
+        if len(more.x) < 2:
+            break
+        times = np.concatenate([whole.times, whole.times[-1] + more.times[1:]])
+        whole = Window(times, np.vstack([whole.x, more.x[1:]]), np.vstack([whole.velocity, more.velocity[1:]]))
+    return whole
+
+
 @eqx.filter_jit
 def _separation(model: AbstractStateSpaceModel, u: Array, x: Array, time: Array) -> Float[Array, "k 2"]:
     """By how much two tangent vectors grow in each of `ROUNDS` stretches of a length `time`, as logarithms."""
