@@ -284,8 +284,8 @@ class _Search:
         seen = stretch(self.model, self.u, x, period)
         if not np.isfinite(seen.x).all() or seen.times[-1] < period * (1 - 1e-9):
             raise NumericalError(
-                f"the simulation of one period from x0 failed after {seen.times[-1] * self.unit:.3g}, at {len(seen.x)} states "
-                "of the solver: try another x0 or a shorter period"
+                f"the simulation of one period from x0 failed after {seen.times[-1] * self.unit:.3g}: try another x0 or a "
+                "shorter period"
             )
         found = self.solved(self.begin(seen.even(0.0, self.count(0)), seen.at))
         if found is None:
