@@ -24,6 +24,7 @@ from ssntk.models.base import check_autonomous, check_model, dtype_of
 from ssntk.models.family import Family
 from ssntk.models.maps import AbstractMap
 from ssntk.precision import watch_precision
+from ssntk.results import counted
 from ssntk.threads import one_blas_thread
 
 # The longest period, in periods of the first cycle.
@@ -183,7 +184,7 @@ class _Ends:
 
     def stops(self, follower: Follower, ahead: CyclePoint) -> str | None:
         """Why the branch ends before the point ahead; `None` if it goes on."""
-        here = follower.points[-1]
+        here = follower.resized(follower.points[-1])
         if mirrored(here.at.orbit, ahead.at.orbit):
             return self.shrinks(here, ahead)
         if not 0 <= ahead.level <= 1 and not 0 <= here.level <= 1:
@@ -195,11 +196,11 @@ class _Ends:
             point = follower.corrected(guess, flat(guess), 0.0)
             if point is None:
                 return f"left the span after p = {self.parameter(here.level):g}, and no cycle was found at its end"
-            follower.watch(here, _onwards(point, here), part)
+            follower.watch(here, _onwards(point, here), follower.apart(here, point))
             follower.points.append(point)
             return f"left the span at p = {self.parameter(level):g}"
         if _period(ahead) > self.longest:
-            return self.slows(here, ahead)
+            return self.slows(ahead)
         return "closed" if self.closes(follower.points, ahead) else None
 
     def shrinks(self, here: CyclePoint, ahead: CyclePoint) -> str:
@@ -231,7 +232,7 @@ class _Ends:
             self.vanishes(orbit) if small else ""
         ) or f"steps became too short at p = {self.parameter(float(orbit.level)):g}"
 
-    def slows(self, here: CyclePoint, ahead: CyclePoint) -> str:
+    def slows(self, ahead: CyclePoint) -> str:
         """The end at a saddle-node on the cycle, or at a homoclinic orbit: there an equilibrium lies where it is slowest."""
         orbit, said = ahead.at.orbit, f"the period grows beyond {self.longest * float(self.system.unit):.4g}"
         ends, length = np.asarray(orbit.ends, float), np.exp(float(orbit.log_period))
@@ -288,8 +289,8 @@ def _branch(follower: Follower, system: System, ends: _Ends, status: str, method
         event = _event(seen, orbit(seen.point), ends)
         if event is not None:
             (located if event.converged else lost).append(event)
+    said = f"{status}; {counted(len(lost), 'event')} not located" if lost else status
     lost = _first(lost)
-    said = f"{status}; {len(lost)} events were not located" if lost else status
     return CycleBranch(
         np.array([ends.parameter(point.level) for point in follower.points]),
         tuple(orbit(point) for point in follower.points),
@@ -302,7 +303,8 @@ def _branch(follower: Follower, system: System, ends: _Ends, status: str, method
 
 
 def _first(lost: list[CycleEvent]) -> list[CycleEvent]:
-    """Of events of one kind that follow one another without being known, as where multipliers are rounding, the first."""
+    """Of the events of one kind that were not located the first, which says how many more there are: where multipliers are
+    rounding errors they change sign at every step."""
     kept: dict[str, CycleEvent] = {}
     counts: dict[str, int] = {}
     for event in lost:
