@@ -19,6 +19,10 @@ class CycleEvent(Result):
     - `parameter`, `period`, `orbit`: the cycle there. `x` (n,): its first point.
     - `multiplier`: the critical one. `frequency`: its angle over the period, in rad per unit time: 0 at folds.
     - `interval`: two parameters between which it was seen. `converged`: whether it was located; `reason`: why not.
+    - `tangent` (N n + 2,): how the branch went on there, which tells it from the one that crosses: the changes of the points
+      of the orbit, of the logarithm of the period, and of the parameter.
+
+    Pass a period doubling or a branch point to [`cycle_continuation`][] to follow the branch that begins there.
 
     **Example:**
 
@@ -46,6 +50,7 @@ class CycleEvent(Result):
     reason: str = ""
     criticality: str | None = None
     coefficient: float = np.nan
+    tangent: np.ndarray | None = None
     _brief = True
 
     def _headline(self) -> str:
@@ -64,7 +69,9 @@ class CycleBranch(Tabular, Collection):
     - `multipliers`, `multiplier_error` (k, n - 1): the Floquet multipliers without the trivial one, the largest first.
     - `stable` (k,), `n_unstable` (k,): as of an [`Orbit`][].
     - `bifurcations`: those that were located, and `unresolved`: those that were seen only, each a [`CycleEvent`][].
-    - `end`: the bifurcation of equilibria at which the branch ends, a Hopf point or a saddle-node on it; else `None`.
+    - `begin`: the bifurcation at which the branch begins, `None` if it was started from an orbit.
+    - `end`: the bifurcation at which it ends: a Hopf point, a saddle-node of equilibria on the cycle, or a period doubling
+      of cycles of half the period. Else `None`.
     - `status`: why it ended, and what could not be done. `method`: how the orbits are discretised.
 
     **Example:**
@@ -81,9 +88,10 @@ class CycleBranch(Tabular, Collection):
     orbits: tuple[Orbit, ...]
     bifurcations: tuple[CycleEvent, ...]
     unresolved: tuple[CycleEvent, ...]
-    end: Bifurcation | None
+    end: Bifurcation | CycleEvent | None
     status: str
     method: str
+    begin: Bifurcation | CycleEvent | None = None
 
     def __len__(self) -> int:
         return len(self.parameter)

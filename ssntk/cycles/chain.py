@@ -22,13 +22,13 @@ from ssntk.nouns import AnyArray
 class Round(NamedTuple):
     """`first d_0 + second d_N = right w` (n, r), for any weights w (r,) of the columns.
 
-    `points`: all moves d_j (N, n) if the first, and so the last, point moves by d_0 (n,), for weights w (r,).
+    `points`: all moves d_j (N, n) if the first point moves by d_0 (n,) and the last by d_N (n,), for weights w (r,).
     """
 
     first: Float[Array, "n n"]
     second: Float[Array, "n n"]
     right: Float[Array, "n r"]
-    points: Callable[[Array, Array], Array]
+    points: Callable[[Array, Array, Array], Array]
 
 
 def joined(first: Float[Array, "N n n"], second: Float[Array, "N n n"], right: Float[Array, "N n r"]) -> Round:
@@ -43,8 +43,8 @@ def joined(first: Float[Array, "N n n"], second: Float[Array, "N n n"], right: F
         between.append(jnp.linalg.solve(r[:, :n], jnp.concatenate([begins, ends, rights], axis=2)[:, :n]))
         first, second, right = begins[:, n:], ends[:, n:], rights[:, n:]
 
-    def points(start: Array, weights: Array) -> Array:
-        known = jnp.stack([start, start])
+    def points(start: Array, end: Array, weights: Array) -> Array:
+        known = jnp.stack([start, end])
         for inner in reversed(between):
             middle = (
                 inner[..., 2 * n :] @ weights - _each(inner[..., :n], known[:-1]) - _each(inner[..., n : 2 * n], known[1:])
@@ -66,7 +66,7 @@ def multiplied(first: Float[Array, "N n n"], right: Float[Array, "N n r"]) -> Ro
 
     one = jnp.eye(first.shape[-1], dtype=first.dtype)
     (product, total), (products, totals) = jax.lax.scan(on, (one, jnp.zeros_like(right[0])), (first, right))
-    return Round(-product, one, total, lambda start, weights: products @ start + totals @ weights)
+    return Round(-product, one, total, lambda start, end, weights: products @ start + totals @ weights)
 
 
 def _each(matrices: Array, vectors: Array) -> Array:

@@ -216,7 +216,7 @@ def corrected(
         normal = normal / jnp.linalg.norm(normal)
         # The plane asks for sum weights d_j + d log T along + d level along = 0, which depends on d_0 and w.
         zero = jnp.zeros(n, dtype), jnp.zeros(3, dtype)
-        by_start, by_weights = jax.vjp(around.points, *zero)[1](weights)
+        by_start, by_weights = jax.vjp(lambda start, weights: around.points(start, start, weights), *zero)[1](weights)
         off = jnp.sum(weights * (now.ends - begin.ends)) + along.log_period * (now.log_period - begin.log_period)
         off = off + along.level * (now.level - begin.level) + by_weights[0]
         changes = by_weights[1:] + jnp.stack([along.log_period, along.level])
@@ -231,8 +231,9 @@ def corrected(
         # The tangent leaves the equations as they are, and leaves the plane.
         ahead = jnp.zeros(n + 2, dtype).at[n + 1].set(1)
         moves, tangents = jnp.linalg.solve(matrix, jnp.stack([wanted, ahead], axis=1)).T
-        move = _changes(segments, around, moves, jnp.ones((), dtype))
-        tangent = _changes(segments, around, tangents, jnp.zeros((), dtype))
+        one, nothing = jnp.ones((1,), dtype), jnp.zeros((1,), dtype)
+        move = _changes(segments, around, moves[:n], moves[:n], jnp.concatenate([one, moves[n:]]))
+        tangent = _changes(segments, around, tangents[:n], tangents[:n], jnp.concatenate([nothing, tangents[n:]]))
         length = jnp.sqrt(jnp.mean((tangent.ends / size) ** 2) + tangent.log_period**2 + tangent.level**2)
         tangent = Discrete._make([now.mesh, *(part / length for part in tangent[1:])])
         extent = jnp.maximum(jnp.abs(now.ends - now.ends.mean(axis=0, keepdims=True)).max(), eps)
@@ -253,14 +254,32 @@ def corrected(
     return jax.lax.while_loop(goes_on, improve, (start, far))[0]
 
 
-def _changes(segments: Segments, around: Round, solution: Array, one: Array) -> Discrete:
-    """The change of the whole orbit that belongs to (d_0, d log T, d level), with the weight `one` of the residual."""
-    n = around.first.shape[0]
-    weights = jnp.concatenate([one[None], solution[n:]])
-    ends = around.points(solution[:n], weights)
+@eqx.filter_jit
+def nullspace(method: AbstractMethod, system: System, orbit: Discrete) -> tuple[Discrete, Discrete, Discrete]:
+    """Directions in which an orbit can change, to first order. Two that are nearest to leave it an orbit; and the one that
+    is nearest to come back reversed after a round, as at a period doubling, where the period and the level stay."""
+    n, dtype = orbit.ends.shape[1], orbit.ends.dtype
+    segments = method.segments(system, orbit)
+    around = method.round(segments)
+    normal = system.velocity(orbit.ends[0], orbit.level)
+    phase = jnp.concatenate([normal / jnp.linalg.norm(normal), jnp.zeros(2, dtype)])
+    rows = jnp.concatenate([around.first + around.second, -around.right[:, 1:]], axis=1)
+    same = jnp.linalg.svd(jnp.concatenate([rows, phase[None]]))[2][-2:]
+    reverse = jnp.linalg.svd(around.first - around.second)[2][-1]
+    none = jnp.zeros(1, dtype)
+    first, second = (
+        _changes(segments, around, one[:n], one[:n], jnp.concatenate([none, one[n:]])) for one in (same[0], same[1])
+    )
+    return first, second, _changes(segments, around, reverse, -reverse, jnp.zeros(3, dtype))
+
+
+def _changes(segments: Segments, around: Round, start: Array, end: Array, weights: Array) -> Discrete:
+    """The change of the whole orbit whose first point moves by `start` and whose last moves by `end` (n,), with weights (3,)
+    of the residual, the logarithm of the period and the level."""
+    ends = around.points(start, end, weights)
     each = jnp.concatenate([ends, jnp.broadcast_to(weights, (len(ends), 3))], axis=1)
     inner = jnp.einsum("jmnk,jk->jmn", segments.inside, each)
-    return Discrete(jnp.zeros(len(ends) + 1, ends.dtype), ends, inner, solution[n], solution[n + 1])
+    return Discrete(jnp.zeros(len(ends) + 1, ends.dtype), ends, inner, weights[1], weights[2])
 
 
 def as_orbit(mesh: np.ndarray, ends: np.ndarray, inner: np.ndarray, period: float, level: float = 0.0) -> Discrete:

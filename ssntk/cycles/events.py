@@ -32,6 +32,11 @@ class CyclePoint(NamedTuple):
         return float(self.at.orbit.level)
 
     @property
+    def period(self) -> float:
+        """In working units."""
+        return float(np.exp(self.at.orbit.log_period))
+
+    @property
     def turn(self) -> float:
         """The component of the tangent along the parameter, which changes its sign at a fold."""
         return float(self.at.tangent.level)
@@ -67,15 +72,27 @@ def stands(first: CyclePoint, second: CyclePoint) -> bool:
     return max(abs(first.turn), abs(second.turn)) <= STILL
 
 
-def changed(first: CyclePoint, second: CyclePoint) -> dict[str, Callable[[CyclePoint], float]]:
-    """Those that did. At a fold a multiplier passes one too, which makes it no branch point."""
-    tests = functions(first, second)
-    if stands(first, second):
+class Change(NamedTuple):
+    """A function that changed its sign. `meets`: the branch turns where it meets another, as seen from the side of a
+    pitchfork: it goes on as its own mirror image, and no multiplier passes one."""
+
+    kind: str
+    test: Callable[[CyclePoint], float]
+    meets: bool = False
+
+
+def changed(first: CyclePoint, second: CyclePoint) -> list[Change]:
+    """What changed between two points. At a fold the branch turns and a multiplier passes one, which makes it no branch
+    point."""
+    tests, still = functions(first, second), stands(first, second)
+    if still:
         tests[FOLD] = tests.pop(BRANCH)
-    signs = {name: np.sign(test(first)) * np.sign(test(second)) < 0 for name, test in tests.items()}
-    if signs[FOLD]:
-        signs[BRANCH] = False
-    return {name: test for name, test in tests.items() if signs[name]}
+    found = {name: Change(name, test) for name, test in tests.items() if np.sign(test(first)) * np.sign(test(second)) < 0}
+    if FOLD in found and not still:
+        passes = found.pop(BRANCH, None) is not None
+        if not passes and not doubted(BRANCH, first, second):
+            found[BRANCH] = Change(BRANCH, found.pop(FOLD).test, meets=True)
+    return list(found.values())
 
 
 def critical(kind: str, judged: Multipliers) -> tuple[complex, float]:

@@ -5,11 +5,12 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 import numpy as np
+from scipy.interpolate import CubicSpline
 
 from ssntk.cycles.chain import multipliers
 from ssntk.cycles.collocation import adapted, gauss, values
 from ssntk.cycles.discrete import AbstractMethod, Collocation, Corrected, Discrete, Shooting, System, corrected, flat
-from ssntk.cycles.events import CyclePoint, changed, doubted, located
+from ssntk.cycles.events import BRANCH, CyclePoint, changed, doubted, functions, located, met
 from ssntk.results import counted
 
 # The first and the shortest step, in units of arclength.
@@ -18,17 +19,20 @@ FIRST, SHORTEST = 0.02, 1e-7
 STRAIGHT, SLOWER = 0.9, 0.4
 # The mesh is adapted after this many steps. It is doubled if the flow fails by this much to return the velocity.
 OFTEN, ROUGH, MOST = 3, 1e-7, 512
+# How far the level may lead away, and how well it must be known, where an event is sought at given levels.
+NEARBY, CLOSE = 0.1, 1e-8
 
 
 @dataclasses.dataclass
 class Seen:
-    """An event between two points, or where it was lost."""
+    """An event between two points, or where it was lost. `along`: the branch's tangent before it."""
 
     kind: str
     point: CyclePoint
     between: tuple[float, float]
     exact: bool
     doubt: str
+    along: Discrete
 
 
 @dataclasses.dataclass
@@ -52,19 +56,18 @@ class Follower:
         return CyclePoint(at, multipliers(np.asarray(at.first), np.asarray(at.second), np.asarray(at.velocity)))
 
     def begin(self, orbit: Discrete, along: Discrete | None) -> bool:
-        """The first point: from a Hopf point along its oscillation, or the corrected orbit itself, which is left so that
-        the level grows."""
+        """The first point: from a bifurcation along the branch that begins there, or the corrected orbit itself, which is
+        left so that the level grows."""
+        self.size = max(1.0, extent(orbit))
         if along is not None:
-            step = FIRST
+            along, step = scaled(along, inner(along, along, self.size) ** -0.5), FIRST
             while step > SHORTEST:
                 point = self.corrected(orbit, along, step)
-                inside = point is not None and 0 <= point.level <= 1
-                if point is not None and inside and extent(point.at.orbit) > 0.1 * step:
+                if point is not None and 0 <= point.level <= 1 and self.near(orbit, point.at.orbit, step):
                     self.points.append(point)
                     return True
                 step /= 4
             return False
-        self.size = max(1.0, extent(orbit))
         point = self.corrected(orbit, flat(orbit), 0.0)
         if point is not None and isinstance(self.method, Collocation):
             orbit, _ = remeshed(point.at.orbit, point.at.tangent, self.method.degree)
@@ -75,6 +78,11 @@ class Follower:
             point = point._replace(at=turned(point.at))
         self.points.append(point)
         return True
+
+    def near(self, start: Discrete, orbit: Discrete, step: float) -> bool:
+        """Whether Newton's iteration led to a cycle that is about a step away, not to another or to an equilibrium."""
+        change = orbit.moved(-1.0, start)
+        return inner(change, change, self.size) ** 0.5 <= 4 * step and extent(orbit) > 0.1 * step
 
     def adapted(self, point: CyclePoint, factor: int = 1) -> CyclePoint:
         """The same point on a mesh that suits it, with the number of intervals times `factor`; as it is, if that fails."""
@@ -136,12 +144,42 @@ class Follower:
     def watch(self, here: CyclePoint, ahead: CyclePoint, step: float) -> None:
         """Locate the events between two points."""
         found: list[Seen] = []
-        for kind, test in changed(here, ahead).items():
+        for kind, test, meets in changed(here, ahead):
             ends = test(here), test(ahead)
-            point = located(test, lambda part: self.corrected(here.at.orbit, here.at.tangent, part), step, ends)
+            if meets:
+                point = self.met(here, ahead)
+            else:
+                point = located(test, lambda part: self.corrected(here.at.orbit, here.at.tangent, part), step, ends)
             levels, doubt = (here.level, ahead.level), doubted(kind, here, ahead)
-            found.append(Seen(kind, point or ahead, levels, point is not None, doubt))
+            found.append(Seen(kind, point or ahead, levels, point is not None, doubt, here.at.tangent))
         self.seen += sorted(found, key=lambda one: self.apart(here, one.point))
+
+    def met(self, here: CyclePoint, ahead: CyclePoint) -> CyclePoint | None:
+        """The branch point at which the branch turns. It is sought on the branch that it meets, from a level that this one
+        does not reach."""
+        orbit = between(here.at.orbit, ahead.at.orbit, here.turn / (here.turn - ahead.turn))
+        beyond = float(orbit.level) - float(np.mean([here.level, ahead.level]))
+        return self.zero(BRANCH, orbit, float(orbit.level) + 0.5 * beyond, 0.1 * beyond)
+
+    def zero(self, kind: str, orbit: Discrete, level: float, nudge: float) -> CyclePoint | None:
+        """The cycle near an orbit at which the function of an event is zero, by the secant method on the level; `None` if
+        there is none nearby."""
+        known: list[tuple[float, float]] = []
+        begin, change, best = level, nudge, None
+        for _ in range(30):
+            point = self.corrected(orbit._replace(level=jnp.asarray(level, orbit.ends.dtype)), flat(orbit), 0.0)
+            if point is None:
+                break
+            orbit, best = point.at.orbit, point
+            known.append((level, functions(point, point)[kind](point)))
+            if len(known) > 1:
+                (one, low), (other, high) = known[-2:]
+                change = -high * (other - one) / (high - low) if high != low else 0.0
+            if abs(change) <= 64 * np.finfo(float).eps or abs(level + change - begin) > NEARBY:
+                break
+            level += change
+        # At a branch point the equations are singular, and the last step may fail.
+        return best if best is not None and abs(change) <= CLOSE and met(kind, best) else None
 
     def resized(self, point: CyclePoint) -> CyclePoint:
         """The point with its tangent of length one, in lengths that suit the orbit's extent."""
@@ -172,6 +210,33 @@ def turned(at: Corrected) -> Corrected:
 def extent(orbit: Discrete) -> float:
     """The largest half range of a state."""
     return float(np.ptp(np.asarray(orbit.ends), axis=0).max()) / 2
+
+
+def at_times(orbit: Discrete, times: np.ndarray) -> np.ndarray:
+    """The states (k, n) at `times` (k,) in [0, 1)."""
+    mesh, ends, within = (np.asarray(part, float) for part in orbit[:3])
+    if within.shape[1]:
+        return values(times, mesh, ends, within)
+    return CubicSpline(mesh, np.vstack([ends, ends[:1]]), bc_type="periodic")(times)
+
+
+def unlike(orbit: Discrete) -> np.ndarray:
+    """By how much the states of the first half of the period differ from those half a period later (k, n)."""
+    times = np.linspace(0.0, 0.5, 32, endpoint=False)
+    return at_times(orbit, times) - at_times(orbit, times + 0.5)
+
+
+def half(orbit: Discrete) -> Discrete:
+    """The first half of an orbit as an orbit of its own, with half as many intervals."""
+    mesh = np.asarray(orbit.mesh, float)
+    first = np.append(mesh[mesh < 0.5 * (1 - 1e-9)], 0.5)
+    count, degree = len(orbit.ends) // 2, orbit.inner.shape[1]
+    new = np.interp(np.linspace(0, len(first) - 1, count + 1), np.arange(len(first)), first)
+    nodes = gauss(degree)[0] if degree else np.zeros(0)
+    within = at_times(orbit, (new[:-1, None] + np.diff(new)[:, None] * nodes).ravel())
+    parts = 2 * new, at_times(orbit, new[:-1]), within.reshape(count, degree, -1)
+    states = (jnp.asarray(part, orbit.ends.dtype) for part in parts)
+    return Discrete(*states, orbit.log_period - np.log(2.0), orbit.level)
 
 
 def mirrored(one: Discrete, other: Discrete) -> bool:
