@@ -6,8 +6,6 @@ from .bifurcation.branch import BranchPoint as BranchPoint
 from .bifurcation.continuation import continuation as continuation
 from .bifurcation.continuation import continuation_ensemble as continuation_ensemble
 from .bifurcation.crossing import Crossing as Crossing
-from .bifurcation.diagram import Diagram as Diagram
-from .bifurcation.diagram import bifurcation_diagram as bifurcation_diagram
 from .bifurcation.events.base import AbstractEvent as AbstractEvent
 from .bifurcation.events.kinds import Kind as Kind
 from .bifurcation.events.tested import AbstractTestEvent as AbstractTestEvent
@@ -35,6 +33,8 @@ from .cycles.branch import CycleEvent as CycleEvent
 from .cycles.continuation import cycle_continuation as cycle_continuation
 from .cycles.orbit import Orbit as Orbit
 from .cycles.orbit import limit_cycle as limit_cycle
+from .diagrams.diagram import Diagram as Diagram
+from .diagrams.search import bifurcation_diagram as bifurcation_diagram
 from .dynamics.fixed_points import FixedPoint as FixedPoint
 from .dynamics.fixed_points import FixedPoints as FixedPoints
 from .dynamics.fixed_points import find_fixed_points as find_fixed_points

@@ -5,7 +5,6 @@ import functools
 import numpy as np
 
 from ssntk.bifurcation.branch import Branch
-from ssntk.bifurcation.diagram import Diagram
 from ssntk.bifurcation.events.kinds import KINDS, kind_named
 from ssntk.bifurcation.point import Bifurcation
 from ssntk.collapse.channel import Channel
@@ -16,6 +15,7 @@ from ssntk.critical.flag import Criticality
 from ssntk.critical.retreat import Retreat
 from ssntk.cycles.branch import CycleBranch
 from ssntk.cycles.orbit import Orbit
+from ssntk.diagrams.diagram import Diagram
 from ssntk.dynamics.fixed_points import FixedPoints, SlowPoints
 from ssntk.kernel.spectrum import Spectrum
 from ssntk.learning.monitor import MonitorRecord, NTKMonitor
@@ -172,7 +172,7 @@ def _(branch: CycleBranch) -> list[str]:
         f"{say(branch.period.max())}.",
         f"Bifurcations of cycles: {events}; seen but not located: {len(branch.unresolved)}.",
         f"It ended because: {branch.status}.",
-        "Next: branch.to_csv(path) writes it; branch[i] is one of its orbits.",
+        "Next: result.plot() draws it; result[i] is one of its orbits.",
     ]
 
 

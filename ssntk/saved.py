@@ -13,7 +13,6 @@ import jax
 import numpy as np
 
 from ssntk.bifurcation.branch import Branch, BranchPoint
-from ssntk.bifurcation.diagram import Diagram
 from ssntk.bifurcation.point import Bifurcation
 from ssntk.collapse.channel import Channel
 from ssntk.collapse.detect import Detection
@@ -23,6 +22,7 @@ from ssntk.critical.flag import Criticality
 from ssntk.critical.retreat import Retreat
 from ssntk.cycles.branch import CycleBranch, CycleEvent
 from ssntk.cycles.orbit import Orbit
+from ssntk.diagrams.diagram import Diagram
 from ssntk.dynamics.fixed_points import FixedPoint, FixedPoints, SlowPoint, SlowPoints
 from ssntk.dynamics.iterates import Cycle, Cycles
 from ssntk.errors import is_traced

@@ -17,7 +17,7 @@ FLOORS = [
     {"kernel", "zeros"},
     {"bifurcation"},
     {"collapse", "cycles"},
-    {"critical"},
+    {"critical", "diagrams"},
     {"learning"},
     {"sweep"},
     {"plot", "report", "saved", "explained"},

@@ -7,7 +7,7 @@ import numpy as np
 
 from ssntk.bifurcation.point import Bifurcation
 from ssntk.cycles.orbit import Orbit
-from ssntk.results import Collection, Result, Table, Tabular, counted, short
+from ssntk.results import Collection, Pictured, Result, Table, Tabular, counted, short
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -61,7 +61,7 @@ class CycleEvent(Result):
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class CycleBranch(Tabular, Collection):
+class CycleBranch(Pictured, Tabular, Collection):
     """A branch of limit cycles, in the order in which it was followed.
 
     - `parameter`, `period` (k,); `orbits`: the k cycles, each an [`Orbit`][]. `branch[i]` is `orbits[i]`.
@@ -92,12 +92,18 @@ class CycleBranch(Tabular, Collection):
     status: str
     method: str
     begin: Bifurcation | CycleEvent | None = None
+    _picture = "bifurcation_diagram"
 
     def __len__(self) -> int:
         return len(self.parameter)
 
     def _item(self, i: int) -> Orbit:
         return self.orbits[i]
+
+    @property
+    def origin(self) -> str:
+        """Where it begins, in words; empty if it was started from an orbit."""
+        return "" if self.begin is None else f"from the {self.begin.kind} at p = {float(self.begin.parameter):.6g}"
 
     def _of(self, name: str) -> np.ndarray:
         return np.array([getattr(orbit, name) for orbit in self.orbits])

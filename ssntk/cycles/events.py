@@ -9,10 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.optimize
 
+from ssntk.bifurcation.events import kinds
 from ssntk.cycles.chain import Multipliers
 from ssntk.cycles.discrete import Corrected
 
-FOLD, BRANCH, DOUBLING, TORUS = "cycle-fold", "cycle-branch-point", "period-doubling", "torus"
+FOLD, BRANCH, DOUBLING, TORUS = (
+    kind.name for kind in (kinds.CYCLE_FOLD, kinds.CYCLE_BRANCH_POINT, kinds.PERIOD_DOUBLING, kinds.TORUS)
+)
 # Multipliers below this size take no part in the products of pairs, which could not cross one.
 LEADING = 0.1
 # The parameter stands still if its share of the tangent is below this.

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from scipy.interpolate import CubicSpline
 
 from ssntk.cycles.chain import Multipliers, multipliers
 from ssntk.cycles.collocation import adapted, gauss, values
@@ -35,6 +36,8 @@ from ssntk.threads import one_blas_thread
 METHODS = ("auto", "collocation", "shooting")
 # The largest number of intervals, and the change of the period by halving them at which it is known well enough.
 MOST, SETTLED = 512, 1e-10
+# In how many parts an interval is cut to find where a state is largest.
+WITHIN = 8
 # An orbit has converged if its last correction, in units of its extent, is below this power of the rounding error.
 CONVERGED = 0.5
 # An orbit that returns this closely, relative to its extent, within a part of its period has that part as its period.
@@ -84,15 +87,28 @@ class Orbit(Result):
     def __len__(self) -> int:
         return len(self.ts)
 
+    def at(self, times: Any) -> np.ndarray:
+        """The states (k, n) at any times (k,), by a periodic cubic spline through the points of the orbit."""
+        return self._between(self.x)(times)
+
+    def finely(self) -> tuple[np.ndarray, np.ndarray]:
+        """The states and the readout at eight times as many times as the orbit has points."""
+        steps, parts = np.diff(np.append(self.ts, self.period)), np.linspace(0, 1, WITHIN, endpoint=False)
+        times = (self.ts[:, None] + steps[:, None] * parts).ravel()
+        return self._between(self.x)(times), self._between(self.outputs)(times)
+
+    def _between(self, values: np.ndarray) -> CubicSpline:
+        return CubicSpline(np.append(self.ts, self.period), np.vstack([values, values[:1]]), bc_type="periodic")
+
     @property
     def minimum(self) -> np.ndarray:
-        """The smallest value (n,) of each state at the points of the orbit."""
-        return self.x.min(axis=0)
+        """The smallest value (n,) of each state."""
+        return self.finely()[0].min(axis=0)
 
     @property
     def maximum(self) -> np.ndarray:
-        """The largest value (n,) of each state at the points of the orbit."""
-        return self.x.max(axis=0)
+        """The largest value (n,) of each state."""
+        return self.finely()[0].max(axis=0)
 
     @property
     def frequency(self) -> float:

@@ -1,6 +1,7 @@
 """Draw branches over their parameter."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,12 +9,13 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from ssntk.bifurcation.branch import Branch
-from ssntk.bifurcation.diagram import Diagram
 from ssntk.bifurcation.events.kinds import KINDS, kind_named
-from ssntk.bifurcation.point import Bifurcation
 from ssntk.bifurcation.projection import curves
+from ssntk.cycles.branch import CycleBranch
+from ssntk.diagrams.diagram import Diagram
 from ssntk.plot import canvas
 from ssntk.plot.canvas import HUES, INK, axes_or_new, plain, plt
+from ssntk.plot.cycles import STABLE, UNSTABLE, Points, draw_cycles, places_of
 from ssntk.plot.legends import clear_legend
 from ssntk.plot.ordinate import Ordinate, as_ordinate
 
@@ -21,12 +23,14 @@ from ssntk.plot.ordinate import Ordinate, as_ordinate
 def bifurcation_diagram(diagram: Any, ax: Axes | None = None, *, y: Any = None, label: str = "parameter $p$") -> Axes:
     """Draw branches over their parameter: stable parts solid, unstable parts dashed, bifurcations marked and named.
 
+    Of limit cycles the largest and the smallest value are drawn, with filled circles where they are stable.
+
     Markers of supercritical points are filled, those of subcritical points are open. A marker is half filled if the
     criticality is not known. Kinds that have no criticality, such as saddle-nodes, are filled.
 
     **Arguments:**
 
-    - `diagram`: a [`Diagram`][], or a [`Branch`][].
+    - `diagram`: a [`Diagram`][], a [`Branch`][] or a [`CycleBranch`][].
     - `y`: the quantity on the vertical axis, computed from the state x (n,). The index of a state; `"output 0"`, the first
       entry of the readout, and so on; `"norm"`; a function `x (n,) -> number`; or `"principal"`, the first principal
       component of the states after the linear trend in p, which would hide folds, is removed. Default: `"output 0"` if
@@ -43,26 +47,39 @@ def bifurcation_diagram(diagram: Any, ax: Axes | None = None, *, y: Any = None, 
     print(ax.get_xlabel())  # mu
     ```
     """
-    if not isinstance(diagram, (Diagram, Branch)):
-        raise ValueError(f"diagram must be an ssntk.Diagram or an ssntk.Branch, got {type(diagram).__name__}")
-    branches = diagram.branches if isinstance(diagram, Diagram) else (diagram,)
-    if not branches:
+    if not isinstance(diagram, (Diagram, Branch, CycleBranch)):
+        raise ValueError(
+            f"diagram must be an ssntk.Diagram, an ssntk.Branch or an ssntk.CycleBranch, got {type(diagram).__name__}"
+        )
+    branches = diagram.branches if isinstance(diagram, Diagram) else (diagram,) if isinstance(diagram, Branch) else ()
+    cycles = diagram.cycles if isinstance(diagram, Diagram) else (diagram,) if isinstance(diagram, CycleBranch) else ()
+    if not branches and not cycles:
         raise ValueError(f"diagram must hold a branch to draw, got none: {diagram.status}")
-    ordinate = as_ordinate(y, branches)
+    ordinate = as_ordinate(y, branches or tuple(map(Points.of, cycles)))
     ax = axes_or_new(ax)
     for branch in branches:
         for phase in _phases(branch):
             _draw_branch(ax, phase, ordinate)
-    marked = draw_events(ax, (*diagram.bifurcations, *diagram.unresolved), ordinate)
+    for branch in cycles:
+        draw_cycles(ax, branch, ordinate)
+    events = (*diagram.bifurcations, *diagram.unresolved) if branches else ()
+    of_cycles = [event for branch in cycles for event in _events_of(branch, alone=not branches)]
+    marked = draw_events(ax, (*events, *of_cycles), ordinate)
     # One column of a paper has room for six labels.
     ax.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     ax.set_xlabel(label)
     ax.set_ylabel(ordinate.label)
     # List each name once, however many branches there are, and "stable" before "unstable".
     handles = {text: handle for handle, text in reversed(list(zip(*ax.get_legend_handles_labels(), strict=True)))}
-    order = [text for text in ("stable", "unstable", *marked) if text in handles]
+    order = [text for text in ("stable", "unstable", STABLE, UNSTABLE, *marked) if text in handles]
     clear_legend(ax, [handles[text] for text in order], order)
     return ax
+
+
+def _events_of(branch: CycleBranch, alone: bool) -> tuple[Any, ...]:
+    """The bifurcations to be marked; if a branch is drawn alone, also those at which it begins or ends."""
+    ends = [event for event in (branch.begin, branch.end) if event is not None and alone]
+    return (*ends, *branch.bifurcations)
 
 
 def _phases(branch: Branch) -> list[Branch]:
@@ -84,7 +101,7 @@ def _draw_branch(ax: Axes, branch: Branch, ordinate: Ordinate) -> None:
             ax.plot(*shown, line, color=colour, label=name, marker="")
 
 
-def draw_events(ax: Axes, events: tuple[Bifurcation, ...], ordinate: Ordinate) -> list[str]:
+def draw_events(ax: Axes, events: Sequence[Any], ordinate: Ordinate) -> list[str]:
     """Mark each event. Returns the names for the legend, in order."""
     names = []
     size = 7 / 6 * plt.rcParams["lines.markersize"]
@@ -102,8 +119,7 @@ def draw_events(ax: Axes, events: tuple[Bifurcation, ...], ordinate: Ordinate) -
             elif criticality is None:
                 fill = "full"
             ax.plot(
-                [float(event.parameter) for event in found],
-                ordinate.at(found),
+                *places_of(found, ordinate),
                 linestyle="",
                 marker=kind.symbol,
                 markersize=size,

@@ -74,6 +74,26 @@ BRANCH_POINT = Kind("branch-point", "Branch point", symbol="D", hue="pink", alia
 DOUBLE = Kind("double", "Double", symbol="d", hue="pink")
 DEGENERATE = Kind("degenerate", "Degenerate", symbol="h", hue="pink")
 UNKNOWN = Kind("unknown", "Unresolved", symbol="X", hue="yellow")
+# Bifurcations of limit cycles.
+CYCLE_FOLD = Kind(
+    "cycle-fold", "Fold of cycles", meaning="two limit cycles meet there and vanish", symbol="s", hue="sky", aliases=("lpc",)
+)
+CYCLE_BRANCH_POINT = Kind(
+    "cycle-branch-point", "Branch point of cycles", meaning="two branches of limit cycles cross there", symbol="D", hue="sky"
+)
+PERIOD_DOUBLING = Kind(
+    "period-doubling", "Period doubling", meaning="a limit cycle of twice the period is born there", symbol="P", hue="pink"
+)
+TORUS = Kind(
+    "torus",
+    "Torus",
+    meaning="a torus is born there around the limit cycle",
+    symbol="o",
+    hue="yellow",
+    modes=2,
+    aliases=("tr",),
+)
+OF_CYCLES = (CYCLE_FOLD, PERIOD_DOUBLING, TORUS, CYCLE_BRANCH_POINT)
 KINDS = (
     SADDLE_NODE,
     HOPF,
@@ -86,11 +106,11 @@ KINDS = (
     DEGENERATE,
     UNKNOWN,
 )
-_BY_NAME = {kind.name: kind for kind in KINDS}
+_BY_NAME = {kind.name: kind for kind in (*KINDS, *OF_CYCLES)}
 # The kinds of users' own events, by name.
 _OWN: dict[str, Kind] = {}
 # The names in AUTO, MatCont, XPPAUT and textbooks, in lower case.
-_ALIASES = {alias: kind.name for kind in KINDS for alias in kind.aliases}
+_ALIASES = {alias: kind.name for kind in (*KINDS, *OF_CYCLES) for alias in kind.aliases}
 
 
 def known(kind: Kind) -> None:

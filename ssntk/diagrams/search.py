@@ -1,111 +1,24 @@
-"""Follow all branches that can be reached, from fixed points at several parameters and from crossings of branches."""
+"""Follow all branches that can be reached: from fixed points at several parameters, crossings of branches, Hopf points."""
 
-import dataclasses
 from typing import Any
 
 import jax.random as jr
 import numpy as np
 
-from ssntk.bifurcation.branch import Branch, events_table
 from ssntk.bifurcation.events.kinds import FLIP
-from ssntk.bifurcation.point import Bifurcation
 from ssntk.bifurcation.reach import Limits, Reach, distinct, status_of
+from ssntk.diagrams.cycles import followed
+from ssntk.diagrams.diagram import Diagram
 from ssntk.dynamics.fixed_points import FixedPoints, find_fixed_points
 from ssntk.dynamics.metric import as_periods
 from ssntk.errors import NumericalError, as_count, as_key, as_scalar, outside_jit
-from ssntk.results import Collection, Pictured, Table, Tabular, counted
+from ssntk.models.maps import AbstractMap
 from ssntk.threads import one_blas_thread
 from ssntk.zeros.equilibria import Equilibria, equilibria_of, resized
 from ssntk.zeros.stack import Stack
 
 # The largest number of fixed points from which the typical sizes of the states are computed.
 LOOKS = 12
-
-
-@dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class Diagram(Pictured, Tabular, Collection):
-    """The branches of a family over a span.
-
-    - `branches`: in the order in which they were found. `bifurcations`, `unresolved`: those of all branches, each listed
-      once, sorted by parameter.
-    - `status`: a sentence that reports whether everything that was seen was followed. It names each branch that was cut
-      short, and where. There is no proof that all branches were seen.
-    - `parent`: one entry for each branch. `(branch, event)` if it was reached at a crossing: the index of the branch that it
-      crosses, and of the event among that branch's bifurcations. `None` if the search for fixed points found it.
-
-    **Example:**
-
-    ```python
-    family = ssntk.Family(ssntk.normal_forms.pitchfork(0.0), "mu")
-    diagram = ssntk.bifurcation_diagram(family, (-1.0, 1.0))
-    print(len(diagram), [event.kind for event in diagram.bifurcations])  # 2 ['pitchfork']
-    ```
-    """
-
-    branches: tuple[Branch, ...]
-    bifurcations: tuple[Bifurcation, ...]
-    unresolved: tuple[Bifurcation, ...]
-    status: str
-    parent: tuple[tuple[int, int] | None, ...] = ()
-    _picture = "bifurcation_diagram"
-
-    @property
-    def outputs(self) -> tuple[np.ndarray | None, ...]:
-        """The readout along each branch, (k, m)."""
-        return tuple(branch.outputs for branch in self.branches)
-
-    @property
-    def has_readout(self) -> bool:
-        """Whether the outputs differ from the states."""
-        return any(branch.has_readout for branch in self.branches)
-
-    def __len__(self) -> int:
-        return len(self.branches)
-
-    def _item(self, i: int) -> Branch:
-        return self.branches[i]
-
-    def _headline(self) -> str:
-        points = counted(sum(map(len, self.branches)), "point")
-        return f"Diagram: {counted(len(self), 'branch')}, {points}; {self.status}"
-
-    def _tables(self) -> list[Table]:
-        rows = [
-            (i, len(branch), int(branch.stable.sum()), branch.parameter.min(), branch.parameter.max(), self._origin(i))
-            for i, branch in enumerate(self)
-            if len(branch)
-        ]
-        columns = ("branch", "points", "stable", "lowest p", "highest p", "")
-        return [Table.of(columns, rows, 6), events_table((*self.bifurcations, *self.unresolved), 11)]
-
-    @property
-    def roots(self) -> tuple[int, ...]:
-        """The indices of the branches that the search for fixed points found."""
-        return tuple(i for i in range(len(self)) if i >= len(self.parent) or self.parent[i] is None)
-
-    def children(self, i: int) -> tuple[int, ...]:
-        """The indices of the branches that were reached at events of branch `i`."""
-        return tuple(child for child, parent in enumerate(self.parent) if parent is not None and parent[0] == i)
-
-    def _origin(self, i: int) -> str:
-        parent = self.parent[i] if i < len(self.parent) else None
-        if parent is None:
-            return ""
-        event = self.branches[parent[0]].bifurcations[parent[1]]
-        return f"from the {event.kind} of branch {parent[0]} at p = {event.parameter:.6g}"
-
-    def _columns(self) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
-        parts = [branch._columns() for branch in self.branches]
-        numbers = np.repeat(np.arange(len(self)), [len(branch) for branch in self.branches])
-        shared = [name for name in (parts[0] if parts else {}) if all(name in part for part in parts)]
-        joined = {name: (parts[0][name][0], np.concatenate([part[name][1] for part in parts])) for name in shared}
-        return {"branch": (("point",), numbers), **joined}
-
-    def _attributes(self) -> dict[str, Any]:
-        return {"status": self.status}
-
-    def _events(self) -> tuple[Bifurcation, ...]:
-        return self.bifurcations
 
 
 @outside_jit
@@ -125,8 +38,9 @@ def bifurcation_diagram(
     scale: Any = None,
     fix: Any = None,
     periods: Any = None,
+    cycles: bool = False,
 ) -> Diagram:
-    """Follow all branches of equilibria over a span that can be reached.
+    """Follow all branches of equilibria over a span that can be reached, and if asked those of limit cycles.
 
     Fixed points are searched for at `n_slices` parameters, among them both ends. If a fixed point lies on no branch yet, its
     branch is followed in both directions: this finds disconnected pieces and closed loops. Each search also returns slow
@@ -142,7 +56,10 @@ def bifurcation_diagram(
     - `key`: a `jax.random.key` for the starts. Default `jax.random.key(0)`.
     - `step`, `max_steps`, `scale`, `fix`, `periods`: as for [`continuation`][].
     - `max_branches`: the largest number of branches. If it stops the search, `status` reports where.
-    - `max_period`: for maps, the largest number of steps of cycles that are followed from flips. Each period compiles anew.
+    - `max_period`: for maps, the largest number of steps of cycles that are followed from flips. For the limit cycles of
+      flows, the largest number of rounds that are followed from period doublings. Each period compiles anew.
+    - `cycles`: whether to follow the limit cycles that are born at the Hopf points of a flow, those that branch off from
+      them, and those in turn; see [`cycle_continuation`][]. Cycles that are not connected to a Hopf point are not found.
 
     Raises `ValueError` for arguments that do not fit, among them a model that depends on time. Raises `NumericalError` if no
     equilibrium is found anywhere.
@@ -159,6 +76,8 @@ def bifurcation_diagram(
     n_slices, max_steps = as_count(n_slices, "n_slices", least=2), as_count(max_steps, "max_steps")
     n_starts, max_branches = as_count(n_starts, "n_starts", least=2), as_count(max_branches, "max_branches")
     max_period = as_count(max_period, "max_period")
+    if cycles and isinstance(family.model, AbstractMap):
+        raise ValueError("cycles is for flows: the cycles of maps are followed from flips in any case")
     longest, turns = float(as_scalar(step, "step", positive=True)), as_periods(periods, family.model.n_state)
     # The ends of the span come first, since branches that start there are followed in one direction only.
     slices = np.linspace(0.0, 1.0, n_slices)[[0, -1, *range(1, n_slices - 1)]].tolist()
@@ -184,12 +103,15 @@ def bifurcation_diagram(
     bifurcations = [(node.stack, event) for node in nodes for event in node.branch.bifurcations]
     degenerate = [(search.stack, event) for event in search.degenerate]
     unresolved = distinct([(node.stack, event) for node in nodes for event in node.branch.unresolved])
+    located, status = distinct([*bifurcations, *degenerate]), status_of(searches, len(unresolved))
+    oscillating, said = followed(family, span, u, located, max_period, max_branches) if cycles else ((), [])
     return Diagram(
         branches=branches,
-        bifurcations=distinct([*bifurcations, *degenerate]),
+        bifurcations=located,
         unresolved=unresolved,
-        status=status_of(searches, len(unresolved)),
+        status="; ".join((status, *said)),
         parent=tuple(node.parent for node in nodes),
+        cycles=oscillating,
     )
 
 

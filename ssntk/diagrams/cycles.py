@@ -1,0 +1,72 @@
+"""Follow the limit cycles that are born at the Hopf points of a diagram, and the cycles that branch off from them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ssntk.bifurcation.events.kinds import HOPF
+from ssntk.bifurcation.point import Bifurcation
+from ssntk.cycles.branch import CycleBranch, CycleEvent
+from ssntk.cycles.continuation import cycle_continuation
+from ssntk.cycles.events import BRANCH, DOUBLING
+from ssntk.errors import NumericalError
+from ssntk.models.family import Family
+
+# Two points are the same if they agree to this part of the span, of the period and of the extent.
+SAME = 1e-6
+# How a branch ends that was not cut short, as its status says it.
+WHOLE = ("left the span", "shrinks to the Hopf", "merges with cycles of half the period at", "closed", "the period grows")
+
+
+def followed(
+    family: Family, span: Any, u: Any, events: Sequence[Bifurcation], max_period: int, max_branches: int
+) -> tuple[tuple[CycleBranch, ...], list[str]]:
+    """The branches of cycles that begin at Hopf points among the events, and those that branch off from them up to
+    `max_period` rounds; and what was not followed, in words."""
+    branches: list[CycleBranch] = []
+    said: list[str] = []
+    waiting: list[tuple[Any, int]] = [(event, 1) for event in events if event.kind == HOPF.name and event.converged]
+    reach = abs(float(span[1]) - float(span[0]))
+    beyond = 0
+    while waiting:
+        event, rounds = waiting.pop(0)
+        if any(_same(event, other, reach) for branch in branches for other in (branch.begin, branch.end)):
+            continue
+        after = 2 * rounds if event.kind == DOUBLING else rounds
+        if after > max_period:
+            beyond = after
+            continue
+        if len(branches) == max_branches:
+            said.append(f"stopped at max_branches = {max_branches} of cycles: more was seen")
+            break
+        try:
+            branch = cycle_continuation(family, event, span, u=u)
+        except (NumericalError, ValueError) as error:
+            said.append(f"the cycles from the {event.kind} at p = {float(event.parameter):.6g} were not followed: {error}")
+            continue
+        said += [f"branch {len(branches)} of cycles {cut}" for cut in _cuts(branch)]
+        branches.append(branch)
+        waiting += [(one, after) for one in branch.bifurcations if one.kind in (DOUBLING, BRANCH)]
+    if beyond:
+        said.append(f"cycles of {beyond} rounds were not followed: give a larger max_period")
+    return tuple(branches), said
+
+
+def _cuts(branch: CycleBranch) -> list[str]:
+    """The parts of a branch's status that say that it was cut short, or that events were not located."""
+    parts = branch.status.replace("on the other side: ", "").split("; ")
+    return [part for part in parts if not part.startswith(WHOLE)]
+
+
+def _same(one: Any, other: Any, reach: float) -> bool:
+    """Whether two bifurcations are the same point, wherever on the cycle each was seen."""
+    if other is None or one.kind != other.kind or abs(float(one.parameter) - float(other.parameter)) > SAME * reach:
+        return False
+    if isinstance(one, CycleEvent):
+        ends = [np.concatenate([event.orbit.minimum, event.orbit.maximum]) for event in (one, other)]
+        extent = np.tile(one.orbit.maximum - one.orbit.minimum, 2)
+        alike = bool((np.abs(ends[0] - ends[1]) <= 1e-3 * extent.max()).all())
+        return alike and abs(one.period - other.period) <= SAME * one.period
+    size = max(float(np.abs(one.x).max()), float(np.abs(other.x).max()))
+    return bool(np.abs(np.asarray(one.x) - np.asarray(other.x)).max() <= SAME * size) or size == 0
