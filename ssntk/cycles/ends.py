@@ -86,7 +86,7 @@ class Ends:
         if (first * second).sum() >= 0 or len(here.at.orbit.ends) < 8:
             return None
         lengths = np.linalg.norm(first), np.linalg.norm(second)
-        part = lengths[0] / (lengths[0] + lengths[1])
+        part = float(lengths[0] / (lengths[0] + lengths[1]))
         orbit = between(here.at.orbit, ahead.at.orbit, part)
         if np.linalg.norm(unlike(orbit)) > 0.3 * min(lengths):
             return None

@@ -235,8 +235,8 @@ def half(orbit: Discrete) -> Discrete:
     nodes = gauss(degree)[0] if degree else np.zeros(0)
     within = at_times(orbit, (new[:-1, None] + np.diff(new)[:, None] * nodes).ravel())
     parts = 2 * new, at_times(orbit, new[:-1]), within.reshape(count, degree, -1)
-    states = (jnp.asarray(part, orbit.ends.dtype) for part in parts)
-    return Discrete(*states, orbit.log_period - np.log(2.0), orbit.level)
+    states = [jnp.asarray(part, orbit.ends.dtype) for part in parts]
+    return Discrete._make([*states, orbit.log_period - np.log(2.0), orbit.level])
 
 
 def mirrored(one: Discrete, other: Discrete) -> bool:
