@@ -199,7 +199,7 @@ def _event(seen: Seen, orbit: Orbit, ends: Ends) -> CycleEvent | None:
     value, _ = critical(seen.kind, seen.point.judged)
     reason = "" if seen.exact else "a step to it failed: try shorter steps"
     reason = reason or seen.doubt
-    if not reason and not met(seen.kind, seen.point):
+    if not reason and not met(seen.kind, seen.point, seen.change):
         if seen.kind == TORUS:
             return None
         reason = f"its multiplier is {value:.4g} there: try more intervals"

@@ -1,7 +1,8 @@
 """The equations of a periodic orbit, and Newton's iteration on them, in working units.
 
 The unknowns are the states at the ends of N segments, what the method needs within them, the logarithm of the period, and
-on a branch the parameter. The phase is fixed at the first end, normal to the velocity there.
+on a branch the parameter. Changes along the orbit itself, which only shift its phase, are left out on the mean over its
+points. If they were left out at one point only, the others would run along the orbit where it changes its shape.
 """
 
 import abc
@@ -175,8 +176,8 @@ def _linear(system: System, x: Array, level: Array) -> tuple[Array, Array, Array
 
 class Corrected(NamedTuple):
     """An orbit after Newton's iteration: the size of the last correction and of the largest residual before it, relative to
-    the orbit; the number of corrections; the round, and the velocity (n,) where it begins; and the
-    tangent of the branch, of length one."""
+    the orbit; the number of corrections; the round, and the velocity (n,) where it begins; and the tangent of the branch, of
+    length one."""
 
     orbit: Discrete
     size: Float[Array, ""]
@@ -212,22 +213,21 @@ def corrected(
         now = at.orbit
         segments = method.segments(system, now)
         around = method.round(segments)
-        normal = system.velocity(now.ends[0], now.level)
-        normal = normal / jnp.linalg.norm(normal)
-        # The plane asks for sum weights d_j + d log T along + d level along = 0, which depends on d_0 and w.
-        zero = jnp.zeros(n, dtype), jnp.zeros(3, dtype)
-        by_start, by_weights = jax.vjp(lambda start, weights: around.points(start, start, weights), *zero)[1](weights)
+        velocity = system.velocity(now.ends[0], now.level)
+        # The plane asks for sum weights d_j + d log T + d level along = 0, which depends on d_0 and w.
+        by_start, by_weights = _pulled(around, weights)
+        shift, shift_weights = _phase(system, now, around)
         off = jnp.sum(weights * (now.ends - begin.ends)) + along.log_period * (now.log_period - begin.log_period)
         off = off + along.level * (now.level - begin.level) + by_weights[0]
         changes = by_weights[1:] + jnp.stack([along.log_period, along.level])
         matrix = jnp.concatenate(
             [
                 jnp.concatenate([around.first + around.second, -around.right[:, 1:]], axis=1),
-                jnp.concatenate([normal, jnp.zeros(2, dtype)])[None],
+                jnp.concatenate([shift, shift_weights[1:]])[None],
                 jnp.concatenate([by_start, changes])[None],
             ]
         )
-        wanted = jnp.concatenate([around.right[:, 0], jnp.stack([jnp.zeros((), dtype), -off])])
+        wanted = jnp.concatenate([around.right[:, 0], jnp.stack([-shift_weights[0], -off])])
         # The tangent leaves the equations as they are, and leaves the plane.
         ahead = jnp.zeros(n + 2, dtype).at[n + 1].set(1)
         moves, tangents = jnp.linalg.solve(matrix, jnp.stack([wanted, ahead], axis=1)).T
@@ -241,7 +241,7 @@ def corrected(
         part = jnp.minimum(1.0, LONGEST / gap).astype(dtype)
         residual = jnp.abs(segments.right[..., 0]).max() / extent
         after = now.moved(part, move)
-        return Corrected(after, gap, residual, at.count + 1, around.first, around.second, normal, tangent), at.size
+        return Corrected(after, gap, residual, at.count + 1, around.first, around.second, velocity, tangent), at.size
 
     def goes_on(state: tuple[Corrected, Array]) -> Array:
         at, before = state
@@ -261,8 +261,8 @@ def nullspace(method: AbstractMethod, system: System, orbit: Discrete) -> tuple[
     n, dtype = orbit.ends.shape[1], orbit.ends.dtype
     segments = method.segments(system, orbit)
     around = method.round(segments)
-    normal = system.velocity(orbit.ends[0], orbit.level)
-    phase = jnp.concatenate([normal / jnp.linalg.norm(normal), jnp.zeros(2, dtype)])
+    shift, shift_weights = _phase(system, orbit, around)
+    phase = jnp.concatenate([shift, shift_weights[1:]])
     rows = jnp.concatenate([around.first + around.second, -around.right[:, 1:]], axis=1)
     same = jnp.linalg.svd(jnp.concatenate([rows, phase[None]]))[2][-2:]
     reverse = jnp.linalg.svd(around.first - around.second)[2][-1]
@@ -271,6 +271,20 @@ def nullspace(method: AbstractMethod, system: System, orbit: Discrete) -> tuple[
         _changes(segments, around, one[:n], one[:n], jnp.concatenate([none, one[n:]])) for one in (same[0], same[1])
     )
     return first, second, _changes(segments, around, reverse, -reverse, jnp.zeros(3, dtype))
+
+
+def _pulled(around: Round, weights: Array) -> tuple[Array, Array]:
+    """How the sum of `weights` (N, n) times the moves of the points depends on d_0 (n,) and on the weights (3,) of the
+    columns."""
+    n, dtype = weights.shape[1], weights.dtype
+    zero = jnp.zeros(n, dtype), jnp.zeros(3, dtype)
+    return jax.vjp(lambda start, columns: around.points(start, start, columns), *zero)[1](weights)
+
+
+def _phase(system: System, orbit: Discrete, around: Round) -> tuple[Array, Array]:
+    """How the mean shift of the points along the orbit depends on d_0 (n,) and on the weights (3,) of the columns."""
+    velocities = jax.vmap(lambda x: system.velocity(x, orbit.level))(orbit.ends)
+    return _pulled(around, velocities / jnp.linalg.norm(velocities))
 
 
 def _changes(segments: Segments, around: Round, start: Array, end: Array, weights: Array) -> Discrete:
