@@ -1,6 +1,7 @@
 """Find a limit cycle of a flow, with its period, its Floquet multipliers and their errors."""
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -109,6 +110,12 @@ class Orbit(Result):
     def maximum(self) -> np.ndarray:
         """The largest value (n,) of each state."""
         return self.finely()[0].max(axis=0)
+
+    @property
+    def amplitude(self) -> np.ndarray:
+        """Half the difference (n,) of the largest and the smallest value of each state."""
+        low, high = (end(self.finely()[0], axis=0) for end in (np.min, np.max))
+        return (high - low) / 2
 
     @property
     def frequency(self) -> float:
@@ -360,9 +367,10 @@ class _Search:
         mesh, ends, inner = (np.asarray(part, float) for part in orbit[:3])
         if inner.shape[1]:
             return values(times, mesh, ends, inner)
-        length, closed = float(np.exp(orbit.log_period)), np.vstack([ends, ends[:1]])
-        velocity = np.stack([np.asarray(linearised(self.model, x, self.u)[0], float) for x in closed])
-        return Window(mesh * length, closed, velocity).at(times * length)
+        # A segment may be too long for interpolation: simulate each from its own beginning.
+        length = float(np.exp(orbit.log_period))
+        parts = [stretch(self.model, self.u, x, step) for x, step in zip(ends, np.diff(mesh) * length, strict=True)]
+        return functools.reduce(Window.then, parts).at(times * length)
 
     def solved(self, guess: Discrete) -> _Solved | None:
         """The orbit on finer and finer meshes, until its period no longer changes; `None` if it does not converge."""

@@ -40,6 +40,11 @@ class Window(NamedTuple):
         known = self.x[i], self.velocity[i], self.x[i + 1], self.velocity[i + 1]
         return sum((w * v for w, v in zip(parts, known, strict=True)), np.zeros((1, 1)))
 
+    def then(self, other: "Window") -> "Window":
+        """This stretch and another one, which begins where this one ends."""
+        times = np.concatenate([self.times, self.times[-1] + other.times[1:]])
+        return Window(times, np.vstack([self.x, other.x[1:]]), np.vstack([self.velocity, other.velocity[1:]]))
+
     def even(self, begin: float, count: int) -> np.ndarray:
         """Times (count + 1,) from `begin` to the end, with equally many of the solver's steps between them."""
         inner = np.concatenate([[begin], self.times[self.times > begin]])
@@ -94,8 +99,7 @@ def stretch(model: AbstractStateSpaceModel, u: Array, x: np.ndarray, end: float)
         more = window(model, u, whole.x[-1], end - whole.times[-1])
         if len(more.x) < 2:
             break
-        times = np.concatenate([whole.times, whole.times[-1] + more.times[1:]])
-        whole = Window(times, np.vstack([whole.x, more.x[1:]]), np.vstack([whole.velocity, more.velocity[1:]]))
+        whole = whole.then(more)
     return whole
 
 

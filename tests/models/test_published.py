@@ -6,16 +6,11 @@ The files lie beside the project, in shared/, with their sources and licences. C
 import jax
 import numpy as np
 import pytest
-from helpers import ROOT
+from published import needed, sine_generator, weights
 
 import ssntk
 
-FOLDER = ROOT.parent / "shared" / "reference" / "networks"
-pytestmark = pytest.mark.skipif(not FOLDER.exists(), reason="the published networks lie beside the project, in shared/")
-
-
-def weights(name):
-    return {key: np.asarray(value, float) for key, value in ssntk.load_weights(FOLDER / name).items()}
+pytestmark = needed
 
 
 # Found by an exact search over active sets from 4000 starts.
@@ -35,11 +30,7 @@ def test_fifty_relu_units(u, count):
 
 @pytest.mark.slow
 def test_a_sine_generator_of_250_units():
-    held = {name.rpartition("cell/")[2]: array for name, array in weights("ctrnn_jax_params_example.bin").items()}
-    network = ssntk.CTRNN.from_weights(
-        held["recurrent_kernel/kernel"].T, held["input_kernel/kernel"].T, held["recurrent_kernel/bias"]
-    )
-    points = ssntk.find_fixed_points(ssntk.EulerMap(network, 0.1), n_starts=64)
+    points = ssntk.find_fixed_points(ssntk.EulerMap(sine_generator(), 0.1), n_starts=64)
     # Found by SciPy's hybr.
     assert points.n_unstable.tolist() == [6]
 
