@@ -21,7 +21,8 @@ def diagram(
         bool | None, cyclopts.Parameter(help="Follow the limit cycles that are born at Hopf points too.")
     ] = None,
     out: Annotated[
-        pathlib.Path | None, cyclopts.Parameter(help="The figure: .png, .svg or .pdf; default results/<name>/diagram.png.")
+        pathlib.Path | None,
+        cyclopts.Parameter(help="A figure: .png, .svg, .pdf; a page: .html; default results/<name>/diagram.png."),
     ] = None,
     schema: Annotated[bool, cyclopts.Parameter(negative=(), help="Print every key of [diagram], with defaults.")] = False,
 ) -> None:
@@ -36,7 +37,8 @@ def diagram(
     figure = pathlib.Path("results", file.stem, "diagram.png") if out is None else out
     if out is not None:
         check_folder(figure)
-    check_figure(figure)
+    if figure.suffix.lower() != ".html":
+        check_figure(figure)
     try:
         found, drawn = diagram_of(file, parameter, span, cycles)
     except ValueError as error:
@@ -48,17 +50,20 @@ def diagram(
     from ssntk.explained import explain
     from ssntk.files import write_whole
     from ssntk.plot.canvas import saved
+    from ssntk.report.diagram_page import page_of
     from ssntk.saved import save
     from ssntk.sweep.dataset import write_netcdf
 
     print(found)
-    print(explain(found))
+    print(said := explain(found))
     figure.parent.mkdir(parents=True, exist_ok=True)
     print(f"Numbers  {save(figure.with_suffix('.npz'), found)} (ssntk.load)")
+    kind = figure.suffix[1:].lower()
     with plot.style("paper"):
         drawing: Any = plot.bifurcation_diagram(found, **drawn).figure
-        write_whole(figure, saved(drawing, figure.suffix[1:].lower(), dpi=300.0))
-    print(f"Figure   {figure}")
+        image = saved(drawing, "svg" if kind == "html" else kind, dpi=300.0)
+    write_whole(figure, page_of(found, image, said, file.stem).encode() if kind == "html" else image)
+    print(f"{'Page' if kind == 'html' else 'Figure':<8} {figure}")
     try:
         write_netcdf(found.to_xarray(), figure.with_suffix(".nc"))
         print(f"netCDF   {figure.with_suffix('.nc')}")

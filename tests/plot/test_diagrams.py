@@ -187,7 +187,7 @@ def test_a_branch_without_points_is_drawn_empty(y):
 
 
 def test_what_is_no_diagram_is_refused_by_name():
-    with pytest.raises(ValueError, match=r"diagram must be an ssntk.Diagram or an ssntk.Branch, got list"):
+    with pytest.raises(ValueError, match=r"an ssntk.Branch or an ssntk.CycleBranch, got list"):
         ssntk.plot.bifurcation_diagram([branch(MU[:, None])])
     with pytest.raises(ValueError, match="diagram must hold a branch to draw, got none: lines of equilibria were found"):
         ssntk.plot.bifurcation_diagram(ssntk.Diagram((), (), (), "lines of equilibria were found, which are not followed"))

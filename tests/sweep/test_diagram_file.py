@@ -1,8 +1,11 @@
 """Diagrams from TOML files and the command line. Compiled: a diagram of a normal form with the cycles of its Hopf point, and
 of a network of two units."""
 
+import base64
 import contextlib
+import hashlib
 import io
+import re
 
 import numpy as np
 import pytest
@@ -71,6 +74,20 @@ def test_the_span_and_the_figure_of_the_command_line_replace_those_of_the_file(f
     diagram = ssntk.load(file.parent / "other.npz")
     assert diagram.cycles == ()
     np.testing.assert_allclose(diagram[0].parameter.max(), -0.1, rtol=1e-12)
+
+
+def test_a_page_holds_the_figure_and_the_tables(file):
+    code, said = here("diagram", "hopf.toml", "--cycles", "--out", "page.html")
+    assert code == 0, said
+    page = file.parent.joinpath("page.html").read_text()
+    assert "data:image/svg+xml;base64," in page
+    assert "Limit cycles, branch 0" in page
+    assert "everything that was seen was followed" in page
+    assert "http://" not in page
+    assert "https://" not in page
+    # Its style is the one that its policy allows.
+    style = re.search(r"<style>(.*?)</style>", page, re.S)[1]
+    assert base64.b64encode(hashlib.sha256(style.encode()).digest()).decode() in page
 
 
 def test_every_key_of_the_schema_is_known(file):
