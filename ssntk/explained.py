@@ -117,9 +117,22 @@ def _(diagram: Diagram) -> list[str]:
     return [
         f"The diagram has {counted(len(diagram), 'branch')} of equilibria, {switched} of them found where branches cross.",
         _events(diagram.bifurcations, len(diagram.unresolved)),
+        *_of_cycles(diagram),
         f"As to completeness: {diagram.status}.",
         "Nothing proves that there are no other branches: more n_slices or n_starts find more.",
         f"Next: result.plot() draws it; {_onwards(diagram.bifurcations)}.",
+    ]
+
+
+def _of_cycles(diagram: Diagram) -> list[str]:
+    """A sentence about the limit cycles of a diagram, if they were followed and found."""
+    if not diagram.cycles:
+        return []
+    events = ", ".join(f"{event.kind} at p = {say(event.parameter)}" for event in diagram.cycle_events) or "none"
+    stable = sum(int(branch.stable.sum()) for branch in diagram.cycles)
+    return [
+        f"It has {counted(len(diagram.cycles), 'branch')} of limit cycles, with {stable} stable among "
+        f"{sum(map(len, diagram.cycles))} orbits; their bifurcations: {events}."
     ]
 
 
