@@ -7,7 +7,6 @@ on a branch the parameter. The phase is fixed at the first end, normal to the ve
 import abc
 from typing import Any, NamedTuple
 
-import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -16,6 +15,7 @@ from jaxtyping import Array, Float
 
 from ssntk.cycles.chain import Round, joined, multiplied
 from ssntk.cycles.collocation import gauss
+from ssntk.cycles.steps import pushed
 from ssntk.dynamics.stability import field_at
 from ssntk.models.base import AbstractStateSpaceModel
 from ssntk.models.family import Family
@@ -43,9 +43,15 @@ class System(eqx.Module):
     begin: Float[Array, ""]
     reach: Float[Array, ""]
 
-    def velocity(self, x: Array, level: Array) -> Array:
-        model = self.family(self.begin + level * self.reach)
+    def model(self, level: Array) -> Any:
+        return self.family(self.begin + level * self.reach)
+
+    def driven(self, model: Any, x: Array) -> Array:
+        """The velocity at x (n,) under a model of the family."""
         return field_at(model, x * self.sizes, self.u) * (self.unit / self.sizes)
+
+    def velocity(self, x: Array, level: Array) -> Array:
+        return self.driven(self.model(level), x)
 
 
 class Discrete(NamedTuple):
@@ -124,42 +130,32 @@ class Shooting(AbstractMethod):
 
     def segments(self, system: System, orbit: Discrete) -> Segments:
         n, dtype = orbit.ends.shape[1], orbit.ends.dtype
-        rows, b = _dormand_prince(dtype)
+        # The model and its derivative over the level are the same in all steps.
+        model, moves = eqx.filter_jvp(system.model, (orbit.level,), (jnp.ones_like(orbit.level),))
+        lengths = self._lengths(orbit)
 
-        def flow(x: Array, log_period: Array, level: Array, width: Array) -> Array:
-            step = jnp.exp(log_period) * width / self.steps
+        def one(segment: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+            length, x, after = segment
 
-            def on(x: Array, _: None) -> tuple[Array, None]:
-                velocities: list[Array] = []
-                for row in rows:
-                    inner = x + step * sum((w * v for w, v in zip(row, velocities, strict=True)), jnp.zeros_like(x))
-                    velocities.append(system.velocity(inner, level))
-                return x + step * sum((w * v for w, v in zip(b, velocities, strict=True)), jnp.zeros_like(x)), None
+            def change(x: Array) -> Array:
+                _, moved = eqx.filter_jvp(lambda model: system.driven(model, x), (model,), (moves,))
+                # A family of one model does not depend on the level.
+                return jnp.zeros_like(x) if moved is None else length * moved
 
-            return jax.lax.scan(on, x, None, length=self.steps)[0]
+            reached, rows = pushed(lambda x: length * system.driven(model, x), change, x, self.steps)
+            return -rows[:n].T, jnp.concatenate([(reached - after)[None], rows[n:]]).T
 
-        def one(width: Array, x: Array, after: Array) -> tuple[Array, Array]:
-            reached, push = jax.linearize(
-                lambda x, log_period, level: flow(x, log_period, level, width), x, orbit.log_period, orbit.level
-            )
-            axes = jnp.eye(n + 2, dtype=dtype)
-            slope = jax.vmap(lambda axis: push(axis[:n], axis[n], axis[n + 1]), out_axes=1)(axes)
-            return -slope[:, :n], jnp.concatenate([(reached - after)[:, None], slope[:, n:]], axis=1)
-
-        widths = jnp.diff(orbit.mesh)
-        first, right = jax.vmap(one)(widths, orbit.ends, jnp.roll(orbit.ends, -1, axis=0))
+        # One segment after the other: the tangents of all of them do not fit into the processor's caches.
+        first, right = jax.lax.map(one, (lengths, orbit.ends, jnp.roll(orbit.ends, -1, axis=0)))
         same = jnp.broadcast_to(jnp.eye(n, dtype=dtype), first.shape)
-        return Segments(first, same, right, jnp.zeros((len(widths), 0, n, n + 3), dtype))
+        return Segments(first, same, right, jnp.zeros((len(lengths), 0, n, n + 3), dtype))
+
+    def _lengths(self, orbit: Discrete) -> Array:
+        """The length (N,) of a step in each segment."""
+        return jnp.exp(orbit.log_period) * jnp.diff(orbit.mesh) / self.steps
 
     def round(self, segments: Segments) -> Round:
         return multiplied(segments.first, segments.right)
-
-
-def _dormand_prince(dtype: Any) -> tuple[list[list[Array]], list[Array]]:
-    """The weights of the stages and of the step, of order 8."""
-    tableau = diffrax.Dopri8.tableau
-    rows = [[], *([jnp.asarray(w, dtype) for w in row] for row in tableau.a_lower)]
-    return rows, [jnp.asarray(w, dtype) for w in tableau.b_sol]
 
 
 def _linear(system: System, x: Array, level: Array) -> tuple[Array, Array, Array]:
