@@ -13,15 +13,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ssntk.cycles.chain import Round, joined, multiplied
+from ssntk.cycles.chain import Multiplied, Round, joined, multiplied
 from ssntk.cycles.collocation import gauss
-from ssntk.cycles.steps import pushed
+from ssntk.cycles.steps import pushed, stepped
 from ssntk.dynamics.stability import field_at
 from ssntk.models.base import AbstractStateSpaceModel
 from ssntk.models.family import Family
 
 # The largest number of corrections, and the longest one relative to the orbit.
 CORRECTIONS, LONGEST = 30, 0.5
+# Corrections with derivatives that are known are repeated at most so often, as long as each is this much smaller.
+CHORDS, SHRINKS = 16, 0.25
 
 
 class Alone(eqx.Module):
@@ -81,8 +83,24 @@ class Segments(NamedTuple):
     inside: Float[Array, "N m n k"]
 
 
+class Linear(eqx.Module):
+    """The equations to first order: the round, and the velocity (n,) where it begins, of length one, or zero if nothing is
+    known."""
+
+    around: Multiplied
+    normal: Float[Array, " n"]
+
+
 class AbstractMethod(eqx.Module):
     """How the flow of one segment is computed."""
+
+    def residuals(self, system: System, orbit: Discrete) -> Float[Array, "N n"]:
+        """The residuals alone, if that is much cheaper than `segments`."""
+        raise NotImplementedError
+
+    def unknown(self, orbit: Discrete) -> Linear | None:
+        """Nothing, in the shapes of what is known about an orbit; `None` if residuals alone are not cheaper."""
+        return None
 
     @abc.abstractmethod
     def segments(self, system: System, orbit: Discrete) -> Segments: ...
@@ -157,6 +175,20 @@ class Shooting(AbstractMethod):
     def round(self, segments: Segments) -> Round:
         return multiplied(segments.first, segments.right)
 
+    def residuals(self, system: System, orbit: Discrete) -> Float[Array, "N n"]:
+        model = system.model(orbit.level)
+
+        def one(length: Array, x: Array) -> Array:
+            return stepped(lambda x: length * system.driven(model, x), x, self.steps)
+
+        return jax.vmap(one)(self._lengths(orbit), orbit.ends) - jnp.roll(orbit.ends, -1, axis=0)
+
+    def unknown(self, orbit: Discrete) -> Linear | None:
+        count, n = orbit.ends.shape
+        shapes = (n, n), (n, n), (n, 3), (count, n, n), (count, n, n), (count, n, 3), (n,)
+        *parts, normal = (jnp.zeros(shape, orbit.ends.dtype) for shape in shapes)
+        return Linear(Multiplied(*parts), normal)
+
 
 def _linear(system: System, x: Array, level: Array) -> tuple[Array, Array, Array]:
     """The velocity at x (n,), its Jacobian, and its derivative over the level."""
@@ -171,8 +203,8 @@ def _linear(system: System, x: Array, level: Array) -> tuple[Array, Array, Array
 
 class Corrected(NamedTuple):
     """An orbit after Newton's iteration: the size of the last correction and of the largest residual before it, relative to
-    the orbit; the number of corrections; the round, and the velocity (n,) where it begins; and the
-    tangent of the branch, of length one."""
+    the orbit; the number of times that derivatives were computed; the round, and the velocity (n,) where it begins; the
+    tangent of the branch, of length one; and what was known to first order, for the next orbit."""
 
     orbit: Discrete
     size: Float[Array, ""]
@@ -182,62 +214,148 @@ class Corrected(NamedTuple):
     second: Float[Array, "n n"]
     velocity: Float[Array, " n"]
     tangent: Discrete
+    known: Linear | None
 
 
 def flat(orbit: Discrete) -> Discrete:
     """The direction in which only the level changes."""
-    return Discrete._make([*(jnp.zeros_like(part) for part in orbit[:4]), jnp.ones_like(orbit.level)])
+    like = np if isinstance(orbit.ends, np.ndarray) else jnp
+    return Discrete._make([*(like.zeros_like(part) for part in orbit[:4]), like.ones_like(orbit.level)])
 
 
-@eqx.filter_jit
 def corrected(
-    method: AbstractMethod, system: System, orbit: Discrete, along: Discrete, step: Array, size: Array
+    method: AbstractMethod,
+    system: System,
+    orbit: Discrete,
+    along: Discrete,
+    step: Any,
+    size: Any,
+    known: Linear | None = None,
 ) -> Corrected:
     """Newton's iteration from `orbit` + `step` `along`, in the plane normal to `along`, until the corrections are at
-    rounding level or no longer shrink. Along `flat` the level stays.
+    rounding level or no longer shrink. Along `flat` the level stays. `known`: the equations to first order at an orbit
+    nearby, which save derivatives.
 
     Lengths are `sqrt(mean((d_j / size)^2) + (d log T)^2 + (d level)^2)`.
     """
+    if known is None or known.around.each.shape[0] != orbit.ends.shape[0]:
+        known = method.unknown(orbit)
+    return _corrected(method, system, orbit, along, step, size, known)
+
+
+class _Newton(eqx.Module):
+    """Newton's iteration in the plane through `begin` normal to `along`."""
+
+    method: AbstractMethod
+    system: System
+    begin: Discrete
+    along: Discrete
+    size: Float[Array, ""]
+
+    @property
+    def weights(self) -> Array:
+        return self.along.ends / (self.along.ends.size * self.size**2)
+
+    def off(self, now: Discrete) -> Array:
+        """How far an orbit lies ahead of the plane."""
+        off = jnp.sum(self.weights * (now.ends - self.begin.ends))
+        off = off + self.along.log_period * (now.log_period - self.begin.log_period)
+        return off + self.along.level * (now.level - self.begin.level)
+
+    def factored(self, around: Round, normal: Array) -> tuple[tuple[Array, Array], Array]:
+        """The factors of the equations for d_0, the change of the logarithm of the period and that of the level, and by how
+        much the residual alone leads ahead of the plane."""
+        n, dtype = len(normal), normal.dtype
+        # The plane asks for sum weights d_j + d log T along + d level along = 0, which depends on d_0 and w.
+        zero = jnp.zeros(n, dtype), jnp.zeros(3, dtype)
+        by_start, by_weights = jax.vjp(lambda start, weights: around.points(start, start, weights), *zero)[1](self.weights)
+        changes = by_weights[1:] + jnp.stack([self.along.log_period, self.along.level])
+        rows = [
+            jnp.concatenate([around.first + around.second, -around.right[:, 1:]], axis=1),
+            jnp.concatenate([normal, jnp.zeros(2, dtype)])[None],
+            jnp.concatenate([by_start, changes])[None],
+        ]
+        return jax.scipy.linalg.lu_factor(jnp.concatenate(rows)), by_weights[0]
+
+    def gap(self, now: Discrete, move: Discrete) -> Array:
+        """The size of a correction, relative to the orbit."""
+        extent = self.extent(now)
+        return jnp.maximum(jnp.abs(move.ends).max() / extent, jnp.maximum(jnp.abs(move.log_period), jnp.abs(move.level)))
+
+    def extent(self, now: Discrete) -> Array:
+        extent = jnp.abs(now.ends - now.ends.mean(axis=0, keepdims=True)).max()
+        return jnp.maximum(extent, jnp.finfo(extent.dtype).eps)
+
+    def improved(self, state: tuple[Corrected, Array]) -> tuple[Corrected, Array]:
+        """Corrections with the derivatives that are known, and one with new ones. The state: the orbit, and the size of the
+        correction before the last one."""
+        at, n, dtype = state[0], state[0].velocity.shape[0], state[0].velocity.dtype
+        now, before = at.orbit, at.size
+        if at.known is not None:
+            now, last = self.repeated(now, at.known, before)
+            before = jnp.minimum(last, before)
+        segments = self.method.segments(self.system, now)
+        around = self.method.round(segments)
+        normal = self.system.velocity(now.ends[0], now.level)
+        normal = normal / jnp.linalg.norm(normal)
+        factors, share = self.factored(around, normal)
+        wanted = jnp.concatenate([around.right[:, 0], jnp.stack([jnp.zeros((), dtype), -self.off(now) - share])])
+        # The tangent leaves the equations as they are, and leaves the plane.
+        ahead = jnp.zeros(n + 2, dtype).at[n + 1].set(1)
+        starts = jax.scipy.linalg.lu_solve(factors, jnp.stack([wanted, ahead], axis=1)).T
+        weights = jnp.concatenate([jnp.asarray([[1], [0]], dtype), starts[:, n:]], axis=1)
+        both = jax.vmap(lambda start, weights: _changes(segments, around, start, start, weights))(starts[:, :n], weights)
+        move, tangent = (Discrete._make(part[i] for part in both) for i in (0, 1))
+        length = jnp.sqrt(jnp.mean((tangent.ends / self.size) ** 2) + tangent.log_period**2 + tangent.level**2)
+        tangent = Discrete._make([now.mesh, *(part / length for part in tangent[1:])])
+        gap = self.gap(now, move)
+        after = now.moved(jnp.minimum(1.0, LONGEST / gap).astype(dtype), move)
+        residual = jnp.abs(segments.right[..., 0]).max() / self.extent(now)
+        known = Linear(around, normal) if isinstance(around, Multiplied) else None
+        first, second, count = around.first, around.second, at.count + 1
+        return Corrected(after, gap, residual, count, first, second, normal, tangent, known), before
+
+    def repeated(self, orbit: Discrete, known: Linear, gap: Array) -> tuple[Discrete, Array]:
+        """Corrections by derivatives that are known, and the size of the last one; the orbit itself if they do not shrink.
+        `gap`: the size of the correction before."""
+        n, dtype = known.normal.shape[0], known.normal.dtype
+        tolerance = 16 * jnp.finfo(dtype).eps
+        factors, _ = self.factored(known.around, known.normal)
+        zero = jnp.zeros(n, dtype)
+
+        def on(state: tuple[Discrete, Array, Array, Array]) -> tuple[Discrete, Array, Array, Array]:
+            now, gap, _, count = state
+            around = known.around.renewed(self.method.residuals(self.system, now))
+            share = jnp.sum(self.weights * around.totals[..., 0])
+            wanted = jnp.concatenate([around.right[:, 0], jnp.stack([jnp.zeros((), dtype), -self.off(now) - share])])
+            moves = jax.scipy.linalg.lu_solve(factors, wanted)
+            ends = around.points(moves[:n], zero, jnp.concatenate([jnp.ones(1, dtype), moves[n:]]))
+            move = Discrete(jnp.zeros_like(now.mesh), ends, jnp.zeros_like(now.inner), moves[n], moves[n + 1])
+            return now.moved(1.0, move), self.gap(now, move), gap, count + 1
+
+        def goes_on(state: tuple[Discrete, Array, Array, Array]) -> Array:
+            _, gap, before, count = state
+            shrinks = (count == 0) | ((gap < SHRINKS * before) & (gap < LONGEST))
+            return shrinks & (gap > tolerance) & (count < CHORDS)
+
+        known_at_all = jnp.any(known.normal != 0)
+        start = jnp.where(known_at_all, gap, 0.0).astype(dtype)
+        far = jnp.asarray(jnp.inf, dtype)
+        found, last, _, count = jax.lax.while_loop(goes_on, on, (orbit, start, far, jnp.asarray(0)))
+        # What no longer shrinks near rounding level has converged.
+        good = (count > 0) & (last < 1e-3) & jnp.isfinite(found.ends).all()
+        found = jax.tree.map(lambda new, old: jnp.where(good, new, old), found, orbit)
+        return found, jnp.where(good & (last < tolerance**0.75), last, far)
+
+
+@eqx.filter_jit
+def _corrected(
+    method: AbstractMethod, system: System, orbit: Discrete, along: Discrete, step: Any, size: Any, known: Linear | None
+) -> Corrected:
     n, dtype = orbit.ends.shape[1], orbit.ends.dtype
     eps = jnp.finfo(dtype).eps
     begin = orbit.moved(step, along)
-    weights = along.ends / (along.ends.size * size**2)
-
-    def improve(state: tuple[Corrected, Array]) -> tuple[Corrected, Array]:
-        at, _ = state
-        now = at.orbit
-        segments = method.segments(system, now)
-        around = method.round(segments)
-        normal = system.velocity(now.ends[0], now.level)
-        normal = normal / jnp.linalg.norm(normal)
-        # The plane asks for sum weights d_j + d log T along + d level along = 0, which depends on d_0 and w.
-        zero = jnp.zeros(n, dtype), jnp.zeros(3, dtype)
-        by_start, by_weights = jax.vjp(lambda start, weights: around.points(start, start, weights), *zero)[1](weights)
-        off = jnp.sum(weights * (now.ends - begin.ends)) + along.log_period * (now.log_period - begin.log_period)
-        off = off + along.level * (now.level - begin.level) + by_weights[0]
-        changes = by_weights[1:] + jnp.stack([along.log_period, along.level])
-        matrix = jnp.concatenate(
-            [
-                jnp.concatenate([around.first + around.second, -around.right[:, 1:]], axis=1),
-                jnp.concatenate([normal, jnp.zeros(2, dtype)])[None],
-                jnp.concatenate([by_start, changes])[None],
-            ]
-        )
-        wanted = jnp.concatenate([around.right[:, 0], jnp.stack([jnp.zeros((), dtype), -off])])
-        # The tangent leaves the equations as they are, and leaves the plane.
-        ahead = jnp.zeros(n + 2, dtype).at[n + 1].set(1)
-        moves, tangents = jnp.linalg.solve(matrix, jnp.stack([wanted, ahead], axis=1)).T
-        one, nothing = jnp.ones((1,), dtype), jnp.zeros((1,), dtype)
-        move = _changes(segments, around, moves[:n], moves[:n], jnp.concatenate([one, moves[n:]]))
-        tangent = _changes(segments, around, tangents[:n], tangents[:n], jnp.concatenate([nothing, tangents[n:]]))
-        length = jnp.sqrt(jnp.mean((tangent.ends / size) ** 2) + tangent.log_period**2 + tangent.level**2)
-        tangent = Discrete._make([now.mesh, *(part / length for part in tangent[1:])])
-        extent = jnp.maximum(jnp.abs(now.ends - now.ends.mean(axis=0, keepdims=True)).max(), eps)
-        gap = jnp.maximum(jnp.abs(move.ends).max() / extent, jnp.maximum(jnp.abs(move.log_period), jnp.abs(move.level)))
-        part = jnp.minimum(1.0, LONGEST / gap).astype(dtype)
-        residual = jnp.abs(segments.right[..., 0]).max() / extent
-        after = now.moved(part, move)
-        return Corrected(after, gap, residual, at.count + 1, around.first, around.second, normal, tangent), at.size
+    newton = _Newton(method, system, begin, along, size)
 
     def goes_on(state: tuple[Corrected, Array]) -> Array:
         at, before = state
@@ -246,8 +364,9 @@ def corrected(
         return gains & (at.count < CORRECTIONS) & finite
 
     far, nothing = jnp.asarray(jnp.inf, dtype), jnp.zeros((n, n), dtype)
-    start = Corrected(begin, far, far, jnp.asarray(0), nothing, nothing, nothing[0], along)
-    return jax.lax.while_loop(goes_on, improve, (start, far))[0]
+    start = Corrected(begin, far, far, jnp.asarray(0), nothing, nothing, nothing[0], along, known)
+    # A bound method would be hashed, which traced arrays cannot be.
+    return jax.lax.while_loop(goes_on, lambda state: newton.improved(state), (start, far))[0]
 
 
 @eqx.filter_jit
