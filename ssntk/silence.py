@@ -60,7 +60,8 @@ def _name(call: FrameType) -> str:
     # Decorators hold the function that they wrap in a variable of this name.
     wrapped = call.f_locals.get("function")
     name = getattr(wrapped, "__qualname__", call.f_code.co_qualname).partition(".<locals>")[0]
-    inside = call.f_globals.get("__name__", "") in ("ssntk.cli", "ssntk.__main__", "__main__")
+    module = call.f_globals.get("__name__", "")
+    inside = module.startswith("ssntk.cli.") or module in ("ssntk.__main__", "__main__")
     return "" if inside or name.startswith(("_", "<")) else f" {name}"
 
 

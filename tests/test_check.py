@@ -11,6 +11,7 @@ import sys
 import pytest
 
 from ssntk import cli
+from ssntk.cli import entry
 
 FACTORIES = """
 import jax, jax.random as jr, numpy as np
@@ -71,7 +72,7 @@ def check(tmp_path, monkeypatch):
         out, err, code = io.StringIO(), io.StringIO(), 0
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             try:
-                cli._guarded(lambda: cli.app(["check", f"own_networks:{name}", "--seeds", "2", *arguments]))
+                entry.guarded(lambda: cli.app(["check", f"own_networks:{name}", "--seeds", "2", *arguments]))
             except SystemExit as ended:
                 code = ended.code or 0
         return code, out.getvalue(), err.getvalue()

@@ -15,6 +15,7 @@ import pytest
 from helpers import ROOT, some
 
 from ssntk import cli
+from ssntk.cli import entry
 
 CACHE = tempfile.TemporaryDirectory()
 atexit.register(CACHE.cleanup)
@@ -56,7 +57,7 @@ def here(*arguments, check):
     said, code = io.StringIO(), 0
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         try:
-            cli._guarded(lambda: cli.app(list(map(str, arguments))))
+            entry.guarded(lambda: cli.app(list(map(str, arguments))))
         except SystemExit as ended:
             code = ended.code or 0
     assert code == check, said.getvalue()
@@ -239,11 +240,11 @@ def test_leaving_while_something_is_compiled_in_advance_ends_as_python_would(mon
     ahead = threading.Thread(target=release.wait, name=run.PREPARING)
     ahead.start()
     try:
-        cli._leave(code)
+        entry.leave(code)
     finally:
         release.set()
         ahead.join()
     assert left == [status]
     assert capsys.readouterr().err == said
-    cli._leave(code)
+    entry.leave(code)
     assert left == [status]

@@ -23,6 +23,7 @@ from helpers import ROOT, some
 
 import ssntk
 from ssntk import cli, files, threads
+from ssntk.cli import entry, run_sweep
 
 PROBE = ssntk.Probe(np.linspace(0.0, 2.0, 3))
 
@@ -32,7 +33,7 @@ def here(*arguments):
     out, err, code = io.StringIO(), io.StringIO(), 0
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            cli._guarded(lambda: cli.app([str(argument) for argument in arguments]))
+            entry.guarded(lambda: cli.app([str(argument) for argument in arguments]))
         except SystemExit as ended:
             code = ended.code or 0
     return code, out.getvalue(), err.getvalue()
@@ -180,7 +181,7 @@ def test_jax_keeps_compiled_code_in_a_private_folder_only(tmp_path, monkeypatch,
     monkeypatch.setenv("SSNTK_CACHE", str(folder))
     with contextlib.nullcontext() if which == "private" else pytest.warns(UserWarning, match="chmod 700 makes it private"):
         files.warn_once.cache_clear()
-        cli._keep_compiled()
+        entry.keep_compiled_code()
     kept = str(folder) if which == "private" else None
     assert os.environ.get("JAX_COMPILATION_CACHE_DIR") == kept
     # Restore the environment variables that are set here.
@@ -203,7 +204,7 @@ def test_names_of_files_that_are_no_text(tmp_path):
     assert store.status().done == (0, 1)
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
-        cli._print_summary(store)
+        run_sweep.print_summary(store)
     assert r"weights = \udcff.npz" in said.getvalue()
     for command, name in (("plot", "f.svg"), ("report", "p.html"), ("export", "d.nc")):
         code, _, err = here(command, store.path, "--out", tmp_path / name)

@@ -1,13 +1,14 @@
 """Draw branches in a plane: the direction on which states are projected, and the stable parts of a branch."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from ssntk.bifurcation.branch import Branch
 
 
-def direction_of(branches: Sequence[Branch]) -> tuple[np.ndarray, np.ndarray]:
+def direction_of(branches: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
     """The centre (n,) and the unit direction (n,) on which states are projected.
 
     The direction is the first principal component after the linear trend in the parameter, which would hide every fold, is

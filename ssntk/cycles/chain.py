@@ -132,6 +132,8 @@ def multipliers(first: AnyArray, second: AnyArray, velocity: AnyArray) -> Multip
     rounding = np.finfo(float).eps * (np.linalg.norm(begins) + np.abs(values) * np.linalg.norm(ends))
     with np.errstate(divide="ignore", invalid="ignore"):
         errors = (trivial * np.maximum(np.abs(values), 1.0) + rounding) * sizes / overlap
+    # A multiplier that is too large for the precision is unstable, by how much is not known.
+    values, errors = np.where(np.isfinite(values), values, np.inf), np.where(np.isfinite(values), errors, 0.0)
     order = np.argsort(-np.abs(values), kind="stable")
     return Multipliers(values[order], errors[order], trivial)
 

@@ -77,16 +77,8 @@ def cycle_continuation(
     print(branch.amplitude[-1].round(3), branch.status)  # [0.707 0.707] left the span at p = 0.5
     ```
     """
-    as_instance(family, "family", Family)
+    low, high = _checked(family, span)
     model = family.model
-    check_model(model, "family")
-    if isinstance(model, AbstractMap):
-        raise ValueError("family must be of flows: cycles of maps are followed by bifurcation_diagram")
-    if model.n_state < 2:
-        raise ValueError("family must have at least two states: on a line nothing oscillates")
-    low, high = (float(p) for p in as_array(span, "span", (2,)))
-    if low == high:
-        raise ValueError(f"span must hold two different values, got {low} twice")
     longest, most = float(as_scalar(step, "step", positive=True)), as_count(max_steps, "max_steps")
     method, intervals, degree = chosen(model.n_state, method, intervals, degree)
     known = start.orbit if isinstance(start, CycleEvent) else start if isinstance(start, Orbit) else None
@@ -126,6 +118,21 @@ def cycle_continuation(
             "lie outside of the span; try another span, more intervals, or an orbit of limit_cycle"
         )
     return halves[0] if len(halves) == 1 else _joined(*halves)
+
+
+def _checked(family: Any, span: Any) -> tuple[float, float]:
+    """The span. `ValueError` if cycles of the family cannot be followed over it."""
+    as_instance(family, "family", Family)
+    model = family.model
+    check_model(model, "family")
+    if isinstance(model, AbstractMap):
+        raise ValueError("family must be of flows: cycles of maps are followed by bifurcation_diagram")
+    if model.n_state < 2:
+        raise ValueError("family must have at least two states: on a line nothing oscillates")
+    low, high = (float(p) for p in as_array(span, "span", (2,)))
+    if low == high:
+        raise ValueError(f"span must hold two different values, got {low} twice")
+    return low, high
 
 
 def _joined(first: CycleBranch, second: CycleBranch) -> CycleBranch:
@@ -192,7 +199,7 @@ def _event(seen: Seen, orbit: Orbit, ends: Ends) -> CycleEvent | None:
     value, _ = critical(seen.kind, seen.point.judged)
     reason = "" if seen.exact else "a step to it failed: try shorter steps"
     reason = reason or seen.doubt
-    if not reason and not met(seen.kind, seen.point):
+    if not reason and not met(seen.kind, seen.point, seen.change):
         if seen.kind == TORUS:
             return None
         reason = f"its multiplier is {value:.4g} there: try more intervals"

@@ -1,7 +1,8 @@
 """The equations of a periodic orbit, and Newton's iteration on them, in working units.
 
 The unknowns are the states at the ends of N segments, what the method needs within them, the logarithm of the period, and
-on a branch the parameter. The phase is fixed at the first end, normal to the velocity there.
+on a branch the parameter. Changes along the orbit itself, which only shift its phase, are left out on the mean over its
+points. If they were left out at one point only, the others would run along the orbit where it changes its shape.
 """
 
 import abc
@@ -84,11 +85,11 @@ class Segments(NamedTuple):
 
 
 class Linear(eqx.Module):
-    """The equations to first order: the round, and the velocity (n,) where it begins, of length one, or zero if nothing is
+    """The equations to first order: the round, and the velocities (N, n) at its points, of length one, or zero if nothing is
     known."""
 
     around: Multiplied
-    normal: Float[Array, " n"]
+    velocities: Float[Array, "N n"]
 
 
 class AbstractMethod(eqx.Module):
@@ -185,9 +186,9 @@ class Shooting(AbstractMethod):
 
     def unknown(self, orbit: Discrete) -> Linear | None:
         count, n = orbit.ends.shape
-        shapes = (n, n), (n, n), (n, 3), (count, n, n), (count, n, n), (count, n, 3), (n,)
-        *parts, normal = (jnp.zeros(shape, orbit.ends.dtype) for shape in shapes)
-        return Linear(Multiplied(*parts), normal)
+        shapes = (n, n), (n, n), (n, 3), (count, n, n), (count, n, n), (count, n, 3), (count, n)
+        *parts, velocities = (jnp.zeros(shape, orbit.ends.dtype) for shape in shapes)
+        return Linear(Multiplied(*parts), velocities)
 
 
 def _linear(system: System, x: Array, level: Array) -> tuple[Array, Array, Array]:
@@ -262,20 +263,24 @@ class _Newton(eqx.Module):
         off = off + self.along.log_period * (now.log_period - self.begin.log_period)
         return off + self.along.level * (now.level - self.begin.level)
 
-    def factored(self, around: Round, normal: Array) -> tuple[tuple[Array, Array], Array]:
+    def factored(self, around: Round, velocities: Array) -> tuple[tuple[Array, Array], Array]:
         """The factors of the equations for d_0, the change of the logarithm of the period and that of the level, and by how
-        much the residual alone leads ahead of the plane."""
-        n, dtype = len(normal), normal.dtype
-        # The plane asks for sum weights d_j + d log T along + d level along = 0, which depends on d_0 and w.
-        zero = jnp.zeros(n, dtype), jnp.zeros(3, dtype)
-        by_start, by_weights = jax.vjp(lambda start, weights: around.points(start, start, weights), *zero)[1](self.weights)
+        much (2,) the residual alone shifts the orbit along itself, and leads ahead of the plane."""
+        shift, shift_weights = _pulled(around, velocities)
+        # The plane asks for sum weights d_j + d log T + d level along = 0, which depends on d_0 and w.
+        by_start, by_weights = _pulled(around, self.weights)
         changes = by_weights[1:] + jnp.stack([self.along.log_period, self.along.level])
         rows = [
             jnp.concatenate([around.first + around.second, -around.right[:, 1:]], axis=1),
-            jnp.concatenate([normal, jnp.zeros(2, dtype)])[None],
+            jnp.concatenate([shift, shift_weights[1:]])[None],
             jnp.concatenate([by_start, changes])[None],
         ]
-        return jax.scipy.linalg.lu_factor(jnp.concatenate(rows)), by_weights[0]
+        shares = jnp.stack([shift_weights[0], by_weights[0]])
+        return jax.scipy.linalg.lu_factor(jnp.concatenate(rows)), shares
+
+    def wanted(self, around: Round, now: Discrete, shares: Array) -> Array:
+        """The right-hand sides (n + 2,) of these equations at an orbit."""
+        return jnp.concatenate([around.right[:, 0], -shares.at[1].add(self.off(now))])
 
     def gap(self, now: Discrete, move: Discrete) -> Array:
         """The size of a correction, relative to the orbit."""
@@ -296,10 +301,10 @@ class _Newton(eqx.Module):
             before = jnp.minimum(last, before)
         segments = self.method.segments(self.system, now)
         around = self.method.round(segments)
-        normal = self.system.velocity(now.ends[0], now.level)
-        normal = normal / jnp.linalg.norm(normal)
-        factors, share = self.factored(around, normal)
-        wanted = jnp.concatenate([around.right[:, 0], jnp.stack([jnp.zeros((), dtype), -self.off(now) - share])])
+        velocities = _velocities(self.system, now)
+        along = velocities / jnp.linalg.norm(velocities)
+        factors, shares = self.factored(around, along)
+        wanted = self.wanted(around, now, shares)
         # The tangent leaves the equations as they are, and leaves the plane.
         ahead = jnp.zeros(n + 2, dtype).at[n + 1].set(1)
         starts = jax.scipy.linalg.lu_solve(factors, jnp.stack([wanted, ahead], axis=1)).T
@@ -311,24 +316,23 @@ class _Newton(eqx.Module):
         gap = self.gap(now, move)
         after = now.moved(jnp.minimum(1.0, LONGEST / gap).astype(dtype), move)
         residual = jnp.abs(segments.right[..., 0]).max() / self.extent(now)
-        known = Linear(around, normal) if isinstance(around, Multiplied) else None
+        known = Linear(around, along) if isinstance(around, Multiplied) else None
         first, second, count = around.first, around.second, at.count + 1
-        return Corrected(after, gap, residual, count, first, second, normal, tangent, known), before
+        return Corrected(after, gap, residual, count, first, second, velocities[0], tangent, known), before
 
     def repeated(self, orbit: Discrete, known: Linear, gap: Array) -> tuple[Discrete, Array]:
         """Corrections by derivatives that are known, and the size of the last one; the orbit itself if they do not shrink.
         `gap`: the size of the correction before."""
-        n, dtype = known.normal.shape[0], known.normal.dtype
+        n, dtype = orbit.ends.shape[1], orbit.ends.dtype
         tolerance = 16 * jnp.finfo(dtype).eps
-        factors, _ = self.factored(known.around, known.normal)
+        factors, _ = self.factored(known.around, known.velocities)
         zero = jnp.zeros(n, dtype)
 
         def on(state: tuple[Discrete, Array, Array, Array]) -> tuple[Discrete, Array, Array, Array]:
             now, gap, _, count = state
             around = known.around.renewed(self.method.residuals(self.system, now))
-            share = jnp.sum(self.weights * around.totals[..., 0])
-            wanted = jnp.concatenate([around.right[:, 0], jnp.stack([jnp.zeros((), dtype), -self.off(now) - share])])
-            moves = jax.scipy.linalg.lu_solve(factors, wanted)
+            shares = jnp.stack([jnp.sum(by * around.totals[..., 0]) for by in (known.velocities, self.weights)])
+            moves = jax.scipy.linalg.lu_solve(factors, self.wanted(around, now, shares))
             ends = around.points(moves[:n], zero, jnp.concatenate([jnp.ones(1, dtype), moves[n:]]))
             move = Discrete(jnp.zeros_like(now.mesh), ends, jnp.zeros_like(now.inner), moves[n], moves[n + 1])
             return now.moved(1.0, move), self.gap(now, move), gap, count + 1
@@ -338,7 +342,7 @@ class _Newton(eqx.Module):
             shrinks = (count == 0) | ((gap < SHRINKS * before) & (gap < LONGEST))
             return shrinks & (gap > tolerance) & (count < CHORDS)
 
-        known_at_all = jnp.any(known.normal != 0)
+        known_at_all = jnp.any(known.velocities != 0)
         start = jnp.where(known_at_all, gap, 0.0).astype(dtype)
         far = jnp.asarray(jnp.inf, dtype)
         found, last, _, count = jax.lax.while_loop(goes_on, on, (orbit, start, far, jnp.asarray(0)))
@@ -376,8 +380,9 @@ def nullspace(method: AbstractMethod, system: System, orbit: Discrete) -> tuple[
     n, dtype = orbit.ends.shape[1], orbit.ends.dtype
     segments = method.segments(system, orbit)
     around = method.round(segments)
-    normal = system.velocity(orbit.ends[0], orbit.level)
-    phase = jnp.concatenate([normal / jnp.linalg.norm(normal), jnp.zeros(2, dtype)])
+    velocities = _velocities(system, orbit)
+    shift, shift_weights = _pulled(around, velocities / jnp.linalg.norm(velocities))
+    phase = jnp.concatenate([shift, shift_weights[1:]])
     rows = jnp.concatenate([around.first + around.second, -around.right[:, 1:]], axis=1)
     same = jnp.linalg.svd(jnp.concatenate([rows, phase[None]]))[2][-2:]
     reverse = jnp.linalg.svd(around.first - around.second)[2][-1]
@@ -386,6 +391,19 @@ def nullspace(method: AbstractMethod, system: System, orbit: Discrete) -> tuple[
         _changes(segments, around, one[:n], one[:n], jnp.concatenate([none, one[n:]])) for one in (same[0], same[1])
     )
     return first, second, _changes(segments, around, reverse, -reverse, jnp.zeros(3, dtype))
+
+
+def _velocities(system: System, orbit: Discrete) -> Float[Array, "N n"]:
+    model = system.model(orbit.level)
+    return jax.vmap(lambda x: system.driven(model, x))(orbit.ends)
+
+
+def _pulled(around: Round, weights: Array) -> tuple[Array, Array]:
+    """How the sum of `weights` (N, n) times the moves of the points depends on d_0 (n,) and on the weights (3,) of the
+    columns."""
+    n, dtype = weights.shape[1], weights.dtype
+    zero = jnp.zeros(n, dtype), jnp.zeros(3, dtype)
+    return jax.vjp(lambda start, columns: around.points(start, start, columns), *zero)[1](weights)
 
 
 def _changes(segments: Segments, around: Round, start: Array, end: Array, weights: Array) -> Discrete:

@@ -11,7 +11,7 @@ from ssntk.bifurcation.locate import locate
 from ssntk.bifurcation.point import Bifurcation
 from ssntk.cycles.discrete import Discrete, System, flat
 from ssntk.cycles.events import DOUBLING, CyclePoint
-from ssntk.cycles.follow import Follower, Seen, between, extent, half, mirrored, unlike
+from ssntk.cycles.follow import Follower, Seen, at_times, between, extent, half, mirrored, unlike
 from ssntk.errors import NumericalError
 from ssntk.models.family import Family
 
@@ -19,8 +19,8 @@ from ssntk.models.family import Family
 SMALL = 0.02
 # Where the period grows and the parameter's share of the tangent is below this, the parameter has come to its limit.
 STANDING = 1e-3
-# The first step of the level towards a period doubling.
-NUDGE = 1e-5
+# Orbits that may be the same, on the way between two points, and orbits that are, at the same parameter.
+ROUGHLY, SAME = 0.02, 1e-3
 
 
 class Ends:
@@ -56,7 +56,7 @@ class Ends:
             return f"left the span at p = {self.parameter(level):g}"
         if ahead.period > self.longest:
             return self.slows(ahead)
-        return "closed" if self.closes(follower.points, ahead) else None
+        return "closed" if self.closes(follower, ahead) else None
 
     def shrinks(self, here: CyclePoint, ahead: CyclePoint) -> str:
         """The end at a Hopf point, which the branch has run through."""
@@ -86,11 +86,11 @@ class Ends:
         if (first * second).sum() >= 0 or len(here.at.orbit.ends) < 8:
             return None
         lengths = np.linalg.norm(first), np.linalg.norm(second)
-        part = lengths[0] / (lengths[0] + lengths[1])
+        part = float(lengths[0] / (lengths[0] + lengths[1]))
         orbit = between(here.at.orbit, ahead.at.orbit, part)
         if np.linalg.norm(unlike(orbit)) > 0.3 * min(lengths):
             return None
-        point = follower.zero(DOUBLING, half(orbit), float(orbit.level), NUDGE)
+        point = follower.doubling(half(orbit))
         if point is None:
             p = self.parameter(float(orbit.level))
             return f"merges with cycles of half the period near p = {p:g}, whose {DOUBLING} was not located"
@@ -126,20 +126,30 @@ class Ends:
             return f"{said}, near p = {p:g} (homoclinic, or a saddle-node on the cycle that was not located)"
         return f"{said} at p = {p:g}, and p still changes: a longer max_period follows it further"
 
-    def closes(self, points: list[CyclePoint], ahead: CyclePoint) -> bool:
+    def closes(self, follower: Follower, ahead: CyclePoint) -> bool:
         """Whether the branch passes its first cycle again, in the same direction."""
-        first, here = points[0], points[-1]
-        if len(points) < 10 or (here.level - first.level) * (ahead.level - first.level) > 0 or first.turn * ahead.turn <= 0:
+        first, here = follower.points[0], follower.points[-1]
+        if len(follower.points) < 10 or first.turn * ahead.turn <= 0:
             return False
-        change = ahead.level - here.level
-        part = (first.level - here.level) / change if change else 0.0
+        if (here.level - first.level) * (ahead.level - first.level) > 0:
+            return False
+        part = (first.level - here.level) / (ahead.level - here.level) if ahead.level != here.level else 0.0
+        guess = between(here.at.orbit, ahead.at.orbit, part)
+        if not _alike(guess, first.at.orbit, ROUGHLY):
+            return False
+        point = follower.corrected(guess._replace(level=first.at.orbit.level), flat(guess), 0.0)
+        return point is not None and _alike(point.at.orbit, first.at.orbit, SAME)
 
-        def marks(point: CyclePoint) -> np.ndarray:
-            ends = np.asarray(point.at.orbit.ends, float)
-            return np.concatenate([ends.max(axis=0), ends.min(axis=0), [float(point.at.orbit.log_period)]])
 
-        there = marks(here) + part * (marks(ahead) - marks(here))
-        return bool(np.abs(there - marks(first)).max() <= 0.02 * max(1.0, np.abs(marks(first)).max()))
+def _alike(one: Discrete, other: Discrete, tolerance: float) -> bool:
+    """Whether two orbits have the same period and the same extremes."""
+    times = np.linspace(0, 1, 256, endpoint=False)
+
+    def marks(orbit: Discrete) -> np.ndarray:
+        states = at_times(orbit, times)
+        return np.concatenate([states.max(axis=0), states.min(axis=0), [float(orbit.log_period)]])
+
+    return bool(np.abs(marks(one) - marks(other)).max() <= tolerance * max(1.0, np.abs(marks(other)).max()))
 
 
 def _onwards(point: CyclePoint, here: CyclePoint) -> CyclePoint:

@@ -22,6 +22,8 @@ LEADING = 0.1
 STILL = 1e-8
 # How near the unit circle, or one, the critical multiplier must be found at a point that was located.
 MET = 1e-4
+# The same as a part of its change nearby, which may be large where stiff cycles change their shape.
+PART = 0.01
 
 
 class CyclePoint(NamedTuple):
@@ -46,7 +48,8 @@ class CyclePoint(NamedTuple):
 
 
 def _real(values: np.ndarray) -> float:
-    return float(np.prod(values).real)
+    # An infinite factor keeps its sign.
+    return float(np.prod(np.where(np.isinf(values), 1 / np.finfo(float).eps, values)).real)
 
 
 def pairs(values: np.ndarray, count: int) -> float:
@@ -132,7 +135,10 @@ def located(
         if point is None:
             raise ArithmeticError
         seen[part] = point
-        return test(point)
+        found = test(point)
+        if not np.isfinite(found):
+            raise ArithmeticError
+        return found
 
     try:
         root: Any = scipy.optimize.brentq(value, 0.0, length, xtol=1e-15 * length, rtol=8 * np.finfo(float).eps, maxiter=60)
@@ -141,11 +147,17 @@ def located(
     return seen.get(float(root)) or (step(float(root)) if 0 < root < length else None)
 
 
-def met(kind: str, point: CyclePoint) -> bool:
-    """Whether the critical multiplier of a located point is where it should be. Two real ones whose product is one, at a
-    neutral saddle, are no torus."""
+def met(kind: str, point: CyclePoint, change: float = 0.0) -> bool:
+    """Whether the critical multiplier of a located point is where it should be, also relative to its `change` nearby. Two
+    real ones whose product is one, at a neutral saddle, are no torus."""
     value, error = critical(kind, point.judged)
     if kind == TORUS:
         return value.imag != 0 and abs(abs(value) - 1) <= MET and error <= MET
     # Two multipliers that are one, as at a fold, are known to the root of their errors.
-    return abs(value - (-1 if kind == DOUBLING else 1)) <= MET and error <= 1
+    return abs(value - (-1 if kind == DOUBLING else 1)) <= max(MET, PART * change) and error <= 1
+
+
+def change_of(kind: str, first: CyclePoint, second: CyclePoint) -> float:
+    """How far the critical multiplier is from where it is critical, at one of two points around an event."""
+    edge = -1 if kind == DOUBLING else 1
+    return max(abs(critical(kind, point.judged)[0] - edge) for point in (first, second))

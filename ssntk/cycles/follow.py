@@ -19,8 +19,9 @@ from ssntk.cycles.discrete import (
     System,
     corrected,
     flat,
+    nullspace,
 )
-from ssntk.cycles.events import BRANCH, CyclePoint, changed, doubted, functions, located, met
+from ssntk.cycles.events import BRANCH, DOUBLING, CyclePoint, change_of, changed, doubted, functions, located, met
 from ssntk.results import counted
 
 # The first and the shortest step, in units of arclength.
@@ -29,13 +30,14 @@ FIRST, SHORTEST = 0.02, 1e-7
 STRAIGHT, SLOWER = 0.9, 0.4
 # The mesh is adapted after this many steps. It is doubled if the flow fails by this much to return the velocity.
 OFTEN, ROUGH, MOST = 3, 1e-7, 512
-# How far the level may lead away, and how well it must be known, where an event is sought at given levels.
-NEARBY, CLOSE = 0.1, 1e-8
+# The first step, how far steps may lead away, and how well the last must be known, where an event is sought by secants.
+NUDGE, NEARBY, CLOSE = 1e-5, 0.1, 1e-8
 
 
 @dataclasses.dataclass
 class Seen:
-    """An event between two points, or where it was lost. `along`: the branch's tangent before it."""
+    """An event between two points, or where it was lost. `along`: the branch's tangent before it. `change`: how far the
+    critical multiplier is from its value there at these points."""
 
     kind: str
     point: CyclePoint
@@ -43,6 +45,7 @@ class Seen:
     exact: bool
     doubt: str
     along: Discrete
+    change: float = 0.0
 
 
 @dataclasses.dataclass
@@ -167,7 +170,8 @@ class Follower:
             else:
                 point = located(test, lambda part: self.corrected(here.at.orbit, here.at.tangent, part), step, ends)
             levels, doubt = (here.level, ahead.level), doubted(kind, here, ahead)
-            found.append(Seen(kind, point or ahead, levels, point is not None, doubt, here.at.tangent))
+            change = change_of(kind, here, ahead)
+            found.append(Seen(kind, point or ahead, levels, point is not None, doubt, here.at.tangent, change))
         self.seen += sorted(found, key=lambda one: self.apart(here, one.point))
 
     def met(self, here: CyclePoint, ahead: CyclePoint) -> CyclePoint | None:
@@ -175,25 +179,32 @@ class Follower:
         does not reach."""
         orbit = between(here.at.orbit, ahead.at.orbit, here.turn / (here.turn - ahead.turn))
         beyond = float(orbit.level) - float(np.mean([here.level, ahead.level]))
-        return self.zero(BRANCH, orbit, float(orbit.level) + 0.5 * beyond, 0.1 * beyond)
+        return self.zero(BRANCH, orbit, flat(orbit), 0.5 * beyond, 0.1 * beyond)
 
-    def zero(self, kind: str, orbit: Discrete, level: float, nudge: float) -> CyclePoint | None:
-        """The cycle near an orbit at which the function of an event is zero, by the secant method on the level; `None` if
-        there is none nearby."""
+    def doubling(self, orbit: Discrete) -> CyclePoint | None:
+        """The period doubling near an orbit, on the branch to which it belongs, which may turn nearby."""
+        self.size = max(1.0, extent(orbit))
+        along = nullspace(self.method, self.system, orbit)[1]
+        along = scaled(along, inner(along, along, self.size) ** -0.5)
+        return self.zero(DOUBLING, orbit, along, 0.0, NUDGE)
+
+    def zero(self, kind: str, orbit: Discrete, along: Discrete, step: float, nudge: float) -> CyclePoint | None:
+        """The cycle near an orbit at which the function of an event is zero, by the secant method on steps along a
+        direction; `None` if there is none nearby."""
         known: list[tuple[float, float]] = []
-        begin, change, best = level, nudge, None
+        begin, change, best = step, nudge, None
         for _ in range(30):
-            point = self.corrected(orbit._replace(level=np.asarray(level, orbit.ends.dtype)), flat(orbit), 0.0)
+            point = self.corrected(orbit, along, step)
             if point is None:
                 break
-            orbit, best = point.at.orbit, point
-            known.append((level, functions(point, point)[kind](point)))
+            best = point
+            known.append((step, functions(point, point)[kind](point)))
             if len(known) > 1:
                 (one, low), (other, high) = known[-2:]
                 change = -high * (other - one) / (high - low) if high != low else 0.0
-            if abs(change) <= 64 * np.finfo(float).eps or abs(level + change - begin) > NEARBY:
+            if abs(change) <= 64 * np.finfo(float).eps or not abs(step + change - begin) <= NEARBY:
                 break
-            level += change
+            step += change
         # At a branch point the equations are singular, and the last step may fail.
         return best if best is not None and abs(change) <= CLOSE and met(kind, best) else None
 
@@ -251,8 +262,8 @@ def half(orbit: Discrete) -> Discrete:
     nodes = gauss(degree)[0] if degree else np.zeros(0)
     within = at_times(orbit, (new[:-1, None] + np.diff(new)[:, None] * nodes).ravel())
     parts = 2 * new, at_times(orbit, new[:-1]), within.reshape(count, degree, -1)
-    states = (np.asarray(part, orbit.ends.dtype) for part in parts)
-    return Discrete(*states, orbit.log_period - np.log(2.0), orbit.level)
+    states = [np.asarray(part, orbit.ends.dtype) for part in parts]
+    return Discrete._make([*states, orbit.log_period - np.log(2.0), orbit.level])
 
 
 def mirrored(one: Discrete, other: Discrete) -> bool:

@@ -83,14 +83,14 @@ def across(pair: tuple[Discrete, ...], before: Discrete, size: float) -> Discret
 def twice(orbit: Discrete) -> Discrete:
     """The orbit run through twice, as one orbit with twice as many intervals."""
     mesh = jnp.concatenate([orbit.mesh[:-1] / 2, (orbit.mesh + 1) / 2])
-    states = (jnp.concatenate([part, part]) for part in (orbit.ends, orbit.inner))
-    return Discrete(mesh, *states, orbit.log_period + np.log(2.0), orbit.level)
+    states = [jnp.concatenate([part, part]) for part in (orbit.ends, orbit.inner)]
+    return Discrete._make([mesh, *states, orbit.log_period + np.log(2.0), orbit.level])
 
 
 def _reversing(change: Discrete) -> Discrete:
     """The change of the orbit run through twice which is reversed in the second round."""
-    states = (jnp.concatenate([part, -part]) for part in (change.ends, change.inner))
-    return Discrete(jnp.zeros(2 * len(change.ends) + 1, change.ends.dtype), *states, *change[3:])
+    states = [jnp.concatenate([part, -part]) for part in (change.ends, change.inner)]
+    return Discrete._make([jnp.zeros(2 * len(change.ends) + 1, change.ends.dtype), *states, *change[3:]])
 
 
 def _nodes(how: AbstractMethod) -> np.ndarray:

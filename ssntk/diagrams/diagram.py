@@ -114,6 +114,25 @@ class Diagram(Pictured, Tabular, Collection):
         joined = {name: (parts[0][name][0], np.concatenate([part[name][1] for part in parts])) for name in shared}
         return {"branch": (("point",), numbers), **joined}
 
+    def to_xarray(self) -> Any:
+        """An `xarray.Dataset` of all branches of equilibria, with the dimensions point, state, output and mode, and event if
+        there are bifurcations; and of all limit cycles, with the dimensions cycle, multiplier and cycle_event.
+
+        Raises `ImportError` if xarray is not installed: `pip install 'ssntk[sweep]'` installs it.
+        """
+        data = super().to_xarray()
+        known = [branch._columns() for branch in self.cycles]
+        for name, (dims, _) in (known[0] if known else {}).items():
+            own = ["cycle", *("multiplier" if dim == "mode" else dim for dim in dims[1:])]
+            data[f"cycle_{name}"] = own, np.concatenate([columns[name][1] for columns in known])
+        if known:
+            data["cycle_branch"] = ["cycle"], np.repeat(np.arange(len(known)), [len(one) for one in self.cycles])
+        if self.cycle_events:
+            data["cycle_event_kind"] = ["cycle_event"], np.array([event.kind for event in self.cycle_events])
+            for name in ("parameter", "period", "frequency"):
+                data[f"cycle_event_{name}"] = ["cycle_event"], np.array([getattr(one, name) for one in self.cycle_events])
+        return data
+
     def _attributes(self) -> dict[str, Any]:
         return {"status": self.status}
 

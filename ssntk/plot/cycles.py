@@ -86,7 +86,7 @@ def _place(event: object, ordinate: Ordinate) -> tuple[float, tuple[float, float
     if float(getattr(event, "frequency")) == 0.0:  # noqa: B009
         # A saddle-node that appears on the cycle is one point of it only.
         return np.nan, (np.nan, np.nan)
-    height = float(ordinate.at([event])[0])  # pyright: ignore[reportArgumentType]
+    height = float(ordinate.at([event])[0])
     return parameter, (height, height)
 
 
@@ -95,7 +95,7 @@ def places_of(events: Sequence[object], ordinate: Ordinate) -> tuple[np.ndarray,
     parameters, heights = [], []
     for event in events:
         orbit = getattr(event, "orbit", None)
-        at = ends_of(orbit, ordinate) if isinstance(orbit, Orbit) else ordinate.at([event])  # pyright: ignore
+        at = ends_of(orbit, ordinate) if isinstance(orbit, Orbit) else ordinate.at([event])
         heights += list(at)
         parameters += [float(getattr(event, "parameter"))] * len(at)  # noqa: B009
     return np.array(parameters), np.array(heights)

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ssntk.bifurcation.continuation import Branch
-from ssntk.bifurcation.point import Bifurcation
 from ssntk.bifurcation.projection import direction_of
 
 PRINCIPAL = "state (first principal\ncomponent, linear\ntrend in p removed)"
@@ -27,11 +26,11 @@ class Ordinate(NamedTuple):
         """The heights of the points of a branch."""
         return self.height(branch.x, outputs_of(branch))
 
-    def at(self, events: Sequence[Bifurcation]) -> np.ndarray:
+    def at(self, events: Sequence[Any]) -> np.ndarray:
         """The heights of one or more bifurcations; NaN if outputs are requested and a bifurcation does not hold its own."""
         return np.concatenate([self._of(event) for event in events])
 
-    def _of(self, event: Bifurcation) -> np.ndarray:
+    def _of(self, event: Any) -> np.ndarray:
         outputs = outputs_of(event)
         if outputs is None:
             return self.height(np.asarray(event.x)[None], None)
@@ -43,7 +42,7 @@ def outputs_of(result: object) -> np.ndarray | None:
     return getattr(result, "outputs", None)
 
 
-def as_ordinate(y: Any, branches: Sequence[Branch], *, states: bool = False) -> Ordinate:
+def as_ordinate(y: Any, branches: Sequence[Any], *, states: bool = False) -> Ordinate:
     """The quantity that `y` requests; `ValueError` if these branches do not have it. `states`: allow no outputs."""
     n = branches[0].x.shape[1]
     held = [] if states else [out for out in map(outputs_of, branches) if out is not None]

@@ -138,14 +138,10 @@ def described(table: Toml, folder: pathlib.Path) -> tuple[str, Toml]:
 
     Raises `ValueError`, which names the key that is wrong.
     """
-    _known(table, _TOP, "")
-    if ("model" in table) == ("factory" in table):
-        # If there is neither, the message names [model], which most files have.
-        if "model" in table:
-            raise ValueError("there must be one of the table [model] and the key factory, not both")
-        raise ValueError("the table [model] is missing")
-    if "seed" in table and "factory" not in table:
-        raise ValueError("seed goes with factory: that of [model] is model.seed")
+    if "diagram" in table:
+        raise ValueError("a file with [diagram] is no sweep: `ssntk diagram` draws it")
+    known(table, _TOP, "")
+    _check_source(table)
     if "grid" in table:
         return OverAxes.kind, _grid(table, folder)
     return Towards.kind, _sweep(table, folder)
@@ -176,6 +172,24 @@ def _sweep(table: Toml, folder: pathlib.Path) -> Toml:
     } | rest
 
 
+def family_of(table: Toml, folder: pathlib.Path) -> Family:
+    """The family of a file's [model], or factory, and [family]. Raises `ValueError`, which names the key that is wrong."""
+    _check_source(table)
+    _tables(table, _source(table), "family")
+    return _family(table["family"], _Make.of(table, folder).model({}))
+
+
+def _check_source(table: Toml) -> None:
+    """Raise `ValueError` unless there is one of [model] and factory."""
+    if ("model" in table) == ("factory" in table):
+        # If there is neither, the message names [model], which most files have.
+        if "model" in table:
+            raise ValueError("there must be one of the table [model] and the key factory, not both")
+        raise ValueError("the table [model] is missing")
+    if "seed" in table and "factory" not in table:
+        raise ValueError("seed goes with factory: that of [model] is model.seed")
+
+
 def _source(table: Toml) -> str:
     """The key that says what the model is."""
     return "factory" if "factory" in table else "model"
@@ -202,7 +216,7 @@ def _grid(table: Toml, folder: pathlib.Path) -> Toml:
         raise ValueError("grid.p must hold values of the parameter of [family], and there must be a [family] for p alone")
     make = _Make.of(table, folder)
     if make.factory is None:
-        _known(table["grid"], (*_MODEL, "p"), "grid.")
+        known(table["grid"], (*_MODEL, "p"), "grid.")
     for name in table["grid"]:
         if name in make.table:
             where = "[model]" if make.factory is None else "the file"
@@ -247,7 +261,7 @@ class _Make:
         if self.factory is None:
             return _model(self.table | values, self.folder)
         rest = dict(self.table | values)
-        seed = _seed(rest.pop("seed", 0), "seed")
+        seed = seeded(rest.pop("seed", 0), "seed")
         try:
             make = function_named(self.factory, str(self.folder.absolute()))
             with foreign(self.factory, function=make):
@@ -272,14 +286,14 @@ def _axis(values: Any, name: str) -> Any:
 
 
 def _probe(table: Toml) -> Probe:
-    _known(table, ("ts", "us", "x0", "hold"), "probe.")
+    known(table, ("ts", "us", "x0", "hold"), "probe.")
     if "ts" not in table:
         raise ValueError("the key probe.ts is missing")
     return Probe(_spaced(table["ts"], "probe.ts"), _input(table.get("us")), table.get("x0"), hold=table.get("hold", False))
 
 
 def _model(table: Toml, folder: pathlib.Path) -> CTRNN:
-    _known(table, _MODEL, "model.")
+    known(table, _MODEL, "model.")
     rest = {name: table[name] for name in ("gain", "tau", "form") if name in table}
     if "activation" in table:
         name = table["activation"]
@@ -292,14 +306,14 @@ def _model(table: Toml, folder: pathlib.Path) -> CTRNN:
         for name in ("n_state", "n_input", "n_output", "seed"):
             if name not in table:
                 raise ValueError(f"the key model.{name} is missing (or give model.weights)")
-        key = jr.key(_seed(table["seed"], "model.seed"))
+        key = jr.key(seeded(table["seed"], "model.seed"))
         return CTRNN(table["n_state"], table["n_input"], table["n_output"], key=key, **rest)
     surplus = [name for name in ("n_state", "n_input", "n_output", "seed") if name in table]
     if surplus:
         raise ValueError(f"model.{surplus[0]} does not go with model.weights, which holds the network")
     file = folder / str(table["weights"])
     arrays: dict[str, Any] = _arrays(file)
-    _known(arrays, _WEIGHTS, f"{file}: ")
+    known(arrays, _WEIGHTS, f"{file}: ")
     if "weight" not in arrays:
         raise ValueError(f"model.weights: {file} holds no array named weight")
     return CTRNN.from_weights(**(arrays | rest))
@@ -317,7 +331,7 @@ def _arrays(file: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def _family(table: Toml, model: AbstractStateSpaceModel) -> Family:
-    _known(table, ("attribute", "input", "line"), "family.")
+    known(table, ("attribute", "input", "line"), "family.")
     if len(table) != 1:
         raise ValueError("[family] must hold exactly one of attribute, input, line")
     (kind, value), *_ = table.items()
@@ -326,7 +340,7 @@ def _family(table: Toml, model: AbstractStateSpaceModel) -> Family:
     if not isinstance(value, dict):
         raise ValueError(f"family.{kind} must be a table")
     if kind == "input":
-        _known(value, ("direction", "offset"), "family.input.")
+        known(value, ("direction", "offset"), "family.input.")
         if "direction" not in value:
             raise ValueError("the key family.input.direction is missing")
         return Family.input(model, value["direction"], value.get("offset"))
@@ -336,22 +350,22 @@ def _family(table: Toml, model: AbstractStateSpaceModel) -> Family:
         if not isinstance(leaf, jax.Array):
             raise ValueError(f"family.line names {name!r}, which is no array of {type(model).__name__}")
         if isinstance(step, dict):
-            _known(step, ("seed",), f"family.line.{name}.")
-            step = jr.normal(jr.key(_seed(step.get("seed"), f"family.line.{name}.seed")), leaf.shape)
+            known(step, ("seed",), f"family.line.{name}.")
+            step = jr.normal(jr.key(seeded(step.get("seed"), f"family.line.{name}.seed")), leaf.shape)
         step = as_array(step, f"family.line.{name}", leaf.shape)
         direction = eqx.tree_at(operator.attrgetter(name), direction, step, is_leaf=lambda leaf: leaf is None)
     return Family.line(model, direction)
 
 
 def _approach(table: Toml, model: AbstractStateSpaceModel, x0: Any, u: Any) -> Approach:
-    _known(table, _APPROACH, "approach.")
+    known(table, _APPROACH, "approach.")
     if "kind" not in table:
         raise ValueError("the key approach.kind is missing")
     rest = {name: value for name, value in table.items() if name != "seed"}
     if "wrt" in rest:
         rest["wrt"] = _lens(rest["wrt"], model, "approach.wrt")
     if "seed" in table:
-        rest["key"] = jr.key(_seed(table["seed"], "approach.seed"))
+        rest["key"] = jr.key(seeded(table["seed"], "approach.seed"))
     if x0 is not None:
         x0 = refine_fixed_point(model, as_array(x0, "x0", (model.n_state,)), u)[0]
     return approach(model, x=x0, u=u, **rest)
@@ -370,14 +384,14 @@ def _lens(names: object, model: AbstractStateSpaceModel, where: str) -> Lens:
 def _input(value: Any) -> object:
     if not isinstance(value, dict):
         return value
-    _known(value, ("amplitude", "frequency", "phase"), "probe.us.")
+    known(value, ("amplitude", "frequency", "phase"), "probe.us.")
     if "amplitude" not in value:
         raise ValueError("the key probe.us.amplitude is missing")
     return Sinusoid(**value)
 
 
 def _integrator(table: Toml) -> Integrator:
-    _known(table, ("solver", "rtol", "atol", "dt", "max_steps"), "integrator.")
+    known(table, ("solver", "rtol", "atol", "dt", "max_steps"), "integrator.")
     table = dict(table)
     if "solver" in table:
         solver = getattr(diffrax, str(table["solver"]), None)
@@ -391,7 +405,7 @@ def _spaced(value: Any, name: str, *, positive: bool = False) -> Any:
     """A list as it is; or {start, stop, num} as values with equal steps, or with equal ratios if they must be positive."""
     if not isinstance(value, dict):
         return value
-    _known(value, ("start", "stop", "num"), f"{name}.")
+    known(value, ("start", "stop", "num"), f"{name}.")
     try:
         start, stop = (float(as_scalar(value[end], f"{name}.{end}", positive=positive)) for end in ("start", "stop"))
         number = as_count(value["num"], f"{name}.num")
@@ -402,7 +416,8 @@ def _spaced(value: Any, name: str, *, positive: bool = False) -> Any:
     return np.geomspace(start, stop, number) if positive else np.linspace(start, stop, number)
 
 
-def _seed(value: Any, name: str) -> Any:
+def seeded(value: Any, name: str) -> Any:
+    """The seed of a file; `ValueError` if it is none."""
     # A grid makes many networks at once, with a traced seed.
     if is_traced(value):
         return value
@@ -411,7 +426,8 @@ def _seed(value: Any, name: str) -> Any:
     return value
 
 
-def _known(table: Toml, keys: tuple[str, ...], where: str) -> None:
+def known(table: Toml, keys: tuple[str, ...], where: str) -> None:
+    """Raise `ValueError`, with the nearest known key, if a table has a key that is not among `keys`."""
     for key in table:
         if key not in keys:
             close = difflib.get_close_matches(key, keys, n=1)
