@@ -18,7 +18,9 @@ class CycleEvent(Result):
       not), `"period-doubling"` (a multiplier -1) or `"torus"` (a pair on the unit circle).
     - `parameter`, `period`, `orbit`: the cycle there. `x` (n,): its first point.
     - `multiplier`: the critical one. `frequency`: its angle over the period, in rad per unit time: 0 at folds.
-    - `interval`: two parameters between which it was seen. `converged`: whether it was located; `reason`: why not.
+    - `interval`: parameters between which it lies, by how much it moved when the intervals or steps were doubled; for a
+      branch point, and for an event that was not located, those between which it was seen. `converged`: whether it was
+      located; `reason`: why not.
     - `tangent` (N n + 2,): how the branch went on there, which tells it from the one that crosses: the changes of the points
       of the orbit, of the logarithm of the period, and of the parameter.
 

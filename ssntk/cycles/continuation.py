@@ -156,7 +156,7 @@ def _branch(follower: Follower, ends: Ends, status: str, method: str, begin: Any
         return ends.family(ends.parameter(point.level))
 
     def orbit(point: CyclePoint) -> Orbit:
-        return result(model(point), ends.system, follower.method, point.at, point.judged, np.nan)
+        return result(model(point), ends.system, point.method, point.at, point.judged, np.nan)
 
     located: list[CycleEvent] = []
     lost: list[CycleEvent] = []

@@ -12,6 +12,7 @@ from ssntk.bifurcation.point import Bifurcation
 from ssntk.cycles.discrete import Discrete, System, flat
 from ssntk.cycles.events import DOUBLING, CyclePoint
 from ssntk.cycles.follow import Follower, Seen, at_times, between, extent, half, mirrored, unlike
+from ssntk.dynamics.refine import refine_fixed_point
 from ssntk.errors import NumericalError
 from ssntk.models.family import Family
 
@@ -55,7 +56,7 @@ class Ends:
             follower.points.append(point)
             return f"left the span at p = {self.parameter(level):g}"
         if ahead.period > self.longest:
-            return self.slows(ahead)
+            return self.slows(here, ahead)
         return "closed" if self.closes(follower, ahead) else None
 
     def shrinks(self, here: CyclePoint, ahead: CyclePoint) -> str:
@@ -105,7 +106,7 @@ class Ends:
             self.vanishes(orbit) if small else ""
         ) or f"steps became too short at p = {self.parameter(float(orbit.level)):g}"
 
-    def slows(self, ahead: CyclePoint) -> str:
+    def slows(self, here: CyclePoint, ahead: CyclePoint) -> str:
         """The end at a saddle-node on the cycle, or at a homoclinic orbit: there an equilibrium lies where it is slowest."""
         orbit, said = ahead.at.orbit, f"the period grows beyond {self.longest * float(self.system.unit):.4g}"
         ends, length = np.asarray(orbit.ends, float), np.exp(float(orbit.log_period))
@@ -122,9 +123,30 @@ class Ends:
         if found is not None and found.converged and np.abs(found.x / self.sizes - slow).max() <= room:
             self.end = found
             return f"{said}: it ends at a saddle-node on the cycle, at p = {found.parameter:g}"
+        limit = self.limit(here, ahead, slow, room)
+        near = "" if limit is None else f", by extrapolation at p = {limit:.10g}"
         if abs(ahead.turn) < STANDING:
-            return f"{said}, near p = {p:g} (homoclinic, or a saddle-node on the cycle that was not located)"
+            return f"{said}, near p = {p:g} (homoclinic{near}, or a saddle-node on the cycle that was not located)"
+        if limit is not None:
+            return f"{said} at p = {p:g}, on the way to a homoclinic orbit{near}: a longer max_period follows it further"
         return f"{said} at p = {p:g}, and p still changes: a longer max_period follows it further"
+
+    def limit(self, here: CyclePoint, ahead: CyclePoint, slow: np.ndarray, room: float) -> float | None:
+        """The parameter of the homoclinic orbit that two cycles approach: their distances from it shrink as exp(-rate T),
+        with the slowest rate at which states leave the saddle that they pass, or approach it if that is slower. `None` if
+        they pass none."""
+        p, longer = self.parameter(ahead.level), ahead.period - here.period
+        try:
+            x, jacobian, _ = refine_fixed_point(self.family(p), slow * self.sizes, self.u)
+        except NumericalError:
+            return None
+        rates = np.linalg.eigvals(np.asarray(jacobian, float)).real * float(self.system.unit)
+        # A cycle returns at the distance that its parameter leaves, plus that to which the approach has shrunk: the larger.
+        saddle = (rates > 0).any() and (rates < 0).any()
+        if not saddle or longer <= 0 or np.abs(x / self.sizes - slow).max() > room:
+            return None
+        shrinks = np.exp(-np.abs(rates[rates != 0]).min() * longer)
+        return self.parameter((ahead.level - shrinks * here.level) / (1 - shrinks))
 
     def closes(self, follower: Follower, ahead: CyclePoint) -> bool:
         """Whether the branch passes its first cycle again, in the same direction."""

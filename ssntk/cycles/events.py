@@ -11,7 +11,7 @@ import scipy.optimize
 
 from ssntk.bifurcation.events import kinds
 from ssntk.cycles.chain import Multipliers
-from ssntk.cycles.discrete import Corrected
+from ssntk.cycles.discrete import AbstractMethod, Corrected
 
 FOLD, BRANCH, DOUBLING, TORUS = (
     kind.name for kind in (kinds.CYCLE_FOLD, kinds.CYCLE_BRANCH_POINT, kinds.PERIOD_DOUBLING, kinds.TORUS)
@@ -27,10 +27,11 @@ PART = 0.01
 
 
 class CyclePoint(NamedTuple):
-    """A cycle that has been corrected, with its multipliers."""
+    """A cycle that has been corrected, with its multipliers and how it was discretised."""
 
     at: Corrected
     judged: Multipliers
+    method: AbstractMethod
 
     @property
     def level(self) -> float:

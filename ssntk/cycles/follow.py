@@ -36,8 +36,9 @@ NUDGE, NEARBY, CLOSE = 1e-5, 0.1, 1e-8
 
 @dataclasses.dataclass
 class Seen:
-    """An event between two points, or where it was lost. `along`: the branch's tangent before it. `change`: how far the
-    critical multiplier is from its value there at these points."""
+    """An event between two levels: those of the points around it, or by how much a finer mesh moved it. Or where it was
+    lost. `along`: the branch's tangent before it. `change`: how far the critical multiplier is from its value there at these
+    points."""
 
     kind: str
     point: CyclePoint
@@ -72,7 +73,7 @@ class Follower:
             return None
         # What is known takes N n^2 numbers, which are kept of one orbit only. The rest is small, and used on the host.
         self.known, at = at.known, jax.device_get(at._replace(known=None))
-        return CyclePoint(at, multipliers(at.first, at.second, at.velocity))
+        return CyclePoint(at, multipliers(at.first, at.second, at.velocity), self.method)
 
     def begin(self, orbit: Discrete, along: Discrete | None) -> bool:
         """The first point: from a bifurcation along the branch that begins there, or the corrected orbit itself, which is
@@ -162,17 +163,22 @@ class Follower:
 
     def watch(self, here: CyclePoint, ahead: CyclePoint, step: float) -> None:
         """Locate the events between two points."""
-        found: list[Seen] = []
+        found: list[tuple[float, Seen]] = []
         for kind, test, meets in changed(here, ahead):
             ends = test(here), test(ahead)
             if meets:
                 point = self.met(here, ahead)
             else:
                 point = located(test, lambda part: self.corrected(here.at.orbit, here.at.tangent, part), step, ends)
+            away = self.apart(here, point or ahead)
             levels, doubt = (here.level, ahead.level), doubted(kind, here, ahead)
+            if point is not None and not doubt and (finer := self.finer(kind, point)) is not None:
+                # What the mesh leaves open is larger than what the location does.
+                off = abs(finer.level - point.level)
+                point, levels = finer, (finer.level - off, finer.level + off)
             change = change_of(kind, here, ahead)
-            found.append(Seen(kind, point or ahead, levels, point is not None, doubt, here.at.tangent, change))
-        self.seen += sorted(found, key=lambda one: self.apart(here, one.point))
+            found.append((away, Seen(kind, point or ahead, levels, point is not None, doubt, here.at.tangent, change)))
+        self.seen += [seen for _, seen in sorted(found, key=lambda one: one[0])]
 
     def met(self, here: CyclePoint, ahead: CyclePoint) -> CyclePoint | None:
         """The branch point at which the branch turns. It is sought on the branch that it meets, from a level that this one
@@ -192,12 +198,13 @@ class Follower:
         """The cycle near an orbit at which the function of an event is zero, by the secant method on steps along a
         direction; `None` if there is none nearby."""
         known: list[tuple[float, float]] = []
-        begin, change, best = step, nudge, None
+        begin, change, best, done = step, nudge, None, 0.0
         for _ in range(30):
-            point = self.corrected(orbit, along, step)
+            # From the last point, which is in the plane of its own step.
+            point = self.corrected(orbit, along, step - done)
             if point is None:
                 break
-            best = point
+            best, orbit, done = point, point.at.orbit, step
             known.append((step, functions(point, point)[kind](point)))
             if len(known) > 1:
                 (one, low), (other, high) = known[-2:]
@@ -207,6 +214,21 @@ class Follower:
             step += change
         # At a branch point the equations are singular, and the last step may fail.
         return best if best is not None and abs(change) <= CLOSE and met(kind, best) else None
+
+    def finer(self, kind: str, point: CyclePoint) -> CyclePoint | None:
+        """The same event by twice as many intervals or steps; `None` if it is not found so. Where branches cross it is not
+        sought, since the equations are singular there."""
+        known, orbit, along = self.method, point.at.orbit, point.at.tangent
+        if kind == BRANCH or not len(orbit.ends) <= MOST // 2:
+            return None
+        try:
+            if isinstance(known, Collocation):
+                orbit, along = remeshed(orbit, along, known.degree, 2)
+            elif isinstance(known, Shooting):
+                self.method = Shooting(2 * known.steps)
+            return self.zero(kind, orbit, scaled(along, inner(along, along, self.size) ** -0.5), 0.0, NUDGE)
+        finally:
+            self.method = known
 
     def resized(self, point: CyclePoint) -> CyclePoint:
         """The point with its tangent of length one, in lengths that suit the orbit's extent."""

@@ -50,13 +50,16 @@ def begun(
         return orbit, (along,)
     if isinstance(start, Orbit):
         return _sampled(start, start.x, system, how, count, level), (None,)
-    # The orbit's own mesh resolves it, and the branch's tangent is known there.
     known = start.orbit
-    orbit = _sampled(known, known.x, system, how, len(known), level)
     if start.kind == DOUBLING:
+        # The event was located on twice as many intervals as the branch has.
+        fine = len(known) // 2 if isinstance(how, Collocation) else len(known)
+        orbit = _sampled(known, known.x, system, how, max(fine, 4), level)
         at = _exact(how, system, orbit)
         orbit = orbit if at is None else at.orbit
         return twice(orbit), (_reversing(nullspace(how, system, orbit)[2]),)
+    # The orbit's own mesh resolves it, and the branch's tangent is known there.
+    orbit = _sampled(known, known.x, system, how, len(known), level)
     ends = np.asarray(start.tangent, float)[:-2].reshape(known.x.shape)
     before = _sampled(known, ends, system, how, len(known), level)
     log_period, change = (jnp.asarray(part, orbit.ends.dtype) for part in np.asarray(start.tangent)[-2:])
@@ -132,6 +135,6 @@ def _from_hopf(
 
 def room_for(start: Any) -> str:
     """Why the mesh of a start cannot be used; empty if it can."""
-    if isinstance(start, CycleEvent) and start.kind == DOUBLING and 2 * len(start.orbit) > MOST:
+    if isinstance(start, CycleEvent) and start.kind == DOUBLING and len(start.orbit) > MOST:
         return f"start has {len(start.orbit)} intervals, and the doubled cycle needs more than the {MOST} that are allowed"
     return ""

@@ -14,7 +14,7 @@ from ssntk.plot.ordinate import Ordinate
 
 # The distance between markers, in diagonals of the axes.
 EVERY = 0.035
-STABLE, UNSTABLE = "stable cycle (max, min)", "unstable cycle (max, min)"
+STABLE, UNSTABLE = "stable cycle", "unstable cycle"
 
 
 class Points(NamedTuple):

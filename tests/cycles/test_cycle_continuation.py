@@ -3,6 +3,8 @@
 Compiled: Newton's iteration on a few meshes for each field, of 2 and 3 states; one network of 20.
 """
 
+import re
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -90,6 +92,10 @@ def test_roesslers_period_doubling():
     branch = ssntk.cycle_continuation(of, ssntk.limit_cycle(of(2.5), [1.0, 1.0, 0.0]), (2.5, 3.5), intervals=64)
     (doubling,) = branch.bifurcations
     assert doubling.kind == "period-doubling"
+    # What is said of the error holds: it is what twice as many intervals change, here of 32.
+    coarse = ssntk.cycle_continuation(of, branch[0], (2.5, 3.0)).bifurcations[0]
+    assert coarse.interval[0] <= 2.83244502786 <= coarse.interval[1]
+    assert np.ptp(coarse.interval) < 1e-7
     # DOP853 with rtol 1e-12, and a bracket of the multiplier.
     np.testing.assert_allclose(doubling.parameter, 2.83244502786, atol=1e-8)
     np.testing.assert_allclose(doubling.period, 5.76982001651, rtol=1e-8)
@@ -157,6 +163,11 @@ def test_nothing_is_invented_near_lorenz_homoclinic_orbit():
     np.testing.assert_allclose(branch.parameter[-1], 13.926557, rtol=1e-7)
     assert "homoclinic" in branch.status
     assert "not located" in branch.status
+    # Where cycles are still short, the limit follows from how their period grows.
+    for longest, off in ((2.0, 1e-3), (3.0, 2e-5), (5.0, 1e-6)):
+        status = ssntk.cycle_continuation(of, point, (10.0, 30.0), max_period=longest).status
+        limit = float(re.search(r"by extrapolation at p = ([\d.]*\d)", status)[1])
+        np.testing.assert_allclose(limit, 13.926557, atol=off)
 
 
 @pytest.mark.parametrize("seed", some(range(4), [1]))
@@ -233,8 +244,8 @@ def test_a_branch_stays_in_its_span_from_the_first_cycle():
         ({"family": ssntk.Family(ssntk.normal_forms.saddle_node(0.5), "mu")}, "family must have at least two states"),
         ({"span": (1.0, 1.0)}, "span must hold two different values"),
         ({"span": (0.1, 1.0)}, "start must lie in the span"),
-        ({"start": [0.0, 0.0]}, "start must be a Hopf Bifurcation or an Orbit"),
-        ({"start": "fold"}, "start must be a Hopf point, got a saddle-node"),
+        ({"start": [0.0, 0.0]}, "start must be a Hopf Bifurcation, an Orbit"),
+        ({"start": "fold"}, "a cycle-branch-point, got a saddle-node"),
         ({"method": "auto07p"}, "method must be"),
         ({"intervals": 33}, "intervals must be a power of two"),
         ({"max_period": 0.0}, "max_period must be positive"),
