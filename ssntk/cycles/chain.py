@@ -7,9 +7,10 @@ An orbit is cut into N segments. To first order, what a segment does is `first_j
 propagators, this keeps the digits of small multipliers beside large ones.
 """
 
-from collections.abc import Callable
+import abc
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,16 +20,47 @@ from jaxtyping import Array, Float
 from ssntk.nouns import AnyArray
 
 
-class Round(NamedTuple):
-    """`first d_0 + second d_N = right w` (n, r), for any weights w (r,) of the columns.
-
-    `points`: all moves d_j (N, n) if the first point moves by d_0 (n,) and the last by d_N (n,), for weights w (r,).
-    """
+class Round(eqx.Module):
+    """`first d_0 + second d_N = right w` (n, r), for any weights w (r,) of the columns."""
 
     first: Float[Array, "n n"]
     second: Float[Array, "n n"]
     right: Float[Array, "n r"]
-    points: Callable[[Array, Array, Array], Array]
+
+    @abc.abstractmethod
+    def points(self, start: Array, end: Array, weights: Array) -> Array:
+        """All moves d_j (N, n) if the first point moves by d_0 (n,) and the last by d_N (n,), for weights w (r,)."""
+
+
+class Joined(Round):
+    """`moves`: how each point follows d_0, d_N and w."""
+
+    moves: Float[Array, "N n k"]
+
+    def points(self, start: Array, end: Array, weights: Array) -> Array:
+        return self.moves @ jnp.concatenate([start, end, weights])
+
+
+class Multiplied(Round):
+    """`each`: minus the propagator of each segment. `products`, `totals`: how each point follows d_0 and w."""
+
+    each: Float[Array, "N n n"]
+    products: Float[Array, "N n n"]
+    totals: Float[Array, "N n r"]
+
+    def points(self, start: Array, end: Array, weights: Array) -> Array:
+        return self.products @ start + self.totals @ weights
+
+    def renewed(self, residuals: Float[Array, "N n"]) -> "Multiplied":
+        """The same for other residuals, which are the first column of `right`."""
+
+        def on(total: Array, segment: tuple[Array, Array]) -> tuple[Array, Array]:
+            turned, rest = segment
+            return rest - turned @ total, total
+
+        total, totals = jax.lax.scan(on, jnp.zeros_like(residuals[0]), (self.each, residuals))
+        right, totals = self.right.at[:, 0].set(total), self.totals.at[:, :, 0].set(totals)
+        return Multiplied(self.first, self.second, right, self.each, self.products, totals)
 
 
 def joined(first: Float[Array, "N n n"], second: Float[Array, "N n n"], right: Float[Array, "N n r"]) -> Round:
@@ -40,20 +72,18 @@ def joined(first: Float[Array, "N n n"], second: Float[Array, "N n n"], right: F
         begins, ends = turned[:, :, :n] @ first[::2], turned[:, :, n:] @ second[1::2]
         rights = turned @ jnp.concatenate([right[::2], right[1::2]], axis=1)
         # The upper half gives the point between, the lower half ties its neighbours.
-        between.append(jnp.linalg.solve(r[:, :n], jnp.concatenate([begins, ends, rights], axis=2)[:, :n]))
+        rest = jnp.concatenate([begins, ends, rights], axis=2)[:, :n]
+        between.append(jax.scipy.linalg.solve_triangular(r[:, :n], rest))
         first, second, right = begins[:, n:], ends[:, n:], rights[:, n:]
 
-    def points(start: Array, end: Array, weights: Array) -> Array:
-        known = jnp.stack([start, end])
-        for inner in reversed(between):
-            middle = (
-                inner[..., 2 * n :] @ weights - _each(inner[..., :n], known[:-1]) - _each(inner[..., n : 2 * n], known[1:])
-            )
-            pairs = jnp.stack([known[:-1], middle], axis=1)
-            known = jnp.concatenate([pairs.reshape(-1, n), known[-1:]])
-        return known[:-1]
-
-    return Round(first[0], second[0], right[0], points)
+    # From the whole round back to its parts.
+    columns = 2 * n + right.shape[2]
+    known = jnp.eye(2 * n, columns, dtype=first.dtype).reshape(2, n, columns)
+    for inner in reversed(between):
+        middle = -inner[..., :n] @ known[:-1] - inner[..., n : 2 * n] @ known[1:]
+        pairs = jnp.stack([known[:-1], middle.at[..., 2 * n :].add(inner[..., 2 * n :])], axis=1)
+        known = jnp.concatenate([pairs.reshape(-1, n, columns), known[-1:]])
+    return Joined(first[0], second[0], right[0], known[:-1])
 
 
 def multiplied(first: Float[Array, "N n n"], right: Float[Array, "N n r"]) -> Round:
@@ -66,11 +96,7 @@ def multiplied(first: Float[Array, "N n n"], right: Float[Array, "N n r"]) -> Ro
 
     one = jnp.eye(first.shape[-1], dtype=first.dtype)
     (product, total), (products, totals) = jax.lax.scan(on, (one, jnp.zeros_like(right[0])), (first, right))
-    return Round(-product, one, total, lambda start, end, weights: products @ start + totals @ weights)
-
-
-def _each(matrices: Array, vectors: Array) -> Array:
-    return jnp.einsum("jpq,jq->jp", matrices, vectors)
+    return Multiplied(-product, one, total, first, products, totals)
 
 
 class Multipliers(NamedTuple):
@@ -89,18 +115,20 @@ def multipliers(first: AnyArray, second: AnyArray, velocity: AnyArray) -> Multip
     discretisation: that of a multiplier is this over the cosine between its eigenvectors.
     """
     first, second, along = (np.asarray(part, float) for part in (first, second, velocity))
-    n, along = len(along), along / np.linalg.norm(along)
-    basis = np.linalg.qr(np.column_stack([along, np.eye(n)]))[0][:, :n]
-    ends, begins = second @ basis, -first @ basis
-    turned = np.linalg.qr(np.column_stack([ends[:, 0], np.eye(n)]))[0][:, :n].T
-    ends, begins = turned @ ends, turned @ begins
+    basis = _reflection(along)
+    begins = -first @ basis
+    # Shooting gives second = 1: then the eigenvalues are those of a matrix, which costs a fifth of those of a pencil.
+    plain = np.array_equal(second, np.eye(len(along)))
+    turned = basis if plain else _reflection(second @ basis[:, 0])
+    ends = np.eye(len(along)) if plain else turned @ second @ basis
+    begins = turned @ begins
     trivial = float(np.linalg.norm(begins[:, 0] - ends[:, 0]) / np.linalg.norm(ends[:, 0]))
     ends, begins = ends[1:, 1:], begins[1:, 1:]
-    found: Any = scipy.linalg.eig(begins, ends, left=True, right=True)
-    values, lefts, rights = found
+    values, lefts, rights = _eigenpairs(begins, None if plain else ends)
     # A change E of the round changes mu by l.E r / l.(second r).
-    overlap = np.abs(np.sum(lefts.conj() * (ends @ rights), axis=0))
-    sizes = np.linalg.norm(lefts, axis=0) * np.linalg.norm(ends @ rights, axis=0)
+    images = rights if plain else ends @ rights
+    overlap = np.abs(np.sum(lefts.conj() * images, axis=0))
+    sizes = np.linalg.norm(lefts, axis=0) * np.linalg.norm(images, axis=0)
     rounding = np.finfo(float).eps * (np.linalg.norm(begins) + np.abs(values) * np.linalg.norm(ends))
     with np.errstate(divide="ignore", invalid="ignore"):
         errors = (trivial * np.maximum(np.abs(values), 1.0) + rounding) * sizes / overlap
@@ -108,3 +136,20 @@ def multipliers(first: AnyArray, second: AnyArray, velocity: AnyArray) -> Multip
     values, errors = np.where(np.isfinite(values), values, np.inf), np.where(np.isfinite(values), errors, 0.0)
     order = np.argsort(-np.abs(values), kind="stable")
     return Multipliers(values[order], errors[order], trivial)
+
+
+def _reflection(x: np.ndarray) -> np.ndarray:
+    """The reflection (n, n) that takes a vector (n,) to the first axis, and the first axis to its direction."""
+    normal = x / np.linalg.norm(x)
+    normal[0] += np.copysign(1.0, normal[0])
+    return np.eye(len(x)) - np.outer(normal, normal) * (2 / (normal @ normal))
+
+
+def _eigenpairs(matrix: np.ndarray, other: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The eigenvalues of a matrix or a pencil, and its left and right eigenvectors."""
+    if len(matrix) == 1:
+        one = np.ones((1, 1))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return (matrix[0] if other is None else matrix[0] / other[0]).astype(complex), one, one
+    found: Any = scipy.linalg.eig(matrix, other, left=True, right=True)
+    return found

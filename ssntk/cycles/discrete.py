@@ -8,21 +8,23 @@ points. If they were left out at one point only, the others would run along the 
 import abc
 from typing import Any, NamedTuple
 
-import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ssntk.cycles.chain import Round, joined, multiplied
+from ssntk.cycles.chain import Multiplied, Round, joined, multiplied
 from ssntk.cycles.collocation import gauss
+from ssntk.cycles.steps import pushed, stepped
 from ssntk.dynamics.stability import field_at
 from ssntk.models.base import AbstractStateSpaceModel
 from ssntk.models.family import Family
 
 # The largest number of corrections, and the longest one relative to the orbit.
 CORRECTIONS, LONGEST = 30, 0.5
+# Corrections with derivatives that are known are repeated at most so often, as long as each is this much smaller.
+CHORDS, SHRINKS = 16, 0.25
 
 
 class Alone(eqx.Module):
@@ -44,9 +46,15 @@ class System(eqx.Module):
     begin: Float[Array, ""]
     reach: Float[Array, ""]
 
-    def velocity(self, x: Array, level: Array) -> Array:
-        model = self.family(self.begin + level * self.reach)
+    def model(self, level: Array) -> Any:
+        return self.family(self.begin + level * self.reach)
+
+    def driven(self, model: Any, x: Array) -> Array:
+        """The velocity at x (n,) under a model of the family."""
         return field_at(model, x * self.sizes, self.u) * (self.unit / self.sizes)
+
+    def velocity(self, x: Array, level: Array) -> Array:
+        return self.driven(self.model(level), x)
 
 
 class Discrete(NamedTuple):
@@ -76,8 +84,24 @@ class Segments(NamedTuple):
     inside: Float[Array, "N m n k"]
 
 
+class Linear(eqx.Module):
+    """The equations to first order: the round, and the velocities (N, n) at its points, of length one, or zero if nothing is
+    known."""
+
+    around: Multiplied
+    velocities: Float[Array, "N n"]
+
+
 class AbstractMethod(eqx.Module):
     """How the flow of one segment is computed."""
+
+    def residuals(self, system: System, orbit: Discrete) -> Float[Array, "N n"]:
+        """The residuals alone, if that is much cheaper than `segments`."""
+        raise NotImplementedError
+
+    def unknown(self, orbit: Discrete) -> Linear | None:
+        """Nothing, in the shapes of what is known about an orbit; `None` if residuals alone are not cheaper."""
+        return None
 
     @abc.abstractmethod
     def segments(self, system: System, orbit: Discrete) -> Segments: ...
@@ -125,42 +149,46 @@ class Shooting(AbstractMethod):
 
     def segments(self, system: System, orbit: Discrete) -> Segments:
         n, dtype = orbit.ends.shape[1], orbit.ends.dtype
-        rows, b = _dormand_prince(dtype)
+        # The model and its derivative over the level are the same in all steps.
+        model, moves = eqx.filter_jvp(system.model, (orbit.level,), (jnp.ones_like(orbit.level),))
+        lengths = self._lengths(orbit)
 
-        def flow(x: Array, log_period: Array, level: Array, width: Array) -> Array:
-            step = jnp.exp(log_period) * width / self.steps
+        def one(segment: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+            length, x, after = segment
 
-            def on(x: Array, _: None) -> tuple[Array, None]:
-                velocities: list[Array] = []
-                for row in rows:
-                    inner = x + step * sum((w * v for w, v in zip(row, velocities, strict=True)), jnp.zeros_like(x))
-                    velocities.append(system.velocity(inner, level))
-                return x + step * sum((w * v for w, v in zip(b, velocities, strict=True)), jnp.zeros_like(x)), None
+            def change(x: Array) -> Array:
+                _, moved = eqx.filter_jvp(lambda model: system.driven(model, x), (model,), (moves,))
+                # A family of one model does not depend on the level.
+                return jnp.zeros_like(x) if moved is None else length * moved
 
-            return jax.lax.scan(on, x, None, length=self.steps)[0]
+            reached, rows = pushed(lambda x: length * system.driven(model, x), change, x, self.steps)
+            return -rows[:n].T, jnp.concatenate([(reached - after)[None], rows[n:]]).T
 
-        def one(width: Array, x: Array, after: Array) -> tuple[Array, Array]:
-            reached, push = jax.linearize(
-                lambda x, log_period, level: flow(x, log_period, level, width), x, orbit.log_period, orbit.level
-            )
-            axes = jnp.eye(n + 2, dtype=dtype)
-            slope = jax.vmap(lambda axis: push(axis[:n], axis[n], axis[n + 1]), out_axes=1)(axes)
-            return -slope[:, :n], jnp.concatenate([(reached - after)[:, None], slope[:, n:]], axis=1)
-
-        widths = jnp.diff(orbit.mesh)
-        first, right = jax.vmap(one)(widths, orbit.ends, jnp.roll(orbit.ends, -1, axis=0))
+        # One segment after the other: the tangents of all of them do not fit into the processor's caches.
+        first, right = jax.lax.map(one, (lengths, orbit.ends, jnp.roll(orbit.ends, -1, axis=0)))
         same = jnp.broadcast_to(jnp.eye(n, dtype=dtype), first.shape)
-        return Segments(first, same, right, jnp.zeros((len(widths), 0, n, n + 3), dtype))
+        return Segments(first, same, right, jnp.zeros((len(lengths), 0, n, n + 3), dtype))
+
+    def _lengths(self, orbit: Discrete) -> Array:
+        """The length (N,) of a step in each segment."""
+        return jnp.exp(orbit.log_period) * jnp.diff(orbit.mesh) / self.steps
 
     def round(self, segments: Segments) -> Round:
         return multiplied(segments.first, segments.right)
 
+    def residuals(self, system: System, orbit: Discrete) -> Float[Array, "N n"]:
+        model = system.model(orbit.level)
 
-def _dormand_prince(dtype: Any) -> tuple[list[list[Array]], list[Array]]:
-    """The weights of the stages and of the step, of order 8."""
-    tableau = diffrax.Dopri8.tableau
-    rows = [[], *([jnp.asarray(w, dtype) for w in row] for row in tableau.a_lower)]
-    return rows, [jnp.asarray(w, dtype) for w in tableau.b_sol]
+        def one(length: Array, x: Array) -> Array:
+            return stepped(lambda x: length * system.driven(model, x), x, self.steps)
+
+        return jax.vmap(one)(self._lengths(orbit), orbit.ends) - jnp.roll(orbit.ends, -1, axis=0)
+
+    def unknown(self, orbit: Discrete) -> Linear | None:
+        count, n = orbit.ends.shape
+        shapes = (n, n), (n, n), (n, 3), (count, n, n), (count, n, n), (count, n, 3), (count, n)
+        *parts, velocities = (jnp.zeros(shape, orbit.ends.dtype) for shape in shapes)
+        return Linear(Multiplied(*parts), velocities)
 
 
 def _linear(system: System, x: Array, level: Array) -> tuple[Array, Array, Array]:
@@ -176,8 +204,8 @@ def _linear(system: System, x: Array, level: Array) -> tuple[Array, Array, Array
 
 class Corrected(NamedTuple):
     """An orbit after Newton's iteration: the size of the last correction and of the largest residual before it, relative to
-    the orbit; the number of corrections; the round, and the velocity (n,) where it begins; and the tangent of the branch, of
-    length one."""
+    the orbit; the number of times that derivatives were computed; the round, and the velocity (n,) where it begins; the
+    tangent of the branch, of length one; and what was known to first order, for the next orbit."""
 
     orbit: Discrete
     size: Float[Array, ""]
@@ -187,61 +215,151 @@ class Corrected(NamedTuple):
     second: Float[Array, "n n"]
     velocity: Float[Array, " n"]
     tangent: Discrete
+    known: Linear | None
 
 
 def flat(orbit: Discrete) -> Discrete:
     """The direction in which only the level changes."""
-    return Discrete._make([*(jnp.zeros_like(part) for part in orbit[:4]), jnp.ones_like(orbit.level)])
+    like = np if isinstance(orbit.ends, np.ndarray) else jnp
+    return Discrete._make([*(like.zeros_like(part) for part in orbit[:4]), like.ones_like(orbit.level)])
 
 
-@eqx.filter_jit
 def corrected(
-    method: AbstractMethod, system: System, orbit: Discrete, along: Discrete, step: Array, size: Array
+    method: AbstractMethod,
+    system: System,
+    orbit: Discrete,
+    along: Discrete,
+    step: Any,
+    size: Any,
+    known: Linear | None = None,
 ) -> Corrected:
     """Newton's iteration from `orbit` + `step` `along`, in the plane normal to `along`, until the corrections are at
-    rounding level or no longer shrink. Along `flat` the level stays.
+    rounding level or no longer shrink. Along `flat` the level stays. `known`: the equations to first order at an orbit
+    nearby, which save derivatives.
 
     Lengths are `sqrt(mean((d_j / size)^2) + (d log T)^2 + (d level)^2)`.
     """
+    if known is None or known.around.each.shape[0] != orbit.ends.shape[0]:
+        known = method.unknown(orbit)
+    return _corrected(method, system, orbit, along, step, size, known)
+
+
+class _Newton(eqx.Module):
+    """Newton's iteration in the plane through `begin` normal to `along`."""
+
+    method: AbstractMethod
+    system: System
+    begin: Discrete
+    along: Discrete
+    size: Float[Array, ""]
+
+    @property
+    def weights(self) -> Array:
+        return self.along.ends / (self.along.ends.size * self.size**2)
+
+    def off(self, now: Discrete) -> Array:
+        """How far an orbit lies ahead of the plane."""
+        off = jnp.sum(self.weights * (now.ends - self.begin.ends))
+        off = off + self.along.log_period * (now.log_period - self.begin.log_period)
+        return off + self.along.level * (now.level - self.begin.level)
+
+    def factored(self, around: Round, velocities: Array) -> tuple[tuple[Array, Array], Array]:
+        """The factors of the equations for d_0, the change of the logarithm of the period and that of the level, and by how
+        much (2,) the residual alone shifts the orbit along itself, and leads ahead of the plane."""
+        shift, shift_weights = _pulled(around, velocities)
+        # The plane asks for sum weights d_j + d log T + d level along = 0, which depends on d_0 and w.
+        by_start, by_weights = _pulled(around, self.weights)
+        changes = by_weights[1:] + jnp.stack([self.along.log_period, self.along.level])
+        rows = [
+            jnp.concatenate([around.first + around.second, -around.right[:, 1:]], axis=1),
+            jnp.concatenate([shift, shift_weights[1:]])[None],
+            jnp.concatenate([by_start, changes])[None],
+        ]
+        shares = jnp.stack([shift_weights[0], by_weights[0]])
+        return jax.scipy.linalg.lu_factor(jnp.concatenate(rows)), shares
+
+    def wanted(self, around: Round, now: Discrete, shares: Array) -> Array:
+        """The right-hand sides (n + 2,) of these equations at an orbit."""
+        return jnp.concatenate([around.right[:, 0], -shares.at[1].add(self.off(now))])
+
+    def gap(self, now: Discrete, move: Discrete) -> Array:
+        """The size of a correction, relative to the orbit."""
+        extent = self.extent(now)
+        return jnp.maximum(jnp.abs(move.ends).max() / extent, jnp.maximum(jnp.abs(move.log_period), jnp.abs(move.level)))
+
+    def extent(self, now: Discrete) -> Array:
+        extent = jnp.abs(now.ends - now.ends.mean(axis=0, keepdims=True)).max()
+        return jnp.maximum(extent, jnp.finfo(extent.dtype).eps)
+
+    def improved(self, state: tuple[Corrected, Array]) -> tuple[Corrected, Array]:
+        """Corrections with the derivatives that are known, and one with new ones. The state: the orbit, and the size of the
+        correction before the last one."""
+        at, n, dtype = state[0], state[0].velocity.shape[0], state[0].velocity.dtype
+        now, before = at.orbit, at.size
+        if at.known is not None:
+            now, last = self.repeated(now, at.known, before)
+            before = jnp.minimum(last, before)
+        segments = self.method.segments(self.system, now)
+        around = self.method.round(segments)
+        velocities = _velocities(self.system, now)
+        along = velocities / jnp.linalg.norm(velocities)
+        factors, shares = self.factored(around, along)
+        wanted = self.wanted(around, now, shares)
+        # The tangent leaves the equations as they are, and leaves the plane.
+        ahead = jnp.zeros(n + 2, dtype).at[n + 1].set(1)
+        starts = jax.scipy.linalg.lu_solve(factors, jnp.stack([wanted, ahead], axis=1)).T
+        weights = jnp.concatenate([jnp.asarray([[1], [0]], dtype), starts[:, n:]], axis=1)
+        both = jax.vmap(lambda start, weights: _changes(segments, around, start, start, weights))(starts[:, :n], weights)
+        move, tangent = (Discrete._make(part[i] for part in both) for i in (0, 1))
+        length = jnp.sqrt(jnp.mean((tangent.ends / self.size) ** 2) + tangent.log_period**2 + tangent.level**2)
+        tangent = Discrete._make([now.mesh, *(part / length for part in tangent[1:])])
+        gap = self.gap(now, move)
+        after = now.moved(jnp.minimum(1.0, LONGEST / gap).astype(dtype), move)
+        residual = jnp.abs(segments.right[..., 0]).max() / self.extent(now)
+        known = Linear(around, along) if isinstance(around, Multiplied) else None
+        first, second, count = around.first, around.second, at.count + 1
+        return Corrected(after, gap, residual, count, first, second, velocities[0], tangent, known), before
+
+    def repeated(self, orbit: Discrete, known: Linear, gap: Array) -> tuple[Discrete, Array]:
+        """Corrections by derivatives that are known, and the size of the last one; the orbit itself if they do not shrink.
+        `gap`: the size of the correction before."""
+        n, dtype = orbit.ends.shape[1], orbit.ends.dtype
+        tolerance = 16 * jnp.finfo(dtype).eps
+        factors, _ = self.factored(known.around, known.velocities)
+        zero = jnp.zeros(n, dtype)
+
+        def on(state: tuple[Discrete, Array, Array, Array]) -> tuple[Discrete, Array, Array, Array]:
+            now, gap, _, count = state
+            around = known.around.renewed(self.method.residuals(self.system, now))
+            shares = jnp.stack([jnp.sum(by * around.totals[..., 0]) for by in (known.velocities, self.weights)])
+            moves = jax.scipy.linalg.lu_solve(factors, self.wanted(around, now, shares))
+            ends = around.points(moves[:n], zero, jnp.concatenate([jnp.ones(1, dtype), moves[n:]]))
+            move = Discrete(jnp.zeros_like(now.mesh), ends, jnp.zeros_like(now.inner), moves[n], moves[n + 1])
+            return now.moved(1.0, move), self.gap(now, move), gap, count + 1
+
+        def goes_on(state: tuple[Discrete, Array, Array, Array]) -> Array:
+            _, gap, before, count = state
+            shrinks = (count == 0) | ((gap < SHRINKS * before) & (gap < LONGEST))
+            return shrinks & (gap > tolerance) & (count < CHORDS)
+
+        known_at_all = jnp.any(known.velocities != 0)
+        start = jnp.where(known_at_all, gap, 0.0).astype(dtype)
+        far = jnp.asarray(jnp.inf, dtype)
+        found, last, _, count = jax.lax.while_loop(goes_on, on, (orbit, start, far, jnp.asarray(0)))
+        # What no longer shrinks near rounding level has converged.
+        good = (count > 0) & (last < 1e-3) & jnp.isfinite(found.ends).all()
+        found = jax.tree.map(lambda new, old: jnp.where(good, new, old), found, orbit)
+        return found, jnp.where(good & (last < tolerance**0.75), last, far)
+
+
+@eqx.filter_jit
+def _corrected(
+    method: AbstractMethod, system: System, orbit: Discrete, along: Discrete, step: Any, size: Any, known: Linear | None
+) -> Corrected:
     n, dtype = orbit.ends.shape[1], orbit.ends.dtype
     eps = jnp.finfo(dtype).eps
     begin = orbit.moved(step, along)
-    weights = along.ends / (along.ends.size * size**2)
-
-    def improve(state: tuple[Corrected, Array]) -> tuple[Corrected, Array]:
-        at, _ = state
-        now = at.orbit
-        segments = method.segments(system, now)
-        around = method.round(segments)
-        velocity = system.velocity(now.ends[0], now.level)
-        # The plane asks for sum weights d_j + d log T + d level along = 0, which depends on d_0 and w.
-        by_start, by_weights = _pulled(around, weights)
-        shift, shift_weights = _phase(system, now, around)
-        off = jnp.sum(weights * (now.ends - begin.ends)) + along.log_period * (now.log_period - begin.log_period)
-        off = off + along.level * (now.level - begin.level) + by_weights[0]
-        changes = by_weights[1:] + jnp.stack([along.log_period, along.level])
-        matrix = jnp.concatenate(
-            [
-                jnp.concatenate([around.first + around.second, -around.right[:, 1:]], axis=1),
-                jnp.concatenate([shift, shift_weights[1:]])[None],
-                jnp.concatenate([by_start, changes])[None],
-            ]
-        )
-        wanted = jnp.concatenate([around.right[:, 0], jnp.stack([-shift_weights[0], -off])])
-        # The tangent leaves the equations as they are, and leaves the plane.
-        ahead = jnp.zeros(n + 2, dtype).at[n + 1].set(1)
-        moves, tangents = jnp.linalg.solve(matrix, jnp.stack([wanted, ahead], axis=1)).T
-        one, nothing = jnp.ones((1,), dtype), jnp.zeros((1,), dtype)
-        move = _changes(segments, around, moves[:n], moves[:n], jnp.concatenate([one, moves[n:]]))
-        tangent = _changes(segments, around, tangents[:n], tangents[:n], jnp.concatenate([nothing, tangents[n:]]))
-        length = jnp.sqrt(jnp.mean((tangent.ends / size) ** 2) + tangent.log_period**2 + tangent.level**2)
-        tangent = Discrete._make([now.mesh, *(part / length for part in tangent[1:])])
-        extent = jnp.maximum(jnp.abs(now.ends - now.ends.mean(axis=0, keepdims=True)).max(), eps)
-        gap = jnp.maximum(jnp.abs(move.ends).max() / extent, jnp.maximum(jnp.abs(move.log_period), jnp.abs(move.level)))
-        part = jnp.minimum(1.0, LONGEST / gap).astype(dtype)
-        residual = jnp.abs(segments.right[..., 0]).max() / extent
-        after = now.moved(part, move)
-        return Corrected(after, gap, residual, at.count + 1, around.first, around.second, velocity, tangent), at.size
+    newton = _Newton(method, system, begin, along, size)
 
     def goes_on(state: tuple[Corrected, Array]) -> Array:
         at, before = state
@@ -250,8 +368,9 @@ def corrected(
         return gains & (at.count < CORRECTIONS) & finite
 
     far, nothing = jnp.asarray(jnp.inf, dtype), jnp.zeros((n, n), dtype)
-    start = Corrected(begin, far, far, jnp.asarray(0), nothing, nothing, nothing[0], along)
-    return jax.lax.while_loop(goes_on, improve, (start, far))[0]
+    start = Corrected(begin, far, far, jnp.asarray(0), nothing, nothing, nothing[0], along, known)
+    # A bound method would be hashed, which traced arrays cannot be.
+    return jax.lax.while_loop(goes_on, lambda state: newton.improved(state), (start, far))[0]
 
 
 @eqx.filter_jit
@@ -261,7 +380,8 @@ def nullspace(method: AbstractMethod, system: System, orbit: Discrete) -> tuple[
     n, dtype = orbit.ends.shape[1], orbit.ends.dtype
     segments = method.segments(system, orbit)
     around = method.round(segments)
-    shift, shift_weights = _phase(system, orbit, around)
+    velocities = _velocities(system, orbit)
+    shift, shift_weights = _pulled(around, velocities / jnp.linalg.norm(velocities))
     phase = jnp.concatenate([shift, shift_weights[1:]])
     rows = jnp.concatenate([around.first + around.second, -around.right[:, 1:]], axis=1)
     same = jnp.linalg.svd(jnp.concatenate([rows, phase[None]]))[2][-2:]
@@ -273,18 +393,17 @@ def nullspace(method: AbstractMethod, system: System, orbit: Discrete) -> tuple[
     return first, second, _changes(segments, around, reverse, -reverse, jnp.zeros(3, dtype))
 
 
+def _velocities(system: System, orbit: Discrete) -> Float[Array, "N n"]:
+    model = system.model(orbit.level)
+    return jax.vmap(lambda x: system.driven(model, x))(orbit.ends)
+
+
 def _pulled(around: Round, weights: Array) -> tuple[Array, Array]:
     """How the sum of `weights` (N, n) times the moves of the points depends on d_0 (n,) and on the weights (3,) of the
     columns."""
     n, dtype = weights.shape[1], weights.dtype
     zero = jnp.zeros(n, dtype), jnp.zeros(3, dtype)
     return jax.vjp(lambda start, columns: around.points(start, start, columns), *zero)[1](weights)
-
-
-def _phase(system: System, orbit: Discrete, around: Round) -> tuple[Array, Array]:
-    """How the mean shift of the points along the orbit depends on d_0 (n,) and on the weights (3,) of the columns."""
-    velocities = jax.vmap(lambda x: system.velocity(x, orbit.level))(orbit.ends)
-    return _pulled(around, velocities / jnp.linalg.norm(velocities))
 
 
 def _changes(segments: Segments, around: Round, start: Array, end: Array, weights: Array) -> Discrete:

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 from scipy.interpolate import CubicSpline
 
@@ -14,6 +14,7 @@ from ssntk.cycles.discrete import (
     Collocation,
     Corrected,
     Discrete,
+    Linear,
     Shooting,
     System,
     corrected,
@@ -57,16 +58,22 @@ class Follower:
     longest: float
     # The unit of the states in lengths: that of the system, or the orbit's extent where that is larger.
     size: float = 1.0
+    # The equations to first order at the orbit that was corrected last.
+    known: Linear | None = None
     points: list[CyclePoint] = dataclasses.field(default_factory=list)
     seen: list[Seen] = dataclasses.field(default_factory=list)
 
     def corrected(self, orbit: Discrete, along: Discrete, step: float) -> CyclePoint | None:
         """The point that Newton's iteration leads to; `None` if it does not converge."""
-        numbers = (jnp.asarray(number, orbit.ends.dtype) for number in (step, self.size))
-        at = corrected(self.method, self.system, orbit, along, *numbers)
-        if not float(at.size) <= float(jnp.finfo(orbit.ends.dtype).eps) ** 0.5:
+        dtype = orbit.ends.dtype
+        orbit, along = (Discrete._make(np.asarray(part, dtype) for part in parts) for parts in (orbit, along))
+        length, size = np.asarray(step, dtype), np.asarray(self.size, dtype)
+        at = corrected(self.method, self.system, orbit, along, length, size, self.known)
+        if not float(at.size) <= float(np.finfo(dtype).eps) ** 0.5:
             return None
-        return CyclePoint(at, multipliers(np.asarray(at.first), np.asarray(at.second), np.asarray(at.velocity)), self.method)
+        # What is known takes N n^2 numbers, which are kept of one orbit only. The rest is small, and used on the host.
+        self.known, at = at.known, jax.device_get(at._replace(known=None))
+        return CyclePoint(at, multipliers(at.first, at.second, at.velocity), self.method)
 
     def begin(self, orbit: Discrete, along: Discrete | None) -> bool:
         """The first point: from a bifurcation along the branch that begins there, or the corrected orbit itself, which is
@@ -277,7 +284,7 @@ def half(orbit: Discrete) -> Discrete:
     nodes = gauss(degree)[0] if degree else np.zeros(0)
     within = at_times(orbit, (new[:-1, None] + np.diff(new)[:, None] * nodes).ravel())
     parts = 2 * new, at_times(orbit, new[:-1]), within.reshape(count, degree, -1)
-    states = [jnp.asarray(part, orbit.ends.dtype) for part in parts]
+    states = [np.asarray(part, orbit.ends.dtype) for part in parts]
     return Discrete._make([*states, orbit.log_period - np.log(2.0), orbit.level])
 
 
@@ -306,7 +313,7 @@ def remeshed(orbit: Discrete, tangent: Discrete, degree: int, factor: int = 1) -
 
     parts = on(ends, within), on(np.asarray(tangent.ends, float), np.asarray(tangent.inner, float))
     first, second = (
-        Discrete._make([*(jnp.asarray(part, dtype) for part in (new, *states)), old.log_period, old.level])
+        Discrete._make([*(np.asarray(part, dtype) for part in (new, *states)), old.log_period, old.level])
         for states, old in zip(parts, (orbit, tangent), strict=True)
     )
     return first, second
