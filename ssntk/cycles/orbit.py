@@ -41,6 +41,8 @@ MOST, SETTLED = 512, 1e-10
 WITHIN = 8
 # An orbit has converged if its last correction, in units of its extent, is below this power of the rounding error.
 CONVERGED = 0.5
+# A simulation that returns this closely is on a cycle, even if the first mesh is too coarse for it.
+SURE = 1e-4
 # An orbit that returns this closely, relative to its extent, within a part of its period has that part as its period.
 SAME = 1e-6
 PARTS = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31)
@@ -297,7 +299,7 @@ class _Search:
             lag = float(seen.times[-1] - times[first])
             if best > NEAR:
                 continue
-            found = self.solved(self.begin(seen.even(times[first], self.count(0)), seen.at))
+            found = self.solved(self.begin(seen.even(times[first], self.count(0)), seen.at), finely=best <= SURE)
             if found is not None and self.is_there(found, seen):
                 return found
         raise NumericalError(self.reason(x, best, lag))
@@ -310,7 +312,7 @@ class _Search:
                 f"the simulation of one period from x0 failed after {seen.times[-1] * self.unit:.3g}: try another x0 or a "
                 "shorter period"
             )
-        found = self.solved(self.begin(seen.even(0.0, self.count(0)), seen.at))
+        found = self.solved(self.begin(seen.even(0.0, self.count(0)), seen.at), finely=True)
         if found is None:
             raise NumericalError(
                 f"no cycle was found near x0 with a period near {period * self.unit:.6g}: after it, the states are "
@@ -372,8 +374,9 @@ class _Search:
         parts = [stretch(self.model, self.u, x, step) for x, step in zip(ends, np.diff(mesh) * length, strict=True)]
         return functools.reduce(Window.then, parts).at(times * length)
 
-    def solved(self, guess: Discrete) -> _Solved | None:
-        """The orbit on finer and finer meshes, until its period no longer changes; `None` if it does not converge."""
+    def solved(self, guess: Discrete, finely: bool = False) -> _Solved | None:
+        """The orbit on finer and finer meshes, until its period no longer changes; `None` if it does not converge on the
+        first, or if `finely` on any."""
         before, result = np.inf, None
         for level in range(6):
             if self.count(level) > MOST or (self.method == METHODS[2] and level > 4):
@@ -382,6 +385,9 @@ class _Search:
             if at is not None and level == 0:
                 # The first mesh is that of the solver's steps: adapt it to the orbit.
                 at = self.corrected(self.remeshed(at.orbit, self.count(0)), 0)
+            if at is None and result is None and finely:
+                guess = self.remeshed(guess, self.count(level + 1))
+                continue
             if at is None:
                 return result
             period = float(at.orbit.log_period)
