@@ -49,6 +49,7 @@ LONG = (
     "loss_jump",
     "learning_a_clock",
     "bifurcation_diagram",
+    "limit_cycles",
     "memory_death",
     "fixed_points",
     "hopf",

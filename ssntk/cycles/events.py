@@ -49,13 +49,17 @@ class CyclePoint(NamedTuple):
 
 
 def _real(values: np.ndarray) -> float:
-    # An infinite factor keeps its sign.
-    return float(np.prod(np.where(np.isinf(values), 1 / np.finfo(float).eps, values)).real)
+    return float(np.prod(values).real)
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    """Multipliers, of which those that are too large for the precision count as just that large."""
+    return np.where(np.isinf(values), 1 / np.finfo(float).eps, values)
 
 
 def pairs(values: np.ndarray, count: int) -> float:
     """The product of mu_i mu_j - 1 over pairs of the `count` largest multipliers."""
-    first = values[:count]
+    first = _finite(values[:count])
     i, j = np.triu_indices(len(first), 1)
     return _real(first[i] * first[j] - 1)
 
@@ -65,8 +69,8 @@ def functions(first: CyclePoint, second: CyclePoint) -> dict[str, Callable[[Cycl
     largest = max(int((np.abs(point.judged.values) > LEADING).sum()) for point in (first, second))
     tests: dict[str, Callable[[CyclePoint], float]] = {
         FOLD: lambda point: point.turn,
-        BRANCH: lambda point: _real(point.judged.values - 1),
-        DOUBLING: lambda point: _real(point.judged.values + 1),
+        BRANCH: lambda point: _real(_finite(point.judged.values) - 1),
+        DOUBLING: lambda point: _real(_finite(point.judged.values) + 1),
     }
     if largest > 1:
         tests[TORUS] = lambda point: pairs(point.judged.values, largest)

@@ -36,6 +36,9 @@ def clear_legend(ax: Axes, handles: Sequence[Any], labels: Sequence[str], **how:
         legend.set_loc(place)
         if not any(path.intersects_bbox(_box(ax, legend), filled=False) for path in paths):
             return legend
+    # The layout widens the axes, and so decides how many columns fit.
+    legend.set_visible(False)
+    ax.get_figure(root=True).draw_without_rendering()
     box = _box(ax, _in_columns(ax, handles, labels, {"loc": "upper center"} | how))
     _raise(ax, min(box.height + 0.02, 0.6))
     return ax.get_legend()
@@ -52,6 +55,7 @@ def legend_above(ax: Axes, **how: Any) -> Legend | None:
 
 def _in_columns(ax: Axes, handles: Sequence[Any], labels: Sequence[str], how: dict[str, Any], room: float = 1.0) -> Legend:
     """A legend with as many columns as fit into a width of `room`, in widths of the axes."""
+    how = {"columnspacing": 1.0, "handlelength": 1.6} | how
     for columns in range(len(labels), 0, -1):
         legend = ax.legend(handles, labels, ncols=columns, **how)
         if columns == 1 or _box(ax, legend).width <= room:
