@@ -97,7 +97,8 @@ def cycle_continuation(
     velocity, jacobian = (np.asarray(part) for part in linearised(here, x.astype(dtype), u))
     unit = 1 / rate_of(velocity, jacobian, sizes)
     system = System(family, u, *(jnp.asarray(part, dtype) for part in (sizes, unit, low, high - low)))
-    steps = start.orbit.intervals // len(start.orbit) if isinstance(start, CycleEvent) else 1
+    # As many steps as the start needed, in each of its segments or of those that it is cut into.
+    steps = 1 if known is None else max(1, known.intervals // (len(known) if known is not start else intervals))
     how = Collocation(degree) if method == METHODS[1] else Shooting(steps)
     orbit, directions = begun(start, system, how, intervals, (begin - low) / (high - low))
     given = None if max_period is None else float(as_scalar(max_period, "max_period", positive=True)) / unit

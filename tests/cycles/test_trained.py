@@ -65,13 +65,14 @@ def test_its_branch_over_the_gain_and_what_simulations_end_on(seed):
 
 @needed
 @pytest.mark.slow
-def test_a_published_sine_generator_of_250_units():
+@pytest.mark.parametrize("u", [[0.0], [0.5]])
+def test_a_published_sine_generator_of_250_units(u):
     network = published.sine_generator()
-    orbit = ssntk.limit_cycle(network, 0.1 * np.ones(250))
+    orbit = ssntk.limit_cycle(network, 0.1 * np.ones(250), u=u)
     assert orbit.stable
     of = ssntk.Family(network, "gain")
     branch = ssntk.cycle_continuation(of, orbit, (1.0, 0.9), max_steps=4)
     for one, gain in zip(branch.orbits, branch.parameter, strict=True):
         # Another solver, at tight tolerances, returns to where it began.
-        path = ssntk.simulate(of(gain), ssntk.Probe([0.0, one.period], x0=one.x[0]))
+        path = ssntk.simulate(of(gain), ssntk.Probe([0.0, one.period], [u], x0=one.x[0]))
         np.testing.assert_allclose(path[0, -1], one.x[0], atol=1e-6)
