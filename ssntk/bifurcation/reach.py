@@ -25,6 +25,8 @@ from ssntk.zeros.track import Start, Stop, Track, joined
 AWAY = (0.1, 0.02, 0.5)
 # Two events count as the same if they are closer than this multiple of their errors.
 SAME = 64
+# What the status of a complete diagram says.
+WHOLE = "everything that was seen was followed"
 # Ends of a branch that was not cut short: the family or its span ends there, or the branch is closed.
 COMPLETE = (Outcome.left_span, Outcome.left_domain, Outcome.closed, Outcome.halves)
 
@@ -260,6 +262,6 @@ def status_of(searches: Sequence[Reach], unresolved: int) -> str:
     missed = dict.fromkeys(f"{p:.6g}" for one in searches for p in one.missed)
     parts += [f"the doubled cycle at the flip at p = {', '.join(missed)} was not reached"] if missed else []
     beyond = [f"cycles of {one.beyond} steps were not followed: give a larger max_period" for one in searches if one.beyond]
-    said = "; ".join((*parts, *beyond)) or "everything that was seen was followed"
+    said = "; ".join((*parts, *beyond)) or WHOLE
     axis = [note for node in nodes for note in node.notes if note.outcome is Outcome.conservative]
     return "; ".join((said, *axis[:1]))

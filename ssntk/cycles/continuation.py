@@ -104,6 +104,8 @@ def cycle_continuation(
     given = None if max_period is None else float(as_scalar(max_period, "max_period", positive=True)) / unit
     halves = []
     for along in directions:
+        if halves and halves[0].status.startswith("closed"):
+            break
         follower = Follower(system, how, longest)
         if not follower.begin(orbit, along):
             continue

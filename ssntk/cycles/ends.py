@@ -10,8 +10,8 @@ from ssntk.bifurcation.events.kinds import HOPF, SADDLE_NODE
 from ssntk.bifurcation.locate import locate
 from ssntk.bifurcation.point import Bifurcation
 from ssntk.cycles.discrete import Discrete, System, flat
-from ssntk.cycles.events import DOUBLING, CyclePoint
-from ssntk.cycles.follow import Follower, Seen, at_times, between, extent, half, mirrored, unlike
+from ssntk.cycles.events import DOUBLING, STILL, CyclePoint
+from ssntk.cycles.follow import Follower, Seen, alike, between, extent, half, mirrored, unlike
 from ssntk.dynamics.refine import refine_fixed_point
 from ssntk.errors import NumericalError
 from ssntk.models.family import Family
@@ -20,6 +20,8 @@ from ssntk.models.family import Family
 SMALL = 0.02
 # Where the period grows and the parameter's share of the tangent is below this, the parameter has come to its limit.
 STANDING = 1e-3
+# So many cycles at one parameter are a family.
+SEVERAL = 6
 # Orbits that may be the same, on the way between two points, and orbits that are, at the same parameter.
 ROUGHLY, SAME = 0.02, 1e-3
 
@@ -39,6 +41,8 @@ class Ends:
     def stops(self, follower: Follower, ahead: CyclePoint) -> str | None:
         """Why the branch ends before the point ahead; `None` if it goes on."""
         here = follower.resized(follower.points[-1])
+        if len(follower.points) >= SEVERAL and all(abs(point.turn) <= STILL for point in (*follower.points, ahead)):
+            return f"cycles lie side by side at p = {self.parameter(here.level):g}, as if a quantity is conserved"
         if mirrored(here.at.orbit, ahead.at.orbit):
             return self.shrinks(here, ahead)
         if (merged := self.merges(follower, here, ahead)) is not None:
@@ -157,21 +161,10 @@ class Ends:
             return False
         part = (first.level - here.level) / (ahead.level - here.level) if ahead.level != here.level else 0.0
         guess = between(here.at.orbit, ahead.at.orbit, part)
-        if not _alike(guess, first.at.orbit, ROUGHLY):
+        if not alike(guess, first.at.orbit, ROUGHLY):
             return False
         point = follower.corrected(guess._replace(level=first.at.orbit.level), flat(guess), 0.0)
-        return point is not None and _alike(point.at.orbit, first.at.orbit, SAME)
-
-
-def _alike(one: Discrete, other: Discrete, tolerance: float) -> bool:
-    """Whether two orbits have the same period and the same extremes."""
-    times = np.linspace(0, 1, 256, endpoint=False)
-
-    def marks(orbit: Discrete) -> np.ndarray:
-        states = at_times(orbit, times)
-        return np.concatenate([states.max(axis=0), states.min(axis=0), [float(orbit.log_period)]])
-
-    return bool(np.abs(marks(one) - marks(other)).max() <= tolerance * max(1.0, np.abs(marks(other)).max()))
+        return point is not None and alike(point.at.orbit, first.at.orbit, SAME)
 
 
 def _onwards(point: CyclePoint, here: CyclePoint) -> CyclePoint:

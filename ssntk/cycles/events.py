@@ -119,6 +119,8 @@ def doubted(kind: str, first: CyclePoint, second: CyclePoint) -> str:
     """Why an event cannot be told from the error of its own multiplier; empty if it can."""
     if kind == FOLD and not stands(first, second):
         return ""
+    if kind == FOLD and change_of(kind, first, second) <= MET:
+        return "neither the parameter nor its multiplier moves: cycles lie side by side there"
     for point in (first, second):
         value, error = critical(kind, point.judged)
         apart = abs(abs(value) - 1) if kind == TORUS else abs(value - (-1 if kind == DOUBLING else 1))

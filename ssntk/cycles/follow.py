@@ -30,6 +30,8 @@ FIRST, SHORTEST = 0.02, 1e-7
 STRAIGHT, SLOWER = 0.9, 0.4
 # The mesh is adapted after this many steps. It is doubled if the flow fails by this much to return the velocity.
 OFTEN, ROUGH, MOST = 3, 1e-7, 512
+# The distance of points beside a crossing, in parts of the step.
+BESIDE = 0.02
 # The first step, how far steps may lead away, and how well the last must be known, where an event is sought by secants.
 NUDGE, NEARBY, CLOSE = 1e-5, 0.1, 1e-8
 
@@ -62,6 +64,8 @@ class Follower:
     known: Linear | None = None
     points: list[CyclePoint] = dataclasses.field(default_factory=list)
     seen: list[Seen] = dataclasses.field(default_factory=list)
+    # The cycle at the bifurcation at which the branch begins.
+    origin: Discrete | None = None
 
     def corrected(self, orbit: Discrete, along: Discrete, step: float) -> CyclePoint | None:
         """The point that Newton's iteration leads to; `None` if it does not converge."""
@@ -80,6 +84,7 @@ class Follower:
         left so that the level grows."""
         self.size = max(1.0, extent(orbit))
         if along is not None:
+            self.origin = orbit
             along, step = scaled(along, inner(along, along, self.size) ** -0.5), FIRST
             while step > SHORTEST:
                 point = self.corrected(orbit, along, step)
@@ -145,13 +150,23 @@ class Follower:
             reason = stops(self, ahead)
             if reason is not None:
                 return reason
+            count_seen = len(self.seen)
             self.watch(here, ahead, step)
+            if any(self.returns(one) for one in self.seen[count_seen:]):
+                return "closed: it returns to the bifurcation at which it begins"
             straight = inner(here.at.tangent, ahead.at.tangent, self.size)
             ahead = self.refined(ahead)
             self.points.append(self.adapted(ahead) if count % OFTEN == 0 else ahead)
             grows = int(ahead.at.count) <= 5 and straight > 0.98
             step = min(self.longest, 1.5 * step) if grows else step * (0.7 if int(ahead.at.count) > 7 else 1.0)
         return f"{counted(most, 'cycle')} followed, as many as max_steps allows"
+
+    def returns(self, seen: Seen) -> bool:
+        """Whether an event is the one at which the branch began."""
+        if self.origin is None or seen.kind != BRANCH or not seen.exact or len(self.points) < 3:
+            return False
+        orbit = seen.point.at.orbit
+        return abs(seen.point.level - float(self.origin.level)) <= 1e-5 and alike(orbit, self.origin, 1e-3)
 
     def ahead(self, here: CyclePoint, step: float) -> CyclePoint | None:
         """The point after a step; `None` if it fails or the branch bends too much."""
@@ -169,7 +184,10 @@ class Follower:
             if meets:
                 point = self.met(here, ahead)
             else:
-                point = located(test, lambda part: self.corrected(here.at.orbit, here.at.tangent, part), step, ends)
+                way = self.way(here, ahead, step)
+                point = located(test, way, step, ends)
+                if point is None and kind == BRANCH:
+                    point = crossing(test, way, step, ends)
             away = self.apart(here, point or ahead)
             levels, doubt = (here.level, ahead.level), doubted(kind, here, ahead)
             if point is not None and not doubt and (finer := self.finer(kind, point)) is not None:
@@ -179,6 +197,23 @@ class Follower:
             change = change_of(kind, here, ahead)
             found.append((away, Seen(kind, point or ahead, levels, point is not None, doubt, here.at.tangent, change)))
         self.seen += [seen for _, seen in sorted(found, key=lambda one: one[0])]
+
+    def way(self, here: CyclePoint, ahead: CyclePoint, step: float) -> Callable[[float], CyclePoint | None]:
+        """The points on the way to the next one. Each is corrected from between its known neighbours, since far from it
+        Newton's iteration fails where branches cross."""
+        known = {0.0: here, step: ahead}
+
+        def at(part: float) -> CyclePoint | None:
+            low = max(one for one in known if one <= part)
+            high = min(one for one in known if one >= part)
+            share = (part - low) / (high - low) if high > low else 0.0
+            guess = between(known[low].at.orbit, known[high].at.orbit, share)
+            point = self.corrected(guess, here.at.tangent, 0.0)
+            if point is not None:
+                known[part] = point
+            return point
+
+        return at
 
     def met(self, here: CyclePoint, ahead: CyclePoint) -> CyclePoint | None:
         """The branch point at which the branch turns. It is sought on the branch that it meets, from a level that this one
@@ -245,6 +280,45 @@ class Follower:
         return inner(tangent, end, self.size) - inner(tangent, start, self.size)
 
 
+def crossing(
+    test: Callable[[CyclePoint], float],
+    way: Callable[[float], CyclePoint | None],
+    step: float,
+    ends: tuple[float, float],
+) -> CyclePoint | None:
+    """The point at which branches cross, where the equations are singular, by a cubic through four points beside it; `None`
+    if these are not found. Its multipliers are those of the nearest of the four."""
+    low, high = (0.0, ends[0]), (step, ends[1])
+    root = step / 2
+    for _ in range(20):
+        # The false position, kept away from both ends so that the bracket shrinks.
+        share = np.clip(low[1] / (low[1] - high[1]), 0.1, 0.9)
+        root = low[0] + share * (high[0] - low[0])
+        point = way(root)
+        if point is None or high[0] - low[0] < BESIDE * step:
+            break
+        value = test(point)
+        low, high = ((root, value), high) if value * low[1] > 0 else (low, (root, value))
+    apart = BESIDE * min(root, step - root)
+    places = root + apart * np.array([-2.0, -1.0, 1.0, 2.0])
+    points = [point for place in places if (point := way(float(place))) is not None]
+    if len(points) < len(places):
+        return None
+    offsets, tests = (places - root) / apart, [test(point) for point in points]
+    roots = np.roots(np.polyfit(offsets, tests, 3))
+    near = roots[np.abs(roots.imag) < 1e-6].real
+    if not len(near) or np.abs(near).min() > 3:
+        return None
+    at = near[np.abs(near).argmin()]
+    weights = [np.prod((at - np.delete(offsets, i)) / (offset - np.delete(offsets, i))) for i, offset in enumerate(offsets)]
+    orbits = [point.at.orbit for point in points]
+    parts = [sum(w * np.asarray(orbit[k]) for w, orbit in zip(weights, orbits, strict=True)) for k in range(1, 5)]
+    nearest = points[int(np.abs(offsets - at).argmin())]
+    dtype = orbits[0].ends.dtype
+    orbit = Discrete._make([orbits[0].mesh, *(np.asarray(part, dtype) for part in parts)])
+    return nearest._replace(at=nearest.at._replace(orbit=orbit))
+
+
 def inner(one: Discrete, other: Discrete, size: float) -> float:
     """The inner product of two changes on one mesh."""
     product = np.mean(np.asarray(one.ends) * np.asarray(other.ends)) / size**2
@@ -267,6 +341,17 @@ def at_times(orbit: Discrete, times: np.ndarray) -> np.ndarray:
     if within.shape[1]:
         return values(times, mesh, ends, within)
     return CubicSpline(mesh, np.vstack([ends, ends[:1]]), bc_type="periodic")(times)
+
+
+def alike(one: Discrete, other: Discrete, tolerance: float) -> bool:
+    """Whether two orbits have the same period and the same extremes."""
+    times = np.linspace(0, 1, 256, endpoint=False)
+
+    def marks(orbit: Discrete) -> np.ndarray:
+        states = at_times(orbit, times)
+        return np.concatenate([states.max(axis=0), states.min(axis=0), [float(orbit.log_period)]])
+
+    return bool(np.abs(marks(one) - marks(other)).max() <= tolerance * max(1.0, np.abs(marks(other)).max()))
 
 
 def unlike(orbit: Discrete) -> np.ndarray:

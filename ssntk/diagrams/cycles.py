@@ -16,7 +16,14 @@ from ssntk.models.family import Family
 # Two points are the same if they agree to this part of the span, of the period and of the extent.
 SAME = 1e-6
 # How a branch ends that was not cut short, as its status says it.
-WHOLE = ("left the span", "shrinks to the Hopf", "merges with cycles of half the period at", "closed", "the period grows")
+WHOLE = (
+    "left the span",
+    "shrinks to the Hopf",
+    "merges with cycles of half the period at",
+    "closed",
+    "the period grows",
+    "cycles lie",
+)
 
 
 def followed(
@@ -31,7 +38,11 @@ def followed(
     beyond = 0
     while waiting:
         event, rounds = waiting.pop(0)
-        if any(_same(event, other, reach) for branch in branches for other in (branch.begin, branch.end)):
+        if any(_same(event, other, branch, reach) for branch in branches for other in (branch.begin, branch.end)):
+            continue
+        # Two branches that are known cross there.
+        through = [branch for branch in branches if any(_same(event, other, branch, reach) for other in branch.bifurcations)]
+        if event.kind == BRANCH and len(through) > 1:
             continue
         after = 2 * rounds if event.kind == DOUBLING else rounds
         if after > max_period:
@@ -45,7 +56,7 @@ def followed(
         except (NumericalError, ValueError) as error:
             said.append(f"the cycles from the {event.kind} at p = {float(event.parameter):.6g} were not followed: {error}")
             continue
-        said += [f"branch {len(branches)} of cycles {cut}" for cut in _cuts(branch)]
+        said += [f"branch {len(branches)} of cycles: {cut}" for cut in _cuts(branch)]
         branches.append(branch)
         waiting += [(one, after) for one in branch.bifurcations if one.kind in (DOUBLING, BRANCH)]
     if beyond:
@@ -59,8 +70,8 @@ def _cuts(branch: CycleBranch) -> list[str]:
     return [part for part in parts if not part.startswith(WHOLE)]
 
 
-def _same(one: Any, other: Any, reach: float) -> bool:
-    """Whether two bifurcations are the same point, wherever on the cycle each was seen."""
+def _same(one: Any, other: Any, branch: CycleBranch, reach: float) -> bool:
+    """Whether two bifurcations are the same point, wherever on the cycle each was seen. The second one is of this branch."""
     if other is None or one.kind != other.kind or abs(float(one.parameter) - float(other.parameter)) > SAME * reach:
         return False
     if isinstance(one, CycleEvent):
@@ -68,5 +79,6 @@ def _same(one: Any, other: Any, reach: float) -> bool:
         extent = np.tile(one.orbit.maximum - one.orbit.minimum, 2)
         alike = bool((np.abs(ends[0] - ends[1]) <= 1e-3 * extent.max()).all())
         return alike and abs(one.period - other.period) <= SAME * one.period
-    size = max(float(np.abs(one.x).max()), float(np.abs(other.x).max()))
-    return bool(np.abs(np.asarray(one.x) - np.asarray(other.x)).max() <= SAME * size) or size == 0
+    # Equilibria may be zero up to rounding: what counts is the extent of the cycles.
+    size = np.maximum(np.abs(np.asarray(one.x)), (branch.maximum - branch.minimum).max(axis=0))
+    return bool((np.abs(np.asarray(one.x) - np.asarray(other.x)) <= 1e-5 * size.max()).all())

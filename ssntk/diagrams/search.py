@@ -6,7 +6,7 @@ import jax.random as jr
 import numpy as np
 
 from ssntk.bifurcation.events.kinds import FLIP
-from ssntk.bifurcation.reach import Limits, Reach, distinct, status_of
+from ssntk.bifurcation.reach import WHOLE, Limits, Reach, distinct, status_of
 from ssntk.diagrams.cycles import followed
 from ssntk.diagrams.diagram import Diagram
 from ssntk.dynamics.fixed_points import FixedPoints, find_fixed_points
@@ -38,7 +38,7 @@ def bifurcation_diagram(
     scale: Any = None,
     fix: Any = None,
     periods: Any = None,
-    cycles: bool = False,
+    cycles: Any = False,
 ) -> Diagram:
     """Follow all branches of equilibria over a span that can be reached, and if asked those of limit cycles.
 
@@ -76,8 +76,7 @@ def bifurcation_diagram(
     n_slices, max_steps = as_count(n_slices, "n_slices", least=2), as_count(max_steps, "max_steps")
     n_starts, max_branches = as_count(n_starts, "n_starts", least=2), as_count(max_branches, "max_branches")
     max_period = as_count(max_period, "max_period")
-    if cycles and isinstance(family.model, AbstractMap):
-        raise ValueError("cycles is for flows: the cycles of maps are followed from flips in any case")
+    _check_cycles(cycles, family)
     longest, turns = float(as_scalar(step, "step", positive=True)), as_periods(periods, family.model.n_state)
     # The ends of the span come first, since branches that start there are followed in one direction only.
     slices = np.linspace(0.0, 1.0, n_slices)[[0, -1, *range(1, n_slices - 1)]].tolist()
@@ -109,10 +108,18 @@ def bifurcation_diagram(
         branches=branches,
         bifurcations=located,
         unresolved=unresolved,
-        status="; ".join((status, *said)),
+        status="; ".join(said if said and status == WHOLE else (status, *said)),
         parent=tuple(node.parent for node in nodes),
         cycles=oscillating,
     )
+
+
+def _check_cycles(cycles: Any, family: Any) -> None:
+    """`ValueError` unless `cycles` says whether to follow the limit cycles of a flow."""
+    if not isinstance(cycles, bool):
+        raise ValueError(f"cycles must be True or False, got {cycles!r}")
+    if cycles and isinstance(family.model, AbstractMap):
+        raise ValueError("cycles is for flows: the cycles of maps are followed from flips in any case")
 
 
 def _doublings(search: "Reach", max_period: int) -> list["Reach"]:

@@ -38,7 +38,8 @@ def clear_legend(ax: Axes, handles: Sequence[Any], labels: Sequence[str], **how:
             return legend
     # The layout widens the axes, and so decides how many columns fit.
     legend.set_visible(False)
-    ax.get_figure(root=True).draw_without_rendering()
+    root: Any = ax.get_figure(root=True)
+    root.draw_without_rendering()
     box = _box(ax, _in_columns(ax, handles, labels, {"loc": "upper center"} | how))
     _raise(ax, min(box.height + 0.02, 0.6))
     return ax.get_legend()

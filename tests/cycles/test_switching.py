@@ -6,7 +6,7 @@ import functools
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from oscillators import monodromy, nontrivial, roessler
+from oscillators import lorenz, monodromy, nontrivial, roessler
 
 import ssntk
 
@@ -116,6 +116,22 @@ def test_roesslers_cascade():
         start = next(one for one in branch.bifurcations if one.kind == "period-doubling")
         at.append(start.parameter)
     np.testing.assert_allclose(at, CASCADE, atol=1e-8)
+
+
+def test_lorenz_symmetric_cycle_branches_where_the_equations_are_singular():
+    # Seen from the symmetric cycle, no correction converges at the branch point itself.
+    of = family(lorenz, 340.0, 3)
+    branch = ssntk.cycle_continuation(of, ssntk.limit_cycle(of(340.0), [1.0, 1.0, 300.0]), (340.0, 280.0))
+    (event,) = branch.bifurcations
+    assert event.kind == "cycle-branch-point"
+    arms = ssntk.cycle_continuation(of, event, (300.0, 340.0), step=0.02)
+    uneven = (arms.maximum + arms.minimum)[:, 0]
+    assert uneven.min() < -1 < 1 < uneven.max()
+    # Their asymmetry grows with the root of the distance.
+    near = np.abs(uneven) < 2
+    limit = np.polyfit(uneven[near] ** 2, arms.parameter[near], 1)[-1]
+    np.testing.assert_allclose(event.parameter, limit, atol=2e-2)
+    assert arms.stable[near].all()
 
 
 def test_what_cannot_be_switched_at_is_refused():

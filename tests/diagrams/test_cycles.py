@@ -82,6 +82,48 @@ def test_what_branches_off_is_followed_too():
     assert diagram.status == "everything that was seen was followed"
 
 
+def looping(t, x, u, p):
+    """r' = r (1 - p^2 - r^2), phi' = 2, z' = z (0.3 - 2.5 p^2 - z^2) on the cycles: these branch at p^2 = 0.12."""
+    squared = x[0] ** 2 + x[1] ** 2
+    growth, rate = 1 - p**2 - squared, 0.8 - 3 * p**2 - squared / 2
+    return jnp.stack([growth * x[0] - 2 * x[1], growth * x[1] + 2 * x[0], rate * x[2] - x[2] ** 3])
+
+
+def test_a_loop_between_two_branch_points_is_followed_once():
+    diagram = ssntk.bifurcation_diagram(family(looping, -1.0, 3), (-1.5, 1.5), cycles=True, **FEW)
+    _, loop = diagram.cycles
+    assert loop.status == "closed: it returns to the bifurcation at which it begins"
+    z = np.abs([orbit.x[:, 2] for orbit in loop]).max(axis=1)
+    np.testing.assert_allclose(z**2, 0.3 - 2.5 * loop.parameter**2, atol=1e-8)
+    assert diagram.status == "everything that was seen was followed"
+
+
+def turned(t, x, u, p):
+    """A cycle between two Hopf points at 0 and 1, whose equilibrium is zero up to rounding only."""
+    turn = jnp.array([[0.3, 0.7], [-0.9, 0.41]])
+    y = turn @ x
+    growth = p * (1 - p) - y @ y + 0.3 * y[0]
+    return jnp.linalg.inv(turn) @ jnp.stack([growth * y[0] - 2 * y[1] + 0.2 * y[0] * y[1], growth * y[1] + 2 * y[0]])
+
+
+def test_hopf_points_at_states_that_are_zero_up_to_rounding_share_a_branch():
+    diagram = ssntk.bifurcation_diagram(family(turned, -0.5, 2), (-0.5, 1.5), cycles=True, **FEW)
+    assert len(diagram.cycles) == 1
+
+
+def centre(t, x, u, p):
+    return jnp.stack([p * x[0] - 2 * x[1], 2 * x[0] + p * x[1]])
+
+
+def test_cycles_side_by_side_are_said_and_hold_no_bifurcation():
+    diagram = ssntk.bifurcation_diagram(family(centre, -1.0, 2), (-1.0, 1.0), cycles=True, **FEW)
+    (cycles,) = diagram.cycles
+    assert "cycles lie side by side at p = " in cycles.status
+    assert cycles.bifurcations == ()
+    assert len(cycles) < 10
+    assert "everything" not in diagram.status
+
+
 def test_equilibria_alone_are_the_default():
     diagram = ssntk.bifurcation_diagram(family(arch, 0.0, 2), (-2.0, 2.0), **FEW)
     assert diagram.cycles == ()
@@ -90,6 +132,8 @@ def test_equilibria_alone_are_the_default():
 
 def test_maps_have_no_limit_cycles():
     step = ssntk.Map(lambda t, x, u, p: p * x * (1 - x), 2.0, 1)
+    with pytest.raises(ValueError, match="cycles must be True or False, got 'yes'"):
+        ssntk.bifurcation_diagram(family(arch, 0.0, 2), (-2.0, 2.0), cycles="yes")
     with pytest.raises(ValueError, match="cycles is for flows"):
         ssntk.bifurcation_diagram(ssntk.Family(step, "params"), (2.0, 3.0), cycles=True)
 
