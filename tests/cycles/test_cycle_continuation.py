@@ -183,6 +183,19 @@ def test_networks_over_their_rate(seed):
     assert branch.bifurcations == ()
 
 
+def rate_of(model):
+    return model.params[3]
+
+
+def test_new_weights_compile_nothing(compilations):
+    for seed in range(3):
+        of = ssntk.Family(network(seed, 5), rate_of)
+        ssntk.cycle_continuation(of, ssntk.limit_cycle(of(1.0), 0.1 * np.ones(5)), (1.0, 1.5 + seed))
+        if seed == 0:
+            compilations.clear()
+    assert compilations == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_stability_along_a_gain_by_scipys_integration(seed):

@@ -12,6 +12,7 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from helpers import some
 
 import ssntk
 
@@ -89,11 +90,18 @@ def looping(t, x, u, p):
     return jnp.stack([growth * x[0] - 2 * x[1], growth * x[1] + 2 * x[0], rate * x[2] - x[2] ** 3])
 
 
-def test_a_loop_between_two_branch_points_is_followed_once():
-    diagram = ssntk.bifurcation_diagram(family(looping, -1.0, 3), (-1.5, 1.5), cycles=True, **FEW)
+@pytest.mark.parametrize("units", some([(1.0, 1.0), (1e6, 1e-6), (1e-6, 1e6)], [(1e6, 1e-6)]))
+def test_a_loop_between_two_branch_points_is_followed_once(units):
+    # States of different units in one model.
+    units = jnp.array([units[0], units[0], units[1]])
+
+    def scaled(t, x, u, p):
+        return units * looping(t, x / units, u, p)
+
+    diagram = ssntk.bifurcation_diagram(family(scaled, -1.0, 3), (-1.5, 1.5), cycles=True, **FEW)
     _, loop = diagram.cycles
     assert loop.status == "closed: it returns to the bifurcation at which it begins"
-    z = np.abs([orbit.x[:, 2] for orbit in loop]).max(axis=1)
+    z = np.abs([orbit.x[:, 2] for orbit in loop]).max(axis=1) / units[2]
     np.testing.assert_allclose(z**2, 0.3 - 2.5 * loop.parameter**2, atol=1e-8)
     assert diagram.status == "everything that was seen was followed"
 
