@@ -68,7 +68,8 @@ class CycleBranch(Pictured, Tabular, Collection):
 
     - `parameter`, `period` (k,); `orbits`: the k cycles, each an [`Orbit`][]. `branch[i]` is `orbits[i]`.
     - `minimum`, `maximum` (k, n): of each state. `amplitude` (k, n): half their difference.
-    - `multipliers`, `multiplier_error` (k, n - 1): the Floquet multipliers without the trivial one, the largest first.
+    - `multipliers`, `multiplier_error` (k, n - 1): the Floquet multipliers without the trivial one, the largest first. Of
+      large networks the j largest, (k, j): see `n_multipliers` of [`cycle_continuation`][].
     - `stable` (k,), `n_unstable` (k,): as of an [`Orbit`][].
     - `bifurcations`: those that were located, and `unresolved`: those that were seen only, each a [`CycleEvent`][].
     - `begin`: the bifurcation at which the branch begins, `None` if it was started from an orbit.
@@ -110,17 +111,23 @@ class CycleBranch(Pictured, Tabular, Collection):
     def _of(self, name: str) -> np.ndarray:
         return np.array([getattr(orbit, name) for orbit in self.orbits])
 
+    def _leading(self, name: str) -> np.ndarray:
+        """As many of each orbit as are known of all."""
+        every = [getattr(orbit, name) for orbit in self.orbits]
+        least = min(len(one) for one in every)
+        return np.array([one[:least] for one in every])
+
     @property
     def period(self) -> np.ndarray:
         return self._of("period")
 
     @property
     def multipliers(self) -> np.ndarray:
-        return self._of("multipliers")
+        return self._leading("multipliers")
 
     @property
     def multiplier_error(self) -> np.ndarray:
-        return self._of("multiplier_error")
+        return self._leading("multiplier_error")
 
     @property
     def stable(self) -> np.ndarray:

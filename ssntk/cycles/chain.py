@@ -107,8 +107,11 @@ class Multipliers(NamedTuple):
     trivial: float
 
 
-def multipliers(first: AnyArray, second: AnyArray, velocity: AnyArray) -> Multipliers:
-    """The multipliers of a round whose point 0 moves with `velocity` (n,) along the orbit.
+def multipliers(
+    first: AnyArray, second: AnyArray, velocity: AnyArray, outside: AnyArray | None = None
+) -> Multipliers:
+    """The multipliers of a round whose point 0 moves with `velocity` (n,) along the orbit. `outside` (m, n): what the round
+    does besides, if it is known in n of m directions only.
 
     The velocity is an eigenvector with the multiplier one. It is taken out by orthogonal transformations of the pencil, so
     that the others need not be told from it, whatever they are. How far the round is from returning it is the error of the
@@ -134,6 +137,10 @@ def multipliers(first: AnyArray, second: AnyArray, velocity: AnyArray) -> Multip
         errors = (trivial * np.maximum(np.abs(values), 1.0) + rounding) * sizes / overlap
     # A multiplier that is too large for the precision is unstable, by how much is not known.
     values, errors = np.where(np.isfinite(values), values, np.inf), np.where(np.isfinite(values), errors, 0.0)
+    if outside is not None:
+        # What leads out of the directions is a change of the round, too.
+        leads = np.linalg.norm((np.asarray(outside, float) @ basis)[:, 1:] @ rights, axis=0)
+        errors = errors + leads * np.linalg.norm(lefts, axis=0) / overlap
     order = np.argsort(-np.abs(values), kind="stable")
     return Multipliers(values[order], errors[order], trivial)
 

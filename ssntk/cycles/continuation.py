@@ -28,6 +28,8 @@ from ssntk.threads import one_blas_thread
 LONGEST = 200.0
 # The number of parameters in the span at which the typical sizes of the states are computed.
 LOOKS = 4
+# With more states than this, only the leading multipliers are followed.
+LARGE = 100
 
 
 @outside_jit
@@ -42,6 +44,7 @@ def cycle_continuation(
     method: str = "auto",
     intervals: int = 32,
     degree: int = 4,
+    n_multipliers: Any = None,
     step: Any = 0.1,
     max_steps: int = 500,
 ) -> CycleBranch:
@@ -62,6 +65,11 @@ def cycle_continuation(
     - `u`: (d,) constant input. Default zero, or that of the orbit.
     - `max_period`: the longest period, in units of time. Default 200 times the first one.
     - `method`, `intervals`, `degree`: as for [`limit_cycle`][]. The mesh is adapted, and refined if multipliers need it.
+    - `n_multipliers`: how many multipliers are followed by shooting. A round is then linearised in a few directions only,
+      those of the leading multipliers (Lust et al., SIAM J. Sci. Comput. 19 (1998) 1188), and as a whole at the first cycle,
+      where it may bifurcate, and where a multiplier is not told from the unit circle. The others are smaller than 0.1.
+      Default: all of up to 100 states; of more states those larger than 0.1 and some more, unless they are more than an
+      eighth.
     - `step`: the longest step, without a unit: length is `sqrt(mean((dx / size)^2) + (d log T)^2 + (dp / (p1 - p0))^2)`,
       with the typical sizes of the states, or the extent of the cycle if that is larger.
     - `max_steps`: the largest number of cycles.
@@ -81,6 +89,7 @@ def cycle_continuation(
     model = family.model
     longest, most = float(as_scalar(step, "step", positive=True)), as_count(max_steps, "max_steps")
     method, intervals, degree = chosen(model.n_state, method, intervals, degree)
+    leading = _followed(model.n_state, method, n_multipliers)
     known = start.orbit if isinstance(start, CycleEvent) else start if isinstance(start, Orbit) else None
     u = constant_input(model, known.u if u is None and known is not None else u)
     x = checked(start, model.n_state, (low, high))
@@ -106,7 +115,7 @@ def cycle_continuation(
     for along in directions:
         if halves and halves[0].status.startswith("closed"):
             break
-        follower = Follower(system, how, longest)
+        follower = Follower(system, how, longest, leading=leading)
         if not follower.begin(orbit, along):
             continue
         first = follower.points[0].period
@@ -136,6 +145,16 @@ def _checked(family: Any, span: Any) -> tuple[float, float]:
     if low == high:
         raise ValueError(f"span must hold two different values, got {low} twice")
     return low, high
+
+
+def _followed(n: int, method: str, count: Any) -> int | None:
+    """How many leading multipliers are followed: `None` if all, 0 if those that are not small."""
+    if count is None:
+        return 0 if n > LARGE and method == METHODS[2] else None
+    count = as_count(count, "n_multipliers")
+    if method != METHODS[2] and count < n - 1:
+        raise ValueError('n_multipliers must be left out by collocation, which knows all of them; or pass method="shooting"')
+    return count if count < n - 1 else None
 
 
 def _joined(first: CycleBranch, second: CycleBranch) -> CycleBranch:

@@ -232,16 +232,17 @@ def corrected(
     step: Any,
     size: Any,
     known: Linear | None = None,
+    most: int = CORRECTIONS,
 ) -> Corrected:
     """Newton's iteration from `orbit` + `step` `along`, in the plane normal to `along`, until the corrections are at
     rounding level or no longer shrink. Along `flat` the level stays. `known`: the equations to first order at an orbit
-    nearby, which save derivatives.
+    nearby, which save derivatives. `most`: the largest number of corrections.
 
     Lengths are `sqrt(mean((d_j / size)^2) + (d log T)^2 + (d level)^2)`.
     """
     if known is None or known.around.each.shape[0] != orbit.ends.shape[0]:
         known = method.unknown(orbit)
-    return _corrected(method, system, orbit, along, step, size, known)
+    return _corrected(method, system, orbit, along, step, size, known, np.asarray(most))
 
 
 class _Newton(eqx.Module):
@@ -354,7 +355,14 @@ class _Newton(eqx.Module):
 
 @eqx.filter_jit
 def _corrected(
-    method: AbstractMethod, system: System, orbit: Discrete, along: Discrete, step: Any, size: Any, known: Linear | None
+    method: AbstractMethod,
+    system: System,
+    orbit: Discrete,
+    along: Discrete,
+    step: Any,
+    size: Any,
+    known: Linear | None,
+    most: Any,
 ) -> Corrected:
     n, dtype = orbit.ends.shape[1], orbit.ends.dtype
     eps = jnp.finfo(dtype).eps
@@ -365,7 +373,7 @@ def _corrected(
         at, before = state
         gains = (at.size > 16 * eps) & ((at.size > 1e-4) | (at.size < 0.5 * before))
         finite = jnp.isfinite(at.orbit.ends).all() & jnp.isfinite(at.orbit.log_period) & jnp.isfinite(at.orbit.level)
-        return gains & (at.count < CORRECTIONS) & finite
+        return gains & (at.count < most) & finite
 
     far, nothing = jnp.asarray(jnp.inf, dtype), jnp.zeros((n, n), dtype)
     start = Corrected(begin, far, far, jnp.asarray(0), nothing, nothing, nothing[0], along, known)

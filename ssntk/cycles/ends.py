@@ -56,7 +56,7 @@ class Ends:
             point = follower.corrected(guess, flat(guess), 0.0)
             if point is None:
                 return f"left the span after p = {self.parameter(here.level):g}, and no cycle was found at its end"
-            follower.watch(here, _onwards(point, here), follower.apart(here, point))
+            follower.seen += follower.watch(here, _onwards(point, here), follower.apart(here, point))
             follower.points.append(point)
             return f"left the span at p = {self.parameter(level):g}"
         if ahead.period > self.longest:

@@ -26,12 +26,20 @@ MET = 1e-4
 PART = 0.01
 
 
+# After so many steps to an event, its function must be below this part of its values around it.
+TRIES, JUMP = 8, 0.1
+# The flow over a period may fail by this much to return the velocity.
+ROUGH = 1e-7
+
+
 class CyclePoint(NamedTuple):
-    """A cycle that has been corrected, with its multipliers and how it was discretised."""
+    """A cycle that has been corrected, with its multipliers and how it was discretised. `whole`: whether all multipliers are
+    known, not the leading ones alone."""
 
     at: Corrected
     judged: Multipliers
     method: AbstractMethod
+    whole: bool = True
 
     @property
     def level(self) -> float:
@@ -69,8 +77,9 @@ def functions(first: CyclePoint, second: CyclePoint) -> dict[str, Callable[[Cycl
     largest = max(int((np.abs(point.judged.values) > LEADING).sum()) for point in (first, second))
     tests: dict[str, Callable[[CyclePoint], float]] = {
         FOLD: lambda point: point.turn,
-        BRANCH: lambda point: _real(_finite(point.judged.values) - 1),
-        DOUBLING: lambda point: _real(_finite(point.judged.values) + 1),
+        # Multipliers that are small and left out do not change the sign.
+        BRANCH: lambda point: _real(1 - _finite(point.judged.values)),
+        DOUBLING: lambda point: _real(1 + _finite(point.judged.values)),
     }
     if largest > 1:
         tests[TORUS] = lambda point: pairs(point.judged.values, largest)
@@ -134,6 +143,7 @@ def located(
 ) -> CyclePoint | None:
     """The point at which a function is zero, on the way to the next point; `None` if a step to it fails."""
     seen: dict[float, CyclePoint] = {}
+    values: list[float] = []
 
     def value(part: float) -> float:
         if part in (0.0, length):
@@ -143,7 +153,10 @@ def located(
             raise ArithmeticError
         seen[part] = point
         found = test(point)
-        if not np.isfinite(found):
+        values.append(abs(found))
+        # Where the way leads from one branch to another, the function jumps, and the bracket closes on nothing.
+        jumps = len(values) >= TRIES and min(values) > JUMP * min(abs(end) for end in ends)
+        if not np.isfinite(found) or jumps:
             raise ArithmeticError
         return found
 

@@ -21,17 +21,37 @@ from ssntk.cycles.discrete import (
     flat,
     nullspace,
 )
-from ssntk.cycles.events import BRANCH, DOUBLING, CyclePoint, change_of, changed, doubted, functions, located, met
+from ssntk.cycles.events import (
+    BRANCH,
+    DOUBLING,
+    ROUGH,
+    TORUS,
+    CyclePoint,
+    change_of,
+    changed,
+    critical,
+    doubted,
+    functions,
+    located,
+    met,
+)
+from ssntk.cycles.leading import Leaders
 from ssntk.results import counted
 
 # The first and the shortest step, in units of arclength.
 FIRST, SHORTEST = 0.02, 1e-7
 # The smallest cosine between tangents, and the largest change of log T, of one step.
 STRAIGHT, SLOWER = 0.9, 0.4
-# The mesh is adapted after this many steps. It is doubled if the flow fails by this much to return the velocity.
-OFTEN, ROUGH, MOST = 3, 1e-7, 512
+# The mesh is adapted after this many steps, and has at most so many intervals.
+OFTEN, MOST = 3, 512
+# Steps longer than this part of the longest are repeated in parts, where an event is not found.
+SURELY = 1 / 64
 # The distance of points beside a crossing, in parts of the step.
 BESIDE = 0.02
+# The largest number of Newton's iterations from an orbit nearby.
+NEWTON = 12
+# Evenly spaced points are not farther apart than this many times the gap between others.
+TORN = 3.0
 # The first step, how far steps may lead away, and how well the last must be known, where an event is sought by secants.
 NUDGE, NEARBY, CLOSE = 1e-5, 0.1, 1e-8
 
@@ -50,6 +70,14 @@ class Seen:
     along: Discrete
     change: float = 0.0
 
+    @property
+    def puzzles(self) -> bool:
+        """Whether it was not found, though its multiplier is known well enough."""
+        if self.doubt:
+            return False
+        neutral = self.kind == TORUS and critical(TORUS, self.point.judged)[0].imag == 0
+        return not self.exact or not (neutral or met(self.kind, self.point, self.change))
+
 
 @dataclasses.dataclass
 class Follower:
@@ -66,13 +94,16 @@ class Follower:
     seen: list[Seen] = dataclasses.field(default_factory=list)
     # The cycle at the bifurcation at which the branch begins.
     origin: Discrete | None = None
+    # How many leading multipliers are followed: all of them if that is `None`, and as many as are not small if it is 0.
+    leading: int | None = None
+    leaders: Leaders | None = None
 
     def corrected(self, orbit: Discrete, along: Discrete, step: float) -> CyclePoint | None:
         """The point that Newton's iteration leads to; `None` if it does not converge."""
         dtype = orbit.ends.dtype
         orbit, along = (Discrete._make(np.asarray(part, dtype) for part in parts) for parts in (orbit, along))
         length, size = np.asarray(step, dtype), np.asarray(self.size, dtype)
-        at = corrected(self.method, self.system, orbit, along, length, size, self.known)
+        at = corrected(self.method, self.system, orbit, along, length, size, self.known, NEWTON)
         if not float(at.size) <= float(np.finfo(dtype).eps) ** 0.5:
             return None
         # What is known takes N n^2 numbers, which are kept of one orbit only. The rest is small, and used on the host.
@@ -120,7 +151,7 @@ class Follower:
     def refined(self, point: CyclePoint) -> CyclePoint:
         """A point whose multipliers are known, on a finer mesh if need be."""
         largest = max(1.0, float(np.abs(point.judged.values).max()))
-        while point.judged.trivial > ROUGH * largest:
+        while point.whole and point.judged.trivial > ROUGH * largest:
             if isinstance(self.method, Shooting):
                 if self.method.steps >= 16:
                     break
@@ -143,16 +174,21 @@ class Follower:
         step = min(self.longest, FIRST if len(self.points) == 1 else self.longest)
         for count in range(1, most):
             here = self.resized(self.points[-1])
-            while (ahead := self.ahead(here, step)) is None:
-                step /= 2
-                if step < SHORTEST:
-                    return lost(self)
-            reason = stops(self, ahead)
-            if reason is not None:
-                return reason
-            count_seen = len(self.seen)
-            self.watch(here, ahead, step)
-            if any(self.returns(one) for one in self.seen[count_seen:]):
+            while True:
+                while (ahead := self.ahead(here, step)) is None:
+                    step /= 2
+                    if step < SHORTEST:
+                        return lost(self)
+                reason = stops(self, ahead)
+                if reason is not None:
+                    return reason
+                seen = self.watch(here, ahead, step)
+                # A step may have led to another branch, where what changed on the way is not found.
+                if step < SURELY * self.longest or not any(one.puzzles for one in seen):
+                    break
+                step /= 4
+            self.seen += seen
+            if any(self.returns(one) for one in seen):
                 return "closed: it returns to the bifurcation at which it begins"
             straight = inner(here.at.tangent, ahead.at.tangent, self.size)
             ahead = self.refined(ahead)
@@ -170,19 +206,33 @@ class Follower:
 
     def ahead(self, here: CyclePoint, step: float) -> CyclePoint | None:
         """The point after a step; `None` if it fails or the branch bends too much."""
-        point = self.corrected(here.at.orbit, here.at.tangent, step)
+        point = self.by_leaders(here, step) or self.corrected(here.at.orbit, here.at.tangent, step)
         if point is None or inner(here.at.tangent, point.at.tangent, self.size) < STRAIGHT:
             return None
         slower = abs(float(point.at.orbit.log_period - here.at.orbit.log_period))
         return point if slower <= SLOWER else None
 
-    def watch(self, here: CyclePoint, ahead: CyclePoint, step: float) -> None:
-        """Locate the events between two points."""
+    def by_leaders(self, here: CyclePoint, step: float) -> CyclePoint | None:
+        """The point after a step with its leading multipliers; `None` if all are needed."""
+        if self.leading is None:
+            return None
+        if here.whole:
+            self.leaders = Leaders.of(self.system, here, self.leading or None)
+        return None if self.leaders is None else self.leaders.ahead(here, step, self.size)
+
+    def whole(self, point: CyclePoint) -> CyclePoint:
+        """The same point with all multipliers; as it is, if that fails."""
+        return point if point.whole else self.corrected(point.at.orbit, point.at.tangent, 0.0) or point
+
+    def watch(self, here: CyclePoint, ahead: CyclePoint, step: float) -> list[Seen]:
+        """Locate the events between two points, in their order."""
         found: list[tuple[float, Seen]] = []
+        if changed(here, ahead):
+            here, ahead = self.whole(here), self.whole(ahead)
         for kind, test, meets in changed(here, ahead):
             ends = test(here), test(ahead)
             if meets:
-                point = self.met(here, ahead)
+                point = self.met(here, ahead, step)
             else:
                 way = self.way(here, ahead, step)
                 point = located(test, way, step, ends)
@@ -196,7 +246,7 @@ class Follower:
                 point, levels = finer, (finer.level - off, finer.level + off)
             change = change_of(kind, here, ahead)
             found.append((away, Seen(kind, point or ahead, levels, point is not None, doubt, here.at.tangent, change)))
-        self.seen += [seen for _, seen in sorted(found, key=lambda one: one[0])]
+        return [seen for _, seen in sorted(found, key=lambda one: one[0])]
 
     def way(self, here: CyclePoint, ahead: CyclePoint, step: float) -> Callable[[float], CyclePoint | None]:
         """The points on the way to the next one. Each is corrected from between its known neighbours, since far from it
@@ -215,12 +265,26 @@ class Follower:
 
         return at
 
-    def met(self, here: CyclePoint, ahead: CyclePoint) -> CyclePoint | None:
+    def met(self, here: CyclePoint, ahead: CyclePoint, step: float) -> CyclePoint | None:
         """The branch point at which the branch turns. It is sought on the branch that it meets, from a level that this one
         does not reach."""
-        orbit = between(here.at.orbit, ahead.at.orbit, here.turn / (here.turn - ahead.turn))
-        beyond = float(orbit.level) - float(np.mean([here.level, ahead.level]))
-        return self.zero(BRANCH, orbit, flat(orbit), 0.5 * beyond, 0.1 * beyond)
+        part = here.turn / (here.turn - ahead.turn)
+        orbit = between(here.at.orbit, ahead.at.orbit, part)
+        # The branch is a parabola there, with these slopes.
+        top = here.level + 0.5 * part * step * here.turn
+        lift = 0.5 * step * max(part * here.turn, (part - 1) * ahead.turn, key=abs)
+        beyond = self.corrected(orbit, flat(orbit), top + lift - float(orbit.level))
+        nearer = None if beyond is None else self.corrected(beyond.at.orbit, flat(orbit), -0.25 * lift)
+        if beyond is None or nearer is None:
+            return None
+        test = functions(beyond, beyond)[BRANCH]
+        # As far on the other side, if the function is linear.
+        away = -0.5 * lift * test(beyond) / (test(beyond) - test(nearer))
+        other = self.corrected(beyond.at.orbit, scaled(beyond.at.tangent, 1 / beyond.turn), away)
+        if other is None or not test(beyond) * test(other) < 0:
+            return None
+        ends = test(beyond), test(other)
+        return crossing(test, self.way(beyond, other, abs(away)), abs(away), ends)
 
     def doubling(self, orbit: Discrete) -> CyclePoint | None:
         """The period doubling near an orbit, on the branch to which it belongs, which may turn nearby."""
@@ -287,7 +351,7 @@ def crossing(
     ends: tuple[float, float],
 ) -> CyclePoint | None:
     """The point at which branches cross, where the equations are singular, by a cubic through four points beside it; `None`
-    if these are not found. Its multipliers are those of the nearest of the four."""
+    if these are not found. Its multipliers are those of the nearest of the four, but for the critical one."""
     low, high = (0.0, ends[0]), (step, ends[1])
     root = step / 2
     for _ in range(20):
@@ -304,6 +368,10 @@ def crossing(
     points = [point for place in places if (point := way(float(place))) is not None]
     if len(points) < len(places):
         return None
+    gaps = [distance(points[i].at.orbit, points[i + 1].at.orbit) for i in range(3)]
+    if gaps[1] > TORN * max(gaps[0], gaps[2]):
+        # The points lie on branches that pass each other.
+        return None
     offsets, tests = (places - root) / apart, [test(point) for point in points]
     roots = np.roots(np.polyfit(offsets, tests, 3))
     near = roots[np.abs(roots.imag) < 1e-6].real
@@ -316,13 +384,21 @@ def crossing(
     nearest = points[int(np.abs(offsets - at).argmin())]
     dtype = orbits[0].ends.dtype
     orbit = Discrete._make([orbits[0].mesh, *(np.asarray(part, dtype) for part in parts)])
-    return nearest._replace(at=nearest.at._replace(orbit=orbit))
+    value = sum(w * critical(BRANCH, point.judged)[0] for w, point in zip(weights, points, strict=True))
+    values = np.where(nearest.judged.values == critical(BRANCH, nearest.judged)[0], value, nearest.judged.values)
+    return nearest._replace(at=nearest.at._replace(orbit=orbit), judged=nearest.judged._replace(values=values))
 
 
 def inner(one: Discrete, other: Discrete, size: float) -> float:
     """The inner product of two changes on one mesh."""
     product = np.mean(np.asarray(one.ends) * np.asarray(other.ends)) / size**2
     return float(product + one.log_period * other.log_period + one.level * other.level)
+
+
+def distance(one: Discrete, other: Discrete) -> float:
+    """How far apart two orbits of one mesh are."""
+    change = one.moved(-1.0, other)
+    return inner(change, change, 1.0) ** 0.5
 
 
 def turned(at: Corrected) -> Corrected:
