@@ -107,9 +107,7 @@ class Multipliers(NamedTuple):
     trivial: float
 
 
-def multipliers(
-    first: AnyArray, second: AnyArray, velocity: AnyArray, outside: AnyArray | None = None
-) -> Multipliers:
+def multipliers(first: AnyArray, second: AnyArray, velocity: AnyArray, outside: AnyArray | None = None) -> Multipliers:
     """The multipliers of a round whose point 0 moves with `velocity` (n,) along the orbit. `outside` (m, n): what the round
     does besides, if it is known in n of m directions only.
 

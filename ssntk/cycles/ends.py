@@ -11,7 +11,8 @@ from ssntk.bifurcation.locate import locate
 from ssntk.bifurcation.point import Bifurcation
 from ssntk.cycles.discrete import Discrete, System, flat
 from ssntk.cycles.events import DOUBLING, STILL, CyclePoint
-from ssntk.cycles.follow import Follower, Seen, alike, between, extent, half, mirrored, unlike
+from ssntk.cycles.follow import Follower, Seen
+from ssntk.cycles.shapes import alike, between, extent, half, mirrored, unlike
 from ssntk.dynamics.refine import refine_fixed_point
 from ssntk.errors import NumericalError
 from ssntk.models.family import Family

@@ -5,10 +5,8 @@ from collections.abc import Callable
 
 import jax
 import numpy as np
-from scipy.interpolate import CubicSpline
 
 from ssntk.cycles.chain import multipliers
-from ssntk.cycles.collocation import adapted, gauss, values
 from ssntk.cycles.discrete import (
     AbstractMethod,
     Collocation,
@@ -36,6 +34,7 @@ from ssntk.cycles.events import (
     met,
 )
 from ssntk.cycles.leading import Leaders
+from ssntk.cycles.shapes import alike, between, distance, extent, inner, remeshed, scaled
 from ssntk.results import counted
 
 # The first and the shortest step, in units of arclength.
@@ -45,13 +44,18 @@ STRAIGHT, SLOWER = 0.9, 0.4
 # The mesh is adapted after this many steps, and has at most so many intervals.
 OFTEN, MOST = 3, 512
 # Steps longer than this part of the longest are repeated in parts, where an event is not found.
-SURELY = 1 / 64
+SURELY = 1 / 1024
+# Angles between tangents below which a branch is straight; the part of them that may lie in one half of a step; and how far
+# what is between may lie outside, as a part of the change.
+BENDS, HALF, ROOM = 0.1, 0.75, 0.5
+# How often a branch point is sought from farther away.
+LIFTS = 4
 # The distance of points beside a crossing, in parts of the step.
 BESIDE = 0.02
 # The largest number of Newton's iterations from an orbit nearby.
 NEWTON = 12
-# Evenly spaced points are not farther apart than this many times the gap between others.
-TORN = 3.0
+# Between points on one smooth branch that are near each other, distances do not differ by more than this factor.
+TORN = 1.5
 # The first step, how far steps may lead away, and how well the last must be known, where an event is sought by secants.
 NUDGE, NEARBY, CLOSE = 1e-5, 0.1, 1e-8
 
@@ -94,6 +98,8 @@ class Follower:
     seen: list[Seen] = dataclasses.field(default_factory=list)
     # The cycle at the bifurcation at which the branch begins.
     origin: Discrete | None = None
+    # How fast a multiplier comes to one, at the last step.
+    slope: float = 0.0
     # How many leading multipliers are followed: all of them if that is `None`, and as many as are not small if it is 0.
     leading: int | None = None
     leaders: Leaders | None = None
@@ -107,7 +113,7 @@ class Follower:
         if not float(at.size) <= float(np.finfo(dtype).eps) ** 0.5:
             return None
         # What is known takes N n^2 numbers, which are kept of one orbit only. The rest is small, and used on the host.
-        self.known, at = at.known, jax.device_get(at._replace(known=None))
+        self.known, at = at.known, jax.tree.map(np.asarray, at._replace(known=None))
         return CyclePoint(at, multipliers(at.first, at.second, at.velocity), self.method)
 
     def begin(self, orbit: Discrete, along: Discrete | None) -> bool:
@@ -191,6 +197,7 @@ class Follower:
             if any(self.returns(one) for one in seen):
                 return "closed: it returns to the bifurcation at which it begins"
             straight = inner(here.at.tangent, ahead.at.tangent, self.size)
+            self.slope = (toward(ahead) - toward(here)) / step
             ahead = self.refined(ahead)
             self.points.append(self.adapted(ahead) if count % OFTEN == 0 else ahead)
             grows = int(ahead.at.count) <= 5 and straight > 0.98
@@ -210,7 +217,28 @@ class Follower:
         if point is None or inner(here.at.tangent, point.at.tangent, self.size) < STRAIGHT:
             return None
         slower = abs(float(point.at.orbit.log_period - here.at.orbit.log_period))
-        return point if slower <= SLOWER else None
+        return point if slower <= SLOWER and self.smoothly(here, point, step) else None
+
+    def smoothly(self, here: CyclePoint, ahead: CyclePoint, step: float) -> bool:
+        """Whether a step leads along one branch, as far as the point in its middle tells. That is looked at where the branch
+        bends, and where a multiplier should have passed one and has not."""
+        begin, end, bend = toward(here), toward(ahead), self.bend(here, ahead)
+        passes = (begin + self.slope * step) * begin < 0 < begin * end
+        if step < SURELY * self.longest or (bend < BENDS and not passes):
+            return True
+        middle = self.corrected(here.at.orbit, here.at.tangent, step / 2)
+        if middle is None:
+            return False
+        room = ROOM * abs(end - begin)
+        between = min(begin, end) - room <= toward(middle) <= max(begin, end) + room
+        bends = max(self.bend(here, middle), self.bend(middle, ahead))
+        return bends <= max(BENDS, HALF * bend) and (between or not passes)
+
+    def bend(self, here: CyclePoint, ahead: CyclePoint) -> float:
+        """The angle between two tangents."""
+        one, other = here.at.tangent, ahead.at.tangent
+        lengths = inner(one, one, self.size) * inner(other, other, self.size)
+        return float(np.arccos(np.clip(inner(one, other, self.size) / lengths**0.5, -1, 1)))
 
     def by_leaders(self, here: CyclePoint, step: float) -> CyclePoint | None:
         """The point after a step with its leading multipliers; `None` if all are needed."""
@@ -273,18 +301,28 @@ class Follower:
         # The branch is a parabola there, with these slopes.
         top = here.level + 0.5 * part * step * here.turn
         lift = 0.5 * step * max(part * here.turn, (part - 1) * ahead.turn, key=abs)
-        beyond = self.corrected(orbit, flat(orbit), top + lift - float(orbit.level))
-        nearer = None if beyond is None else self.corrected(beyond.at.orbit, flat(orbit), -0.25 * lift)
-        if beyond is None or nearer is None:
-            return None
+        for _ in range(LIFTS):
+            beyond = self.corrected(orbit, flat(orbit), top + lift - float(orbit.level))
+            nearer = None if beyond is None else self.corrected(beyond.at.orbit, flat(orbit), -0.25 * lift)
+            point = None if beyond is None or nearer is None else self.across(beyond, nearer, lift)
+            if point is not None:
+                return point
+            lift *= 4
+        return None
+
+    def across(self, beyond: CyclePoint, nearer: CyclePoint, lift: float) -> CyclePoint | None:
+        """The branch point on the branch of two cycles, about `lift` from the first in units of the level."""
         test = functions(beyond, beyond)[BRANCH]
+        if test(beyond) == test(nearer):
+            return None
         # As far on the other side, if the function is linear.
         away = -0.5 * lift * test(beyond) / (test(beyond) - test(nearer))
+        if not abs(away) < NEARBY:
+            return None
         other = self.corrected(beyond.at.orbit, scaled(beyond.at.tangent, 1 / beyond.turn), away)
         if other is None or not test(beyond) * test(other) < 0:
             return None
-        ends = test(beyond), test(other)
-        return crossing(test, self.way(beyond, other, abs(away)), abs(away), ends)
+        return crossing(test, self.way(beyond, other, abs(away)), abs(away), (test(beyond), test(other)))
 
     def doubling(self, orbit: Discrete) -> CyclePoint | None:
         """The period doubling near an orbit, on the branch to which it belongs, which may turn nearby."""
@@ -344,6 +382,11 @@ class Follower:
         return inner(tangent, end, self.size) - inner(tangent, start, self.size)
 
 
+def toward(point: CyclePoint) -> float:
+    """How far the multiplier nearest to one is from it."""
+    return 1 - critical(BRANCH, point.judged)[0].real
+
+
 def crossing(
     test: Callable[[CyclePoint], float],
     way: Callable[[float], CyclePoint | None],
@@ -369,7 +412,8 @@ def crossing(
     if len(points) < len(places):
         return None
     gaps = [distance(points[i].at.orbit, points[i + 1].at.orbit) for i in range(3)]
-    if gaps[1] > TORN * max(gaps[0], gaps[2]):
+    spacing = np.array(gaps) / np.diff([-2.0, -1.0, 1.0, 2.0])
+    if spacing.max() > TORN * spacing.min():
         # The points lie on branches that pass each other.
         return None
     offsets, tests = (places - root) / apart, [test(point) for point in points]
@@ -389,97 +433,6 @@ def crossing(
     return nearest._replace(at=nearest.at._replace(orbit=orbit), judged=nearest.judged._replace(values=values))
 
 
-def inner(one: Discrete, other: Discrete, size: float) -> float:
-    """The inner product of two changes on one mesh."""
-    product = np.mean(np.asarray(one.ends) * np.asarray(other.ends)) / size**2
-    return float(product + one.log_period * other.log_period + one.level * other.level)
-
-
-def distance(one: Discrete, other: Discrete) -> float:
-    """How far apart two orbits of one mesh are."""
-    change = one.moved(-1.0, other)
-    return inner(change, change, 1.0) ** 0.5
-
-
 def turned(at: Corrected) -> Corrected:
     """The same point, to be left in the other direction."""
     return at._replace(tangent=scaled(at.tangent, -1.0))
-
-
-def extent(orbit: Discrete) -> float:
-    """The largest half range of a state."""
-    return float(np.ptp(np.asarray(orbit.ends), axis=0).max()) / 2
-
-
-def at_times(orbit: Discrete, times: np.ndarray) -> np.ndarray:
-    """The states (k, n) at `times` (k,) in [0, 1)."""
-    mesh, ends, within = (np.asarray(part, float) for part in orbit[:3])
-    if within.shape[1]:
-        return values(times, mesh, ends, within)
-    return CubicSpline(mesh, np.vstack([ends, ends[:1]]), bc_type="periodic")(times)
-
-
-def alike(one: Discrete, other: Discrete, tolerance: float) -> bool:
-    """Whether two orbits have the same period and the same extremes."""
-    times = np.linspace(0, 1, 256, endpoint=False)
-
-    def marks(orbit: Discrete) -> np.ndarray:
-        states = at_times(orbit, times)
-        return np.concatenate([states.max(axis=0), states.min(axis=0), [float(orbit.log_period)]])
-
-    return bool(np.abs(marks(one) - marks(other)).max() <= tolerance * max(1.0, np.abs(marks(other)).max()))
-
-
-def unlike(orbit: Discrete) -> np.ndarray:
-    """By how much the states of the first half of the period differ from those half a period later (k, n)."""
-    times = np.linspace(0.0, 0.5, 32, endpoint=False)
-    return at_times(orbit, times) - at_times(orbit, times + 0.5)
-
-
-def half(orbit: Discrete) -> Discrete:
-    """The first half of an orbit as an orbit of its own, with half as many intervals."""
-    mesh = np.asarray(orbit.mesh, float)
-    first = np.append(mesh[mesh < 0.5 * (1 - 1e-9)], 0.5)
-    count, degree = len(orbit.ends) // 2, orbit.inner.shape[1]
-    new = np.interp(np.linspace(0, len(first) - 1, count + 1), np.arange(len(first)), first)
-    nodes = gauss(degree)[0] if degree else np.zeros(0)
-    within = at_times(orbit, (new[:-1, None] + np.diff(new)[:, None] * nodes).ravel())
-    parts = 2 * new, at_times(orbit, new[:-1]), within.reshape(count, degree, -1)
-    states = [np.asarray(part, orbit.ends.dtype) for part in parts]
-    return Discrete._make([*states, orbit.log_period - np.log(2.0), orbit.level])
-
-
-def mirrored(one: Discrete, other: Discrete) -> bool:
-    """Whether the branch passed through an equilibrium between two orbits: then they are half a period apart."""
-    first, second = (np.asarray(orbit.ends) - np.asarray(orbit.ends).mean(axis=0) for orbit in (one, other))
-    return bool((first * second).sum() < 0)
-
-
-def between(one: Discrete, other: Discrete, part: float) -> Discrete:
-    """A part of the way from one orbit to another on the same mesh."""
-    ends, within, log_period, level = (a + part * (b - a) for a, b in zip(one[1:], other[1:], strict=True))
-    return Discrete(one.mesh, ends, within, log_period, level)
-
-
-def remeshed(orbit: Discrete, tangent: Discrete, degree: int, factor: int = 1) -> tuple[Discrete, Discrete]:
-    """An orbit and its tangent on an adapted mesh with `factor` times as many intervals."""
-    mesh, ends, within = (np.asarray(part, float) for part in orbit[:3])
-    new = adapted(mesh, ends, within, factor * len(ends))
-    nodes, dtype = gauss(degree)[0], orbit.ends.dtype
-    times = (new[:-1, None] + np.diff(new)[:, None] * nodes).ravel()
-
-    def on(ends: np.ndarray, within: np.ndarray) -> list[np.ndarray]:
-        inside = values(times, mesh, ends, within).reshape(len(new) - 1, degree, ends.shape[1])
-        return [values(new[:-1], mesh, ends, within), inside]
-
-    parts = on(ends, within), on(np.asarray(tangent.ends, float), np.asarray(tangent.inner, float))
-    first, second = (
-        Discrete._make([*(np.asarray(part, dtype) for part in (new, *states)), old.log_period, old.level])
-        for states, old in zip(parts, (orbit, tangent), strict=True)
-    )
-    return first, second
-
-
-def scaled(change: Discrete, by: float) -> Discrete:
-    """A change times a number."""
-    return Discrete(change.mesh, by * change.ends, by * change.inner, by * change.log_period, by * change.level)

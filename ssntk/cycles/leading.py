@@ -2,9 +2,9 @@
 others.
 
 A round contracts most directions of a large network to nothing. It is linearised in m directions only, not in all n: those
-with the leading multipliers, found by subspace iteration as the branch is followed, and those in which the cycle moves (Lust,
-Roose, Spence and Champneys, SIAM J. Sci. Comput. 19 (1998) 1188). What the others leave over is brought in by Anderson's
-acceleration.
+of the leading multipliers, found by subspace iteration as the branch is followed, and those in which the cycle moves (Lust,
+Roose, Spence and Champneys, SIAM J. Sci. Comput. 19 (1998) 1188). In the other directions the round itself is the iteration,
+and Anderson's acceleration makes it shorter.
 """
 
 import dataclasses
@@ -21,16 +21,17 @@ from ssntk.cycles.discrete import Corrected, Discrete, Shooting, System
 from ssntk.cycles.events import LEADING, ROUGH, CyclePoint
 from ssntk.cycles.steps import leaned, stepped
 
-# Directions besides those of the multipliers that are reported: along the orbit, along the branch, and two that look for more.
+# Directions besides those of the multipliers that count: along the orbit, along the branch, and two that look for more.
 SPARE = 4
-# The number of directions is a multiple of this, so that few programs are compiled; they are this part of the states at most.
-BUCKET, PART = 8, 8
+# The number of directions is a multiple of this, so that few programs are compiled, and at most this part of the states.
+BUCKET, PART = 8, 1 / 8
 # The largest number of corrections, and how many of them each learns from.
 CORRECTIONS, DEPTH = 16, 4
 # A correction below this many roundings is the last one.
 ROUNDINGS = 256
-# The round leaves the directions by so much, relative to its norm, or they are improved at most so often.
-WITHIN, SWEEPS = 1e-4, 3
+# The round may lead out of the directions by so much of what it does not contract, and the branch by so much of itself; or
+# the directions are improved at most so often.
+WITHIN, LEADS, SWEEPS = 1e-4, 1e-2, 3
 # With larger multipliers, a round cannot be computed in one piece.
 TAME = 1e3
 # How often a known round is applied to random directions at the beginning.
@@ -96,7 +97,7 @@ class _Leading(eqx.Module):
         return self.along.ends / (self.along.ends.size * self.size**2)
 
     def rows(self, basis: Basis, velocities: Array) -> Array:
-        """The equations (m + 2, m + 2) for the changes in the directions, of the logarithm of the period and of the level."""
+        """The equations (m + 2, m + 2) for the changes in the directions, of the logarithm of the period, of the level."""
         m = basis.directions.shape[1]
         inner = basis.directions.T @ basis.ends
         inner = inner.at[:, :m].add(-jnp.eye(m, dtype=inner.dtype))
@@ -115,11 +116,13 @@ class _Leading(eqx.Module):
         def change(y: Array) -> tuple[Array, Array, Array]:
             points, last = self.run(y)
             rest = last - y[:n]
-            right = -jnp.concatenate([basis.directions.T @ rest, jnp.zeros(1, dtype), self.off(points, y[n], y[n + 1])[None]])
+            right = -jnp.concatenate(
+                [basis.directions.T @ rest, jnp.zeros(1, dtype), self.off(points, y[n], y[n + 1])[None]]
+            )
             moves = jax.scipy.linalg.lu_solve(factors, right)
             rest = rest + basis.ends @ moves
             outside = rest - basis.directions @ (basis.directions.T @ rest)
-            extent = jnp.maximum(jnp.abs(points - points.mean(axis=0)).max(), jnp.finfo(dtype).eps)
+            extent = jnp.maximum(jnp.abs(points - points.mean(axis=0, keepdims=True)).max(), jnp.finfo(dtype).eps)
             move = jnp.concatenate([basis.directions @ moves[:m] + outside, moves[m:]])
             gap = jnp.maximum(jnp.abs(move[:n]).max() / extent, jnp.abs(move[n:]).max())
             return move, gap, jnp.abs(last - y[:n]).max() / extent
@@ -225,10 +228,10 @@ def found(
         outside = new.ends[:, :m] - directions @ square
         # What a round takes out of the directions, of what it does not contract.
         leaves = jnp.linalg.norm(outside @ square @ square) / jnp.linalg.norm(square) ** 3
-        return Basis(*new[:3], drift, old.sweeps + 1), points, moves, jnp.maximum(leaves, WITHIN / 1e-2 * leads), done + 1
+        return Basis(*new[:3], drift, old.sweeps + 1), points, moves, jnp.maximum(leaves / WITHIN, leads / LEADS), done + 1
 
     def goes_on(state: tuple[Basis, Array, Array, Array, Array]) -> Array:
-        return (state[3] > WITHIN) & (state[4] < SWEEPS)
+        return (state[3] > 1) & (state[4] < SWEEPS)
 
     far, none = jnp.asarray(jnp.inf, dtype), jnp.asarray(0)
     basis, points, moves, _, _ = jax.lax.while_loop(goes_on, on, (basis, begin.ends, jnp.zeros(m + 2, dtype), far, none))
@@ -241,7 +244,7 @@ def found(
     same = jnp.eye(m, dtype=dtype)
     at = Corrected(now, gap, residual, count, -square, same, same[0], Discrete(begin.mesh, *parts), None)
     apart = jnp.abs(cycle.run(y, parts=2)[1] - cycle.run(y)[1]).max()
-    return Found(at, outside, apart / jnp.abs(points - points.mean(axis=0)).max(), basis)
+    return Found(at, outside, apart / jnp.abs(points - points.mean(axis=0, keepdims=True)).max(), basis)
 
 
 @dataclasses.dataclass
@@ -260,7 +263,7 @@ class Leaders:
         sizes = np.abs(point.judged.values)
         least = max(int((sizes > LEADING).sum()) + 2, count or 0)
         columns = BUCKET * -(-(least + SPARE) // BUCKET)
-        if columns > (len(sizes) + 1) / PART or not (sizes < TAME).all() or not isinstance(point.method, Shooting):
+        if columns > PART * (len(sizes) + 1) or not (sizes < TAME).all() or not isinstance(point.method, Shooting):
             return None
         return cls(system, count or columns - SPARE, columns)
 
@@ -272,7 +275,7 @@ class Leaders:
             vectors = np.linalg.qr(turns @ vectors)[0]
         directions = np.linalg.qr(np.column_stack([point.at.velocity, drift, vectors]))[0]
         nothing = np.zeros((len(point.at.orbit.ends), len(turns), self.columns + 2), turns.dtype)
-        basis = Basis(directions, nothing, nothing[0], drift, np.asarray(0))
+        basis = Basis._make(jnp.asarray(part) for part in (directions, nothing, nothing[0], drift, 0))
         self.basis = self._found(point, 0.0, size, basis, False).basis
 
     def ahead(self, point: CyclePoint, step: float, size: Any) -> CyclePoint | None:
@@ -295,7 +298,9 @@ class Leaders:
         self.basis = result.basis
         # As many corrections as this are no reason for shorter steps.
         at = at._replace(count=np.asarray(1))
-        return CyclePoint(at, judged._replace(values=values[: self.count], errors=errors[: self.count]), point.method, whole=False)
+        return CyclePoint(
+            at, judged._replace(values=values[: self.count], errors=errors[: self.count]), point.method, whole=False
+        )
 
     def _found(self, point: CyclePoint, step: float, size: Any, basis: Basis, known: bool) -> Found:
         assert isinstance(point.method, Shooting)

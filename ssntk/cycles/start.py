@@ -12,8 +12,8 @@ from ssntk.cycles.branch import CycleEvent
 from ssntk.cycles.collocation import gauss
 from ssntk.cycles.discrete import AbstractMethod, Collocation, Corrected, Discrete, System, corrected, flat, nullspace
 from ssntk.cycles.events import BRANCH, DOUBLING
-from ssntk.cycles.follow import extent, inner, scaled
 from ssntk.cycles.orbit import MOST, Orbit
+from ssntk.cycles.shapes import extent, inner, scaled
 
 
 def checked(start: Any, n: int, span: tuple[float, float]) -> np.ndarray:

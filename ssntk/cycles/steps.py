@@ -93,7 +93,7 @@ def leaned(
         after = stepped(field, x, 1)
         begins, first = turning(x)
         ends, last = turning(after)
-        _, middle = turning((x + after) / 2 + (begins - ends) / 8)
+        middle = turning((x + after) / 2 + (begins - ends) / 8)[1]
         one = first(rows)
         two = middle(rows + one / 2)
         three = middle(rows + two / 2)

@@ -116,3 +116,50 @@ def test_a_branch_with_stability_and_events(n):
     print(f"\nbranch, n = {n}: {len(branch)} cycles, {events} events, warm {each * 1e3:.2f} ms a cycle,", end=" ")
     print(f"{each / unit:.0f} dgesv of {unit * 1e6:.1f} us; cold {cold:.1f} s", end="")
     assert branch.unresolved == ()
+
+
+def test_leading_multipliers_of_a_large_network():
+    """Steps with the leading multipliers and with all, on the same branch. The first and the last cycle have all of them."""
+    n, steps = 256, 30
+    family = over_gain(n)
+    start = ssntk.limit_cycle(family(0.0), 0.1 * np.ones(n))
+    taken = {}
+    for count in (None, n - 1):
+        for most in (2, steps) * 2:
+            began = time.perf_counter()
+            branch = ssntk.cycle_continuation(family, start, (0.0, 1.0), step=0.01, n_multipliers=count, max_steps=most)
+            taken[count, most] = time.perf_counter() - began
+            assert len(branch) == most
+    few, every = ((taken[count, steps] - taken[count, 2]) / (steps - 2) for count in (None, n - 1))
+    print(
+        f"\nn = {n}, a cycle: all multipliers {every * 1e3:.0f} ms, leading ones {few * 1e3:.0f} ms: 1 / {every / few:.1f}"
+    )
+    assert few < every
+
+
+def test_twenty_cycles_against_jaxcont():
+    """Fixed meshes of 32 intervals of degree 4, as jaxcont has them, and stability, from the same cycle over the same span."""
+    theirs = pytest.importorskip("jaxcont")
+    from jaxcont.core.collocation import Collocation as Mesh
+    from jaxcont.problems.periodic import periodic_orbit_problem
+
+    begin, end, steps = 0.1, 0.5, 20
+    model = ssntk.VectorField(bautin, begin, 2, 0)
+    family, start = ssntk.Family(model, "params"), ssntk.limit_cycle(model, [1.0, 0.0])
+    times, states = np.append(start.ts, start.period), np.vstack([start.x, start.x[:1]])
+
+    def other():
+        problem = periodic_orbit_problem(
+            lambda x, p, args: bautin(0.0, x, None, p), states, times, start.period, begin, Mesh(32, 4)
+        )
+        options = theirs.ContinuationPar(max_steps=steps, ds=0.05, ds_max=0.05, newton_tol=1e-8)
+        return theirs.continuation(problem, p_span=(begin, end), settings=options, events=[theirs.Fold()])
+
+    def ours():
+        return ssntk.cycle_continuation(family, start, (begin, end), max_steps=steps, step=0.02)
+
+    assert len(ours()) == steps
+    jax.block_until_ready(jax.tree.leaves(other().branch))
+    slow, fast = timed(lambda: jax.tree.leaves(other().branch), ours, rounds=3)
+    print(f"\n{steps} cycles, n = 2, warm: jaxcont {slow:.2f} s, here {fast:.3f} s: {slow / fast:.0f} times")
+    assert fast < slow

@@ -35,6 +35,11 @@ def transcritical(mu):
     return jnp.stack([-jnp.ones_like(mu), mu, jnp.zeros_like(mu)])
 
 
+def imperfect(h, mu):
+    """h + mu z - z^3: one stable root for all mu, and two more above mu = 3 (h / 2)^(2/3)."""
+    return jnp.stack([-jnp.ones_like(mu), jnp.zeros_like(mu), mu, jnp.full_like(mu, h)])
+
+
 def with_roots(g, mu, size=1.0):
     return ssntk.Family(ssntk.VectorField(functools.partial(beside, g), (mu, size), 3, 0), lambda m: m.params[0])
 
@@ -72,6 +77,22 @@ def test_a_pitchfork_of_cycles_is_followed_on_both_sides_and_met_from_the_side(s
     straight = ssntk.cycle_continuation(of, met, (0.5, -0.5))
     np.testing.assert_allclose(straight.maximum[:, 2] / size, 0, atol=1e-6)
     assert sorted(straight.parameter[[0, -1]]) == [-0.5, 0.5]
+
+
+@pytest.mark.parametrize("h", [1e-2, 1e-3, pytest.param(1e-4, marks=pytest.mark.slow), 1e-5])
+def test_steps_do_not_lead_across_the_gap_of_an_imperfect_pitchfork(h):
+    of = with_roots(functools.partial(imperfect, h), -1.0)
+    branch = ssntk.cycle_continuation(of, ssntk.limit_cycle(of(-1.0), [1.0, 0.1, 0.0]), (-1.0, 1.0))
+    assert branch.bifurcations == branch.unresolved == ()
+    assert branch.stable.all()
+    roots = [np.roots([-1, 0, mu, h]).real.max() for mu in branch.parameter]
+    np.testing.assert_allclose(branch.maximum[:, 2], roots, atol=1e-9)
+    # The other stable cycles end at a fold, from where the branch leads back.
+    other = ssntk.cycle_continuation(of, ssntk.limit_cycle(of(1.0), [1.0, 0.1, -1.0]), (1.0, -1.0))
+    (fold,) = other.bifurcations
+    assert fold.kind == "cycle-fold"
+    np.testing.assert_allclose(fold.parameter, 3 * (h / 2) ** (2 / 3), rtol=1e-8)
+    assert other.status == "left the span at p = 1"
 
 
 def test_a_transcritical_crossing_of_cycles():
@@ -132,6 +153,19 @@ def test_lorenz_symmetric_cycle_branches_where_the_equations_are_singular():
     limit = np.polyfit(uneven[near] ** 2, arms.parameter[near], 1)[-1]
     np.testing.assert_allclose(event.parameter, limit, atol=2e-2)
     assert arms.stable[near].all()
+
+
+@pytest.mark.parametrize(
+    "step", [0.1, pytest.param(0.03, marks=pytest.mark.slow), pytest.param(0.3, marks=pytest.mark.slow)]
+)
+def test_lorenz_cycles_meet_the_symmetric_one_from_the_side(step):
+    of = family(lorenz, 300.0, 3)
+    branch = ssntk.cycle_continuation(of, ssntk.limit_cycle(of(300.0), [30.0, 40.0, 280.0]), (300.0, 330.0), step=step)
+    (event,) = branch.bifurcations
+    assert event.kind == "cycle-branch-point"
+    # From the symmetric side: 312.9735, where the asymmetry that grows with the root of the distance begins.
+    np.testing.assert_allclose(event.parameter, 312.9735, atol=2e-3)
+    assert branch.status == "left the span at p = 300"
 
 
 def test_what_cannot_be_switched_at_is_refused():
