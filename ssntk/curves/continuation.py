@@ -7,8 +7,9 @@ from jaxtyping import Array
 
 from ssntk.bifurcation.events.kinds import OF_CYCLES
 from ssntk.bifurcation.point import Bifurcation
-from ssntk.compiled import Compiled, Held
+from ssntk.compiled import Held
 from ssntk.curves.coefficients import vectors
+from ssntk.curves.correct import linear
 from ssntk.curves.curve import Codim2, Curve
 from ssntk.curves.follow import Follower, Point
 from ssntk.curves.kinds import FLOWS, MAPS, Followed
@@ -97,8 +98,9 @@ def bifurcation_curve(
     points, closed = first, status == "closed"
     if not closed:
         second, other = follower.follow(start.reversed(), most)
-        points = [point.reversed() for point in second[:0:-1]] + first
-        status = other if other == status else f"{other}; on the other side: {status}"
+        closed = other == "closed"
+        points = second if closed else [point.reversed() for point in second[:0:-1]] + first
+        status = other if other == status or closed else f"{other}; on the other side: {status}"
     clock = plane.clock
     judge = Judge(follower, followed, isinstance(plane.model, AbstractMap), float(system.unit), clock)
     return _curve(judge, points, bifurcation, closed, status)
@@ -150,10 +152,10 @@ def _placed(
         system = system_of(plane, u, ends, x, np.array(place))
         z = system.point(x, np.array(place)).astype(x.dtype)
         held = Held.of(system)
-        velocity, jacobian = (np.asarray(part, float) for part in _linear(held, z))
+        velocity, jacobian = (np.asarray(part, float) for part in linear(held, z))
         # At the bifurcation of a single state its rate is zero: compare with that beside it.
         aside = np.append(np.where(np.arange(len(x)) % 2, -0.5, 0.5), [0.0, 0.0]).astype(x.dtype)
-        beside = [np.abs(np.nan_to_num(np.asarray(_linear(held, z + sign * aside)[1], float))) for sign in (1, -1)]
+        beside = [np.abs(np.nan_to_num(np.asarray(linear(held, z + sign * aside)[1], float))) for sign in (1, -1)]
         sizes = np.abs(jacobian) + beside[0] + beside[1]
         terms = sizes @ (1 + np.abs(z))
         matrix, edge = jacobian[:, :-2], complex(*plane.clock.edge(float(bifurcation.frequency))) * float(system.unit)
@@ -168,13 +170,6 @@ def _placed(
         f"bifurcation must lie on the plane: its state is no {bifurcation.kind} {said}; pass at=(p1, p2) if the model of "
         "the families has another value of the second parameter"
     )
-
-
-def _linearised(held: Held, z: Array) -> tuple[Array, Array]:
-    return held.tree.linearised(z)
-
-
-_linear = Compiled(_linearised, seldom=True)
 
 
 def _frame(followed: Followed, bifurcation: Bifurcation, sizes: np.ndarray) -> Frame:

@@ -12,8 +12,8 @@ from ssntk.compiled import Compiled, Held
 from ssntk.curves.modes import AbstractMode, factored, solved
 from ssntk.curves.system import System
 
-# The largest number of corrections, and how often the factors with which vectors are corrected are made anew.
-CORRECTIONS, ANEW = 18, 6
+# The largest number of corrections.
+CORRECTIONS = 18
 # While corrections are above eps to this power they must shrink by the factor: then they are at rounding level.
 ROUNDING, SHRINKS = 0.4, 0.5
 
@@ -28,6 +28,7 @@ class Corrected(NamedTuple):
     turn: Any  # that of the first condition
     size: Any  # of the last correction
     before: Any  # of the one before it
+    turned: Any  # by how much the vectors turned in it
     count: Any  # the number of corrections
     rests: Any  # whether the velocity is zero to rounding
 
@@ -61,15 +62,12 @@ class _Newton(NamedTuple):
             parts.append(jnp.sum(self.border * (z - self.start))[None])
         return jnp.concatenate(parts)
 
-    def improved(self, state: tuple[Corrected, Any]) -> tuple[Corrected, Any]:
+    def improved(self, known: Any, at: Corrected) -> Corrected:
         """The state after one correction, of which tangent and matrix belong to the point before it."""
-        at, known = state
         z, eps = at.z, jnp.finfo(at.z.dtype).eps
         velocity, jacobian = self.system.linearised(z)
         matrix = jacobian[:, : self.system.n]
-        anew = at.count % ANEW == 0
-        known, frames = jax.lax.cond(anew, lambda: self.begun(matrix, at.frames), lambda: (known, at.frames))
-        frames = self.refined(matrix, known, frames)
+        frames = self.refined(matrix, known, at.frames)
         conditions = functools.partial(self.conditions, known, frames)
         both = jax.jacrev(lambda z: (conditions(z),) * 2, has_aux=True)(z)
         whole, off = jnp.concatenate([jacobian, both[0]]), jnp.concatenate([velocity, both[1]])
@@ -82,15 +80,21 @@ class _Newton(NamedTuple):
         tangent = tangent / jnp.sqrt(jnp.sum(self.weight * tangent**2))
         rests = jnp.all(jnp.abs(velocity) <= eps**0.5 * (jnp.abs(jacobian) @ (1 + jnp.abs(z))))
         size, turn = jnp.max(jnp.abs(move) / (1 + jnp.abs(z))), self.modes[0].turned(frames[0], lambda v: matrix @ v)
-        return Corrected(z - move, frames, tangent, matrix, turn, size, at.size, at.count + 1, rests), known
+        turned = _turned(at.frames, frames)
+        return Corrected(z - move, frames, tangent, matrix, turn, size, at.size, turned, at.count + 1, rests)
 
-    def unfinished(self, state: tuple[Corrected, Any]) -> Array:
+    def unfinished(self, at: Corrected) -> Array:
         """Whether the last correction was not at rounding level yet."""
-        at, _ = state
         eps = jnp.finfo(at.z.dtype).eps
         shrinks = (at.size > eps**ROUNDING) | (at.size < SHRINKS * at.before)
-        moving = (at.size > 32 * eps) & shrinks | ~at.rests
+        moving = (at.size > 32 * eps) & shrinks | ~at.rests | (at.turned > eps**ROUNDING)
         return (at.count < 2) | (at.count < CORRECTIONS) & moving & jnp.isfinite(at.z).all()
+
+
+def _turned(before: Any, frames: Any) -> Array:
+    """The largest change of vectors, relative to their size."""
+    pairs = zip(jax.tree.leaves(before), jax.tree.leaves(frames), strict=True)
+    return jnp.stack([jnp.abs(new - old).max() / jnp.abs(new).max() for old, new in pairs]).max()
 
 
 def _correct(modes: tuple[AbstractMode, ...], held: Held, z: Array, frames: Any, along: Array, weight: Array) -> Corrected:
@@ -98,12 +102,13 @@ def _correct(modes: tuple[AbstractMode, ...], held: Held, z: Array, frames: Any,
     diagonal `weight` (n + 2,)."""
     system: System = held.tree
     newton = _Newton(modes, system, z, weight * along, weight)
-    matrix, infinite = jnp.zeros((system.n, system.n), z.dtype), jnp.asarray(jnp.inf, z.dtype)
-    shapes = jax.eval_shape(lambda *at: newton.begun(*at), matrix, frames)[0]
-    nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    matrix, infinite = system.linearised(z)[1][:, : system.n], jnp.asarray(jnp.inf, z.dtype)
+    # Vectors are corrected with the factors of the first matrix: those of each matrix would cost more than they save.
+    known, frames = newton.begun(matrix, frames)
+    frames = newton.refined(matrix, known, frames)
     zero, no = jnp.zeros((), z.dtype), jnp.asarray(False)
-    begin = Corrected(z, frames, along, matrix, zero, infinite, infinite, jnp.asarray(0), no)
-    return jax.lax.while_loop(lambda at: newton.unfinished(at), lambda at: newton.improved(at), (begin, nothing))[0]
+    begin = Corrected(z, frames, along, matrix, zero, infinite, infinite, infinite, jnp.asarray(0), no)
+    return jax.lax.while_loop(lambda at: newton.unfinished(at), lambda at: newton.improved(known, at), begin)
 
 
 @functools.cache
@@ -118,6 +123,15 @@ def corrected(
     dtype = held.arrays.sizes.dtype
     z, frames, along, weight = jax.tree.map(lambda part: np.asarray(part, dtype), (z, frames, along, weight))
     found: Corrected = jax.device_get(_correcting(modes)(held, z, frames, along, weight))
-    good = bool(found.rests) and float(found.size) <= float(np.finfo(dtype).eps) ** ROUNDING
+    good = bool(found.rests) and max(float(found.size), float(found.turned)) <= float(np.finfo(dtype).eps) ** ROUNDING
     numbers = found._replace(before=0.0)
     return found if good and all(np.isfinite(part).all() for part in jax.tree.leaves(numbers)) else None
+
+
+def _linear(held: Held, z: Array) -> tuple[Array, Array]:
+    system: System = held.tree
+    return system.linearised(z)
+
+
+# The velocity (n,) and its derivative (n, n + 2) at a point z (n + 2,), from a held system.
+linear = Compiled(_linear, seldom=True)

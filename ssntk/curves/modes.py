@@ -6,6 +6,7 @@ derivative of the vectors.
 """
 
 import abc
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -40,7 +41,8 @@ class AbstractMode(eqx.Module):
 
     @abc.abstractmethod
     def corrected(self, known: Any, push: Product, pull: Product, frame: Frame) -> Frame:
-        """The frame after one correction; `push(V)` is A V, and `pull(W)` its transpose times W."""
+        """The frame after one correction; `push(V)` is A V, and `pull(W)` its transpose times W. Corrections shrink if the
+        matrix is near that of the factors."""
 
     @abc.abstractmethod
     def values(self, known: Any, frame: Frame, push: Product, step: float) -> Float[Array, " c"]:
@@ -220,3 +222,34 @@ def _schur(matrix: Array) -> tuple[Array, Array]:
 
 def _complex(array: Array) -> Array:
     return jax.lax.complex(array, jnp.zeros_like(array))
+
+
+def subspace(matrix: np.ndarray, value: complex, count: int) -> Frame:
+    """Right and left vectors, (n, k) each: of the eigenvalue nearest to `value`, or of the invariant subspace of two, which
+    are a pair, or the two real ones nearest to `value`."""
+    spaces = []
+    for one in (matrix, matrix.T):
+        values, vectors = np.linalg.eig(np.asarray(one, float))
+        order = np.argsort(np.abs(values - value))
+        chosen = vectors[:, order[0]]
+        if count == 1:
+            spaces.append(chosen.real[:, None])
+        elif values[order[0]].imag != 0:
+            spaces.append(np.stack([chosen.real, chosen.imag], axis=1))
+        else:
+            spaces.append(vectors[:, order[:2]].real)
+    return Frame(*spaces)
+
+
+def neutral(matrix: np.ndarray, step: float) -> list[Frame]:
+    """The frames of pairs of real eigenvalues that are nearest to those of a neutral saddle, the nearest first."""
+    parts = [np.linalg.eig(np.asarray(one, float)) for one in (matrix, matrix.T)]
+    real = [np.flatnonzero(values.imag == 0) for values, _ in parts]
+    found = []
+    (right, rights), (left, lefts) = parts
+    for i, j in itertools.combinations(real[0], 2):
+        one, other = right[i].real, right[j].real
+        off = abs(one + other + step * one * other) / (abs(one) + abs(other))
+        beside = [real[1][np.abs(left[real[1]].real - value).argmin()] for value in (one, other)]
+        found.append((off, Frame(rights[:, [i, j]].real, lefts[:, beside].real)))
+    return [frame for _, frame in sorted(found, key=lambda pair: pair[0])]

@@ -18,7 +18,7 @@ from ssntk.curves.kinds import (
     frequency_of,
     second_condition,
 )
-from ssntk.curves.modes import AbstractMode, Frame, Pair, Single
+from ssntk.curves.modes import AbstractMode, Frame, Pair, Single, subspace
 
 # How often an interval is halved if what lies in it is not found, or is more than one thing.
 DEPTH = 6
@@ -221,22 +221,3 @@ class Judge:
 def changes(one: float, other: float) -> bool:
     """Whether a function changes its sign on the way to a point, or is zero there."""
     return bool(one * other < 0 or (other == 0 and one != 0))
-
-
-def subspace(matrix: np.ndarray, value: complex, count: int) -> Any:
-    """Right and left vectors, (n, k) each: of the eigenvalue nearest to `value`, or of the invariant subspace of two, which
-    are a pair, or the two real ones nearest to `value`."""
-    matrix = np.asarray(matrix, float)
-    spaces = []
-    for one in (matrix, matrix.T):
-        values, vectors = np.linalg.eig(one)
-        order = np.argsort(np.abs(values - value))
-        chosen = vectors[:, order[0]]
-        if count == 1:
-            spaces.append(chosen.real[:, None])
-        elif values[order[0]].imag != 0:
-            spaces.append(np.stack([chosen.real, chosen.imag], axis=1))
-        else:
-            spaces.append(vectors[:, order[:2]].real)
-    right, left = spaces
-    return Frame(right, left)
