@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ssntk.compiled import Held
-from ssntk.curves.correct import Corrected, corrected, linear
-from ssntk.curves.modes import AbstractMode, Frame, Pair, neutral
+from ssntk.curves.correct import Corrected, corrected
+from ssntk.curves.modes import AbstractMode, Frame, Pair
 from ssntk.curves.system import System
 
 # The first and the shortest step, relative to the longest.
@@ -19,9 +19,6 @@ MOST_TURN, AIM_TURN = 0.3, 0.12
 MOST_MISS, AIM_MISS = 0.1, 0.01
 # If a state exceeds this multiple of its size, steps are relative to the state itself. Beyond FAR it grows without bound.
 REACH, FAR = 3.0, 1e6
-# The steps, relative to the longest, with which a place is crossed where an eigenvalue meets another one, and the largest
-# number of pairs that are tried beyond it.
-ACROSS, MEETING = (0.01, 0.03, 0.1, 0.3), 3
 # The largest number of secants in the search for a point of a curve, and the last move of one, relative to the interval.
 MOST_SECANTS, CLOSE = 60, 1e-15
 
@@ -93,12 +90,9 @@ class Follower:
                 miss = length(ahead.z - guess, weight) / step
             if ahead is None or not (turned < MOST_TURN and miss < MOST_MISS):
                 step *= 0.4
-                if step >= SHORTEST * self.longest:
-                    continue
-                ahead, step = self.beyond(here), FIRST * self.longest
-                if ahead is None:
+                if step < SHORTEST * self.longest:
                     return points, self.failed(here)
-                turned = miss = np.inf
+                continue
             reason = self.ended(points, ahead)
             if reason is not None:
                 return points, reason
@@ -113,25 +107,6 @@ class Follower:
         if isinstance(self.mode, Pair) and here.turn < 0:
             return f"neutral saddles end {said}, where another real eigenvalue meets one of their two"
         return f"steps failed {said}"
-
-    def beyond(self, here: Point) -> Point | None:
-        """The point of a curve of neutral saddles beyond the place where another real eigenvalue meets one of their two: it
-        goes on smoothly, with the other one in its place. `None` if there is none."""
-        if not isinstance(self.mode, Pair) or (here.turn >= 0 and not (self.system.step and here.turn > 4)):
-            return None
-        weight = self.weight(here.z)
-        along = here.tangent / length(here.tangent, weight)
-        for part in ACROSS:
-            guess = (here.z + part * self.longest * along).astype(here.z.dtype)
-            matrix = np.asarray(linear(self.held, guess)[1])[:, :-2]
-            for frame in neutral(matrix, self.system.step)[:MEETING] if np.isfinite(matrix).all() else []:
-                ahead = self.corrected(guess, along, frame)
-                if ahead is None or not np.isfinite(ahead.z).all():
-                    continue
-                straight = inner(ahead.tangent, along, weight)
-                if straight > np.cos(MOST_TURN) and length(ahead.z - guess, weight) <= 3 * MOST_MISS * part * self.longest:
-                    return ahead
-        return None
 
     def predicted(self, points: list[Point], step: float, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The next point, extrapolated by a cubic through the last two, and the direction there."""

@@ -6,7 +6,6 @@ derivative of the vectors.
 """
 
 import abc
-import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -239,17 +238,3 @@ def subspace(matrix: np.ndarray, value: complex, count: int) -> Frame:
         else:
             spaces.append(vectors[:, order[:2]].real)
     return Frame(*spaces)
-
-
-def neutral(matrix: np.ndarray, step: float) -> list[Frame]:
-    """The frames of pairs of real eigenvalues that are nearest to those of a neutral saddle, the nearest first."""
-    parts = [np.linalg.eig(np.asarray(one, float)) for one in (matrix, matrix.T)]
-    real = [np.flatnonzero(values.imag == 0) for values, _ in parts]
-    found = []
-    (right, rights), (left, lefts) = parts
-    for i, j in itertools.combinations(real[0], 2):
-        one, other = right[i].real, right[j].real
-        off = abs(one + other + step * one * other) / (abs(one) + abs(other))
-        beside = [real[1][np.abs(left[real[1]].real - value).argmin()] for value in (one, other)]
-        found.append((off, Frame(rights[:, [i, j]].real, lefts[:, beside].real)))
-    return [frame for _, frame in sorted(found, key=lambda pair: pair[0])]
