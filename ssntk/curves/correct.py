@@ -16,6 +16,8 @@ from ssntk.curves.system import System
 CORRECTIONS = 18
 # While corrections are above eps to this power they must shrink by the factor: then they are at rounding level.
 ROUNDING, SHRINKS = 0.4, 0.5
+# Vectors must stand still to eps to this power: values depend on its square.
+STILL = 0.3
 
 
 class Corrected(NamedTuple):
@@ -87,7 +89,7 @@ class _Newton(NamedTuple):
         """Whether the last correction was not at rounding level yet."""
         eps = jnp.finfo(at.z.dtype).eps
         shrinks = (at.size > eps**ROUNDING) | (at.size < SHRINKS * at.before)
-        moving = (at.size > 32 * eps) & shrinks | ~at.rests | (at.turned > eps**ROUNDING)
+        moving = (at.size > 32 * eps) & shrinks | ~at.rests | (at.turned > eps**STILL)
         return (at.count < 2) | (at.count < CORRECTIONS) & moving & jnp.isfinite(at.z).all()
 
 
@@ -123,7 +125,8 @@ def corrected(
     dtype = held.arrays.sizes.dtype
     z, frames, along, weight = jax.tree.map(lambda part: np.asarray(part, dtype), (z, frames, along, weight))
     found: Corrected = jax.device_get(_correcting(modes)(held, z, frames, along, weight))
-    good = bool(found.rests) and max(float(found.size), float(found.turned)) <= float(np.finfo(dtype).eps) ** ROUNDING
+    eps = float(np.finfo(dtype).eps)
+    good = bool(found.rests) and float(found.size) <= eps**ROUNDING and float(found.turned) <= eps**STILL
     numbers = found._replace(before=0.0)
     return found if good and all(np.isfinite(part).all() for part in jax.tree.leaves(numbers)) else None
 

@@ -113,20 +113,24 @@ class Judge:
             part = (at - here.turn) / (ahead.turn - here.turn)
             guess, _ = interpolated(here, ahead, part)
             near = here if part < 0.5 else ahead
-            frame = near.frame if isinstance(self.followed.mode, Pair) else self.meeting(near)
-            point = self.located((mode,), guess, (frame,), here, ahead)
+            point = self.located((mode,), guess, (self.joined(near),), here, ahead)
+            if point is None:
+                root = self.follower.zero(here, ahead, lambda point, at=at: point.turn - at)
+                point = None if root is None else self.located((mode,), root.z, (self.joined(root),), here, ahead)
             if point is None:
                 seen.append(Seen((0, 0.0), name, near, reason="Newton's iteration did not find it on the curve"))
                 continue
-            frequency = frequency_of(at, self.is_map, self.unit) if at < 4 else np.pi / self.unit
+            turn = 0.0 if mode.turn is None else mode.turn
+            frequency = frequency_of(turn, self.is_map, self.unit) if turn < 4 else np.pi / self.unit
             held = self.follower.held
             values = coefficients.bogdanov_takens(held, point) if name == BOGDANOV_TAKENS else {}
             seen.append(Seen((0, 0.0), name, point, frequency, values))
         return seen
 
-    def meeting(self, point: Point) -> Frame:
-        """The frame of the two eigenvalues nearest to that of a curve of single eigenvalues."""
-        assert isinstance(self.followed.mode, Single)
+    def joined(self, point: Point) -> Frame:
+        """The frame of the two eigenvalues that meet, at a point nearby."""
+        if not isinstance(self.followed.mode, Single):
+            return point.frame
         return subspace(point.matrix, complex(self.followed.mode.shift), 2)
 
     def flat(self, here: Point, ahead: Point, ends: tuple[float, float], met: bool) -> list[Seen]:
