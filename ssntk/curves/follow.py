@@ -152,7 +152,9 @@ class Follower:
         if max(length(one.z - first.z, weight) for one in (here, ahead)) > 1.01 * gap:
             return False
         guess, _ = interpolated(here, ahead, before / (before - after))
-        again = self.corrected(guess, first.tangent, first.frame)
+        # Into the plane of the first point.
+        off = inner(guess - first.z, first.tangent, weight) / inner(first.tangent, first.tangent, weight)
+        again = self.corrected(guess - off * first.tangent, first.tangent, first.frame)
         return again is not None and length(again.z - first.z, weight) <= 1e-3 * gap
 
     def landed(self, here: Point, ahead: Point) -> Point | None:
