@@ -28,6 +28,10 @@ from .critical.flag import criticality_ensemble as criticality_ensemble
 from .critical.flag import warn_if_near_critical as warn_if_near_critical
 from .critical.retreat import Retreat as Retreat
 from .critical.retreat import retreat as retreat
+from .curves.continuation import bifurcation_curve as bifurcation_curve
+from .curves.curve import Codim2 as Codim2
+from .curves.curve import Curve as Curve
+from .curves.curve import CurvePoint as CurvePoint
 from .cycles.branch import CycleBranch as CycleBranch
 from .cycles.branch import CycleEvent as CycleEvent
 from .cycles.continuation import cycle_continuation as cycle_continuation
@@ -91,6 +95,7 @@ from .models.map import Map as Map
 from .models.maps import AbstractMap as AbstractMap
 from .models.maps import EulerMap as EulerMap
 from .models.neural_ode import NeuralODE as NeuralODE
+from .models.plane import Plane as Plane
 from .models.plrnn import PLRNN as PLRNN
 from .models.vector_field import VectorField as VectorField
 from .models.weights import load_weights as load_weights

@@ -20,6 +20,7 @@ from ssntk.collapse.signature import Signature
 from ssntk.critical.approach import Approach
 from ssntk.critical.flag import Criticality
 from ssntk.critical.retreat import Retreat
+from ssntk.curves.curve import Codim2, Curve, CurvePoint
 from ssntk.cycles.branch import CycleBranch, CycleEvent
 from ssntk.cycles.orbit import Orbit
 from ssntk.diagrams.diagram import Diagram
@@ -45,6 +46,7 @@ from ssntk.models.linear import LinearSSM
 from ssntk.models.low_rank import LowRankRNN, ReducedRNN
 from ssntk.models.low_rank_layout import TorchLowRank
 from ssntk.models.maps import EulerMap, MapWithInput
+from ssntk.models.plane import Plane
 from ssntk.models.plrnn import PLRNN
 from ssntk.results import Result, Results, field_names
 from ssntk.sweep.codec import made
@@ -61,11 +63,12 @@ _RESULTS = (
     *(Branch, BranchPoint, Diagram, Bifurcation, FixedPoint, FixedPoints, SlowPoint, SlowPoints, Channel, Detection),
     *(Signature, Approach, Retreat, Criticality, Spectrum, LinearisedTraining, MonitorRecord, Measurement, Status),
     *(Drift, KernelPlan, Cycle, Cycles, Orbit, CycleBranch, CycleEvent),
+    *(Curve, CurvePoint, Codim2),
 )
 _FORMS = (normal_forms.SaddleNode, normal_forms.Transcritical, normal_forms.Pitchfork, normal_forms.Hopf)
 _LAYERS = (CTRNN, TorchRNN, GRUCell, LSTMCell, GRUODE, LinearSSM, LowRankRNN, TorchLowRank, ReducedRNN, PLRNN)
 _AROUND = (WithInput, MapWithInput, EulerMap, Iterated, Layers, ClosedFlow, ClosedMap)
-_PARTS = (Rest, Seen, _Modes, Family, *_AROUND, *_LAYERS, *_FORMS)
+_PARTS = (Rest, Seen, _Modes, Family, Plane, *_AROUND, *_LAYERS, *_FORMS)
 KNOWN: dict[str, type] = {kind.__name__: kind for kind in (*_RESULTS, *_PARTS)}
 # The names of cells in files of earlier versions.
 KNOWN |= {"GRU": GRUCell, "LSTM": LSTMCell}

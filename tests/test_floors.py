@@ -16,7 +16,7 @@ FLOORS = [
     {"dynamics"},
     {"kernel", "zeros"},
     {"bifurcation"},
-    {"collapse", "cycles"},
+    {"collapse", "curves", "cycles"},
     {"critical", "diagrams"},
     {"learning"},
     {"sweep"},

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from ssntk.errors import as_array, is_traced
+from ssntk.errors import as_array, as_instance, is_traced
 from ssntk.models.base import AbstractStateSpaceModel, check_model, dtype_of
 from ssntk.models.clock import AbstractClock
 from ssntk.models.maps import with_input
 from ssntk.models.names import lens_of
+from ssntk.models.plane import Plane, plane_of
 from ssntk.models.theta import Positions, get, positions, put
 from ssntk.nouns import Lens
 
@@ -100,6 +101,26 @@ class Family(eqx.Module):
             raise ValueError("second must not be the same as first")
         return cls.line(first, direction)
 
+    @staticmethod
+    def plane(family1: Any, family2: Any) -> Plane:
+        """The plane of two families of one model: `plane(p1, p2)` is the model with both parameters set.
+
+        If both are inputs, they are added; an offset that both have counts once.
+
+        Raises `ValueError` if the families are of different models, or if both move the same parameter.
+
+        **Example:**
+
+        ```python
+        model = ssntk.normal_forms.hopf(0.0, 1.0)
+        plane = ssntk.Family.plane(ssntk.Family(model, "mu"), ssntk.Family(model, "omega"))
+        print(plane(0.25, 2.0).mu, plane(0.25, 2.0).omega)  # 0.25 2.0
+        ```
+        """
+        as_instance(family1, "family1", Family)
+        as_instance(family2, "family2", Family)
+        return plane_of(family1, family2)
+
     @classmethod
     def leaves(cls, model: AbstractStateSpaceModel, at: Positions, direction: Sequence[Array]) -> "Family":
         """The models in which the leaves at these positions are moved by `p * direction`, one array for each leaf."""
@@ -138,6 +159,11 @@ class Family(eqx.Module):
     def of(self, model: AbstractStateSpaceModel) -> "Family":
         """The same family of another model, whose leaves begin with those of this one's."""
         return self._make(model, self.direction, self.offset, self.at, self.moves)
+
+    @property
+    def value(self) -> Any:
+        """The scalar of the model that the family sets; `None` for lines and inputs."""
+        return get(self.model, self.at)[0] if self.moves == "attribute" else None
 
     @property
     def dt(self) -> float | None:

@@ -1,0 +1,231 @@
+"""Follow a curve of bifurcations over two parameters, and locate the points of codimension two on it."""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Array
+
+from ssntk.bifurcation.events.kinds import OF_CYCLES
+from ssntk.bifurcation.point import Bifurcation
+from ssntk.compiled import Held
+from ssntk.curves.coefficients import vectors
+from ssntk.curves.correct import linear
+from ssntk.curves.curve import Codim2, Curve
+from ssntk.curves.follow import Follower, Point
+from ssntk.curves.kinds import FLOWS, MAPS, Followed
+from ssntk.curves.modes import Frame, Pair
+from ssntk.curves.points import Judge, Seen
+from ssntk.curves.system import System, system_of
+from ssntk.dynamics.fixed_points import constant_input
+from ssntk.dynamics.stability import sorted_eigenvalues
+from ssntk.errors import NumericalError, as_array, as_count, as_instance, as_scalar, outside_jit
+from ssntk.models.base import check_autonomous, dtype_of
+from ssntk.models.maps import AbstractMap
+from ssntk.models.plane import Plane
+from ssntk.precision import watch_precision
+from ssntk.threads import one_blas_thread
+
+# A start lies on the plane if the velocity, and the distance of the critical eigenvalue from the edge of stability, are
+# below this part of their terms.
+NEAR = 1e-6
+
+
+@outside_jit
+@one_blas_thread()
+def bifurcation_curve(
+    plane: Any,
+    bifurcation: Any,
+    spans: Any,
+    *,
+    at: Any = None,
+    u: Any = None,
+    step: Any = 0.05,
+    max_steps: int = 2000,
+) -> Curve:
+    """Follow a curve of bifurcations of equilibria over two parameters, to both sides of one that is known.
+
+    Curves are followed of saddle-nodes and Hopf points; for maps of saddle-nodes, flips and Neimark-Sacker points. A curve
+    of Hopf points passes Bogdanov-Takens points, beyond which it consists of neutral saddles: two real eigenvalues whose sum
+    is zero. It ends where it leaves the spans, or if it is closed. The points of codimension two on it are located, with the
+    coefficients of their normal forms; see [`Codim2`][]. The result does not depend on the units of the states, of time or
+    of the parameters.
+
+    The equations are those of the equilibria and one further condition, which is formed from bordered systems (Govaerts,
+    *Numerical Methods for Bifurcations of Dynamical Equilibria*, 2000). For pairs it is formed on their invariant subspace
+    of two dimensions, so that fast states do not spoil it.
+
+    **Arguments:**
+
+    - `plane`: the two parameters p1 and p2, as [`Family.plane`][] makes them.
+    - `bifurcation`: a located [`Bifurcation`][] of either family.
+    - `spans`: (span1, span2), the two ends of p1 and of p2. The curve ends where it leaves either.
+    - `at`: (p1, p2), where the bifurcation lies. Default: its own parameter in one family, and in the other one the value
+      that the shared model has. The first family is tried first.
+    - `u`: (d,) constant input. Default zero.
+    - `step`: the longest step, without a unit: length is `sqrt(mean((dx / size)^2) + (dp1 / span1)^2 + (dp2 / span2)^2)`
+      with the typical sizes of the states. Steps are shorter where the curve bends. Two points of codimension two within
+      one step may be missed.
+    - `max_steps`: the largest number of points to either side.
+
+    Raises `ValueError` for arguments that do not fit, among them a bifurcation that does not lie on the plane, or of a kind
+    of which no curves are followed. Raises `NumericalError` if the curve cannot be started.
+
+    **Example:** the saddle-nodes of x' = a + b x - x^3 are at 27 a^2 = 4 b^3, which has a cusp.
+
+    ```python
+    model = ssntk.VectorField(lambda t, x, u, p: p["a"] + p["b"] * x - x**3, {"a": 0.0, "b": 1.0}, 1)
+    families = ssntk.Family(model, "a"), ssntk.Family(model, "b")
+    fold = ssntk.continuation(families[0], (-1.0, 1.0)).bifurcations[0]
+    curve = ssntk.bifurcation_curve(ssntk.Family.plane(*families), fold, ((-1.0, 1.0), (-1.0, 2.0)))
+    a, b = curve.parameters.T
+    print(abs(27 * a**2 - 4 * b**3).max() < 1e-12, [point.kind for point in curve.points])  # True ['cusp']
+    ```
+    """
+    followed, ends, places = _checked(plane, bifurcation, spans, at)
+    longest, most = float(as_scalar(step, "step", positive=True)), as_count(max_steps, "max_steps", least=2)
+    u = constant_input(plane.model, u)
+    check_autonomous(plane(*places[0]), "plane")
+    dtype = dtype_of(plane.model)
+    watch_precision(dtype)
+    x = np.asarray(as_array(bifurcation.x, "bifurcation.x", (plane.model.n_state,)).astype(dtype))
+    system, z = _placed(plane, u, ends, x, places, bifurcation)
+    follower = Follower(system, followed.mode, longest)
+    start = follower.begin(z, _frame(followed, bifurcation, np.asarray(system.sizes, float)))
+    if start is None:
+        raise NumericalError("the curve cannot be started: Newton's iteration from the bifurcation does not stay there")
+    start = _signed(start, bifurcation, system)
+    first, status = follower.follow(start, most)
+    points, closed = first, status == "closed"
+    if not closed:
+        second, other = follower.follow(start.reversed(), most)
+        closed = other == "closed"
+        points = second if closed else [point.reversed() for point in second[:0:-1]] + first
+        status = other if other == status or closed else f"{other}; on the other side: {status}"
+    clock = plane.clock
+    judge = Judge(follower, followed, isinstance(plane.model, AbstractMap), float(system.unit), clock)
+    return _curve(judge, points, bifurcation, closed, status)
+
+
+def _checked(plane: Any, bifurcation: Any, spans: Any, at: Any) -> tuple[Followed, np.ndarray, list[tuple[float, float]]]:
+    """How the curve is followed, its spans (2, 2), and where its start may lie, from arguments that are checked."""
+    as_instance(plane, "plane", Plane)
+    kind = getattr(bifurcation, "kind", None)
+    if kind in [one.name for one in OF_CYCLES]:
+        raise ValueError(f"bifurcation must be of equilibria: curves of limit cycles such as a {kind} are not followed yet")
+    as_instance(bifurcation, "bifurcation", Bifurcation)
+    known = MAPS if isinstance(plane.model, AbstractMap) else FLOWS
+    if kind not in known:
+        raise ValueError(f"bifurcation must be one of {', '.join(map(repr, known))} to be followed, got a {kind!r}")
+    if not bifurcation.converged:
+        raise ValueError(f"bifurcation must be located, got one that is not: {bifurcation.reason}")
+    try:
+        first, second = spans
+    except (TypeError, ValueError) as error:
+        raise ValueError("spans must be a pair (span1, span2), each the two ends of a parameter") from error
+    ends = np.stack(
+        [np.sort(np.asarray(as_array(one, f"spans[{i}]", (2,)), float)) for i, one in enumerate((first, second))]
+    )
+    for i in np.flatnonzero(ends[:, 0] == ends[:, 1]):
+        raise ValueError(f"spans[{i}] must not be empty, got ({ends[i, 0]:g}, {ends[i, 1]:g})")
+    if np.shape(bifurcation.x) != (plane.model.n_state,):
+        raise ValueError(
+            f"bifurcation must lie on the plane: it has {np.size(bifurcation.x)} states, and the model {plane.model.n_state}"
+        )
+    if at is not None:
+        p1, p2 = np.asarray(as_array(at, "at", (2,)), float).tolist()
+        places = [(p1, p2)]
+    else:
+        p, base = float(bifurcation.parameter), plane.base
+        places = [(p, base[1]), (base[0], p)]
+    inside = [place for place in places if all(low <= p <= high for p, (low, high) in zip(place, ends, strict=True))]
+    if not inside:
+        said = " or ".join(f"({p1:g}, {p2:g})" for p1, p2 in places)
+        raise ValueError(f"{'spans' if at is None else 'at'} must hold the bifurcation, which lies at {said}")
+    return known[kind], ends, inside
+
+
+def _placed(
+    plane: Plane, u: Array, ends: np.ndarray, x: np.ndarray, places: list[tuple[float, float]], bifurcation: Bifurcation
+) -> tuple[System, np.ndarray]:
+    """The system in units that suit it, and the start in it, at the first of the places at which the bifurcation lies."""
+    for place in places:
+        system = system_of(plane, u, ends, x, np.array(place))
+        z = system.point(x, np.array(place)).astype(x.dtype)
+        held = Held.of(system)
+        velocity, jacobian = (np.asarray(part, float) for part in linear(held, z))
+        # At the bifurcation of a single state its rate is zero: compare with that beside it.
+        aside = np.append(np.where(np.arange(len(x)) % 2, -0.5, 0.5), [0.0, 0.0]).astype(x.dtype)
+        beside = [np.abs(np.nan_to_num(np.asarray(linear(held, z + sign * aside)[1], float))) for sign in (1, -1)]
+        sizes = np.abs(jacobian) + beside[0] + beside[1]
+        terms = sizes @ (1 + np.abs(z))
+        matrix, edge = jacobian[:, :-2], complex(*plane.clock.edge(float(bifurcation.frequency))) * float(system.unit)
+        if not np.isfinite(jacobian).all() or not (np.abs(velocity) <= NEAR * terms).all():
+            continue
+        rows = sizes[:, :-2].sum(axis=1, keepdims=True) + abs(edge)
+        shifted = (matrix - edge * np.eye(len(matrix))) / np.where(rows > 0, rows, 1.0)
+        if np.linalg.svd(shifted, compute_uv=False)[-1] <= NEAR:
+            return system, z
+    said = " nor ".join(f"at ({p1:g}, {p2:g})" for p1, p2 in places)
+    raise ValueError(
+        f"bifurcation must lie on the plane: its state is no {bifurcation.kind} {said}; pass at=(p1, p2) if the model of "
+        "the families has another value of the second parameter"
+    )
+
+
+def _frame(followed: Followed, bifurcation: Bifurcation, sizes: np.ndarray) -> Frame:
+    """The critical vectors of a bifurcation, in sizes."""
+    right, left = np.asarray(bifurcation.right) / sizes, np.asarray(bifurcation.left) * sizes
+    if not isinstance(followed.mode, Pair):
+        return followed.mode.start(right.real[:, None], left.real[:, None])
+    return followed.mode.start(*(np.stack([one.real, one.imag], axis=1) for one in (right, left)))
+
+
+def _signed(start: Point, bifurcation: Bifurcation, system: System) -> Point:
+    """The start, with a null vector of the same sign as that of the bifurcation."""
+    if start.frame.right.shape[1] == 2:
+        return start
+    right, _ = vectors(start)
+    along = float(np.sum(right * np.asarray(system.sizes, float) * np.real(bifurcation.right)))
+    return start if along >= 0 else start._replace(frame=Frame(*(-part for part in start.frame)))
+
+
+def _curve(judge: Judge, points: list[Point], begin: Bifurcation, closed: bool, status: str) -> Curve:
+    """The result in the user's units."""
+    system, clock = judge.follower.system, judge.clock
+    located: list[Codim2] = []
+    lost: list[Codim2] = []
+    for seen in judge.found(points):
+        (lost if seen.reason else located).append(_codim2(judge, seen))
+    z = np.stack([np.asarray(point.z, float) for point in points])
+    matrices = np.stack([np.asarray(point.matrix, float) for point in points]) / judge.unit
+    said = status if not lost else f"{status}; {len(lost)} not located"
+    return Curve(
+        kind=begin.kind,
+        parameters=system.parameters(z),
+        x=system.states(z),
+        frequency=np.array([judge.frequency(point) for point in points]),
+        coefficient=np.array([judge.coefficient(point) for point in points]),
+        eigenvalues=clock.shown(sorted_eigenvalues(matrices)),
+        points=tuple(located),
+        unresolved=tuple(lost),
+        closed=closed,
+        status=said,
+        plane=system.plane,
+        begin=begin,
+    )
+
+
+def _codim2(judge: Judge, seen: Seen) -> Codim2:
+    """The point in the user's units."""
+    system, point = judge.follower.system, seen.point
+    values = sorted_eigenvalues(np.asarray(point.matrix, float) / judge.unit)
+    return Codim2(
+        kind=seen.name,
+        parameters=system.parameters(np.asarray(point.z, float)),
+        x=system.states(np.asarray(point.z, float)),
+        frequency=seen.frequency,
+        eigenvalues=judge.clock.shown(values),
+        coefficients=seen.coefficients,
+        converged=not seen.reason,
+        reason=seen.reason,
+    )

@@ -1,0 +1,140 @@
+"""Newton's iteration on the equations of a curve, or of a point that two conditions define, in one compiled loop."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ssntk.compiled import Compiled, Held
+from ssntk.curves.modes import AbstractMode, factored, solved
+from ssntk.curves.system import System
+
+# The largest number of corrections.
+CORRECTIONS = 18
+# While corrections are above eps to this power they must shrink by the factor: then they are at rounding level.
+ROUNDING, SHRINKS = 0.4, 0.5
+# Vectors must stand still to eps to this power: values depend on its square.
+STILL = 0.3
+
+
+class Corrected(NamedTuple):
+    """The end of the iteration, traced or as numpy arrays."""
+
+    z: Any  # (n + 2,)
+    frames: Any  # of each condition
+    tangent: Any  # (n + 2,), oriented along the border and of length one in its metric
+    matrix: Any  # A (n, n), in working units
+    turn: Any  # that of the first condition
+    size: Any  # of the last correction
+    before: Any  # of the one before it
+    turned: Any  # by how much the vectors turned in it
+    count: Any  # the number of corrections
+    rests: Any  # whether the velocity is zero to rounding
+
+
+class _Newton(NamedTuple):
+    """Newton's iteration in the plane through `start` (n + 2,) that is normal to `border` (n + 2,). Where the conditions
+    have two values they alone define the point."""
+
+    modes: tuple[AbstractMode, ...]
+    system: System
+    start: Float[Array, " n2"]
+    border: Float[Array, " n2"]
+    weight: Float[Array, " n2"]
+
+    def begun(self, matrix: Array, frames: Any) -> tuple[Any, Any]:
+        """The factors for each condition, and the frames in their normal position."""
+        pairs = [mode.begun(matrix, frame) for mode, frame in zip(self.modes, frames, strict=True)]
+        return tuple(known for known, _ in pairs), tuple(frame for _, frame in pairs)
+
+    def refined(self, matrix: Array, known: Any, frames: Any) -> Any:
+        """The frames after one correction."""
+        every = zip(self.modes, known, frames, strict=True)
+        push, pull = (lambda v: matrix @ v), (lambda w: matrix.T @ w)
+        return tuple(mode.corrected(one, push, pull, frame) for mode, one, frame in every)
+
+    def conditions(self, known: Any, frames: Any, z: Array) -> Array:
+        """The values (2,) besides the velocity."""
+        push, every = functools.partial(self.system.pushed, z), zip(self.modes, known, frames, strict=True)
+        parts = [mode.values(one, frame, push, self.system.step) for mode, one, frame in every]
+        if sum(mode.count for mode in self.modes) == 1:
+            parts.append(jnp.sum(self.border * (z - self.start))[None])
+        return jnp.concatenate(parts)
+
+    def improved(self, known: Any, at: Corrected) -> Corrected:
+        """The state after one correction, of which tangent and matrix belong to the point before it."""
+        z, eps = at.z, jnp.finfo(at.z.dtype).eps
+        velocity, jacobian = self.system.linearised(z)
+        matrix = jacobian[:, : self.system.n]
+        frames = self.refined(matrix, known, at.frames)
+        conditions = functools.partial(self.conditions, known, frames)
+        both = jax.jacrev(lambda z: (conditions(z),) * 2, has_aux=True)(z)
+        whole, off = jnp.concatenate([jacobian, both[0]]), jnp.concatenate([velocity, both[1]])
+        # Each equation is scaled by the size of its terms.
+        rows = jnp.abs(whole).sum(axis=1)
+        rows = jnp.where(rows > 0, rows, 1)
+        last = jnp.zeros_like(off).at[-1].set(1)
+        moves = solved(factored(whole / rows[:, None]), jnp.stack([off / rows, last], axis=1))
+        move, tangent = moves[:, 0], moves[:, 1]
+        tangent = tangent / jnp.sqrt(jnp.sum(self.weight * tangent**2))
+        rests = jnp.all(jnp.abs(velocity) <= eps**0.5 * (jnp.abs(jacobian) @ (1 + jnp.abs(z))))
+        size, turn = jnp.max(jnp.abs(move) / (1 + jnp.abs(z))), self.modes[0].turned(frames[0], lambda v: matrix @ v)
+        turned = _turned(at.frames, frames)
+        return Corrected(z - move, frames, tangent, matrix, turn, size, at.size, turned, at.count + 1, rests)
+
+    def unfinished(self, at: Corrected) -> Array:
+        """Whether the last correction was not at rounding level yet."""
+        eps = jnp.finfo(at.z.dtype).eps
+        shrinks = (at.size > eps**ROUNDING) | (at.size < SHRINKS * at.before)
+        moving = (at.size > 32 * eps) & shrinks | ~at.rests | (at.turned > eps**STILL)
+        return (at.count < 2) | (at.count < CORRECTIONS) & moving & jnp.isfinite(at.z).all()
+
+
+def _turned(before: Any, frames: Any) -> Array:
+    """The largest change of vectors, relative to their size."""
+    pairs = zip(jax.tree.leaves(before), jax.tree.leaves(frames), strict=True)
+    return jnp.stack([jnp.abs(new - old).max() / jnp.abs(new).max() for old, new in pairs]).max()
+
+
+def _correct(modes: tuple[AbstractMode, ...], held: Held, z: Array, frames: Any, along: Array, weight: Array) -> Corrected:
+    """The zero near z (n + 2,) in the plane through it that is normal to `along` (n + 2,), in the inner product with the
+    diagonal `weight` (n + 2,)."""
+    system: System = held.tree
+    newton = _Newton(modes, system, z, weight * along, weight)
+    matrix, infinite = system.linearised(z)[1][:, : system.n], jnp.asarray(jnp.inf, z.dtype)
+    # Vectors are corrected with the factors of the first matrix: those of each matrix would cost more than they save.
+    known, frames = newton.begun(matrix, frames)
+    frames = newton.refined(matrix, known, frames)
+    zero, no = jnp.zeros((), z.dtype), jnp.asarray(False)
+    begin = Corrected(z, frames, along, matrix, zero, infinite, infinite, infinite, jnp.asarray(0), no)
+    return jax.lax.while_loop(lambda at: newton.unfinished(at), lambda at: newton.improved(known, at), begin)
+
+
+@functools.cache
+def _correcting(modes: tuple[AbstractMode, ...]) -> Compiled:
+    return Compiled(functools.partial(_correct, modes))
+
+
+def corrected(
+    modes: tuple[AbstractMode, ...], held: Held, z: np.ndarray, frames: Any, along: np.ndarray, weight: np.ndarray
+) -> Corrected | None:
+    """The zero near z, on the host; `None` if the iteration does not converge."""
+    dtype = held.arrays.sizes.dtype
+    z, frames, along, weight = jax.tree.map(lambda part: np.asarray(part, dtype), (z, frames, along, weight))
+    found: Corrected = jax.device_get(_correcting(modes)(held, z, frames, along, weight))
+    eps = float(np.finfo(dtype).eps)
+    good = bool(found.rests) and float(found.size) <= eps**ROUNDING and float(found.turned) <= eps**STILL
+    numbers = found._replace(before=0.0)
+    return found if good and all(np.isfinite(part).all() for part in jax.tree.leaves(numbers)) else None
+
+
+def _linear(held: Held, z: Array) -> tuple[Array, Array]:
+    system: System = held.tree
+    return system.linearised(z)
+
+
+# The velocity (n,) and its derivative (n, n + 2) at a point z (n + 2,), from a held system.
+linear = Compiled(_linear, seldom=True)

@@ -1,0 +1,227 @@
+"""Points of codimension two on a curve: where they hide between its points, and their location."""
+
+import dataclasses
+import itertools
+from typing import Any
+
+import numpy as np
+
+from ssntk.curves import coefficients
+from ssntk.curves.correct import corrected
+from ssntk.curves.follow import Follower, Point, inner, interpolated, length, point_of
+from ssntk.curves.kinds import (
+    BOGDANOV_TAKENS,
+    CUSP,
+    GENERALISED_HOPF,
+    Followed,
+    crossing_of,
+    frequency_of,
+    second_condition,
+)
+from ssntk.curves.modes import AbstractMode, Frame, Pair, Single, subspace
+
+# How often an interval is halved if what lies in it is not found, or is more than one thing.
+DEPTH = 6
+# A coefficient that changes its sign is zero there if it is below this part of its size beside it.
+SMALL = 1e-3
+
+
+@dataclasses.dataclass
+class Seen:
+    """A point of codimension two in working units, or the place where it was lost.
+
+    - `order`: the number of the interval and the place in it. `name`: its kind.
+    - `point`: the point of the curve. `frequency`: of its pair. `reason`: why it was not located.
+    """
+
+    order: tuple[int, float]
+    name: str
+    point: Point
+    frequency: float = 0.0
+    coefficients: dict[str, float] = dataclasses.field(default_factory=dict)
+    reason: str = ""
+
+
+@dataclasses.dataclass
+class Judge:
+    """What is known about the points of one curve. `unit` is that of time, 1 step for maps."""
+
+    follower: Follower
+    followed: Followed
+    is_map: bool
+    unit: float
+    clock: Any
+
+    def frequency(self, point: Point) -> float:
+        """The frequency, in rad per unit time."""
+        if isinstance(self.followed.mode, Pair):
+            return frequency_of(point.turn, self.is_map, self.unit)
+        return float(self.followed.event.frequency(np.zeros(0), self.clock))
+
+    def coefficient(self, point: Point) -> float:
+        """The coefficient of the normal form; NaN at neutral saddles."""
+        frequency = self.frequency(point)
+        pair = isinstance(self.followed.mode, Pair)
+        if pair and frequency == 0:
+            return np.nan
+        with np.errstate(all="ignore"):
+            vectors = coefficients.pair_vectors(point) if pair else coefficients.vectors(point)
+            return coefficients.coefficient(self.followed.event, self.follower.held, point, frequency, vectors)
+
+    def test(self, point: Point) -> float:
+        """The coefficient as a test function: bounded where two eigenvalues meet."""
+        value = self.coefficient(point)
+        return value * point.turn if self.followed.flat == CUSP else value
+
+    def others(self, point: Point) -> np.ndarray:
+        """The eigenvalues (m,) that do not belong to the curve, in working units, those that grow fastest first."""
+        values = np.linalg.eigvals(np.asarray(point.matrix, float)).astype(complex)
+        if isinstance(self.followed.mode, Pair):
+            critical = np.linalg.eigvals(coefficients.inner_of(point))
+        else:
+            assert isinstance(self.followed.mode, Single)
+            critical = np.array([self.followed.mode.shift])
+        for one in critical:
+            values = np.delete(values, int(np.argmin(np.abs(values - one))))
+        return values[np.argsort(-self.growth(values), kind="stable")]
+
+    def growth(self, values: np.ndarray) -> np.ndarray:
+        """How far eigenvalues, in working units, are beyond the edge of stability."""
+        return np.abs(1 + values) - 1 if self.is_map else values.real
+
+    def found(self, points: list[Point]) -> list[Seen]:
+        """The points of codimension two, in the order of the curve."""
+        tests = [self.test(point) for point in points]
+        seen: list[Seen] = []
+        for i, (here, ahead) in enumerate(itertools.pairwise(points)):
+            new = self.met(here, ahead)
+            new += self.flat(here, ahead, (tests[i], tests[i + 1]), bool(new))
+            new += self.crossed(here, ahead, any(one.name in self.followed.turns.values() for one in new), DEPTH)
+            for one in new:
+                weight = self.follower.weight(here.z)
+                one.order = i, inner(one.point.z - here.z, ahead.z - here.z, weight)
+            seen += new
+        return sorted(seen, key=lambda one: one.order)
+
+    def met(self, here: Point, ahead: Point) -> list[Seen]:
+        """Where two eigenvalues meet, or a pair of multipliers has the angle of a strong resonance."""
+        seen = []
+        for at, name in self.followed.turns.items():
+            if not changes(here.turn - at, ahead.turn - at):
+                continue
+            mode = second_condition(self.followed, at)
+            part = (at - here.turn) / (ahead.turn - here.turn)
+            guess, _ = interpolated(here, ahead, part)
+            near = here if part < 0.5 else ahead
+            point = self.located((mode,), guess, (self.joined(near),), here, ahead)
+            if point is None:
+                root = self.follower.zero(here, ahead, lambda point, at=at: point.turn - at)
+                point = None if root is None else self.located((mode,), root.z, (self.joined(root),), here, ahead)
+            if point is None:
+                seen.append(Seen((0, 0.0), name, near, reason="Newton's iteration did not find it on the curve"))
+                continue
+            turn = 0.0 if mode.turn is None else mode.turn
+            frequency = frequency_of(turn, self.is_map, self.unit) if turn < 4 else np.pi / self.unit
+            held = self.follower.held
+            values = coefficients.bogdanov_takens(held, point) if name == BOGDANOV_TAKENS else {}
+            seen.append(Seen((0, 0.0), name, point, frequency, values))
+        return seen
+
+    def joined(self, point: Point) -> Frame:
+        """The frame of the two eigenvalues that meet, at a point nearby."""
+        if not isinstance(self.followed.mode, Single):
+            return point.frame
+        return subspace(point.matrix, complex(self.followed.mode.shift), 2)
+
+    def flat(self, here: Point, ahead: Point, ends: tuple[float, float], met: bool) -> list[Seen]:
+        """Where the coefficient is zero."""
+        if not changes(*ends):
+            return []
+        point = self.follower.zero(here, ahead, self.test)
+        name, held = self.followed.flat, self.follower.held
+        largest = min(abs(value) for value in ends)
+        if point is None or not abs(self.test(point)) <= SMALL * max(largest, 1e-300):
+            # A coefficient also changes its sign through infinity, where a second eigenvalue is critical.
+            if met or point is not None:
+                return []
+            return [Seen((0, 0.0), name, here, reason="the curve could not be corrected there")]
+        frequency = self.frequency(point)
+        values: dict[str, float] = {}
+        if name == CUSP:
+            values = {"c": coefficients.cusp(held, point)}
+        elif name == GENERALISED_HOPF:
+            values = {"l2": coefficients.lyapunov(held, point, frequency)[1]}
+        return [Seen((0, 0.0), name, point, frequency, values)]
+
+    def crossed(self, here: Point, ahead: Point, met: bool, depth: int) -> list[Seen]:
+        """Where a further eigenvalue, or a pair, crosses the edge of stability."""
+        first, second = self.others(here), self.others(ahead)
+        counts = [int((self.growth(values) > 0).sum()) for values in (first, second)]
+        change = abs(counts[0] - counts[1])
+        if change == 0 or (met and change == 1 and isinstance(self.followed.mode, Single)):
+            # Where a second eigenvalue joins the first one it changes its side.
+            return []
+        if isinstance(self.followed.mode, Pair) and min(self.frequency(here), self.frequency(ahead)) == 0:
+            return []
+        many, few = (first, second) if counts[0] > counts[1] else (second, first)
+        crossing = slice(min(counts), max(counts))
+        value = complex(many[crossing][0])
+        what = crossing_of(self.followed, value, self.is_map)
+        single = change == (2 if value.imag != 0 else 1)
+        if single and what is not None:
+            above, below = (float(self.growth(one[crossing])[0]) for one in (many, few))
+            part = above / (above - below)
+            part = part if counts[0] > counts[1] else 1 - part
+            joint = self.joint(here, ahead, part, what[1], value)
+            if joint is not None:
+                return [Seen((0, 0.0), what[0], *joint)]
+        if depth > 0:
+            guess, along = interpolated(here, ahead, 0.5)
+            middle = self.follower.corrected(guess, along, here.frame)
+            if middle is not None:
+                return self.crossed(here, middle, met, depth - 1) + self.crossed(middle, ahead, met, depth - 1)
+        name = what[0] if single and what is not None else "unknown"
+        return [Seen((0, 0.0), name, here, reason="an eigenvalue crosses the edge of stability, and its place is not found")]
+
+    def joint(
+        self, here: Point, ahead: Point, part: float, mode: AbstractMode, value: complex
+    ) -> tuple[Point, float] | None:
+        """The point at which the condition of the curve and another one hold, near the fraction `part` of an interval, and
+        the frequency of its pair."""
+        guess, _ = interpolated(here, ahead, part)
+        near = here if part < 0.5 else ahead
+        values = self.others(near)
+        alike = values[values.imag > 0] if value.imag != 0 else values[values.imag == 0]
+        if alike.size == 0:
+            return None
+        nearest = complex(alike[np.argmin(np.abs(alike - value))])
+        other = subspace(near.matrix, nearest, 2 if isinstance(mode, Pair) else 1)
+        if isinstance(mode, Single):
+            other = mode.start(*other)
+        # The pair comes first, so that both orders share compiled code.
+        modes, frames = (self.followed.mode, mode), (near.frame, other)
+        if isinstance(mode, Pair) and isinstance(self.followed.mode, Single):
+            modes, frames = modes[::-1], frames[::-1]
+        point = self.located(modes, guess, frames, here, ahead, keep=modes.index(self.followed.mode))
+        if point is None:
+            return None
+        return point, frequency_of(point.turn, self.is_map, self.unit) if isinstance(modes[0], Pair) else np.pi / self.unit
+
+    def located(
+        self, modes: tuple[AbstractMode, ...], guess: np.ndarray, frames: Any, here: Point, ahead: Point, keep: int = 0
+    ) -> Point | None:
+        """The point at which all conditions hold, if it lies between two points of the curve, with the frame of condition
+        `keep`."""
+        weight = self.follower.weight(here.z)
+        found = corrected(modes, self.follower.held, guess, frames, here.tangent, weight)
+        if found is None:
+            return None
+        gap, apart = length(ahead.z - here.z, weight), [length(found.z - one.z, weight) for one in (here, ahead)]
+        if max(apart) > 1.1 * gap:
+            return None
+        return point_of(found._replace(frames=found.frames[keep : keep + 1]))
+
+
+def changes(one: float, other: float) -> bool:
+    """Whether a function changes its sign on the way to a point, or is zero there."""
+    return bool(one * other < 0 or (other == 0 and one != 0))
