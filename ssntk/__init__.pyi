@@ -28,6 +28,7 @@ from .critical.flag import criticality_ensemble as criticality_ensemble
 from .critical.flag import warn_if_near_critical as warn_if_near_critical
 from .critical.retreat import Retreat as Retreat
 from .critical.retreat import retreat as retreat
+from .curves.collapse import KernelAlong as KernelAlong
 from .curves.continuation import bifurcation_curve as bifurcation_curve
 from .curves.curve import Codim2 as Codim2
 from .curves.curve import Curve as Curve

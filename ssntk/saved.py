@@ -20,6 +20,7 @@ from ssntk.collapse.signature import Signature
 from ssntk.critical.approach import Approach
 from ssntk.critical.flag import Criticality
 from ssntk.critical.retreat import Retreat
+from ssntk.curves.collapse import KernelAlong
 from ssntk.curves.curve import Codim2, Curve, CurvePoint
 from ssntk.cycles.branch import CycleBranch, CycleEvent
 from ssntk.cycles.orbit import Orbit
@@ -63,7 +64,7 @@ _RESULTS = (
     *(Branch, BranchPoint, Diagram, Bifurcation, FixedPoint, FixedPoints, SlowPoint, SlowPoints, Channel, Detection),
     *(Signature, Approach, Retreat, Criticality, Spectrum, LinearisedTraining, MonitorRecord, Measurement, Status),
     *(Drift, KernelPlan, Cycle, Cycles, Orbit, CycleBranch, CycleEvent),
-    *(Curve, CurvePoint, Codim2),
+    *(Curve, CurvePoint, Codim2, KernelAlong),
 )
 _FORMS = (normal_forms.SaddleNode, normal_forms.Transcritical, normal_forms.Pitchfork, normal_forms.Hopf)
 _LAYERS = (CTRNN, TorchRNN, GRUCell, LSTMCell, GRUODE, LinearSSM, LowRankRNN, TorchLowRank, ReducedRNN, PLRNN)

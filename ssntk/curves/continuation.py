@@ -212,6 +212,7 @@ def _curve(judge: Judge, points: list[Point], begin: Bifurcation, closed: bool, 
         status=said,
         plane=system.plane,
         begin=begin,
+        spans=np.stack([system.parameters(np.array([0.0, 0.0])), system.parameters(np.array([1.0, 1.0]))], axis=1),
     )
 
 

@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 
 from ssntk.bifurcation.point import Bifurcation
+from ssntk.curves.collapse import KernelAlong, kernels_along
 from ssntk.models.plane import Plane
+from ssntk.nouns import Lens
 from ssntk.results import Collection, Holder, Result, Table, Tabular, counted, short
 
 
@@ -85,8 +87,8 @@ class Curve(Tabular, Collection, Holder):
       has a sign which depends on its eigenvector: along the curve the eigenvector turns continuously.
     - `points`: the points of codimension two, located, each a [`Codim2`][]; `unresolved`: those that were seen only.
     - `closed`: whether it is closed. Then the last point is the first one again.
-    - `status`: why it ended, at its first and at its last point. `plane`: the [`Plane`][] that it lies in. `begin`: the
-      bifurcation from which it was followed.
+    - `status`: why it ended, at its first and at its last point. `plane`: the [`Plane`][] that it lies in, between `spans`
+      (2, 2). `begin`: the bifurcation from which it was followed.
 
     **Example:** the Hopf points of z' = (mu + i omega) z - z |z|^2 are those with mu = 0.
 
@@ -111,6 +113,7 @@ class Curve(Tabular, Collection, Holder):
     status: str
     plane: Plane | None
     begin: Bifurcation | None = None
+    spans: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.parameters)
@@ -118,6 +121,16 @@ class Curve(Tabular, Collection, Holder):
     def _item(self, i: int) -> CurvePoint:
         numbers = float(self.frequency[i]), float(self.coefficient[i])
         return CurvePoint(self.parameters[i], self.x[i], *numbers, self.eigenvalues[i])
+
+    def ntk_along(self, *, wrt: Lens | None = None, u: Any = None, scale: Any = None) -> KernelAlong:
+        """How the steady-state kernel collapses near each point: see [`KernelAlong`][].
+
+        **Arguments:** `wrt`: a lens; default `model.trainable("state")`. `u`: (d,) constant input; default zero. `scale`:
+        (n,) positive numbers, or one: the metric of the states; default ones.
+
+        Raises `ValueError` for arguments that do not fit.
+        """
+        return kernels_along(self, wrt, u, scale)
 
     def _headline(self) -> str:
         ends = "" if self.closed else f" from {_place(self.parameters[0])} to {_place(self.parameters[-1])}"

@@ -138,7 +138,7 @@ def test_leading_multipliers_of_a_large_network():
 
 
 def test_twenty_cycles_against_jaxcont():
-    """Fixed meshes of 32 intervals of degree 4, as jaxcont has them, and stability, from the same cycle over the same span."""
+    """Fixed meshes of 32 intervals of degree 4, as jaxcont has them, with stability, from the same cycle."""
     theirs = pytest.importorskip("jaxcont")
     from jaxcont.core.collocation import Collocation as Mesh
     from jaxcont.problems.periodic import periodic_orbit_problem
