@@ -11,7 +11,8 @@ from ssntk.cycles.discrete import Collocation, Shooting, System
 from ssntk.cycles.ends import Ends
 from ssntk.cycles.events import BRANCH, FOLD, TORUS, CyclePoint, critical, met
 from ssntk.cycles.follow import Follower, Seen
-from ssntk.cycles.orbit import METHODS, Orbit, chosen, result
+from ssntk.cycles.orbit import Orbit, result
+from ssntk.cycles.search import METHODS, chosen, stiff
 from ssntk.cycles.start import begun, checked, room_for
 from ssntk.dynamics.fixed_points import constant_input
 from ssntk.dynamics.scales import rate_of, sizes_over
@@ -88,24 +89,22 @@ def cycle_continuation(
     low, high = _checked(family, span)
     model = family.model
     longest, most = float(as_scalar(step, "step", positive=True)), as_count(max_steps, "max_steps")
+    known = start.orbit if isinstance(start, CycleEvent) else start if isinstance(start, Orbit) else None
+    if known is not None and method == METHODS[0]:
+        method = known.method
+    asked = method
     method, intervals, degree = chosen(model.n_state, method, intervals, degree)
     leading = _followed(model.n_state, method, n_multipliers)
-    known = start.orbit if isinstance(start, CycleEvent) else start if isinstance(start, Orbit) else None
     u = constant_input(model, known.u if u is None and known is not None else u)
     x = checked(start, model.n_state, (low, high))
     if (unfit := room_for(start)) != "":
         raise ValueError(unfit)
-    begin = low if isinstance(start, Orbit) else float(start.parameter)
-    here = family(begin)
-    check_autonomous(here, "family")
     watch_precision(dtype_of(model))
-    dtype = dtype_of(model)
-    # At a bifurcation a linear part may be zero, from which everything departs: look along the span.
-    models = [here, *(family(p) for p in np.linspace(low, high, LOOKS))]
-    sizes = np.asarray(sizes_over(models, u, x.astype(dtype)), float)
-    velocity, jacobian = (np.asarray(part) for part in linearised(here, x.astype(dtype), u))
-    unit = 1 / rate_of(velocity, jacobian, sizes)
-    system = System(family, u, *(jnp.asarray(part, dtype) for part in (sizes, unit, low, high - low)))
+    begin = low if isinstance(start, Orbit) else float(start.parameter)
+    system, jacobian = _placed(family, u, x, begin, (low, high))
+    unit = float(system.unit)
+    if known is None and asked == METHODS[0] and stiff(jacobian[None], 2 * np.pi / start.frequency):
+        method, leading = METHODS[1], None
     # As many steps as the start needed, in each of its segments or of those that it is cut into.
     steps = 1 if known is None else max(1, known.intervals // (len(known) if known is not start else intervals))
     how = Collocation(degree) if method == METHODS[1] else Shooting(steps)
@@ -145,6 +144,18 @@ def _checked(family: Any, span: Any) -> tuple[float, float]:
     if low == high:
         raise ValueError(f"span must hold two different values, got {low} twice")
     return low, high
+
+
+def _placed(family: Family, u: Any, x: Any, begin: float, span: tuple[float, float]) -> tuple[System, np.ndarray]:
+    """The flow in units that suit it, and df/dx (n, n) at the state x (n,) at the beginning, in the user's units."""
+    (low, high), here, dtype = span, family(begin), dtype_of(family.model)
+    check_autonomous(here, "family")
+    # At a bifurcation a linear part may be zero, from which everything departs: look along the span.
+    models = [here, *(family(p) for p in np.linspace(low, high, LOOKS))]
+    sizes = np.asarray(sizes_over(models, u, x.astype(dtype)), float)
+    velocity, jacobian = (np.asarray(part) for part in linearised(here, x.astype(dtype), u))
+    units = sizes, 1 / rate_of(velocity, jacobian, sizes), low, high - low
+    return System(family, u, *(jnp.asarray(part, dtype) for part in units)), jacobian
 
 
 def _followed(n: int, method: str, count: Any) -> int | None:

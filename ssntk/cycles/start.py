@@ -12,7 +12,8 @@ from ssntk.cycles.branch import CycleEvent
 from ssntk.cycles.collocation import gauss
 from ssntk.cycles.discrete import AbstractMethod, Collocation, Corrected, Discrete, System, corrected, flat, nullspace
 from ssntk.cycles.events import BRANCH, DOUBLING
-from ssntk.cycles.orbit import MOST, Orbit
+from ssntk.cycles.orbit import Orbit
+from ssntk.cycles.search import MOST
 from ssntk.cycles.shapes import extent, inner, scaled
 
 

@@ -6,6 +6,7 @@ Compiled: Newton's iteration on a few meshes for each field, and a window of the
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.integrate
 from helpers import seeds
 from oscillators import hopf, langford, lorenz, monodromy, network, nontrivial, roessler, units, van_der_pol
 
@@ -204,3 +205,24 @@ def test_the_result_speaks_and_is_saved(tmp_path):
     assert (np.diff(orbit.ts) > 0).all()
     # The readout of this model is its state.
     np.testing.assert_array_equal(orbit.outputs, orbit.x)
+
+
+def relaxing(t, x, u, p):
+    """Ten neurons of FitzHugh and Nagumo, each drawn towards their mean, whose voltages are 1 / eps times as fast."""
+    v, w = x[:10], x[10:]
+    return jnp.concatenate([(v - v**3 / 3 - w + 0.8 + 0.2 * (v.mean() - v)) / p, v + 0.7 - 0.8 * w])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("eps", "method"), [(0.1, "shooting"), (0.003, "collocation")])
+def test_many_states_are_collocated_if_they_are_stiff(eps, method):
+    model = ssntk.VectorField(relaxing, eps, 20, 0)
+    orbit = ssntk.limit_cycle(model, np.concatenate([1 + 0.01 * np.arange(10), np.zeros(10)]))
+    assert orbit.method == method
+    assert orbit.stable
+    # They end in step: the period is that of one alone, here by Radau between two maxima.
+    field = lambda t, y: [(y[0] - y[0] ** 3 / 3 - y[1] + 0.8) / eps, y[0] + 0.7 - 0.8 * y[1]]  # noqa: E731
+    passes = lambda t, y: y[0]  # noqa: E731
+    passes.direction = 1
+    found = scipy.integrate.solve_ivp(field, (0, 20), [1, 0], "Radau", events=passes, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(orbit.period, np.diff(found.t_events[0])[-1], rtol=1e-7)
