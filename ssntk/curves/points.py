@@ -107,8 +107,8 @@ class Judge:
         seen: list[Seen] = []
         for i, (here, ahead) in enumerate(itertools.pairwise(points)):
             new = self.met(here, ahead)
+            new += self.crossed(here, ahead, bool(new), DEPTH)
             new += self.flat(here, ahead, (tests[i], tests[i + 1]), bool(new))
-            new += self.crossed(here, ahead, any(one.name in self.followed.turns.values() for one in new), DEPTH)
             for one in new:
                 weight = self.follower.weight(here.z)
                 one.order = i, inner(one.point.z - here.z, ahead.z - here.z, weight)
