@@ -109,6 +109,8 @@ class Place(NamedTuple):
 def kernels_along(curve: Any, wrt: Lens | None, u: Any, scale: Any) -> KernelAlong:
     """What [`KernelAlong`][] says of a [`Curve`][]."""
     plane = curve.plane
+    if curve.period is not None:
+        raise ValueError(f"the curve must be of equilibria, and it is one of {curve.kind}s of cycles")
     if plane is None:
         raise ValueError("the curve has no plane: it was loaded without its model")
     model = plane.model

@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array
 
-from ssntk.bifurcation.events.kinds import OF_CYCLES
 from ssntk.bifurcation.point import Bifurcation
 from ssntk.compiled import Held
 from ssntk.curves.coefficients import vectors
@@ -14,8 +13,10 @@ from ssntk.curves.curve import Codim2, Curve
 from ssntk.curves.follow import Follower, Point
 from ssntk.curves.kinds import FLOWS, MAPS, Followed
 from ssntk.curves.modes import Frame, Pair
+from ssntk.curves.of_cycles import FOLLOWED, cycle_curve
 from ssntk.curves.points import Judge, Seen
 from ssntk.curves.system import System, system_of
+from ssntk.cycles.branch import CycleEvent
 from ssntk.dynamics.fixed_points import constant_input
 from ssntk.errors import NumericalError, as_array, as_count, as_instance, as_scalar, outside_jit
 from ssntk.models.base import check_autonomous, dtype_of
@@ -43,8 +44,8 @@ def bifurcation_curve(
 ) -> Curve:
     """Follow a curve of bifurcations of equilibria over two parameters, to both sides of one that is known.
 
-    Curves are followed of saddle-nodes and Hopf points; for maps of saddle-nodes, flips and Neimark-Sacker points. A curve
-    of Hopf points passes Bogdanov-Takens points, beyond which it consists of neutral saddles: two real eigenvalues whose sum
+    Curves are followed of saddle-nodes and Hopf points; for maps of saddle-nodes, flips and Neimark-Sacker points; and of
+    folds, period doublings and tori of limit cycles. A curve of Hopf points passes Bogdanov-Takens points, beyond which it consists of neutral saddles: two real eigenvalues whose sum
     is zero. It ends where it leaves the spans, or if it is closed. The points of codimension two on it are located, with the
     coefficients of their normal forms; see [`Codim2`][]. The result does not depend on the units of the states, of time or
     of the parameters.
@@ -56,7 +57,7 @@ def bifurcation_curve(
     **Arguments:**
 
     - `plane`: the two parameters p1 and p2, as [`Family.plane`][] makes them.
-    - `bifurcation`: a located [`Bifurcation`][] of either family.
+    - `bifurcation`: a located [`Bifurcation`][] of either family, or a located [`CycleEvent`][].
     - `spans`: (span1, span2), the two ends of p1 and of p2. The curve ends where it leaves either.
     - `at`: (p1, p2), where the bifurcation lies. Default: its own parameter in one family, and in the other one the value
       that the shared model has. The first family is tried first.
@@ -86,6 +87,8 @@ def bifurcation_curve(
     check_autonomous(plane(*places[0]), "plane")
     dtype = dtype_of(plane.model)
     watch_precision(dtype)
+    if followed is None:
+        return cycle_curve(plane, bifurcation, ends, places, u, longest, most)
     x = np.asarray(as_array(bifurcation.x, "bifurcation.x", (plane.model.n_state,)).astype(dtype))
     system, z = _placed(plane, u, ends, x, places, bifurcation)
     follower = Follower(system, followed.mode, longest)
@@ -105,14 +108,17 @@ def bifurcation_curve(
     return _curve(judge, points, bifurcation, closed, status)
 
 
-def _checked(plane: Any, bifurcation: Any, spans: Any, at: Any) -> tuple[Followed, np.ndarray, list[tuple[float, float]]]:
-    """How the curve is followed, its spans (2, 2), and where its start may lie, from arguments that are checked."""
+def _checked(
+    plane: Any, bifurcation: Any, spans: Any, at: Any
+) -> tuple[Followed | None, np.ndarray, list[tuple[float, float]]]:
+    """How the curve is followed, `None` for cycles, its spans (2, 2), and where its start may lie, from arguments that are
+    checked."""
     as_instance(plane, "plane", Plane)
     kind = getattr(bifurcation, "kind", None)
-    if kind in [one.name for one in OF_CYCLES]:
-        raise ValueError(f"bifurcation must be of equilibria: curves of limit cycles such as a {kind} are not followed yet")
-    as_instance(bifurcation, "bifurcation", Bifurcation)
-    known = MAPS if isinstance(plane.model, AbstractMap) else FLOWS
+    of_cycles = isinstance(bifurcation, CycleEvent)
+    if not of_cycles:
+        as_instance(bifurcation, "bifurcation", Bifurcation)
+    known = MAPS if isinstance(plane.model, AbstractMap) else dict.fromkeys(FOLLOWED) if of_cycles else FLOWS
     if kind not in known:
         raise ValueError(f"bifurcation must be one of {', '.join(map(repr, known))} to be followed, got a {kind!r}")
     if not bifurcation.converged:

@@ -7,6 +7,7 @@ import numpy as np
 
 from ssntk.bifurcation.point import Bifurcation
 from ssntk.curves.collapse import KernelAlong, kernels_along
+from ssntk.cycles.branch import CycleEvent
 from ssntk.models.plane import Plane
 from ssntk.nouns import Lens
 from ssntk.results import Collection, Holder, Result, Table, Tabular, counted, short
@@ -85,6 +86,8 @@ class Curve(Tabular, Collection, Holder):
       of a pair are real: at neutral saddles, which a curve of Hopf points passes into at a Bogdanov-Takens point.
     - `coefficient` (k,): that of the bifurcation, as in [`Bifurcation`][]; NaN at neutral saddles. That of a saddle-node
       has a sign which depends on its eigenvector: along the curve the eigenvector turns continuously.
+    - `period` (k,): of the limit cycles, if the curve is one of their bifurcations; else `None`. Then `x` is the first point
+      of each cycle, `eigenvalues` are its multipliers (k, n - 1), and coefficients and points are not computed.
     - `points`: the points of codimension two, located, each a [`Codim2`][]; `unresolved`: those that were seen only.
     - `closed`: whether it is closed. Then the last point is the first one again.
     - `status`: why it ended, at its first and at its last point. `plane`: the [`Plane`][] that it lies in, between `spans`
@@ -112,8 +115,9 @@ class Curve(Tabular, Collection, Holder):
     closed: bool
     status: str
     plane: Plane | None
-    begin: Bifurcation | None = None
+    begin: Bifurcation | CycleEvent | None = None
     spans: np.ndarray | None = None
+    period: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.parameters)
@@ -153,8 +157,9 @@ class Curve(Tabular, Collection, Holder):
 
     def _columns(self) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
         wide = {"parameters": "parameter", "x": "state", "eigenvalues": "mode"}
+        narrow = ("frequency", "coefficient") if self.period is None else ("frequency", "period")
         return {name: (("point", dim), getattr(self, name)) for name, dim in wide.items()} | {
-            name: (("point",), getattr(self, name)) for name in ("frequency", "coefficient")
+            name: (("point",), getattr(self, name)) for name in narrow
         }
 
     def _attributes(self) -> dict[str, Any]:

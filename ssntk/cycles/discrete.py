@@ -19,7 +19,6 @@ from ssntk.cycles.collocation import gauss
 from ssntk.cycles.steps import pushed, stepped
 from ssntk.dynamics.stability import field_at
 from ssntk.models.base import AbstractStateSpaceModel
-from ssntk.models.family import Family
 
 # The largest number of corrections, and the longest one relative to the orbit.
 CORRECTIONS, LONGEST = 30, 0.5
@@ -37,9 +36,10 @@ class Alone(eqx.Module):
 
 
 class System(eqx.Module):
-    """A family of flows in working units: states in `sizes` (n,), time in `unit`, p = `begin` + level `reach`."""
+    """Flows over a parameter in working units: states in `sizes` (n,), time in `unit`, p = `begin` + level `reach`. The
+    `family` is a [`Family`][], or another module that gives the model at p."""
 
-    family: Family | Alone
+    family: Any
     u: Float[Array, " d"]
     sizes: Float[Array, " n"]
     unit: Float[Array, ""]

@@ -50,19 +50,19 @@ def begun(
         orbit, along = _from_hopf(start, system, how, count, level)
         return orbit, (along,)
     if isinstance(start, Orbit):
-        return _sampled(start, start.x, system, how, count, level), (None,)
+        return sampled(start, start.x, system, how, count, level), (None,)
     known = start.orbit
     if start.kind == DOUBLING:
         # The event was located on twice as many intervals as the branch has.
         fine = len(known) // 2 if isinstance(how, Collocation) else len(known)
-        orbit = _sampled(known, known.x, system, how, max(fine, 4), level)
+        orbit = sampled(known, known.x, system, how, max(fine, 4), level)
         at = _exact(how, system, orbit)
         orbit = orbit if at is None else at.orbit
         return twice(orbit), (_reversing(nullspace(how, system, orbit)[2]),)
     # The orbit's own mesh resolves it, and the branch's tangent is known there.
-    orbit = _sampled(known, known.x, system, how, len(known), level)
+    orbit = sampled(known, known.x, system, how, len(known), level)
     ends = np.asarray(start.tangent, float)[:-2].reshape(known.x.shape)
-    before = _sampled(known, ends, system, how, len(known), level)
+    before = sampled(known, ends, system, how, len(known), level)
     log_period, change = (jnp.asarray(part, orbit.ends.dtype) for part in np.asarray(start.tangent)[-2:])
     before = before._replace(log_period=log_period, level=change / system.reach)
     along = across(nullspace(how, system, orbit)[:2], before, max(1.0, extent(orbit)))
@@ -111,7 +111,7 @@ def _spread(mesh: np.ndarray, nodes: np.ndarray, at: Any) -> tuple[np.ndarray, n
     return at(mesh[:-1]), within.reshape(len(mesh) - 1, len(nodes), within.shape[1])
 
 
-def _sampled(known: Orbit, x: np.ndarray, system: System, how: AbstractMethod, count: int, level: float) -> Discrete:
+def sampled(known: Orbit, x: np.ndarray, system: System, how: AbstractMethod, count: int, level: float) -> Discrete:
     """States (N, n) at the points of an orbit, which carry its mesh, on `count` intervals, in working units."""
     times = np.append(known.ts, known.period) / known.period
     states = np.vstack([x, x[:1]]) / np.asarray(system.sizes, float)
