@@ -115,7 +115,7 @@ def _checked(
     """How the curve is followed, `None` for cycles, its spans (2, 2), and where its start may lie, from arguments that are
     checked."""
     as_instance(plane, "plane", Plane)
-    kind = getattr(bifurcation, "kind", None)
+    kind = str(getattr(bifurcation, "kind", None))
     of_cycles = isinstance(bifurcation, CycleEvent)
     if not of_cycles:
         as_instance(bifurcation, "bifurcation", Bifurcation)

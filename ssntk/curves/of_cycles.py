@@ -20,7 +20,7 @@ from ssntk.cycles.discrete import AbstractMethod, Collocation, Discrete, Shootin
 from ssntk.cycles.events import CyclePoint, critical
 from ssntk.cycles.follow import NUDGE, Follower
 from ssntk.cycles.search import METHODS
-from ssntk.cycles.shapes import between, distance, extent, inner, scaled
+from ssntk.cycles.shapes import between, distance, extent, inner, remeshed, scaled
 from ssntk.cycles.start import sampled
 from ssntk.dynamics.scales import rate_of, sizes_over
 from ssntk.dynamics.stability import linearised
@@ -175,10 +175,9 @@ class Walker:
             normal = np.array([-tangent[1], tangent[0]])
             before = self.back(ahead.orbit, here.orbit, moved)
             if len(points) % OFTEN == 0 and isinstance(self.follower.method, Collocation):
-                # A new mesh, for the direction too.
-                self.follower.system = self.line(ahead.q, normal)
-                point = self.follower.adapted(ahead.point)
-                ahead, before = Met(ahead.q, point), None
+                orbit, along = remeshed(ahead.orbit, ahead.point.at.tangent, DEGREE)
+                again = self.located(ahead.q, normal, orbit, along)
+                ahead, before = (ahead, before) if again is None else (again, None)
             points.append(ahead)
             step = min(longest, 1.5 * step) if miss < AIM else step * (0.7 if miss > MISS / 2 else 1.0)
         return points, f"{most} points followed, as many as max_steps allows"
