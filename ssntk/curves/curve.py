@@ -7,7 +7,7 @@ import numpy as np
 
 from ssntk.bifurcation.point import Bifurcation
 from ssntk.models.plane import Plane
-from ssntk.results import Collection, Holder, Result, Table, Tabular, counted, short
+from ssntk.results import Collection, Holder, Pictured, Result, Table, Tabular, counted, short
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -74,7 +74,7 @@ class CurvePoint(Result):
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class Curve(Tabular, Collection, Holder):
+class Curve(Pictured, Tabular, Collection, Holder):
     """A curve of bifurcations of one kind over two parameters, k points in the order of the curve.
 
     - `kind`: that of the [`Bifurcation`][] from which it was followed.
@@ -111,6 +111,7 @@ class Curve(Tabular, Collection, Holder):
     status: str
     plane: Plane | None
     begin: Bifurcation | None = None
+    _picture = "bifurcation_curves"
 
     def __len__(self) -> int:
         return len(self.parameters)

@@ -4,7 +4,6 @@ import dataclasses
 from collections import Counter
 from typing import Any
 
-import jax
 import jax.random as jr
 import numpy as np
 from jaxtyping import Array
@@ -18,13 +17,13 @@ from ssntk.curves.kinds import FLOWS, MAPS
 from ssntk.diagrams.alike import Ruler
 from ssntk.diagrams.diagram import Diagram
 from ssntk.diagrams.joined import starts_at
+from ssntk.diagrams.parameters import names_of, spans_of
 from ssntk.diagrams.regions import regions_of
 from ssntk.diagrams.search import bifurcation_diagram
 from ssntk.diagrams.two_parameters import TwoParameterDiagram
 from ssntk.dynamics.fixed_points import constant_input
-from ssntk.errors import NumericalError, as_array, as_count, as_instance, as_key, as_scalar, outside_jit
+from ssntk.errors import NumericalError, as_count, as_instance, as_key, as_scalar, outside_jit
 from ssntk.models.base import check_autonomous
-from ssntk.models.family import Family
 from ssntk.models.maps import AbstractMap
 from ssntk.models.plane import Plane
 from ssntk.threads import one_blas_thread
@@ -110,25 +109,11 @@ def two_parameter_diagram(
         regions=regions,
         status="; ".join(said) or WHOLE,
         spans=ends,
-        names=(_name(plane.first, "p1"), _name(plane.second, "p2")),
+        names=names_of(plane),
         slices=tuple(one for _, _, one in lines),
         lines=tuple((axis, value) for axis, value, _ in lines),
         plane=plane,
     )
-
-
-def spans_of(spans: Any) -> np.ndarray:
-    """The ends (2, 2) of both parameters, lower ends first. `ValueError` if there are none."""
-    try:
-        first, second = spans
-    except (TypeError, ValueError) as error:
-        raise ValueError("spans must be a pair (span1, span2), each the two ends of a parameter") from error
-    ends = np.stack(
-        [np.sort(np.asarray(as_array(one, f"spans[{i}]", (2,)), float)) for i, one in enumerate((first, second))]
-    )
-    for i in np.flatnonzero(ends[:, 0] == ends[:, 1]):
-        raise ValueError(f"spans[{i}] must not be empty, got ({ends[i, 0]:g}, {ends[i, 1]:g})")
-    return ends
 
 
 def _lines(
@@ -241,18 +226,3 @@ class Search:
         for kind, count in self.others.items():
             said.append(f"{count} bifurcations of the kind {kind} were not followed, since no curves are followed of it")
         return said
-
-
-def _name(family: Family, default: str) -> str:
-    """The name of a parameter: that of the attribute, or of the input."""
-    if family.moves == "attribute":
-        paths = jax.tree_util.tree_flatten_with_path(family.model)[0]
-        last = paths[family.at[0]][0][-1] if len(family.at) and len(paths[family.at[0]][0]) else None
-        name = getattr(last, "name", None) or getattr(last, "key", None)
-        return name if isinstance(name, str) else default
-    if family.moves == "input":
-        direction = np.asarray(family.direction[0])
-        (at,) = np.nonzero(direction)
-        if len(at) == 1 and direction[at[0]] == 1:
-            return f"input {at[0]}"
-    return default

@@ -87,7 +87,8 @@ class TwoParameterDiagram(Pictured, Tabular, Collection, Holder):
         points = f", {counted(len(self.points), 'point')} of codimension two" if self.points else ""
         lost = f", {counted(len(self.unresolved), 'point')} not located" if self.unresolved else ""
         stable = sorted({region.n_stable for region in self.regions})
-        found = f", regions with {' or '.join(map(str, stable))} stable fixed points" if stable else ""
+        found = f", regions with {' or '.join(map(str, stable))} stable" if stable else ""
+        found += f" fixed point{'' if stable == [1] else 's'}" if stable else ""
         return f"TwoParameterDiagram: {counted(len(self), 'curve')}{points}{lost}{found}; {self.status}"
 
     def _tables(self) -> list[Table]:
