@@ -79,6 +79,28 @@ def coefficient(event: AbstractLocatedEvent, held: Held, point: Point, frequency
         return float(_coefficients(event)(held, point.z, *arguments))
 
 
+def _naturally(held: Held, z: Array, right: Array, left: Array) -> Array:
+    """The size of terms such as those of l.B(r, r), in working units."""
+    system: System = held.tree
+    n = system.n
+    # Each state is changed by a different amount, so that symmetric terms do not cancel.
+    sizes = (1 + jnp.abs(z)) * (1 + 0.3 * jnp.sin(jnp.arange(1.0, n + 3))).astype(z.dtype)
+    along = sizes.at[n:].set(0)
+    matrix, changed = jax.jvp(lambda z: system.linearised(z)[1][:, :n], (z,), (along,))
+    return jnp.abs(left) @ (jnp.abs(matrix) + jnp.abs(changed)) @ jnp.abs(right)
+
+
+_natural = Compiled(_naturally, seldom=True)
+
+
+def rounding(held: Held, point: Point, vectors: Any) -> float:
+    """The size below which l.B(r, r) or l.G is a rounding error, in working units of time."""
+    right, left = (np.abs(part).astype(point.z.dtype) for part in normalised(held.tree, *vectors))
+    size = np.linalg.norm(right)
+    with np.errstate(all="ignore"):
+        return float(np.finfo(point.z.dtype).eps ** 0.6 * _natural(held, point.z, right, left) * size)
+
+
 def cusp(held: Held, point: Point) -> float:
     """c of dy/dt = ... + c y^3, at a point where the coefficient of y^2 is zero."""
     system: System = held.tree

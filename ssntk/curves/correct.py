@@ -82,7 +82,7 @@ class _Newton(NamedTuple):
         tangent = tangent / jnp.sqrt(jnp.sum(self.weight * tangent**2))
         rests = jnp.all(jnp.abs(velocity) <= eps**0.5 * (jnp.abs(jacobian) @ (1 + jnp.abs(z))))
         size, turn = jnp.max(jnp.abs(move) / (1 + jnp.abs(z))), self.modes[0].turned(frames[0], lambda v: matrix @ v)
-        turned = _turned(at.frames, frames)
+        turned = _turned(self.modes, at.frames, frames)
         return Corrected(z - move, frames, tangent, matrix, turn, size, at.size, turned, at.count + 1, rests)
 
     def unfinished(self, at: Corrected) -> Array:
@@ -93,10 +93,13 @@ class _Newton(NamedTuple):
         return (at.count < 2) | (at.count < CORRECTIONS) & moving & jnp.isfinite(at.z).all()
 
 
-def _turned(before: Any, frames: Any) -> Array:
+def _turned(modes: tuple[AbstractMode, ...], before: Any, frames: Any) -> Array:
     """The largest change of vectors, relative to their size."""
-    pairs = zip(jax.tree.leaves(before), jax.tree.leaves(frames), strict=True)
-    return jnp.stack([jnp.abs(new - old).max() / jnp.abs(new).max() for old, new in pairs]).max()
+    old, new = (
+        [vector for mode, frame in zip(modes, each, strict=True) for vector in mode.vectors(frame)]
+        for each in (before, frames)
+    )
+    return jnp.stack([jnp.abs(b - a).max() / jnp.abs(b).max() for a, b in zip(old, new, strict=True)]).max()
 
 
 def _correct(modes: tuple[AbstractMode, ...], held: Held, z: Array, frames: Any, along: Array, weight: Array) -> Corrected:

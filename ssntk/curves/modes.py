@@ -47,6 +47,10 @@ class AbstractMode(eqx.Module):
     def values(self, known: Any, frame: Frame, push: Product, step: float) -> Float[Array, " c"]:
         """The values, all zero if the condition is met."""
 
+    def vectors(self, frame: Frame) -> tuple[Any, Any]:
+        """The right and the left vectors, (n, k) each."""
+        return frame.right, frame.left
+
     @abc.abstractmethod
     def turned(self, frame: Frame, push: Product) -> Float[Array, ""]:
         """A number that is zero where a second eigenvalue joins a single one; of a pair, det H."""
@@ -94,6 +98,9 @@ class Single(AbstractMode):
         off = self._off(push, frame.right, left, right)
         # The second term removes the first-order effect of errors of both vectors.
         return frame.right[-1] - frame.left.T[0] @ off
+
+    def vectors(self, frame: Frame) -> tuple[Any, Any]:
+        return frame.right[:-1], frame.left[:-1]
 
     def turned(self, frame: Frame, push: Product) -> Float[Array, ""]:
         right, left = frame.right[:-1, 0], frame.left[:-1, 0]

@@ -68,6 +68,18 @@ class Judge:
             vectors = coefficients.pair_vectors(point) if pair else coefficients.vectors(point)
             return coefficients.coefficient(self.followed.event, self.follower.held, point, frequency, vectors)
 
+    def small(self, point: Point) -> float:
+        """The size below which the test function is a rounding error."""
+        pair = isinstance(self.followed.mode, Pair)
+        frequency = self.frequency(point)
+        if pair and frequency == 0:
+            return 0.0
+        vectors = coefficients.pair_vectors(point) if pair else coefficients.vectors(point)
+        small = coefficients.rounding(self.follower.held, point, vectors)
+        if self.is_map:
+            return small
+        return small / self.unit * (0.5 / frequency if pair else abs(point.turn))
+
     def test(self, point: Point) -> float:
         """The coefficient as a test function: bounded where two eigenvalues meet."""
         value = self.coefficient(point)
@@ -135,7 +147,8 @@ class Judge:
 
     def flat(self, here: Point, ahead: Point, ends: tuple[float, float], met: bool) -> list[Seen]:
         """Where the coefficient is zero."""
-        if not changes(*ends):
+        if not changes(*ends) or max(map(abs, ends)) <= self.small(here):
+            # On conservative systems the coefficient is zero everywhere, to rounding.
             return []
         point = self.follower.zero(here, ahead, self.test)
         name, held = self.followed.flat, self.follower.held

@@ -100,9 +100,12 @@ def system_of(plane: Plane, u: Array, spans: np.ndarray, x: np.ndarray, here: np
     places = [here, *((p, here[1]) for p in spans[0]), *((here[0], p) for p in spans[1])]
     models: list[Any] = [plane(*(float(p) for p in place)) for place in places]
     sizes = np.asarray(sizes_over(models, u, x))
-    velocity, jacobian = (np.nan_to_num(np.asarray(part)) for part in linearised(models[0], jax.device_put(x), u))
-    is_map = isinstance(plane.model, AbstractMap)
-    unit = plane.clock.unit if is_map else 1 / rate_of(velocity, jacobian, sizes)
+    if isinstance(plane.model, AbstractMap):
+        unit = plane.clock.unit
+    else:
+        # At a bifurcation itself the rate of a single state is zero.
+        each = [linearised(model, jax.device_put(x), u) for model in models]
+        unit = 1 / max(rate_of(*(np.nan_to_num(np.asarray(part)) for part in pair), sizes) for pair in each)
     weights = conserved_quantities(models, u, sizes)
     turned, triangle = np.linalg.qr((weights * sizes).T) if len(weights) else (np.zeros((len(x), 0)), np.zeros((0, 0)))
     level = np.linalg.solve(triangle.T, weights @ x) if len(weights) else np.zeros(0)
