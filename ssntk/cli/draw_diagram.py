@@ -12,7 +12,7 @@ from ssntk.foreign import UsageError
 @app.command
 def diagram(
     file: Annotated[
-        pathlib.Path | None, cyclopts.Parameter(help="The TOML file, with [model], [family], [diagram]; or [model], [plane].")
+        pathlib.Path | None, cyclopts.Parameter(help="The TOML file: [model], [family], [diagram]; or [model], [plane].")
     ] = None,
     *,
     parameter: Annotated[str | None, cyclopts.Parameter(help="An attribute of the model, instead of [family].")] = None,
@@ -24,7 +24,7 @@ def diagram(
         pathlib.Path | None,
         cyclopts.Parameter(help="A figure: .png, .svg, .pdf; a page: .html; default results/<name>/diagram.png."),
     ] = None,
-    schema: Annotated[bool, cyclopts.Parameter(negative=(), help="Print every key of [diagram] and [plane], with defaults.")] = False,
+    schema: Annotated[bool, cyclopts.Parameter(negative=(), help="Print every key of both tables, with defaults.")] = False,
 ) -> None:
     """Follow all branches of equilibria over a parameter, or all bifurcations over two, and draw them.
 
@@ -42,15 +42,7 @@ def diagram(
         check_folder(figure)
     if figure.suffix.lower() != ".html":
         check_figure(figure)
-    try:
-        if not plane_file.has_plane(file):
-            found, drawn = diagram_file.diagram_of(file, parameter, span, cycles)
-        elif (parameter, span, cycles) != (None, None, None):
-            raise ValueError(f"{file}: --parameter, --span and --cycles are for [diagram], and the file has [plane]")
-        else:
-            found, drawn = plane_file.plane_diagram_of(file)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
+    found, drawn = _found(file, parameter, span, cycles)
     import matplotlib
 
     matplotlib.use("agg")
@@ -77,3 +69,19 @@ def diagram(
         print(f"netCDF   {figure.with_suffix('.nc')}")
     except ImportError as error:
         print(f"No netCDF: {error}")
+
+
+def _found(
+    file: pathlib.Path, parameter: str | None, span: tuple[float, float] | None, cycles: bool | None
+) -> tuple[Any, dict[str, Any]]:
+    """The diagram that a file describes, over one parameter or two, and the arguments of its figure."""
+    from ssntk.sweep import diagram_file, plane_file
+
+    try:
+        if not plane_file.has_plane(file):
+            return diagram_file.diagram_of(file, parameter, span, cycles)
+        if (parameter, span, cycles) != (None, None, None):
+            raise ValueError(f"{file}: --parameter, --span and --cycles are for [diagram], and the file has [plane]")
+        return plane_file.plane_diagram_of(file)
+    except ValueError as error:
+        raise UsageError(str(error)) from error

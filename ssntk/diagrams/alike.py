@@ -72,7 +72,7 @@ class Ruler:
 
 
 def _resonant(known: np.ndarray, frequency: float) -> bool:
-    """Whether a frequency fits into an interval (2,) of a curve. Squares change steadily, also where two eigenvalues meet."""
+    """Whether a frequency fits into an interval (2,) of a curve. Squares change steadily where two eigenvalues meet."""
     squares = known**2
     return abs(frequency**2 - squares.mean()) <= np.ptp(squares) + FREQUENCY * max(squares.max(), frequency**2)
 

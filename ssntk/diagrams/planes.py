@@ -26,6 +26,7 @@ from ssntk.errors import NumericalError, as_count, as_instance, as_key, as_scala
 from ssntk.models.base import check_autonomous
 from ssntk.models.maps import AbstractMap
 from ssntk.models.plane import Plane
+from ssntk.results import counted
 from ssntk.threads import one_blas_thread
 
 # How a curve ends that was not cut short, as its status says it.
@@ -100,7 +101,7 @@ def two_parameter_diagram(
     regions = regions_of(plane, u, ends, search.curves, lines, second, n_starts)
     unsure = sum(not region.sure for region in regions)
     said += search.said()
-    said += [f"in {unsure} regions different numbers of stable fixed points were found"] if unsure else []
+    said += [f"in {counted(unsure, 'region')} different numbers of stable fixed points were found"] if unsure else []
     return TwoParameterDiagram(
         curves=tuple(search.curves),
         points=tuple(search.points),
@@ -224,5 +225,5 @@ class Search:
             said += [f"curve {i}: {part}" for part in dict.fromkeys(parts) if not part.startswith(ENDS)]
         said += self.failures
         for kind, count in self.others.items():
-            said.append(f"{count} bifurcations of the kind {kind} were not followed, since no curves are followed of it")
+            said.append(f"{counted(count, 'bifurcation')} of the kind {kind}, of which no curves are followed")
         return said

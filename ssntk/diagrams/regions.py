@@ -7,10 +7,12 @@ import numpy as np
 import scipy.ndimage
 from jaxtyping import Array
 
+from ssntk.bifurcation.events.kinds import HOPF, NEIMARK_SACKER
 from ssntk.curves.curve import Curve
 from ssntk.diagrams.diagram import Diagram
 from ssntk.diagrams.two_parameters import Region
 from ssntk.dynamics.fixed_points import find_fixed_points
+from ssntk.models.clock import AbstractClock
 from ssntk.models.plane import Plane
 
 # The number of cells of the raster along each parameter, and the number of cells by which a place must be clear of curves.
@@ -21,29 +23,19 @@ FINE = 0.25
 BESIDE = 2.0
 
 
-def borders(curve: Curve, dt: float | None) -> np.ndarray:
+def borders(curve: Curve, clock: AbstractClock) -> np.ndarray:
     """For each interval (k - 1,) of a curve whether it divides the plane by the number of stable fixed points: all other
     eigenvalues are stable, and the two of a pair are complex."""
-    pair = curve.kind in ("hopf", "neimark-sacker")
-    count = 2 if pair else 1
-    if curve.eigenvalues.shape[1] == count:
-        stable = np.ones(len(curve), bool)
-    else:
-        values = np.asarray(curve.eigenvalues, complex)
-        growth = values.real if dt is None else np.abs(values) - 1
-        off = np.abs(_edges(curve, dt)[:, None] - (values.real + 1j * np.abs(values.imag)))
-        others = np.take_along_axis(growth, np.argsort(off, axis=1)[:, count:], axis=1)
-        stable = (others < 0).all(axis=1)
+    pair = curve.kind in (HOPF.name, NEIMARK_SACKER.name)
+    values = np.asarray(curve.eigenvalues, complex)
+    real, imaginary = clock.edge(curve.frequency)
+    edge = np.asarray(clock.shown(real + 1j * imaginary), complex)
+    off = np.abs(edge[:, None] - (values.real + 1j * np.abs(values.imag)))
+    others = np.argsort(off, axis=1)[:, 2 if pair else 1 :]
+    stable = (np.take_along_axis(clock.shown_rate(values), others, axis=1) < 0).all(axis=1)
     if pair:
         stable &= curve.frequency > 0
     return stable[1:] | stable[:-1]
-
-
-def _edges(curve: Curve, dt: float | None) -> np.ndarray:
-    """The critical eigenvalue of each point of a curve."""
-    if dt is None:
-        return 1j * curve.frequency
-    return np.exp(1j * curve.frequency * dt)
 
 
 def regions_of(
@@ -57,7 +49,7 @@ def regions_of(
 ) -> tuple[Region, ...]:
     """The regions of the spans (2, 2), the largest first. Fixed points are counted at one place of each, and between the
     bifurcations of each slice (axis, value, diagram) that passes through it."""
-    numbers = _regions(spans, curves, plane.dt)
+    numbers = _regions(spans, curves, plane.clock)
     # The frame of the picture is a border too.
     inside = np.pad(numbers > 0, 1)
     clear = scipy.ndimage.distance_transform_edt(inside)
@@ -81,12 +73,12 @@ def regions_of(
     return tuple(regions)
 
 
-def _regions(spans: np.ndarray, curves: Sequence[Curve], dt: float | None) -> np.ndarray:
+def _regions(spans: np.ndarray, curves: Sequence[Curve], clock: AbstractClock) -> np.ndarray:
     """The number of the region of each cell (CELLS, CELLS), p1 first; 0 on borders."""
     free = np.ones((CELLS, CELLS), bool)
     for curve in curves:
         cells = (curve.parameters - spans[:, 0]) / (spans[:, 1] - spans[:, 0]) * CELLS
-        for i in np.flatnonzero(borders(curve, dt)):
+        for i in np.flatnonzero(borders(curve, clock)):
             many = int(np.ceil(np.abs(cells[i + 1] - cells[i]).max() / FINE)) + 1
             line = np.linspace(cells[i], cells[i + 1], many)
             at = np.clip(line, 0, CELLS - 1).astype(int)

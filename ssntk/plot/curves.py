@@ -13,13 +13,19 @@ from ssntk.curves.curve import Curve
 from ssntk.diagrams.parameters import names_of
 from ssntk.diagrams.regions import borders
 from ssntk.diagrams.two_parameters import TwoParameterDiagram
+from ssntk.models.clock import Continuous
 from ssntk.plot import canvas
 from ssntk.plot.canvas import GREY, HUES, INK, axes_or_new, plain, plt, small, thin
 from ssntk.plot.legends import legend_above
 from ssntk.plot.placed import Placed
 
 # The dashes of each kind, so that they can be told apart in grey.
-DASHES = {SADDLE_NODE.name: "-", HOPF.name: (0, (4, 1.2)), FLIP.name: (0, (5, 1.2, 1, 1.2)), NEIMARK_SACKER.name: (0, (2, 1))}
+DASHES = {
+    SADDLE_NODE.name: "-",
+    HOPF.name: (0, (4, 1.2)),
+    FLIP.name: (0, (5, 1.2, 1, 1.2)),
+    NEIMARK_SACKER.name: (0, (2, 1)),
+}
 # The abbreviation and the marker of each kind of point (Kuznetsov, Elements of Applied Bifurcation Theory).
 SHAPES = {
     "cusp": ("CP", "D"),
@@ -131,10 +137,10 @@ def _draw(ax: Axes, curve: Curve, handles: dict[str, Line2D]) -> None:
     """Draw one curve: thick where stable points take part, thin where none does, dotted where it is of neutral saddles."""
     kind = kind_named(curve.kind)
     colour, dashes = HUES[kind.hue], DASHES.get(curve.kind, "-")
-    dt = None if curve.plane is None else curve.plane.dt
-    pair = curve.kind in (HOPF.name, NEIMARK_SACKER.name)
-    real = (curve.frequency[1:] == 0) & (curve.frequency[:-1] == 0) if pair else np.zeros(max(len(curve) - 1, 0), bool)
-    stable = borders(curve, dt)
+    clock = Continuous() if curve.plane is None else curve.plane.clock
+    neutral = (curve.frequency == 0) & (curve.kind in (HOPF.name, NEIMARK_SACKER.name))
+    real = neutral[1:] & neutral[:-1]
+    stable = borders(curve, clock)
     looks = (
         (plain(kind.title), stable & ~real, {"color": colour, "linestyle": dashes}),
         (UNSTABLE, ~stable & ~real, {"color": colour, "linestyle": dashes, "linewidth": thin(0.5)}),

@@ -9,8 +9,6 @@ from matplotlib.axes import Axes
 
 from ssntk.plot.canvas import INK
 
-# The width of a letter and the height of a line, in sizes of the font.
-LETTER, LINE = 0.62, 1.0
 # The directions from a point in which its label may lie, and its distances from the marker, in sizes of the font.
 WAYS = [(1, 1), (-1, 1), (1, -1), (-1, -1), (1, 0), (-1, 0), (0, 1), (0, -1)]
 FAR = (0.2, 0.5, 1.0, 1.8, 2.8)
@@ -99,7 +97,11 @@ class Placed:
         )
 
     def _size(self, text: str) -> tuple[float, float]:
-        return LETTER * self.font * len(text), LINE * self.font
+        """The width and the height of a text, with a little space around it."""
+        written = self.ax.text(0, 0, text, fontsize=self.font)
+        box = written.get_window_extent()
+        written.remove()
+        return box.width * self.points + 1, box.height * self.points + 1
 
     def _cost(self, box: tuple[float, float, float, float]) -> float:
         left, bottom, right, top = box

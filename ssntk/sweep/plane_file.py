@@ -73,7 +73,12 @@ def read_plane(path: pathlib.Path) -> tuple[Plane, dict[str, Any], dict[str, Any
         if "labels" in drawn and not _is_pair_of_texts(drawn["labels"]):
             raise ValueError(f"plane.labels must be two texts, got {drawn['labels']!r}")
         first, second = families_of(table, path.parent, moves)
-        return Family.plane(first, second), own | {"spans": tuple(spans)}, drawn
+        try:
+            plane = Family.plane(first, second)
+        except ValueError as error:
+            # In the words of the file.
+            raise ValueError(str(error).replace("family1", "plane.first").replace("family2", "plane.second")) from error
+        return plane, own | {"spans": tuple(spans)}, drawn
 
 
 def _is_pair_of_texts(value: object) -> bool:

@@ -113,7 +113,8 @@ def test_units_of_states_time_and_parameters_change_nothing(closed, size, clock,
 
 def test_points_that_two_curves_share_are_listed_once(pair):
     assert sorted(curve.kind for curve in pair) == ["hopf", "hopf", "saddle-node", "saddle-node"]
-    places = {kind: [point.parameters for point in pair.points if point.kind == kind] for kind in ("bogdanov-takens", "cusp")}
+    names = ("bogdanov-takens", "cusp")
+    places = {kind: [point.parameters for point in pair.points if point.kind == kind] for kind in names}
     assert len(places["bogdanov-takens"]) == 4
     assert len(places["cusp"]) == 2
     for kind, (p1, p2) in (("bogdanov-takens", MEETS), ("cusp", CUSP)):
@@ -199,7 +200,7 @@ def test_a_place_on_a_curve_is_told_from_one_beside_it(closed):
         x, p2 = np.sin(angle) / 3**0.5, np.cos(angle)
         place = np.array([-2 * x**3, p2])
         assert ruler.lies_on(curve, place, np.array([x]), 0.0)
-        assert not ruler.lies_on(curve, place + [0.02, 0.0], np.array([x]), 0.0)
+        assert not ruler.lies_on(curve, place + np.array([0.02, 0.0]), np.array([x]), 0.0)
         assert not ruler.lies_on(curve, place, np.array([x + 0.02]), 0.0)
         # Another pair may be critical at the same state.
         assert not ruler.lies_on(curve, place, np.array([x]), 1.0)

@@ -23,7 +23,7 @@ def curve(kind, parameters, frequency=0.0, other=-1.0, points=()):
     parameters = np.asarray(parameters, float)
     k = len(parameters)
     frequency = np.broadcast_to(np.asarray(frequency, float), (k,))
-    critical = [1j * frequency, -1j * frequency] if kind == "hopf" else [0 * frequency]
+    critical = [1j * frequency, -1j * frequency] if kind in ("hopf", "neimark-sacker") else [0 * frequency]
     eigenvalues = np.stack([*critical, np.broadcast_to(np.asarray(other, float), (k,))], axis=1).astype(complex)
     nothing = np.zeros((k, eigenvalues.shape[1]))
     return ssntk.Curve(kind, parameters, nothing, frequency, np.ones(k), eigenvalues, points, (), False, "ended", None)
@@ -49,8 +49,8 @@ def boxes(ax):
 
 
 def test_kinds_differ_in_colour_and_in_dashes():
-    lines = [curve(kind, ACROSS + [0, 0.1 * i]) for i, kind in enumerate(("saddle-node", "flip", "neimark-sacker"))]
-    lines.append(curve("hopf", ACROSS - [0, 0.1], frequency=1.0))
+    lines = [curve(kind, ACROSS + np.array([0, 0.1 * i])) for i, kind in enumerate(("saddle-node", "flip"))]
+    lines += [curve(kind, ACROSS - np.array([0, 0.1 * i]), 1.0) for i, kind in ((1, "hopf"), (2, "neimark-sacker"))]
     ax = ssntk.plot.bifurcation_curves(lines)
     drawn = [line for line in ax.get_lines() if len(line.get_xdata())]
     assert len(drawn) == 4
@@ -81,7 +81,8 @@ def test_bifurcations_of_unstable_points_are_thin():
 
 def test_points_have_short_labels_and_shared_points_have_one():
     points = [point("cusp", (-0.5, 0.0)), point("bogdanov-takens", (0.5, 0.0)), point("bogdanov-takens", (0.5, 0.0))]
-    lines = [curve("saddle-node", ACROSS, points=tuple(points[:2])), curve("hopf", ACROSS[20:], 1.0, points=tuple(points[2:]))]
+    lines = [curve("saddle-node", ACROSS, points=tuple(points[:2]))]
+    lines.append(curve("hopf", ACROSS[20:], 1.0, points=tuple(points[2:])))
     ax = ssntk.plot.bifurcation_curves(lines)
     assert sorted(text.get_text() for text in ax.texts) == ["BT", "CP"]
 

@@ -113,7 +113,7 @@ def test_every_key_of_the_schema_is_known(file):
         ({'attribute = "gain"': 'attribut = "gain"'}, (), "unknown key plane.second.attribut"),
         ({'attribute = "gain"': 'attribute = "gian"'}, (), "attribute 'gian' is not one of CTRNN"),
         ({'attribute = "gain"': ""}, (), "[plane.second] must hold exactly one of attribute, input, line"),
-        ({'attribute = "gain"': "input = {direction = [2.0]}"}, (), "family2 must move another parameter"),
+        ({'attribute = "gain"': "input = {direction = [2.0]}"}, (), "plane.second must move another parameter than plane.f"),
         ({"direction = [1.0]": "offset = [1.0]"}, (), "the key plane.first.input.direction is missing"),
         ({"span = [0.2, 2.2]": "span = [0.2]"}, (), "plane.second.span must have shape (2,)"),
         ({"span = [0.2, 2.2]": "span = [0.2, 0.2]"}, (), "plane.second.span must not be empty"),
