@@ -7,8 +7,11 @@ import numpy as np
 from ssntk.curves.curve import Codim2, Curve
 
 # A point lies on a curve if it is as near to the cubic through the curve's points as this part of their distance. Cubics
-# miss a curve by less, since it turns by at most 0.3 radians from point to point.
-ON = 0.02
+# miss a curve by less, since it turns by at most 0.3 radians from point to point: by 0.025 in the worst of 229 cases, a
+# network of 32 units with 40 curves.
+ON = 0.05
+# The number of points of a curve that are compared with another curve.
+LOOKS = 7
 # The number of places of a cubic that are compared, and how often this is repeated around the nearest one.
 PLACES, ROUNDS = 17, 3
 # The number of intervals of a curve that are looked at: those nearest to the point.
@@ -48,6 +51,12 @@ class Ruler:
                 return True
         return False
 
+    def within(self, curve: Curve, other: Curve) -> bool:
+        """Whether a curve is all or a part of another one."""
+        at = np.unique(np.linspace(0, len(curve) - 1, LOOKS).astype(int))
+        where = zip(curve.parameters[at], curve.x[at], curve.frequency[at].tolist(), strict=True)
+        return curve.kind == other.kind and all(self.lies_on(other, *one) for one in where)
+
     def _miss(self, way: np.ndarray, i: int, place: np.ndarray, closed: bool) -> float:
         """The distance of a place from the cubic that joins points i and i + 1."""
         cubic = _cubic(way, i, closed)
@@ -74,7 +83,8 @@ class Ruler:
 def _resonant(known: np.ndarray, frequency: float) -> bool:
     """Whether a frequency fits into an interval (2,) of a curve. Squares change steadily where two eigenvalues meet."""
     squares = known**2
-    return abs(frequency**2 - squares.mean()) <= np.ptp(squares) + FREQUENCY * max(squares.max(), frequency**2)
+    apart = abs(frequency**2 - squares.mean())
+    return bool(apart <= np.ptp(squares) + FREQUENCY * max(squares.max(), frequency**2))
 
 
 def _cubic(way: np.ndarray, i: int, closed: bool):

@@ -188,6 +188,8 @@ class Search:
         except (NumericalError, ValueError) as error:
             self.failures.append(f"the {event.kind} at ({place[0]:.6g}, {place[1]:.6g}) was not followed: {error}")
             return
+        if any(self.ruler.within(curve, known) for known in self.curves):
+            return
         self.curves.append(curve)
         for point in curve.points:
             self.add(point, len(self.curves) - 1)

@@ -32,7 +32,8 @@ def borders(curve: Curve, clock: AbstractClock) -> np.ndarray:
     edge = np.asarray(clock.shown(real + 1j * imaginary), complex)
     off = np.abs(edge[:, None] - (values.real + 1j * np.abs(values.imag)))
     others = np.argsort(off, axis=1)[:, 2 if pair else 1 :]
-    stable = (np.take_along_axis(clock.shown_rate(values), others, axis=1) < 0).all(axis=1)
+    growth = np.take_along_axis(np.asarray(clock.shown_rate(values), float), others, axis=1)
+    stable = np.all(growth < 0, axis=1)
     if pair:
         stable &= curve.frequency > 0
     return stable[1:] | stable[:-1]

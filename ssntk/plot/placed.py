@@ -62,9 +62,9 @@ class Placed:
         sides = clearance * (self.frame[2:] - self.frame[:2])
         if wide / 2 > sides[0] or high / 2 > sides[1]:
             return
-        x, y = self.at(place)
+        (x, y), (left, up) = self.at(place), place
         self.boxes.append((x - wide / 2, y - high / 2, x + wide / 2, y + high / 2))
-        self.ax.text(*place, text, ha="center", va="center", fontsize=self.font, color=INK, zorder=2.5)
+        self.ax.text(left, up, text, ha="center", va="center", fontsize=self.font, color=INK, zorder=2.5)
 
     def beside(self, place: Any, text: str, size: float) -> None:
         """Write the label of a marker of this size where it covers least."""
