@@ -47,16 +47,22 @@ SHAPES = {
 UNKNOWN = ("?", "X")
 # Points of which the labels share a line are nearer than this many points of print.
 CLOSE = 6.0
+# Up to this number of labels all are written, even if some touch.
+FEW = 4
+# The mark of lines that are points of codimension two.
+POINT = "codimension two"
 
 
 class _Shown(NamedTuple):
-    """What is drawn: the curves, the points of codimension two, the names of the parameters, and the spans if known."""
+    """What is drawn: the curves, the points of codimension two, the names of the parameters, the spans if known, the
+    regions, and whether points have labels."""
 
     curves: Sequence[Curve]
     points: Sequence[Any]
     names: tuple[str, str]
     spans: np.ndarray | None
     regions: Sequence[Any]
+    labelled: bool = True
 
 
 def bifurcation_curves(diagram: Any, ax: Axes | None = None, *, labels: Any = None) -> Axes:
@@ -103,9 +109,23 @@ def bifurcation_curves(diagram: Any, ax: Axes | None = None, *, labels: Any = No
     if shown.regions:
         handles[NUMBER] = Line2D([], [], linestyle="", marker="$n$", color=INK, markeredgewidth=0)
     order = sorted(handles, key=lambda name: list(_ORDER).index(name) if name in _ORDER else -1)
-    legend_above(ax, [handles[name] for name in order], order, room=1.05, columnspacing=0.9, handlelength=1.5)
-    _write(ax, shown)
+    _legend(ax, handles, order)
+    if not _write(ax, shown):
+        # There is no room for labels: the legend has the marker of each kind of point.
+        for text in list(ax.texts):
+            text.remove()
+        for line in [line for line in ax.get_lines() if line.get_gid() == POINT]:
+            line.remove()
+        kinds = dict.fromkeys(SHAPES.get(point.kind, UNKNOWN) for point in shown.points)
+        size = 0.7 * plt.rcParams["lines.markersize"]
+        keys = {short: Line2D([], [], linestyle="", marker=marker, color=INK, markersize=size) for short, marker in kinds}
+        _legend(ax, handles | keys, [*order, *keys])
+        _write(ax, shown._replace(labelled=False))
     return ax
+
+
+def _legend(ax: Axes, handles: dict[str, Line2D], order: Sequence[str]) -> None:
+    legend_above(ax, [handles[name] for name in order], order, room=1.05, columnspacing=0.9, handlelength=1.5)
 
 
 NEUTRAL, UNSTABLE = "neutral saddles", "unstable points"
@@ -161,12 +181,12 @@ def _draw(ax: Axes, curve: Curve, handles: dict[str, Line2D]) -> None:
         handles.setdefault(name, Line2D([], [], **look))
 
 
-def _write(ax: Axes, shown: _Shown) -> None:
-    """Write the numbers of stable points and the labels of points, where they cover nothing."""
+def _write(ax: Axes, shown: _Shown) -> bool:
+    """Write the numbers of stable points, mark the points of codimension two and label them; whether all labels had room."""
     placed = Placed.of(ax, [curve.parameters for curve in shown.curves], small())
     for region in shown.regions:
         placed.within(region.parameters, f"{region.n_stable}{'' if region.sure else '?'}", region.clearance)
-    size = plt.rcParams["lines.markersize"]
+    size = plt.rcParams["lines.markersize"] * (1.0 if shown.labelled else 0.7)
     groups: list[tuple[np.ndarray, list[str]]] = []
     for point in shown.points:
         short, marker = SHAPES.get(point.kind, UNKNOWN)
@@ -180,13 +200,17 @@ def _write(ax: Axes, shown: _Shown) -> None:
             markeredgewidth=canvas.thin(0.4),
             zorder=3,
             clip_on=False,
+            gid=POINT,
         )
         near = [names for place, names in groups if placed.apart(place, point.parameters) < CLOSE]
         if not near:
             groups.append((point.parameters, [short]))
         elif short not in near[0]:
             near[0].append(short)
+    if not shown.labelled:
+        return True
     for place, _ in groups:
         placed.keep_off(place, size)
-    for place, names in groups:
-        placed.beside(place, ", ".join(names), size)
+    # All are written, so that a diagram of few points has its labels even if two of them touch.
+    fits = [placed.beside(place, ", ".join(names), size) for place, names in groups]
+    return len(groups) <= FEW or all(fits)

@@ -6,14 +6,20 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.patheffects import withStroke
 
 from ssntk.plot.canvas import INK
 
 # The directions from a point in which its label may lie, and its distances from the marker, in sizes of the font.
 WAYS = [(1, 1), (-1, 1), (1, -1), (-1, -1), (1, 0), (-1, 0), (0, 1), (0, -1)]
 FAR = (0.2, 0.5, 1.0, 1.8, 2.8)
-# What a label that covers a text or a marker, or leaves the axes, costs; in points of print of a line that it covers.
-COVERS, LEAVES = 500.0, 1000.0
+# What a label costs: for each point of print of a line that it covers, if it covers a text or a marker, if it leaves the
+# axes, and for each point of its distance from its marker, since far from it a label seems to belong to something else.
+LINE, COVERS, LEAVES, AWAY = 2.0, 500.0, 1000.0, 5.0
+# The height of capital letters, in sizes of the font.
+CAPITALS = 0.75
+# The width of the rim that keeps a text legible on a line, in points of print.
+RIM = 1.6
 # The distance of the places at which lines are looked at, in points of print.
 FINE = 1.0
 
@@ -63,11 +69,12 @@ class Placed:
         if wide / 2 > sides[0] or high / 2 > sides[1]:
             return
         (x, y), (left, up) = self.at(place), place
-        self.boxes.append((x - wide / 2, y - high / 2, x + wide / 2, y + high / 2))
-        self.ax.text(left, up, text, ha="center", va="center", fontsize=self.font, color=INK, zorder=2.5)
+        # A label beside the number must not read as one with it.
+        self.boxes.append((x - wide / 2 - 2, y - high / 2 - 2, x + wide / 2 + 2, y + high / 2 + 2))
+        self.ax.text(left, up, text, ha="center", va="center_baseline", fontsize=self.font, color=INK, zorder=2.5)
 
-    def beside(self, place: Any, text: str, size: float) -> None:
-        """Write the label of a marker of this size where it covers least."""
+    def beside(self, place: Any, text: str, size: float) -> bool:
+        """Write the label of a marker of this size where it covers least; whether it covers no other text or marker."""
         wide, high = self._size(text)
         x, y = self.at(place)
         best: tuple[float, tuple[float, float]] | None = None
@@ -77,7 +84,7 @@ class Placed:
             part = gap * (0.6 if right and up else 1.0)
             middle = x + right * (part + wide / 2), y + up * (part + high / 2)
             cost = self._cost((middle[0] - wide / 2, middle[1] - high / 2, middle[0] + wide / 2, middle[1] + high / 2))
-            cost += far * self.font
+            cost += AWAY * far * self.font
             if best is None or cost < best[0]:
                 best = cost, middle
         assert best is not None
@@ -89,23 +96,25 @@ class Placed:
             xytext=(to[0] - x, to[1] - y),
             textcoords="offset points",
             ha="center",
-            va="center",
+            va="center_baseline",
             fontsize=self.font,
             color=INK,
             zorder=4,
             annotation_clip=False,
+            path_effects=[withStroke(linewidth=RIM, foreground=self.ax.get_facecolor())],
         )
+        return bool(best[0] < COVERS)
 
     def _size(self, text: str) -> tuple[float, float]:
         """The width and the height of a text, with a little space around it."""
         written = self.ax.text(0, 0, text, fontsize=self.font)
         box = written.get_window_extent()
         written.remove()
-        return box.width * self.points + 1, box.height * self.points + 1
+        return box.width * self.points + 1, CAPITALS * self.font + 1
 
     def _cost(self, box: tuple[float, float, float, float]) -> float:
         left, bottom, right, top = box
         covered = (self.lines > (left, bottom)).all(axis=1) & (self.lines < (right, top)).all(axis=1)
         taken = sum(left < b[2] and b[0] < right and bottom < b[3] and b[1] < top for b in self.boxes)
         outside = left < self.frame[0] or bottom < self.frame[1] or right > self.frame[2] or top > self.frame[3]
-        return float(covered.sum()) * FINE * 5 + COVERS * taken + LEAVES * outside
+        return float(covered.sum()) * FINE * LINE + COVERS * taken + LEAVES * outside

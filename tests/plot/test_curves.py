@@ -111,6 +111,20 @@ def test_texts_cover_neither_each_other_nor_lines():
         assert box.x1 <= frame.x1
 
 
+def test_where_labels_have_no_room_the_legend_names_the_markers():
+    rng = np.random.default_rng(0)
+    kinds = ("cusp", "bogdanov-takens", "generalised-hopf")
+    points = [point(kinds[i % 3], place) for i, place in enumerate(rng.uniform(-0.3, 0.3, (60, 2)))]
+    regions = [Region(np.array([0.7, 0.7]), 2, 0.2)]
+    with ssntk.plot.style("paper"):
+        ax = diagram([curve("hopf", ACROSS, 1.0)], points, regions).plot()
+    assert [text.get_text() for text in ax.texts] == ["2"]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["Hopf", "stable points", "CP", "BT", "GH"]
+    markers = [line.get_marker() for line in ax.get_lines() if line.get_gid()]
+    assert len(markers) == 60
+    assert len(set(markers)) == 3
+
+
 def test_a_region_too_small_for_its_number_has_none():
     regions = [Region(np.array([0.0, 0.5]), 2, 0.4), Region(np.array([0.0, -0.02]), 3, 0.01)]
     ax = diagram([curve("hopf", ACROSS, 1.0)], (), regions).plot()
