@@ -17,7 +17,6 @@ from ssntk.curves.modes import Frame, Pair
 from ssntk.curves.points import Judge, Seen
 from ssntk.curves.system import System, system_of
 from ssntk.dynamics.fixed_points import constant_input
-from ssntk.dynamics.stability import sorted_eigenvalues
 from ssntk.errors import NumericalError, as_array, as_count, as_instance, as_scalar, outside_jit
 from ssntk.models.base import check_autonomous, dtype_of
 from ssntk.models.maps import AbstractMap
@@ -194,18 +193,19 @@ def _curve(judge: Judge, points: list[Point], begin: Bifurcation, closed: bool, 
     system, clock = judge.follower.system, judge.clock
     located: list[Codim2] = []
     lost: list[Codim2] = []
-    for seen in judge.found(points):
+    values = np.array([judge.coefficient(point) for point in points])
+    spectra = judge.eigenvalues(points)
+    for seen in judge.found(points, values, spectra):
         (lost if seen.reason else located).append(_codim2(judge, seen))
     z = np.stack([np.asarray(point.z, float) for point in points])
-    matrices = np.stack([np.asarray(point.matrix, float) for point in points]) / judge.unit
     said = status if not lost else f"{status}; {len(lost)} not located"
     return Curve(
         kind=begin.kind,
         parameters=system.parameters(z),
         x=system.states(z),
         frequency=np.array([judge.frequency(point) for point in points]),
-        coefficient=np.array([judge.coefficient(point) for point in points]),
-        eigenvalues=clock.shown(sorted_eigenvalues(matrices)),
+        coefficient=values,
+        eigenvalues=clock.shown(spectra / judge.unit),
         points=tuple(located),
         unresolved=tuple(lost),
         closed=closed,
@@ -218,13 +218,12 @@ def _curve(judge: Judge, points: list[Point], begin: Bifurcation, closed: bool, 
 def _codim2(judge: Judge, seen: Seen) -> Codim2:
     """The point in the user's units."""
     system, point = judge.follower.system, seen.point
-    values = sorted_eigenvalues(np.asarray(point.matrix, float) / judge.unit)
     return Codim2(
         kind=seen.name,
         parameters=system.parameters(np.asarray(point.z, float)),
         x=system.states(np.asarray(point.z, float)),
         frequency=seen.frequency,
-        eigenvalues=judge.clock.shown(values),
+        eigenvalues=judge.clock.shown(judge.eigenvalues([point])[0] / judge.unit),
         coefficients=seen.coefficients,
         converged=not seen.reason,
         reason=seen.reason,

@@ -122,10 +122,9 @@ class Curve(Pictured, Tabular, Collection, Holder):
 
     def _headline(self) -> str:
         ends = "" if self.closed else f" from {_place(self.parameters[0])} to {_place(self.parameters[-1])}"
-        found = f", {counted(len(self.points), 'point')} of codimension two" if self.points else ""
-        lost = f", {counted(len(self.unresolved), 'point')} not located" if self.unresolved else ""
-        what = "closed curve" if self.closed else "curve"
-        return f"{what} of {counted(len(self), self.kind)}{ends}{found}{lost}; {self.status}"
+        found = f", {len(self.points)} of codimension two" if self.points else ""
+        what = f"{'closed ' if self.closed else ''}{self.kind} curve"
+        return f"{what} of {counted(len(self), 'point')}{ends}{found}; {self.status}"
 
     def _tables(self) -> list[Table]:
         rows = [

@@ -19,6 +19,7 @@ from ssntk.curves.kinds import (
     second_condition,
 )
 from ssntk.curves.modes import AbstractMode, Frame, Pair, Single, subspace
+from ssntk.dynamics.stability import sorted_eigenvalues
 
 # How often an interval is halved if what lies in it is not found, or is more than one thing.
 DEPTH = 6
@@ -80,35 +81,45 @@ class Judge:
             return small
         return small / self.unit * (0.5 / frequency if pair else abs(point.turn))
 
-    def test(self, point: Point) -> float:
+    def tested(self, point: Point, value: float) -> float:
         """The coefficient as a test function: bounded where two eigenvalues meet."""
-        value = self.coefficient(point)
         return value * point.turn if self.followed.flat == CUSP else value
 
-    def others(self, point: Point) -> np.ndarray:
-        """The eigenvalues (m,) that do not belong to the curve, in working units, those that grow fastest first."""
-        values = np.linalg.eigvals(np.asarray(point.matrix, float)).astype(complex)
+    def test(self, point: Point) -> float:
+        """The test function at a point."""
+        return self.tested(point, self.coefficient(point))
+
+    def eigenvalues(self, points: list[Point]) -> np.ndarray:
+        """The eigenvalues (k, n) at k points, in working units."""
+        return sorted_eigenvalues(np.stack([np.asarray(point.matrix, float) for point in points]))
+
+    def others(self, point: Point, values: np.ndarray | None = None) -> np.ndarray:
+        """The eigenvalues (m,) that do not belong to the curve, in working units, those that grow fastest first. `values`
+        (n,): all of them, if they are known."""
+        kept = self.eigenvalues([point])[0] if values is None else values
         if isinstance(self.followed.mode, Pair):
             critical = np.linalg.eigvals(coefficients.inner_of(point))
         else:
             assert isinstance(self.followed.mode, Single)
             critical = np.array([self.followed.mode.shift])
         for one in critical:
-            values = np.delete(values, int(np.argmin(np.abs(values - one))))
-        return values[np.argsort(-self.growth(values), kind="stable")]
+            kept = np.delete(kept, int(np.argmin(np.abs(kept - one))))
+        return kept[np.argsort(-self.growth(kept), kind="stable")]
 
     def growth(self, values: np.ndarray) -> np.ndarray:
         """How far eigenvalues, in working units, are beyond the edge of stability."""
         return np.abs(1 + values) - 1 if self.is_map else values.real
 
-    def found(self, points: list[Point]) -> list[Seen]:
-        """The points of codimension two, in the order of the curve."""
-        tests = [self.test(point) for point in points]
+    def found(self, points: list[Point], values: np.ndarray, spectra: np.ndarray) -> list[Seen]:
+        """The points of codimension two, in the order of the curve, from the coefficients (k,) and the eigenvalues (k, n) at
+        its points."""
+        tests = [self.tested(point, value) for point, value in zip(points, values, strict=True)]
+        others = [self.others(point, spectrum) for point, spectrum in zip(points, spectra, strict=True)]
         seen: list[Seen] = []
         for i, (here, ahead) in enumerate(itertools.pairwise(points)):
             new = self.met(here, ahead)
+            new += self.crossed(here, ahead, bool(new), DEPTH, (others[i], others[i + 1]))
             new += self.flat(here, ahead, (tests[i], tests[i + 1]), bool(new))
-            new += self.crossed(here, ahead, any(one.name in self.followed.turns.values() for one in new), DEPTH)
             for one in new:
                 weight = self.follower.weight(here.z)
                 one.order = i, inner(one.point.z - here.z, ahead.z - here.z, weight)
@@ -152,8 +163,7 @@ class Judge:
             return []
         point = self.follower.zero(here, ahead, self.test)
         name, held = self.followed.flat, self.follower.held
-        largest = min(abs(value) for value in ends)
-        if point is None or not abs(self.test(point)) <= SMALL * max(largest, 1e-300):
+        if point is None or not abs(self.test(point)) <= SMALL * max(map(abs, ends)):
             # A coefficient also changes its sign through infinity, where a second eigenvalue is critical.
             if met or point is not None:
                 return []
@@ -166,9 +176,12 @@ class Judge:
             values = {"l2": coefficients.lyapunov(held, point, frequency)[1]}
         return [Seen((0, 0.0), name, point, frequency, values)]
 
-    def crossed(self, here: Point, ahead: Point, met: bool, depth: int) -> list[Seen]:
-        """Where a further eigenvalue, or a pair, crosses the edge of stability."""
-        first, second = self.others(here), self.others(ahead)
+    def crossed(
+        self, here: Point, ahead: Point, met: bool, depth: int, others: tuple[np.ndarray, np.ndarray] | None = None
+    ) -> list[Seen]:
+        """Where a further eigenvalue, or a pair, crosses the edge of stability. `others`: the eigenvalues (m,) at the two
+        points that do not belong to the curve, if they are known."""
+        first, second = (self.others(here), self.others(ahead)) if others is None else others
         counts = [int((self.growth(values) > 0).sum()) for values in (first, second)]
         change = abs(counts[0] - counts[1])
         if change == 0 or (met and change == 1 and isinstance(self.followed.mode, Single)):

@@ -104,8 +104,8 @@ def system_of(plane: Plane, u: Array, spans: np.ndarray, x: np.ndarray, here: np
         unit = plane.clock.unit
     else:
         # At a bifurcation itself the rate of a single state is zero.
-        each = [linearised(model, jax.device_put(x), u) for model in models]
-        unit = 1 / max(rate_of(*(np.nan_to_num(np.asarray(part)) for part in pair), sizes) for pair in each)
+        each = [[np.nan_to_num(np.asarray(part)) for part in linearised(model, jax.device_put(x), u)] for model in models]
+        unit = 1 / max(rate_of(velocity, jacobian, sizes) for velocity, jacobian in each)
     weights = conserved_quantities(models, u, sizes)
     turned, triangle = np.linalg.qr((weights * sizes).T) if len(weights) else (np.zeros((len(x), 0)), np.zeros((0, 0)))
     level = np.linalg.solve(triangle.T, weights @ x) if len(weights) else np.zeros(0)

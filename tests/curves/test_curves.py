@@ -169,7 +169,7 @@ def test_the_curve_has_the_coefficients_of_single_bifurcations(coupled_curves):
 
 def test_what_a_curve_says(cusp_curve, tmp_path):
     said = repr(cusp_curve)
-    assert f"curve of {len(cusp_curve)} saddle-nodes" in said
+    assert f"saddle-node curve of {len(cusp_curve)} points" in said
     assert "cusp" in said
     assert repr(cusp_curve.points[0]).startswith("<cusp at (")
     assert cusp_curve[0].parameters.shape == (2,)
