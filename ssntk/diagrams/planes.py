@@ -72,7 +72,7 @@ def two_parameter_diagram(
     Raises `ValueError` for arguments that do not fit, among them a model that depends on time. Raises `NumericalError` if no
     equilibrium is found along any line.
 
-    **Example:** a network of two units, whose saddle-nodes and Hopf points meet at two Bogdanov-Takens points.
+    **Example:** a network of two units, whose two curves of saddle-nodes meet two of Hopf points, each twice.
 
     ```python
     weight = jnp.array([[2.5, -2.0], [2.0, 0.0]])
@@ -80,7 +80,7 @@ def two_parameter_diagram(
     plane = ssntk.Family.plane(ssntk.Family.input(model, 0), ssntk.Family.input(model, 1))
     diagram = ssntk.two_parameter_diagram(plane, ((-5.0, 5.0), (-4.0, 6.0)))
     print(sorted({curve.kind for curve in diagram}))  # ['hopf', 'saddle-node']
-    print(sum(point.kind == "bogdanov-takens" for point in diagram.points))  # 2
+    print(sum(point.kind == "bogdanov-takens" for point in diagram.points))  # 4
     ```
     """
     as_instance(plane, "plane", Plane)
@@ -131,15 +131,17 @@ def _lines(
         try:
             family = plane.across(value) if axis else plane.second.of(plane.first(value))
             diagram = bifurcation_diagram(family, ends[1 - axis], key=one, **how)
-        except NumericalError as error:
-            said.append(f"{name}: {error}")
+        except NumericalError:
+            said.append(f"no equilibrium was found {name}")
             continue
         # Cycles of maps are no part of this search.
         cuts = [part for part in diagram.status.split("; ") if part != WHOLE and "cycles of 2 steps" not in part]
         said += [f"{name}: {'; '.join(cuts)}"] if cuts else []
         found.append((axis, value, diagram))
     if not found:
-        raise NumericalError(f"no equilibrium was found along any of {len(wanted)} lines: {said[0]}")
+        raise NumericalError(
+            f"no equilibrium was found along any of {len(wanted)} lines: try other spans, more n_searches or more n_starts"
+        )
     return found, said
 
 

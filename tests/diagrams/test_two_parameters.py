@@ -199,7 +199,7 @@ def test_lines_without_equilibria_are_said_and_none_at_all_is_an_error(closed, m
 
     monkeypatch.setattr(planes, "bifurcation_diagram", only_along(0))
     diagram = ssntk.two_parameter_diagram(CLOSED_PLANE, CLOSED_SPANS, n_slices=1, **FEW)
-    assert diagram.status.startswith("at p1 = 0: no equilibrium was found at p = 0")
+    assert diagram.status.startswith("no equilibrium was found at p1 = 0")
     assert {axis for axis, _ in diagram.lines} == {1}
     monkeypatch.setattr(planes, "bifurcation_diagram", only_along(None))
     with pytest.raises(ssntk.NumericalError, match="no equilibrium was found along any of 2 lines"):
@@ -290,6 +290,25 @@ def test_models_that_depend_on_time_are_refused():
     plane = ssntk.Family.plane(ssntk.Family(model, "p1"), ssntk.Family(model, "p2"))
     with pytest.raises(ValueError, match="time"):
         ssntk.two_parameter_diagram(plane, CLOSED_SPANS)
+
+
+@pytest.mark.slow
+def test_hopf_points_that_no_line_meets_are_followed_from_a_zero_hopf_point():
+    """x' = p1 - x^2 and z' = (p2 + 0.3 x + i) z - z |z|^2: saddle-nodes at p1 = 0, Hopf points at p2 = -0.3 x."""
+
+    def both(x, p1, p2):
+        mu, r = p2 + 0.3 * x[0], x[1] ** 2 + x[2] ** 2
+        return jnp.stack([p1 - x[0] ** 2, mu * x[1] - x[2] - x[1] * r, x[1] + mu * x[2] - x[2] * r])
+
+    diagram = ssntk.two_parameter_diagram(plane_of(both, 3), ((-1.5, 0.5), (-1.0, 1.0)), n_slices=1, **FEW)
+    assert [event.kind for one in diagram.slices for event in one.bifurcations] == ["saddle-node"]
+    assert sorted(curve.kind for curve in diagram) == ["hopf", "saddle-node"]
+    (hopf,) = [curve for curve in diagram if curve.kind == "hopf"]
+    np.testing.assert_allclose(hopf.parameters[:, 0], (hopf.parameters[:, 1] / 0.3) ** 2, atol=1e-10)
+    (point,) = diagram.points
+    assert point.kind == "zero-hopf"
+    assert np.abs(point.parameters).max() <= 1e-9
+    assert diagram.through == ((0, 1),)
 
 
 @pytest.mark.slow

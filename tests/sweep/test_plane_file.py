@@ -71,7 +71,9 @@ def test_a_file_becomes_a_figure_a_table_and_numbers(file):
     np.testing.assert_allclose(point.parameters, [0, 1], atol=1e-9)
     assert point.kind in said
     assert diagram.names == ("input 0", "gain")
+    # The middle lines are among them.
     assert len(diagram.slices) == 4
+    assert {(0, 0.0), (1, 1.2)} <= set(diagram.lines)
     data = xarray.load_dataset(folder / "diagram.nc")
     np.testing.assert_array_equal(data["parameters"], curve.parameters)
     np.testing.assert_array_equal(data["region_n_stable"], [region.n_stable for region in diagram.regions])
