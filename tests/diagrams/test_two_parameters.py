@@ -300,7 +300,7 @@ def test_hopf_points_that_no_line_meets_are_followed_from_a_zero_hopf_point():
         mu, r = p2 + 0.3 * x[0], x[1] ** 2 + x[2] ** 2
         return jnp.stack([p1 - x[0] ** 2, mu * x[1] - x[2] - x[1] * r, x[1] + mu * x[2] - x[2] * r])
 
-    diagram = ssntk.two_parameter_diagram(plane_of(both, 3), ((-1.5, 0.5), (-1.0, 1.0)), n_slices=1, **FEW)
+    diagram = ssntk.two_parameter_diagram(plane_of(both, 3), ((-1.5, 0.5), (-1.0, 0.4)), n_slices=1, **FEW)
     assert [event.kind for one in diagram.slices for event in one.bifurcations] == ["saddle-node"]
     assert sorted(curve.kind for curve in diagram) == ["hopf", "saddle-node"]
     (hopf,) = [curve for curve in diagram if curve.kind == "hopf"]

@@ -73,7 +73,7 @@ def test_a_file_becomes_a_figure_a_table_and_numbers(file):
     assert diagram.names == ("input 0", "gain")
     # The middle lines are among them.
     assert len(diagram.slices) == 4
-    assert {(0, 0.0), (1, 1.2)} <= set(diagram.lines)
+    np.testing.assert_allclose([value for _, value in diagram.lines], [0.2 + 2 / 6, 1.2, -1 + 2 / 6, 0.0], atol=1e-15)
     data = xarray.load_dataset(folder / "diagram.nc")
     np.testing.assert_array_equal(data["parameters"], curve.parameters)
     np.testing.assert_array_equal(data["region_n_stable"], [region.n_stable for region in diagram.regions])
