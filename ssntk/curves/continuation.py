@@ -45,9 +45,9 @@ def bifurcation_curve(
 
     Curves are followed of saddle-nodes and Hopf points; for maps of saddle-nodes, flips and Neimark-Sacker points. A curve
     of Hopf points passes Bogdanov-Takens points, beyond which it consists of neutral saddles: two real eigenvalues whose sum
-    is zero. It ends where it leaves the spans, or if it is closed. The points of codimension two on it are located, with the
-    coefficients of their normal forms; see [`Codim2`][]. The result does not depend on the units of the states, of time or
-    of the parameters.
+    is zero. It ends where it leaves the spans, if it is closed, or at a neutral saddle where a third real eigenvalue meets
+    one of the two. The points of codimension two on it are located, with the coefficients of their normal forms; see
+    [`Codim2`][]. The result does not depend on the units of the states, of time or of the parameters.
 
     The equations are those of the equilibria and one further condition, which is formed from bordered systems (Govaerts,
     *Numerical Methods for Bifurcations of Dynamical Equilibria*, 2000). For pairs it is formed on their invariant subspace

@@ -104,7 +104,7 @@ class Follower:
         """Why steps from a point fail."""
         p = self.system.parameters(here.z)
         said = f"at ({p[0]:.6g}, {p[1]:.6g})"
-        if isinstance(self.mode, Pair) and here.turn < 0:
+        if isinstance(self.mode, Pair) and (here.turn < 0 or (self.system.step and here.turn > 4)):
             return f"neutral saddles end {said}, where another real eigenvalue meets one of their two"
         return f"steps failed {said}"
 

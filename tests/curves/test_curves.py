@@ -42,7 +42,7 @@ def bautin_form(x, p):
 
 
 def coupled(x, p):
-    """Two units that excite and inhibit each other. The numbers below are of an own solution with 40 digits (mpmath)."""
+    """Two units that excite and inhibit each other. The numbers below are of a solution with 40 digits (mpmath)."""
     first = -x[0] + 2.5 * jnp.tanh(x[0]) - 2.0 * jnp.tanh(x[1]) + p["p1"]
     return jnp.stack([first, (-x[1] + 2.0 * jnp.tanh(x[0]) + p["p2"] - 1.0) / 2.0])
 
