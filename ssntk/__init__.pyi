@@ -39,7 +39,10 @@ from .cycles.continuation import cycle_continuation as cycle_continuation
 from .cycles.orbit import Orbit as Orbit
 from .cycles.orbit import limit_cycle as limit_cycle
 from .diagrams.diagram import Diagram as Diagram
+from .diagrams.planes import two_parameter_diagram as two_parameter_diagram
 from .diagrams.search import bifurcation_diagram as bifurcation_diagram
+from .diagrams.two_parameters import Region as Region
+from .diagrams.two_parameters import TwoParameterDiagram as TwoParameterDiagram
 from .dynamics.fixed_points import FixedPoint as FixedPoint
 from .dynamics.fixed_points import FixedPoints as FixedPoints
 from .dynamics.fixed_points import find_fixed_points as find_fixed_points

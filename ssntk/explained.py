@@ -16,6 +16,7 @@ from ssntk.critical.retreat import Retreat
 from ssntk.cycles.branch import CycleBranch
 from ssntk.cycles.orbit import Orbit
 from ssntk.diagrams.diagram import Diagram
+from ssntk.diagrams.two_parameters import TwoParameterDiagram
 from ssntk.dynamics.fixed_points import FixedPoints, SlowPoints
 from ssntk.kernel.spectrum import Spectrum
 from ssntk.learning.monitor import MonitorRecord, NTKMonitor
@@ -121,6 +122,25 @@ def _(diagram: Diagram) -> list[str]:
         f"As to completeness: {diagram.status}.",
         "Nothing proves that there are no other branches: more n_slices or n_starts find more.",
         f"Next: result.plot() draws it; {_onwards(diagram.bifurcations)}.",
+    ]
+
+
+@_sentences.register
+def _(diagram: TwoParameterDiagram) -> list[str]:
+    kinds = [curve.kind for curve in diagram.curves]
+    found = ", ".join(f"{kinds.count(kind)} of the kind {kind}" for kind in dict.fromkeys(kinds)) or "none"
+    closed = sum(curve.closed for curve in diagram.curves)
+    names = [point.kind for point in diagram.points]
+    points = ", ".join(f"{names.count(name)} {name}" for name in dict.fromkeys(names)) or "none"
+    counts = sorted({region.n_stable for region in diagram.regions})
+    call = "ssntk.criticality(result.plane(p1, p2)) judges the network at any place"
+    return [
+        f"Over {diagram.names[0]} and {diagram.names[1]} lie {counted(len(kinds), 'curve')} of bifurcations: {found}; "
+        f"{closed} closed.",
+        f"Their points of codimension two, each counted once: {points}.",
+        f"Between the curves the number of stable fixed points is {' or '.join(map(str, counts)) or 'not known'}.",
+        f"As to completeness: {diagram.status}; more n_slices find more.",
+        f"Next: result.plot() draws it; {call}.",
     ]
 
 

@@ -50,6 +50,7 @@ LONG = (
     "learning_a_clock",
     "bifurcation_diagram",
     "limit_cycles",
+    "two_parameters",
     "memory_death",
     "fixed_points",
     "hopf",

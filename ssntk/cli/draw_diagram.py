@@ -12,7 +12,7 @@ from ssntk.foreign import UsageError
 @app.command
 def diagram(
     file: Annotated[
-        pathlib.Path | None, cyclopts.Parameter(help="The TOML file, with [model], [family], [diagram].")
+        pathlib.Path | None, cyclopts.Parameter(help="The TOML file: [model], [family], [diagram]; or [model], [plane].")
     ] = None,
     *,
     parameter: Annotated[str | None, cyclopts.Parameter(help="An attribute of the model, instead of [family].")] = None,
@@ -24,25 +24,25 @@ def diagram(
         pathlib.Path | None,
         cyclopts.Parameter(help="A figure: .png, .svg, .pdf; a page: .html; default results/<name>/diagram.png."),
     ] = None,
-    schema: Annotated[bool, cyclopts.Parameter(negative=(), help="Print every key of [diagram], with defaults.")] = False,
+    schema: Annotated[bool, cyclopts.Parameter(negative=(), help="Print every key of both tables, with defaults.")] = False,
 ) -> None:
-    """Follow all branches of equilibria over a parameter, and draw them. The numbers are written beside the figure."""
-    from ssntk.sweep.diagram_file import SCHEMA, diagram_of
+    """Follow all branches of equilibria over a parameter, or all bifurcations over two, and draw them.
+
+    The numbers are written beside the figure.
+    """
+    from ssntk.sweep import diagram_file, plane_file
 
     if schema:
-        print(SCHEMA, end="")
+        print(f"{diagram_file.SCHEMA}\n{plane_file.SCHEMA}", end="")
         return
     if file is None:
-        raise UsageError("name a file with a table [diagram], or ask for --schema")
+        raise UsageError("name a file with a table [diagram] or [plane], or ask for --schema")
     figure = pathlib.Path("results", file.stem, "diagram.png") if out is None else out
     if out is not None:
         check_folder(figure)
     if figure.suffix.lower() != ".html":
         check_figure(figure)
-    try:
-        found, drawn = diagram_of(file, parameter, span, cycles)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
+    found, drawn = _found(file, parameter, span, cycles)
     import matplotlib
 
     matplotlib.use("agg")
@@ -60,7 +60,7 @@ def diagram(
     print(f"Numbers  {save(figure.with_suffix('.npz'), found)} (ssntk.load)")
     kind = figure.suffix[1:].lower()
     with plot.style("paper"):
-        drawing: Any = plot.bifurcation_diagram(found, **drawn).figure
+        drawing: Any = found.plot(**drawn).figure
         image = saved(drawing, "svg" if kind == "html" else kind, dpi=300.0)
     write_whole(figure, page_of(found, image, said, file.stem).encode() if kind == "html" else image)
     print(f"{'Page' if kind == 'html' else 'Figure':<8} {figure}")
@@ -69,3 +69,19 @@ def diagram(
         print(f"netCDF   {figure.with_suffix('.nc')}")
     except ImportError as error:
         print(f"No netCDF: {error}")
+
+
+def _found(
+    file: pathlib.Path, parameter: str | None, span: tuple[float, float] | None, cycles: bool | None
+) -> tuple[Any, dict[str, Any]]:
+    """The diagram that a file describes, over one parameter or two, and the arguments of its figure."""
+    from ssntk.sweep import diagram_file, plane_file
+
+    try:
+        if not plane_file.has_plane(file):
+            return diagram_file.diagram_of(file, parameter, span, cycles)
+        if (parameter, span, cycles) != (None, None, None):
+            raise ValueError(f"{file}: --parameter, --span and --cycles are for [diagram], and the file has [plane]")
+        return plane_file.plane_diagram_of(file)
+    except ValueError as error:
+        raise UsageError(str(error)) from error

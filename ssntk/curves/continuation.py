@@ -5,13 +5,16 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array
 
+from ssntk.bifurcation.events.kinds import CYCLE_FOLD
 from ssntk.bifurcation.point import Bifurcation
 from ssntk.compiled import Held
+from ssntk.curves.bautin import fold_beside
 from ssntk.curves.coefficients import vectors
 from ssntk.curves.correct import linear
 from ssntk.curves.curve import Codim2, Curve
 from ssntk.curves.follow import Follower, Point
-from ssntk.curves.kinds import FLOWS, MAPS, Followed
+from ssntk.curves.joined import THROUGH, starts_at
+from ssntk.curves.kinds import FLOWS, GENERALISED_HOPF, MAPS, Followed
 from ssntk.curves.modes import Frame, Pair
 from ssntk.curves.of_cycles import FOLLOWED, cycle_curve
 from ssntk.curves.points import Judge, Seen
@@ -38,6 +41,7 @@ def bifurcation_curve(
     spans: Any,
     *,
     at: Any = None,
+    kind: Any = None,
     u: Any = None,
     step: Any = 0.05,
     max_steps: int = 2000,
@@ -58,7 +62,10 @@ def bifurcation_curve(
     **Arguments:**
 
     - `plane`: the two parameters p1 and p2, as [`Family.plane`][] makes them.
-    - `bifurcation`: a located [`Bifurcation`][] of either family, or a located [`CycleEvent`][].
+    - `bifurcation`: a located [`Bifurcation`][] of either family, a located [`CycleEvent`][], or a [`Codim2`][] of another
+      curve. `kind`: in the last case, which curve begins there: "saddle-node" or "hopf" at a Bogdanov-Takens or a zero-Hopf
+      point, "hopf" (that of the other pair) at a double-Hopf point, "cycle-fold" at a generalised Hopf point; and likewise
+      for maps.
     - `spans`: (span1, span2), the two ends of p1 and of p2. The curve ends where it leaves either.
     - `at`: (p1, p2), where the bifurcation lies. Default: its own parameter in one family, and in the other one the value
       that the shared model has. The first family is tried first.
@@ -82,9 +89,14 @@ def bifurcation_curve(
     print(abs(27 * a**2 - 4 * b**3).max() < 1e-12, [point.kind for point in curve.points])  # True ['cusp']
     ```
     """
-    followed, ends, places = _checked(plane, bifurcation, spans, at)
     longest, most = float(as_scalar(step, "step", positive=True)), as_count(max_steps, "max_steps", least=2)
+    as_instance(plane, "plane", Plane)
     u = constant_input(plane.model, u)
+    if isinstance(bifurcation, Codim2):
+        bifurcation, at = _switched(plane, u, bifurcation, kind, spans)
+    elif kind is not None:
+        raise ValueError("kind must be left out unless bifurcation is a point of codimension two")
+    followed, ends, places = _checked(plane, bifurcation, spans, at)
     check_autonomous(plane(*places[0]), "plane")
     dtype = dtype_of(plane.model)
     watch_precision(dtype)
@@ -114,7 +126,6 @@ def _checked(
 ) -> tuple[Followed | None, np.ndarray, list[tuple[float, float]]]:
     """How the curve is followed, `None` for cycles, its spans (2, 2), and where its start may lie, from arguments that are
     checked."""
-    as_instance(plane, "plane", Plane)
     kind = str(getattr(bifurcation, "kind", None))
     of_cycles = isinstance(bifurcation, CycleEvent)
     if not of_cycles:
@@ -124,15 +135,7 @@ def _checked(
         raise ValueError(f"bifurcation must be one of {', '.join(map(repr, known))} to be followed, got a {kind!r}")
     if not bifurcation.converged:
         raise ValueError(f"bifurcation must be located, got one that is not: {bifurcation.reason}")
-    try:
-        first, second = spans
-    except (TypeError, ValueError) as error:
-        raise ValueError("spans must be a pair (span1, span2), each the two ends of a parameter") from error
-    ends = np.stack(
-        [np.sort(np.asarray(as_array(one, f"spans[{i}]", (2,)), float)) for i, one in enumerate((first, second))]
-    )
-    for i in np.flatnonzero(ends[:, 0] == ends[:, 1]):
-        raise ValueError(f"spans[{i}] must not be empty, got ({ends[i, 0]:g}, {ends[i, 1]:g})")
+    ends = _ends(spans)
     if np.shape(bifurcation.x) != (plane.model.n_state,):
         raise ValueError(
             f"bifurcation must lie on the plane: it has {np.size(bifurcation.x)} states, and the model {plane.model.n_state}"
@@ -148,6 +151,37 @@ def _checked(
         said = " or ".join(f"({p1:g}, {p2:g})" for p1, p2 in places)
         raise ValueError(f"{'spans' if at is None else 'at'} must hold the bifurcation, which lies at {said}")
     return known[kind], ends, inside
+
+
+def _ends(spans: Any) -> np.ndarray:
+    """The spans (2, 2), from the smaller to the larger end of each."""
+    try:
+        first, second = spans
+    except (TypeError, ValueError) as error:
+        raise ValueError("spans must be a pair (span1, span2), each the two ends of a parameter") from error
+    ends = np.stack(
+        [np.sort(np.asarray(as_array(one, f"spans[{i}]", (2,)), float)) for i, one in enumerate((first, second))]
+    )
+    for i in np.flatnonzero(ends[:, 0] == ends[:, 1]):
+        raise ValueError(f"spans[{i}] must not be empty, got ({ends[i, 0]:g}, {ends[i, 1]:g})")
+    return ends
+
+
+def _switched(plane: Plane, u: Array, point: Codim2, kind: Any, spans: Any) -> tuple[Any, tuple[float, float]]:
+    """The bifurcation of this kind that a point of codimension two consists of, or that begins there, and its place."""
+    ends, here = _ends(spans), (float(point.parameters[0]), float(point.parameters[1]))
+    if not point.converged:
+        raise ValueError(f"bifurcation must be located, got one that is not: {point.reason}")
+    known = (CYCLE_FOLD.name,) if point.kind == GENERALISED_HOPF else THROUGH.get(point.kind, ())
+    if kind not in known:
+        said = " or ".join(map(repr, dict.fromkeys(known))) or "none: no other curve begins there"
+        raise ValueError(f"kind must be that of a curve through a {point.kind} point, {said}; got {kind!r}")
+    if point.kind == GENERALISED_HOPF:
+        return fold_beside(plane, u, point, ends)
+    x = np.asarray(as_array(point.x, "bifurcation.x", (plane.model.n_state,)).astype(dtype_of(plane.model)))
+    sizes = np.asarray(system_of(plane, u, ends, x, np.array(here)).sizes, float)
+    starts = [one for one in starts_at(plane, u, point, sizes) if one.kind == kind]
+    return min(starts, key=lambda one: abs(float(one.frequency) - float(point.frequency))), here
 
 
 def _placed(

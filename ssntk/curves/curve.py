@@ -5,12 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from ssntk.bifurcation.point import Bifurcation
 from ssntk.curves.collapse import KernelAlong, kernels_along
-from ssntk.cycles.branch import CycleEvent
 from ssntk.models.plane import Plane
 from ssntk.nouns import Lens
-from ssntk.results import Collection, Holder, Result, Table, Tabular, counted, short
+from ssntk.results import Collection, Holder, Pictured, Result, Table, Tabular, counted, short
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -77,7 +75,7 @@ class CurvePoint(Result):
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class Curve(Tabular, Collection, Holder):
+class Curve(Pictured, Tabular, Collection, Holder):
     """A curve of bifurcations of one kind over two parameters, k points in the order of the curve.
 
     - `kind`: that of the [`Bifurcation`][] from which it was followed.
@@ -115,9 +113,10 @@ class Curve(Tabular, Collection, Holder):
     closed: bool
     status: str
     plane: Plane | None
-    begin: Bifurcation | CycleEvent | None = None
+    begin: Any = None
     spans: np.ndarray | None = None
     period: np.ndarray | None = None
+    _picture = "bifurcation_curves"
 
     def __len__(self) -> int:
         return len(self.parameters)

@@ -2,6 +2,7 @@
 
 from ssntk.plot.canvas import plt as plt
 from ssntk.plot.collapse_figure import collapse
+from ssntk.plot.curves import bifurcation_curves
 from ssntk.plot.diagram import bifurcation_diagram
 from ssntk.plot.judged import verdicts
 from ssntk.plot.monitoring import monitor
@@ -11,6 +12,7 @@ from ssntk.plot.spectra import eigenvalues, kernel, spectrum
 from ssntk.plot.styles import style
 
 __all__ = [
+    "bifurcation_curves",
     "bifurcation_diagram",
     "collapse",
     "eigenvalues",

@@ -45,13 +45,16 @@ def clear_legend(ax: Axes, handles: Sequence[Any], labels: Sequence[str], **how:
     return ax.get_legend()
 
 
-def legend_above(ax: Axes, **how: Any) -> Legend | None:
-    """Put a legend of everything that has a label above the axes."""
-    handles, labels = ax.get_legend_handles_labels()
+def legend_above(
+    ax: Axes, handles: Sequence[Any] = (), labels: Sequence[str] = (), *, room: float = 1.25, **how: Any
+) -> Legend | None:
+    """Put a legend above the axes, by default of everything that has a label, in rows as wide as `room` widths of these."""
+    if not handles:
+        handles, labels = ax.get_legend_handles_labels()
     if not labels:
         return None
     place = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0), "borderaxespad": 0.2}
-    return _in_columns(ax, handles, labels, {"frameon": False, "fontsize": small()} | place | how, room=1.25)
+    return _in_columns(ax, handles, labels, {"frameon": False, "fontsize": small()} | place | how, room=room)
 
 
 def _in_columns(ax: Axes, handles: Sequence[Any], labels: Sequence[str], how: dict[str, Any], room: float = 1.0) -> Legend:

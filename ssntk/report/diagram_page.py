@@ -1,4 +1,4 @@
-"""One self-contained page of a diagram: its figure, the sentences about it, and tables of its branches and bifurcations."""
+"""One self-contained page of a diagram: its figure, the sentences about it, and tables of its branches or curves."""
 
 import base64
 import hashlib
@@ -8,6 +8,7 @@ import string
 from typing import Any
 
 from ssntk.diagrams.diagram import Diagram
+from ssntk.diagrams.two_parameters import TwoParameterDiagram
 
 PAGE = string.Template("""\
 <!doctype html>
@@ -27,8 +28,8 @@ PAGE = string.Template("""\
 <main>
 <section aria-label="Figure"><img src="data:image/svg+xml;base64,$figure" alt="$alternative"></section>
 <section aria-label="In words">$sentences</section>
-<section aria-labelledby="all"><h2 id="all">All branches</h2>$tables</section>
-$cycles
+<section aria-labelledby="all"><h2 id="all">$all</h2>$tables</section>
+$parts
 </main>
 </body>
 </html>
@@ -42,10 +43,13 @@ STYLE = """\
 """
 
 
-def page_of(diagram: Diagram, figure: bytes, sentences: str, title: str) -> str:
+def page_of(diagram: Diagram | TwoParameterDiagram, figure: bytes, sentences: str, title: str) -> str:
     """The page of a diagram, with its figure (SVG) and what is said of it. It needs no network, script or other file."""
     style = importlib.resources.files("ssntk.report").joinpath("page.css").read_text(encoding="utf-8") + STYLE
     hashed = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    several, name, parts = "All branches", "Limit cycles, branch", getattr(diagram, "cycles", ())
+    if isinstance(diagram, TwoParameterDiagram):
+        several, name, parts = "All curves", "Curve", diagram.curves
     return PAGE.substitute(
         title=html.escape(title),
         alternative=html.escape(f"Bifurcation diagram: {diagram.status}"),
@@ -53,10 +57,11 @@ def page_of(diagram: Diagram, figure: bytes, sentences: str, title: str) -> str:
         style_hash=f"sha256-{hashed}",
         figure=base64.b64encode(figure).decode(),
         sentences=f"<p>{html.escape(sentences)}</p>",
+        all=several,
         tables=diagram._repr_html_(),
-        cycles="".join(_section(i, branch) for i, branch in enumerate(diagram.cycles)),
+        parts="".join(_section(f"{name} {i}", i, one) for i, one in enumerate(parts)),
     )
 
 
-def _section(i: int, branch: Any) -> str:
-    return f'<section aria-labelledby="c{i}"><h2 id="c{i}">Limit cycles, branch {i}</h2>{branch._repr_html_()}</section>\n'
+def _section(title: str, i: int, part: Any) -> str:
+    return f'<section aria-labelledby="c{i}"><h2 id="c{i}">{title}</h2>{part._repr_html_()}</section>\n'

@@ -138,8 +138,9 @@ def described(table: Toml, folder: pathlib.Path) -> tuple[str, Toml]:
 
     Raises `ValueError`, which names the key that is wrong.
     """
-    if "diagram" in table:
-        raise ValueError("a file with [diagram] is no sweep: `ssntk diagram` draws it")
+    for name in ("diagram", "plane"):
+        if name in table:
+            raise ValueError(f"a file with [{name}] is no sweep: `ssntk diagram` draws it")
     known(table, _TOP, "")
     _check_source(table)
     if "grid" in table:
@@ -174,9 +175,16 @@ def _sweep(table: Toml, folder: pathlib.Path) -> Toml:
 
 def family_of(table: Toml, folder: pathlib.Path) -> Family:
     """The family of a file's [model], or factory, and [family]. Raises `ValueError`, which names the key that is wrong."""
+    _tables(table, "family")
+    return families_of(table, folder, {"family": table["family"]})[0]
+
+
+def families_of(table: Toml, folder: pathlib.Path, moves: dict[str, Toml]) -> list[Family]:
+    """The families of a file's model that tables like [family] describe, each with its name for messages."""
     _check_source(table)
-    _tables(table, _source(table), "family")
-    return _family(table["family"], _Make.of(table, folder).model({}))
+    _tables(table, _source(table))
+    model = _Make.of(table, folder).model({})
+    return [_family(one, model, name) for name, one in moves.items()]
 
 
 def _check_source(table: Toml) -> None:
@@ -330,30 +338,30 @@ def _arrays(file: pathlib.Path) -> dict[str, np.ndarray]:
         raise ValueError(f"{what}: {error}") from error
 
 
-def _family(table: Toml, model: AbstractStateSpaceModel) -> Family:
-    known(table, ("attribute", "input", "line"), "family.")
+def _family(table: Toml, model: AbstractStateSpaceModel, name: str = "family") -> Family:
+    known(table, ("attribute", "input", "line"), f"{name}.")
     if len(table) != 1:
-        raise ValueError("[family] must hold exactly one of attribute, input, line")
+        raise ValueError(f"[{name}] must hold exactly one of attribute, input, line")
     (kind, value), *_ = table.items()
     if kind == "attribute":
         return Family(model, value)
     if not isinstance(value, dict):
-        raise ValueError(f"family.{kind} must be a table")
+        raise ValueError(f"{name}.{kind} must be a table")
     if kind == "input":
-        known(value, ("direction", "offset"), "family.input.")
+        known(value, ("direction", "offset"), f"{name}.input.")
         if "direction" not in value:
-            raise ValueError("the key family.input.direction is missing")
+            raise ValueError(f"the key {name}.input.direction is missing")
         return Family.input(model, value["direction"], value.get("offset"))
     direction = jax.tree.map(lambda leaf: None, model)
-    for name, step in value.items():
-        leaf = getattr(model, name, None)
+    for array, step in value.items():
+        leaf = getattr(model, array, None)
         if not isinstance(leaf, jax.Array):
-            raise ValueError(f"family.line names {name!r}, which is no array of {type(model).__name__}")
+            raise ValueError(f"{name}.line names {array!r}, which is no array of {type(model).__name__}")
         if isinstance(step, dict):
-            known(step, ("seed",), f"family.line.{name}.")
-            step = jr.normal(jr.key(seeded(step.get("seed"), f"family.line.{name}.seed")), leaf.shape)
-        step = as_array(step, f"family.line.{name}", leaf.shape)
-        direction = eqx.tree_at(operator.attrgetter(name), direction, step, is_leaf=lambda leaf: leaf is None)
+            known(step, ("seed",), f"{name}.line.{array}.")
+            step = jr.normal(jr.key(seeded(step.get("seed"), f"{name}.line.{array}.seed")), leaf.shape)
+        step = as_array(step, f"{name}.line.{array}", leaf.shape)
+        direction = eqx.tree_at(operator.attrgetter(array), direction, step, is_leaf=lambda leaf: leaf is None)
     return Family.line(model, direction)
 
 

@@ -149,6 +149,11 @@ def test_twenty_cycles_against_jaxcont():
     times, states = np.append(start.ts, start.period), np.vstack([start.x, start.x[:1]])
 
     def other():
+        # It promotes types as JAX does by default.
+        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+            return followed()
+
+    def followed():
         problem = periodic_orbit_problem(
             lambda x, p, args: bautin(0.0, x, None, p), states, times, start.period, begin, Mesh(32, 4)
         )

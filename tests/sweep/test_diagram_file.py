@@ -94,7 +94,8 @@ def test_every_key_of_the_schema_is_known(file):
     from ssntk.sweep.diagram_file import SCHEMA, read_diagram
 
     code, said = here("diagram", "--schema")
-    assert (code, said) == (0, SCHEMA)
+    assert code == 0
+    assert said.startswith(SCHEMA)
     keys = "\n".join(line.removeprefix("# ") for line in SCHEMA.splitlines() if "=" in line)
     file.write_text(HOPF.partition("[diagram]")[0] + "[diagram]\n" + keys)
     _, arguments, drawn = read_diagram(file, None, None)
