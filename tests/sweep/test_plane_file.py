@@ -11,7 +11,7 @@ from ssntk import cli
 from ssntk.cli import entry
 
 PLANE = """
-factory = "networks:make"
+factory = "saturating:make"
 
 [plane]
 n_slices = 2
@@ -48,7 +48,7 @@ def here(*arguments):
 @pytest.fixture
 def file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    tmp_path.joinpath("networks.py").write_text(NETWORKS)
+    tmp_path.joinpath("saturating.py").write_text(NETWORKS)
     tmp_path.joinpath("plane.toml").write_text(PLANE)
     return tmp_path / "plane.toml"
 
@@ -98,7 +98,7 @@ def test_every_key_of_the_schema_is_known(file):
     assert code == 0
     assert said.endswith(SCHEMA)
     lines = (line.removeprefix("# ") for line in SCHEMA.splitlines()[1:])
-    file.write_text('factory = "networks:make"\n' + "\n".join(lines))
+    file.write_text('factory = "saturating:make"\n' + "\n".join(lines))
     plane, arguments, drawn = read_plane(file)
     assert plane.first.moves == "attribute"
     assert plane.second.moves == "input"
@@ -125,7 +125,7 @@ def test_every_key_of_the_schema_is_known(file):
         ({"n_slices = 2": 'labels = ["gain"]'}, (), "plane.labels must be two texts"),
         ({"[plane]": "[family]\nattribute = 'gain'\n[plane]"}, (), "unknown key family"),
         ({"[plane]": "[diagram]\nspan = [0.0, 1.0]\n[plane]"}, (), "one of the tables [diagram] and [plane], not both"),
-        ({'factory = "networks:make"': ""}, (), "the table [model] is missing"),
+        ({'factory = "saturating:make"': ""}, (), "the table [model] is missing"),
         ({}, ("--parameter", "gain"), "--parameter, --span and --cycles are for [diagram]"),
         ({}, ("--cycles",), "--parameter, --span and --cycles are for [diagram]"),
         ({}, ("--out", "figure.gif"), "a figure must end in .png, .svg or .pdf"),
