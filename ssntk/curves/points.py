@@ -60,10 +60,11 @@ class Judge:
         return float(self.followed.event.frequency(np.zeros(0), self.clock))
 
     def coefficient(self, point: Point) -> float:
-        """The coefficient of the normal form; NaN at neutral saddles."""
+        """The coefficient of the normal form; NaN at neutral saddles, and where the frequency is a rounding error."""
         frequency = self.frequency(point)
         pair = isinstance(self.followed.mode, Pair)
-        if pair and frequency == 0:
+        rounding = np.finfo(point.z.dtype).eps ** 0.5
+        if pair and not point.turn > rounding * np.linalg.norm(coefficients.inner_of(point)) ** 2:
             return np.nan
         with np.errstate(all="ignore"):
             vectors = coefficients.pair_vectors(point) if pair else coefficients.vectors(point)

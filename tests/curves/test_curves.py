@@ -8,44 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from planes import Family, bautin_form, coupled, cusp_form, families, followed, takens_form
 
 import ssntk
-
-Family = ssntk.Family
-
-
-def families(fn, n, **values):
-    """Families over p1 and over p2 of one model."""
-    model = ssntk.VectorField(lambda t, x, u, p: fn(x, p), {name: float(value) for name, value in values.items()}, n)
-    return Family(model, "p1"), Family(model, "p2")
-
-
-def followed(both, kind, span, spans, index=0, **options):
-    """The curve from a bifurcation of this kind on the branch over p1."""
-    branch = ssntk.continuation(both[0], span, **options)
-    found = [one for one in branch.bifurcations if one.kind == kind]
-    return ssntk.bifurcation_curve(Family.plane(*both), found[index], spans)
-
-
-def cusp_form(x, p):
-    return p["p1"] + p["p2"] * x - x**3
-
-
-def takens_form(x, p):
-    return jnp.stack([x[1], p["p1"] + p["p2"] * x[0] + x[0] ** 2 - x[0] * x[1]])
-
-
-def bautin_form(x, p):
-    r = x @ x
-    turned = jnp.stack([-x[1], x[0]])
-    return p["p1"] * x + 2.0 * turned + r * (p["p2"] * x - 0.7 * turned) - r**2 * x
-
-
-def coupled(x, p):
-    """Two units that excite and inhibit each other. The numbers below are of a solution with 40 digits (mpmath)."""
-    first = -x[0] + 2.5 * jnp.tanh(x[0]) - 2.0 * jnp.tanh(x[1]) + p["p1"]
-    return jnp.stack([first, (-x[1] + 2.0 * jnp.tanh(x[0]) + p["p2"] - 1.0) / 2.0])
-
 
 # The Bogdanov-Takens point and the cusp of `coupled`, with the coefficients a and b.
 MEETS, CUSP = (-2.615153717592004011, -1.685667018930845248), (-0.942453017257382830, 0.847477839908873958)
@@ -234,7 +199,8 @@ def test_bad_input(cusp_curve, compilations):
     before = len(compilations)
     wrong = {
         "plane must be": (plane.first, fold, spans, {}),
-        "bifurcation must be": (plane, cusp_curve.points[0], spans, {}),
+        "bifurcation must be": (plane, cusp_curve, spans, {}),
+        "kind must be that of a curve through a cusp point": (plane, cusp_curve.points[0], spans, {}),
         r"spans\[1\] must not be empty": (plane, fold, ((-1.0, 1.0), (2.0, 2.0)), {}),
         "spans must be a pair": (plane, fold, 1.0, {}),
         "spans must hold the bifurcation": (plane, fold, ((-1.0, 0.1), (-1.0, 0.2)), {}),
