@@ -61,7 +61,17 @@ class Codim2(Result):
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class CurvePoint(Result):
-    """One point of a [`Curve`][]: its `parameters` (2,), `x` (n,), `frequency`, `coefficient` and `eigenvalues` (n,)."""
+    """One point of a [`Curve`][]: its `parameters` (2,), `x` (n,), `frequency`, `coefficient` and `eigenvalues` (n,).
+
+    **Example:**
+
+    ```python
+    model = ssntk.normal_forms.hopf(-0.5, 1.0)
+    plane = ssntk.Family.plane(ssntk.Family(model, "mu"), ssntk.Family(model, "omega"))
+    (point,) = ssntk.continuation(ssntk.Family(model, "mu"), (-0.5, 0.5), x0=[0.0, 0.0]).bifurcations
+    print(ssntk.bifurcation_curve(plane, point, ((-0.5, 0.5), (0.5, 2.0)))[0].frequency)  # 0.5
+    ```
+    """
 
     parameters: np.ndarray
     x: np.ndarray

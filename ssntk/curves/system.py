@@ -16,6 +16,9 @@ from ssntk.models.maps import AbstractMap
 from ssntk.models.plane import Plane
 from ssntk.zeros.equilibria import Equilibria
 
+# How far from a bifurcation the sizes of the states are measured, as a part of its state.
+BESIDE = 0.25
+
 
 class System(eqx.Module):
     """The equilibria of a plane: states in `sizes` (n,), time in `unit`, parameters p = `begin` + q `reach`, (2,) each.
@@ -99,7 +102,9 @@ def system_of(plane: Plane, u: Array, spans: np.ndarray, x: np.ndarray, here: np
     dtype = x.dtype
     places = [here, *((p, here[1]) for p in spans[0]), *((here[0], p) for p in spans[1])]
     models: list[Any] = [plane(*(float(p) for p in place)) for place in places]
-    sizes = np.asarray(sizes_over(models, u, x))
+    # At a bifurcation a linear part may be zero, from which everything departs: look beside it.
+    signs = np.where(np.add.outer(np.arange(len(models)), np.arange(len(x))) % 2, -1.0, 1.0)
+    sizes = np.asarray(sizes_over(models, u, (x * (1 + BESIDE * signs)).astype(x.dtype)))
     if isinstance(plane.model, AbstractMap):
         unit = plane.clock.unit
     else:

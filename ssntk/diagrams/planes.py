@@ -78,7 +78,7 @@ def two_parameter_diagram(
     weight = jnp.array([[2.5, -2.0], [2.0, 0.0]])
     model = ssntk.CTRNN.from_weights(weight, jnp.eye(2), [0.0, -1.0], tau=[1.0, 2.0])
     plane = ssntk.Family.plane(ssntk.Family.input(model, 0), ssntk.Family.input(model, 1))
-    diagram = ssntk.two_parameter_diagram(plane, ((-5.0, 5.0), (-4.0, 6.0)))
+    diagram = ssntk.two_parameter_diagram(plane, ((-5.0, 5.0), (-4.0, 6.0)), n_slices=1, n_searches=3, n_starts=32)
     print(sorted({curve.kind for curve in diagram}))  # ['hopf', 'saddle-node']
     print(sum(point.kind == "bogdanov-takens" for point in diagram.points))  # 4
     ```

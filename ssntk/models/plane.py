@@ -18,6 +18,14 @@ class Plane(eqx.Module):
     [`Family.plane`][] makes it. `first` and `second` are the families. `base` is the pair of parameters at which the shared
     model lies: the value of an attribute in the model, and 0 for lines and inputs. So `first(p)` is `plane(p, base[1])`, and
     `second(p)` is `plane(base[0], p)`.
+
+    **Example:**
+
+    ```python
+    model = ssntk.normal_forms.hopf(-0.5, 1.0)
+    plane = ssntk.Family.plane(ssntk.Family(model, "mu"), ssntk.Family(model, "omega"))
+    print(plane.base, plane(0.25, 2.0).omega)  # (-0.5, 1.0) 2.0
+    ```
     """
 
     first: Any

@@ -93,6 +93,7 @@ def test_a_degenerate_flip():
     np.testing.assert_allclose(point.eigenvalues, [-1], atol=1e-14)
 
 
+@pytest.mark.slow
 def test_a_map_in_other_units(henon_curves):
     sizes, p1, p2 = jnp.asarray([3e4, 2e-5]), 7e3, 4e-6
 

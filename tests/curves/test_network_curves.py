@@ -44,6 +44,7 @@ def networks():
     return [ssntk.VectorField(beside_fast, held | {"p1": 0.0, "p2": 0.0, "rate": rate}, 33) for rate in (1.0, 1e7)]
 
 
+@pytest.mark.slow
 def test_a_closed_curve_also_beside_a_fast_state(networks):
     # The saddle-nodes do not depend on the rate.
     start = ssntk.continuation(both_of(networks[0])[0], (-2.0, 0.0)).bifurcations[0]
@@ -71,6 +72,7 @@ def beside_two(t, x, u, p):
     return p["turn"] @ jnp.append(coupled(y, p), -p["rate"] * (y[2] - 0.3 * jnp.tanh(y[0])))
 
 
+@pytest.mark.slow
 def test_hopf_points_beside_a_fast_state():
     # The trace of the two units alone is zero on the curve: 2.5 sech^2 y1 = 1.5. Its two Bogdanov-Takens points are those of
     # the units alone (mpmath, 40 digits, and a symmetry).
@@ -103,6 +105,7 @@ def two_pairs(t, x, u, p):
     return p["turn"] @ jnp.concatenate([one + 0.2 * (y[2:] @ y[2:]) * y[:2], other])
 
 
+@pytest.mark.slow
 def test_a_zero_eigenvalue_beside_a_pair():
     held = {"turn": jnp.asarray(rotation(3, 7)), "p1": 0.5, "p2": -0.3}
     both = both_of(ssntk.VectorField(zero_and_pair, held, 3))
@@ -117,6 +120,7 @@ def test_a_zero_eigenvalue_beside_a_pair():
         assert np.abs(point.eigenvalues.real).max() <= 1e-12
 
 
+@pytest.mark.slow
 def test_two_pairs():
     held = {"turn": jnp.asarray(rotation(4, 8)), "p1": -0.5, "p2": -0.3}
     both = both_of(ssntk.VectorField(two_pairs, held, 4))

@@ -67,6 +67,7 @@ def test_only_what_is_learned_counts(cusps):
     assert np.isnan(along.participation_ratio).all() or (along.participation_ratio < 1.01).all()
 
 
+@pytest.mark.slow
 def test_hopf_points_at_their_frequency(hopfs):
     along = hopfs.ntk_along()
     neutral = hopfs.frequency == 0
@@ -98,6 +99,7 @@ def test_flips_of_a_map_at_half_the_rate_of_steps():
     np.testing.assert_allclose(along.exponent, -2, atol=1e-2)
 
 
+@pytest.mark.slow
 def test_units_do_not_matter(cusps):
     size, rate, units = np.array([1e4, 1e-3, 10.0]), 1e-5, np.array([1e3, 1e-4])
 

@@ -5,12 +5,14 @@ Compiles: derivatives of order five of a model of two states, and what finds its
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import ssntk
 
 Family = ssntk.Family
 
 
+@pytest.mark.slow
 def test_the_second_lyapunov_coefficient_in_other_coordinates():
     """A smooth change of coordinates with quadratic terms changes no coefficient where l1 is zero."""
 

@@ -32,6 +32,7 @@ def test_hopf_points_from_a_bogdanov_takens_point(folds):
     )
 
 
+@pytest.mark.slow
 def test_folds_of_cycles_from_a_generalised_hopf_point():
     both, spans = families(bautin_form, 2, p1=0, p2=0.3), ((-1.0, 1.0), (-1.0, 1.0))
     hopf = followed(both, "hopf", (-1.0, 1.0), spans, x0=[0.0, 0.0])

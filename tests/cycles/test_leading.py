@@ -93,6 +93,7 @@ def test_units_do_not_matter(both, states, rate):
     np.testing.assert_allclose(scaled.bifurcations[0].parameter, few.bifurcations[0].parameter, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_new_weights_compile_nothing(both, compilations):
     family, x = two_oscillators(7)
     start = ssntk.limit_cycle(family(0.0), x)
@@ -117,9 +118,9 @@ def test_of_large_networks_the_leading_multipliers_are_the_default():
     np.testing.assert_allclose(branch.period, np.interp(branch.parameter, every.parameter, every.period), rtol=1e-4)
 
 
-def test_mistakes_are_named():
-    family, x = two_oscillators(0)
-    start = ssntk.limit_cycle(family(0.0), x)
+def test_mistakes_are_named(both):
+    family, few, _ = both
+    start = few[0]
     for count in (0, 2.5, True):
         with pytest.raises(ValueError, match="n_multipliers"):
             ssntk.cycle_continuation(family, start, (0.0, 1.0), n_multipliers=count)

@@ -79,7 +79,9 @@ def test_a_pitchfork_of_cycles_is_followed_on_both_sides_and_met_from_the_side(s
     assert sorted(straight.parameter[[0, -1]]) == [-0.5, 0.5]
 
 
-@pytest.mark.parametrize("h", [1e-2, 1e-3, pytest.param(1e-4, marks=pytest.mark.slow), 1e-5])
+@pytest.mark.parametrize(
+    "h", [pytest.param(1e-2, marks=pytest.mark.slow), 1e-3, *(pytest.param(h, marks=pytest.mark.slow) for h in (1e-4, 1e-5))]
+)
 def test_steps_do_not_lead_across_the_gap_of_an_imperfect_pitchfork(h):
     of = with_roots(functools.partial(imperfect, h), -1.0)
     branch = ssntk.cycle_continuation(of, ssntk.limit_cycle(of(-1.0), [1.0, 0.1, 0.0]), (-1.0, 1.0))

@@ -4,7 +4,6 @@ shooting for networks of 60 units, and of 250 with -m slow."""
 import numpy as np
 import published
 import pytest
-from helpers import some
 from oscillators import monodromy, nontrivial
 from published import needed
 
@@ -30,7 +29,8 @@ def sine_generator(seed, n=60, period=15.0):
     return ssntk.CTRNN.from_weights(weight + np.outer(back, readout), readout_weight=readout[None], form="current"), x
 
 
-@pytest.mark.parametrize("seed", some(range(4), [2]))
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
 def test_a_sine_generator_that_was_trained_here(seed):
     period = 15.0
     network, x = sine_generator(seed, period=period)

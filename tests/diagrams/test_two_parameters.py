@@ -167,6 +167,7 @@ def test_a_curve_that_no_line_meets_is_followed_from_a_point_on_another():
     assert diagram.through[diagram.points.index(point)] == (0, 1)
 
 
+@pytest.mark.slow
 def test_flips_and_saddle_nodes_of_a_map():
     plane = plane_of(quadratic, 1, is_map=True)
     diagram = ssntk.two_parameter_diagram(plane, ((-1.0, 2.0), (-0.5, 2.5)), **FEW)
