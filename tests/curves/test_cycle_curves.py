@@ -75,6 +75,7 @@ def test_units_do_not_matter(fold_curve, size, rate, unit):
     np.testing.assert_allclose(p2.min(), fold_curve.parameters[:, 1].min(), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_tori_by_their_closed_form():
     model = ssntk.VectorField(langford, {"a": 0.4, "b": 0.7}, 3)
     both = Family(model, "a"), Family(model, "b")

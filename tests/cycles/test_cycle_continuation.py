@@ -8,7 +8,6 @@ import re
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import some
 from oscillators import langford, lorenz, monodromy, network, nontrivial, roessler
 
 import ssntk
@@ -170,7 +169,8 @@ def test_nothing_is_invented_near_lorenz_homoclinic_orbit():
         np.testing.assert_allclose(limit, 13.926557, atol=off)
 
 
-@pytest.mark.parametrize("seed", some(range(4), [1]))
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
 def test_networks_over_their_rate(seed):
     # The speed of all units is the parameter: periods are in inverse proportion to it, and multipliers are the same.
     model = network(seed, 20)

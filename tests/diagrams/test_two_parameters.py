@@ -13,7 +13,7 @@ import pytest
 
 import ssntk
 from ssntk.diagrams import planes
-from ssntk.diagrams.alike import Ruler
+from ssntk.diagrams.alike import ON, Ruler
 
 # Fewer searches than usual: these models have few fixed points.
 FEW = {"n_searches": 3, "n_starts": 16}
@@ -228,14 +228,16 @@ def test_kinds_without_curves_are_counted_and_curves_that_fail_are_named(closed,
 def test_a_place_on_a_curve_is_told_from_one_beside_it(closed):
     (curve,) = closed.curves
     ruler = Ruler(np.array([2.0, 4.0]), np.array([1.0]))
+    steps = np.abs(np.diff(ruler.measured(curve.parameters, curve.x), axis=0)).max()
     # The curve has the states x with 3 x^2 = 1 - p2^2, and p1 = -2 x^3.
     for angle in np.linspace(0.1, 6.2, 41):
         x, p2 = np.sin(angle) / 3**0.5, np.cos(angle)
         place = np.array([-2 * x**3, p2])
         assert ruler.lies_on(curve, place, np.array([x]), 0.0)
         assert not ruler.lies_on(curve, place + np.array([0.02, 0.0]), np.array([x]), 0.0)
-        # The other saddle-node has nearly the same parameters beside a cusp, and another state.
-        if abs(x) > 0.05:
+        # The other saddle-node has nearly the same parameters beside a cusp, and another state. They are apart by 2 |x|^3 of
+        # the span, and are told apart if that is more than a part of the distance between points.
+        if 2 * abs(x) ** 3 > 2 * ON * steps:
             assert not ruler.lies_on(curve, place, np.array([-x]), 0.0)
         # Another pair may be critical at the same state.
         assert not ruler.lies_on(curve, place, np.array([x]), 1.0)
