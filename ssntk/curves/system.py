@@ -16,8 +16,9 @@ from ssntk.models.maps import AbstractMap
 from ssntk.models.plane import Plane
 from ssntk.zeros.equilibria import Equilibria
 
-# How far from a bifurcation the sizes of the states are measured, as a part of its state.
-BESIDE = 0.25
+# How far beside a bifurcation the sizes of the states are measured too, as a part of its state, and the part of these below
+# which those at the bifurcation are none.
+BESIDE, TINY = 0.25, 0.03
 
 
 class System(eqx.Module):
@@ -102,9 +103,11 @@ def system_of(plane: Plane, u: Array, spans: np.ndarray, x: np.ndarray, here: np
     dtype = x.dtype
     places = [here, *((p, here[1]) for p in spans[0]), *((here[0], p) for p in spans[1])]
     models: list[Any] = [plane(*(float(p) for p in place)) for place in places]
-    # At a bifurcation a linear part may be zero, from which everything departs: look beside it.
+    sizes = np.asarray(sizes_over(models, u, x))
+    # At a bifurcation a linear part may be zero, from which everything departs at once: look beside it.
     signs = np.where(np.add.outer(np.arange(len(models)), np.arange(len(x))) % 2, -1.0, 1.0)
-    sizes = np.asarray(sizes_over(models, u, (x * (1 + BESIDE * signs)).astype(x.dtype)))
+    beside = np.asarray(sizes_over(models, u, (x * (1 + BESIDE * signs)).astype(x.dtype)))
+    sizes = np.where(sizes < TINY * beside, beside, sizes)
     if isinstance(plane.model, AbstractMap):
         unit = plane.clock.unit
     else:
