@@ -24,7 +24,7 @@ from ssntk.dynamics.fixed_points import constant_input
 from ssntk.errors import NumericalError, as_array, as_count, as_instance, as_scalar, outside_jit
 from ssntk.models.base import check_autonomous, dtype_of
 from ssntk.models.maps import AbstractMap
-from ssntk.models.plane import Plane
+from ssntk.models.plane import Plane, spans_of
 from ssntk.precision import watch_precision
 from ssntk.threads import one_blas_thread
 
@@ -135,7 +135,7 @@ def _checked(
         raise ValueError(f"bifurcation must be one of {', '.join(map(repr, known))} to be followed, got a {kind!r}")
     if not bifurcation.converged:
         raise ValueError(f"bifurcation must be located, got one that is not: {bifurcation.reason}")
-    ends = _ends(spans)
+    ends = spans_of(spans)
     if np.shape(bifurcation.x) != (plane.model.n_state,):
         raise ValueError(
             f"bifurcation must lie on the plane: it has {np.size(bifurcation.x)} states, and the model {plane.model.n_state}"
@@ -153,23 +153,9 @@ def _checked(
     return known[kind], ends, inside
 
 
-def _ends(spans: Any) -> np.ndarray:
-    """The spans (2, 2), from the smaller to the larger end of each."""
-    try:
-        first, second = spans
-    except (TypeError, ValueError) as error:
-        raise ValueError("spans must be a pair (span1, span2), each the two ends of a parameter") from error
-    ends = np.stack(
-        [np.sort(np.asarray(as_array(one, f"spans[{i}]", (2,)), float)) for i, one in enumerate((first, second))]
-    )
-    for i in np.flatnonzero(ends[:, 0] == ends[:, 1]):
-        raise ValueError(f"spans[{i}] must not be empty, got ({ends[i, 0]:g}, {ends[i, 1]:g})")
-    return ends
-
-
 def _switched(plane: Plane, u: Array, point: Codim2, kind: Any, spans: Any) -> tuple[Any, tuple[float, float]]:
     """The bifurcation of this kind that a point of codimension two consists of, or that begins there, and its place."""
-    ends, here = _ends(spans), (float(point.parameters[0]), float(point.parameters[1]))
+    ends, here = spans_of(spans), (float(point.parameters[0]), float(point.parameters[1]))
     if not point.converged:
         raise ValueError(f"bifurcation must be located, got one that is not: {point.reason}")
     known = (CYCLE_FOLD.name,) if point.kind == GENERALISED_HOPF else THROUGH.get(point.kind, ())

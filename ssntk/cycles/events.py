@@ -24,8 +24,6 @@ STILL = 1e-8
 MET = 1e-4
 # The same as a part of its change nearby, which may be large where stiff cycles change their shape.
 PART = 0.01
-
-
 # After so many steps to an event, its function must be below this part of its values around it.
 TRIES, JUMP = 8, 0.1
 # The flow over a period may fail by this much to return the velocity.

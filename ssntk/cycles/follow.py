@@ -230,9 +230,9 @@ class Follower:
         if middle is None:
             return False
         room = ROOM * abs(end - begin)
-        between = min(begin, end) - room <= toward(middle) <= max(begin, end) + room
+        steady = min(begin, end) - room <= toward(middle) <= max(begin, end) + room
         bends = max(self.bend(here, middle), self.bend(middle, ahead))
-        return bends <= max(BENDS, HALF * bend) and (between or not passes)
+        return bends <= max(BENDS, HALF * bend) and (steady or not passes)
 
     def bend(self, here: CyclePoint, ahead: CyclePoint) -> float:
         """The angle between two tangents."""

@@ -1,27 +1,10 @@
-"""The names and the ends of two parameters."""
-
-from typing import Any
+"""The names of two parameters."""
 
 import jax
 import numpy as np
 
-from ssntk.errors import as_array
 from ssntk.models.family import Family
 from ssntk.models.plane import Plane
-
-
-def spans_of(spans: Any) -> np.ndarray:
-    """The ends (2, 2) of both parameters, lower ends first. `ValueError` if there are none."""
-    try:
-        first, second = spans
-    except (TypeError, ValueError) as error:
-        raise ValueError("spans must be a pair (span1, span2), each the two ends of a parameter") from error
-    ends = np.stack(
-        [np.sort(np.asarray(as_array(one, f"spans[{i}]", (2,)), float)) for i, one in enumerate((first, second))]
-    )
-    for i in np.flatnonzero(ends[:, 0] == ends[:, 1]):
-        raise ValueError(f"spans[{i}] must not be empty, got ({ends[i, 0]:g}, {ends[i, 1]:g})")
-    return ends
 
 
 def names_of(plane: Plane | None) -> tuple[str, str]:

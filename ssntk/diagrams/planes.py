@@ -17,7 +17,7 @@ from ssntk.curves.joined import starts_at
 from ssntk.curves.kinds import FLOWS, MAPS
 from ssntk.diagrams.alike import Ruler
 from ssntk.diagrams.diagram import Diagram
-from ssntk.diagrams.parameters import names_of, spans_of
+from ssntk.diagrams.parameters import names_of
 from ssntk.diagrams.regions import regions_of
 from ssntk.diagrams.search import bifurcation_diagram
 from ssntk.diagrams.two_parameters import TwoParameterDiagram
@@ -25,7 +25,7 @@ from ssntk.dynamics.fixed_points import constant_input
 from ssntk.errors import NumericalError, as_count, as_instance, as_key, as_scalar, outside_jit
 from ssntk.models.base import check_autonomous
 from ssntk.models.maps import AbstractMap
-from ssntk.models.plane import Plane
+from ssntk.models.plane import Plane, spans_of
 from ssntk.results import counted
 from ssntk.threads import one_blas_thread
 

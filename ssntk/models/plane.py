@@ -6,6 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 
+from ssntk.errors import as_array
 from ssntk.models.clock import AbstractClock
 
 # Directions whose cosine is within this of one are parallel.
@@ -80,6 +81,20 @@ def plane_of(first: Any, second: Any) -> Plane:
     elif "input" not in moves and set(first.at) & set(second.at):
         raise ValueError(same)
     return Plane(first, second)
+
+
+def spans_of(spans: Any) -> np.ndarray:
+    """The ends (2, 2) of both parameters, lower ends first. `ValueError` if there are none."""
+    try:
+        first, second = spans
+    except (TypeError, ValueError) as error:
+        raise ValueError("spans must be a pair (span1, span2), each the two ends of a parameter") from error
+    ends = np.stack(
+        [np.sort(np.asarray(as_array(one, f"spans[{i}]", (2,)), float)) for i, one in enumerate((first, second))]
+    )
+    for i in np.flatnonzero(ends[:, 0] == ends[:, 1]):
+        raise ValueError(f"spans[{i}] must not be empty, got ({ends[i, 0]:g}, {ends[i, 1]:g})")
+    return ends
 
 
 def _parallel(first: Any, second: Any) -> bool:
