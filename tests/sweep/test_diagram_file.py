@@ -2,17 +2,14 @@
 of a network of two units."""
 
 import base64
-import contextlib
 import hashlib
-import io
 import re
 
 import numpy as np
 import pytest
+from command_line import run_here
 
 import ssntk
-from ssntk import cli
-from ssntk.cli import entry
 
 HOPF = """
 factory = "forms:make"
@@ -28,17 +25,6 @@ n_starts = 16
 FORMS = "import ssntk\n\ndef make(key):\n    return ssntk.normal_forms.hopf(0.1, 1.0)\n"
 
 
-def here(*arguments):
-    """The status and the output of a command that is run in this process."""
-    said, code = io.StringIO(), 0
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-        try:
-            entry.guarded(lambda: cli.app([str(argument) for argument in arguments]))
-        except SystemExit as ended:
-            code = ended.code or 0
-    return code, said.getvalue()
-
-
 @pytest.fixture
 def file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -49,7 +35,7 @@ def file(tmp_path, monkeypatch):
 
 def test_a_file_becomes_a_figure_a_table_and_numbers(file):
     xarray = pytest.importorskip("xarray")
-    code, said = here("diagram", "hopf.toml", "--cycles")
+    code, said = run_here("diagram", "hopf.toml", "--cycles")
     assert code == 0, said
     assert "1 branch of limit cycles; everything that was seen was followed" in " ".join(said.split())
     folder = file.parent / "results" / "hopf"
@@ -68,7 +54,7 @@ def test_a_file_becomes_a_figure_a_table_and_numbers(file):
 
 
 def test_the_span_and_the_figure_of_the_command_line_replace_those_of_the_file(file):
-    code, said = here("diagram", "hopf.toml", "--span", "-0.5", "-0.1", "--out", "other.svg")
+    code, said = run_here("diagram", "hopf.toml", "--span", "-0.5", "-0.1", "--out", "other.svg")
     assert code == 0, said
     assert "<svg" in file.parent.joinpath("other.svg").read_text()
     diagram = ssntk.load(file.parent / "other.npz")
@@ -77,7 +63,7 @@ def test_the_span_and_the_figure_of_the_command_line_replace_those_of_the_file(f
 
 
 def test_a_page_holds_the_figure_and_the_tables(file):
-    code, said = here("diagram", "hopf.toml", "--cycles", "--out", "page.html")
+    code, said = run_here("diagram", "hopf.toml", "--cycles", "--out", "page.html")
     assert code == 0, said
     page = file.parent.joinpath("page.html").read_text()
     assert "data:image/svg+xml;base64," in page
@@ -93,7 +79,7 @@ def test_a_page_holds_the_figure_and_the_tables(file):
 def test_every_key_of_the_schema_is_known(file):
     from ssntk.sweep.diagram_file import SCHEMA, read_diagram
 
-    code, said = here("diagram", "--schema")
+    code, said = run_here("diagram", "--schema")
     assert code == 0
     assert said.startswith(SCHEMA)
     keys = "\n".join(line.removeprefix("# ") for line in SCHEMA.splitlines() if "=" in line)
@@ -122,12 +108,12 @@ def test_mistakes_are_named(file, change, arguments, said):
     for old, new in change.items():
         text = text.replace(old, new)
     file.write_text(text)
-    code, printed = here("diagram", "hopf.toml", *arguments)
+    code, printed = run_here("diagram", "hopf.toml", *arguments)
     assert code == 2, printed
     assert said in printed
 
 
 def test_a_sweep_of_a_diagrams_file_is_refused(file):
-    code, said = here("sweep", "hopf.toml")
+    code, said = run_here("sweep", "hopf.toml")
     assert code == 2
     assert "`ssntk diagram` draws it" in said

@@ -1,14 +1,10 @@
 """Diagrams over two parameters from TOML files and the command line. Compiled: one of a network of one unit."""
 
-import contextlib
-import io
-
 import numpy as np
 import pytest
+from command_line import run_here
 
 import ssntk
-from ssntk import cli
-from ssntk.cli import entry
 
 PLANE = """
 factory = "saturating:make"
@@ -34,17 +30,6 @@ def make(key):
 """
 
 
-def here(*arguments):
-    """The status and the output of a command that is run in this process."""
-    said, code = io.StringIO(), 0
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-        try:
-            entry.guarded(lambda: cli.app([str(argument) for argument in arguments]))
-        except SystemExit as ended:
-            code = ended.code or 0
-    return code, said.getvalue()
-
-
 @pytest.fixture
 def file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -55,7 +40,7 @@ def file(tmp_path, monkeypatch):
 
 def test_a_file_becomes_a_figure_a_table_and_numbers(file):
     xarray = pytest.importorskip("xarray")
-    code, said = here("diagram", "plane.toml")
+    code, said = run_here("diagram", "plane.toml")
     assert code == 0, said
     assert "1 curve, 1 point of codimension two, regions with 1 or 2 stable fixed points" in " ".join(said.split())
     folder = file.parent / "results" / "plane"
@@ -80,7 +65,7 @@ def test_a_file_becomes_a_figure_a_table_and_numbers(file):
 
 
 def test_a_page_holds_the_figure_and_the_tables(file):
-    code, said = here("diagram", "plane.toml", "--out", "page.html")
+    code, said = run_here("diagram", "plane.toml", "--out", "page.html")
     assert code == 0, said
     page = file.parent.joinpath("page.html").read_text()
     assert "data:image/svg+xml;base64," in page
@@ -94,7 +79,7 @@ def test_a_page_holds_the_figure_and_the_tables(file):
 def test_every_key_of_the_schema_is_known(file):
     from ssntk.sweep.plane_file import SCHEMA, read_plane
 
-    code, said = here("diagram", "--schema")
+    code, said = run_here("diagram", "--schema")
     assert code == 0
     assert said.endswith(SCHEMA)
     lines = (line.removeprefix("# ") for line in SCHEMA.splitlines()[1:])
@@ -140,12 +125,12 @@ def test_mistakes_are_named_before_anything_is_computed(file, monkeypatch, chang
         assert old in text
         text = text.replace(old, new)
     file.write_text(text)
-    code, printed = here("diagram", "plane.toml", *arguments)
+    code, printed = run_here("diagram", "plane.toml", *arguments)
     assert code == 2, printed
     assert said in printed
 
 
 def test_a_sweep_of_a_planes_file_is_refused(file):
-    code, said = here("sweep", "plane.toml")
+    code, said = run_here("sweep", "plane.toml")
     assert code == 2
     assert "a file with [plane] is no sweep: `ssntk diagram` draws it" in said
