@@ -13,6 +13,7 @@ FLOORS = [
     {"compiled", "foreign", "newton", "precision", "silence"},
     {"cache", "results"},
     {"models"},
+    {"piecewise"},
     {"dynamics"},
     {"kernel", "zeros"},
     {"bifurcation"},
