@@ -3,6 +3,7 @@
 #
 # Left: two units that excite and inhibit each other, over the inputs to both. Each curve of Hopf points begins and ends at
 # Bogdanov-Takens points on the curves of saddle-nodes. Between them no fixed point is stable, and the network oscillates.
+# Dark: where the steady-state kernel has collapsed to one direction, which is near both kinds of curves.
 # Right: a network of 32 units over two of its inputs. Two closed curves of saddle-nodes have four cusps each.
 
 # %%
@@ -28,14 +29,14 @@ weight = 0.6 * rng.standard_normal((32, 32)) / np.sqrt(32)
 modes = np.linalg.qr(rng.standard_normal((32, 2)))[0]
 weight += modes @ np.array([[2.2, -1.2], [1.2, 1.2]]) @ modes.T
 network = ssntk.CTRNN.from_weights(weight, 2 * modes, 0.05 * rng.standard_normal(32))
-cases = (pair, ((-5.0, 5.0), (-4.0, 6.0))), (network, ((-3.0, 3.0), (-3.0, 3.0)))
+cases = (pair, ((-5.0, 5.0), (-4.0, 6.0)), 40), (network, ((-3.0, 3.0), (-3.0, 3.0)), None)
 
 # %% Their diagrams
 with ssntk.plot.style("paper", columns=2, height=80.0):
     figure, axes = plt.subplots(1, 2, layout="constrained")
-    for ax, (model, spans) in zip(axes, cases, strict=True):
+    for ax, (model, spans, places) in zip(axes, cases, strict=True):
         plane = ssntk.Family.plane(ssntk.Family.input(model, 0), ssntk.Family.input(model, 1))
-        diagram = ssntk.two_parameter_diagram(plane, spans)
+        diagram = ssntk.two_parameter_diagram(plane, spans, kernel=places)
         diagram.plot(ax)
         print(diagram)
         print(ssntk.explain(diagram))

@@ -39,6 +39,8 @@ from .cycles.continuation import cycle_continuation as cycle_continuation
 from .cycles.orbit import Orbit as Orbit
 from .cycles.orbit import limit_cycle as limit_cycle
 from .diagrams.diagram import Diagram as Diagram
+from .diagrams.kernel_map import KernelMap as KernelMap
+from .diagrams.kernel_map import kernel_map as kernel_map
 from .diagrams.planes import two_parameter_diagram as two_parameter_diagram
 from .diagrams.search import bifurcation_diagram as bifurcation_diagram
 from .diagrams.two_parameters import Region as Region

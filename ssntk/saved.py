@@ -25,6 +25,7 @@ from ssntk.curves.curve import Codim2, Curve, CurvePoint
 from ssntk.cycles.branch import CycleBranch, CycleEvent
 from ssntk.cycles.orbit import Orbit
 from ssntk.diagrams.diagram import Diagram
+from ssntk.diagrams.kernel_map import KernelMap
 from ssntk.diagrams.two_parameters import Region, TwoParameterDiagram
 from ssntk.dynamics.fixed_points import FixedPoint, FixedPoints, SlowPoint, SlowPoints
 from ssntk.dynamics.iterates import Cycle, Cycles
@@ -65,7 +66,7 @@ _RESULTS = (
     *(Branch, BranchPoint, Diagram, Bifurcation, FixedPoint, FixedPoints, SlowPoint, SlowPoints, Channel, Detection),
     *(Signature, Approach, Retreat, Criticality, Spectrum, LinearisedTraining, MonitorRecord, Measurement, Status),
     *(Drift, KernelPlan, Cycle, Cycles, Orbit, CycleBranch, CycleEvent),
-    *(Curve, CurvePoint, Codim2, KernelAlong, TwoParameterDiagram, Region),
+    *(Curve, CurvePoint, Codim2, KernelAlong, KernelMap, TwoParameterDiagram, Region),
 )
 _FORMS = (normal_forms.SaddleNode, normal_forms.Transcritical, normal_forms.Pitchfork, normal_forms.Hopf)
 _LAYERS = (CTRNN, TorchRNN, GRUCell, LSTMCell, GRUODE, LinearSSM, LowRankRNN, TorchLowRank, ReducedRNN, PLRNN)

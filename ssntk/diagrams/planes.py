@@ -17,6 +17,7 @@ from ssntk.curves.joined import starts_at
 from ssntk.curves.kinds import FLOWS, MAPS
 from ssntk.diagrams.alike import Ruler
 from ssntk.diagrams.diagram import Diagram
+from ssntk.diagrams.kernel_map import counts_of, kernel_map
 from ssntk.diagrams.parameters import names_of
 from ssntk.diagrams.regions import regions_of
 from ssntk.diagrams.search import bifurcation_diagram
@@ -47,6 +48,7 @@ def two_parameter_diagram(
     step: Any = 0.05,
     max_steps: int = 2000,
     max_curves: int = 64,
+    kernel: Any = None,
 ) -> TwoParameterDiagram:
     """Follow all curves of bifurcations of equilibria over two parameters that can be reached, and count the stable fixed
     points in the regions between them.
@@ -68,6 +70,8 @@ def two_parameter_diagram(
       starts of each search.
     - `step`, `max_steps`: as for [`bifurcation_curve`][]; the lines take the same longest step.
     - `max_curves`: the largest number of curves. If it stops the search, `status` reports it.
+    - `kernel`: the number of places along p1 and along p2 at which the steady-state kernel is computed, or one number for
+      both, as by [`kernel_map`][]. The figure has it below the curves. Default: nowhere.
 
     Raises `ValueError` for arguments that do not fit, among them a model that depends on time. Raises `NumericalError` if no
     equilibrium is found along any line.
@@ -88,7 +92,7 @@ def two_parameter_diagram(
     n_slices, n_searches = as_count(n_slices, "n_slices"), as_count(n_searches, "n_searches", least=2)
     n_starts, max_curves = as_count(n_starts, "n_starts", least=2), as_count(max_curves, "max_curves")
     max_steps, step = as_count(max_steps, "max_steps", least=2), float(as_scalar(step, "step", positive=True))
-    u = constant_input(plane.model, u)
+    u, shape = constant_input(plane.model, u), None if kernel is None else counts_of(kernel, "kernel")
     check_autonomous(plane(*ends.mean(axis=1).tolist()), "plane")
     first, second = jr.split(as_key(key))
     how = {"u": u, "n_slices": n_searches, "n_starts": n_starts, "step": step, "max_period": 1}
@@ -99,6 +103,8 @@ def two_parameter_diagram(
         search.along(axis, value, one)
     search.through()
     regions = regions_of(plane, u, ends, search.curves, lines, second, n_starts)
+    searched = {"n_searches": n_searches, "n_starts": n_starts, "step": step}
+    mapped = None if shape is None else kernel_map(plane, ends, n=shape, u=u, key=second, **searched)
     unsure = sum(not region.sure for region in regions)
     said += search.said()
     said += [f"in {counted(unsure, 'region')} different numbers of stable fixed points were found"] if unsure else []
@@ -114,6 +120,7 @@ def two_parameter_diagram(
         slices=tuple(one for _, _, one in lines),
         lines=tuple((axis, value) for axis, value, _ in lines),
         plane=plane,
+        kernel=mapped,
     )
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from ssntk.curves.curve import Codim2, Curve
 from ssntk.diagrams.diagram import Diagram
+from ssntk.diagrams.kernel_map import KernelMap
 from ssntk.models.plane import Plane
 from ssntk.results import Collection, Holder, Pictured, Result, Table, Tabular, counted, short
 
@@ -53,6 +54,7 @@ class TwoParameterDiagram(Pictured, Tabular, Collection, Holder):
     - `spans` (2, 2): the ends of p1 and of p2, lower ends first. `names`: those of the two parameters, as axes show them.
     - `slices`: the [`Diagram`][] of each line along which bifurcations were searched for. `lines`: for each (0 or 1, value),
       the parameter that is constant on it and its value. `plane`: the [`Plane`][] of the parameters.
+    - `kernel`: the [`KernelMap`][] over the spans, if one was asked for.
 
     **Example:** two curves of saddle-nodes meet at a cusp, and form one smooth curve of states.
 
@@ -75,6 +77,7 @@ class TwoParameterDiagram(Pictured, Tabular, Collection, Holder):
     slices: tuple[Diagram, ...]
     lines: tuple[tuple[int, float], ...]
     plane: Plane | None
+    kernel: KernelMap | None = None
     _picture = "bifurcation_curves"
 
     def __len__(self) -> int:
@@ -144,6 +147,9 @@ class TwoParameterDiagram(Pictured, Tabular, Collection, Holder):
         if self.regions:
             data["region_n_stable"] = ["region"], np.array([region.n_stable for region in self.regions])
             data["region_parameters"] = ["region", "parameter"], np.stack([one.parameters for one in self.regions])
+        if self.kernel is not None:
+            parts = self.kernel.to_xarray()
+            data = data.merge(parts.rename({name: f"kernel_{name}" for name in (*parts.data_vars, *parts.coords)}))
         return data
 
     def _attributes(self) -> dict[str, Any]:

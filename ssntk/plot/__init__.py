@@ -5,6 +5,7 @@ from ssntk.plot.collapse_figure import collapse
 from ssntk.plot.curves import bifurcation_curves
 from ssntk.plot.diagram import bifurcation_diagram
 from ssntk.plot.judged import verdicts
+from ssntk.plot.kernel_map import kernel_map
 from ssntk.plot.monitoring import monitor
 from ssntk.plot.phases import phase_diagram
 from ssntk.plot.points import fixed_points
@@ -18,6 +19,7 @@ __all__ = [
     "eigenvalues",
     "fixed_points",
     "kernel",
+    "kernel_map",
     "monitor",
     "phase_diagram",
     "spectrum",

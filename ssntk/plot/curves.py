@@ -6,16 +6,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 
 from ssntk.bifurcation.events.kinds import FLIP, HOPF, NEIMARK_SACKER, SADDLE_NODE, kind_named
 from ssntk.curves.curve import Curve
+from ssntk.diagrams.kernel_map import QUANTITIES
 from ssntk.diagrams.parameters import names_of
 from ssntk.diagrams.regions import borders
 from ssntk.diagrams.two_parameters import TwoParameterDiagram
+from ssntk.errors import as_choice
 from ssntk.models.clock import Continuous
 from ssntk.plot import canvas
 from ssntk.plot.canvas import GREY, HUES, INK, axes_or_new, plain, plt, small, thin
+from ssntk.plot.kernel_map import shade
+from ssntk.plot.labels import label_parameters
 from ssntk.plot.legends import legend_above
 from ssntk.plot.placed import Placed
 
@@ -65,7 +68,9 @@ class _Shown(NamedTuple):
     labelled: bool = True
 
 
-def bifurcation_curves(diagram: Any, ax: Axes | None = None, *, labels: Any = None) -> Axes:
+def bifurcation_curves(
+    diagram: Any, ax: Axes | None = None, *, labels: Any = None, quantity: Any = "participation_ratio"
+) -> Axes:
     """Draw curves of bifurcations over two parameters, each kind in a colour and in dashes of its own.
 
     A line is thin where no stable fixed point takes part: the bifurcation is one of unstable points. Neutral saddles, into
@@ -79,8 +84,9 @@ def bifurcation_curves(diagram: Any, ax: Axes | None = None, *, labels: Any = No
 
     - `diagram`: a [`TwoParameterDiagram`][], a [`Curve`][], or a sequence of these curves, which has no numbers.
     - `labels`: the labels of both axes. Default: the names of the parameters.
+    - `quantity`: what is shown of a diagram's `kernel` below its curves, as by [`plot.kernel_map`][].
 
-    Raises `ValueError` if there is no curve to draw, or if labels do not come in a pair.
+    Raises `ValueError` if there is no curve to draw, and for arguments that do not fit.
 
     **Example:**
 
@@ -92,20 +98,17 @@ def bifurcation_curves(diagram: Any, ax: Axes | None = None, *, labels: Any = No
     ```
     """
     shown = _shown(diagram)
-    if labels is not None and (isinstance(labels, str) or np.shape(labels) != (2,)):
-        raise ValueError(f"labels must be a pair of texts, got {labels!r}")
+    quantity = as_choice(quantity, "quantity", QUANTITIES)
     ax = axes_or_new(ax)
+    label_parameters(ax, shown.names, labels)
     handles: dict[str, Line2D] = {}
     for curve in shown.curves:
         _draw(ax, curve, handles)
-    names = [plain(name) if name not in ("p1", "p2") else f"parameter $p_{name[1]}$" for name in shown.names]
-    ax.set_xlabel((labels or names)[0])
-    ax.set_ylabel((labels or names)[1])
     if shown.spans is not None:
         ax.set_xlim(*shown.spans[0])
         ax.set_ylim(*shown.spans[1])
-    # One column of a paper has room for six labels.
-    ax.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    if getattr(diagram, "kernel", None) is not None:
+        shade(ax, diagram.kernel, quantity)
     if shown.regions:
         handles[NUMBER] = Line2D([], [], linestyle="", marker="$n$", color=INK, markeredgewidth=0)
     order = sorted(handles, key=lambda name: list(_ORDER).index(name) if name in _ORDER else -1)

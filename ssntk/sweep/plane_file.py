@@ -6,9 +6,10 @@ from typing import Any
 
 import jax.random as jr
 
+from ssntk.diagrams.kernel_map import QUANTITIES
 from ssntk.diagrams.planes import two_parameter_diagram
 from ssntk.diagrams.two_parameters import TwoParameterDiagram
-from ssntk.errors import as_array
+from ssntk.errors import as_array, as_choice
 from ssntk.models.family import Family
 from ssntk.models.plane import Plane
 from ssntk.sweep.toml import families_of, known, naming, seeded, table_of
@@ -23,8 +24,10 @@ SCHEMA = """\
 # step = 0.05                   # longest continuation step
 # max_steps = 2000
 # max_curves = 64
+# kernel = [24, 24]             # at how many places along each parameter the steady-state kernel is mapped; default: none
 # seed = 0                      # jax.random.key(seed) draws the starts
 # labels = ["gain", "bias"]     # of the figure's axes; default: the names of the parameters
+# quantity = "top"              # of the kernel: "participation_ratio" (default) or "top"
 
 [plane.first]
 attribute = "gain"              # what p1 moves: attribute, input or line, as in [family]
@@ -35,7 +38,7 @@ input = {direction = [1.0]}
 span = [-1.0, 1.0]
 """
 SIDES = ("first", "second")
-_DRAWN = ("labels",)
+_DRAWN = ("labels", "quantity")
 # What is a table of its own in a file, or what a file cannot hold.
 _NOT_HERE = ("plane", "spans", "key")
 
@@ -72,6 +75,8 @@ def read_plane(path: pathlib.Path) -> tuple[Plane, dict[str, Any], dict[str, Any
         drawn = {name: own.pop(name) for name in _DRAWN if name in own}
         if "labels" in drawn and not _is_pair_of_texts(drawn["labels"]):
             raise ValueError(f"plane.labels must be two texts, got {drawn['labels']!r}")
+        if "quantity" in drawn:
+            as_choice(drawn["quantity"], "plane.quantity", QUANTITIES)
         first, second = families_of(table, path.parent, moves)
         try:
             plane = Family.plane(first, second)

@@ -13,6 +13,8 @@ factory = "saturating:make"
 n_slices = 2
 n_searches = 3
 n_starts = 16
+kernel = [4, 2]
+quantity = "top"
 
 [plane.first]
 input = {direction = [1.0]}
@@ -61,6 +63,14 @@ def test_a_file_becomes_a_figure_a_table_and_numbers(file):
     np.testing.assert_allclose([value for _, value in diagram.lines], [0.2 + 2 / 6, 1.2, -1 + 2 / 6, 0.0], atol=1e-15)
     data = xarray.load_dataset(folder / "diagram.nc")
     np.testing.assert_array_equal(data["parameters"], curve.parameters)
+    # At x = g tanh x + p, with theta the weight, the input's weight and the bias: F = (g tanh x, p, 1), tau = 1.
+    found = diagram.kernel
+    np.testing.assert_allclose(found.p2, [0.7, 1.7])
+    p, g = found.p1[:, None], found.p2
+    slope = g / np.cosh(found.x[..., 0]) ** 2 - 1
+    assert (slope < 0).all()
+    np.testing.assert_allclose(found.top, ((found.x[..., 0] - p) ** 2 + p**2 + 1) / slope**2, rtol=1e-9)
+    np.testing.assert_array_equal(data["kernel_top"], found.top)
     np.testing.assert_array_equal(data["region_n_stable"], [region.n_stable for region in diagram.regions])
 
 
@@ -89,7 +99,8 @@ def test_every_key_of_the_schema_is_known(file):
     assert plane.second.moves == "input"
     assert arguments["n_starts"] == 128
     assert [tuple(span) for span in arguments["spans"]] == [(0.5, 2.0), (-1.0, 1.0)]
-    assert drawn == {"labels": ["gain", "bias"]}
+    assert arguments["kernel"] == [24, 24]
+    assert drawn == {"labels": ["gain", "bias"], "quantity": "top"}
 
 
 @pytest.mark.parametrize(
@@ -107,6 +118,8 @@ def test_every_key_of_the_schema_is_known(file):
         ({"n_slices = 2": "n_slice = 2"}, (), "unknown key plane.n_slice; did you mean plane.n_slices?"),
         ({"n_slices = 2": "n_slices = 0"}, (), "n_slices must be"),
         ({"n_slices = 2": "seed = -1"}, (), "plane.seed must be"),
+        ({"kernel = [4, 2]": "kernel = [4, 0]"}, (), "kernel must be"),
+        ({'quantity = "top"': 'quantity = "trace"'}, (), "plane.quantity must be one of 'participation_ratio', 'top'"),
         ({"n_slices = 2": 'labels = ["gain"]'}, (), "plane.labels must be two texts"),
         ({"[plane]": "[family]\nattribute = 'gain'\n[plane]"}, (), "unknown key family"),
         ({"[plane]": "[diagram]\nspan = [0.0, 1.0]\n[plane]"}, (), "one of the tables [diagram] and [plane], not both"),
