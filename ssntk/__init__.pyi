@@ -33,6 +33,7 @@ from .curves.continuation import bifurcation_curve as bifurcation_curve
 from .curves.curve import Codim2 as Codim2
 from .curves.curve import Curve as Curve
 from .curves.curve import CurvePoint as CurvePoint
+from .curves.ensemble import bifurcation_curve_ensemble as bifurcation_curve_ensemble
 from .cycles.branch import CycleBranch as CycleBranch
 from .cycles.branch import CycleEvent as CycleEvent
 from .cycles.continuation import cycle_continuation as cycle_continuation

@@ -6,7 +6,7 @@ map's coefficients are those of its step.
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -21,6 +21,8 @@ from ssntk.compiled import Compiled, Held
 from ssntk.curves.follow import Point
 from ssntk.curves.system import System
 
+# Points whose coefficients are computed in one call.
+CHUNK = 64
 # The orders of the expansion that gives the second Lyapunov coefficient, and the number of phases that resolve them.
 ORDER, PHASES = 5, 16
 
@@ -65,18 +67,44 @@ def pair_vectors(point: Point) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(point.frame.right, float) @ inside[:, at], left @ outside[at]
 
 
-def coefficient(event: AbstractLocatedEvent, held: Held, point: Point, frequency: float, vectors: Any) -> float:
-    """The coefficient of an event with one: of a saddle-node, a flip, a Hopf or a Neimark-Sacker point.
+def coefficients(
+    event: AbstractLocatedEvent, held: Held, points: Sequence[Point], frequencies: Any, vectors: Sequence[Any]
+) -> np.ndarray:
+    """The coefficient (k,) of an event with one at each of k points: a saddle-node, a flip, a Hopf or a Neimark-Sacker
+    point.
 
-    `frequency`: in rad per unit time. `vectors`: right and left (n,), in sizes, of any length.
+    `frequencies` (k,): in rad per unit time. `vectors`: pairs of right and left ones (n,), in sizes, of any length.
     """
     system: System = held.tree
-    right, left = normalised(system, *vectors)
-    dtype = point.z.dtype
+    dtype, values = np.dtype(system.sizes.dtype), np.zeros(len(points))
     wide = np.result_type(dtype, np.complex64)
-    arguments = np.asarray(frequency, dtype), right.astype(wide), left.astype(wide)
-    with np.errstate(all="ignore"):
-        return float(_coefficients(event)(held, point.z, *arguments))
+    for start in range(0, len(points), CHUNK):
+        chunk = slice(start, min(start + CHUNK, len(points)))
+        count = chunk.stop - start
+        both = [normalised(system, *pair) for pair in vectors[chunk]]
+        parts = [np.zeros((CHUNK, *np.shape(one)), kind) for one, kind in ((points[0].z, dtype), (0.0, dtype))]
+        parts += [np.zeros((CHUNK, system.n), wide) for _ in range(2)]
+        every = [point.z for point in points[chunk]], frequencies[chunk], *zip(*both, strict=True)
+        for part, own in zip(parts, every, strict=True):
+            part[:count] = own
+        with np.errstate(all="ignore"):
+            values[chunk] = np.asarray(_each(event)(held, np.int32(count), *parts))[:count]
+    return values
+
+
+def _coefficient_each(event: AbstractLocatedEvent, held: Held, count: Array, z: Array, *arguments: Array) -> Array:
+    """The coefficients (m,) at the first `count` of m points, the others zero. One call for all takes less time than one for
+    each, and their number does not change the compiled code."""
+
+    def on(i: Array, found: Array) -> Array:
+        return found.at[i].set(_coefficient(event, held, z[i], *(part[i] for part in arguments)))
+
+    return jax.lax.fori_loop(0, count, on, jnp.zeros(len(z), z.dtype))
+
+
+@functools.cache
+def _each(event: AbstractLocatedEvent) -> Compiled:
+    return Compiled(functools.partial(_coefficient_each, event), seldom=True)
 
 
 def _naturally(held: Held, z: Array, right: Array, left: Array) -> Array:

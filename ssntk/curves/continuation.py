@@ -1,5 +1,6 @@
 """Follow a curve of bifurcations over two parameters, and locate the points of codimension two on it."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from ssntk.bifurcation.point import Bifurcation
 from ssntk.compiled import Held
 from ssntk.curves.bautin import fold_beside
 from ssntk.curves.coefficients import vectors
-from ssntk.curves.correct import linear
+from ssntk.curves.correct import Corrected, corrected, linear
 from ssntk.curves.curve import Codim2, Curve
 from ssntk.curves.follow import Follower, Point
 from ssntk.curves.joined import THROUGH, starts_at
@@ -96,15 +97,30 @@ def bifurcation_curve(
         bifurcation, at = _switched(plane, u, bifurcation, kind, spans)
     elif kind is not None:
         raise ValueError("kind must be left out unless bifurcation is a point of codimension two")
-    followed, ends, places = _checked(plane, bifurcation, spans, at)
+    followed, ends, places = checked(plane, bifurcation, spans, at)
     check_autonomous(plane(*places[0]), "plane")
-    dtype = dtype_of(plane.model)
-    watch_precision(dtype)
+    watch_precision(dtype_of(plane.model))
     if followed is None:
         return cycle_curve(plane, bifurcation, ends, places, u, longest, most)
-    x = np.asarray(as_array(bifurcation.x, "bifurcation.x", (plane.model.n_state,)).astype(dtype))
+    return traced(plane, u, followed, bifurcation, ends, places, longest, most)
+
+
+def traced(
+    plane: Plane,
+    u: Array,
+    followed: Followed,
+    bifurcation: Bifurcation,
+    ends: np.ndarray,
+    places: list[tuple[float, float]],
+    longest: float,
+    most: int,
+    correct: Callable[..., Corrected | None] = corrected,
+) -> Curve:
+    """The curve through a bifurcation of equilibria, at the first of the places at which it lies, from arguments that are
+    checked."""
+    x = np.asarray(as_array(bifurcation.x, "bifurcation.x", (plane.model.n_state,)).astype(dtype_of(plane.model)))
     system, z = _placed(plane, u, ends, x, places, bifurcation)
-    follower = Follower(system, followed.mode, longest)
+    follower = Follower(system, followed.mode, longest, correct)
     start = follower.begin(z, _frame(followed, bifurcation, np.asarray(system.sizes, float)))
     if start is None:
         raise NumericalError("the curve cannot be started: Newton's iteration from the bifurcation does not stay there")
@@ -121,7 +137,7 @@ def bifurcation_curve(
     return _curve(judge, points, bifurcation, closed, status)
 
 
-def _checked(
+def checked(
     plane: Any, bifurcation: Any, spans: Any, at: Any
 ) -> tuple[Followed | None, np.ndarray, list[tuple[float, float]]]:
     """How the curve is followed, `None` for cycles, its spans (2, 2), and where its start may lie, from arguments that are
@@ -220,7 +236,7 @@ def _curve(judge: Judge, points: list[Point], begin: Bifurcation, closed: bool, 
     system, clock = judge.follower.system, judge.clock
     located: list[Codim2] = []
     lost: list[Codim2] = []
-    values = np.array([judge.coefficient(point) for point in points])
+    values = judge.coefficients(points)
     spectra = judge.eigenvalues(points)
     for seen in judge.found(points, values, spectra):
         (lost if seen.reason else located).append(_codim2(judge, seen))

@@ -102,9 +102,9 @@ def _turned(modes: tuple[AbstractMode, ...], before: Any, frames: Any) -> Array:
     return jnp.stack([jnp.abs(b - a).max() / jnp.abs(b).max() for a, b in zip(old, new, strict=True)]).max()
 
 
-def _correct(modes: tuple[AbstractMode, ...], held: Held, z: Array, frames: Any, along: Array, weight: Array) -> Corrected:
+def _correct(modes: tuple[AbstractMode, ...], held: Held, z: Array, frames: Any, along: Array, weight: Array) -> Array:
     """The zero near z (n + 2,) in the plane through it that is normal to `along` (n + 2,), in the inner product with the
-    diagonal `weight` (n + 2,)."""
+    diagonal `weight` (n + 2,), as one array: it takes less time to fetch one than several."""
     system: System = held.tree
     newton = _Newton(modes, system, z, weight * along, weight)
     matrix, infinite = system.linearised(z)[1][:, : system.n], jnp.asarray(jnp.inf, z.dtype)
@@ -113,7 +113,8 @@ def _correct(modes: tuple[AbstractMode, ...], held: Held, z: Array, frames: Any,
     frames = newton.refined(matrix, known, frames)
     zero, no = jnp.zeros((), z.dtype), jnp.asarray(False)
     begin = Corrected(z, frames, along, matrix, zero, infinite, infinite, infinite, jnp.asarray(0), no)
-    return jax.lax.while_loop(lambda at: newton.unfinished(at), lambda at: newton.improved(known, at), begin)
+    end = jax.lax.while_loop(lambda at: newton.unfinished(at), lambda at: newton.improved(known, at), begin)
+    return jnp.concatenate([jnp.ravel(part).astype(z.dtype) for part in jax.tree.leaves(end)])
 
 
 @functools.cache
@@ -125,13 +126,52 @@ def corrected(
     modes: tuple[AbstractMode, ...], held: Held, z: np.ndarray, frames: Any, along: np.ndarray, weight: np.ndarray
 ) -> Corrected | None:
     """The zero near z, on the host; `None` if the iteration does not converge."""
+    asked = in_dtype(held, (z, frames, along, weight))
+    return reached(np.asarray(_correcting(modes)(held, *asked)), asked)
+
+
+def in_dtype(held: Held, parts: Any) -> Any:
+    """Arrays in the dtype of a held system."""
     dtype = held.arrays.sizes.dtype
-    z, frames, along, weight = jax.tree.map(lambda part: np.asarray(part, dtype), (z, frames, along, weight))
-    found: Corrected = jax.device_get(_correcting(modes)(held, z, frames, along, weight))
-    eps = float(np.finfo(dtype).eps)
+    return jax.tree.map(lambda part: np.asarray(part, dtype), parts)
+
+
+def reached(numbers: np.ndarray, asked: Any) -> Corrected | None:
+    """The end of an iteration as a compiled function returns it, in one array, for the arguments `asked`; `None` if it did
+    not converge."""
+    z, frames, along, _ = asked
+    matrix = np.empty((len(z) - 2, len(z) - 2))
+    like, structure = jax.tree.flatten(Corrected(z, frames, along, matrix, *np.zeros(len(Corrected._fields) - 4)))
+    parts = np.split(numbers, np.cumsum([np.size(part) for part in like])[:-1])
+    found: Corrected = jax.tree.unflatten(structure, [own.reshape(np.shape(part)) for own, part in zip(parts, like, strict=True)])
+    eps = float(np.finfo(z.dtype).eps)
     good = bool(found.rests) and float(found.size) <= eps**ROUNDING and float(found.turned) <= eps**STILL
-    numbers = found._replace(before=0.0)
-    return found if good and all(np.isfinite(part).all() for part in jax.tree.leaves(numbers)) else None
+    # The size of the correction before the last one may be infinite.
+    return found if good and np.isfinite(numbers).sum() >= numbers.size - (not np.isfinite(found.before)) else None
+
+
+def _correct_each(
+    modes: tuple[AbstractMode, ...], held: Held, count: Array, which: Array, z: Array, frames: Any, along: Array, weight: Array
+) -> Array:
+    """The ends of `count` iterations, one after the other, each of the system with the number `which` among those that are
+    stacked in `held`. All parts have a leading axis of one length, which may be larger than the count."""
+
+    def taken(tree: Any, i: Array) -> Any:
+        return jax.tree.map(lambda part: part[i], tree)
+
+    def on(i: Array, found: Array | None) -> Array:
+        system = Held(taken(held.arrays, which[i]), held.rest)
+        end = _correct(modes, system, *(taken(part, i) for part in (z, frames, along, weight)))
+        return end if found is None else found.at[i].set(end)
+
+    size = jax.eval_shape(lambda i: on(i, None), jax.ShapeDtypeStruct((), count.dtype)).shape[0]
+    return jax.lax.fori_loop(0, count, on, jnp.zeros((len(which), size), z.dtype))
+
+
+@functools.cache
+def correcting_each(modes: tuple[AbstractMode, ...]) -> Compiled:
+    """The compiled function that corrects points of several systems in one call."""
+    return Compiled(functools.partial(_correct_each, modes))
 
 
 def _linear(held: Held, z: Array) -> tuple[Array, Array]:

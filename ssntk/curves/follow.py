@@ -39,11 +39,13 @@ class Point(NamedTuple):
 
 @dataclasses.dataclass
 class Follower:
-    """What is followed: the condition `mode` on the equilibria of `system`, with steps of at most `longest`."""
+    """What is followed: the condition `mode` on the equilibria of `system`, with steps of at most `longest`. `correct` is
+    [`corrected`][], or does the same for several curves at once."""
 
     system: System
     mode: AbstractMode
     longest: float
+    correct: Callable[..., Corrected | None] = corrected
     held: Held = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
@@ -56,7 +58,7 @@ class Follower:
 
     def corrected(self, guess: np.ndarray, along: np.ndarray, frame: Frame) -> Point | None:
         """The point of the curve in the plane through `guess` that is normal to `along`; `None` if there is none."""
-        found = corrected((self.mode,), self.held, guess, (frame,), along, self.weight(guess))
+        found = self.correct((self.mode,), self.held, guess, (frame,), along, self.weight(guess))
         return None if found is None else point_of(found)
 
     def at_level(self, guess: np.ndarray, i: int, frame: Frame) -> Point | None:

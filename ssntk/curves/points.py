@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from ssntk.curves import coefficients
-from ssntk.curves.correct import corrected
 from ssntk.curves.follow import Follower, Point, inner, interpolated, length, point_of
 from ssntk.curves.kinds import (
     BOGDANOV_TAKENS,
@@ -60,15 +59,24 @@ class Judge:
         return float(self.followed.event.frequency(np.zeros(0), self.clock))
 
     def coefficient(self, point: Point) -> float:
-        """The coefficient of the normal form; NaN at neutral saddles, and where the frequency is a rounding error."""
-        frequency = self.frequency(point)
-        pair = isinstance(self.followed.mode, Pair)
-        rounding = np.finfo(point.z.dtype).eps ** 0.5
-        if pair and not point.turn > rounding * np.linalg.norm(coefficients.inner_of(point)) ** 2:
-            return np.nan
+        """The coefficient of the normal form at a point."""
+        return float(self.coefficients([point])[0])
+
+    def coefficients(self, points: list[Point]) -> np.ndarray:
+        """The coefficients (k,) of the normal form; NaN at neutral saddles, and where the frequency is a rounding error."""
+        values, pair = np.full(len(points), np.nan), isinstance(self.followed.mode, Pair)
+        rounding = np.finfo(points[0].z.dtype).eps ** 0.5
+        known = [
+            i
+            for i, point in enumerate(points)
+            if not pair or point.turn > rounding * np.linalg.norm(coefficients.inner_of(point)) ** 2
+        ]
+        some = [points[i] for i in known]
         with np.errstate(all="ignore"):
-            vectors = coefficients.pair_vectors(point) if pair else coefficients.vectors(point)
-            return coefficients.coefficient(self.followed.event, self.follower.held, point, frequency, vectors)
+            vectors = [coefficients.pair_vectors(one) if pair else coefficients.vectors(one) for one in some]
+        frequencies = np.array([self.frequency(point) for point in some])
+        values[known] = coefficients.coefficients(self.followed.event, self.follower.held, some, frequencies, vectors)
+        return values
 
     def small(self, point: Point) -> float:
         """The size below which the test function is a rounding error."""
@@ -240,7 +248,7 @@ class Judge:
         """The point at which all conditions hold, if it lies between two points of the curve, with the frame of condition
         `keep`."""
         weight = self.follower.weight(here.z)
-        found = corrected(modes, self.follower.held, guess, frames, here.tangent, weight)
+        found = self.follower.correct(modes, self.follower.held, guess, frames, here.tangent, weight)
         if found is None:
             return None
         gap, apart = length(ahead.z - here.z, weight), [length(found.z - one.z, weight) for one in (here, ahead)]
