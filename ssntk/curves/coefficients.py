@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from ssntk.bifurcation.events.branch_point import BranchPoint
 from ssntk.bifurcation.events.derivatives import second
 from ssntk.bifurcation.events.located import AbstractLocatedEvent
 from ssntk.compiled import Compiled, Held
@@ -31,11 +30,6 @@ def _coefficient(event: AbstractLocatedEvent, held: Held, z: Array, *arguments: 
     """The coefficients of an event at z (n + 2,), from its frequency and complex vectors (n,)."""
     system: System = held.tree
     return event.coefficient(system.across(z), z[:-2], z[-2], *arguments)
-
-
-@functools.cache
-def _coefficients(event: AbstractLocatedEvent) -> Compiled:
-    return Compiled(functools.partial(_coefficient, event), seldom=True)
 
 
 def normalised(system: System, right: np.ndarray, left: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -129,14 +123,6 @@ def rounding(held: Held, point: Point, vectors: Any) -> float:
         return float(np.finfo(point.z.dtype).eps ** 0.6 * _natural(held, point.z, right, left) * size)
 
 
-def cusp(held: Held, point: Point) -> float:
-    """c of dy/dt = ... + c y^3, at a point where the coefficient of y^2 is zero."""
-    system: System = held.tree
-    right, left = normalised(system, *vectors(point))
-    parts = [np.asarray(part, point.z.dtype) for part in (right, left, np.zeros(len(right) + 1))]
-    return float(_coefficients(BranchPoint())(held, point.z, *parts)[3])
-
-
 def _seconds(held: Held, z: Array, one: Array, other: Array) -> tuple[Array, Array]:
     """B(q0, q0) and B(q0, q1), (n,) each, per unit time."""
     system: System = held.tree
@@ -153,7 +139,7 @@ _second = Compiled(_seconds, seldom=True)
 def bogdanov_takens(held: Held, point: Point) -> dict[str, float]:
     """a and b of dw0/dt = w1, dw1/dt = a w0^2 + b w0 w1, at a double zero (Kuznetsov, *Elements of Applied Bifurcation
     Theory*, section 8.4): A q0 = 0, A q1 = q0, p1 A = 0, p1.q1 = 1, and q0 is as long as p1. Both coefficients change their
-    sign with q0, whose sign is not determined: a is taken positive."""
+    sign with q0, whose sign is not determined: a is taken positive. Nothing if a is zero: branches cross there."""
     system: System = held.tree
     inside = inner_of(point) / float(system.unit)
     _, _, rows = np.linalg.svd(inside)
@@ -167,6 +153,10 @@ def bogdanov_takens(held: Held, point: Point) -> dict[str, float]:
     parts = [np.asarray(right[:, i], point.z.dtype) for i in (0, 1)]
     alone, mixed = (np.asarray(part, float) for part in _second(held, point.z, *parts))
     a, b = left[:, 1] @ alone / 2, left[:, 0] @ alone + left[:, 1] @ mixed
+    outer = np.abs(left[:, 1]).astype(point.z.dtype)
+    terms = float(_natural(held, point.z, np.abs(parts[0]), outer)) * np.linalg.norm(right[:, 0]) / float(system.unit)
+    if abs(a) <= np.finfo(point.z.dtype).eps ** 0.6 * terms:
+        return {}
     return {"a": float(abs(a)), "b": float(np.copysign(1.0, a) * b)}
 
 

@@ -15,7 +15,7 @@ from ssntk.curves.correct import Corrected, corrected, linear
 from ssntk.curves.curve import Codim2, Curve
 from ssntk.curves.follow import Follower, Point
 from ssntk.curves.joined import THROUGH, starts_at
-from ssntk.curves.kinds import FLOWS, GENERALISED_HOPF, MAPS, Followed
+from ssntk.curves.kinds import CROSSINGS, FLOWS, GENERALISED_HOPF, MAPS, Followed
 from ssntk.curves.modes import Frame, Pair
 from ssntk.curves.of_cycles import FOLLOWED, cycle_curve
 from ssntk.curves.points import Judge, Seen
@@ -32,6 +32,8 @@ from ssntk.threads import one_blas_thread
 # A start lies on the plane if the velocity, and the distance of the critical eigenvalue from the edge of stability, are
 # below this part of their terms.
 NEAR = 1e-6
+# A curve of crossing branches that is shorter than this part of the longest step is a single point.
+APART = 1e-3
 
 
 @outside_jit
@@ -49,7 +51,8 @@ def bifurcation_curve(
 ) -> Curve:
     """Follow a curve of bifurcations over two parameters, to both sides of one that is known.
 
-    Curves are followed of saddle-nodes and Hopf points; for maps of saddle-nodes, flips and Neimark-Sacker points; and of
+    Curves are followed of saddle-nodes and Hopf points; for maps of saddle-nodes, flips and Neimark-Sacker points; of
+    transcriticals and pitchforks, where a symmetry, or a state that stays an equilibrium, keeps branches crossing; and of
     folds, period doublings and tori of limit cycles. A curve of Hopf points passes Bogdanov-Takens points, beyond which it
     consists of neutral saddles: two real eigenvalues whose sum is zero. It ends where it leaves the spans, if it is closed,
     or at a neutral saddle where a third real eigenvalue meets one of the two. The points of codimension two on curves of
@@ -132,6 +135,11 @@ def traced(
         closed = other == "closed"
         points = second if closed else [point.reversed() for point in second[:0:-1]] + first
         status = other if other == status or closed else f"{other}; on the other side: {status}"
+    moved = max(np.abs(point.z[-2:] - start.z[-2:]).max() for point in points)
+    if bifurcation.kind in CROSSINGS and moved < APART * longest:
+        raise NumericalError(
+            f"no curve passes through this {bifurcation.kind}: it does not persist if both parameters change"
+        )
     clock = plane.clock
     judge = Judge(follower, followed, isinstance(plane.model, AbstractMap), float(system.unit), clock)
     return _curve(judge, points, bifurcation, closed, status)

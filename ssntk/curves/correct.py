@@ -16,8 +16,8 @@ from ssntk.curves.system import System
 CORRECTIONS = 18
 # While corrections are above eps to this power they must shrink by the factor: then they are at rounding level.
 ROUNDING, SHRINKS = 0.4, 0.5
-# Vectors must stand still to eps to this power: values depend on its square.
-STILL = 0.3
+# The velocity is zero to eps to this power, relative to its terms; closer if it is free in some direction.
+REST, FREE_REST = 0.5, 0.75
 
 
 class Corrected(NamedTuple):
@@ -57,12 +57,20 @@ class _Newton(NamedTuple):
         return tuple(mode.corrected(one, push, pull, frame) for mode, one, frame in every)
 
     def conditions(self, known: Any, frames: Any, z: Array) -> Array:
-        """The values (2,) besides the velocity."""
+        """The values besides the velocity."""
         push, every = functools.partial(self.system.pushed, z), zip(self.modes, known, frames, strict=True)
-        parts = [mode.values(one, frame, push, self.system.step) for mode, one, frame in every]
-        if sum(mode.count for mode in self.modes) == 1:
+        across = jnp.stack([-self.border[-1], self.border[-2]])
+        leave = functools.partial(self.system.left_by, z, across)
+        parts = [mode.values(one, frame, push, self.system.step, leave) for mode, one, frame in every]
+        if sum(mode.count for mode in self.modes) - self.free(frames).shape[1] == 1:
             parts.append(jnp.sum(self.border * (z - self.start))[None])
         return jnp.concatenate(parts)
+
+    def free(self, frames: Any) -> Array:
+        """The directions (n, s) in which the velocity is left free."""
+        parts = [mode.slack(frame) for mode, frame in zip(self.modes, frames, strict=True)]
+        nothing = jnp.zeros((self.system.n, 0), self.start.dtype)
+        return jnp.concatenate([nothing, *(part for part in parts if part is not None)], axis=1)
 
     def improved(self, known: Any, at: Corrected) -> Corrected:
         """The state after one correction, of which tangent and matrix belong to the point before it."""
@@ -73,14 +81,17 @@ class _Newton(NamedTuple):
         conditions = functools.partial(self.conditions, known, frames)
         both = jax.jacrev(lambda z: (conditions(z),) * 2, has_aux=True)(z)
         whole, off = jnp.concatenate([jacobian, both[0]]), jnp.concatenate([velocity, both[1]])
+        free = self.free(frames)
+        whole = jnp.concatenate([whole, jnp.zeros((len(off), free.shape[1]), z.dtype).at[: self.system.n].set(free)], axis=1)
         # Each equation is scaled by the size of its terms.
         rows = jnp.abs(whole).sum(axis=1)
         rows = jnp.where(rows > 0, rows, 1)
         last = jnp.zeros_like(off).at[-1].set(1)
         moves = solved(factored(whole / rows[:, None]), jnp.stack([off / rows, last], axis=1))
-        move, tangent = moves[:, 0], moves[:, 1]
+        move, tangent = moves[: len(z), 0], moves[: len(z), 1]
         tangent = tangent / jnp.sqrt(jnp.sum(self.weight * tangent**2))
-        rests = jnp.all(jnp.abs(velocity) <= eps**0.5 * (jnp.abs(jacobian) @ (1 + jnp.abs(z))))
+        rest = FREE_REST if free.shape[1] else REST
+        rests = jnp.all(jnp.abs(velocity) <= eps**rest * (jnp.abs(jacobian) @ (1 + jnp.abs(z))))
         size, turn = jnp.max(jnp.abs(move) / (1 + jnp.abs(z))), self.modes[0].turned(frames[0], lambda v: matrix @ v)
         turned = _turned(self.modes, at.frames, frames)
         return Corrected(z - move, frames, tangent, matrix, turn, size, at.size, turned, at.count + 1, rests)
@@ -89,7 +100,7 @@ class _Newton(NamedTuple):
         """Whether the last correction was not at rounding level yet."""
         eps = jnp.finfo(at.z.dtype).eps
         shrinks = (at.size > eps**ROUNDING) | (at.size < SHRINKS * at.before)
-        moving = (at.size > 32 * eps) & shrinks | ~at.rests | (at.turned > eps**STILL)
+        moving = (at.size > 32 * eps) & shrinks | ~at.rests | (at.turned > eps ** max(mode.still for mode in self.modes))
         return (at.count < 2) | (at.count < CORRECTIONS) & moving & jnp.isfinite(at.z).all()
 
 
@@ -127,7 +138,7 @@ def corrected(
 ) -> Corrected | None:
     """The zero near z, on the host; `None` if the iteration does not converge."""
     asked = in_dtype(held, (z, frames, along, weight))
-    return reached(np.asarray(_correcting(modes)(held, *asked)), asked)
+    return reached(modes, np.asarray(_correcting(modes)(held, *asked)), asked)
 
 
 def in_dtype(held: Held, parts: Any) -> Any:
@@ -136,22 +147,32 @@ def in_dtype(held: Held, parts: Any) -> Any:
     return jax.tree.map(lambda part: np.asarray(part, dtype), parts)
 
 
-def reached(numbers: np.ndarray, asked: Any) -> Corrected | None:
+def reached(modes: tuple[AbstractMode, ...], numbers: np.ndarray, asked: Any) -> Corrected | None:
     """The end of an iteration as a compiled function returns it, in one array, for the arguments `asked`; `None` if it did
     not converge."""
     z, frames, along, _ = asked
     matrix = np.empty((len(z) - 2, len(z) - 2))
     like, structure = jax.tree.flatten(Corrected(z, frames, along, matrix, *np.zeros(len(Corrected._fields) - 4)))
     parts = np.split(numbers, np.cumsum([np.size(part) for part in like])[:-1])
-    found: Corrected = jax.tree.unflatten(structure, [own.reshape(np.shape(part)) for own, part in zip(parts, like, strict=True)])
+    found: Corrected = jax.tree.unflatten(
+        structure, [own.reshape(np.shape(part)) for own, part in zip(parts, like, strict=True)]
+    )
     eps = float(np.finfo(z.dtype).eps)
-    good = bool(found.rests) and float(found.size) <= eps**ROUNDING and float(found.turned) <= eps**STILL
+    still = eps ** max(mode.still for mode in modes)
+    good = bool(found.rests) and float(found.size) <= eps**ROUNDING and float(found.turned) <= still
     # The size of the correction before the last one may be infinite.
     return found if good and np.isfinite(numbers).sum() >= numbers.size - (not np.isfinite(found.before)) else None
 
 
 def _correct_each(
-    modes: tuple[AbstractMode, ...], held: Held, count: Array, which: Array, z: Array, frames: Any, along: Array, weight: Array
+    modes: tuple[AbstractMode, ...],
+    held: Held,
+    count: Array,
+    which: Array,
+    z: Array,
+    frames: Any,
+    along: Array,
+    weight: Array,
 ) -> Array:
     """The ends of `count` iterations, one after the other, each of the system with the number `which` among those that are
     stacked in `held`. All parts have a leading axis of one length, which may be larger than the count."""

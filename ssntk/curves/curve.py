@@ -16,10 +16,11 @@ class Codim2(Result):
     """A bifurcation of codimension two: a point on a curve at which a further condition holds.
 
     - `kind`: `"cusp"` (two saddle-nodes meet), `"bogdanov-takens"` (a double zero eigenvalue), `"generalised-hopf"` (the
-      first Lyapunov coefficient is zero), `"zero-hopf"` (a zero eigenvalue beside a pair), `"double-hopf"` (two pairs). For
-      maps also `"1:1 resonance"` to `"1:4 resonance"` (a pair of multipliers that are roots of one), `"degenerate-flip"` and
-      `"chenciner"` (the coefficient is zero), `"fold-flip"`, `"fold-neimark-sacker"`, `"flip-neimark-sacker"` and
-      `"double-neimark-sacker"`. In `Curve.unresolved` also `"unknown"`.
+      first Lyapunov coefficient is zero), `"zero-hopf"` (a zero eigenvalue beside a pair), `"double-hopf"` (two pairs).
+      Where branches cross, `"degenerate-transcritical"` and `"degenerate-pitchfork"` (the coefficient is zero) and
+      `"double-zero"`. For maps also `"1:1 resonance"` to `"1:4 resonance"` (a pair of multipliers that are roots of one),
+      `"degenerate-flip"` and `"chenciner"` (the coefficient is zero), `"fold-flip"`, `"fold-neimark-sacker"`,
+      `"flip-neimark-sacker"` and `"double-neimark-sacker"`. In `Curve.unresolved` also `"unknown"`.
     - `parameters` (2,), `x` (n,): where it lies. `eigenvalues` (n,): there, multipliers for maps.
     - `frequency`: that of its pair, in rad per unit time; 0 if it has none.
     - `coefficients`: those of its normal form by name, else empty. `"c"` of a cusp, dy/dt = ... + c y^3. `"a"` and `"b"` of

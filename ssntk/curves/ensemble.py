@@ -97,7 +97,7 @@ def _job(parts: Any) -> Any:
 
     def follow(correct: Any) -> Curve:
         try:
-            return traced(*parts, correct)
+            return traced(*parts, correct=correct)
         except (NumericalError, ValueError) as error:
             return _empty(parts[0], parts[4], parts[3].kind, str(error))
 
@@ -129,4 +129,5 @@ def _empty(plane: Plane, ends: np.ndarray, kind: str, status: str) -> Curve:
     """A curve without points."""
     n = plane.model.n_state
     none, wide = np.zeros(0), np.zeros((0, n))
-    return Curve(kind, np.zeros((0, 2)), wide, none, none, wide.astype(complex), (), (), False, status, plane, None, ends)
+    numbers = np.zeros((0, 2)), wide, none, none, wide.astype(complex)
+    return Curve(kind, *numbers, points=(), unresolved=(), closed=False, status=status, plane=plane, spans=ends)

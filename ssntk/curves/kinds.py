@@ -2,16 +2,25 @@
 
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from ssntk.bifurcation.events import kinds
+from ssntk.bifurcation.events.branch_point import BranchPoint
 from ssntk.bifurcation.events.flip import Flip
 from ssntk.bifurcation.events.fold import Fold
 from ssntk.bifurcation.events.located import AbstractLocatedEvent
 from ssntk.bifurcation.events.pair import Hopf, NeimarkSacker
-from ssntk.curves.modes import AbstractMode, Pair, Single
+from ssntk.curves.modes import AbstractMode, Crossing, Pair, Single
+from ssntk.zeros.base import AbstractZeros
 
 CUSP, BOGDANOV_TAKENS, GENERALISED_HOPF = "cusp", "bogdanov-takens", "generalised-hopf"
+DEGENERATE_TRANSCRITICAL, DEGENERATE_PITCHFORK, DOUBLE_ZERO = (
+    "degenerate-transcritical",
+    "degenerate-pitchfork",
+    "double-zero",
+)
 ZERO_HOPF, DOUBLE_HOPF, DEGENERATE_FLIP, CHENCINER = "zero-hopf", "double-hopf", "degenerate-flip", "chenciner"
 RESONANCES = {0.0: "1:1 resonance", 4.0: "1:2 resonance", 3.0: "1:3 resonance", 2.0: "1:4 resonance"}
 
@@ -32,28 +41,55 @@ class Followed(NamedTuple):
     short: str
 
 
+class Cubic(Fold):
+    """A pitchfork, as an event with the coefficient of its cubic term."""
+
+    def coefficient(self, zeros: AbstractZeros, *arguments: Array) -> Array:
+        y, q, _, right, left = arguments
+        # Only the quadratic terms that mix the state and the parameter depend on the last argument.
+        return BranchPoint().coefficient(zeros, y, q, right.real, left.real, jnp.zeros(len(y) + 1, y.dtype))[3]
+
+
 # The value of `Point.turn` at which a second eigenvalue joins the first one, of which a curve of single eigenvalues has one.
 JOINED = 0.0
 # Names within those of points at which two eigenvalues are critical.
 ZERO, FOLD, FLIP = "zero", "fold", kinds.FLIP.name
 HOPF, TORUS = kinds.HOPF.name, kinds.NEIMARK_SACKER.name
+_CROSSINGS = {
+    kinds.TRANSCRITICAL.name: (Fold(), DEGENERATE_TRANSCRITICAL),
+    kinds.PITCHFORK.name: (Cubic(), DEGENERATE_PITCHFORK),
+}
+# Where branches cross, which persists only where something keeps them together.
+CROSSINGS = tuple(_CROSSINGS)
+
+
+def _crossings(short: str) -> dict[str, Followed]:
+    every = _CROSSINGS.items()
+    return {name: Followed(event, Crossing(0.0), {JOINED: DOUBLE_ZERO}, flat, short) for name, (event, flat) in every}
+
+
 FLOWS = {
     kinds.SADDLE_NODE.name: Followed(Fold(), Single(0.0), {JOINED: BOGDANOV_TAKENS}, CUSP, ZERO),
     kinds.HOPF.name: Followed(Hopf(), Pair(), {0.0: BOGDANOV_TAKENS}, GENERALISED_HOPF, HOPF),
+    **_crossings(ZERO),
 }
 MAPS = {
     kinds.SADDLE_NODE.name: Followed(Fold(), Single(0.0), {JOINED: RESONANCES[0.0]}, CUSP, FOLD),
     kinds.FLIP.name: Followed(Flip(), Single(-2.0), {JOINED: RESONANCES[4.0]}, DEGENERATE_FLIP, FLIP),
     kinds.NEIMARK_SACKER.name: Followed(NeimarkSacker(), Pair(), RESONANCES, CHENCINER, TORUS),
+    **_crossings(FOLD),
 }
 
 
-def second_condition(followed: Followed, at: float) -> Pair:
-    """The condition of a point at which two eigenvalues meet, or at which a pair of multipliers has a certain angle."""
+def second_conditions(followed: Followed, at: float) -> tuple[Pair] | tuple[Pair, Crossing]:
+    """The conditions of a point at which two eigenvalues meet, or at which a pair of multipliers has a certain angle."""
     if isinstance(followed.mode, Pair):
-        return Pair(at)
+        return (Pair(at),)
+    if isinstance(followed.mode, Crossing):
+        # One of the two eigenvalues is known to be zero.
+        return Pair(), followed.mode
     assert isinstance(followed.mode, Single)
-    return Pair(0.0 if followed.mode.shift == 0 else 4.0)
+    return (Pair(0.0 if followed.mode.shift == 0 else 4.0),)
 
 
 def crossing_of(followed: Followed, value: complex, is_map: bool) -> tuple[str, AbstractMode] | None:

@@ -7,7 +7,7 @@ derivative of the vectors.
 
 import abc
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
@@ -16,6 +16,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 Product = Callable[[Array], Array]
+# df/dq (n,) along the parameters that leave the curve.
+Push = Callable[[], Array]
 Factors = tuple[Array, Array]
 
 
@@ -27,7 +29,12 @@ class Frame(NamedTuple):
 
 
 class AbstractMode(eqx.Module):
-    """A condition. `step` is 1 for maps and 0 for flows, as all numbers here are in working units."""
+    """A condition. `step` is 1 for maps and 0 for flows, as all numbers here are in working units.
+
+    `still`: vectors must stand still to eps to this power. By default values depend on the square of their errors.
+    """
+
+    still: ClassVar[float] = 0.3
 
     @property
     @abc.abstractmethod
@@ -44,8 +51,13 @@ class AbstractMode(eqx.Module):
         matrix is near that of the factors."""
 
     @abc.abstractmethod
-    def values(self, known: Any, frame: Frame, push: Product, step: float) -> Float[Array, " c"]:
+    def values(self, known: Any, frame: Frame, push: Product, step: float, leave: Push) -> Float[Array, " c"]:
         """The values, all zero if the condition is met."""
+
+    def slack(self, frame: Frame) -> Float[Array, "n s"] | None:
+        """Directions in which the velocity is left free, so that the equations are regular; `None` if there are none. It is
+        zero all the same on a curve that persists."""
+        return None
 
     def vectors(self, frame: Frame) -> tuple[Any, Any]:
         """The right and the left vectors, (n, k) each."""
@@ -93,7 +105,7 @@ class Single(AbstractMode):
         top = (product(inner) - self.shift * inner)[:, 0] + level * column
         return jnp.append(top, row @ inner[:, 0] - 1)
 
-    def values(self, known: Any, frame: Frame, push: Product, step: float) -> Float[Array, " c"]:
+    def values(self, known: Any, frame: Frame, push: Product, step: float, leave: Push) -> Float[Array, " c"]:
         _, right, left = known
         off = self._off(push, frame.right, left, right)
         # The second term removes the first-order effect of errors of both vectors.
@@ -109,6 +121,28 @@ class Single(AbstractMode):
     def start(self, right: np.ndarray, left: np.ndarray) -> Frame:
         nothing = np.zeros((1, 1))
         return Frame(*(np.concatenate([part, nothing]) for part in (right, left)))
+
+
+class Crossing(Single):
+    """Two branches cross: a real eigenvalue of A equals `shift`, and `l.df/dq` is zero with its left vector l.
+
+    Generically the branches come apart if a second parameter changes. Where a symmetry, or a state that stays an
+    equilibrium, keeps them together, there is one equation too many, for which the velocity is left free along l.
+    """
+
+    still: ClassVar[float] = 0.75
+
+    @property
+    def count(self) -> int:
+        return 2
+
+    def values(self, known: Any, frame: Frame, push: Product, step: float, leave: Push) -> Float[Array, " c"]:
+        left = self.slack(frame)[:, 0]
+        return jnp.append(super().values(known, frame, push, step, leave), left @ leave())
+
+    def slack(self, frame: Frame) -> Float[Array, "n s"]:
+        left = frame.left[:-1]
+        return left / jnp.linalg.norm(left)
 
 
 class Pair(AbstractMode):
@@ -159,7 +193,7 @@ class Pair(AbstractMode):
         one = _solved(first, off[:, 0] + values[0, 1] * other, True)
         return Frame(fresh, left - (jnp.stack([one, other], axis=1) @ basis.T).real)
 
-    def values(self, known: Any, frame: Frame, push: Product, step: float) -> Float[Array, " c"]:
+    def values(self, known: Any, frame: Frame, push: Product, step: float, leave: Push) -> Float[Array, " c"]:
         inner = self.inner(frame, push)
         both = jnp.stack([jnp.trace(inner) + step * _determinant(inner), _determinant(inner)])
         return both[:1] if self.turn is None else both - jnp.asarray([0.0, self.turn], both.dtype)

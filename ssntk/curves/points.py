@@ -11,13 +11,17 @@ from ssntk.curves.follow import Follower, Point, inner, interpolated, length, po
 from ssntk.curves.kinds import (
     BOGDANOV_TAKENS,
     CUSP,
+    DOUBLE_ZERO,
+    FOLD,
     GENERALISED_HOPF,
+    ZERO,
+    Cubic,
     Followed,
     crossing_of,
     frequency_of,
-    second_condition,
+    second_conditions,
 )
-from ssntk.curves.modes import AbstractMode, Frame, Pair, Single, subspace
+from ssntk.curves.modes import AbstractMode, Crossing, Frame, Pair, Single, subspace
 from ssntk.dynamics.stability import sorted_eigenvalues
 
 # How often an interval is halved if what lies in it is not found, or is more than one thing.
@@ -92,7 +96,7 @@ class Judge:
 
     def tested(self, point: Point, value: float) -> float:
         """The coefficient as a test function: bounded where two eigenvalues meet."""
-        return value * point.turn if self.followed.flat == CUSP else value
+        return value * point.turn if self.followed.short in (ZERO, FOLD) else value
 
     def test(self, point: Point) -> float:
         """The test function at a point."""
@@ -141,29 +145,36 @@ class Judge:
         for at, name in self.followed.turns.items():
             if not changes(here.turn - at, ahead.turn - at):
                 continue
-            mode = second_condition(self.followed, at)
+            modes = second_conditions(self.followed, at)
             part = (at - here.turn) / (ahead.turn - here.turn)
             guess, _ = interpolated(here, ahead, part)
             near = here if part < 0.5 else ahead
-            point = self.located((mode,), guess, (self.joined(near),), here, ahead)
+            point = self.located(modes, guess, self.joined(near, modes), here, ahead)
             if point is None:
                 root = self.follower.zero(here, ahead, lambda point, at=at: point.turn - at)
-                point = None if root is None else self.located((mode,), root.z, (self.joined(root),), here, ahead)
+                point = None if root is None else self.located(modes, root.z, self.joined(root, modes), here, ahead)
+            if point is None and name == BOGDANOV_TAKENS and isinstance(self.followed.mode, Pair):
+                # Where something keeps branches crossing, other equations are regular. This curve leaves theirs.
+                mode, leaves = Crossing(0.0), here.tangent.copy()
+                leaves[-2:] = leaves[-1], -leaves[-2]
+                modes, frames = (Pair(), mode), (near.frame, mode.start(*subspace(near.matrix, 0j, 1)))
+                point, name = self.located(modes, guess, frames, here, ahead, along=leaves), DOUBLE_ZERO
             if point is None:
                 seen.append(Seen((0, 0.0), name, near, reason="Newton's iteration did not find it on the curve"))
                 continue
-            turn = 0.0 if mode.turn is None else mode.turn
+            turn = modes[0].turn or 0.0
             frequency = frequency_of(turn, self.is_map, self.unit) if turn < 4 else np.pi / self.unit
             held = self.follower.held
             values = coefficients.bogdanov_takens(held, point) if name == BOGDANOV_TAKENS else {}
+            name = DOUBLE_ZERO if name == BOGDANOV_TAKENS and not values else name
             seen.append(Seen((0, 0.0), name, point, frequency, values))
         return seen
 
-    def joined(self, point: Point) -> Frame:
-        """The frame of the two eigenvalues that meet, at a point nearby."""
+    def joined(self, point: Point, modes: tuple[AbstractMode, ...]) -> tuple[Frame, ...]:
+        """The frames of the two eigenvalues that meet, and of the curve's own one if it is asked for, at a point nearby."""
         if not isinstance(self.followed.mode, Single):
-            return point.frame
-        return subspace(point.matrix, complex(self.followed.mode.shift), 2)
+            return (point.frame,)
+        return (subspace(point.matrix, complex(self.followed.mode.shift), 2), point.frame)[: len(modes)]
 
     def flat(self, here: Point, ahead: Point, ends: tuple[float, float], met: bool) -> list[Seen]:
         """Where the coefficient is zero."""
@@ -180,7 +191,8 @@ class Judge:
         frequency = self.frequency(point)
         values: dict[str, float] = {}
         if name == CUSP:
-            values = {"c": coefficients.cusp(held, point)}
+            c = coefficients.coefficients(Cubic(), held, [point], np.zeros(1), [coefficients.vectors(point)])
+            values = {"c": float(c[0])}
         elif name == GENERALISED_HOPF:
             values = {"l2": coefficients.lyapunov(held, point, frequency)[1]}
         return [Seen((0, 0.0), name, point, frequency, values)]
@@ -243,12 +255,19 @@ class Judge:
         return point, frequency_of(point.turn, self.is_map, self.unit) if isinstance(modes[0], Pair) else np.pi / self.unit
 
     def located(
-        self, modes: tuple[AbstractMode, ...], guess: np.ndarray, frames: Any, here: Point, ahead: Point, keep: int = 0
+        self,
+        modes: tuple[AbstractMode, ...],
+        guess: np.ndarray,
+        frames: Any,
+        here: Point,
+        ahead: Point,
+        keep: int = 0,
+        along: np.ndarray | None = None,
     ) -> Point | None:
         """The point at which all conditions hold, if it lies between two points of the curve, with the frame of condition
-        `keep`."""
+        `keep`. `along` (n + 2,): the direction of the curve of crossing branches, if there is one; default: this curve's."""
         weight = self.follower.weight(here.z)
-        found = self.follower.correct(modes, self.follower.held, guess, frames, here.tangent, weight)
+        found = self.follower.correct(modes, self.follower.held, guess, frames, here.tangent if along is None else along, weight)
         if found is None:
             return None
         gap, apart = length(ahead.z - here.z, weight), [length(found.z - one.z, weight) for one in (here, ahead)]

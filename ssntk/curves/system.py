@@ -72,6 +72,10 @@ class System(eqx.Module):
         push = jax.linearize(self.at, z)[1]
         return jax.vmap(push, in_axes=1, out_axes=1)(along)
 
+    def left_by(self, z: Float[Array, " n2"], direction: Float[Array, " 2"]) -> Float[Array, " n"]:
+        """df/dq at z along a direction (2,) of the parameters."""
+        return jax.jvp(self.at, (z,), (jnp.zeros_like(z).at[-2:].set(direction),))[1]
+
     def pulled(self, z: Float[Array, " n2"], left: Float[Array, "n k"]) -> Float[Array, "n k"]:
         """The transpose of A times columns W."""
         pull = jax.vjp(self.at, z)[1]

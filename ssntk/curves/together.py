@@ -106,7 +106,7 @@ class Together:
         which = np.array([one.number for one in filled], np.int32)
         found = np.asarray(correcting_each(modes)(self.stacked, np.int32(len(every)), which, *parts))
         for numbers, (own, one) in zip(found, asked.items(), strict=False):
-            self.found[own] = reached(numbers, one.parts)
+            self.found[own] = reached(modes, numbers, one.parts)
 
 
 def each(jobs: Sequence[Callable[[Callable[..., Corrected | None]], T]]) -> list[T]:

@@ -8,13 +8,13 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array
 
-from ssntk.bifurcation.events.kinds import PITCHFORK, SADDLE_NODE, TRANSCRITICAL
+from ssntk.bifurcation.events.kinds import SADDLE_NODE
 from ssntk.bifurcation.point import Bifurcation
 from ssntk.bifurcation.reach import WHOLE
 from ssntk.curves.continuation import bifurcation_curve
 from ssntk.curves.curve import Codim2, Curve
 from ssntk.curves.joined import starts_at
-from ssntk.curves.kinds import FLOWS, MAPS
+from ssntk.curves.kinds import CROSSINGS, FLOWS, MAPS
 from ssntk.diagrams.alike import Ruler
 from ssntk.diagrams.diagram import Diagram
 from ssntk.diagrams.kernel_map import counts_of, kernel_map
@@ -166,6 +166,7 @@ class Search:
     points: list[Codim2] = dataclasses.field(default_factory=list)
     own: list[list[int]] = dataclasses.field(default_factory=list)
     failures: list[str] = dataclasses.field(default_factory=list)
+    apart: list[tuple[Bifurcation, tuple[float, float]]] = dataclasses.field(default_factory=list)
     others: Counter[str] = dataclasses.field(default_factory=Counter)
     full: bool = False
 
@@ -181,10 +182,7 @@ class Search:
         """Follow the curve from a bifurcation at these parameters, unless it is known."""
         kinds = MAPS if isinstance(self.plane.model, AbstractMap) else FLOWS
         if event.kind not in kinds:
-            # A line that passes through a cusp along its tangent has another kind of bifurcation there.
-            crossing = event.kind in (PITCHFORK.name, TRANSCRITICAL.name)
-            if not (crossing and self.known(SADDLE_NODE.name, place, event.x, 0.0)):
-                self.others[event.kind] += 1
+            self.others[event.kind] += 1
             return
         inside = (self.ends[:, 0] <= place).all() and (place <= self.ends[:, 1]).all()
         if not inside or self.known(event.kind, place, event.x, float(event.frequency)):
@@ -195,6 +193,9 @@ class Search:
         try:
             curve = bifurcation_curve(self.plane, event, self.ends, at=place, u=self.u, **self.how)
         except (NumericalError, ValueError) as error:
+            if event.kind in CROSSINGS:
+                self.apart.append((event, place))
+                return
             self.failures.append(f"the {event.kind} at ({place[0]:.6g}, {place[1]:.6g}) was not followed: {error}")
             return
         if any(self.ruler.within(curve, known) for known in self.curves):
@@ -235,6 +236,11 @@ class Search:
             parts = [part for part in curve.status.replace("on the other side: ", "").split("; ") if part]
             said += [f"curve {i}: {part}" for part in dict.fromkeys(parts) if not part.startswith(ENDS)]
         said += self.failures
+        # A line that passes through a cusp along its tangent, or through the end of a closed curve, has another kind there.
+        alone = [event.kind for event, place in self.apart if not self.known(SADDLE_NODE.name, place, event.x, 0.0)]
+        for kind in dict.fromkeys(alone):
+            count = alone.count(kind)
+            said.append(f"{counted(count, kind)} {'does' if count == 1 else 'do'} not persist if both parameters change")
         for kind, count in self.others.items():
             said.append(f"{counted(count, 'bifurcation')} of the kind {kind}, of which no curves are followed")
         return said

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from ssntk.bifurcation.events.kinds import FLIP, HOPF, NEIMARK_SACKER, SADDLE_NODE, kind_named
+from ssntk.bifurcation.events.kinds import FLIP, HOPF, NEIMARK_SACKER, PITCHFORK, SADDLE_NODE, TRANSCRITICAL, kind_named
 from ssntk.curves.curve import Curve
 from ssntk.diagrams.kernel_map import QUANTITIES
 from ssntk.diagrams.parameters import names_of
@@ -28,6 +28,8 @@ DASHES = {
     HOPF.name: (0, (4, 1.2)),
     FLIP.name: (0, (5, 1.2, 1, 1.2)),
     NEIMARK_SACKER.name: (0, (2, 1)),
+    TRANSCRITICAL.name: (0, (7, 1.2)),
+    PITCHFORK.name: (0, (7, 1.2, 1, 1.2, 1, 1.2)),
 }
 # The abbreviation and the marker of each kind of point (Kuznetsov, Elements of Applied Bifurcation Theory).
 SHAPES = {
@@ -36,6 +38,9 @@ SHAPES = {
     "generalised-hopf": ("GH", "^"),
     "zero-hopf": ("ZH", "p"),
     "double-hopf": ("HH", "h"),
+    "degenerate-transcritical": ("DT", "^"),
+    "degenerate-pitchfork": ("DP", "^"),
+    "double-zero": ("DZ", "s"),
     "1:1 resonance": ("R1", "s"),
     "1:2 resonance": ("R2", "s"),
     "1:3 resonance": ("R3", "s"),
@@ -76,9 +81,10 @@ def bifurcation_curves(
     A line is thin where no stable fixed point takes part: the bifurcation is one of unstable points. Neutral saddles, into
     which curves of Hopf points pass, are thin dotted lines. Points of codimension two are marked with the abbreviations of
     Kuznetsov's book: CP cusp, BT Bogdanov-Takens, GH generalised Hopf, ZH zero-Hopf, HH double Hopf; for maps R1 to R4
-    resonances, GPD degenerate flip, CH Chenciner, LPPD fold-flip, and LPNS, PDNS, NSNS with Neimark-Sacker points. Numbers
-    between the curves are those of stable fixed points, with a question mark if different numbers were found there.
-    Regions too small for a number have none.
+    resonances, GPD degenerate flip, CH Chenciner, LPPD fold-flip, and LPNS, PDNS, NSNS with Neimark-Sacker points. Where
+    branches cross, DT and DP are degenerate transcriticals and pitchforks, and DZ is a double zero. Numbers between the
+    curves are those of stable fixed points, with a question mark if different numbers were found there. Regions too small
+    for a number have none.
 
     **Arguments:**
 

@@ -221,7 +221,7 @@ def test_kinds_without_curves_are_counted_and_curves_that_fail_are_named(closed,
     one = dataclasses.replace(closed.slices[0], bifurcations=tuple(both))
     monkeypatch.setattr(planes, "bifurcation_diagram", lambda *arguments, **options: one)
     status = ssntk.two_parameter_diagram(CLOSED_PLANE, ((-1.0, 1.0), (-1.0, 1.0)), n_slices=1, **FEW).status
-    assert "2 bifurcations of the kind pitchfork, of which no curves are followed" in status
+    assert "2 pitchforks do not persist" in status
     assert "was not followed: the curve cannot be started" in status
 
 
