@@ -191,7 +191,8 @@ def _switched(plane: Plane, u: Array, point: Codim2, kind: Any, spans: Any) -> t
     x = np.asarray(as_array(point.x, "bifurcation.x", (plane.model.n_state,)).astype(dtype_of(plane.model)))
     sizes = np.asarray(system_of(plane, u, ends, x, np.array(here)).sizes, float)
     starts = [one for one in starts_at(plane, u, point, sizes) if one.kind == kind]
-    return min(starts, key=lambda one: abs(float(one.frequency) - float(point.frequency))), here
+    # Where two pairs meet, the frequency of the point is that of the pair whose curve it was found on.
+    return max(starts, key=lambda one: abs(float(one.frequency) - float(point.frequency))), here
 
 
 def _placed(
