@@ -25,7 +25,10 @@ class Codim2(Result):
     - `frequency`: that of its pair, in rad per unit time; 0 if it has none.
     - `coefficients`: those of its normal form by name, else empty. `"c"` of a cusp, dy/dt = ... + c y^3. `"a"` and `"b"` of
       a Bogdanov-Takens point, dw0/dt = w1, dw1/dt = a w0^2 + b w0 w1. `"l2"`, the second Lyapunov coefficient of a
-      generalised Hopf point, dr/dt = frequency (l1 r^3 + l2 r^5). Eigenvectors are normalised as those of a
+      generalised Hopf point, dr/dt = frequency (l1 r^3 + l2 r^5). `"s"`, `"theta"` and `"e"` of a zero-Hopf point, for
+      which dx/dt = x^2 + s |z|^2, dz/dt = (i omega + theta x + e x^2) z is the scaled form; e is that before x is scaled.
+      `"p11"`, `"p22"`, `"theta"` and `"delta"` of a double-Hopf point of which z1 is the faster pair: d|z1|/dt = |z1| (p11
+      |z1|^2 + theta p22 |z2|^2), d|z2|/dt = |z2| (delta p11 |z1|^2 + p22 |z2|^2). Eigenvectors are normalised as those of a
       [`Bifurcation`][]. At a Bogdanov-Takens point, where A q0 = 0, A q1 = q0, p1 A = 0 and p1.q1 = 1, they are such that
       |q0| = |p1| and a > 0.
     - `converged`: whether it was located. `reason`: why not.

@@ -22,6 +22,7 @@ from ssntk.curves.kinds import (
     second_conditions,
 )
 from ssntk.curves.modes import AbstractMode, Crossing, Frame, Pair, Single, subspace
+from ssntk.curves.two_modes import two_modes
 from ssntk.dynamics.stability import sorted_eigenvalues
 
 # How often an interval is halved if what lies in it is not found, or is more than one thing.
@@ -221,7 +222,7 @@ class Judge:
             part = part if counts[0] > counts[1] else 1 - part
             joint = self.joint(here, ahead, part, what[1], value)
             if joint is not None:
-                return [Seen((0, 0.0), what[0], *joint)]
+                return [Seen((0, 0.0), what[0], *joint, two_modes(what[0], self.follower.held, joint[0]))]
         if depth > 0:
             guess, along = interpolated(here, ahead, 0.5)
             middle = self.follower.corrected(guess, along, here.frame)
@@ -267,7 +268,9 @@ class Judge:
         """The point at which all conditions hold, if it lies between two points of the curve, with the frame of condition
         `keep`. `along` (n + 2,): the direction of the curve of crossing branches, if there is one; default: this curve's."""
         weight = self.follower.weight(here.z)
-        found = self.follower.correct(modes, self.follower.held, guess, frames, here.tangent if along is None else along, weight)
+        found = self.follower.correct(
+            modes, self.follower.held, guess, frames, here.tangent if along is None else along, weight
+        )
         if found is None:
             return None
         gap, apart = length(ahead.z - here.z, weight), [length(found.z - one.z, weight) for one in (here, ahead)]
