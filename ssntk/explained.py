@@ -139,8 +139,22 @@ def _(diagram: TwoParameterDiagram) -> list[str]:
         f"{closed} closed.",
         f"Their points of codimension two, each counted once: {points}.",
         f"Between the curves the number of stable fixed points is {' or '.join(map(str, counts)) or 'not known'}.",
+        *_of_kernels(diagram),
         f"As to completeness: {diagram.status}; more n_slices find more.",
         f"Next: result.plot() draws it; {call}.",
+    ]
+
+
+def _of_kernels(diagram: TwoParameterDiagram) -> list[str]:
+    """A sentence about the kernels of a diagram, if they were computed."""
+    found = diagram.kernel
+    if found is None or not np.isfinite(found.top).any():
+        return []
+    at = np.unravel_index(np.nanargmax(found.top), found.top.shape)
+    place = f"({say(float(found.p1[at[0]]))}, {say(float(found.p2[at[1]]))})"
+    return [
+        f"The steady-state kernel is nearest to collapse at {place}, where its participation ratio is "
+        f"{say(float(found.participation_ratio[at]))}; the largest one is {say(float(np.nanmax(found.participation_ratio)))}."
     ]
 
 
