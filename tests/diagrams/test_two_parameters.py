@@ -102,10 +102,11 @@ def test_lines_are_evenly_spaced_and_the_middle_ones_are_among_them(closed):
 
 
 @pytest.mark.parametrize(("size", "clock", "units"), [(1e-5, 1e4, (1e-3, 1e6)), (1e6, 1e-5, (1e4, 1e-6))])
-def test_units_of_states_time_and_parameters_change_nothing(closed, size, clock, units):
+def test_units_of_states_time_and_parameters_change_nothing(closed, compilations, size, clock, units):
     plane = plane_of(closed_form, 1, size, clock, units)
     spans = tuple((unit * low, unit * high) for unit, (low, high) in zip(units, CLOSED_SPANS, strict=True))
     other = ssntk.two_parameter_diagram(plane, spans, **FEW)
+    assert not compilations
     assert other.status == closed.status
     assert [(curve.kind, curve.closed) for curve in other] == [(curve.kind, curve.closed) for curve in closed]
     assert [point.kind for point in other.points] == [point.kind for point in closed.points]
