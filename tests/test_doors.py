@@ -98,8 +98,8 @@ def test_an_array_is_not_one_parameter():
         (ssntk.normal_forms.saddle_node(1.0), "fold", "saddle-node"),
         (ssntk.normal_forms.saddle_node(1.0), "LP", "saddle-node"),
         (ssntk.normal_forms.pitchfork(1.0), "BP", "pitchfork"),
-        (ssntk.normal_forms.transcritical(1.0), "BP", "transcritical"),
-        (ssntk.normal_forms.hopf(1.0, 2.0), "HB", "hopf"),
+        pytest.param(ssntk.normal_forms.transcritical(1.0), "BP", "transcritical", marks=pytest.mark.slow),
+        pytest.param(ssntk.normal_forms.hopf(1.0, 2.0), "HB", "hopf", marks=pytest.mark.slow),
     ],
 )
 def test_a_kind_goes_by_the_names_that_others_have_for_it(normal_form, alias, kind):

@@ -249,7 +249,10 @@ def store(tmp_path_factory):
     return ssntk.run(grid, ssntk.Store(tmp_path_factory.mktemp("grid") / "s"), progress=False)
 
 
-@pytest.mark.parametrize(("command", "name"), [("report", "page.html"), ("plot", "figure.png"), ("plot", "figure.svg")])
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [("report", "page.html"), pytest.param("plot", "figure.png", marks=pytest.mark.slow), ("plot", "figure.svg")],
+)
 def test_what_was_there_stays_where_the_disk_is_full(store, tmp_path, command, name):
     out = tmp_path / name
     assert here(command, store.path, "--out", out)[0] == 0

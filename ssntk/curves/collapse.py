@@ -58,11 +58,11 @@ class KernelAlong(Tabular):
 
     Source: Hazelden and Shea-Brown, arXiv:2605.12763, for the collapse at a bifurcation.
 
-    **Example:** at the cusp of x' = a + b x - x^3 the exponent across the curve is -4/3, and elsewhere -1.
+    **Example:** at the cusp of x' = h + mu x - x^3 the exponent across the curve is -4/3, and elsewhere -1.
 
     ```python
-    model = ssntk.VectorField(lambda t, x, u, p: p["a"] + p["b"] * x - x**3, {"a": 0.0, "b": 1.0}, 1)
-    families = ssntk.Family(model, "a"), ssntk.Family(model, "b")
+    model = ssntk.normal_forms.pitchfork(1.0)
+    families = ssntk.Family(model, "h"), ssntk.Family(model, "mu")
     fold = ssntk.continuation(families[0], (-1.0, 1.0)).bifurcations[0]
     curve = ssntk.bifurcation_curve(ssntk.Family.plane(*families), fold, ((-1.0, 1.0), (-1.0, 2.0)))
     along = curve.ntk_along()

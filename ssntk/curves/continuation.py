@@ -82,15 +82,15 @@ def bifurcation_curve(
     Raises `ValueError` for arguments that do not fit, among them a bifurcation that does not lie on the plane, or of a kind
     of which no curves are followed. Raises `NumericalError` if the curve cannot be started.
 
-    **Example:** the saddle-nodes of x' = a + b x - x^3 are at 27 a^2 = 4 b^3, which has a cusp.
+    **Example:** the saddle-nodes of x' = h + mu x - x^3 are at 27 h^2 = 4 mu^3, which has a cusp.
 
     ```python
-    model = ssntk.VectorField(lambda t, x, u, p: p["a"] + p["b"] * x - x**3, {"a": 0.0, "b": 1.0}, 1)
-    families = ssntk.Family(model, "a"), ssntk.Family(model, "b")
+    model = ssntk.normal_forms.pitchfork(1.0)
+    families = ssntk.Family(model, "h"), ssntk.Family(model, "mu")
     fold = ssntk.continuation(families[0], (-1.0, 1.0)).bifurcations[0]
     curve = ssntk.bifurcation_curve(ssntk.Family.plane(*families), fold, ((-1.0, 1.0), (-1.0, 2.0)))
-    a, b = curve.parameters.T
-    print(abs(27 * a**2 - 4 * b**3).max() < 1e-12, [point.kind for point in curve.points])  # True ['cusp']
+    h, mu = curve.parameters.T
+    print(abs(27 * h**2 - 4 * mu**3).max() < 1e-12, [point.kind for point in curve.points])  # True ['cusp']
     ```
     """
     longest, most = float(as_scalar(step, "step", positive=True)), as_count(max_steps, "max_steps", least=2)

@@ -36,8 +36,8 @@ class Codim2(Result):
     **Example:**
 
     ```python
-    model = ssntk.VectorField(lambda t, x, u, p: p["a"] + p["b"] * x - x**3, {"a": 0.0, "b": 1.0}, 1)
-    families = ssntk.Family(model, "a"), ssntk.Family(model, "b")
+    model = ssntk.normal_forms.pitchfork(1.0)
+    families = ssntk.Family(model, "h"), ssntk.Family(model, "mu")
     fold = ssntk.continuation(families[0], (-1.0, 1.0)).bifurcations[0]
     curve = ssntk.bifurcation_curve(ssntk.Family.plane(*families), fold, ((-1.0, 1.0), (-1.0, 2.0)))
     print([point.kind for point in curve.points], round(curve.points[0].coefficients["c"], 9))  # ['cusp'] -1.0

@@ -54,11 +54,11 @@ class KernelMap(Pictured, Tabular):
 
     Source: Hazelden and Shea-Brown, arXiv:2605.12763, for the collapse at a bifurcation.
 
-    **Example:** between the saddle-nodes of x' = a + x - x^3 two equilibria are stable.
+    **Example:** between the saddle-nodes of x' = h + x - x^3 two equilibria are stable.
 
     ```python
-    model = ssntk.VectorField(lambda t, x, u, p: p["a"] + p["b"] * x - x**3, {"a": 0.0, "b": 1.0}, 1)
-    plane = ssntk.Family.plane(ssntk.Family(model, "a"), ssntk.Family(model, "b"))
+    model = ssntk.normal_forms.pitchfork(1.0)
+    plane = ssntk.Family.plane(ssntk.Family(model, "h"), ssntk.Family(model, "mu"))
     found = ssntk.kernel_map(plane, ((-1.0, 1.0), (0.5, 1.5)), n=(4, 1))
     print(found.n_stable.ravel(), found.participation_ratio.ravel())  # [1 2 2 1] [1. 1. 1. 1.]
     ```
@@ -126,14 +126,13 @@ def kernel_map(
     Raises `ValueError` for arguments that do not fit, among them a model that depends on time. Raises `NumericalError` if no
     equilibrium is found in any row.
 
-    **Example:** the largest eigenvalue grows towards the saddle-node at a = 0.
+    **Example:** the largest eigenvalue grows towards the cusp.
 
     ```python
-    plane_of = ssntk.Family.plane
-    model = ssntk.VectorField(lambda t, x, u, p: p["a"] - p["b"] * x**2, {"a": 1.0, "b": 1.0}, 1)
-    plane = plane_of(ssntk.Family(model, "a"), ssntk.Family(model, "b"))
-    found = ssntk.kernel_map(plane, ((0.0, 1.0), (0.5, 1.5)), n=(2, 1))
-    print(found.top.ravel().round(6))  # [1.0625  0.520833]
+    model = ssntk.normal_forms.pitchfork(1.0)
+    plane = ssntk.Family.plane(ssntk.Family(model, "h"), ssntk.Family(model, "mu"))
+    found = ssntk.kernel_map(plane, ((-0.1, 0.1), (-1.5, 0.0)), n=(1, 3))
+    print(found.top.ravel().round(6))  # [ 0.64  1.777778 16.      ]
     ```
     """
     as_instance(plane, "plane", Plane)

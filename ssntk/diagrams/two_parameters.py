@@ -23,8 +23,8 @@ class Region(Result):
     **Example:**
 
     ```python
-    model = ssntk.VectorField(lambda t, x, u, p: p["a"] + p["b"] * x - x**3, {"a": 0.0, "b": 1.0}, 1)
-    plane = ssntk.Family.plane(ssntk.Family(model, "a"), ssntk.Family(model, "b"))
+    model = ssntk.normal_forms.pitchfork(1.0)
+    plane = ssntk.Family.plane(ssntk.Family(model, "h"), ssntk.Family(model, "mu"))
     diagram = ssntk.two_parameter_diagram(plane, ((-1.0, 1.0), (-1.0, 2.0)))
     print(sorted(region.n_stable for region in diagram.regions))  # [1, 2]
     ```
@@ -59,8 +59,8 @@ class TwoParameterDiagram(Pictured, Tabular, Collection, Holder):
     **Example:** two curves of saddle-nodes meet at a cusp, and form one smooth curve of states.
 
     ```python
-    model = ssntk.VectorField(lambda t, x, u, p: p["a"] + p["b"] * x - x**3, {"a": 0.0, "b": 1.0}, 1)
-    plane = ssntk.Family.plane(ssntk.Family(model, "a"), ssntk.Family(model, "b"))
+    model = ssntk.normal_forms.pitchfork(1.0)
+    plane = ssntk.Family.plane(ssntk.Family(model, "h"), ssntk.Family(model, "mu"))
     diagram = ssntk.two_parameter_diagram(plane, ((-1.0, 1.0), (-1.0, 2.0)))
     print(len(diagram), [point.kind for point in diagram.points])  # 1 ['cusp']
     ```

@@ -97,10 +97,10 @@ def bifurcation_curves(
     **Example:**
 
     ```python
-    model = ssntk.VectorField(lambda t, x, u, p: p["a"] + p["b"] * x - x**3, {"a": 0.0, "b": 1.0}, 1)
-    plane = ssntk.Family.plane(ssntk.Family(model, "a"), ssntk.Family(model, "b"))
+    model = ssntk.normal_forms.pitchfork(1.0)
+    plane = ssntk.Family.plane(ssntk.Family(model, "h"), ssntk.Family(model, "mu"))
     ax = ssntk.plot.bifurcation_curves(ssntk.two_parameter_diagram(plane, ((-1.0, 1.0), (-1.0, 2.0))))
-    print(ax.get_xlabel(), ax.get_ylabel(), sorted(text.get_text() for text in ax.texts))  # a b ['1', '2', 'CP']
+    print(ax.get_xlabel(), ax.get_ylabel(), sorted(text.get_text() for text in ax.texts))  # h mu ['1', '2', 'CP']
     ```
     """
     shown = _shown(diagram)

@@ -33,10 +33,10 @@ def kernel_map(found: Any, ax: Axes | None = None, *, quantity: Any = "participa
     **Example:**
 
     ```python
-    model = ssntk.VectorField(lambda t, x, u, p: p["a"] + p["b"] * x - x**3, {"a": 0.0, "b": 1.0}, 1)
-    plane = ssntk.Family.plane(ssntk.Family(model, "a"), ssntk.Family(model, "b"))
+    model = ssntk.normal_forms.pitchfork(1.0)
+    plane = ssntk.Family.plane(ssntk.Family(model, "h"), ssntk.Family(model, "mu"))
     ax = ssntk.plot.kernel_map(ssntk.kernel_map(plane, ((-1.0, 1.0), (0.5, 1.5)), n=(8, 2)), quantity="top")
-    print(ax.get_xlabel(), ax.get_ylabel())  # a b
+    print(ax.get_xlabel(), ax.get_ylabel())  # h mu
     ```
     """
     as_instance(found, "found", KernelMap)

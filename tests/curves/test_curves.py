@@ -144,6 +144,7 @@ def test_what_a_curve_says(cusp_curve, tmp_path):
     assert ssntk.load(ssntk.save(tmp_path / "point.npz", cusp_curve.points[0])) == cusp_curve.points[0]
 
 
+@pytest.mark.slow
 def test_other_weights_compile_nothing(compilations, coupled_curves):
     def field(t, x, u, p):
         return -x + p["w"] @ jnp.tanh(x) + jnp.stack([p["p1"], p["p2"]])
@@ -216,6 +217,7 @@ def test_bad_input(cusp_curve, compilations):
     assert len(compilations) == before
 
 
+@pytest.mark.slow
 def test_a_start_of_the_second_family(cusp_curve):
     # At p1 = 0.5 the saddle-node is at p2 = (27 p1^2 / 4)^(1/3).
     model = ssntk.VectorField(lambda t, x, u, p: cusp_form(x, p), {"p1": 0.5, "p2": 1.0}, 1)

@@ -16,14 +16,21 @@ FEW = {"n_searches": 3, "n_starts": 16}
 PLACES = (6, 3)
 
 
-def unfolded(x, p):
-    return p["p1"] + p["p2"] * x - x**3
+def polynomial(x, p):
+    return p["p1"] + p["p2"] * x + p["q2"] * x**2 + p["q3"] * x**3
+
+
+def plane_of(q2, q3):
+    return ssntk.Family.plane(*families(polynomial, 1, p1=0.0, p2=1.0, q2=q2, q3=q3))
+
+
+def moved(model):
+    return [model.params["p1"], model.params["p2"]]
 
 
 @pytest.fixture(scope="module")
 def cusp_map():
-    plane = ssntk.Family.plane(*families(unfolded, 1, p1=0.0, p2=1.0))
-    return ssntk.kernel_map(plane, ((-0.5, 0.5), (-0.4, 1.4)), n=PLACES, **FEW)
+    return ssntk.kernel_map(plane_of(0.0, -1.0), ((-0.5, 0.5), (-0.4, 1.4)), n=PLACES, wrt=moved, **FEW)
 
 
 def middles(low, high, count):
@@ -77,7 +84,7 @@ def pair(size=1.0, clock=1.0):
 
     model = ssntk.VectorField(lambda t, x, u, p: field(x, p), {"size": size, "clock": clock, "p1": 0.0, "p2": 0.0}, 2)
     plane = ssntk.Family.plane(ssntk.Family(model, "p1"), ssntk.Family(model, "p2"))
-    how = {"n": (7, 4), "wrt": lambda model: [model.params["p1"], model.params["p2"]], **FEW}
+    how = {"n": (7, 4), "wrt": moved, **FEW}
     return ssntk.kernel_map(plane, ((-2.0, 2.0), (0.0, 2.0)), scale=size, **how)
 
 
@@ -149,20 +156,20 @@ def test_it_is_drawn_and_saved(cusp_map, tmp_path):
     ],
 )
 def test_mistakes_are_named_before_anything_is_compiled(compilations, change, said):
-    plane = ssntk.Family.plane(*families(unfolded, 1, p1=0.0, p2=1.0))
-    arguments = {"plane": plane, "spans": ((-0.5, 0.5), (-0.4, 1.4))} | change
+    arguments = {"plane": plane_of(0.0, -1.0), "spans": ((-0.5, 0.5), (-0.4, 1.4))} | change
     with pytest.raises(ValueError, match=said):
         ssntk.kernel_map(arguments.pop("plane"), arguments.pop("spans"), **arguments)
     assert not compilations
 
 
 def test_rows_without_equilibria(cusp_map):
-    plane = ssntk.Family.plane(*families(lambda x, p: p["p2"] + x**2 + 0 * p["p1"], 1, p1=0.0, p2=-1.0))
-    found = ssntk.kernel_map(plane, ((0.0, 1.0), (-1.0, 1.0)), n=(2, 2), **FEW)
-    np.testing.assert_array_equal(found.n_stable, [[1, 0], [1, 0]])
-    assert np.isnan(found.top[:, 1]).all()
-    assert "no equilibrium was found at p2 = 0.5" in found.status
+    plane = plane_of(1.0, 0.0)
+    # p1 + p2 x + x^2 has the roots of a square where 4 p1 < p2^2.
+    found = ssntk.kernel_map(plane, ((0.2, 0.4), (-1.0, 3.0)), n=(2, 2), **FEW)
+    np.testing.assert_array_equal(found.n_stable, [[0, 1], [0, 1]])
+    assert np.isnan(found.top[:, 0]).all()
+    assert "no equilibrium was found at p2 = 0" in found.status
     with pytest.raises(ssntk.NumericalError, match="no equilibrium was found in any row"):
-        ssntk.kernel_map(plane, ((0.0, 1.0), (1.0, 2.0)), n=(2, 2), **FEW)
+        ssntk.kernel_map(plane, ((0.2, 0.4), (-0.5, 0.5)), n=(2, 2), **FEW)
     with pytest.raises(ValueError, match="quantity must be one of"):
         ssntk.plot.kernel_map(found, quantity="trace")

@@ -74,6 +74,7 @@ def test_simulate_is_differentiable_in_the_model(getkey):
     np.testing.assert_allclose(slope(model).params, -2.8 * np.exp(-0.7 * 2.8), rtol=1e-7)
 
 
+@pytest.mark.slow
 def test_a_direct_adjoint_is_differentiable_forwards_and_backwards(getkey):
     model = ssntk.CTRNN(4, 1, 1, key=getkey())
     direction = jax.tree.map(jnp.ones_like, model.weight)
