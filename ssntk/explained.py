@@ -152,9 +152,10 @@ def _of_kernels(diagram: TwoParameterDiagram) -> list[str]:
         return []
     at = np.unravel_index(np.nanargmax(found.top), found.top.shape)
     place = f"({say(float(found.p1[at[0]]))}, {say(float(found.p2[at[1]]))})"
+    here, largest = say(float(found.participation_ratio[at])), say(float(np.nanmax(found.participation_ratio)))
     return [
-        f"The steady-state kernel is nearest to collapse at {place}, where its participation ratio is "
-        f"{say(float(found.participation_ratio[at]))}; the largest one is {say(float(np.nanmax(found.participation_ratio)))}."
+        f"The steady-state kernel is nearest to collapse at {place}, where its participation ratio is {here}; the largest "
+        f"one is {largest}."
     ]
 
 

@@ -49,7 +49,8 @@ class KernelAlong(Tabular):
     - `prefactor` (k,): |r|^2 |l.F|^2, with the states in units of `scale`. Infinite where l.r = 0, at a Bogdanov-Takens
       point; NaN at neutral saddles, where nothing oscillates.
     - `exponent` (k,): that of K's largest eigenvalue in the distance from the curve, across it, with the parameters in units
-      of their spans. -1 at saddle-nodes, -2 at Hopf points, transcriticals and pitchforks, -4/3 at a cusp. NaN where no equilibrium was found beside.
+      of their spans. -1 at saddle-nodes, -2 at Hopf points, transcriticals and pitchforks, -4/3 at a cusp. NaN where no
+      equilibrium was found beside.
     - `participation_ratio` (k,): (tr K)^2 / tr K^2 of what is left of K at the curve if the critical mode is taken out.
     - `rate` (k, m), `distance` (k, m), `top` (k, m): what the exponent is measured from: |s(w) - lambda| in 1 / time, the
       distance, and the largest eigenvalue of K, at m equilibria beside each point, the farthest first.
