@@ -39,6 +39,16 @@ class Outcome(enum.Enum):
     max_steps = "stopped at p = {p:.6g}: max_steps = {most} points; raise max_steps, or step"
     short = "stopped at p = {p:.6g}, short of the end of the span: the corrector fails there; try a smaller step"
     halves = "ends near p = {p:.6g}, at the flip where its period halves"
+    to_infinity = (
+        "leaves for infinity at p = {p:.6g}: df/dx is singular there, and the state grows without bound (a degenerate "
+        "transcritical bifurcation)"
+    )
+    several_ways = (
+        "ends at p = {p:.6g}: {count} signals vanish there at once, and {ways} branches leave that place; follow another one "
+        "by x0 beside it"
+    )
+    many_switch = "ends at p = {p:.6g}: {count} signals vanish there at once, too many to test all regions around"
+    no_way = "ends at p = {p:.6g}: in each region behind that border df/dx is singular, as on a line of equilibria"
     left_bounds = "left its bounds at p = {p:.6g}"
     reached_bound = "left its bounds at p = {p:.6g}: state {index} reached {limit:g}"
     stopped = "stopped at p = {p:.6g}: {name}"
