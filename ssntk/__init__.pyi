@@ -103,6 +103,8 @@ from .models.plane import Plane as Plane
 from .models.plrnn import PLRNN as PLRNN
 from .models.vector_field import VectorField as VectorField
 from .models.weights import load_weights as load_weights
+from .piecewise.form import PiecewiseLinear as PiecewiseLinear
+from .piecewise.recognise import piecewise_linear as piecewise_linear
 from .precision import PrecisionWarning as PrecisionWarning
 from .saved import load as load
 from .saved import save as save

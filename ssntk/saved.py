@@ -50,6 +50,7 @@ from ssntk.models.low_rank_layout import TorchLowRank
 from ssntk.models.maps import EulerMap, MapWithInput
 from ssntk.models.plane import Plane
 from ssntk.models.plrnn import PLRNN
+from ssntk.piecewise.form import PiecewiseLinear
 from ssntk.results import Result, Results, field_names
 from ssntk.sweep.codec import made
 from ssntk.sweep.identity import digest
@@ -65,7 +66,7 @@ _RESULTS = (
     *(Branch, BranchPoint, Diagram, Bifurcation, FixedPoint, FixedPoints, SlowPoint, SlowPoints, Channel, Detection),
     *(Signature, Approach, Retreat, Criticality, Spectrum, LinearisedTraining, MonitorRecord, Measurement, Status),
     *(Drift, KernelPlan, Cycle, Cycles, Orbit, CycleBranch, CycleEvent),
-    *(Curve, CurvePoint, Codim2, KernelAlong, TwoParameterDiagram, Region),
+    *(Curve, CurvePoint, Codim2, KernelAlong, TwoParameterDiagram, Region, PiecewiseLinear),
 )
 _FORMS = (normal_forms.SaddleNode, normal_forms.Transcritical, normal_forms.Pitchfork, normal_forms.Hopf)
 _LAYERS = (CTRNN, TorchRNN, GRUCell, LSTMCell, GRUODE, LinearSSM, LowRankRNN, TorchLowRank, ReducedRNN, PLRNN)
