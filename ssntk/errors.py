@@ -43,6 +43,7 @@ class Outcome(enum.Enum):
         "leaves for infinity at p = {p:.6g}: df/dx is singular there, and the state grows without bound (a degenerate "
         "transcritical bifurcation)"
     )
+    lost = "stopped at p = {p:.6g}: df/dx is singular to rounding there, so that the state is not known beyond"
     several_ways = (
         "ends at p = {p:.6g}: {count} signals vanish there at once, and {ways} branches leave that place; follow another one "
         "by x0 beside it"

@@ -14,55 +14,72 @@ import numpy as np
 PLACES, RESOLVED = 17, 1e-11
 # The number of last coefficients that must have decayed.
 TAIL = 3
-# Intervals shorter than this part of the span are not halved.
-SHORTEST = 1e-12
+NODES = np.cos(np.pi * (np.arange(PLACES) + 0.5) / PLACES)
+# Coefficients below this multiple of the signals' rounding errors are noise.
+NOISY = 32
+# Intervals shorter than this part of the whole are not halved.
+SHORTEST = 1e-10
 # The distance of the last place before a pole, relative to that of the beginning of the interval.
 BESIDE = 1e-3
 EPS = float(np.finfo(float).eps)
 
-Signals = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+class Sampled(NamedTuple):
+    """The signals (k, m) at k places, the signs (k,) of det J there, and the rounding errors (k, m) of the signals."""
+
+    values: np.ndarray
+    signs: np.ndarray
+    doubts: np.ndarray
+
+
+Signals = Callable[[np.ndarray], Sampled]
 
 
 class First(NamedTuple):
-    """The signal that vanishes first and the place q; else the end, or a pole at q. `near`: the last place to compute at."""
+    """The signal that vanishes first and the place q; else the end, or a pole at q, or a place behind which the signals are
+    not known because of rounding errors (`lost`). `near`: the last place to compute at."""
 
     q: float
     signal: int | None = None
     pole: bool = False
+    lost: bool = False
     near: float = 0.0
 
 
 def first_zero(signals: Signals, pattern: np.ndarray, begin: float, end: float, just: tuple[int, ...]) -> First:
     """The first zero between `begin` and `end`.
 
-    **Arguments:** `signals(q (k,))` returns the signals (k, m) and the signs of det J (k,). `just`: the signals that vanish
-    at `begin`, whose zero there is divided out.
+    **Arguments:** `signals(q (k,))`: the signals at places. `just`: those that vanish at `begin`, whose zero there is
+    divided out.
     """
     here, step = begin, end - begin
-    side = float(signals(np.array([_inside(begin, end)]))[1][0])
+    if step == 0:
+        return First(end, near=end)
+    side = float(signals(np.array([_inside(begin, end)])).signs[0])
     while True:
         stop = end if abs(step) >= abs(end - here) else here + step
-        nodes = np.cos(np.pi * (np.arange(PLACES) + 0.5) / PLACES)
-        at = here + (stop - here) * (1 + nodes) / 2
-        values, signs = signals(at)
-        pole = None
-        changed = np.flatnonzero(signs[::-1] != side)
-        last = float(signals(np.array([stop]))[1][0])
-        if changed.size or last != side:
-            # The places run backwards.
-            ordered = np.concatenate([[_inside(here, stop)], at[::-1], [stop]])
-            bad = int(changed[0]) + 1 if changed.size else len(ordered) - 1
-            pole = _pole(signals, side, float(ordered[bad - 1]), float(ordered[bad]))
+        at = here + (stop - here) * (1 + NODES) / 2
+        known = signals(at)
+        pole = _bracketed(signals, side, here, stop, at, known)
+        if pole is not None:
             stop = pole
-            at = here + (stop - here) * (1 + nodes) / 2
-            values, signs = signals(at)
+            at = here + (stop - here) * (1 + NODES) / 2
+            known = signals(at)
         weight = np.ones(PLACES) if pole is None else (pole - at) / (pole - here)
-        shape = values * weight[:, None]
-        shape[:, list(just)] /= ((at - here) / (stop - here))[:, None] if here == begin else 1.0
-        coefficients = np.polynomial.chebyshev.chebfit(nodes, shape, PLACES - 1)
-        sizes = np.abs(coefficients).max(axis=0)
-        fine = np.isfinite(shape).all() and (np.abs(coefficients[-TAIL:]) <= RESOLVED * sizes).all()
-        if not fine and abs(stop - here) > SHORTEST:
+        shapes, noise = known.values * weight[:, None], known.doubts * weight[:, None]
+        if here == begin:
+            shapes[:, list(just)] /= ((at - here) / (stop - here))[:, None]
+            noise[:, list(just)] /= ((at - here) / (stop - here))[:, None]
+        if np.isfinite(shapes).all():
+            coefficients = np.polynomial.chebyshev.chebfit(NODES, shapes, PLACES - 1)
+            allowed = np.maximum(RESOLVED * np.abs(coefficients).max(axis=0), NOISY * noise.max(axis=0))
+            fine = bool((np.abs(coefficients[-TAIL:]) <= allowed).all())
+        else:
+            coefficients, fine = np.zeros((PLACES, 0)), False
+        if not fine:
+            if abs(stop - here) <= SHORTEST * abs(end - begin):
+                return First(here, lost=True, near=here)
             step = (stop - here) / 2
             continue
         zero = _first(coefficients)
@@ -71,10 +88,22 @@ def first_zero(signals: Signals, pattern: np.ndarray, begin: float, end: float, 
             q = here + (stop - here) * (1 + place) / 2
             return First(_polished(signals, signal, q, stop - here), signal)
         if pole is not None:
-            return First(pole, None, True, pole - BESIDE * (pole - here))
+            return First(pole, None, True, near=pole - BESIDE * (pole - here))
         if stop == end:
             return First(end, near=end)
         here, step = stop, 2 * (stop - here)
+
+
+def _bracketed(signals: Signals, side: float, here: float, stop: float, at: np.ndarray, known: Sampled) -> float | None:
+    """The first pole between `here` and `stop`, if the sign of det J changes at the places `at` (k,), or at `stop`."""
+    # The places run backwards.
+    signs = np.append(known.signs[::-1], signals(np.array([stop])).signs)
+    changed = np.flatnonzero(signs != side)
+    if not changed.size:
+        return None
+    ordered = np.concatenate([[here], at[::-1], [stop]])
+    i = int(changed[0])
+    return _pole(signals, side, float(ordered[i]), float(ordered[i + 1]))
 
 
 def _inside(begin: float, end: float) -> float:
@@ -86,7 +115,7 @@ def _pole(signals: Signals, side: float, low: float, high: float) -> float:
     """The place between `low` and `high` at which the sign of det J changes, by bisection."""
     for _ in range(60):
         middle = (low + high) / 2
-        if float(signals(np.array([middle]))[1][0]) == side:
+        if float(signals(np.array([middle])).signs[0]) == side:
             low = middle
         else:
             high = middle
@@ -112,7 +141,7 @@ def _polished(signals: Signals, signal: int, q: float, width: float) -> float:
     """A zero of one signal, from an approximation to about 1e-11 of the width."""
     apart = 1e-4 * width
     for _ in range(3):
-        values = signals(np.array([q, q + apart, q - apart]))[0][:, signal]
+        values = signals(np.array([q, q + apart, q - apart])).values[:, signal]
         slope = (values[1] - values[2]) / (2 * apart)
         if not np.isfinite(slope) or slope == 0:
             break

@@ -152,7 +152,7 @@ def walk(system: Over, pattern: np.ndarray, q: float, direction: float, most: in
             return Path(tuple(pieces), tuple(kinks), (End(Outcome.closed, start[2], region.state(start[2])),))
         on, end = [], None
         if not found.units:
-            end = Outcome.to_infinity if found.pole else Outcome.left_span
+            end = Outcome.to_infinity if found.pole else Outcome.lost if found.lost else Outcome.left_span
         elif len(pieces) >= most:
             end = Outcome.max_steps
         elif len(found.units) > MOST:

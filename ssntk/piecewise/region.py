@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ssntk.piecewise.first import first_zero
+from ssntk.piecewise.first import Sampled, first_zero
 from ssntk.piecewise.over import Over, Parts
 
 EPS = float(np.finfo(float).eps)
@@ -22,13 +22,15 @@ SINGULAR = 1e-2
 class Leaves(NamedTuple):
     """The place (q, x) at which a fixed point leaves its region, and the signals that vanish there.
 
-    Without such signals it is the end of the span, or, if `pole`, a place at which df/dx is singular and x infinite.
+    Without such signals it is the end of the span; or, if `pole`, a place at which df/dx is singular and x infinite; or, if
+    `lost`, a place beyond which x is not known because of rounding errors.
     """
 
     q: float
     x: np.ndarray
     units: tuple[int, ...] = ()
     pole: bool = False
+    lost: bool = False
 
 
 class Slopes(NamedTuple):
@@ -176,23 +178,26 @@ class Moving(Region):
     def amplified(self, q: float, terms: np.ndarray) -> np.ndarray:
         return np.abs(np.linalg.inv(self.jacobian(q))) @ terms
 
-    def many(self, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The signals (k, m) and the signs (k,) of det J at q (k,)."""
+    def many(self, q: np.ndarray) -> Sampled:
+        """The signals at q (k,), and the signs of det J."""
         parts: Parts = self.system.parts(q)
         jacobians = parts.G + (parts.B * self.pattern) @ parts.C
         signs = np.linalg.slogdet(jacobians)[0]
         right = parts.h + np.einsum("knm,km->kn", parts.B, self.pattern * parts.c)
-        with np.errstate(all="ignore"):
-            x = np.full(right.shape, np.nan)
-            good = signs != 0
-            x[good] = -np.linalg.solve(jacobians[good], right[good][..., None])[..., 0]
-        return np.einsum("kmn,kn->km", parts.C, x) + parts.c, signs
+        x, errors = np.full(right.shape, np.nan), np.full(right.shape, np.nan)
+        good = signs != 0
+        inverses = np.abs(np.linalg.inv(jacobians[good]))
+        x[good] = -np.linalg.solve(jacobians[good], right[good][..., None])[..., 0]
+        inside = np.einsum("knj,kj->kn", np.abs(jacobians[good]), np.abs(x[good])) + np.abs(right[good])
+        errors[good] = EPS * np.einsum("knj,kj->kn", inverses, inside)
+        doubts = np.einsum("kmn,kn->km", np.abs(parts.C), errors + EPS * np.abs(x)) + EPS * np.abs(parts.c)
+        return Sampled(np.einsum("kmn,kn->km", parts.C, x) + parts.c, signs, doubts)
 
     def leaves(self, q: float, direction: float, just: tuple[int, ...]) -> Leaves:
         end = 1.0 if direction > 0 else 0.0
         found = first_zero(self.many, self.pattern, q, end, just)
         if found.signal is None:
-            return Leaves(found.q, self.state(found.near), (), found.pole)
+            return Leaves(found.q, self.state(found.near), (), found.pole, found.lost)
         return Leaves(found.q, *_at(self, found.q, found.signal, ()))
 
     def beyond(self, pattern: np.ndarray, q: float) -> "Region":
