@@ -24,7 +24,6 @@ BESIDE = 1e-3
 EPS = float(np.finfo(float).eps)
 
 
-
 class Sampled(NamedTuple):
     """The signals (k, m) at k places, the signs (k,) of det J there, and the rounding errors (k, m) of the signals."""
 
@@ -147,5 +146,3 @@ def _polished(signals: Signals, signal: int, q: float, width: float) -> float:
             break
         q, apart = q - float(np.clip(values[0] / slope, -abs(width), abs(width))), apart / 4
     return float(np.clip(q, 0.0, 1.0))
-
-

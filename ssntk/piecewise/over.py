@@ -58,7 +58,9 @@ class Over:
         """The system at q, or the systems at q (k,)."""
         if np.ndim(q):
             if self.slope is None:
-                return Parts(*(np.stack(part) for part in zip(*[self.parts(float(one)) for one in np.asarray(q)], strict=True)))
+                return Parts(
+                    *(np.stack(part) for part in zip(*[self.parts(float(one)) for one in np.asarray(q)], strict=True))
+                )
             return Parts(*(a + np.multiply.outer(q, b) for a, b in zip(self.first, self.slope, strict=True)))
         if self.slope is None:
             return _in_units(self.make(float(q)), self.sizes, self.widths)
@@ -122,7 +124,9 @@ def over(make: Callable[[float], PiecewiseLinear], eps: float = float(np.finfo(f
         bound = ROUNDINGS * eps * np.max(np.abs([first, second, *others]), axis=0)
         # A number that moves by rounding errors stands still.
         slope = np.where(np.abs(slope) <= bound, 0.0, slope)
-        linear &= all(bool((np.abs(first + q * slope - other) <= bound).all()) for q, other in zip(LOOKS[2:], others, strict=True))
+        linear &= all(
+            bool((np.abs(first + q * slope - other) <= bound).all()) for q, other in zip(LOOKS[2:], others, strict=True)
+        )
         slopes.append(slope)
     slope = Parts(*slopes) if linear else None
     still = slope is not None and not any(part.any() for part in slope[:3])

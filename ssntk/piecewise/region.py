@@ -150,7 +150,7 @@ class Still(Region):
         times[leaving] = ahead[leaving] / np.abs(speed[leaving])
         end = 1.0 if direction > 0 else 0.0
         first = int(np.argmin(times)) if len(times) else -1
-        if first < 0 or not times[first] <= abs(end - q):
+        if first < 0 or not times[first] < abs(end - q):
             return Leaves(end, self.state(end))
         place = float(np.clip(q + direction * times[first], 0.0, 1.0))
         return Leaves(place, *_at(self, place, first, just if place == q else ()))
