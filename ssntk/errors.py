@@ -45,8 +45,8 @@ class Outcome(enum.Enum):
     )
     lost = "stopped at p = {p:.6g}: df/dx is singular to rounding there, so that the state is not known beyond"
     several_ways = (
-        "ends at p = {p:.6g}: {count} signals vanish there at once, and {ways} branches leave that place; follow another one "
-        "by x0 beside it"
+        "ends at p = {p:.6g}: {count} signals vanish there at once, and {ways} branches leave that place; to follow another "
+        "one, pass x0 beside it"
     )
     many_switch = "ends at p = {p:.6g}: {count} signals vanish there at once, too many to test all regions around"
     no_way = "ends at p = {p:.6g}: in each region behind that border df/dx is singular, as on a line of equilibria"

@@ -38,7 +38,8 @@ class Collision(Result):
     ```python
     model = ssntk.VectorField(lambda t, x, u, p: -x + 2 * jax.nn.relu(x) + p["p"], {"p": 0.0}, 1)
     branch = ssntk.continuation(ssntk.Family(model, "p"), (-1.0, 1.0), x0=[-1.0])
-    print(branch.collisions[0].kind, branch.collisions[0].delta, branch.status)  # nonsmooth-fold -1.0 left the span at p = -1
+    (fold,) = branch.collisions
+    print(fold.kind, fold.delta, branch.status)  # nonsmooth-fold -1.0 left the span at p = -1
     ```
     """
 
@@ -68,6 +69,8 @@ def births(cycles: dict[int, int]) -> str:
 def collision_of(system: Over, kink: Kink, parameter: float, rising: bool, unstable: tuple[int, int]) -> Collision:
     """A kink of a path in the user's units. `rising`: whether the parameter rises along the span."""
     counted = counted_cycles(system, kink) if system.dt else ({}, {})
+    if counted is not None and not rising:
+        counted = counted[1], counted[0]
     return Collision(
         parameter=parameter,
         x=kink.x * system.sizes,
@@ -77,7 +80,7 @@ def collision_of(system: Over, kink: Kink, parameter: float, rising: bool, unsta
         unstable=unstable,
         born=None if counted is None else born(counted),
         units=kink.units,
-        cycles=counted if rising or counted is None else counted[::-1],
+        cycles=counted,
     )
 
 

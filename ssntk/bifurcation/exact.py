@@ -66,7 +66,8 @@ class Exact:
         p = self.parameter(q)
         if x0 is not None:
             raise NumericalError(
-                f"no equilibrium near x0 at p = {p:g}: Newton's iteration from region to region did not converge; try x0=None"
+                f"no equilibrium near x0 at p = {p:g}: Newton's iteration from region to region did not converge; "
+                "try x0=None"
             )
         for x in find_fixed_points(self.model(q), self.u).x:
             pattern = start_at(self.system, np.asarray(x, float) / sizes, q)
@@ -102,6 +103,9 @@ def exact_of(family: Family, span: tuple[float, float], u: Any) -> Exact:
     model = family.model
     if isinstance(model, Iterated):
         raise NotPiecewiseLinear("relus of relus, as iterated maps have")
-    made = Recognised(family, u, places=[p0 + q * (p1 - p0) for q in PLACES])
     eps = float(np.finfo(dtype_of(model)).eps)
-    return Exact(family, u, p0, p1, over(lambda q: made(p0 + q * (p1 - p0)), eps))
+    # The model may not exist in all of the span.
+    with np.errstate(all="ignore"):
+        made = Recognised(family, u, places=[p0 + q * (p1 - p0) for q in PLACES])
+        system = over(lambda q: made(p0 + q * (p1 - p0)), eps)
+    return Exact(family, u, p0, p1, system)

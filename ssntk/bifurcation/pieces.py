@@ -14,7 +14,6 @@ from ssntk.bifurcation.halves import Half
 from ssntk.bifurcation.judged import collisions_on, ends_on, inside_on, users_on
 from ssntk.bifurcation.sampled import Line, Met, limits_of
 from ssntk.dynamics.stability import judged_exponents
-from ssntk.errors import Outcome
 from ssntk.models.base import dtype_of
 from ssntk.piecewise.pivot import Path
 from ssntk.piecewise.region import region_of

@@ -84,7 +84,7 @@ def followed_exactly(family: Any, span: Any, wish: Wish, must: bool) -> Branch |
         return None
     x0 = None if wish.x0 is None else np.asarray(as_array(wish.x0, "x0", (n,)), float)
     q = _place(exact, wish.at)
-    if _singular(exact, x0, q) and not must:
+    if singular_at(exact, x0, q) and not must:
         return None
     scale = as_metric(wish.scale, n)
     ways = ((1.0, -1.0) if q not in (0.0, 1.0) else (1.0,) if q == 0.0 else (-1.0,)) if wish.both else (1.0,)
@@ -102,7 +102,7 @@ def _place(exact: Exact, at: Any) -> float:
     return float(np.clip((p - exact.p0) / (exact.p1 - exact.p0), 0.0, 1.0))
 
 
-def _singular(exact: Exact, x0: np.ndarray | None, q: float) -> bool:
+def singular_at(exact: Exact, x0: np.ndarray | None, q: float) -> bool:
     """Whether df/dx is singular near a state (n,), default zero, as it is everywhere if a quantity is conserved."""
     parts = exact.system.parts(q)
     x = np.zeros(len(exact.system.sizes)) if x0 is None else x0 / exact.system.sizes

@@ -6,12 +6,16 @@ import jax.random as jr
 import numpy as np
 
 from ssntk.bifurcation.events.kinds import FLIP
+from ssntk.bifurcation.exact import Exact
 from ssntk.bifurcation.reach import WHOLE, Limits, Reach, distinct, status_of
+from ssntk.bifurcation.wish import EXACT, METHODS, SEARCH, exact_family, singular_at
 from ssntk.diagrams.cycles import followed
 from ssntk.diagrams.diagram import Diagram
+from ssntk.diagrams.exact import Exactly
 from ssntk.dynamics.fixed_points import FixedPoints, find_fixed_points
-from ssntk.dynamics.metric import as_periods
-from ssntk.errors import NumericalError, as_count, as_key, as_scalar, outside_jit
+from ssntk.dynamics.metric import as_metric, as_periods
+from ssntk.errors import NumericalError, as_choice, as_count, as_instance, as_key, as_scalar, outside_jit
+from ssntk.models.family import Family
 from ssntk.models.maps import AbstractMap
 from ssntk.threads import one_blas_thread
 from ssntk.zeros.equilibria import Equilibria, equilibria_of, resized
@@ -39,6 +43,7 @@ def bifurcation_diagram(
     fix: Any = None,
     periods: Any = None,
     cycles: Any = False,
+    method: Any = "auto",
 ) -> Diagram:
     """Follow all branches of equilibria over a span that can be reached, and if asked those of limit cycles.
 
@@ -60,6 +65,8 @@ def bifurcation_diagram(
       flows, the largest number of rounds that are followed from period doublings. Each period compiles anew.
     - `cycles`: whether to follow the limit cycles that are born at the Hopf points of a flow, those that branch off from
       them, and those in turn; see [`cycle_continuation`][]. Cycles that are not connected to a Hopf point are not found.
+    - `method`: `"exact"`, `"search"` or `"auto"`, as for [`continuation`][]. Exact branches are told apart by the regions
+      that they pass, without a tolerance, and the cycles of maps that are born at borders are not followed.
 
     Raises `ValueError` for arguments that do not fit, among them a model that depends on time. Raises `NumericalError` if no
     equilibrium is found anywhere.
@@ -72,6 +79,7 @@ def bifurcation_diagram(
     print([event.kind for event in diagram.bifurcations])  # ['pitchfork']
     ```
     """
+    exact = exact_diagram_of(family, span, u, as_choice(method, "method", METHODS), fix, periods)
     zeros = equilibria_of(family, span, u, scale=scale, fix=fix)
     n_slices, max_steps = as_count(n_slices, "n_slices", least=2), as_count(max_steps, "max_steps")
     n_starts, max_branches = as_count(n_starts, "n_starts", least=2), as_count(max_branches, "max_branches")
@@ -84,6 +92,14 @@ def bifurcation_diagram(
     for q, one in zip(slices, jr.split(as_key(key), n_slices), strict=True):
         model = family(zeros.parameter(np.asarray(q, zeros.p0.dtype)))
         found.append(find_fixed_points(model, zeros.u, n_starts=n_starts, periods=turns, key=one))
+    if cycles and method == EXACT:
+        raise ValueError('cycles must be False with method="exact": limit cycles cross borders')
+    if exact is not None and not cycles:
+        every = Exactly(exact, max_steps, max_branches)
+        for q, points in zip(slices, found, strict=True):
+            every.through(points, q)
+        if every.found:
+            return every.diagram(as_metric(scale, family.model.n_state), longest)
     seen = [(q, x) for q, points in zip(slices, found, strict=True) for x in points.x]
     if scale is None and seen:
         # The typical sizes of the states follow from the fixed points, which are known only now.
@@ -112,6 +128,24 @@ def bifurcation_diagram(
         parent=tuple(node.parent for node in nodes),
         cycles=oscillating,
     )
+
+
+def exact_diagram_of(family: Any, span: Any, u: Any, method: str, fix: Any, periods: Any) -> Exact | None:
+    """The family as a piecewise-linear one, if it is one and its branches are to be followed exactly; else `None`.
+
+    Raises `ValueError`, which names the argument, if `method` asks for what cannot be done.
+    """
+    if method == SEARCH:
+        return None
+    as_instance(family, "family", Family)
+    turns = as_periods(periods, family.model.n_state)
+    for name, given in (("fix", fix is not None and len(fix) > 0), ("periods", turns is not None)):
+        if given and method == EXACT:
+            raise ValueError(f'{name} must not be given with method="exact"')
+        if given:
+            return None
+    exact = exact_family(family, span, u, method == EXACT)
+    return exact if exact is None or method == EXACT or not singular_at(exact, None, 0.5) else None
 
 
 def _check_cycles(cycles: Any, family: Any) -> None:

@@ -2,8 +2,8 @@
 
 To first order the map beside the collision is `y' = J y + B_i relu(C_i y + c1 mu) + d mu`, with one switching signal and the
 distance mu of the parameter. Its cycles of order k follow from the k values of that signal: they solve
-`xi = G relu(xi) + e mu`, with a circulant matrix G (k, k), so that 2^k systems of k equations list them all. Feigin's parities
-count fixed points and cycles of order two only; see Eisenmann, Monfared, Goering and Durstewitz (NeurIPS 2023).
+`xi = G relu(xi) + e mu`, with a circulant matrix G (k, k), so that 2^k systems of k equations list them all. Feigin's
+parities count fixed points and cycles of order two only; see Eisenmann, Monfared, Goering and Durstewitz (NeurIPS 2023).
 """
 
 import functools

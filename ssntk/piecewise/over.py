@@ -9,6 +9,7 @@ import numpy as np
 import scipy.linalg
 
 from ssntk.piecewise.form import PiecewiseLinear
+from ssntk.piecewise.kinks import NotPiecewiseLinear
 
 # The fractions of the span at which it is tested whether a system depends on the parameter linearly.
 LOOKS = (0.0, 1.0, 0.2763932022500210, 0.7236067977499790)
@@ -113,8 +114,12 @@ def over(make: Callable[[float], PiecewiseLinear], eps: float = float(np.finfo(f
     """The systems `make(q)` for q in [0, 1].
 
     **Arguments:** `eps`: the relative error of the numbers in the systems.
+
+    Raises `NotPiecewiseLinear` if numbers are not finite.
     """
     forms = [make(q) for q in LOOKS]
+    if not all(np.isfinite(part).all() for one in forms for part in (one.A, one.B, one.C, one.c, one.h)):
+        raise NotPiecewiseLinear("numbers that are not finite within the span")
     sizes, widths = _units(forms)
     parts = [_in_units(form, sizes, widths) for form in forms]
     slopes: list[Any] = []

@@ -135,7 +135,8 @@ def entered(system: Over, pattern: np.ndarray, q: float, direction: float) -> li
 def walk(system: Over, pattern: np.ndarray, q: float, direction: float, most: int) -> Path:
     """Follow the fixed point of a region from q on, until it leaves the span, closes, or cannot go on.
 
-    **Arguments:** `direction`: 1 towards the end of the span, -1 towards its beginning. `most`: the largest number of pieces.
+    **Arguments:** `direction`: 1 towards the end of the span, -1 towards its beginning. `most`: the largest number of
+    pieces.
     """
     region = region_of(system, pattern, q)
     assert region is not None
