@@ -10,8 +10,12 @@ import numpy as np
 import scipy.optimize
 from jaxtyping import Bool, Float
 
+from ssntk.piecewise.regions import candidates
+
 # HiGHS accepts points that violate constraints by up to this much; a proof needs solutions that are farther from borders.
 FEASIBLE, CLEAR = 1e-7, 1e-6
+# Up to this many units all patterns are enumerated, which takes as long as a few linear programmes.
+FEW = 10
 # The largest number of Newton iterations, and of single exchanges by Murty's rule for each unit.
 NEWTON, EXCHANGES = 60, 40
 
@@ -98,7 +102,10 @@ def branch_and_bound(M: Float[np.ndarray, "m m"], q: Float[np.ndarray, " m"], mo
         point = _feasible(M, q, state)
         if point is None:
             continue
-        if isinstance(point, str):
+        if len(free) <= FEW and reduced is not None:
+            found += [*_few(*reduced, state == 1, free)]
+            continue
+        if isinstance(point, str) or len(free) == 0:
             proved = False
             continue
         r, w = point
@@ -109,6 +116,16 @@ def branch_and_bound(M: Float[np.ndarray, "m m"], q: Float[np.ndarray, " m"], mo
             child[worst] = side
             stack.append(child)
     return Proof(_distinct(found, m), proved, nodes)
+
+
+def _few(M: np.ndarray, q: np.ndarray, on: np.ndarray, free: np.ndarray) -> np.ndarray:
+    """The patterns that may solve the problem (M, q) of a few units `free`, together with the others that are `on`."""
+    patterns = candidates(M, q, 2 ** (FEW + 2), 2**FEW)
+    # The tree of a few units ends within its limits.
+    assert patterns is not None
+    whole = np.tile(on, (len(patterns), 1))
+    whole[:, free] = patterns
+    return whole
 
 
 def _distinct(found: list[np.ndarray], m: int) -> np.ndarray:
@@ -133,13 +150,12 @@ def _feasible(M: np.ndarray, q: np.ndarray, state: np.ndarray) -> tuple[np.ndarr
     bounds = np.zeros((len(q), 2))
     bounds[state != 0, 1] = np.inf
     equal: dict[str, np.ndarray] = {"A_eq": M[held], "b_eq": -q[held]} if held.any() else {}
-    cost = M.sum(axis=0) + 1.0
-    found = scipy.optimize.linprog(cost, A_ub=-M[~held], b_ub=q[~held], bounds=bounds, method="highs", **equal)
-    if found.status == 2:
-        return None
-    if found.status == 3:
-        # The cost has no least value, but points exist.
-        found = scipy.optimize.linprog(0 * cost, A_ub=-M[~held], b_ub=q[~held], bounds=bounds, method="highs", **equal)
+    free = state < 0
+    for cost in (free + free @ M, np.zeros(len(q))):
+        found = scipy.optimize.linprog(cost, A_ub=-M[~held], b_ub=q[~held], bounds=bounds, method="highs", **equal)
+        # If the cost has no least value, points exist all the same.
+        if found.status != 3:
+            break
     if found.status == 2:
         return None
     return (found.x, M @ found.x + q) if found.status == 0 else "not known"

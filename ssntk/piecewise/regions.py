@@ -97,7 +97,17 @@ def _kept(on: np.ndarray, free: np.ndarray, T: np.ndarray, const: np.ndarray, si
     return tuple(part[~lost] for part in (on, free, T, const, size))
 
 
-def completions(on: np.ndarray, decided: np.ndarray, most: int) -> np.ndarray | None:
+def candidates(M: Float[np.ndarray, "m m"], q: Float[np.ndarray, " m"], most: int, single: int) -> np.ndarray | None:
+    """The patterns (k, m) that may solve w = M r + q, r >= 0, w >= 0, r.w = 0. All other patterns do not.
+
+    `None` if that needs more than `most` nodes of a tree, or more than `single` patterns whose pivots are too small for it.
+    """
+    found = complementary_patterns(M, q, most)
+    rest = None if found is None else _completions(found[1], found[2], single)
+    return None if found is None or rest is None else np.concatenate([found[0], rest])
+
+
+def _completions(on: np.ndarray, decided: np.ndarray, most: int) -> np.ndarray | None:
     """All patterns that agree with the nodes (j, m) on what is decided; `None` if there are more than `most`."""
     if sum(2.0 ** float((~one).sum()) for one in decided) > most:
         return None

@@ -1,6 +1,7 @@
 """The equation of the fixed points and cycles of a piecewise-linear system: G x + B relu(C x + c) + h = 0."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import scipy.linalg
@@ -37,28 +38,37 @@ class System:
         G = np.kron(one, form.A) - np.kron(np.roll(one, 1, axis=1), np.eye(n))
         return cls(G, np.kron(one, form.B), np.kron(one, form.C), np.tile(form.c, k), np.tile(form.h, k))
 
-    def scaled(self) -> tuple["System", np.ndarray]:
-        """The same in units in which the entries are alike, and the units (N,) of the unknowns, powers of two.
+    def units(self) -> tuple[np.ndarray, np.ndarray, float]:
+        """Units (N,) of the unknowns and (m,) of the signals in which the entries are alike, and the size of the equation.
 
-        Balancing makes every row as large as its column, whatever the units of the unknowns and of the signals were.
+        They are powers of two. Balancing makes every row as large as its column, whatever the units of the unknowns, of the
+        signals and of time were.
         """
         n = len(self.G)
         whole = np.block([[self.G, self.B], [self.C, np.zeros((len(self.C),) * 2)]])
-        top = float(np.abs(whole[:n]).max(initial=0.0)) or 1.0
-        whole[:n] /= 2.0 ** np.round(np.log2(top))
+        top = 2.0 ** np.round(np.log2(np.abs(whole[:n]).max(initial=0.0) or 1.0))
+        whole[:n] /= top
         # SciPy casts the units to integers, since they may be permutations, and warns if they are too large.
         with np.errstate(invalid="ignore"):
-            found, (units, _) = scipy.linalg.matrix_balance(whole, permute=False, separate=True)
-        levels = np.concatenate([self.h / (2.0 ** np.round(np.log2(top))), self.c]) / units
+            balanced: Any = scipy.linalg.matrix_balance(whole, permute=False, separate=True)
+        found, (units, _) = balanced
+        levels = np.abs(np.concatenate([self.h / top, self.c]) / units)
         # Parts that do not act on each other have units of their own, in which their constants are about one.
         _, part = scipy.sparse.csgraph.connected_components(np.abs(found) + np.abs(found.T) > 0, directed=False)
         most = np.zeros(part.max() + 1)
-        np.maximum.at(most, part, np.abs(levels))
+        np.maximum.at(most, part, levels)
         units = units * (2.0 ** np.round(np.log2(np.where(most > 0, most, 1.0))))[part]
-        of_x, of_s = units[:n], units[n:]
-        row = of_x * 2.0 ** np.round(np.log2(top))
-        C = self.C * of_x / of_s[:, None]
-        return System(self.G * of_x / row[:, None], self.B * of_s / row[:, None], C, self.c / of_s, self.h / row), of_x
+        return units[:n], units[n:], float(top)
+
+    def in_units(self, rows: np.ndarray, of_x: np.ndarray, of_s: np.ndarray) -> "System":
+        """The equation in units (N,) of its rows, (N,) of the unknowns and (m,) of the signals."""
+        C, row = self.C * of_x / of_s[:, None], rows[:, None]
+        return System(self.G * of_x / row, self.B * of_s / row, C, self.c / of_s, self.h / rows)
+
+    def scaled(self) -> tuple["System", np.ndarray]:
+        """The equation in units in which the entries are alike, and those (N,) of the unknowns."""
+        of_x, of_s, top = self.units()
+        return self.in_units(top * of_x, of_x, of_s), of_x
 
     def turned(self, pattern: Bool[np.ndarray, " m"]) -> "System":
         """The same equation, with relu(-s) = relu(s) - s in the place of the relus that are in the pattern."""
@@ -110,6 +120,10 @@ class System:
             size = np.abs(x).max(axis=1, keepdims=True, initial=0.0)
             bad = ~(np.abs(step).max(axis=1, keepdims=True, initial=0.0) <= SINGULAR * size) & (size > 0)
         return np.where(bad, 0.0, x + step), np.where(bad, np.inf, np.abs(step) + np.finfo(float).eps * size)
+
+    def signals(self, x: np.ndarray) -> np.ndarray:
+        """s = C x + c (p, m) at states (p, N)."""
+        return x @ self.C.T + self.c
 
     def signs(self, x: np.ndarray, error: np.ndarray) -> np.ndarray:
         """The signs (p, m) of the signals at states (p, N) with errors (p, N); zero for those within their rounding errors."""

@@ -5,8 +5,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ssntk.piecewise.form import PiecewiseLinear
 from ssntk.piecewise.prove import CLEAR, branch_and_bound, definite, only
-from ssntk.piecewise.regions import cell_count, cells, complementary_patterns, completions
+from ssntk.piecewise.regions import candidates, cell_count, cells
+from ssntk.piecewise.search import canonical, searched_cycles, searched_points
 from ssntk.piecewise.solutions import Zeros, accepted
 from ssntk.piecewise.system import System
 
@@ -18,6 +20,34 @@ UNITS, NODES, SINGLE = 20, 2**21, 2**18
 PROGRAMMES, RELUS = 600, 40
 # A candidate may have wrong signs by this fraction of the terms, and is checked again.
 ROUGH = 1e-7
+
+
+def fixed_points_of(form: PiecewiseLinear, n_starts: int, seed: list[int], effort: float = 1.0) -> Zeros:
+    """All fixed points of a form if a proof succeeds, else those that a search finds."""
+    system = System.of(form)
+    found = proved_zeros(system, effort)
+    if found is not None:
+        return found
+    scaled, units = system.scaled()
+    found = searched_points(scaled, n_starts, np.random.default_rng(seed))
+    return dataclasses.replace(found, x=found.x * units)
+
+
+def cycles_of(form: PiecewiseLinear, k: int, n_starts: int, seed: list[int], effort: float) -> Zeros:
+    """The cycles of k steps of a map, those of shorter periods included, each from one of its points on: x (c, k n).
+
+    If the relus of all steps are more than are enumerated, a proof is tried with this `effort`; zero is none.
+    """
+    stacked = System.stacked(form, k)
+    found = proved_zeros(stacked, effort)
+    if found is not None:
+        first = (canonical(found.patterns, k) == found.patterns).all(axis=1)
+        return dataclasses.replace(found, x=found.x[first], patterns=found.patterns[first])
+    of_x, of_s, _ = System.of(form).units()
+    step = System(form.A, form.B, form.C, form.c, form.h).in_units(of_x, of_x, of_s)
+    wide = stacked.in_units(np.tile(of_x, k), np.tile(of_x, k), np.tile(of_s, k))
+    found = searched_cycles(step, k, wide, n_starts, np.random.default_rng(seed))
+    return dataclasses.replace(found, x=found.x * np.tile(of_x, k))
 
 
 def proved_zeros(system: System, effort: float = 1.0) -> Zeros | None:
@@ -43,13 +73,7 @@ def proved_zeros(system: System, effort: float = 1.0) -> Zeros | None:
         lambda: _by_branches(one, M, q, effort),
     )
     found = next((zeros for method in methods if (zeros := method()) is not None), None)
-    return None if found is None else unscaled(found, scaled, units)
-
-
-def unscaled(found: Zeros, scaled: System, units: np.ndarray) -> Zeros:
-    """Solutions of the scaled equation in the units (n,) of the unknowns, with the patterns of its own relus."""
-    signs = scaled.signs(found.x, np.zeros_like(found.x))
-    return dataclasses.replace(found, x=found.x * units, patterns=signs > 0)
+    return None if found is None else dataclasses.replace(found, x=found.x * units, patterns=scaled.signals(found.x) > 0)
 
 
 def _single(system: System, M: np.ndarray, q: np.ndarray) -> Zeros | None:
@@ -88,12 +112,13 @@ def _by_cells(system: System, M: np.ndarray, q: np.ndarray) -> Zeros | None:
 def _by_tree(system: System, M: np.ndarray, q: np.ndarray) -> Zeros | None:
     if len(q) > UNITS:
         return None
-    found = complementary_patterns(M, q, NODES)
-    rest = None if found is None else completions(found[1], found[2], SINGLE)
-    return None if found is None or rest is None else accepted(system, np.concatenate([found[0], rest]), True)
+    patterns = candidates(M, q, NODES, SINGLE)
+    return None if patterns is None else accepted(system, patterns, True)
 
 
 def _by_branches(system: System, M: np.ndarray, q: np.ndarray, effort: float) -> Zeros | None:
+    if effort == 0:
+        return None
     most = int(effort * PROGRAMMES * min(1.0, (RELUS / len(q)) ** 2))
     proof = branch_and_bound(M, q, most)
     if not proof.complete:
@@ -101,5 +126,5 @@ def _by_branches(system: System, M: np.ndarray, q: np.ndarray, effort: float) ->
     found = accepted(system, proof.patterns, True)
     s = found.x @ system.C.T + system.c
     # The linear programmes are solved to a tolerance: a proof needs solutions well away from the borders.
-    clear = len(found.x) == len(proof.patterns) and bool((np.abs(s) > CLEAR).all())
+    clear = bool((np.abs(s) > CLEAR).all())
     return dataclasses.replace(found, nodes=proof.nodes) if clear or found.lines else None
