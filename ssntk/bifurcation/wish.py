@@ -65,7 +65,7 @@ def followed_exactly(family: Any, span: Any, wish: Wish, must: bool) -> Branch |
     n = family.model.n_state
     own, bounds, turns = as_own(wish.events, n), as_bounds(wish.bounds, n), as_periods(wish.periods, n)
     refused = {
-        "fix": wish.fix is not None and len(wish.fix) > 0,
+        "fix": wish.fix is not None,
         "periods": turns is not None and bool(np.any(turns)),
         "events": bool(own.events),
     }

@@ -139,7 +139,7 @@ def exact_diagram_of(family: Any, span: Any, u: Any, method: str, fix: Any, peri
         return None
     as_instance(family, "family", Family)
     turns = as_periods(periods, family.model.n_state)
-    for name, given in (("fix", fix is not None and len(fix) > 0), ("periods", turns is not None)):
+    for name, given in (("fix", fix is not None), ("periods", turns is not None)):
         if given and method == EXACT:
             raise ValueError(f'{name} must not be given with method="exact"')
         if given:

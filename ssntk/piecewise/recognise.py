@@ -92,6 +92,10 @@ class Recognised:
         """The form at a parameter; without one, that of the model. Raises `NotPiecewiseLinear` if other relus are needed."""
         return self._formed(*self._raw(self.source(p) if isinstance(self.source, Family) else self.source))
 
+    def of(self, model: AbstractStateSpaceModel) -> PiecewiseLinear:
+        """The form of a model of the same structure. Raises `NotPiecewiseLinear` if other relus are needed."""
+        return self._formed(*self._raw(model))
+
     def _evaluated(self, model: AbstractStateSpaceModel, x: np.ndarray, plan: Any) -> tuple[np.ndarray, Kinks]:
         """What the program returns for states that are the values x (K, n), and its relus."""
         kinks = Kinks(self.n, self.tolerance, plan)
