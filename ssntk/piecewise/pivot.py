@@ -48,7 +48,7 @@ class Piece(NamedTuple):
 
     def holds(self, q: float) -> bool:
         """Whether the piece passes q."""
-        return min(self.begin, self.end) <= q <= max(self.begin, self.end)
+        return bool(min(self.begin, self.end) <= q <= max(self.begin, self.end))
 
 
 class End(NamedTuple):
