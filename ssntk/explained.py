@@ -61,6 +61,12 @@ def _sentences(result: object) -> list[str]:
 
 @_sentences.register
 def _(found: FixedPoints) -> list[str]:
+    if len(found) == 0 and found.complete:
+        return [
+            "It is proved that there is no fixed point.",
+            "So the network never comes to rest, or it grows without bound.",
+            "Next: look at a simulation by ssntk.simulate.",
+        ]
     if len(found) == 0:
         made = counted(found.n_starts, "start")
         return [
@@ -82,7 +88,11 @@ def _(found: FixedPoints) -> list[str]:
     index = {
         None: "A point is degenerate, so that a bifurcation is at hand.",
         1: "The index sum is 1, as it must be if the network is bounded and all points are known.",
-    }.get(found.index_sum, f"The index sum is {found.index_sum}: of a bounded network it would be 1 if all were known.")
+    }.get(
+        found.index_sum,
+        f"The index sum is {found.index_sum}: "
+        + ("so the network is not bounded." if found.complete else "of a bounded network it would be 1 if all were known."),
+    )
     call = "ssntk.continuation(ssntk.Family(...), span, x0=result.x[0])" if stable else "ssntk.criticality(model)"
     return [alone, f"Left to itself, {rest}.", known, index, f"Next: result.plot() shows them; {call} goes on from here."]
 

@@ -30,7 +30,7 @@ def complementary_patterns(
     """
     m = len(q)
     # The columns of a tableau are those of the free units, in the order `free`.
-    start = (np.zeros((1, m), bool), np.arange(m)[None], M[None], q[None], np.abs(q)[None])
+    start: tuple[np.ndarray, ...] = (np.zeros((1, m), bool), np.arange(m)[None], M[None], q[None], np.abs(q)[None])
     stack, found, left, count = [start], [], [], 0
     while stack:
         on, free, T, const, size = stack.pop()

@@ -8,7 +8,7 @@ Goering and Durstewitz (SCYFI, 2023). Here many patterns run at once.
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 
 from ssntk.piecewise.solutions import Zeros, accepted
 from ssntk.piecewise.system import System
@@ -142,8 +142,7 @@ class Rounds:
         return np.concatenate(signs, axis=1)
 
     def after(self, itineraries: np.ndarray) -> np.ndarray:
-        """The next itineraries: of the points of the closed orbit, or, for every other one, of the map's orbit from the first
-        of them."""
+        """The next itineraries: of the points of closed orbits, or, for every other one, of the orbit from its first point."""
         x = self.states(itineraries)
         found = (x @ self.step.C.T + self.step.c > 0).reshape(len(x), -1)
         found[1::2] = self.orbits(x[1::2, 0])

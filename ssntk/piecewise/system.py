@@ -126,7 +126,7 @@ class System:
         return x @ self.C.T + self.c
 
     def signs(self, x: np.ndarray, error: np.ndarray) -> np.ndarray:
-        """The signs (p, m) of the signals at states (p, N) with errors (p, N); zero for those within their rounding errors."""
+        """The signs (p, m) of the signals at states (p, N) with errors (p, N): zero for those within rounding errors."""
         s = x @ self.C.T + self.c
         rough = ROUNDINGS * np.finfo(float).eps * (np.abs(x) @ np.abs(self.C).T + np.abs(self.c))
         with np.errstate(invalid="ignore"):

@@ -53,9 +53,9 @@ def cycles_of(form: PiecewiseLinear, k: int, n_starts: int, seed: list[int], eff
 def proved_zeros(system: System, effort: float = 1.0) -> Zeros | None:
     """All solutions of an equation, with a proof that there are no others. `None` if no method gives one.
 
-    The methods, in this order: if the symmetric part of the matrix of the complementarity problem is positive definite, there
-    is one solution; if the rank of the coupling is at most three, the cells of the borders' arrangement are enumerated; up
-    to 20 relus, all patterns are; else branch and bound, with a number of nodes that is `effort` times the usual one.
+    The methods, in this order: if the symmetric part of the complementarity problem's matrix is positive definite, there is
+    one solution; if the rank of the coupling is at most three, the cells of the borders' arrangement are enumerated; up to
+    20 relus, all patterns are; else branch and bound, with a number of nodes that is `effort` times the usual one.
 
     If a region has a line of solutions, or if all regions are singular, `lines` of the result is set.
     """
