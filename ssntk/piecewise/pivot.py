@@ -84,7 +84,8 @@ class Path:
 
     def reversed(self) -> "Path":
         """The same path, travelled the other way."""
-        pieces = tuple(Piece(one.pattern, one.end, one.begin, -one.direction, one.last, one.first) for one in self.pieces[::-1])
+        turned = self.pieces[::-1]
+        pieces = tuple(Piece(one.pattern, one.end, one.begin, -one.direction, one.last, one.first) for one in turned)
         return Path(pieces, tuple(kink.reversed() for kink in self.kinks[::-1]), self.ends[::-1])
 
 
