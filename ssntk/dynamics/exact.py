@@ -78,7 +78,9 @@ def exact_points(model: AbstractStateSpaceModel, u: Array, method: str, n_starts
     form = form_of(model, u, method, must)
     if form is None:
         return None
-    found = fixed_points_of(form, n_starts, seed, EFFORT if must is not None else 1.0)
+    # A start from which states overflow has not arrived.
+    with np.errstate(all="ignore"):
+        found = fixed_points_of(form, n_starts, seed, EFFORT if must is not None else 1.0)
     # The homotopies of the search arrive more often than the iteration over regions.
     nothing = must is None and not found.complete and len(found.x) == 0
     if not listed(found, must) or nothing:
@@ -102,7 +104,8 @@ def exact_cycles(
     form = form_of(model, u, method, must)
     if form is None:
         return None
-    found = cycles_of(form, k, n_starts, seed, EFFORT if prove else 0.0)
+    with np.errstate(all="ignore"):
+        found = cycles_of(form, k, n_starts, seed, EFFORT if prove else 0.0)
     if not listed(found, must):
         return None
     n, c = model.n_state, len(found.x)

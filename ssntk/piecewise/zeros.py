@@ -73,7 +73,11 @@ def proved_zeros(system: System, effort: float = 1.0) -> Zeros | None:
         lambda: _by_branches(one, M, q, effort),
     )
     found = next((zeros for method in methods if (zeros := method()) is not None), None)
-    return None if found is None else dataclasses.replace(found, x=found.x * units, patterns=scaled.signals(found.x) > 0)
+    if found is None:
+        return None
+    # The relus may have been turned for the solution.
+    signs = scaled.signs(found.x, np.zeros_like(found.x))
+    return dataclasses.replace(found, x=found.x * units, patterns=signs > 0)
 
 
 def _single(system: System, M: np.ndarray, q: np.ndarray) -> Zeros | None:
