@@ -57,11 +57,11 @@ def proved_zeros(system: System, effort: float = 1.0) -> Zeros | None:
     one solution; if the rank of the coupling is at most three, the cells of the borders' arrangement are enumerated; up to
     20 relus, all patterns are; else branch and bound, with a number of nodes that is `effort` times the usual one.
 
-    If a region has a line of solutions, or if all regions are singular, `lines` of the result is set.
+    If a region has a line of solutions, if all regions are singular, or if numbers overflow, `lines` of the result is set.
     """
     scaled, units = system.scaled()
     n, m = len(scaled.G), len(scaled.c)
-    turned = scaled.regular()
+    turned = scaled.regular() if scaled.finite else None
     if turned is None:
         return Zeros(np.zeros((0, n)), np.zeros((0, m), bool), False, lines=True)
     one, _ = turned
