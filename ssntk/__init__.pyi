@@ -3,6 +3,7 @@
 from . import plot as plot
 from .bifurcation.branch import Branch as Branch
 from .bifurcation.branch import BranchPoint as BranchPoint
+from .bifurcation.collisions import Collision as Collision
 from .bifurcation.continuation import continuation as continuation
 from .bifurcation.continuation import continuation_ensemble as continuation_ensemble
 from .bifurcation.crossing import Crossing as Crossing
@@ -21,6 +22,8 @@ from .collapse.signature import Signature as Signature
 from .collapse.signature import frequency_signature as frequency_signature
 from .critical.approach import Approach as Approach
 from .critical.approach import approach as approach
+from .critical.border import BorderMargin as BorderMargin
+from .critical.border import border_margin as border_margin
 from .critical.flag import Criticality as Criticality
 from .critical.flag import NearCriticalWarning as NearCriticalWarning
 from .critical.flag import criticality as criticality
@@ -106,6 +109,8 @@ from .models.plane import Plane as Plane
 from .models.plrnn import PLRNN as PLRNN
 from .models.vector_field import VectorField as VectorField
 from .models.weights import load_weights as load_weights
+from .piecewise.form import PiecewiseLinear as PiecewiseLinear
+from .piecewise.recognise import piecewise_linear as piecewise_linear
 from .precision import PrecisionWarning as PrecisionWarning
 from .saved import load as load
 from .saved import save as save

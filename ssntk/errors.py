@@ -31,7 +31,10 @@ class Outcome(enum.Enum):
     left_span = "left the span at p = {p:g}"
     closed = "came back to its start"
     left_domain = "left the domain at p = {p:.6g}: the vector field is not finite beyond"
-    kink = "ends at p = {p:.6g}: the vector field has a kink at p = {p:.6g}, beyond which it is another one"
+    kink = (
+        "ends at p = {p:.6g}: the vector field has a kink at p = {p:.6g}, beyond which it is another one; use softplus, or "
+        "a model that ssntk.piecewise_linear reads"
+    )
     underflow = (
         "step underflow at p = {p:.6g}: the corrector fails for every step length; another step may pass, or events meet"
     )
@@ -39,6 +42,17 @@ class Outcome(enum.Enum):
     max_steps = "stopped at p = {p:.6g}: max_steps = {most} points; raise max_steps, or step"
     short = "stopped at p = {p:.6g}, short of the end of the span: the corrector fails there; try a smaller step"
     halves = "ends near p = {p:.6g}, at the flip where its period halves"
+    to_infinity = (
+        "leaves for infinity at p = {p:.6g}: df/dx is singular there, and the state grows without bound (a degenerate "
+        "transcritical bifurcation)"
+    )
+    lost = "stopped at p = {p:.6g}: df/dx is singular to rounding there, so that the state is not known beyond"
+    several_ways = (
+        "ends at p = {p:.6g}: {count} signals vanish there at once, and {ways} branches leave that place; to follow another "
+        "one, pass x0 beside it"
+    )
+    many_switch = "ends at p = {p:.6g}: {count} signals vanish there at once, too many to test all regions around"
+    no_way = "ends at p = {p:.6g}: in each region behind that border df/dx is singular, as on a line of equilibria"
     left_bounds = "left its bounds at p = {p:.6g}"
     reached_bound = "left its bounds at p = {p:.6g}: state {index} reached {limit:g}"
     stopped = "stopped at p = {p:.6g}: {name}"

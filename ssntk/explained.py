@@ -5,7 +5,7 @@ import functools
 import numpy as np
 
 from ssntk.bifurcation.branch import Branch
-from ssntk.bifurcation.events.kinds import KINDS, kind_named
+from ssntk.bifurcation.events.kinds import KINDS, OF_BORDERS, kind_named
 from ssntk.bifurcation.point import Bifurcation
 from ssntk.collapse.channel import Channel
 from ssntk.collapse.detect import Detection
@@ -13,6 +13,7 @@ from ssntk.collapse.signature import Signature
 from ssntk.critical.approach import Approach
 from ssntk.critical.flag import Criticality
 from ssntk.critical.retreat import Retreat
+from ssntk.critical.warned import border_clause
 from ssntk.cycles.branch import CycleBranch
 from ssntk.cycles.orbit import Orbit
 from ssntk.diagrams.diagram import Diagram
@@ -60,6 +61,12 @@ def _sentences(result: object) -> list[str]:
 
 @_sentences.register
 def _(found: FixedPoints) -> list[str]:
+    if len(found) == 0 and found.complete:
+        return [
+            "It is proved that there is no fixed point.",
+            "So the network never comes to rest, or it grows without bound.",
+            "Next: look at a simulation by ssntk.simulate.",
+        ]
     if len(found) == 0:
         made = counted(found.n_starts, "start")
         return [
@@ -81,7 +88,11 @@ def _(found: FixedPoints) -> list[str]:
     index = {
         None: "A point is degenerate, so that a bifurcation is at hand.",
         1: "The index sum is 1, as it must be if the network is bounded and all points are known.",
-    }.get(found.index_sum, f"The index sum is {found.index_sum}: of a bounded network it would be 1 if all were known.")
+    }.get(
+        found.index_sum,
+        f"The index sum is {found.index_sum}: "
+        + ("so the network is not bounded." if found.complete else "of a bounded network it would be 1 if all were known."),
+    )
     call = "ssntk.continuation(ssntk.Family(...), span, x0=result.x[0])" if stable else "ssntk.criticality(model)"
     return [alone, f"Left to itself, {rest}.", known, index, f"Next: result.plot() shows them; {call} goes on from here."]
 
@@ -240,8 +251,15 @@ def _(found: Criticality) -> list[str]:
         f"The least change of the Jacobian after which {crossing} is {say(abs(found.stability_radius))} in 1 / time, or "
         f"{say(found.relative_distance)} relative to the network's own rates.",
         f"Changes of the parameters push that mode with the strength {say(found.drive)}, and 0 would mean not at all.",
+        *_border(found),
         f"Next: {call}.",
     ]
+
+
+def _border(found: Criticality) -> list[str]:
+    """A sentence on the nearest nonsmooth fold."""
+    clause = border_clause(found.border)
+    return [clause[0].upper() + clause[1:] + "."] if clause else []
 
 
 @_sentences.register
@@ -411,7 +429,9 @@ def _events(events: tuple[Bifurcation, ...], unresolved: int) -> str:
 
 def _onwards(events: tuple[Bifurcation, ...]) -> str:
     kinds = {event.kind for event in events}
-    known = next((kind.name for kind in KINDS if kind.meaning and kind.name in kinds), None)
+    known = next((kind.name for kind in KINDS if kind.meaning and kind.name in kinds and kind not in OF_BORDERS), None)
+    if known is None and any(kind.name in kinds for kind in OF_BORDERS):
+        return "ssntk.border_margin(model, x) measures how far the parameters are from such borders"
     if known is None:
         return "another parameter by ssntk.Family, or a longer span, may lead to a bifurcation"
     return f"ssntk.Sweep(family, towards={known!r}, ...) measures the kernel on the way to it"

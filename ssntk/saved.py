@@ -13,11 +13,13 @@ import jax
 import numpy as np
 
 from ssntk.bifurcation.branch import Branch, BranchPoint
+from ssntk.bifurcation.collisions import Collision
 from ssntk.bifurcation.point import Bifurcation
 from ssntk.collapse.channel import Channel
 from ssntk.collapse.detect import Detection
 from ssntk.collapse.signature import Signature
 from ssntk.critical.approach import Approach
+from ssntk.critical.border import BorderMargin
 from ssntk.critical.flag import Criticality
 from ssntk.critical.retreat import Retreat
 from ssntk.curves.collapse import KernelAlong
@@ -51,6 +53,7 @@ from ssntk.models.low_rank_layout import TorchLowRank
 from ssntk.models.maps import EulerMap, MapWithInput
 from ssntk.models.plane import Plane
 from ssntk.models.plrnn import PLRNN
+from ssntk.piecewise.form import PiecewiseLinear
 from ssntk.results import Result, Results, field_names
 from ssntk.sweep.codec import made
 from ssntk.sweep.identity import digest
@@ -67,6 +70,7 @@ _RESULTS = (
     *(Signature, Approach, Retreat, Criticality, Spectrum, LinearisedTraining, MonitorRecord, Measurement, Status),
     *(Drift, KernelPlan, Cycle, Cycles, Orbit, CycleBranch, CycleEvent),
     *(Curve, CurvePoint, Codim2, KernelAlong, KernelMap, TwoParameterDiagram, Region),
+    *(PiecewiseLinear, Collision, BorderMargin),
 )
 _FORMS = (normal_forms.SaddleNode, normal_forms.Transcritical, normal_forms.Pitchfork, normal_forms.Hopf)
 _LAYERS = (CTRNN, TorchRNN, GRUCell, LSTMCell, GRUODE, LinearSSM, LowRankRNN, TorchLowRank, ReducedRNN, PLRNN)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ssntk.bifurcation.collisions import Collision
 from ssntk.bifurcation.point import Bifurcation
 from ssntk.results import Collection, Pictured, Result, Table, Tabular, counted, short
 
@@ -54,6 +55,8 @@ class Branch(Pictured, Tabular, Collection):
     - `period`: the number of steps of the cycles that the branch consists of, 1 for equilibria and fixed points. `orbit`
       (k, period, n): the states of each cycle, from `x` on, and `orbit_outputs` (k, period, m) the readout there; `None`
       if the period is 1. `eigenvalues` are then the multipliers of a whole round.
+    - `collisions`: for piecewise-linear models every [`Collision`][] with a border, in branch order. Borders are points of
+      the branch; `eigenvalues`, `stable` and `n_unstable` there are those of the piece before the border.
 
     **Example:** the branch turns at mu = 0 and comes back unstable.
 
@@ -80,6 +83,7 @@ class Branch(Pictured, Tabular, Collection):
     period: int = 1
     orbit: np.ndarray | None = None
     orbit_outputs: np.ndarray | None = None
+    collisions: tuple[Collision, ...] = ()
     _picture = "bifurcation_diagram"
 
     def __len__(self) -> int:
@@ -104,7 +108,13 @@ class Branch(Pictured, Tabular, Collection):
         return f"{what}: {counted(len(self), 'point')}, {int(self.stable.sum())} stable, {span}; {self.status}"
 
     def _tables(self) -> list[Table]:
-        return [events_table((*self.bifurcations, *self.unresolved), 18)]
+        tables = [events_table((*self.bifurcations, *self.unresolved), 18)]
+        return [*tables, self._kinks()] if self.collisions else tables
+
+    def _kinks(self) -> Table:
+        """The collisions, one a line."""
+        rows = [(one.kind, one.parameter, one.unit, one.delta, one.born or "-") for one in self.collisions]
+        return Table.of(("collision", "parameter", "unit", "delta", "born"), rows, 18)
 
     def _columns(self) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
         narrow = {name: getattr(self, name) for name in ("parameter", "stable", "n_unstable")}

@@ -10,9 +10,10 @@ import numpy as np
 from ssntk.bifurcation.branch import Branch
 from ssntk.bifurcation.crossing import as_bounds, as_own, stops_of
 from ssntk.bifurcation.followed import as_branches
+from ssntk.bifurcation.wish import EXACT, METHODS, SEARCH, Wish, followed_exactly
 from ssntk.dynamics.fixed_points import find_fixed_points
 from ssntk.dynamics.metric import as_periods
-from ssntk.errors import NumericalError, Outcome, as_array, as_count, as_instance, as_scalar, outside_jit
+from ssntk.errors import NumericalError, Outcome, as_array, as_choice, as_count, as_instance, as_scalar, outside_jit
 from ssntk.models.base import AbstractStateSpaceModel, dtype_of
 from ssntk.models.family import Family
 from ssntk.results import Results
@@ -46,6 +47,7 @@ def continuation(
     bounds: Any = None,
     fix: Any = None,
     periods: Any = None,
+    method: Any = "auto",
 ) -> Branch:
     """Follow the branch of equilibria from `span[0]` towards `span[1]` until it leaves the span.
 
@@ -77,6 +79,12 @@ def continuation(
     - `fix`: pairs (weights (n,), value), each of which holds a conserved quantity at `weights . x = value`.
     - `periods`: (n,) the periods of the states that are angles, 0 for the others. A branch that returns to its start up to
       whole periods is closed, and ends there. Default: no angles.
+    - `method`: `"exact"` follows piecewise-linear models, such as ReLU networks, from border to border, without steps that
+      could fail ([`piecewise_linear`][]). If only the input or the bias moves, the branch consists of straight pieces. If
+      weights move, the first zero of each signal up to the next pole of x(p) is found by Chebyshev interpolation to
+      rounding. `Branch.collisions` lists every border. `"search"` follows smooth branches by a corrector; at a border such
+      a branch ends. `"auto"`: exact, if the model has such borders and no conserved quantities, and if `fix`, `periods` and
+      the events allow it: those with an [`AbstractTestEvent`][] are located by search only.
 
     Raises `ValueError` for arguments that do not fit, among them a model that depends on time. Raises `NumericalError` if no
     equilibrium is found at the start.
@@ -90,6 +98,11 @@ def continuation(
     ```
     """
     max_steps, longest = as_count(max_steps, "max_steps"), float(as_scalar(step, "step", positive=True))
+    if as_choice(method, "method", METHODS) != SEARCH:
+        wish = Wish(x0, at, both, u, longest, max_steps, scale, events, bounds, fix, periods)
+        exact = followed_exactly(family, span, wish, method == EXACT)
+        if exact is not None:
+            return exact
     x = None
     if x0 is not None:
         as_instance(family, "family", Family)

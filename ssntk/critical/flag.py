@@ -14,7 +14,9 @@ from jaxtyping import Array
 
 from ssntk.collapse import laws
 from ssntk.collapse.drive import critical_drive
+from ssntk.critical.border import BorderMargin
 from ssntk.critical.fragile import STARTS, Fragile, most_fragile, searched
+from ssntk.critical.warned import border_at, border_clause, border_distance
 from ssntk.dynamics.fixed_points import FixedPoints, constant_input
 from ssntk.dynamics.metric import as_metric
 from ssntk.dynamics.probe import Probe, Sinusoid
@@ -79,6 +81,9 @@ class Criticality(Result):
     - `x_star` (n,): the fixed point. `u` (d,): its input. `stable`: whether it is stable. `residual`: the largest |f_i|.
     - `n_fixed_points`: the number of fixed points for all inputs together. `time_scale`, `horizon`: in units of time.
     - `reason`: a sentence with the verdict and its remedy.
+    - `border`: for piecewise-linear models such as ReLU networks the [`BorderMargin`][] of that point, else `None`. If a
+      nonsmooth fold is nearer to it than a relative change of the parameters by 0.033, the verdict is `"near-critical"`;
+      by 0.01, `"critical"`.
 
     **Example:**
 
@@ -106,6 +111,7 @@ class Criticality(Result):
     time_scale: float
     horizon: float | None
     reason: str
+    border: BorderMargin | None = None
 
     def _headline(self) -> str:
         return f"Criticality: {self.reason}"
@@ -311,7 +317,8 @@ def _judge(
     at_end = clock.flips_at is not None and attained_at(matrix, clock, touch, clock.flips_at)
     real = not at_end and attained_at(matrix, clock, touch, 0.0)
     far = relative_distance(touch.radius, time, horizon)
-    sort = verdict(far)
+    border = border_at(model, theta_positions(model, "state", wrt), point.x, point.u)
+    sort = verdict(min(far, border_distance(border)))
     size, drive, driven = _mode(model, point, wrt, metric)
     frequency = 0.0 if real else clock.highest if at_end else touch.frequency
     what = {
@@ -338,6 +345,7 @@ def _judge(
         time_scale=time,
         horizon=horizon,
         reason="",
+        border=border,
     )
     return dataclasses.replace(result, reason=_reason(result, what, driven))
 
@@ -350,8 +358,13 @@ def _reason(found: Criticality, what: str, driven: bool) -> str:
         "its most fragile stable fixed point" if found.stable else "the fixed point nearest to stability, none being stable,"
     )
     distance = f"a change of the Jacobian by {radius * found.time_scale:.2g} / tau{span} at {where} gives {what}"
+    clause = border_clause(found.border)
+    if found.verdict == "regular" and clause:
+        return f"Regular: no eigenvalue is near the edge of stability, {distance}; {clause}."
     if found.verdict == "regular":
         return f"Regular: no bifurcation is near, {distance}; nothing needs to be done."
+    if verdict(found.relative_distance) != found.verdict:
+        return f"{found.verdict.capitalize()}: {clause}; move away from that border, such as by the bias of the unit."
     text = f"{found.verdict.capitalize()}: {distance}, so that one slow mode is going to dominate the kernel "
     text += "of the states and to limit the learning rate"
     if found.stable and abs(found.spectral_abscissa) > 3 * radius:

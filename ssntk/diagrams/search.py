@@ -1,17 +1,23 @@
 """Follow all branches that can be reached: from fixed points at several parameters, crossings of branches, Hopf points."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax.random as jr
 import numpy as np
 
 from ssntk.bifurcation.events.kinds import FLIP
+from ssntk.bifurcation.exact import Exact
+from ssntk.bifurcation.point import Bifurcation
 from ssntk.bifurcation.reach import WHOLE, Limits, Reach, distinct, status_of
+from ssntk.bifurcation.wish import EXACT, METHODS, SEARCH, exact_family, singular_at
 from ssntk.diagrams.cycles import followed
 from ssntk.diagrams.diagram import Diagram
+from ssntk.diagrams.exact import Exactly
 from ssntk.dynamics.fixed_points import FixedPoints, find_fixed_points
-from ssntk.dynamics.metric import as_periods
-from ssntk.errors import NumericalError, as_count, as_key, as_scalar, outside_jit
+from ssntk.dynamics.metric import as_metric, as_periods
+from ssntk.errors import NumericalError, as_choice, as_count, as_instance, as_key, as_scalar, outside_jit
+from ssntk.models.family import Family
 from ssntk.models.maps import AbstractMap
 from ssntk.threads import one_blas_thread
 from ssntk.zeros.equilibria import Equilibria, equilibria_of, resized
@@ -39,6 +45,7 @@ def bifurcation_diagram(
     fix: Any = None,
     periods: Any = None,
     cycles: Any = False,
+    method: Any = "auto",
 ) -> Diagram:
     """Follow all branches of equilibria over a span that can be reached, and if asked those of limit cycles.
 
@@ -60,6 +67,8 @@ def bifurcation_diagram(
       flows, the largest number of rounds that are followed from period doublings. Each period compiles anew.
     - `cycles`: whether to follow the limit cycles that are born at the Hopf points of a flow, those that branch off from
       them, and those in turn; see [`cycle_continuation`][]. Cycles that are not connected to a Hopf point are not found.
+    - `method`: `"exact"`, `"search"` or `"auto"`, as for [`continuation`][]. Exact branches are told apart by the regions
+      that they pass, without a tolerance, and the cycles of maps that are born at borders are not followed.
 
     Raises `ValueError` for arguments that do not fit, among them a model that depends on time. Raises `NumericalError` if no
     equilibrium is found anywhere.
@@ -72,16 +81,25 @@ def bifurcation_diagram(
     print([event.kind for event in diagram.bifurcations])  # ['pitchfork']
     ```
     """
-    zeros = equilibria_of(family, span, u, scale=scale, fix=fix)
+    as_choice(method, "method", METHODS)
     n_slices, max_steps = as_count(n_slices, "n_slices", least=2), as_count(max_steps, "max_steps")
     n_starts, max_branches = as_count(n_starts, "n_starts", least=2), as_count(max_branches, "max_branches")
     max_period = as_count(max_period, "max_period")
+    as_instance(family, "family", Family)
     _check_cycles(cycles, family)
     longest, turns = float(as_scalar(step, "step", positive=True)), as_periods(periods, family.model.n_state)
     # The ends of the span come first, since branches that start there are followed in one direction only.
     slices = np.linspace(0.0, 1.0, n_slices)[[0, -1, *range(1, n_slices - 1)]].tolist()
-    found: list[FixedPoints] = []
-    for q, one in zip(slices, jr.split(as_key(key), n_slices), strict=True):
+    keys, found = jr.split(as_key(key), n_slices), list[FixedPoints]()
+    exact = exact_family_of(family, span, u, method, fix, turns, cycles)
+    if exact is not None:
+        every = Exactly(exact, max_steps, max_branches)
+        for q, one in zip(slices, keys, strict=True):
+            every.through(find_fixed_points(exact.model(q), exact.u, n_starts=n_starts, key=one), q)
+        if every.found:
+            return every.diagram(as_metric(scale, family.model.n_state), longest)
+    zeros = equilibria_of(family, span, u, scale=scale, fix=fix)
+    for q, one in zip(slices, keys, strict=True):
         model = family(zeros.parameter(np.asarray(q, zeros.p0.dtype)))
         found.append(find_fixed_points(model, zeros.u, n_starts=n_starts, periods=turns, key=one))
     seen = [(q, x) for q, points in zip(slices, found, strict=True) for x in points.x]
@@ -97,13 +115,21 @@ def bifurcation_diagram(
         shown = ", ".join(f"{float(zeros.parameter(q)):g}" for q in sorted(slices))
         raise NumericalError(f"no equilibrium was found at p = {shown}: try another span, more n_slices or more n_starts")
     searches = _doublings(search, max_period)
-    nodes = search.nodes
+    if cycles:
+        return _diagram_of(searches, lambda located: followed(family, span, u, located, max_period, max_branches))
+    return _diagram_of(searches, lambda located: ((), []))
+
+
+def _diagram_of(searches: list[Reach], cycles: Callable[[tuple[Bifurcation, ...]], Any]) -> Diagram:
+    """The diagram of the branches that were found. `cycles`: the branches of limit cycles for the located bifurcations, and
+    what their status says."""
+    search, nodes = searches[0], searches[0].nodes
     branches = tuple(node.branch for node in nodes)
     bifurcations = [(node.stack, event) for node in nodes for event in node.branch.bifurcations]
     degenerate = [(search.stack, event) for event in search.degenerate]
     unresolved = distinct([(node.stack, event) for node in nodes for event in node.branch.unresolved])
     located, status = distinct([*bifurcations, *degenerate]), status_of(searches, len(unresolved))
-    oscillating, said = followed(family, span, u, located, max_period, max_branches) if cycles else ((), [])
+    oscillating, said = cycles(located)
     return Diagram(
         branches=branches,
         bifurcations=located,
@@ -112,6 +138,28 @@ def bifurcation_diagram(
         parent=tuple(node.parent for node in nodes),
         cycles=oscillating,
     )
+
+
+def exact_family_of(
+    family: Family, span: Any, u: Any, method: str, fix: Any, periods: np.ndarray | None, cycles: bool
+) -> Exact | None:
+    """The family as a piecewise-linear one, if it is one and its branches are to be followed exactly; else `None`.
+
+    Raises `ValueError`, which names the argument, if `method` asks for what cannot be done.
+    """
+    refused = {
+        "fix": (fix is not None, "not be given", "conserved quantities make df/dx singular in every region"),
+        "periods": (periods is not None, "not be given", "a piecewise-linear model does not repeat itself"),
+        "cycles": (cycles, "be False", "limit cycles are not followed across borders"),
+    }
+    bad = next((name for name, (given, _, _) in refused.items() if given), None)
+    if method == EXACT and bad is not None:
+        _, must, why = refused[bad]
+        raise ValueError(f'{bad} must {must} with method="exact": {why}')
+    if method == SEARCH or bad is not None:
+        return None
+    exact = exact_family(family, span, u, method == EXACT)
+    return exact if exact is None or method == EXACT or not singular_at(exact, None, 0.5) else None
 
 
 def _check_cycles(cycles: Any, family: Any) -> None:

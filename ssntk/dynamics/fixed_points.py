@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ssntk.dynamics.exact import Exact, exact_points
 from ssntk.dynamics.metric import as_metric, as_periods
 from ssntk.dynamics.search import Search
 from ssntk.dynamics.slow import slow_points
@@ -23,6 +24,8 @@ from ssntk.threads import one_blas_thread
 
 # (units n, starts): up to n units, this many starts of the search for slow points.
 DESCENTS = ((32, 64),)
+# The methods of finding fixed points and cycles.
+METHODS = ("auto", "search", "exact")
 # How many states' readouts are computed in one call.
 BATCH = 32
 
@@ -110,11 +113,12 @@ class FixedPoints(Pictured, Tabular, Collection):
       grow. The zero eigenvalues of conserved quantities count for neither.
     - `residual` (k,): the largest |f_i|, in units of state / time.
     - `hits` (k,): the number of starts that arrived at each. A start that follows a homotopy may arrive at several points.
-    - `n_starts`: the number of starts. `n_lost`: how many of them arrived at no point.
+    - `n_starts`: the number of starts. `n_lost`: how many of them arrived at no point. All are zero if the points were
+      enumerated.
     - `index_sum`: the sum over the points of the sign of det(-df/dx). If a model is bounded (from far away every state
       returns) and all its points are known, the sum is 1. For other models it may be any integer. `None` if a point is
       degenerate.
-    - `complete`: `True` if it is proved that there are no other points, else `None`. This search proves nothing.
+    - `complete`: `True` if it is proved that there are no other points, as for many piecewise-linear models; else `None`.
     - `conserved` (c, n): the weights w of each conserved quantity w . x: w . f(x) = 0 at every x, so that it is constant.
     - `slow`: local minima of the speed |f| that are not fixed points, see [`SlowPoints`][].
 
@@ -168,8 +172,11 @@ class FixedPoints(Pictured, Tabular, Collection):
         if several:
             parts[-1] += " unstable direction" + ("" if several[-1][0] == 1 else "s")
         said = [counted(len(self), "fixed point") + (f": {', '.join(parts)}" if parts else "")]
-        said += [f"coverage {self.coverage:.2f}"] if self.hits.sum() else [f"{counted(self.n_starts, 'start')} made"]
-        said += ["proved to be all"] if self.complete else [f"about {more:.0f} unseen"] if (more := self.unseen) >= 1 else []
+        if self.complete:
+            said += ["proved to be all"]
+        else:
+            said += [f"coverage {self.coverage:.2f}"] if self.hits.sum() else [f"{counted(self.n_starts, 'start')} made"]
+            said += [f"about {more:.0f} unseen"] if (more := self.unseen) >= 1 else []
         said += [counted(len(self.conserved), "conserved quantity")] if len(self.conserved) else []
         said += [counted(len(self.slow), "slow point")] if len(self.slow) else []
         return "; ".join(said)
@@ -207,8 +214,10 @@ class FixedPoints(Pictured, Tabular, Collection):
         """The estimated probability that one more start would arrive at a known point: `1 - (f1 + lost) / N`.
 
         Of N starts, f1 arrived at a point that no other start reached (Good, 1953), and `lost` arrived at no point. NaN if
-        none arrived.
+        none arrived; 1 if it is proved that all points are known.
         """
+        if self.complete:
+            return 1.0
         if not self.hits.sum():
             return float("nan")
         return float(max(1 - ((self.hits == 1).sum() + self.n_lost) / self.n_starts, 0.0))
@@ -262,15 +271,25 @@ def find_fixed_points(
       given, the speed that `slow` minimises is relative to it.
     - `periods`: (n,) the periods of the states that are angles, 0 for the others. Points that differ by whole periods count
       as one, which is returned within [0, period). Default: no angles.
-    - `method`: `"auto"` or `"search"`.
+    - `method`: `"search"` as above; `"exact"` for piecewise-linear models, see below; or `"auto"`, exact if the model is
+      piecewise linear and neither `starts` nor `periods` are given.
     - `key`: a `jax.random.key` for the starts. Default `jax.random.key(0)`.
 
     If the model conserves a linear combination of its states (see `conserved`), its equilibria fill lines or planes. The
     search then keeps that combination at its value at the zero state, or at its value at each of the `starts`. Nonlinear
     first integrals are not found.
 
+    If [`piecewise_linear`][] recognises the model, its fixed points are the solutions of a linear complementarity problem
+    (Cottle, Pang and Stone, 1992), and nothing is compiled. They are proved to be all, `complete=True`, if the symmetric
+    part of the problem's matrix is positive definite; if the rank of the coupling is at most three; up to 20 relus; or if
+    branch and bound ends within some hundred linear programmes (with `"exact"` ten times as many). Otherwise Newton's
+    iteration starts from `n_starts` random regions, in up to 16 batches (Eisenmann et al., *SCYFI*, 2023). If fixed points
+    fill a line, as with a conserved quantity, `"auto"` searches as above. On a border the Jacobian is that of the side on
+    which the signal of [`PiecewiseLinear`][] is not positive.
+
     Raises `ValueError` for arguments that do not fit, and for a vector field that depends on time, which has no
-    equilibria. The result may be empty.
+    equilibria. With `"exact"` also for models that are not piecewise linear, with the part that is not. The result may be
+    empty.
 
     **Example:** two units, x - x^3 each.
     ```python
@@ -283,7 +302,7 @@ def find_fixed_points(
     check_autonomous(model)
     u = constant_input(model, u)
     n, dtype = model.n_state, dtype_of(model)
-    as_choice(method, "method", ("auto", "search"))
+    as_choice(method, "method", METHODS)
     count, given = as_count(n_starts, "n_starts", least=2), None
     # The search keeps about sixteen arrays of the size of the starts.
     as_room(16 * count * n, "n_starts")
@@ -300,8 +319,14 @@ def find_fixed_points(
     turns = np.zeros(n, dtype) if given_turns is None else given_turns.astype(dtype)
     watch_precision(dtype)
     seed = [int(word) for word in np.asarray(jax.random.key_data(as_key(key))).ravel()]
+    if method == "exact" and (given is not None or turns.any()):
+        raise ValueError(f"method must be 'auto' or 'search' with {'periods' if given is None else 'starts'}")
     # A start that overflows has not arrived and counts as lost, so that its warnings are not needed.
     with np.errstate(all="ignore"):
+        # The user's own starts, and states that are angles, are for the search.
+        exact = None if given is not None or turns.any() else exact_points(model, u, method, count, seed)
+        if exact is not None:
+            return _exactly(model, exact, np.ones(n) if sizes is None else sizes)
         search = Search(model, u, sizes, turns, seed, given)
         if given is None:
             search.widely(count)
@@ -310,18 +335,48 @@ def find_fixed_points(
         return _result(model, search, np.ones(n, dtype) if sizes is None else sizes)
 
 
+def _exactly(model: AbstractStateSpaceModel, exact: Exact, metric: np.ndarray) -> FixedPoints:
+    """The result for a piecewise-linear model."""
+    n, dtype, clock = model.n_state, dtype_of(model), model.clock
+    zeros, degenerate = exact.zeros, bool((exact.signs == 0).any())
+    order = _order(exact.x / metric, exact.grows, exact.decays)
+    x = exact.x[order].astype(dtype)
+    none = np.zeros((0, n), dtype)
+    return FixedPoints(
+        x=x,
+        eigenvalues=clock.reported(exact.rates)[order],
+        residual=exact.residual[order].astype(dtype),
+        stable=exact.decays[order],
+        hits=exact.hits[order],
+        slow=SlowPoints(none, np.zeros(0, dtype), none.astype(complex), np.zeros(0, int)),
+        n_unstable=exact.grows[order],
+        outputs=readouts(model, x),
+        jacobian=exact.jacobian[order].astype(dtype),
+        conserved=none,
+        index_sum=None if degenerate else int(exact.signs.sum()),
+        n_starts=zeros.starts,
+        n_lost=zeros.lost,
+        dt=clock.dt,
+        complete=True if zeros.complete else None,
+    )
+
+
+def _order(sizes: np.ndarray, grows: np.ndarray, decays: np.ndarray) -> np.ndarray:
+    """The stable points first, then by the number of unstable modes and by the norm of `sizes` (k, n)."""
+    # Norms are relative to the largest entry, since the square of a large state would overflow.
+    norms = np.linalg.norm(sizes / (np.abs(sizes).max(initial=0.0) or 1.0), axis=1)
+    return np.lexsort((norms, grows, ~decays))
+
+
 def _result(model: AbstractStateSpaceModel, search: Search, metric: np.ndarray) -> FixedPoints:
     """The result of the search, in the units of the states."""
     field, clock = search.field, model.clock
     scale, pull = field.scale, field.pull
-    order, exact = np.arange(len(search.y)), search.jacobian + pull * field.weights.T @ field.weights
+    exact = search.jacobian + pull * field.weights.T @ field.weights
     rates, doubts = (search.values, search.doubts) if clock == Continuous() else judged_exponents(search.jacobian, clock)
     grows, decays = (rates.real > doubts).sum(axis=1), (rates.real < -doubts).all(axis=1)
     x = _within(search, search.y * scale, search.error * scale)
-    # Norms are relative to the largest entry, since the square of a large state would overflow.
-    sizes = x / metric
-    norms = np.linalg.norm(sizes / (np.abs(sizes).max(initial=0.0) or 1.0), axis=1)
-    order = np.lexsort((norms, grows, ~decays))
+    order = _order(x / metric, grows, decays)
     values = clock.reported(exponents(exact, clock) if len(field.weights) else rates)[order]
     return FixedPoints(
         x=x[order],

@@ -6,14 +6,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from ssntk.dynamics.fixed_points import constant_input, readouts
+from ssntk.dynamics.exact import Exact, asked, cycle_fields, exact_cycles
+from ssntk.dynamics.fixed_points import METHODS, constant_input, readouts
 from ssntk.dynamics.metric import as_metric, as_periods
 from ssntk.dynamics.rollout import half_widths, known_bounded
 from ssntk.dynamics.scaled import ERRORS
 from ssntk.dynamics.search import Search
 from ssntk.dynamics.shooting import Shooting
 from ssntk.dynamics.stability import judged_exponents
-from ssntk.errors import as_array, as_count, as_instance, as_key, as_room, outside_jit
+from ssntk.errors import as_array, as_choice, as_count, as_instance, as_key, as_room, outside_jit
 from ssntk.models.base import check_autonomous, check_model, dtype_of
 from ssntk.models.clock import Steps
 from ssntk.models.maps import AbstractMap
@@ -79,8 +80,8 @@ class Cycles(Tabular, Collection):
     - `index_sum`: the sum of the signs of det(1 - DF^period) over all points with F^period(x) = x that were found, those of
       shorter periods included. If a map is bounded (from far away every state returns) and all these points are known, the
       sum is 1. `None` if a point is degenerate.
-    - `complete`: `True` if it is proved that there are no other cycles, else `None`. This search proves nothing.
-    - `itinerary`: for piecewise-linear maps the sides of their borders on which the points lie; else `None`.
+    - `complete`: `True` if it is proved that there are no other cycles, as for many piecewise-linear maps; else `None`.
+    - `itinerary` (c, period, m): for piecewise-linear maps which of the m signals are positive at each point; else `None`.
     - `period`: the prime period of each cycle, in steps.
 
     **Example:**
@@ -126,9 +127,11 @@ class Cycles(Tabular, Collection):
         said = f"{counted(len(self), 'cycle')} of {counted(self.period, 'step')}"
         stable = int(self.stable.sum())
         parts = [said + (f": {stable} stable" if stable else "")]
+        parts += ["proved to be all"] if self.complete else []
         parts += [f"index sum {self.index_sum}"] if self.index_sum is not None else []
         parts += [f"{self.n_degenerate} starts ended at cycles that are not isolated"] if self.n_degenerate else []
-        return "; ".join((*parts, f"{counted(self.n_starts, 'start')}, {self.n_lost} of them lost"))
+        parts += [f"{counted(self.n_starts, 'start')}, {self.n_lost} of them lost"] if self.n_starts else []
+        return "; ".join(parts)
 
     def _tables(self) -> list[Table]:
         rows = [
@@ -159,6 +162,7 @@ def find_cycles(
     prove: bool = False,
     scale: Any = None,
     periods: Any = None,
+    method: str = "auto",
     key: Any = None,
 ) -> Cycles:
     """Find the cycles of a map that return after exactly `period` steps, stable and unstable, for a constant input.
@@ -175,11 +179,20 @@ def find_cycles(
     - `n_starts`: exactly this many starts. Default: batches of 1024 until one brings nothing new, at most 32,768.
     - `starts`: (k, n) states at which segments begin, or (k, period, n) segments; the only ones then, and `n_starts` is
       ignored.
-    - `prove`: whether to prove that there are no others, which needs a piecewise-linear map. Not yet available.
+    - `prove`: whether to try to prove that there are no others by branch and bound, which needs a piecewise-linear map, and
+      seconds to minutes.
     - `scale`: (n,) or a number, positive: typical sizes of the states, in their units. Default: found from the model.
     - `periods`: (n,) the periods of the states that are angles, 0 for the others. A cycle may then turn by whole periods.
       Default: no angles.
+    - `method`: `"search"` as above; `"exact"` for piecewise-linear maps, see below; or `"auto"`, exact if the map is
+      piecewise linear and neither `starts` nor `periods` are given.
     - `key`: a `jax.random.key` for the starts. Default `jax.random.key(0)`.
+
+    If [`piecewise_linear`][] recognises the map, a cycle is known by its `itinerary`, and nothing is compiled. Up to 20
+    relus in all steps together, all itineraries are enumerated, so that the cycles are proved to be all, `complete=True`.
+    For more, Newton's iteration starts from itineraries of orbits and from random ones, in up to 16 batches of `n_starts`
+    (single and multiple shooting in turn; Eisenmann et al., *SCYFI*, 2023). If cycles fill a line, `"auto"` searches as
+    above.
 
     Raises `ValueError` for arguments that do not fit, and for a map that depends on time. The result may be empty.
 
@@ -195,15 +208,20 @@ def find_cycles(
     k, n, dtype = as_count(period, "period"), map.n_state, dtype_of(map)
     check_autonomous(map, "map")
     u = constant_input(map, u)
-    if prove:
-        raise ValueError("prove must be False: there is no proof for this map")
+    as_choice(method, "method", METHODS)
     count = None if n_starts is None else as_count(n_starts, "n_starts", least=2)
     as_room(8 * k * n * (count or BATCHES), "period" if count is None else "n_starts")
     given = None if starts is None else _segments(starts, k, n, dtype)
     metric, turns = as_metric(scale, n), as_periods(periods, n)
     watch_precision(dtype)
     seed = [int(word) for word in np.asarray(jax.random.key_data(as_key(key))).ravel()]
+    plain, must = given is None and turns is None, asked(method, prove)
+    if must is not None and not plain:
+        raise ValueError(f"{must} with {'periods' if given is None else 'starts'}")
     with np.errstate(all="ignore"):
+        exact = exact_cycles(map, k, u, method, prove, count or BATCHES, seed) if plain else None
+        if exact is not None:
+            return _exactly(map, k, exact)
         search = _Search(
             map,
             u,
@@ -218,6 +236,14 @@ def find_cycles(
         else:
             search.exactly(given)
         return search.result()
+
+
+def _exactly(model: AbstractMap, k: int, exact: Exact) -> Cycles:
+    """The result for a piecewise-linear map."""
+    fields = cycle_fields(exact, k, model.clock)
+    x = fields["x"] = fields["x"].astype(dtype_of(model))
+    outputs = readouts(model, x.reshape(-1, model.n_state)).reshape(len(x), k, model.n_output)
+    return Cycles(**fields, outputs=outputs, period=k, dt=model.dt)
 
 
 def _segments(starts: Any, k: int, n: int, dtype: Any) -> np.ndarray:

@@ -8,11 +8,13 @@ import numpy as np
 
 from ssntk.critical.flag import natural_time_scale, relative_distance, verdict
 from ssntk.critical.fragile import most_fragile
+from ssntk.critical.warned import border_at, border_clause, border_distance
 from ssntk.dynamics.fixed_points import FixedPoints, constant_input, find_fixed_points
 from ssntk.dynamics.scales import typical_sizes
 from ssntk.dynamics.stability import exponents
 from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, dtype_of
 from ssntk.models.clock import AbstractClock
+from ssntk.models.theta import theta_positions
 from ssntk.threads import one_blas_thread
 
 # How many fixed points are followed, and from how many states each record searches for others.
@@ -96,7 +98,10 @@ def _judged(model: AbstractStateSpaceModel, found: FixedPoints, horizon: float, 
     touch = point.edge
     rates = exponents(point.matrix, clock)
     critical = complex(rates[np.argmin(np.abs(rates - 1j * touch.frequency))])
-    sort = verdict(relative_distance(touch.radius, natural_time_scale(model, rates), horizon))
+    still = jnp.zeros(model.n_input, dtype_of(model))
+    border = border_at(model, theta_positions(model, "state", None), point.x, still)
+    far = relative_distance(touch.radius, natural_time_scale(model, rates), horizon)
+    sort, clause = verdict(min(far, border_distance(border))), border_clause(border)
     saddle, others = NAN, order[~found.stable[order]]
     if len(others):
         growing = exponents(found.jacobian[others[0]].astype(float), clock)
@@ -112,7 +117,8 @@ def _judged(model: AbstractStateSpaceModel, found: FixedPoints, horizon: float, 
         events=events,
         saddle_eigenvalue=saddle,
         stable=point.stable,
-        reason=f"{sort}: {who} has stability radius {touch.radius:.2g} and the eigenvalue {critical:.2g}",
+        reason=f"{sort}: {who} has stability radius {touch.radius:.2g} and the eigenvalue {critical:.2g}"
+        + (f"; {clause}" if clause else ""),
     )
 
 

@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 from jaxtyping import Bool, Float
 
-from ssntk.results import Result
+from ssntk.models.clock import Continuous, clock_of
+from ssntk.results import Result, counted
 
 Vector = Float[np.ndarray, " n"]
 Pattern = Bool[np.ndarray, "*batch m"]
@@ -19,6 +20,13 @@ class PiecewiseLinear(Result):
     - `dt`: `None` for flows, for which f is dx/dt. For maps the step in units of time, and f(x) is the next state.
 
     The signals are s = C x + c. A pattern (m,) says which of them are positive. In the region of one pattern f is affine.
+
+    **Example:**
+
+    ```python
+    form = ssntk.piecewise_linear(ssntk.VectorField(lambda t, x, u, p: -x + p * jax.nn.relu(x - 1), 3.0, 1))
+    print(form.signals(np.array([2.0])), form(np.array([2.0])), form.jacobian(np.array([True])))  # [1.] [1.] [[2.]]
+    ```
     """
 
     A: np.ndarray
@@ -27,6 +35,10 @@ class PiecewiseLinear(Result):
     c: np.ndarray
     h: np.ndarray
     dt: float | None
+
+    def _headline(self) -> str:
+        kind = "flow" if clock_of(self.dt) == Continuous() else "map"
+        return f"piecewise-linear {kind}: {counted(len(self.A), 'state')}, {counted(len(self.C), 'relu')}"
 
     def __call__(self, x: Float[np.ndarray, "*batch n"]) -> Float[np.ndarray, "*batch n"]:
         """f at states (..., n)."""
@@ -43,4 +55,4 @@ class PiecewiseLinear(Result):
     @property
     def pull(self) -> Float[np.ndarray, "n n"]:
         """G, the linear part of the equation G x + B relu(C x + c) + h = 0 of the fixed points: A, for maps A - I."""
-        return self.A if self.dt is None else self.A - np.eye(len(self.A))
+        return self.A if clock_of(self.dt) == Continuous() else self.A - np.eye(len(self.A))

@@ -9,6 +9,7 @@ import rich.table
 import rich.text
 
 from ssntk.critical.flag import CRITICAL, NEAR
+from ssntk.critical.warned import border_distance
 from ssntk.files import legible
 from ssntk.sweep.coverage import Header, OverAxes, Towards, coverage_of
 from ssntk.sweep.record import Listed, listed
@@ -45,7 +46,7 @@ def print_verdicts(results: Any) -> None:
             print(found.reason)
             break
     if known:
-        print(min(known, key=lambda found: found.relative_distance).reason)
+        print(min(known, key=lambda found: min(found.relative_distance, border_distance(found.border))).reason)
 
 
 def print_grid(store: Store) -> None:

@@ -93,6 +93,51 @@ TORUS = Kind(
     modes=2,
     aliases=("tr",),
 )
+# Of piecewise-linear models, at whose borders one column of the Jacobian jumps. delta is det J' / det J.
+NONSMOOTH_FOLD = Kind(
+    "nonsmooth-fold",
+    "Nonsmooth fold",
+    "delta",
+    "two equilibria meet there on a border and vanish, and no eigenvalue warns of it",
+    "s",
+    "orange",
+    aliases=("border-fold",),
+)
+BOUNDARY_HOPF = Kind(
+    "boundary-hopf",
+    "Boundary Hopf",
+    "delta",
+    "a pair of eigenvalues jumps over the axis there, on a border",
+    "o",
+    "sky",
+    modes=2,
+    aliases=("discontinuous-hopf",),
+)
+BORDER_COLLISION = Kind(
+    "border-collision",
+    "Border collision",
+    "delta",
+    "the stability or the cycles beside it change there, on a border",
+    "D",
+    "yellow",
+)
+TO_INFINITY = Kind(
+    "to-infinity",
+    "To infinity",
+    meaning="the equilibrium leaves for infinity there, where an eigenvalue is zero (a degenerate transcritical)",
+    symbol="^",
+    hue="black",
+    aliases=("dtb", "degenerate-transcritical"),
+)
+DEGENERATE_FLIP = Kind(
+    "degenerate-flip",
+    "Degenerate flip",
+    "c3",
+    "a multiplier is -1 there, and a segment of cycles of two steps surrounds it",
+    "P",
+    "pink",
+)
+OF_BORDERS = (NONSMOOTH_FOLD, BOUNDARY_HOPF, BORDER_COLLISION, TO_INFINITY, DEGENERATE_FLIP)
 OF_CYCLES = (CYCLE_FOLD, PERIOD_DOUBLING, TORUS, CYCLE_BRANCH_POINT)
 KINDS = (
     SADDLE_NODE,
@@ -104,6 +149,7 @@ KINDS = (
     BRANCH_POINT,
     DOUBLE,
     DEGENERATE,
+    *OF_BORDERS,
     UNKNOWN,
 )
 _BY_NAME = {kind.name: kind for kind in (*KINDS, *OF_CYCLES)}
@@ -121,6 +167,11 @@ def known(kind: Kind) -> None:
 def kind_named(name: str) -> Kind:
     """The kind with this name. If it is not registered, a kind that has its name as its title and nothing else."""
     return _BY_NAME.get(name) or _OWN.get(name) or Kind(name, name)
+
+
+def is_of(name: str, kind: str) -> bool:
+    """Whether a bifurcation with this name is of a kind. A degenerate flip is a flip."""
+    return name == kind or (name == DEGENERATE_FLIP.name and kind == FLIP.name)
 
 
 def kind_of(value: Any) -> Any:

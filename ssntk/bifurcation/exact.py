@@ -1,0 +1,112 @@
+"""Piecewise-linear families over a span, whose equilibria are followed from border to border on the host."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from ssntk.dynamics.fixed_points import find_fixed_points
+from ssntk.errors import NumericalError
+from ssntk.models.base import AbstractStateSpaceModel, dtype_of
+from ssntk.models.clock import AbstractClock
+from ssntk.models.family import Family
+from ssntk.models.iterated import Iterated
+from ssntk.piecewise.kinks import NotPiecewiseLinear
+from ssntk.piecewise.over import Over, over
+from ssntk.piecewise.pivot import Path, entered, start_at, walk
+from ssntk.piecewise.recognise import Recognised
+
+# Fractions of the span at which the relus of a family are looked for. At the ends weights may be zero.
+PLACES = (0.1381966, 0.2763932, 0.5257311, 0.7236068, 0.9045085)
+
+
+@dataclasses.dataclass(frozen=True)
+class Exact:
+    """A piecewise-linear family over a span.
+
+    - `system`: its systems over the fraction q of the span. `p0`, `p1`: the span. `u` (d,): its constant input.
+    """
+
+    family: Family
+    u: Any
+    p0: float
+    p1: float
+    system: Over
+
+    @property
+    def clock(self) -> AbstractClock:
+        """The clock of the model."""
+        return self.family.clock
+
+    def parameter(self, q: Any) -> Any:
+        """The parameter at fractions of the span."""
+        return self.p0 + q * (self.p1 - self.p0)
+
+    def model(self, q: float) -> AbstractStateSpaceModel:
+        """The model at a fraction of the span."""
+        return self.family(self.parameter(q))
+
+    def matrices(self, pattern: np.ndarray, q: np.ndarray) -> np.ndarray:
+        """df/dx (k, n, n) in the region of a pattern at q (k,). Its states are in units of the system."""
+        if self.system.still:
+            parts = self.system.first
+            return (parts.G + (parts.B * pattern) @ parts.C)[None] / self.clock.unit
+        parts = self.system.parts(q)
+        return (parts.G + (parts.B * pattern) @ parts.C) / self.clock.unit
+
+    def start(self, x0: np.ndarray | None, q: float) -> np.ndarray:
+        """The pattern of the fixed point near x0 (n,) at q; without x0, near the zero state, or that which the search finds.
+
+        Raises `NumericalError` if there is none.
+        """
+        sizes = self.system.sizes
+        guess = np.zeros(len(sizes)) if x0 is None else np.asarray(x0, float) / sizes
+        pattern = start_at(self.system, guess, q)
+        if pattern is not None:
+            return pattern
+        p = self.parameter(q)
+        if x0 is not None:
+            raise NumericalError(
+                f"no equilibrium near x0 at p = {p:g}: Newton's iteration from region to region did not converge; "
+                "try x0=None"
+            )
+        for x in find_fixed_points(self.model(q), self.u).x:
+            pattern = start_at(self.system, np.asarray(x, float) / sizes, q)
+            if pattern is not None:
+                return pattern
+        raise NumericalError(f"no equilibrium was found at p = {p:g}: start elsewhere, or pass x0")
+
+    def paths(self, pattern: np.ndarray, q: float, ways: tuple[float, ...], most: int) -> list[Path]:
+        """The paths from a fixed point, in each of the directions.
+
+        Raises `NumericalError` if the point lies on a border from which no way or several ways lead.
+        """
+        found = []
+        for direction in ways:
+            on = entered(self.system, pattern, q, direction)
+            if len(on) != 1:
+                raise NumericalError(
+                    f"the equilibrium at p = {self.parameter(q):g} lies on a border, from which "
+                    f"{'no branch' if not on else 'several branches'} lead on: start beside it"
+                )
+            found.append(walk(self.system, on[0].pattern, q, direction, most))
+            if found[0].closed:
+                break
+        return found
+
+
+def exact_of(family: Family, span: tuple[float, float], u: Any) -> Exact:
+    """A piecewise-linear family over a span.
+
+    Raises `NotPiecewiseLinear`, a `ValueError` that names what is not piecewise linear.
+    """
+    p0, p1 = span
+    model = family.model
+    if isinstance(model, Iterated):
+        raise NotPiecewiseLinear("relus of relus, as iterated maps have")
+    eps = float(np.finfo(dtype_of(model)).eps)
+    # The model may not exist in all of the span.
+    with np.errstate(all="ignore"):
+        made = Recognised(family, u, places=[p0 + q * (p1 - p0) for q in PLACES])
+        system = over(lambda q: made(p0 + q * (p1 - p0)), eps)
+    return Exact(family, u, p0, p1, system)
