@@ -104,7 +104,8 @@ def print_points(store: Store) -> None:
         slope = slope_of(event.kind, data["distance"][good], data["steady_state_eigenvalues"][good, 0])
         print(
             f"Slope of the largest steady-state eigenvalue over the last {slope.decades:.2g} decades: {slope.measured:.4f}; "
-            f"{slope.corrected:.4f} with the next term, distance^{slope.next_order:g}; predicted {slope.predicted:g}."
+            f"{slope.corrected:.4f} with the next term, distance^{slope.next_order:g}; predicted {slope.predicted:g}"
+            + (f": {slope.says}." if slope.says else ".")
         )
         last = {name: data[name][good[-1]] for name in data if name.startswith("channel_")}
         if last["channel_method"]:

@@ -18,6 +18,7 @@ from ssntk.collapse.drive import channel_participation_ratio, critical_drive
 from ssntk.collapse.law import Carried, carried
 from ssntk.collapse.mode import Mode, mode_of
 from ssntk.compiled import Compiled, Held
+from ssntk.critical.warned import border_at
 from ssntk.dynamics.integrate import Integrator, Trajectory, check_solved, steps_of
 from ssntk.dynamics.metric import as_metric, in_metric, rows_in_metric
 from ssntk.dynamics.probe import FittedProbe, Probe
@@ -415,6 +416,7 @@ def _measured(asked: Asked, model: Any, point: _Point, mode: Mode | None, answer
         blocks=spectra,
         channel_participation_ratio=predicted,
         channel=channel,
+        border=border_at(model, asked.of_states, point.x, jnp.zeros(model.n_input, dtype_of(model))),
     )
     own = [
         checked(quantity, quantity.finish(measured, point.own[quantity.name]), model.n_state)

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 
 from ssntk.collapse.channel import Channel
+from ssntk.critical.border import BorderMargin
 from ssntk.kernel.spectrum import Spectrum
 from ssntk.results import Result, short
 
@@ -24,6 +25,8 @@ class Measurement(Result):
       drive of the critical mode. It is 0 if the inputs do not drive that mode through the block, and NaN if it is not known.
     - `channel`: the critical mode's part of the trajectory kernel of the states ([`Channel`][]), or `None` if there is
       none: for a defective eigenvalue, for a kernel that is zero or overflows, and if a mask hides some coordinates only.
+    - `border`: for piecewise-linear models, such as ReLU networks, how far the units are from their borders
+      ([`BorderMargin`][]); else `None`.
     - `quantities`: the variables of your own quantities ([`AbstractQuantity`][]), by their names.
 
     **Example:**
@@ -44,11 +47,12 @@ class Measurement(Result):
     blocks: dict[str, Spectrum]
     channel_participation_ratio: dict[str, float]
     channel: Channel | None
+    border: BorderMargin | None = None
     quantities: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def __setstate__(self, state: dict[str, object]) -> None:
-        # Pickles of earlier versions lack this field.
-        vars(self).update({"quantities": {}} | state)
+        # Pickles of earlier versions lack these fields.
+        vars(self).update({"quantities": {}, "border": None} | state)
 
     def _headline(self) -> str:
         fastest = short(self.jacobian_eigenvalues[0])
