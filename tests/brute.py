@@ -1,7 +1,6 @@
 """The solutions of piecewise-linear equations by all sign patterns, written without the code of the package."""
 
 import numpy as np
-
 from helpers import ROOT
 
 MAPS = ROOT.parent / "shared" / "reference" / "maps.json"

@@ -53,7 +53,8 @@ class Exact:
     def matrices(self, pattern: np.ndarray, q: np.ndarray) -> np.ndarray:
         """df/dx (k, n, n) in the region of a pattern at q (k,). Its states are in units of the system."""
         if self.system.still:
-            q = q[:1]
+            parts = self.system.first
+            return (parts.G + (parts.B * pattern) @ parts.C)[None] / self.clock.unit
         parts = self.system.parts(q)
         return (parts.G + (parts.B * pattern) @ parts.C) / self.clock.unit
 

@@ -85,7 +85,9 @@ def _assembled(exact: Exact, half: Half, scale: np.ndarray, met: list[tuple[int,
         if not exact.system.still or key not in done:
             done[key] = judged_exponents(exact.matrices(pattern, points.q[here]), exact.clock)
         exponents[here], doubts[here] = done[key]
-        tangent[here] = _tangents(exact, pattern, points.q[here], points.x[here], scale)
+        # The point before the first one of a piece is the border at which the piece begins.
+        whole = np.arange(max(int(here[0]) - 1, 0), int(here[-1]) + 1)
+        tangent[here] = _tangents(exact, pattern, points.q[whole], points.x[whole], scale)[-len(here) :]
     # The parameter rises or falls as it does from the point before, and at the first point as it does to the next one.
     sign = np.sign(np.diff(points.q))
     tangent *= np.append(sign[:1], sign)[:, None] if len(sign) else 1.0
@@ -118,10 +120,12 @@ def _assembled(exact: Exact, half: Half, scale: np.ndarray, met: list[tuple[int,
 def _tangents(exact: Exact, pattern: np.ndarray, q: np.ndarray, x: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """The unit tangents (k, n + 1) towards the end of the span at points of one region."""
     sizes = exact.system.sizes
-    at = range(1) if exact.system.still else range(len(q))
-    region = region_of(exact.system, pattern, float(q[0]))
-    assert region is not None
-    slopes = np.stack([region.slopes(float(q[i]), x[i] / sizes).x * sizes for i in at])
+    if exact.system.still and q[-1] != q[0]:
+        slopes = ((x[-1] - x[0]) / (q[-1] - q[0]))[None]
+    else:
+        region = region_of(exact.system, pattern, float(q[-1]))
+        assert region is not None
+        slopes = np.stack([region.slopes(float(at), one / sizes).x * sizes for at, one in zip(q, x, strict=True)])
     whole = np.append(slopes / scale, np.ones((len(slopes), 1)), axis=1)
     whole /= np.sqrt(np.mean(whole[:, :-1] ** 2, axis=1) + whole[:, -1] ** 2)[:, None]
     return np.broadcast_to(whole * np.append(scale, 1.0), (len(q), len(scale) + 1))

@@ -66,13 +66,12 @@ class Line:
 
     def states(self, piece: Piece, q: np.ndarray) -> np.ndarray:
         """The fixed points (k, n) of a piece at q (k,)."""
+        if self.system.still:
+            part = (q - piece.begin) / (piece.end - piece.begin) if piece.end != piece.begin else np.zeros(len(q))
+            return (piece.first + part[:, None] * (piece.last - piece.first)) * self.system.sizes
         region = region_of(self.system, piece.pattern, piece.begin)
         assert region is not None
-        if not self.system.still:
-            return np.stack([region.state(float(one)) for one in q]) * self.system.sizes
-        ends = [region.state(one) * self.system.sizes for one in (piece.begin, piece.end)]
-        part = (q - piece.begin) / (piece.end - piece.begin) if piece.end != piece.begin else np.zeros(len(q))
-        return ends[0] + part[:, None] * (ends[1] - ends[0])
+        return np.stack([region.state(float(one)) for one in q]) * self.system.sizes
 
     def points(self) -> Points:
         """Points at most one step apart, among them all borders and both ends."""

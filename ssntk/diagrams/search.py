@@ -79,27 +79,27 @@ def bifurcation_diagram(
     print([event.kind for event in diagram.bifurcations])  # ['pitchfork']
     ```
     """
-    exact = exact_diagram_of(family, span, u, as_choice(method, "method", METHODS), fix, periods)
-    zeros = equilibria_of(family, span, u, scale=scale, fix=fix)
+    as_choice(method, "method", METHODS)
     n_slices, max_steps = as_count(n_slices, "n_slices", least=2), as_count(max_steps, "max_steps")
     n_starts, max_branches = as_count(n_starts, "n_starts", least=2), as_count(max_branches, "max_branches")
     max_period = as_count(max_period, "max_period")
+    as_instance(family, "family", Family)
     _check_cycles(cycles, family)
     longest, turns = float(as_scalar(step, "step", positive=True)), as_periods(periods, family.model.n_state)
     # The ends of the span come first, since branches that start there are followed in one direction only.
     slices = np.linspace(0.0, 1.0, n_slices)[[0, -1, *range(1, n_slices - 1)]].tolist()
-    found: list[FixedPoints] = []
-    for q, one in zip(slices, jr.split(as_key(key), n_slices), strict=True):
-        model = family(zeros.parameter(np.asarray(q, zeros.p0.dtype)))
-        found.append(find_fixed_points(model, zeros.u, n_starts=n_starts, periods=turns, key=one))
-    if cycles and method == EXACT:
-        raise ValueError('cycles must be False with method="exact": limit cycles cross borders')
-    if exact is not None and not cycles:
+    keys, found = jr.split(as_key(key), n_slices), list[FixedPoints]()
+    exact = exact_family_of(family, span, u, method, fix, turns, cycles)
+    if exact is not None:
         every = Exactly(exact, max_steps, max_branches)
-        for q, points in zip(slices, found, strict=True):
-            every.through(points, q)
+        for q, one in zip(slices, keys, strict=True):
+            every.through(find_fixed_points(exact.model(q), exact.u, n_starts=n_starts, key=one), q)
         if every.found:
             return every.diagram(as_metric(scale, family.model.n_state), longest)
+    zeros = equilibria_of(family, span, u, scale=scale, fix=fix)
+    for q, one in zip(slices, keys, strict=True):
+        model = family(zeros.parameter(np.asarray(q, zeros.p0.dtype)))
+        found.append(find_fixed_points(model, zeros.u, n_starts=n_starts, periods=turns, key=one))
     seen = [(q, x) for q, points in zip(slices, found, strict=True) for x in points.x]
     if scale is None and seen:
         # The typical sizes of the states follow from the fixed points, which are known only now.
@@ -130,20 +130,24 @@ def bifurcation_diagram(
     )
 
 
-def exact_diagram_of(family: Any, span: Any, u: Any, method: str, fix: Any, periods: Any) -> Exact | None:
+def exact_family_of(
+    family: Family, span: Any, u: Any, method: str, fix: Any, periods: np.ndarray | None, cycles: bool
+) -> Exact | None:
     """The family as a piecewise-linear one, if it is one and its branches are to be followed exactly; else `None`.
 
     Raises `ValueError`, which names the argument, if `method` asks for what cannot be done.
     """
-    if method == SEARCH:
+    refused = {
+        "fix": (fix is not None, "not be given", "conserved quantities make df/dx singular in every region"),
+        "periods": (periods is not None, "not be given", "a piecewise-linear model does not repeat itself"),
+        "cycles": (cycles, "be False", "limit cycles are not followed across borders"),
+    }
+    bad = next((name for name, (given, _, _) in refused.items() if given), None)
+    if method == EXACT and bad is not None:
+        _, must, why = refused[bad]
+        raise ValueError(f'{bad} must {must} with method="exact": {why}')
+    if method == SEARCH or bad is not None:
         return None
-    as_instance(family, "family", Family)
-    turns = as_periods(periods, family.model.n_state)
-    for name, given in (("fix", fix is not None), ("periods", turns is not None)):
-        if given and method == EXACT:
-            raise ValueError(f'{name} must not be given with method="exact"')
-        if given:
-            return None
     exact = exact_family(family, span, u, method == EXACT)
     return exact if exact is None or method == EXACT or not singular_at(exact, None, 0.5) else None
 

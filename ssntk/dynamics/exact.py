@@ -12,6 +12,7 @@ from ssntk.piecewise.form import PiecewiseLinear
 from ssntk.piecewise.kinks import NotPiecewiseLinear
 from ssntk.piecewise.recognise import Recognised
 from ssntk.piecewise.solutions import Zeros
+from ssntk.piecewise.system import System
 from ssntk.piecewise.zeros import cycles_of, fixed_points_of
 
 # If a user asks for a proof, it may take this many times the usual work.
@@ -78,12 +79,16 @@ def exact_points(model: AbstractStateSpaceModel, u: Array, method: str, n_starts
     if form is None:
         return None
     found = fixed_points_of(form, n_starts, seed, EFFORT if must is not None else 1.0)
-    if not listed(found, must):
+    # The homotopies of the search arrive more often than the iteration over regions.
+    nothing = must is None and not found.complete and len(found.x) == 0
+    if not listed(found, must) or nothing:
         return None
     jacobian = _velocity(form, form.jacobian(found.patterns), model.clock)
     rates, doubts = judged_exponents(jacobian, model.clock)
     values, rough = judged_exponents(jacobian, Continuous())
-    signs = np.where((np.abs(values) <= rough).any(axis=1), 0, np.linalg.slogdet(-jacobian)[0]).astype(int)
+    # On a border the index does not follow from one side.
+    edge = (System.of(form).signs(found.x, np.zeros_like(found.x)) == 0).any(axis=1)
+    signs = np.where((np.abs(values) <= rough).any(axis=1) | edge, 0, np.linalg.slogdet(-jacobian)[0]).astype(int)
     terms = form(found.x) - (0.0 if model.clock == Continuous() else found.x)
     residual = np.abs(terms / model.clock.unit).max(axis=1, initial=0.0)
     return Exact(found, found.x, jacobian, rates, doubts, residual, signs)
@@ -109,7 +114,8 @@ def exact_cycles(
     clock = Steps(k * model.clock.unit)
     rates, doubts = judged_exponents((product - np.eye(n)) / clock.unit, clock)
     residual = np.abs(form(x) - np.roll(x, -1, axis=1)).max(axis=(1, 2), initial=0.0)
-    signs = np.where((np.abs(rates) <= doubts).any(axis=1), 0, np.linalg.slogdet(np.eye(n) - product)[0])
+    edge = (System.stacked(form, k).signs(found.x, np.zeros_like(found.x)) == 0).any(axis=1)
+    signs = np.where((np.abs(rates) <= doubts).any(axis=1) | edge, 0, np.linalg.slogdet(np.eye(n) - product)[0])
     return Exact(found, x, steps, rates, doubts, residual, signs.astype(int))
 
 

@@ -63,13 +63,16 @@ class Kinks:
             own[np.arange(len(single)), single] = _factors(d[:, single], jump[:, single])
             held.append(own)
             self.rows = np.concatenate([self.rows, d[: 1 + self.n, single].T])
+        more, made = [], 0
+        block = np.zeros((sum(len(knots) + 1 for _, knots in step.lines), b.shape[1]))
         for element, knots in step.lines:
             column, own, rows = self._line(d[:, element], jump[:, element], sizes[:, element], knots, what)
             held[0][:, element] += column
-            block = np.zeros((len(own), b.shape[1]))
-            block[:, element] = own
-            held.append(block)
-            self.rows = np.concatenate([self.rows, rows])
+            block[made : made + len(own), element] = own
+            made += len(own)
+            more.append(rows)
+        held.append(block)
+        self.rows = np.concatenate([self.rows, *more])
         return np.concatenate(held).reshape(self.width, *shape)
 
     def _step(self, d: np.ndarray, jump: np.ndarray, sizes: np.ndarray) -> Step:

@@ -38,13 +38,15 @@ class Kink(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """A piece of the path: its region's pattern (m,), the fractions of the span at which it begins and ends, and the
-    direction of the parameter."""
+    """A piece of the path: its region's pattern (m,), the fractions of the span at which it begins and ends, the direction
+    of the parameter, and the fixed points (n,) at both ends. Beside a pole `last` is the last one that is computed."""
 
     pattern: np.ndarray
     begin: float
     end: float
     direction: float
+    first: np.ndarray
+    last: np.ndarray
 
     def holds(self, q: float) -> bool:
         """Whether the piece passes q."""
@@ -82,7 +84,8 @@ class Path:
 
     def reversed(self) -> "Path":
         """The same path, travelled the other way."""
-        pieces = tuple(Piece(one.pattern, one.end, one.begin, -one.direction) for one in self.pieces[::-1])
+        turned = self.pieces[::-1]
+        pieces = tuple(Piece(one.pattern, one.end, one.begin, -one.direction, one.last, one.first) for one in turned)
         return Path(pieces, tuple(kink.reversed() for kink in self.kinks[::-1]), self.ends[::-1])
 
 
@@ -90,7 +93,7 @@ def both_ways(on: Path, back: Path) -> Path:
     """Join two paths that start at one point in opposite directions. The result is travelled as `on` is."""
     before = back.reversed()
     first = on.pieces[0]
-    middle = first._replace(begin=before.pieces[-1].begin)
+    middle = first._replace(begin=before.pieces[-1].begin, first=before.pieces[-1].first)
     pieces = (*before.pieces[:-1], middle, *on.pieces[1:])
     return Path(pieces, (*before.kinks, *on.kinks), (*on.ends, *back.ends))
 
@@ -144,13 +147,13 @@ def walk(system: Over, pattern: np.ndarray, q: float, direction: float, most: in
     # The signals that vanish at the start itself do not vanish again behind it.
     x, signals = region.signals(q)
     doubts = region.doubts(q, x)
-    just = tuple(int(i) for i in np.flatnonzero(np.abs(signals) <= doubts))
+    just, place = tuple(int(i) for i in np.flatnonzero(np.abs(signals) <= doubts)), x
     while True:
         found = region.leaves(q, direction, just)
-        pieces.append(Piece(region.pattern, q, found.q, direction))
+        pieces.append(Piece(region.pattern, q, found.q, direction, place, found.x))
         if kinks and _returns(pieces[-1], *start):
-            pieces[-1] = pieces[-1]._replace(end=start[2])
-            return Path(tuple(pieces), tuple(kinks), (End(Outcome.closed, start[2], region.state(start[2])),))
+            pieces[-1] = pieces[-1]._replace(end=start[2], last=x)
+            return Path(tuple(pieces), tuple(kinks), (End(Outcome.closed, start[2], x),))
         on, end = [], None
         if not found.units:
             end = Outcome.to_infinity if found.pole else Outcome.lost if found.lost else Outcome.left_span
@@ -169,6 +172,7 @@ def walk(system: Over, pattern: np.ndarray, q: float, direction: float, most: in
         turns = way.direction != direction
         kinks.append(Kink(found.q, found.x, found.units, region.pattern, way.pattern, way.delta, turns))
         region, q, direction, just = region.beyond(way.pattern, found.q), found.q, way.direction, found.units
+        place = found.x
 
 
 def _returns(piece: Piece, pattern: np.ndarray, direction: float, q: float) -> bool:

@@ -86,11 +86,12 @@ class Recognised:
         models = [source(p) for p in places] if isinstance(source, Family) else [model]
         raws = [self._raw(one) for one in models]
         self.groups = _grouped(raws, self.tolerance)
-        self._check(models[0], self._formed(*raws[0]))
+        self.first = self._formed(*raws[0])
+        self._check(models[0], self.first)
 
     def __call__(self, p: Any = None) -> PiecewiseLinear:
         """The form at a parameter; without one, that of the model. Raises `NotPiecewiseLinear` if other relus are needed."""
-        return self._formed(*self._raw(self.source(p) if isinstance(self.source, Family) else self.source))
+        return self._formed(*self._raw(self.source(p))) if isinstance(self.source, Family) else self.first
 
     def of(self, model: AbstractStateSpaceModel) -> PiecewiseLinear:
         """The form of a model of the same structure. Raises `NotPiecewiseLinear` if other relus are needed."""

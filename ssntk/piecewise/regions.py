@@ -3,18 +3,45 @@
 import itertools
 import math
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 # How many tableaux are pivoted at once.
 BLOCK = 2048
-# A pivot that makes the entries grow by more than this is not used.
-GROWTH = 1e3
+# By how much the entries, and with them the rounding errors, may grow by all pivots together.
+GROWTH = 1e7
 # Signs count as right within this fraction of their terms; they are checked again at the solutions.
 ROUGH = 1e-7
 # The number of vertices, and of numbers, that are computed at once.
 VERTICES, NUMBERS = 20_000, 2**22
+
+
+class Nodes(NamedTuple):
+    """p nodes of the tree, in which u units are free.
+
+    - `on` (p, m): the units for which w = 0. `free` (p, u): the numbers of the free units.
+    - `T` (p, m, u), `const` (p, m): r of the units that are on, and w of all others, as affine functions of r of the free
+      ones. `size` (p, m): the sizes of the terms of which `const` is the sum.
+    - `growth` (p,): by how much the entries have grown by pivoting.
+    """
+
+    on: np.ndarray
+    free: np.ndarray
+    T: np.ndarray
+    const: np.ndarray
+    size: np.ndarray
+    growth: np.ndarray
+
+    def at(self, which: np.ndarray | slice) -> "Nodes":
+        """Some of the nodes."""
+        return Nodes(*(part[which] for part in self))
+
+    def possible(self) -> "Nodes":
+        """The nodes in which every quantity may be positive."""
+        lost = ((self.const < -ROUGH * self.size) & (self.T <= 0).all(axis=2)).any(axis=1)
+        return self.at(np.flatnonzero(~lost))
 
 
 def complementary_patterns(
@@ -29,57 +56,55 @@ def complementary_patterns(
     is decided. `None` if there are more than `most` nodes.
     """
     m = len(q)
-    # The columns of a tableau are those of the free units, in the order `free`.
-    start: tuple[np.ndarray, ...] = (np.zeros((1, m), bool), np.arange(m)[None], M[None], q[None], np.abs(q)[None])
-    stack, found, left, count = [start], [], [], 0
+    empty = np.zeros((0, m), bool)
+    stack = [Nodes(np.zeros((1, m), bool), np.arange(m)[None], M[None], q[None], np.abs(q)[None], np.ones(1))]
+    found, left, known, count = [empty], [empty], [empty], 0
     while stack:
-        on, free, T, const, size = stack.pop()
-        if free.shape[1] == 0:
-            found.append(on)
+        nodes = stack.pop()
+        if nodes.free.shape[1] == 0:
+            # If all is zero, as without any bias, every pattern has the same solution: r = 0, as if all units were off.
+            some = (nodes.const != 0).any(axis=1)
+            found += [nodes.on[some], np.zeros((int(not some.all()), m), bool)]
             continue
-        if len(on) > BLOCK:
-            for at in range(0, len(on), BLOCK):
-                stack.append(tuple(part[at : at + BLOCK] for part in (on, free, T, const, size)))
+        if len(nodes.on) > BLOCK:
+            stack += [nodes.at(slice(first, first + BLOCK)) for first in range(0, len(nodes.on), BLOCK)]
             continue
-        count += len(on)
+        count += len(nodes.on)
         if count > most:
             return None
-        rows = np.arange(len(on))
-        # The unit whose pivot is largest, relative to the row and the column that it divides.
-        sizes = np.abs(np.take_along_axis(T, free[:, :, None], axis=1))
-        pivots = np.diagonal(sizes, axis1=1, axis2=2)
-        grown, top = sizes.max(axis=2) * sizes.max(axis=1), sizes.max(axis=(1, 2))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            quality = np.where(pivots > 0, pivots * top[:, None] / grown, 0.0)
-        j = quality.argmax(axis=1)
-        bad = quality[rows, j] < 1 / GROWTH
+        j, quality = _pivots(nodes)
+        bad = nodes.growth > GROWTH * quality
         if bad.any():
-            decided = np.ones_like(on[bad])
-            np.put_along_axis(decided, free[bad], False, axis=1)
-            left.append((on[bad], decided))
-        rows, j = np.flatnonzero(~bad), j[~bad]
-        on, free, T, const, size = (part[rows] for part in (on, free, T, const, size))
-        children = _branches(on, free, T, const, size, j)
-        stack.append(tuple(np.concatenate(pair) for pair in zip(*children, strict=True)))
-    empty = np.zeros((0, m), bool)
-    return (
-        np.concatenate([empty, *found]),
-        np.concatenate([empty, *(one for one, _ in left)]),
-        np.concatenate([empty, *(one for _, one in left)]),
-    )
+            left.append(nodes.on[bad])
+            decided = np.ones((int(bad.sum()), m), bool)
+            np.put_along_axis(decided, nodes.free[bad], False, axis=1)
+            known.append(decided)
+        off, on = _children(nodes.at(~bad), j[~bad], quality[~bad])
+        stack.append(Nodes(*(np.concatenate(pair) for pair in zip(off, on, strict=True))))
+    return np.concatenate(found), np.concatenate(left), np.concatenate(known)
 
 
-def _branches(
-    on: np.ndarray, free: np.ndarray, T: np.ndarray, const: np.ndarray, size: np.ndarray, j: np.ndarray
-) -> Iterator[tuple[np.ndarray, ...]]:
-    """The two children of each of p nodes, in which the unit in column j (p,) is off, and on."""
+def _pivots(nodes: Nodes) -> tuple[np.ndarray, np.ndarray]:
+    """The column (p,) whose pivot makes the entries grow least, and the reciprocal (p,) of that growth, at most 1."""
+    sizes = np.abs(np.take_along_axis(nodes.T, nodes.free[:, :, None], axis=1))
+    pivots = np.diagonal(sizes, axis1=1, axis2=2)
+    grown, top = sizes.max(axis=2) * sizes.max(axis=1), sizes.max(axis=(1, 2))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        quality = np.where(pivots > 0, pivots * top[:, None] / grown, 0.0)
+    j = quality.argmax(axis=1)
+    return j, np.minimum(quality[np.arange(len(j)), j], 1.0)
+
+
+def _children(nodes: Nodes, j: np.ndarray, quality: np.ndarray) -> tuple[Nodes, Nodes]:
+    """The children of p nodes in which the unit in column j (p,) is off, and those in which it is on."""
+    on, free, T, const, size, growth = nodes
     p, u = free.shape
     rows = np.arange(p)
     others = np.arange(u - 1)[None] + (np.arange(u - 1)[None] >= j[:, None])
     unit, rest = free[rows, j], np.take_along_axis(free, others, axis=1)
     column = np.take_along_axis(T, j[:, None, None], axis=2)[:, :, 0]
     T = np.take_along_axis(T, others[:, None, :], axis=2)
-    yield _kept(on, rest, T, const, size)
+    off = Nodes(on, rest, T, const, size, growth).possible()
     # w = 0 of the unit says what its r is.
     pivot = column[rows, unit]
     ahead, level, rough = -T[rows, unit] / pivot[:, None], -const[rows, unit] / pivot, size[rows, unit] / np.abs(pivot)
@@ -88,13 +113,7 @@ def _branches(
     T[rows, unit], const[rows, unit], size[rows, unit] = ahead, level, rough
     on = on.copy()
     on[rows, unit] = True
-    yield _kept(on, rest, T, const, size)
-
-
-def _kept(on: np.ndarray, free: np.ndarray, T: np.ndarray, const: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, ...]:
-    """The nodes in which every quantity may be positive."""
-    lost = ((const < -ROUGH * size) & (T <= 0).all(axis=2)).any(axis=1)
-    return tuple(part[~lost] for part in (on, free, T, const, size))
+    return off, Nodes(on, rest, T, const, size, growth / quality).possible()
 
 
 def candidates(M: Float[np.ndarray, "m m"], q: Float[np.ndarray, " m"], most: int, single: int) -> np.ndarray | None:

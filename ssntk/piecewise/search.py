@@ -15,6 +15,8 @@ from ssntk.piecewise.system import System
 
 # The largest number of steps from a start, and of batches of starts.
 STEPS, BATCHES = 40, 16
+# The largest number of multiplications for the linear equations of one step of a batch, and the least number of its starts.
+WORK, LEAST = 2.0**32, 16
 # A pattern that comes back is left by changing each sign that is wrong with this probability.
 SOME = 0.5
 # The next batch is tried while more than this fraction of the starts are alone at their solution.
@@ -85,7 +87,8 @@ def _followed(patterns: np.ndarray, after: Callable[[Patterns], Patterns], rando
 
 def searched_points(system: System, n_starts: int, random: np.random.Generator) -> Zeros:
     """The fixed points that random patterns lead to."""
-    m = len(system.c)
+    m, n = len(system.c), len(system.G)
+    count = int(np.clip(WORK / n**3, min(LEAST, n_starts), n_starts))
 
     def fresh(count: int, random: np.random.Generator) -> np.ndarray:
         return random.random((count, m)) < random.uniform(0, 1, (count, 1))
@@ -93,7 +96,7 @@ def searched_points(system: System, n_starts: int, random: np.random.Generator) 
     def after(patterns: np.ndarray) -> np.ndarray:
         return system.signals(system.solved(patterns)[0]) > 0
 
-    return searched(system, fresh, after, n_starts, random)
+    return searched(system, fresh, after, count, random)
 
 
 def searched_cycles(step: System, k: int, stacked: System, n_starts: int, random: np.random.Generator) -> Zeros:
@@ -142,7 +145,7 @@ class Rounds:
         return np.concatenate(signs, axis=1)
 
     def after(self, itineraries: np.ndarray) -> np.ndarray:
-        """The next itineraries: of the points of closed orbits, or, for every other one, of the orbit from its first point."""
+        """The next itineraries: of the points of closed orbits; for every other one, of the orbit from its first point."""
         x = self.states(itineraries)
         found = (x @ self.step.C.T + self.step.c > 0).reshape(len(x), -1)
         found[1::2] = self.orbits(x[1::2, 0])
@@ -165,6 +168,8 @@ class Rounds:
 def canonical(itineraries: Bool[np.ndarray, "p km"], k: int) -> Bool[np.ndarray, "p km"]:
     """The rotation of each itinerary (p, k m) that comes first in the order of its signs, true ones first."""
     p = len(itineraries)
+    if itineraries.size == 0:
+        return itineraries
     steps = itineraries.reshape(p, k, itineraries.shape[1] // k)
     turned = np.stack([np.roll(steps, -j, axis=1).reshape(itineraries.shape) for j in range(k)], axis=1)
     # Bits as bytes compare like the numbers that they make.

@@ -56,13 +56,10 @@ def told_apart(x: np.ndarray, signs: np.ndarray, error: np.ndarray) -> tuple[np.
     """
     _, first, which = np.unique(signs, axis=0, return_index=True, return_inverse=True)
     which = first[which.ravel()]
-    edge = [int(i) for i in first if (signs[i] == 0).any()]
-    for at, i in enumerate(edge):
-        for j in edge[:at]:
-            rough = 1e3 * (error[i] + error[j]) + 1e4 * np.finfo(float).eps * (np.abs(x[i]) + np.abs(x[j]))
-            if which[j] == j and (np.abs(x[i] - x[j]) <= rough).all():
-                which[which == i] = j
-                break
+    rough = 1e3 * error + 1e4 * np.finfo(float).eps * np.abs(x)
+    for i in first[(signs[first] == 0).any(axis=1)]:
+        alike = first[(np.abs(x[first] - x[i]) <= rough[first] + rough[i]).all(axis=1)]
+        which[np.isin(which, alike)] = which[alike].min()
     return np.unique(which), which
 
 

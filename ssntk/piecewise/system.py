@@ -82,7 +82,7 @@ class System:
         patterns = [np.zeros(m, bool), np.ones(m, bool), *(random.random((6, m)) < 0.5)]
         for pattern in patterns:
             one = self.turned(pattern)
-            if np.linalg.cond(one.G) < 1e12:
+            if _reciprocal_condition(one.G) > 1e-12:
                 return one, pattern
         return None
 
@@ -136,3 +136,10 @@ class System:
     def residual(self, x: np.ndarray) -> np.ndarray:
         """The left side (p, N) of the equation at states (p, N)."""
         return x @ self.G.T + np.maximum(x @ self.C.T + self.c, 0.0) @ self.B.T + self.h
+
+
+def _reciprocal_condition(matrix: np.ndarray) -> float:
+    """An estimate of the reciprocal of the condition number in the 1-norm, which costs a third of an inverse."""
+    lapack: Any = scipy.linalg.lapack
+    factors, _, failed = lapack.dgetrf(matrix)
+    return 0.0 if failed else float(lapack.dgecon(factors, np.abs(matrix).sum(axis=0).max())[0])

@@ -17,7 +17,7 @@ RANK, CELLS = 3, 2_000_000
 # Up to this many relus all patterns are enumerated, in a tree of at most this many nodes and as many single solutions.
 UNITS, NODES, SINGLE = 20, 2**21, 2**18
 # Branch and bound has at most this many nodes for up to so many relus, and fewer for more.
-PROGRAMMES, RELUS = 600, 40
+PROGRAMMES, RELUS = 400, 30
 # A candidate may have wrong signs by this fraction of the terms, and is checked again.
 ROUGH = 1e-7
 

@@ -13,9 +13,7 @@ import ssntk
 
 LOZI = ssntk.Map(lambda t, x, u, p: [1 + x[1] - p["a"] * jnp.abs(x[0]), p["b"] * x[0]], {"a": 1.7, "b": 0.5}, 2)
 # |x| = 2 relu(x) - x.
-LOZI_FORM = tuple(
-    np.array(one, float) for one in ([[1.7, 1], [0.5, 0]], [[-3.4], [0]], [[1, 0]], [0], [1, 0])
-)
+LOZI_FORM = tuple(np.array(one, float) for one in ([[1.7, 1], [0.5, 0]], [[-3.4], [0]], [[1, 0]], [0], [1, 0]))
 # The number of cycles of the full shift of two symbols (OEIS A001037).
 SHIFT = [2, 1, 2, 3, 6, 9, 18, 30, 56, 99, 186, 335]
 
@@ -178,7 +176,7 @@ def test_what_the_arguments_ask_for():
         ssntk.find_cycles(logistic, 2, prove=True)
     with pytest.raises(ValueError, match=f"^method must be 'auto' or 'search' {product}"):
         ssntk.find_cycles(logistic, 2, method="exact")
-    with pytest.raises(ValueError, match="^prove must be False with starts"):
+    with pytest.raises(ValueError, match=r"^prove must be False with starts"):
         ssntk.find_cycles(LOZI, 2, prove=True, starts=np.zeros((1, 2)))
     with pytest.raises(ValueError, match=r"^method must be one of"):
         ssntk.find_cycles(LOZI, 2, method="all")

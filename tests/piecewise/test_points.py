@@ -4,7 +4,6 @@ import json
 
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
 import pytest
 from brute import MAPS, points
@@ -13,7 +12,7 @@ from helpers import seeds
 import ssntk
 from ssntk.piecewise.prove import branch_and_bound
 from ssntk.piecewise.regions import cells
-from ssntk.piecewise.system import System
+from ssntk.precision import unsaid_again
 
 needs_maps = pytest.mark.skipif(not MAPS.exists(), reason="maps.json lies beside the project, in shared/")
 
@@ -148,7 +147,9 @@ def fold(p):
     return ssntk.VectorField(lambda t, x, u, q: -x + 2 * jax.nn.relu(x) + q, p, 1)
 
 
-@pytest.mark.parametrize(("p", "states", "eigenvalues"), [(-0.25, [-0.25, 0.25], [-1, 1]), (0.25, [], []), (0.0, [0.0], [-1])])
+@pytest.mark.parametrize(
+    ("p", "states", "eigenvalues"), [(-0.25, [-0.25, 0.25], [-1, 1]), (0.25, [], []), (0.0, [0.0], [-1])]
+)
 def test_the_nonsmooth_fold(p, states, eigenvalues):
     # At p = 0 the two points meet on the border, where they are one.
     found = ssntk.find_fixed_points(fold(p))
@@ -162,7 +163,9 @@ def test_points_in_other_units(seed):
     random = np.random.default_rng(seed)
     n = int(random.integers(2, 9))
     sizes, time = 10 ** random.uniform(-6, 6, n), 10 ** random.uniform(-6, 6)
-    model = network(*random_network(n, 2.5, seed, ["rate", "current"][seed % 2]), jax.nn.hard_tanh if seed % 3 else jax.nn.relu)
+    model = network(
+        *random_network(n, 2.5, seed, ["rate", "current"][seed % 2]), jax.nn.hard_tanh if seed % 3 else jax.nn.relu
+    )
     other = ssntk.VectorField(lambda t, z, u, p: model.vector_field(t, z / sizes, jnp.zeros(0)) * sizes / time, 0.0, n)
     one, two = ssntk.find_fixed_points(model), ssntk.find_fixed_points(other)
     assert (one.complete, one.index_sum) == (two.complete, two.index_sum)
@@ -193,7 +196,9 @@ def test_one_point_where_the_symmetric_part_is_definite(n):
     np.testing.assert_allclose(found.x[0], weight @ np.maximum(found.x[0], 0) + drive, atol=1e-12)
 
 
-@pytest.mark.parametrize(("m", "dims", "number"), [(200, 2, 20_101), (1000, 1, 1001), (40, 3, 10_701), (10, 2, 56), (5, 0, 1)])
+@pytest.mark.parametrize(
+    ("m", "dims", "number"), [(200, 2, 20_101), (1000, 1, 1001), (40, 3, 10_701), (10, 2, 56), (5, 0, 1)]
+)
 def test_the_cells_of_an_arrangement(m, dims, number):
     # sum over i <= dims of C(m, i).
     random = np.random.default_rng(m)
@@ -255,6 +260,23 @@ def test_a_line_of_fixed_points_is_for_the_search():
             ssntk.find_fixed_points(model, method="exact")
 
 
+@pytest.mark.parametrize("form", ["current", "rate"])
+def test_a_network_without_bias_rests_on_every_border(form):
+    # x = 0 lies on all borders, and belongs to all 2^n regions.
+    weight, _, _ = random_network(9, 1.5, 4)
+    found = ssntk.find_fixed_points(network(weight, np.zeros(9), form))
+    assert (len(found), found.complete, found.index_sum) == (1, True, None)
+    np.testing.assert_array_equal(found.x, np.zeros((1, 9)))
+    # On the side where no signal is positive, nothing but the leak acts.
+    np.testing.assert_allclose(found.eigenvalues, -np.ones((1, 9)))
+
+
+def test_proved_to_have_no_point():
+    found = ssntk.find_fixed_points(fold(0.25))
+    assert "It is proved that there is no fixed point." in ssntk.explain(found)
+    assert found.coverage == 1.0
+
+
 def test_a_linear_model_has_one_point():
     found = ssntk.find_fixed_points(ssntk.VectorField(lambda t, x, u, p: p @ x + 1, np.array([[0.0, 1.0], [-1.0, 0.5]]), 2))
     assert (len(found), found.complete, found.stable.tolist()) == (1, True, [False])
@@ -262,10 +284,11 @@ def test_a_linear_model_has_one_point():
 
 
 def test_single_precision():
-    with jax.enable_x64(False), pytest.warns(ssntk.PrecisionWarning):
-        ssntk.precision.unsaid_again()
+    unsaid_again()
+    with jax.enable_x64(False):
         model = winner_take_all(6)
-        found = ssntk.find_fixed_points(model)
+        with pytest.warns(ssntk.PrecisionWarning):
+            found = ssntk.find_fixed_points(model)
     assert (len(found), found.complete, found.x.dtype) == (63, True, np.float32)
 
 
