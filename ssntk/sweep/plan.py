@@ -36,10 +36,11 @@ from ssntk.sweep.aims import WITHOUT_A_MODE, check_aim, missing, oscillates
 from ssntk.sweep.coverage import Header, Towards
 from ssntk.sweep.grid import Grid
 from ssntk.sweep.identity import Traced, digests, probe_parts, uniform
-from ssntk.sweep.measure import FAILURES, MEASURED, Asked, Measurement, measure_together, prepare, times_shown
+from ssntk.sweep.measure import FAILURES, MEASURED, Asked, Measurement, measure_together, prepare
 from ssntk.sweep.older import older
 from ssntk.sweep.quantities.standard import as_quantities, own_of
 from ssntk.sweep.record import said_of
+from ssntk.sweep.save_times import times_shown
 from ssntk.sweep.toml import described, naming, table_of
 from ssntk.zeros.equilibria import equilibria_of
 

@@ -169,7 +169,10 @@ def test_a_random_network_of_a_sweep_file(seed, tmp_path):
 @pytest.mark.parametrize(
     ("family", "match"),
     [
-        (ssntk.Family(ssntk.normal_forms.saddle_node(0.0), "mu"), "towards must not be 'nonsmooth-fold' for this family: .*"),
+        (
+            ssntk.Family(ssntk.normal_forms.saddle_node(0.0), "mu"),
+            "towards must not be 'nonsmooth-fold' for this family: .*",
+        ),
         (scalar(lambda x, p: p - x), "its model is linear, without borders"),
     ],
 )
