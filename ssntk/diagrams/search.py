@@ -1,5 +1,6 @@
 """Follow all branches that can be reached: from fixed points at several parameters, crossings of branches, Hopf points."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax.random as jr
@@ -7,6 +8,7 @@ import numpy as np
 
 from ssntk.bifurcation.events.kinds import FLIP
 from ssntk.bifurcation.exact import Exact
+from ssntk.bifurcation.point import Bifurcation
 from ssntk.bifurcation.reach import WHOLE, Limits, Reach, distinct, status_of
 from ssntk.bifurcation.wish import EXACT, METHODS, SEARCH, exact_family, singular_at
 from ssntk.diagrams.cycles import followed
@@ -113,13 +115,21 @@ def bifurcation_diagram(
         shown = ", ".join(f"{float(zeros.parameter(q)):g}" for q in sorted(slices))
         raise NumericalError(f"no equilibrium was found at p = {shown}: try another span, more n_slices or more n_starts")
     searches = _doublings(search, max_period)
-    nodes = search.nodes
+    if cycles:
+        return _diagram_of(searches, lambda located: followed(family, span, u, located, max_period, max_branches))
+    return _diagram_of(searches, lambda located: ((), []))
+
+
+def _diagram_of(searches: list[Reach], cycles: Callable[[tuple[Bifurcation, ...]], Any]) -> Diagram:
+    """The diagram of the branches that were found. `cycles`: the branches of limit cycles for the located bifurcations, and
+    what their status says."""
+    search, nodes = searches[0], searches[0].nodes
     branches = tuple(node.branch for node in nodes)
     bifurcations = [(node.stack, event) for node in nodes for event in node.branch.bifurcations]
     degenerate = [(search.stack, event) for event in search.degenerate]
     unresolved = distinct([(node.stack, event) for node in nodes for event in node.branch.unresolved])
     located, status = distinct([*bifurcations, *degenerate]), status_of(searches, len(unresolved))
-    oscillating, said = followed(family, span, u, located, max_period, max_branches) if cycles else ((), [])
+    oscillating, said = cycles(located)
     return Diagram(
         branches=branches,
         bifurcations=located,
