@@ -53,9 +53,8 @@ fold, node = measured.values()
 for name, data in measured.items():
     far, near = (data["steady_state_eigenvalues"][at, 0] for at in (-1, 0))
     print(f"towards the {name} the kernel's top eigenvalue is {far:.4g} at a distance of 0.3, {near:.4g} at 1e-6")
-print(
-    f"the border margin of unit {fold['fold_unit'][0]:.0f} falls from {fold['fold_margin'][-1]:.3g} to {fold['fold_margin'][0]:.3g}"
-)
+far, near = (fold["fold_margin"][at] for at in (-1, 0))
+print(f"the border margin of unit {fold['fold_unit'][0]:.0f} falls from {far:.3g} to {near:.3g}")
 
 # %%
 with ssntk.plot.style("paper", height=110.0):

@@ -64,7 +64,7 @@ def decode(kind: type[T], held: Arrays, prefix: str = "") -> T:
         elif _counts(kind, field.name) and f"{name}.0" in held:
             several = [held[key] for i in range(2) if (key := f"{name}.{i}") in held]
             tables = tuple({int(key): int(count) for key, count in one} for one in several)
-            fields[field.name] = tables if len(tables) > 1 else tables[0]
+            fields[field.name] = tables if len(several) > 1 else next(iter(tables))
         elif name in held:
             fields[field.name] = _decoded(hint, held[name])
         elif typing.get_origin(hint) is dict and (own := [key for key in held if key.startswith(f"{name}.")]):

@@ -34,7 +34,6 @@ from ssntk.sweep.save_times import times_shown
 # Names in a store's dataset that an axis must not have.
 RESERVED_AXES = {*VARIABLES, "mode", "row", "block", "time", "time_2", "point", "ntk_eigenvalues_all"}
 
-
 # Larger grids fit neither into memory nor onto disks.
 MOST_POINTS = 10**7
 # The values of some axes at one point.
