@@ -25,9 +25,9 @@ class Measurement(Result):
       drive of the critical mode. It is 0 if the inputs do not drive that mode through the block, and NaN if it is not known.
     - `channel`: the critical mode's part of the trajectory kernel of the states ([`Channel`][]), or `None` if there is
       none: for a defective eigenvalue, for a kernel that is zero or overflows, and if a mask hides some coordinates only.
+    - `quantities`: the variables of your own quantities ([`AbstractQuantity`][]), by their names.
     - `border`: for piecewise-linear models, such as ReLU networks, how far the units are from their borders
       ([`BorderMargin`][]); else `None`.
-    - `quantities`: the variables of your own quantities ([`AbstractQuantity`][]), by their names.
 
     **Example:**
 
@@ -47,8 +47,8 @@ class Measurement(Result):
     blocks: dict[str, Spectrum]
     channel_participation_ratio: dict[str, float]
     channel: Channel | None
-    border: BorderMargin | None = None
     quantities: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    border: BorderMargin | None = None
 
     def __setstate__(self, state: dict[str, object]) -> None:
         # Pickles of earlier versions lack these fields.

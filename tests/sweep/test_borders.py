@@ -158,8 +158,9 @@ def test_a_random_network_of_a_sweep_file(seed, tmp_path):
     data = ssntk.run(plan, ssntk.Store(tmp_path / "out"), progress=False).arrays()
     assert (data["status"] == "done").all()
     fold = next(one for one in plan.follow().collisions if one.kind == "nonsmooth-fold")
-    assert set(data["fold_unit"][:3]) == {fold.unit}
-    # Points are sorted by distance. At first order in the distance the margin is proportional to it.
+    # Points are sorted by distance. Another border may lie between the farther ones and the fold. At first order in the
+    # distance the margin is proportional to it.
+    assert set(data["fold_unit"][:2]) == {fold.unit}
     ratio = data["fold_margin"] / data["distance"]
     np.testing.assert_allclose(ratio[:2], ratio[0], rtol=1e-2)
     top = data["steady_state_eigenvalues"][:, 0]
