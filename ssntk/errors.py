@@ -31,7 +31,10 @@ class Outcome(enum.Enum):
     left_span = "left the span at p = {p:g}"
     closed = "came back to its start"
     left_domain = "left the domain at p = {p:.6g}: the vector field is not finite beyond"
-    kink = "ends at p = {p:.6g}: the vector field has a kink at p = {p:.6g}, beyond which it is another one"
+    kink = (
+        "ends at p = {p:.6g}: the vector field has a kink at p = {p:.6g}, beyond which it is another one; use softplus, or "
+        "a model that ssntk.piecewise_linear reads"
+    )
     underflow = (
         "step underflow at p = {p:.6g}: the corrector fails for every step length; another step may pass, or events meet"
     )

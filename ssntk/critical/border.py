@@ -48,7 +48,13 @@ class BorderMargin(Result):
 
     Units are numbered as the rows of `C` of [`piecewise_linear`][].
 
-    **Example:** see [`border_margin`][].
+    **Example:** dx/dt = -x + 2 relu(x) + p at p = -0.25 has a second, unstable equilibrium at 0.25.
+
+    ```python
+    model = ssntk.VectorField(lambda t, x, u, p: -x + 2 * jax.nn.relu(x) + p["p"], {"p": jnp.asarray(-0.25)}, 1)
+    margins = [ssntk.border_margin(model, [x]) for x in (-0.25, 0.25)]
+    print([(float(margin.distance[0]), margin.fold) for margin in margins])  # [(0.25, 0), (0.25, 0)]
+    ```
     """
 
     distance: np.ndarray

@@ -68,7 +68,7 @@ def form_of(model: AbstractStateSpaceModel, u: Array, method: str, must: str | N
 def listed(found: Zeros, must: str | None) -> bool:
     """Whether solutions are isolated, so that they could be listed. Raises `ValueError` if not and `must` is given."""
     if found.lines and must is not None:
-        raise ValueError(f"{must} for this model: solutions fill a line or a plane, and cannot be listed")
+        raise ValueError(f"{must} for this model: solutions fill a line or a plane, or overflow")
     return not found.lines
 
 
@@ -91,7 +91,8 @@ def exact_points(model: AbstractStateSpaceModel, u: Array, method: str, n_starts
     signs = np.where((np.abs(values) <= rough).any(axis=1) | edge, 0, np.linalg.slogdet(-jacobian)[0]).astype(int)
     terms = form(found.x) - (0.0 if model.clock == Continuous() else found.x)
     residual = np.abs(terms / model.clock.unit).max(axis=1, initial=0.0)
-    return Exact(found, found.x, jacobian, rates, doubts, residual, signs)
+    # A zero is not negative.
+    return Exact(found, found.x + 0.0, jacobian, rates, doubts, residual, signs)
 
 
 def exact_cycles(
@@ -106,7 +107,7 @@ def exact_cycles(
     if not listed(found, must):
         return None
     n, c = model.n_state, len(found.x)
-    x = found.x.reshape(c, k, n)
+    x = found.x.reshape(c, k, n) + 0.0
     steps = form.jacobian(found.patterns.reshape(c, k, len(form.c)))
     product = np.broadcast_to(np.eye(n), (c, n, n))
     for j in range(k):

@@ -321,12 +321,12 @@ def find_fixed_points(
     seed = [int(word) for word in np.asarray(jax.random.key_data(as_key(key))).ravel()]
     if method == "exact" and (given is not None or turns.any()):
         raise ValueError(f"method must be 'auto' or 'search' with {'periods' if given is None else 'starts'}")
-    # The user's own starts, and states that are angles, are for the search.
-    exact = None if given is not None or turns.any() else exact_points(model, u, method, count, seed)
-    if exact is not None:
-        return _exactly(model, exact, np.ones(n) if sizes is None else sizes)
     # A start that overflows has not arrived and counts as lost, so that its warnings are not needed.
     with np.errstate(all="ignore"):
+        # The user's own starts, and states that are angles, are for the search.
+        exact = None if given is not None or turns.any() else exact_points(model, u, method, count, seed)
+        if exact is not None:
+            return _exactly(model, exact, np.ones(n) if sizes is None else sizes)
         search = Search(model, u, sizes, turns, seed, given)
         if given is None:
             search.widely(count)

@@ -218,10 +218,10 @@ def find_cycles(
     plain, must = given is None and turns is None, asked(method, prove)
     if must is not None and not plain:
         raise ValueError(f"{must} with {'periods' if given is None else 'starts'}")
-    exact = exact_cycles(map, k, u, method, prove, count or BATCHES, seed) if plain else None
-    if exact is not None:
-        return _exactly(map, k, exact)
     with np.errstate(all="ignore"):
+        exact = exact_cycles(map, k, u, method, prove, count or BATCHES, seed) if plain else None
+        if exact is not None:
+            return _exactly(map, k, exact)
         search = _Search(
             map,
             u,

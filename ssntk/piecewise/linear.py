@@ -151,7 +151,7 @@ def _sliced_at(value: np.ndarray, starts: Sequence[Any], sizes: Sequence[int]) -
 
 
 # The same on the host, for the operations that models use most: JAX would compile each of them.
-_HOST: dict[str, Callable[[list[np.ndarray], dict[str, Any]], np.ndarray]] = {
+_HOST: dict[str, Callable[[list[Any], dict[str, Any]], Any]] = {
     "reshape": lambda args, params: args[0].reshape(params["new_sizes"]),
     "squeeze": lambda args, params: np.squeeze(args[0], tuple(params["dimensions"])),
     "transpose": lambda args, params: np.transpose(args[0], params["permutation"]),
@@ -162,5 +162,6 @@ _HOST: dict[str, Callable[[list[np.ndarray], dict[str, Any]], np.ndarray]] = {
     "dynamic_slice": lambda args, params: _sliced_at(args[0], args[1:], params["slice_sizes"]),
     "concatenate": lambda args, params: np.concatenate(args, params["dimension"]),
     "stack": lambda args, params: np.stack(args, params["axis"]),
+    "split": lambda args, params: np.split(args[0], np.cumsum(params["sizes"])[:-1], params["axis"]),
     "select_n": lambda args, params: np.choose(args[0].astype(int), args[1:]),
 }

@@ -29,7 +29,11 @@ SAID = {
     "square": f"a square {OF}",
     "logistic": f"sigmoid {OF}",
     **dict.fromkeys(("eq", "ne"), "a test for equality of values that depend on the state"),
-    **dict.fromkeys(("and", "or", "not", "xor"), "a choice between truth values that depend on the state"),
+    **dict.fromkeys(
+        ("and", "or", "not", "xor", "gt", "ge", "lt", "le", "select_n", "stack", "concatenate"),
+        "a choice between truth values that depend on the state",
+    ),
+    "convert_element_type": f"a conversion {OF} to another kind of number",
     "while": "a loop whose number of steps depends on the state, or is very large",
 }
 # The sign of the difference of the two sides for which each comparison holds, and the comparison of known numbers.

@@ -101,7 +101,17 @@ class Recognised:
         """What the program returns for states that are the values x (K, n), and its relus."""
         kinks = Kinks(self.n, self.tolerance, plan)
         arrays = [lifted(leaf) for leaf in jax.tree.leaves(eqx.filter(model, _is_array))]
-        (out,) = Reader(kinks).read(self.program.jaxpr, self.program.consts, [*arrays, x, self.u[None]])
+        try:
+            # JAX does not warn of numbers that overflow, so neither does this.
+            with np.errstate(all="ignore"):
+                (out,) = Reader(kinks).read(self.program.jaxpr, self.program.consts, [*arrays, x, self.u[None]])
+        except NotPiecewiseLinear:
+            raise
+        # Programs may hold operations of any kind, and most models that have such are not of this form.
+        except Exception as error:
+            raise NotPiecewiseLinear(f"an operation that cannot be read: {type(error).__name__}") from error
+        if not np.isfinite(out).all() or not np.isfinite(kinks.rows).all():
+            raise NotPiecewiseLinear("numbers that are not finite")
         return out, kinks
 
     def _raw(self, model: AbstractStateSpaceModel) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -20,7 +20,7 @@ class Zeros:
 
     - `x` (k, n), and the patterns (k, m) of their regions. On a border a signal counts as not positive.
     - `complete`: whether it is proved that there are no others.
-    - `lines`: whether a region has a line of solutions, so that they cannot be listed.
+    - `lines`: whether the solutions cannot be listed, since a region has a line of them, or since numbers overflow.
     - `nodes`: of branch and bound.
     - `hits` (k,), `starts`, `lost`: those of a search, else zero.
     """

@@ -70,6 +70,11 @@ class System:
         of_x, of_s, top = self.units()
         return self.in_units(top * of_x, of_x, of_s), of_x
 
+    @property
+    def finite(self) -> bool:
+        """Whether no number overflowed."""
+        return all(bool(np.isfinite(part).all()) for part in (self.G, self.B, self.C, self.c, self.h))
+
     def turned(self, pattern: Bool[np.ndarray, " m"]) -> "System":
         """The same equation, with relu(-s) = relu(s) - s in the place of the relus that are in the pattern."""
         on = self.B * pattern

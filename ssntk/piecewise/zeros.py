@@ -57,11 +57,11 @@ def proved_zeros(system: System, effort: float = 1.0) -> Zeros | None:
     one solution; if the rank of the coupling is at most three, the cells of the borders' arrangement are enumerated; up to
     20 relus, all patterns are; else branch and bound, with a number of nodes that is `effort` times the usual one.
 
-    If a region has a line of solutions, or if all regions are singular, `lines` of the result is set.
+    If a region has a line of solutions, if all regions are singular, or if numbers overflow, `lines` of the result is set.
     """
     scaled, units = system.scaled()
     n, m = len(scaled.G), len(scaled.c)
-    turned = scaled.regular()
+    turned = scaled.regular() if scaled.finite else None
     if turned is None:
         return Zeros(np.zeros((0, n)), np.zeros((0, m), bool), False, lines=True)
     one, _ = turned
@@ -73,7 +73,11 @@ def proved_zeros(system: System, effort: float = 1.0) -> Zeros | None:
         lambda: _by_branches(one, M, q, effort),
     )
     found = next((zeros for method in methods if (zeros := method()) is not None), None)
-    return None if found is None else dataclasses.replace(found, x=found.x * units, patterns=scaled.signals(found.x) > 0)
+    if found is None:
+        return None
+    # The relus may have been turned for the solution.
+    signs = scaled.signs(found.x, np.zeros_like(found.x))
+    return dataclasses.replace(found, x=found.x * units, patterns=signs > 0)
 
 
 def _single(system: System, M: np.ndarray, q: np.ndarray) -> Zeros | None:

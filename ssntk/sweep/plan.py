@@ -15,7 +15,7 @@ from jaxtyping import Array, PyTree
 from ssntk.bifurcation.abstract_side import AbstractSide
 from ssntk.bifurcation.branch import Branch
 from ssntk.bifurcation.continuation import continuation
-from ssntk.bifurcation.events.kinds import kind_of
+from ssntk.bifurcation.events.kinds import is_of, kind_of
 from ssntk.bifurcation.events.standard import kinds_of
 from ssntk.bifurcation.side import stable_side
 from ssntk.critical.approach import Approach
@@ -140,7 +140,7 @@ class Sweep(AbstractPlan):
         branch = self._followed
         sizes = np.append(typical_sizes(path.model, self.constant(), path.x), path.distance)
         aim = np.append(path.x, path.distance)
-        points = [np.append(event.x, event.parameter) for event in branch.bifurcations if event.kind == self.towards]
+        points = [np.append(event.x, event.parameter) for event in branch.bifurcations if is_of(event.kind, self.towards)]
         gaps = [np.abs((point - aim) / sizes).max() for point in points]
         # Both are located to rounding error.
         if min(gaps, default=np.inf) > 1e-6:
@@ -190,7 +190,7 @@ class Sweep(AbstractPlan):
 
     def number(self, branch: Branch) -> int:
         """Which of the branch's bifurcations the sweep goes towards. Raises `NumericalError` if it holds no such one."""
-        of_kind = [i for i, event in enumerate(branch.bifurcations) if event.kind == self.towards]
+        of_kind = [i for i, event in enumerate(branch.bifurcations) if is_of(event.kind, self.towards)]
         if self.index < len(of_kind):
             return of_kind[self.index]
         raise NumericalError(missing(self.towards, self.index, branch, self.family, self.span))

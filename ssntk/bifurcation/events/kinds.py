@@ -169,6 +169,11 @@ def kind_named(name: str) -> Kind:
     return _BY_NAME.get(name) or _OWN.get(name) or Kind(name, name)
 
 
+def is_of(name: str, kind: str) -> bool:
+    """Whether a bifurcation with this name is of a kind. A degenerate flip is a flip."""
+    return name == kind or (name == DEGENERATE_FLIP.name and kind == FLIP.name)
+
+
 def kind_of(value: Any) -> Any:
     """The name that results use for a kind of bifurcation or an alias; any other value is returned as it is."""
     if not isinstance(value, str):
