@@ -77,7 +77,9 @@ def proved_zeros(system: System, effort: float = 1.0) -> Zeros | None:
         return None
     # The relus may have been turned for the solution.
     signs = scaled.signs(found.x, np.zeros_like(found.x))
-    return dataclasses.replace(found, x=found.x * units, patterns=signs > 0)
+    x = found.x * units
+    lines = found.lines or not np.isfinite(x).all()
+    return dataclasses.replace(found, x=x, patterns=signs > 0, complete=found.complete and not lines, lines=lines)
 
 
 def _single(system: System, M: np.ndarray, q: np.ndarray) -> Zeros | None:
