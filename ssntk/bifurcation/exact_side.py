@@ -36,12 +36,13 @@ class ExactSide(AbstractSide):
         step = int(np.searchsorted(away, distance, side="left")) - 1
         direction = np.sign(self.parameter[-1] - centre)
         # The model is measured at the parameter as its numbers hold it.
-        parameter = float(np.asarray(centre + direction * distance, dtype_of(self.exact.family.model)))
+        dtype = dtype_of(self.exact.family.model)
+        parameter = float(np.asarray(centre + direction * distance, dtype))
         q = (parameter - self.exact.p0) / (self.exact.p1 - self.exact.p0)
         region = self._region(step, q)
         if region is None or not self._holds(region, q):
             raise NumericalError("no stable equilibrium was found at this distance")
-        return parameter, region.state(q) * self.exact.system.sizes
+        return parameter, (region.state(q) * self.exact.system.sizes).astype(dtype)
 
     def _region(self, step: int, q: float) -> Region | None:
         """The region between the points `step` and `step + 1`, for q there."""

@@ -216,3 +216,18 @@ def test_models_of_both_kinds_in_one_grid(tmp_path):
     data = ssntk.run(grid, ssntk.Store(tmp_path), progress=False).arrays()
     assert (data["status"] == "done").all()
     np.testing.assert_allclose(data["fold_margin"], [0.25, np.nan], rtol=1e-12)
+
+
+def test_a_network_in_single_precision():
+    weight, drive, bias = (np.array(one, np.float32) for one in ([[2.0, -0.5], [0.8, 0.0]], [[1.0], [0.0]], [-0.5, 0.1]))
+    model = ssntk.CTRNN.from_weights(weight, drive, bias, activation=relu)
+    with pytest.warns(ssntk.PrecisionWarning):
+        plan = sweep(ssntk.Family.input(model, np.ones(1, np.float32)), "nonsmooth-fold", (-1.0, 1.0), [1e-3])
+    side = plan.side(plan.follow())
+    # x1 = -0.5 + p - 0.5 x2 with x2 = 0.1 vanishes at p = 0.55.
+    # Of the spectra, too, single precision shows a part only.
+    with pytest.warns(ssntk.PrecisionWarning):
+        _, point = plan.measure(side, 0)
+    assert point.x_star.dtype == np.float32
+    assert point.border.fold == 0
+    np.testing.assert_allclose(point.border.signal[0], -1e-3, rtol=1e-3)
