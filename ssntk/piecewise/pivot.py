@@ -171,7 +171,7 @@ def walk(system: Over, pattern: np.ndarray, q: float, direction: float, most: in
         (way,) = on
         turns = way.direction != direction
         kinks.append(Kink(found.q, found.x, found.units, region.pattern, way.pattern, way.delta, turns))
-        region, q, direction, just = region.beyond(way.pattern, found.q), found.q, way.direction, found.units
+        region, q, direction, just = region.beyond(way.pattern, found.q, found.x), found.q, way.direction, found.units
         place = found.x
 
 

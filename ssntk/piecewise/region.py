@@ -65,8 +65,8 @@ class Region(abc.ABC):
         """
 
     @abc.abstractmethod
-    def beyond(self, pattern: np.ndarray, q: float) -> "Region":
-        """The region of another pattern, which is entered at q."""
+    def beyond(self, pattern: np.ndarray, q: float, x: np.ndarray) -> "Region":
+        """The region of another pattern, which is entered at q with the fixed point x (n,)."""
 
     def jacobian(self, q: float) -> np.ndarray:
         """J (n, n), the derivative of the equation of the fixed points; for maps df/dx - I."""
@@ -119,17 +119,44 @@ class Still(Region):
 
     inverse: np.ndarray
     age: int
+    entry: tuple[float, np.ndarray] | None
 
-    def __init__(self, system: Over, pattern: np.ndarray, inverse: np.ndarray | None = None, age: int = 0):
+    def __init__(
+        self,
+        system: Over,
+        pattern: np.ndarray,
+        inverse: np.ndarray | None = None,
+        age: int = 0,
+        entry: tuple[float, np.ndarray] | None = None,
+    ):
         object.__setattr__(self, "system", system)
         object.__setattr__(self, "pattern", pattern)
         object.__setattr__(self, "inverse", np.linalg.inv(self.jacobian(0.0)) if inverse is None else inverse)
         object.__setattr__(self, "age", age)
+        object.__setattr__(self, "entry", entry)
+
+    def state(self, q: float) -> np.ndarray:
+        if self.entry is None:
+            return Region.state(self, q)
+        # The fixed point at which the region was entered is known, and moves along a straight line.
+        place, x = self.entry
+        if q == place:
+            return x
+        x = x + (q - place) * self._slopes.x
+        return x - self.inverse @ self.residual(q, x)
 
     @functools.cached_property
     def sizes(self) -> np.ndarray:
         """|J^-1| (n, n)."""
         return np.abs(self.inverse)
+
+    @functools.cached_property
+    def _slopes(self) -> Slopes:
+        # They are the same everywhere in the region.
+        return Region.slopes(self, 0.0, np.zeros(len(self.inverse)))
+
+    def slopes(self, q: float, x: np.ndarray) -> Slopes:
+        return self._slopes
 
     def solve(self, q: float, right: np.ndarray) -> np.ndarray:
         return self.inverse @ right
@@ -155,7 +182,7 @@ class Still(Region):
         place = float(np.clip(q + direction * times[first], 0.0, 1.0))
         return Leaves(place, *_at(self, place, first, just if place == q else ()))
 
-    def beyond(self, pattern: np.ndarray, q: float) -> "Region":
+    def beyond(self, pattern: np.ndarray, q: float, x: np.ndarray) -> "Region":
         changed = np.flatnonzero(pattern != self.pattern)
         if self.age < FRESH and len(changed) == 1:
             (i,) = changed
@@ -164,8 +191,8 @@ class Still(Region):
             column, row = self.inverse @ parts.B[:, i], parts.C[i] @ self.inverse
             delta = 1 + sign * float(parts.C[i] @ column)
             if abs(delta) >= SMALL:
-                return Still(self.system, pattern, self.inverse - np.outer(sign * column / delta, row), self.age + 1)
-        return Still(self.system, pattern)
+                return Still(self.system, pattern, self.inverse - np.outer(sign * column / delta, row), self.age + 1, (q, x))
+        return Still(self.system, pattern, entry=(q, x))
 
 
 class Moving(Region):
@@ -200,7 +227,7 @@ class Moving(Region):
             return Leaves(found.q, self.state(found.near), (), found.pole, found.lost)
         return Leaves(found.q, *_at(self, found.q, found.signal, ()))
 
-    def beyond(self, pattern: np.ndarray, q: float) -> "Region":
+    def beyond(self, pattern: np.ndarray, q: float, x: np.ndarray) -> "Region":
         return Moving(self.system, pattern)
 
 
