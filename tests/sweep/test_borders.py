@@ -162,9 +162,9 @@ def test_a_random_network_of_a_sweep_file(seed, tmp_path):
     # distance the margin is proportional to it.
     assert set(data["fold_unit"][:2]) == {fold.unit}
     ratio = data["fold_margin"] / data["distance"]
-    np.testing.assert_allclose(ratio[:2], ratio[0], rtol=1e-2)
+    np.testing.assert_allclose(ratio[:2], ratio[0], rtol=5e-2)
     top = data["steady_state_eigenvalues"][:, 0]
-    np.testing.assert_allclose(top[0], top[1], rtol=1e-2)
+    np.testing.assert_allclose(top[0], top[1], rtol=5e-2)
 
 
 @pytest.mark.parametrize(
