@@ -33,6 +33,10 @@ class Exact:
     p1: float
     system: Over
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Programs that JAX has traced cannot be pickled.
+        return exact_of, (self.family, (self.p0, self.p1), self.u)
+
     @property
     def clock(self) -> AbstractClock:
         """The clock of the model."""

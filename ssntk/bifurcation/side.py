@@ -4,10 +4,12 @@ import dataclasses
 
 import numpy as np
 
+from ssntk.bifurcation.abstract_side import AbstractSide
 from ssntk.bifurcation.branch import Branch
 from ssntk.bifurcation.events.fold import tangent_at
 from ssntk.bifurcation.events.kinds import SADDLE_NODE, kind_named
-from ssntk.bifurcation.point import Bifurcation
+from ssntk.bifurcation.exact_side import exact_side
+from ssntk.bifurcation.wish import exact_family, singular_at
 from ssntk.dynamics.stability import exponents
 from ssntk.errors import NumericalError
 from ssntk.models.family import Family
@@ -18,23 +20,18 @@ from ssntk.zeros.stack import Stack
 
 
 @dataclasses.dataclass(frozen=True)
-class Side:
-    """The stable side of a bifurcation, outwards from it until the parameter turns or stability ends.
+class Side(AbstractSide):
+    """The stable side of a bifurcation of a smooth family.
 
     - `z` (k, n + 1): points (y, q) with x = scale y, the bifurcation first. `tangent` (k, n + 1): the unit tangents there.
     - `stack`: the zeros that are followed, as a stack of one.
     """
 
     stack: Stack
-    bifurcation: Bifurcation
     z: np.ndarray
     tangent: np.ndarray
 
     def at_distance(self, distance: float) -> tuple[float, np.ndarray]:
-        """The stable equilibrium at |p - p_c| = distance, as (parameter, x (n,)).
-
-        Raises `NumericalError` if the side does not reach so far, or if no stable equilibrium is found there.
-        """
         span = float(self.stack.p1[0]) - float(self.stack.p0[0])
         away = np.abs(self.z[:, -1] - self.z[0, -1]) * abs(span)
         if distance > away[-1]:
@@ -63,8 +60,12 @@ class Side:
         return interpolate(*ends, (low + high) / 2)[0]
 
 
-def stable_side(family: Family, span: object, u: object, branch: Branch, number: int) -> Side:
+def stable_side(family: Family, span: object, u: object, branch: Branch, number: int) -> AbstractSide:
     """The stable side of `branch.bifurcations[number]`; `NumericalError` if both sides are unstable."""
+    exact = exact_family(family, span, u, must=False)
+    start = 0.0 if exact is None else float((branch.parameter[0] - exact.p0) / (exact.p1 - exact.p0))
+    if exact is not None and not singular_at(exact, branch.x[0], start):
+        return exact_side(exact, branch, number)
     # Branches that were stored by a version without `scale` were computed with sizes of one.
     scale = np.ones(branch.x.shape[1]) if branch.scale is None else branch.scale
     stack = Stack([equilibria_of(family, span, u, x=branch.x[0], scale=scale)])
@@ -83,7 +84,7 @@ def stable_side(family: Family, span: object, u: object, branch: Branch, number:
         ends = np.flatnonzero(~stable | (runs != runs[0]))
         kept = int(ends[0]) if ends.size else len(z)
         points = np.concatenate([centre[None], z[:kept]])
-        return Side(stack, bifurcation, points, way * np.concatenate([tangent[None], tangents[:kept]]))
+        return Side(bifurcation, stack, points, way * np.concatenate([tangent[None], tangents[:kept]]))
     raise NumericalError(
         f"the {bifurcation.kind} at p = {bifurcation.parameter:.6g} has no stable side: other modes are unstable there; "
         "choose another index"

@@ -94,7 +94,8 @@ def detect_from_ntk(
 
     - `spectra` only: steady-state kernels, whose channel is `|r|^2 |l^T F|^2 / lambda^2`, with r, l and F as in
       [`Channel`][]. With the eigenvalues lambda_i of the kernel, the rate is `(sum lambda_i^2)^(-1/4)`, which follows the
-      first eigenvalue but stays smooth if that meets others. A Hopf point does not show in steady-state kernels.
+      first eigenvalue but stays smooth if that meets others. A Hopf point does not show in steady-state kernels. The
+      nonsmooth folds of ReLU networks show in no kernel at all ([`border_margin`][] measures the way to them).
     - With `ts`: trajectory kernels, whose growth the horizon limits as the master law's `g` describes. If two modes grow
       together, the laws of a pair in resonance, under a constant drive, and in free decay are compared.
     - With `kernels` too: the rate is fitted to the dominant courses in time, as sums of exponentials that oscillate or not.
@@ -214,7 +215,8 @@ class _Evidence:
             p, values, size, kernels = p[::-1], values[::-1], size[::-1], None if kernels is None else kernels[::-1]
         if size[-1] < 2 * size[0] or size[-1] < size.max():
             raise NumericalError(
-                "the first eigenvalue does not grow towards one end of the sweep: it sees no bifurcation near there"
+                "the first eigenvalue does not grow towards one end of the sweep: it sees no bifurcation near there; the "
+                "nonsmooth folds of ReLU networks show in no kernel, but in ssntk.border_margin"
             )
         rates, oscillating = None, None
         if kernels is not None:

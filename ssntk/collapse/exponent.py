@@ -5,11 +5,16 @@ from typing import NamedTuple
 import numpy as np
 
 from ssntk.bifurcation.events.kinds import (
+    BORDER_COLLISION,
+    BOUNDARY_HOPF,
+    DEGENERATE_FLIP,
     FLIP,
     HOPF,
     NEIMARK_SACKER,
+    NONSMOOTH_FOLD,
     PITCHFORK,
     SADDLE_NODE,
+    TO_INFINITY,
     TRANSCRITICAL,
 )
 
@@ -19,10 +24,12 @@ class Law(NamedTuple):
 
     - `exponent`: d log(top steady-state eigenvalue) / d log|p - p_c|; NaN if it is not known.
     - `next_order`: the next term of log K near the bifurcation is proportional to |p - p_c| to this power.
+    - `says`: a sentence about what the exponent means, without its full stop, if it needs one.
     """
 
     exponent: float
     next_order: float = 1.0
+    says: str = ""
 
 
 # At a fold lambda ~ |p - p_c|^(1/2) and K* ~ |r|^2 |l^T F|^2 / lambda^2. Everything is smooth in the coordinate along the
@@ -37,6 +44,13 @@ _LAWS = {
     HOPF.name: Law(0.0),
     FLIP.name: Law(0.0),
     NEIMARK_SACKER.name: Law(0.0),
+    DEGENERATE_FLIP.name: Law(0.0),
+    # In the region of a piecewise-linear model the Jacobian does not depend on the distance to the border.
+    NONSMOOTH_FOLD.name: Law(0.0, says="no kernel and no eigenvalue warns of a nonsmooth fold, its border's margin does"),
+    BOUNDARY_HOPF.name: Law(0.0, says="no kernel warns of a border, its margin does"),
+    BORDER_COLLISION.name: Law(0.0, says="no kernel warns of a border, its margin does"),
+    # x* ~ 1 / distance and lambda ~ distance. The drive of a weight is its input, which grows as x* does.
+    TO_INFINITY.name: Law(-4.0, says="the exponent of weights, whose drive grows with the state; that of biases is -2"),
 }
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, NullLocator
 
-from ssntk.bifurcation.events.kinds import kind_named
+from ssntk.bifurcation.events.kinds import OF_BORDERS, kind_named
 from ssntk.models.clock import Continuous, clock_of
 from ssntk.plot.canvas import BLUE, GREEN, INK, ORANGE, PALE, PALETTE, PINK, RED, keep_ticks, plain, plt, thin
 from ssntk.plot.clipped import clipped
@@ -15,11 +15,14 @@ from ssntk.plot.legends import clear_legend, own_legend
 from ssntk.plot.ordinate import as_ordinate
 from ssntk.plot.spectra import eigenvalues
 from ssntk.plot.styles import style
+from ssntk.sweep.aims import WITHOUT_A_MODE
 from ssntk.sweep.store import DONE, Store, StoreError
 from ssntk.sweep.summary import slope_of
 
 # The height of the figure without and with blocks of theta [mm]. With a caption it fills a page of A4 or letter.
 HEIGHT, HEIGHT_WITH_BLOCKS = 200.0, 229.0
+# The kinds of points that a margin of a border leads to.
+BORDERS = {kind.name for kind in OF_BORDERS}
 # Shares outside this range are clipped, since one far outside would flatten all others.
 SHARES = (-0.5, 1.5)
 # The style of a dotted line, which must differ from data with markers.
@@ -40,7 +43,8 @@ def collapse(store: Store, *, y: Any = "principal") -> np.ndarray:
     - the largest eigenvalue of the trajectory kernel, measured, and predicted by the master law from the critical mode
       alone;
     - the shares of the kernel that belong to that mode. Points outside [-0.5, 1.5] are clipped: an arrow marks them, and the
-      farthest one has its number.
+      farthest one has its number. For borders of piecewise-linear models, of which no kernel warns, this panel shows the
+      margins of the units' borders instead.
 
     If blocks of theta were measured, there are two more: the largest eigenvalue of each block's part of the trajectory
     kernel, and its participation ratio beside the one that the drive of the critical mode predicts.
@@ -91,8 +95,11 @@ def collapse(store: Store, *, y: Any = "principal") -> np.ndarray:
         values = data["jacobian_eigenvalues"]
         eigenvalues(values, plane, color_by=distance, label="distance $|p - p_c|$", multipliers=clock_of(dt) != Continuous())
         _steady(data, kind, lower)
-        _channel(data, channel)
-        _parts(data, parts)
+        _channel(data, kind, channel)
+        if kind in BORDERS and "border_margin" in data:
+            _margins(data, parts)
+        else:
+            _parts(data, parts)
         if blocks:
             _blocks(data, blocks, kind_named(kind).modes, *rest)
         for ax in (left, *panels[3:]):
@@ -100,6 +107,8 @@ def collapse(store: Store, *, y: Any = "principal") -> np.ndarray:
             ax.xaxis.set_major_locator(LogLocator(numticks=9))
             ax.xaxis.set_minor_formatter(NullFormatter())
         _ranks(data, ranks)
+        for ax in (left, lower, channel):
+            _at_least_a_decade(ax)
         for ax in (left, lower, channel, parts, *rest):
             own_legend(ax)
         for ax in figure.axes:
@@ -187,16 +196,33 @@ def _ranks(data: dict[str, np.ndarray], ranks: Axes) -> None:
     condition.legend(handles, names, frameon=False, loc="upper right", borderaxespad=0.2)
 
 
-def _channel(data: dict[str, np.ndarray], growth: Axes) -> None:
+def _at_least_a_decade(ax: Axes) -> None:
+    """Let a logarithmic axis of values that hardly change show more than their last digits."""
+    low, high = ax.get_ylim()
+    if high < 3 * low:
+        ax.set_ylim(low / 10**0.5, high * 10**0.5)
+
+
+def _channel(data: dict[str, np.ndarray], kind: str, growth: Axes) -> None:
     """Draw the largest eigenvalue of the trajectory kernel beside that of the critical mode."""
+    mode = "slowest" if kind in WITHOUT_A_MODE else "critical"
     distance = data["distance"]
     growth.loglog(distance, data["channel_top_eigenvalue"], "-", color=INK, label="measured, the whole kernel", **DOTS)
     for name, line in (("fixed point", ":"), ("averaged", "--")):
         shown = np.where(data["channel_method"] == name, data["channel_predicted_top_eigenvalue"], np.nan)
         if np.isfinite(shown).any():
-            label = "critical mode alone, master law" + (", rate averaged" if name == "averaged" else "")
+            label = f"{mode} mode alone, master law" + (", rate averaged" if name == "averaged" else "")
             growth.loglog(distance, shown, line, color=RED, linewidth=thin(1.5), label=label)
     growth.set_ylabel("top eigenvalue,\ntrajectory NTK")
+
+
+def _margins(data: dict[str, np.ndarray], margins: Axes) -> None:
+    """Draw how far the parameters are from the nearest border of a unit, and from the nearest nonsmooth fold."""
+    lines = (("border_margin", "nearest border", "-", BLUE), ("fold_margin", "nearest nonsmooth fold", "--", RED))
+    for name, label, line, colour in lines:
+        if name in data:
+            margins.loglog(data["distance"], data[name], line, color=colour, label=label, **DOTS)
+    margins.set_ylabel("least change of θ\nto a border (parameter)")
 
 
 def _parts(data: dict[str, np.ndarray], parts: Axes) -> None:

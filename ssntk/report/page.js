@@ -434,7 +434,7 @@ function towardsPanels() {
   const { slope } = data;
   overDistance("steady", "Steady-state NTK", "largest eigenvalue (state²)",
     [{ text: "largest eigenvalue of the steady-state NTK", values: (point) => point.values.steady, colour: "var(--red)", shape: "circle" }],
-    slope && known(slope.measured) ? `Slope ${show(slope.measured, 4)} over the last ${show(slope.decades, 2)} decades of the distance; predicted near the point: ${show(slope.predicted)}.` : "");
+    slope && known(slope.measured) ? `Slope ${show(slope.measured, 4)} over the last ${show(slope.decades, 2)} decades of the distance; predicted near the point: ${show(slope.predicted)}${slope.says ? `: ${slope.says}` : ""}.` : "");
   overDistance("ranks", "Modes of the trajectory NTK", "effective number of modes", [
     { text: "effective rank", values: (point) => point.values.effective_rank, colour: "var(--blue)", shape: "circle" },
     { text: "participation ratio", values: (point) => point.values.participation_ratio, colour: "var(--green)", line: "dashed", shape: "square" },
@@ -443,6 +443,12 @@ function towardsPanels() {
     { text: "measured, the whole kernel", values: (point) => point.channel?.top_eigenvalue, colour: "var(--ink)", shape: "circle" },
     { text: "critical mode alone, by the master law", values: (point) => point.channel?.predicted_top_eigenvalue, colour: "var(--red)", line: "dashed", shape: "diamond" },
   ], "Gaps: no method predicts the critical part there.");
+  if (data.quantities.some((one) => one.name === "border_margin")) {
+    overDistance("border", "Borders of units", "least change of θ (parameter)", [
+      { text: "to the nearest border", values: (point) => point.values.border_margin, colour: "var(--blue)", shape: "circle" },
+      { text: "to the nearest nonsmooth fold", values: (point) => point.values.fold_margin, colour: "var(--red)", line: "dashed", shape: "diamond" },
+    ], "A unit switches at its border. At a nonsmooth fold the fixed point vanishes.");
+  }
   const looks = [["var(--blue)", "circle", ""], ["var(--green)", "square", "dashed"], ["var(--red)", "diamond", ""], ["var(--ink)", "up", "dashed"]];
   for (const { name, title, label, lines } of data.panels) {
     overDistance(`own-${name}`, title, label, lines.map((key, i) => {

@@ -70,7 +70,8 @@ def payload(store: Store) -> Json:
     rows = np.arange(len(order))[::-1] if towards else np.arange(len(order))
     numbers = order[rows]
     branch = store.branch() if towards else None
-    shown_numbers = listed(plan, "overview", "point")
+    # Some numbers exist for some models only.
+    shown_numbers = {key: one for key, one in listed(plan, "overview", "point").items() if one.name in data}
     projection = None if branch is None or len(branch.parameter) == 0 else direction_of((branch,))
     sizes = {name: data[name].shape[-1] if name in data else 0 for name in ("ntk_eigenvalues", "jacobian_eigenvalues")}
     modes, shown = (_thinned(size) for size in sizes.values())
@@ -214,7 +215,7 @@ def _slope(store: Store, data: dict[str, np.ndarray]) -> Json | None:
         return None
     slope = slope_of(store.bifurcation().kind, data["distance"][kept], data["steady_state_eigenvalues"][kept, 0])
     measured, decades, predicted = _number(slope.measured, 4), _number(slope.decades, 2), _number(slope.predicted)
-    return {"measured": measured, "decades": decades, "predicted": predicted}
+    return {"measured": measured, "decades": decades, "predicted": predicted, "says": slope.says}
 
 
 def _what(store: Store, plan: Header, status: Status, branch: Branch | None) -> list[list[str]]:

@@ -11,6 +11,7 @@ import rich.text
 from ssntk.critical.flag import CRITICAL, NEAR
 from ssntk.critical.warned import border_distance
 from ssntk.files import legible
+from ssntk.sweep.aims import WITHOUT_A_MODE
 from ssntk.sweep.coverage import Header, OverAxes, Towards, coverage_of
 from ssntk.sweep.record import Listed, listed
 from ssntk.sweep.store import Store
@@ -98,19 +99,21 @@ def print_points(store: Store) -> None:
         for i in good[np.unique(np.linspace(0, good.size - 1, min(12, good.size)).round().astype(int))]:
             table.add_row(f"{data['distance'][i]:.2e}", *(_cell(one, one.of(data[one.name][i])) for one in columns))
         # If the output is not a terminal, the table must not be folded to an arbitrary width.
-        width = 100 + sum(4 + max(len(one.heading), 10) for one in columns if one.own)
+        width = 100 + sum(4 + max(len(one.heading), 10) for one in columns if one.own or not one.variable.always)
         console = rich.console.Console(width=None if sys.stdout.isatty() else width)
         console.print(table)
         slope = slope_of(event.kind, data["distance"][good], data["steady_state_eigenvalues"][good, 0])
         print(
             f"Slope of the largest steady-state eigenvalue over the last {slope.decades:.2g} decades: {slope.measured:.4f}; "
-            f"{slope.corrected:.4f} with the next term, distance^{slope.next_order:g}; predicted {slope.predicted:g}."
+            f"{slope.corrected:.4f} with the next term, distance^{slope.next_order:g}; predicted {slope.predicted:g}"
+            + (f": {slope.says}." if slope.says else ".")
         )
         last = {name: data[name][good[-1]] for name in data if name.startswith("channel_")}
         if last["channel_method"]:
             found, law = (float(last[f"channel_{name}"]) for name in ("top_eigenvalue", "predicted_top_eigenvalue"))
+            mode = "slowest" if event.kind in WITHOUT_A_MODE else "critical"
             print(
-                f"Trajectory NTK at the last point: largest eigenvalue {found:.4g}; of the critical mode alone "
+                f"Trajectory NTK at the last point: largest eigenvalue {found:.4g}; of the {mode} mode alone "
                 + (f"{law:.4g} by the master law ({last['channel_method']})" if np.isfinite(law) else "nothing is predicted")
                 + f"; its share of the trace {float(last['channel_share']):.4f}, |l||r| = "
                 f"{float(last['channel_nonnormality']):.3g}."

@@ -36,6 +36,10 @@ def encode(value: Any, prefix: str = "") -> dict[str, np.ndarray]:
             out[f"{name}.count"] = np.asarray(len(held))
             for i, one in enumerate(held):
                 out |= encode(one, f"{name}.{i}.")
+        elif _counts(type(value), field.name) and held is not None:
+            # Counts by number. A field holds one such dictionary or several.
+            several = (held,) if isinstance(held, dict) else held
+            out |= {f"{name}.{i}": np.array([*one.items()], int).reshape(-1, 2) for i, one in enumerate(several)}
         elif isinstance(held, enum.Enum):
             out[name] = np.asarray(held.name)
         elif isinstance(held, dict):
@@ -57,6 +61,10 @@ def decode(kind: type[T], held: Arrays, prefix: str = "") -> T:
         part = _part(kind, field.name)
         if f"{name}.count" in held and part is not None:
             fields[field.name] = tuple(decode(part, held, f"{name}.{i}.") for i in range(int(held[f"{name}.count"])))
+        elif _counts(kind, field.name) and f"{name}.0" in held:
+            several = [held[key] for i in range(2) if (key := f"{name}.{i}") in held]
+            tables = tuple({int(key): int(count) for key, count in one} for one in several)
+            fields[field.name] = tables if len(several) > 1 else next(iter(tables))
         elif name in held:
             fields[field.name] = _decoded(hint, held[name])
         elif typing.get_origin(hint) is dict and (own := [key for key in held if key.startswith(f"{name}.")]):
@@ -100,6 +108,11 @@ def _part(kind: type, name: str) -> type | None:
     hint = _hints(kind)[name]
     parts = typing.get_args(hint) if typing.get_origin(hint) is tuple else ()
     return parts[0] if parts and isinstance(parts[0], type) and dataclasses.is_dataclass(parts[0]) else None
+
+
+def _counts(kind: type, name: str) -> bool:
+    """Whether a field holds dictionaries from numbers to numbers, or `None`."""
+    return "dict[int, int]" in str(_hints(kind)[name])
 
 
 def _decoded(hint: object, array: np.ndarray) -> object:

@@ -25,14 +25,14 @@ from ssntk.nouns import AnyArray, Lens
 from ssntk.sweep.abstract_plan import AbstractPlan, Found
 from ssntk.sweep.coverage import Header, OverAxes
 from ssntk.sweep.identity import Traced, digest, digests, probe_parts, uniform
-from ssntk.sweep.measure import MEASURED, Asked, measure_together, times_shown
+from ssntk.sweep.measure import MEASURED, Asked, measure_together
 from ssntk.sweep.older import older
 from ssntk.sweep.quantities.standard import VARIABLES, as_quantities, own_of
 from ssntk.sweep.record import said_of
+from ssntk.sweep.save_times import times_shown
 
 # Names in a store's dataset that an axis must not have.
 RESERVED_AXES = {*VARIABLES, "mode", "row", "block", "time", "time_2", "point", "ntk_eigenvalues_all"}
-
 
 # Larger grids fit neither into memory nor onto disks.
 MOST_POINTS = 10**7

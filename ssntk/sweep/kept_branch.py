@@ -1,6 +1,5 @@
 """A branch as the arrays of branch.npz, and back."""
 
-import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
@@ -11,8 +10,7 @@ from ssntk.sweep.codec import decode, encode
 
 def arrays_of(branch: Branch, number: int) -> dict[str, np.ndarray]:
     """The arrays of a branch, and which of its bifurcations is swept towards."""
-    # A sweep does not need the collisions of a branch, which hold dictionaries.
-    return encode(dataclasses.replace(branch, collisions=())) | {"number": np.asarray(number)}
+    return encode(branch) | {"number": np.asarray(number)}
 
 
 def branch_of(held: Mapping[str, np.ndarray]) -> Branch | None:

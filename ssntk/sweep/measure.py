@@ -18,6 +18,7 @@ from ssntk.collapse.drive import channel_participation_ratio, critical_drive
 from ssntk.collapse.law import Carried, carried
 from ssntk.collapse.mode import Mode, mode_of
 from ssntk.compiled import Compiled, Held
+from ssntk.critical.warned import border_at
 from ssntk.dynamics.integrate import Integrator, Trajectory, check_solved, steps_of
 from ssntk.dynamics.metric import as_metric, in_metric, rows_in_metric
 from ssntk.dynamics.probe import FittedProbe, Probe
@@ -36,10 +37,9 @@ from ssntk.sweep.measurement import Measurement as Measurement
 from ssntk.sweep.quantities.base import AbstractQuantity, Settled
 from ssntk.sweep.quantities.standard import STANDARD, as_quantities, own_of
 from ssntk.sweep.record import checked
+from ssntk.sweep.save_times import shown_of
 from ssntk.threads import one_blas_thread
 
-# A kernel over time is kept at no more save times than this, which is more than a picture shows.
-MOST_TIMES = 64
 # A batch holds at most this many points, so that little is lost with one, and no more points than fit into this many bytes.
 MOST_TOGETHER, BATCH_BYTES = 8, 2**28
 
@@ -197,15 +197,6 @@ class Asked(NamedTuple):
     def together(self, model: AbstractStateSpaceModel) -> int:
         """How many points are measured in one batch, for a model of these sizes."""
         return int(np.clip(BATCH_BYTES // self.bytes(model), 1, MOST_TOGETHER))
-
-
-def times_shown(ts: np.ndarray | Array) -> np.ndarray:
-    """The save times (t,) at which a kernel over time is kept: all, or 64 of them, evenly chosen."""
-    return np.asarray(ts)[_shown(len(ts))]
-
-
-def _shown(count: int) -> np.ndarray:
-    return np.unique(np.linspace(0, count - 1, min(count, MOST_TIMES)).round().astype(int))
 
 
 def measure_together(
@@ -415,6 +406,7 @@ def _measured(asked: Asked, model: Any, point: _Point, mode: Mode | None, answer
         blocks=spectra,
         channel_participation_ratio=predicted,
         channel=channel,
+        border=border_at(model, asked.of_states, point.x, jnp.zeros(model.n_input, dtype_of(model))),
     )
     own = [
         checked(quantity, quantity.finish(measured, point.own[quantity.name]), model.n_state)
@@ -435,7 +427,7 @@ def _spectrum(rows: np.ndarray, modes: int | None, gram: np.ndarray | None = Non
 def _over_time(asked: Asked, rows: np.ndarray, gram: np.ndarray) -> np.ndarray:
     """The kernel over (some of) the save times, summed over inputs and coordinates, from the weighted rows (B T m, p)."""
     batch, times = asked.probe.n_batch, asked.probe.ts.shape[0]
-    shown = _shown(times)
+    shown = shown_of(times)
     if len(rows) <= rows.shape[1]:
         # That Gram matrix is the kernel.
         kernel = gram.reshape(batch, times, -1, batch, times, len(rows) // (batch * times))

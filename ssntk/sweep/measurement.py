@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 
 from ssntk.collapse.channel import Channel
+from ssntk.critical.border import BorderMargin
 from ssntk.kernel.spectrum import Spectrum
 from ssntk.results import Result, short
 
@@ -25,6 +26,8 @@ class Measurement(Result):
     - `channel`: the critical mode's part of the trajectory kernel of the states ([`Channel`][]), or `None` if there is
       none: for a defective eigenvalue, for a kernel that is zero or overflows, and if a mask hides some coordinates only.
     - `quantities`: the variables of your own quantities ([`AbstractQuantity`][]), by their names.
+    - `border`: for piecewise-linear models, such as ReLU networks, how far the units are from their borders
+      ([`BorderMargin`][]); else `None`.
 
     **Example:**
 
@@ -45,10 +48,11 @@ class Measurement(Result):
     channel_participation_ratio: dict[str, float]
     channel: Channel | None
     quantities: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    border: BorderMargin | None = None
 
     def __setstate__(self, state: dict[str, object]) -> None:
-        # Pickles of earlier versions lack this field.
-        vars(self).update({"quantities": {}} | state)
+        # Pickles of earlier versions lack these fields.
+        vars(self).update({"quantities": {}, "border": None} | state)
 
     def _headline(self) -> str:
         fastest = short(self.jacobian_eigenvalues[0])

@@ -12,12 +12,12 @@ import jax
 import numpy as np
 from jaxtyping import Array, PyTree
 
+from ssntk.bifurcation.abstract_side import AbstractSide
 from ssntk.bifurcation.branch import Branch
 from ssntk.bifurcation.continuation import continuation
-from ssntk.bifurcation.events.kinds import SADDLE_NODE, as_kind, is_of, kind_of
+from ssntk.bifurcation.events.kinds import is_of, kind_of
 from ssntk.bifurcation.events.standard import kinds_of
-from ssntk.bifurcation.side import Side, stable_side
-from ssntk.collapse.exponent import law_of
+from ssntk.bifurcation.side import stable_side
 from ssntk.critical.approach import Approach
 from ssntk.dynamics.fixed_points import constant_input
 from ssntk.dynamics.integrate import Integrator
@@ -26,20 +26,21 @@ from ssntk.dynamics.probe import FittedProbe, Probe
 from ssntk.dynamics.scales import typical_sizes
 from ssntk.errors import NumericalError, as_array, as_choice, as_count, as_instance, as_scalar
 from ssntk.models.base import AbstractStateSpaceModel
-from ssntk.models.ctrnn import CTRNN
 from ssntk.models.family import Family
 from ssntk.models.maps import AbstractMap, with_input
 from ssntk.models.theta import block_positions, check_blocks, theta_positions
 from ssntk.notices import warn
 from ssntk.nouns import Lens
 from ssntk.sweep.abstract_plan import AbstractPlan, Found
+from ssntk.sweep.aims import WITHOUT_A_MODE, check_aim, missing, oscillates
 from ssntk.sweep.coverage import Header, Towards
 from ssntk.sweep.grid import Grid
 from ssntk.sweep.identity import Traced, digests, probe_parts, uniform
-from ssntk.sweep.measure import FAILURES, MEASURED, Asked, Measurement, measure_together, prepare, times_shown
+from ssntk.sweep.measure import FAILURES, MEASURED, Asked, Measurement, measure_together, prepare
 from ssntk.sweep.older import older
 from ssntk.sweep.quantities.standard import as_quantities, own_of
 from ssntk.sweep.record import said_of
+from ssntk.sweep.save_times import times_shown
 from ssntk.sweep.toml import described, naming, table_of
 from ssntk.zeros.equilibria import equilibria_of
 
@@ -64,7 +65,9 @@ class Sweep(AbstractPlan):
     - `family`: the model and its parameter p. Or an [`Approach`][]: all parameters then move on the line from a network to
       the bifurcation nearest to it. `towards`, `span`, `x0`, `u` and `index` follow from the approach, and p is the size of
       the change of theta in the metric of the approach.
-    - `towards`: a kind of bifurcation, as in `Bifurcation.kind`, or an alias, as in [`locate`][].
+    - `towards`: a kind of bifurcation, as in `Bifurcation.kind`, or an alias, as in [`locate`][]. For piecewise-linear
+      families, such as ReLU networks, also `"nonsmooth-fold"`, `"boundary-hopf"`, `"border-collision"`, `"to-infinity"` and
+      `"degenerate-flip"`. The kernel does not grow towards borders. The margins in the records do shrink.
     - `span`: (p0, p1) [parameter]. The branch is followed from p0 towards p1. For an approach: from 0, the network, to twice
       its distance.
     - `distances` (k,): |p - p_c|, positive [parameter]. They are kept in descending order.
@@ -178,10 +181,10 @@ class Sweep(AbstractPlan):
         self.number(branch)
         return branch
 
-    def begin(self, branch: Branch | None) -> Side:
+    def begin(self, branch: Branch | None) -> AbstractSide:
         return self.side(self.follow() if branch is None else branch)
 
-    def side(self, branch: Branch) -> Side:
+    def side(self, branch: Branch) -> AbstractSide:
         """The stable side of the bifurcation that the sweep goes towards."""
         return stable_side(self.family, self.span, self.u, branch, self.number(branch))
 
@@ -190,18 +193,7 @@ class Sweep(AbstractPlan):
         of_kind = [i for i, event in enumerate(branch.bifurcations) if is_of(event.kind, self.towards)]
         if self.index < len(of_kind):
             return of_kind[self.index]
-        seen = [f"{event.kind} at p = {event.parameter:.6g}" for event in (*branch.bifurcations, *branch.unresolved)]
-        hint = ""
-        if self.towards == SADDLE_NODE.name and self.family.moves == "attribute" and isinstance(self.family.model, CTRNN):
-            hint = (
-                "; where x = 0 stays a fixed point, as in a CTRNN with zero bias, gain gives pitchforks and Hopf points: "
-                "sweep a bias (Family.line) or an input (Family.input)"
-            )
-        p0, p1 = (float(end) for end in self.span)
-        raise NumericalError(
-            f"no {self.towards} number {self.index} on the branch over p in ({p0:g}, {p1:g}): "
-            f"it {branch.status} and holds {', '.join(seen) if seen else 'no bifurcation'}{hint}"
-        )
+        raise NumericalError(missing(self.towards, self.index, branch, self.family, self.span))
 
     def constant(self) -> Array:
         """The constant input (d,); zero if there is none."""
@@ -255,7 +247,7 @@ class Sweep(AbstractPlan):
             "quantities": said_of(own_of(self.quantities)),
         } | ({} if uniform(self.scale) is None else {"scale": self.scale.tolist()})
 
-    def measure(self, side: Side, index: int) -> tuple[float, Measurement]:
+    def measure(self, side: AbstractSide, index: int) -> tuple[float, Measurement]:
         """(parameter, measurement) of the point number `index`. It depends on the plan alone, not on other points.
 
         Raises what the point fails with.
@@ -265,7 +257,7 @@ class Sweep(AbstractPlan):
             raise found
         return values["parameter"], found
 
-    def measure_batch(self, side: Side, indices: Sequence[int]) -> list[Found]:
+    def measure_batch(self, side: AbstractSide, indices: Sequence[int]) -> list[Found]:
         """For each of at most `room` points: the values at which it is measured, and its measurement or error."""
         at: list[tuple[float, np.ndarray] | Exception] = []
         for index in indices:
@@ -276,8 +268,11 @@ class Sweep(AbstractPlan):
         reached = [place for place in at if not isinstance(place, Exception)]
         found: Iterator[Measurement | Exception] = iter(())
         if reached:
-            frequency = side.bifurcation.frequency
-            asked = self._asked_at(frequency)
+            frequency: float | None = side.bifurcation.frequency
+            asked = self._asked_at(side.bifurcation.frequency)
+            if self.towards in WITHOUT_A_MODE:
+                # The channel is then that of the slowest mode.
+                frequency = None
             models, xs = [self.model_at(parameter) for parameter, _ in reached], [x for _, x in reached]
             found = iter(measure_together(asked, models, xs, critical_frequency=frequency, room=self.room))
         out = []
@@ -389,16 +384,16 @@ def _checked(given: dict[str, PyTree]) -> dict[str, PyTree]:
     as_choice(held["of"], "of", ("state", "readout"))
     held["index"] = None if held["index"] is None else as_count(held["index"], "index", least=0)
     model = family.model
-    as_kind(held["towards"], "towards", kinds_of(model.clock))
     if held["integrator"] is not None:
         as_instance(held["integrator"], "integrator", Integrator)
     elif not isinstance(model, AbstractMap):
         held["integrator"] = Integrator()
     equilibria_of(family, held["span"], held["u"])
+    check_aim(held["towards"], family, held["span"], held["u"])
     held["scale"] = as_metric(held["scale"], model.n_state)
     held["blocks"] = check_blocks(held["blocks"]) or None
     held["quantities"] = as_quantities(held["quantities"])
-    if law_of(held["towards"]).exponent != 0 and probe.at_frequency(1.0) is not probe:
+    if not oscillates(held["towards"]) and probe.at_frequency(1.0) is not probe:
         raise ValueError(f"probe.us must have a frequency: a {held['towards']} has none to give")
     model_at_p0 = with_input(family(float(held["span"][0])), constant_input(model, held["u"]))
     held["_asked"] = Asked.checked(model_at_p0, probe.at_frequency(1.0), **{name: held[name] for name in MEASURED})

@@ -13,7 +13,7 @@ class Slope(NamedTuple):
 
     - `measured`: the plain slope over the last `decades`.
     - `corrected`: the slope if the next term of the law, distance^`next_order`, is fitted too.
-    - `predicted`: the slope of the normal form; NaN if it is not known.
+    - `predicted`: the slope of the normal form; NaN if it is not known. `says`: a sentence about it, or nothing.
     """
 
     measured: float
@@ -21,6 +21,7 @@ class Slope(NamedTuple):
     decades: float
     predicted: float
     next_order: float
+    says: str
 
 
 def slope_of(kind: str, distance: np.ndarray, eigenvalue: np.ndarray) -> Slope:
@@ -32,6 +33,7 @@ def slope_of(kind: str, distance: np.ndarray, eigenvalue: np.ndarray) -> Slope:
         decades=decades,
         predicted=law.exponent,
         next_order=law.next_order,
+        says=law.says,
     )
 
 

@@ -38,6 +38,8 @@ SCHEMA = """\
 # A sweep towards a bifurcation. Keys are the Python arguments' names; those behind a # are optional, with their defaults.
 towards = "saddle-node"         # or "hopf", "transcritical", "pitchfork"; for maps also "flip", "neimark-sacker"
                                 # "fold", "LP", "HB", "PD" and "NS" are aliases
+                                # for ReLU networks also "nonsmooth-fold", "boundary-hopf", "border-collision",
+                                # "to-infinity", "degenerate-flip"
 span = [-4.0, 4.0]              # (p0, p1): the branch is followed from p0 towards p1
 distances = { start = 1e-1, stop = 1e-7, num = 32 }     # log-spaced |p - p_c|, or a list
 # index = 0                     # which bifurcation of that kind, in branch order

@@ -33,5 +33,5 @@ def test_a_sweep_towards_a_degenerate_flip_past_a_border(tmp_path):
     assert (data["status"] == "done").all()
     np.testing.assert_allclose(data["parameter"], data["distance"] - 1, rtol=1e-9)
     np.testing.assert_allclose(data["x_star"][:, 0], 1 / (2 - data["distance"]), rtol=1e-9)
-    # A stored branch is read back without its collisions.
-    assert ssntk.Store(tmp_path).branch().collisions == ()
+    (collision,) = ssntk.Store(tmp_path).branch().collisions
+    assert (collision.kind, collision.unit) == ("persistence", 1)

@@ -87,8 +87,9 @@ def test_what_a_quantity_did_not_declare_is_an_error_of_the_point(held, match):
 
 
 def test_every_standard_quantity_declares_what_it_finds():
-    model = ssntk.CTRNN(3, 1, 1, gain=0.5, key=jax.random.key(0))
-    measured = ssntk.measure(model, ssntk.Probe(np.linspace(0, 2, 3)), np.zeros(3), blocks=["weight"])
+    # Two relus, of which one has a border that is a nonsmooth fold. x = b < 0 is the fixed point.
+    model = ssntk.CTRNN.from_weights(np.diag([2.0, 0.5]), bias=[-0.25, -0.5], activation=jax.nn.relu)
+    measured = ssntk.measure(model, ssntk.Probe(np.linspace(0, 2, 3)), [-0.25, -0.5], blocks=["weight", "bias"])
     for quantity in STANDARD:
         found = quantity.finish(measured, None)
         assert found.keys() == quantity.variables.keys()

@@ -2,6 +2,7 @@
 
 from ssntk.sweep.quantities.base import OUTCOME, PLACE, AbstractQuantity, Variable
 from ssntk.sweep.quantities.blocks import BlocksQuantity
+from ssntk.sweep.quantities.border import BorderQuantity
 from ssntk.sweep.quantities.channel import ChannelQuantity
 from ssntk.sweep.quantities.fixed_point import FixedPointQuantity
 from ssntk.sweep.quantities.steady_state import SteadyStateQuantity
@@ -13,6 +14,7 @@ STANDARD: tuple[AbstractQuantity, ...] = (
     TrajectoryQuantity(),
     ChannelQuantity(),
     BlocksQuantity(),
+    BorderQuantity(),
 )
 VARIABLES: dict[str, Variable] = {
     **PLACE,
