@@ -176,7 +176,7 @@ def _lengths(
     """|ds_i/dtheta| (m,) in the metric, and with each parameter in units of its value."""
     theta, m = Theta(model, at), len(form.c)
     values = np.concatenate([np.ravel(np.asarray(leaf, float)) for leaf in get(model, at)])
-    direct = _direct(model, at, form, forms)
+    direct, counts = _direct(model, at, form, forms), [np.size(leaf) for leaf in get(model, at)]
     back = -np.stack([region.solve(0.0, row) for row in np.eye(len(x))], axis=1)
     # C dx*/dtheta = -C J^-1 F, with the rows -C J^-1 as covectors of f.
     covectors = (form.C * region.system.sizes) @ back / region.system.sizes
@@ -189,14 +189,15 @@ def _lengths(
         padded = [np.concatenate([part, np.zeros((room - len(part), *part.shape[1:]))]).astype(dtype) for part in chosen]
         through, jumps = _gradients(model, at, jax.device_put(x.astype(dtype)), u, *map(jax.device_put, padded))
         count = len(chosen[0])
-        slopes = np.asarray(through, float)[:count] + np.asarray(jumps, float)[:count] * direct[first : first + count]
+        moved = np.repeat(direct[first : first + count], counts, axis=1)
+        slopes = np.asarray(through, float)[:count] + np.asarray(jumps, float)[:count] * moved
         lengths[0, first : first + count] = np.linalg.norm(slopes * sizes, axis=1)
         lengths[1, first : first + count] = np.linalg.norm(slopes * values, axis=1)
     return lengths[0], lengths[1]
 
 
 def _direct(model: AbstractStateSpaceModel, at: Positions, form: PiecewiseLinear, forms: Recognised) -> np.ndarray:
-    """Whether each signal depends on each parameter directly, (m, p), as ones and zeros.
+    """Whether each signal depends on each of the l arrays of theta directly, (m, l), as ones and zeros.
 
     The jump of f at a border is B_i s_i. Its derivative is that of s_i, times B_i, if B_i does not depend on the parameter.
     """
@@ -215,8 +216,8 @@ def _direct(model: AbstractStateSpaceModel, at: Positions, form: PiecewiseLinear
                 "wrt must select arrays that move the signals of units, or what units do to others, but array number "
                 f"{number} moves both of unit {int(np.flatnonzero(reads & writes)[0])}: keep them apart"
             )
-        columns.append(np.repeat(reads[:, None], host.size, axis=1))
-    return np.concatenate(columns, axis=1).astype(float)
+        columns.append(reads)
+    return np.stack(columns, axis=1).astype(float)
 
 
 def _beside(form: PiecewiseLinear, x: np.ndarray, system: Over) -> tuple[np.ndarray, np.ndarray]:
