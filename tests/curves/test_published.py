@@ -157,3 +157,36 @@ def test_curves_from_a_zero_hopf_point(atmosphere):
     assert [one.kind for one in hopfs.points] == ["double-hopf", "zero-hopf", "zero-hopf", "double-hopf"]
     folds = ssntk.bifurcation_curve(plane, point, SPANS, kind="saddle-node")
     assert sorted(one.kind for one in folds.points) == sorted(one.kind for one in curve.points)
+
+
+def control(x, p):
+    """Feedback control of Lur'e type, p1 = alpha and p2 = beta (Kuznetsov, *Elements of Applied Bifurcation Theory*, example
+    5.4; in MatCont's manual the adaptive control system)."""
+    return jnp.stack([x[1], x[2], -p["p1"] * x[2] - p["p2"] * x[1] - x[0] + x[0] ** 2])
+
+
+@pytest.mark.slow
+def test_adaptive_control():
+    both = families(control, 3, p1=1.2, p2=1.0)
+    plane = ssntk.Family.plane(*both)
+    (hopf,) = ssntk.continuation(both[0], (1.5, 0.5), x0=np.zeros(3)).bifurcations
+    # MatCont prints alpha = 1.000002 and a first Lyapunov coefficient of -3.000001e-001.
+    assert abs(hopf.parameter - 1) < 3e-6
+    assert abs(hopf.coefficient + 0.3) < 2e-7
+    curve = ssntk.bifurcation_curve(plane, hopf, ((0.3, 3.0), (0.3, 3.0)))
+    # The polynomial s^3 + alpha s^2 + beta s + 1 has a pair on the axis where alpha beta = 1.
+    np.testing.assert_allclose(curve.parameters.prod(axis=1), 1, rtol=1e-13)
+    np.testing.assert_allclose(curve.frequency**2, curve.parameters[:, 1], rtol=1e-12)
+    cycles = ssntk.cycle_continuation(both[0], hopf, (1.0, 0.55))
+    (doubling,) = [event for event in cycles.bifurcations if event.kind == "period-doubling"]
+    # Period Doubling (period = 6.364071e+000, parameter = 6.303020e-001)
+    np.testing.assert_allclose([doubling.parameter, doubling.period], [6.303020e-1, 6.364071], rtol=1e-7)
+    # The curve of period doublings meets those of branches at other values of beta.
+    doublings = ssntk.bifurcation_curve(plane, doubling, ((0.4, 1.2), (0.8, 1.2)))
+    at = int(np.argmin(np.abs(doublings.parameters[:, 1] - 1.1)))
+    alpha, beta = doublings.parameters[at]
+    other = families(control, 3, p1=1.2, p2=beta)[0]
+    (start,) = ssntk.continuation(other, (1.5, 0.5), x0=np.zeros(3)).bifurcations
+    again = ssntk.cycle_continuation(other, start, (start.parameter, 0.4))
+    found = next(event for event in again.bifurcations if event.kind == "period-doubling")
+    np.testing.assert_allclose(found.parameter, alpha, rtol=1e-7)
