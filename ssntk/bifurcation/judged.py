@@ -6,7 +6,7 @@ import numpy as np
 
 from ssntk.bifurcation.collisions import Collision, births, collision_of, kind_at
 from ssntk.bifurcation.events.kinds import BORDER_COLLISION, DEGENERATE_FLIP, HOPF, NEIMARK_SACKER, TO_INFINITY
-from ssntk.bifurcation.exact import Exact
+from ssntk.bifurcation.exact import Exact, Refuted
 from ssntk.bifurcation.halves import Half
 from ssntk.bifurcation.point import Bifurcation
 from ssntk.bifurcation.sampled import Met
@@ -14,6 +14,7 @@ from ssntk.dynamics.stability import eigenpair, judged_exponents
 from ssntk.errors import NumericalError, Outcome
 from ssntk.piecewise.pivot import End
 from ssntk.piecewise.region import region_of
+from ssntk.results import counted
 
 EPS = float(np.finfo(float).eps)
 # The error of a place, in roundings of the span, and how often a step is halved to locate a mode that crosses.
@@ -93,6 +94,8 @@ def _crossing(exact: Exact, pattern: np.ndarray, low: float, high: float, before
     except NumericalError:
         right, left = event.right, event.left
     frequency = exact.clock.highest if flips else exact.clock.wrapped(float(mode.imag))
+    if frequency == 0:
+        raise Refuted(f"several real eigenvalues of df/dx vanish at p = {float(exact.parameter(high)):g}")
     return dataclasses.replace(event, frequency=float(frequency), right=right, left=left, coefficient=0.0)
 
 
@@ -107,7 +110,7 @@ def ends_on(exact: Exact, half: Half) -> tuple[list[Event], list[Bifurcation]]:
         if end.outcome is Outcome.to_infinity:
             events.append((at if at else -1, _escaping(exact, end, x)))
         elif end.outcome in (Outcome.several_ways, Outcome.many_switch, Outcome.no_way):
-            reason = f"{len(end.units)} signals vanish there at once"
+            reason = f"{counted(len(end.units), 'signal')} vanish{'es' if len(end.units) == 1 else ''} there"
             event = _event(exact, BORDER_COLLISION.name, end.q, x, reason)
             unresolved.append(dataclasses.replace(event, converged=False, multiplicity=len(end.units)))
     return events, unresolved

@@ -6,7 +6,7 @@ import numpy as np
 
 from ssntk.bifurcation.branch import Branch
 from ssntk.bifurcation.crossing import as_bounds, as_own
-from ssntk.bifurcation.exact import Exact, exact_of
+from ssntk.bifurcation.exact import Exact, Refuted, exact_of
 from ssntk.bifurcation.pieces import branch_of
 from ssntk.dynamics.fixed_points import constant_input
 from ssntk.dynamics.metric import as_metric, as_periods
@@ -83,13 +83,20 @@ def followed_exactly(family: Any, span: Any, wish: Wish, must: bool) -> Branch |
     if exact is None:
         return None
     x0 = None if wish.x0 is None else np.asarray(as_array(wish.x0, "x0", (n,)), float)
-    q = _place(exact, wish.at)
-    if singular_at(exact, x0, q) and not must:
-        return None
-    scale = as_metric(wish.scale, n)
+    scale, q = as_metric(wish.scale, n), _place(exact, wish.at)
     ways = ((1.0, -1.0) if q not in (0.0, 1.0) else (1.0,) if q == 0.0 else (-1.0,)) if wish.both else (1.0,)
-    paths = exact.paths(exact.start(x0, q), q, ways, wish.max_steps)
-    return branch_of(exact, paths, scale, wish.step, wish.max_steps, own, bounds, turned=ways == (-1.0,))
+    try:
+        if singular_at(exact, x0, q) and not must:
+            return None
+        pattern = exact.start(x0, q)
+        if len(ways) > 1:
+            pattern, q = exact.beside(pattern, q)
+        paths = exact.paths(pattern, q, ways, wish.max_steps)
+        return branch_of(exact, paths, scale, wish.step, wish.max_steps, own, bounds, turned=ways == (-1.0,))
+    except (Refuted, NotPiecewiseLinear) as error:
+        if must:
+            raise ValueError(f'method must be "search" or "auto" for this family: {error}') from error
+        return None
 
 
 def _place(exact: Exact, at: Any) -> float:

@@ -29,6 +29,8 @@ NUMBERS = 2**23
 TRIES = 8
 # A leaf is moved by this part of its size, to see which numbers of the form depend on it.
 MOVED = 2.0**-6
+# Numbers that differ by less than this part are the same.
+SAME = 1e-5
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -121,6 +123,8 @@ def margin_at(
 ) -> BorderMargin:
     """The margins at a fixed point x (n,) of a model whose forms are known."""
     form = forms()
+    if not len(form.c):
+        raise ValueError("model must have relus, and it has none: it is linear")
     system = over(lambda q: form)
     pattern = form.signals(x) > 0
     region = region_of(system, pattern, 0.0)
@@ -134,8 +138,10 @@ def margin_at(
     distance, relative = _lengths(model, at, x, u, form, region, forms, sizes)
     delta = _deltas(region)
     folds = np.flatnonzero(delta < 0)
+    # A unit on its border is there without any change.
+    away = np.where(np.abs(signal) <= region.doubts(0.0, x / system.sizes) * system.widths, 0.0, np.abs(signal))
     with np.errstate(divide="ignore", invalid="ignore"):
-        far = [np.where(one > 0, np.abs(signal) / one, np.inf) for one in (distance, relative)]
+        far = [np.where(away == 0, 0.0, np.where(one > 0, away / one, np.inf)) for one in (distance, relative)]
     return BorderMargin(
         distance=far[0],
         relative=far[1],
@@ -209,8 +215,11 @@ def _direct(model: AbstractStateSpaceModel, at: Positions, form: PiecewiseLinear
         step = (size if size > 0 else 1.0) * MOVED * random.uniform(-1, 1, host.shape)
         moved = [*leaves[:number], jax.device_put((host + step).astype(host.dtype)), *leaves[number + 1 :]]
         other = forms.of(put(model, at, moved))
-        reads = (other.C != form.C).any(axis=1) | (other.c != form.c)
-        writes = (other.B != form.B).any(axis=0)
+        # What does not depend on the array may still be rounded otherwise.
+        moves = [
+            np.abs(new - old) > SAME * np.abs(old) for new, old in ((other.C, form.C), (other.c, form.c), (other.B, form.B))
+        ]
+        reads, writes = moves[0].any(axis=1) | moves[1], moves[2].any(axis=0)
         if (reads & writes).any():
             raise ValueError(
                 "wrt must select arrays that move the signals of units, or what units do to others, but array number "

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ssntk.bifurcation.exact import Exact
+from ssntk.bifurcation.exact import Exact, Refuted
 from ssntk.bifurcation.pieces import branch_of
 from ssntk.bifurcation.point import Bifurcation
 from ssntk.bifurcation.reach import WHOLE
@@ -73,6 +73,8 @@ class Exactly:
                 return
             try:
                 paths = self.exact.paths(pattern, q, ways, self.max_steps)
+            except Refuted:
+                raise
             except NumericalError:
                 self.bordering.append(float(self.exact.parameter(q)))
                 continue

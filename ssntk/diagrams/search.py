@@ -7,7 +7,7 @@ import jax.random as jr
 import numpy as np
 
 from ssntk.bifurcation.events.kinds import FLIP
-from ssntk.bifurcation.exact import Exact
+from ssntk.bifurcation.exact import Exact, Refuted
 from ssntk.bifurcation.point import Bifurcation
 from ssntk.bifurcation.reach import WHOLE, Limits, Reach, distinct, status_of
 from ssntk.bifurcation.wish import EXACT, METHODS, SEARCH, exact_family, singular_at
@@ -19,6 +19,7 @@ from ssntk.dynamics.metric import as_metric, as_periods
 from ssntk.errors import NumericalError, as_choice, as_count, as_instance, as_key, as_scalar, outside_jit
 from ssntk.models.family import Family
 from ssntk.models.maps import AbstractMap
+from ssntk.piecewise.kinks import NotPiecewiseLinear
 from ssntk.threads import one_blas_thread
 from ssntk.zeros.equilibria import Equilibria, equilibria_of, resized
 from ssntk.zeros.stack import Stack
@@ -94,10 +95,14 @@ def bifurcation_diagram(
     exact = exact_family_of(family, span, u, method, fix, turns, cycles)
     if exact is not None:
         every = Exactly(exact, max_steps, max_branches)
-        for q, one in zip(slices, keys, strict=True):
-            every.through(find_fixed_points(exact.model(q), exact.u, n_starts=n_starts, key=one), q)
-        if every.found:
-            return every.diagram(as_metric(scale, family.model.n_state), longest)
+        try:
+            for q, one in zip(slices, keys, strict=True):
+                every.through(find_fixed_points(exact.model(q), exact.u, n_starts=n_starts, key=one), q)
+            if every.found:
+                return every.diagram(as_metric(scale, family.model.n_state), longest)
+        except (Refuted, NotPiecewiseLinear) as error:
+            if method == EXACT:
+                raise ValueError(f'method must be "search" or "auto" for this family: {error}') from error
     zeros = equilibria_of(family, span, u, scale=scale, fix=fix)
     for q, one in zip(slices, keys, strict=True):
         model = family(zeros.parameter(np.asarray(q, zeros.p0.dtype)))

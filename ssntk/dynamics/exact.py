@@ -1,5 +1,6 @@
 """Fixed points and cycles of piecewise-linear models, from their form, with the stability that the search would report."""
 
+import itertools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +18,8 @@ from ssntk.piecewise.zeros import cycles_of, fixed_points_of
 
 # If a user asks for a proof, it may take this many times the usual work.
 EFFORT = 10.0
+# Up to this many units that are on their borders at once, all regions around are looked at.
+SIDES = 8
 
 
 class Exact(NamedTuple):
@@ -83,11 +86,12 @@ def exact_points(model: AbstractStateSpaceModel, u: Array, method: str, n_starts
     nothing = must is None and not found.complete and len(found.x) == 0
     if not listed(found, must) or nothing:
         return None
-    jacobian = _velocity(form, form.jacobian(found.patterns), model.clock)
+    zero = _on_border(System.of(form), found)
+    jacobian = _velocity(form, form.jacobian(_worst(form, found.patterns, zero, model.clock)), model.clock)
     rates, doubts = judged_exponents(jacobian, model.clock)
     values, rough = judged_exponents(jacobian, Continuous())
     # On a border the index does not follow from one side.
-    edge = (System.of(form).signs(found.x, np.zeros_like(found.x)) == 0).any(axis=1)
+    edge = zero.any(axis=1)
     signs = np.where((np.abs(values) <= rough).any(axis=1) | edge, 0, np.linalg.slogdet(-jacobian)[0]).astype(int)
     terms = form(found.x) - (0.0 if model.clock == Continuous() else found.x)
     residual = np.abs(terms / model.clock.unit).max(axis=1, initial=0.0)
@@ -115,7 +119,7 @@ def exact_cycles(
     clock = Steps(k * model.clock.unit)
     rates, doubts = judged_exponents((product - np.eye(n)) / clock.unit, clock)
     residual = np.abs(form(x) - np.roll(x, -1, axis=1)).max(axis=(1, 2), initial=0.0)
-    edge = (System.stacked(form, k).signs(found.x, np.zeros_like(found.x)) == 0).any(axis=1)
+    edge = _on_border(System.stacked(form, k), found).any(axis=1)
     signs = np.where((np.abs(rates) <= doubts).any(axis=1) | edge, 0, np.linalg.slogdet(np.eye(n) - product)[0])
     return Exact(found, x, steps, rates, doubts, residual, signs.astype(int))
 
@@ -146,6 +150,32 @@ def cycle_fields(exact: Exact, k: int, clock: AbstractClock) -> dict[str, Any]:
         "complete": True if zeros.complete else None,
         "itinerary": signs[order],
     }
+
+
+def _on_border(system: System, found: Zeros) -> np.ndarray:
+    """Which signals (k, m) of solutions are zero up to rounding errors."""
+    scaled, _ = system.scaled()
+    return scaled.signs(*scaled.solved(found.patterns)) == 0
+
+
+def _worst(form: PiecewiseLinear, patterns: np.ndarray, zero: np.ndarray, clock: AbstractClock) -> np.ndarray:
+    """The patterns (k, m) of the regions at fixed points whose modes grow most. A point on a border, with signals that are
+    `zero` (k, m), belongs to several regions. It is called stable only if it is so in all that are looked at."""
+    patterns = patterns.copy()
+    for i in np.flatnonzero(zero.any(axis=1)):
+        units = np.flatnonzero(zero[i])
+        if len(units) <= SIDES:
+            sides = np.array(list(itertools.product((False, True), repeat=len(units))))
+        else:
+            # Too many to look at all: one unit, or all of them, on either side.
+            own = patterns[i][units]
+            sides = np.concatenate([own[None], ~own[None], own ^ np.eye(len(units), dtype=bool)])
+        every = np.repeat(patterns[i][None], len(sides), axis=0)
+        every[:, units] = sides
+        rates, doubts = judged_exponents(_velocity(form, form.jacobian(every), clock), clock)
+        grows = (rates.real > doubts).sum(axis=1)
+        patterns[i] = every[np.lexsort((rates.real.max(axis=1), grows))[-1]]
+    return patterns
 
 
 def _velocity(form: PiecewiseLinear, jacobian: np.ndarray, clock: AbstractClock) -> np.ndarray:

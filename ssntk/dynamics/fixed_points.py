@@ -284,8 +284,9 @@ def find_fixed_points(
     part of the problem's matrix is positive definite; if the rank of the coupling is at most three; up to 20 relus; or if
     branch and bound ends within some hundred linear programmes (with `"exact"` ten times as many). Otherwise Newton's
     iteration starts from `n_starts` random regions, in up to 16 batches (Eisenmann et al., *SCYFI*, 2023). If fixed points
-    fill a line, as with a conserved quantity, `"auto"` searches as above. On a border the Jacobian is that of the side on
-    which the signal of [`PiecewiseLinear`][] is not positive.
+    fill a line, as with a conserved quantity, `"auto"` searches as above. A point on a border belongs to several regions.
+    Its Jacobian is that of the region whose modes grow most, so that it is stable only if it is so in all (beyond 8 units on
+    their borders at once, in those that differ by one unit or by all).
 
     Raises `ValueError` for arguments that do not fit, and for a vector field that depends on time, which has no
     equilibria. With `"exact"` also for models that are not piecewise linear, with the part that is not. The result may be

@@ -12,7 +12,7 @@ from ssntk.piecewise.form import PiecewiseLinear
 from ssntk.piecewise.kinks import NotPiecewiseLinear
 
 # The fractions of the span at which it is tested whether a system depends on the parameter linearly.
-LOOKS = (0.0, 1.0, 0.2763932022500210, 0.7236067977499790)
+LOOKS = (0.0, 1.0, 0.2763932, 0.7236068, 0.0901699, 0.4270510, 0.5729490, 0.9098301, 0.1803399, 0.8196601)
 # Numbers count as equal if they differ by less than this many roundings.
 ROUNDINGS = 64
 # The distance of the five places from which a derivative over the span is computed. Its error is about 1e-12.

@@ -11,6 +11,7 @@ from jax.extend.core import ClosedJaxpr
 
 from ssntk.errors import as_array, outside_jit
 from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model, dtype_of
+from ssntk.models.clock import Continuous
 from ssntk.models.family import Family
 from ssntk.models.maps import AbstractMap
 from ssntk.models.structure import by_structure
@@ -97,6 +98,19 @@ class Recognised:
         """The form of a model of the same structure. Raises `NotPiecewiseLinear` if other relus are needed."""
         return self._formed(*self._raw(model))
 
+    @property
+    def nested(self) -> bool:
+        """Whether kinks lie within kinks, as in `clip` or `abs(abs(x) - p)`. They may come and go with the numbers."""
+        return any(step.lines for step in self.plan or ())
+
+    def rests(self, p: Any, x: np.ndarray) -> bool:
+        """Whether a state x (n,) is a fixed point at a parameter, by the model's program."""
+        form = self(p)
+        model = self.source(p) if isinstance(self.source, Family) else self.source
+        out, _ = self._evaluated(model, x[None], None)
+        still = np.zeros(self.n) if self.clock == Continuous() else x
+        return bool((np.abs(out[0] - still) <= 1e3 * self.tolerance * (_terms(form, x) + np.abs(still))).all())
+
     def _evaluated(self, model: AbstractStateSpaceModel, x: np.ndarray, plan: Any) -> tuple[np.ndarray, Kinks]:
         """What the program returns for states that are the values x (K, n), and its relus."""
         kinks = Kinks(self.n, self.tolerance, plan)
@@ -147,12 +161,17 @@ class Recognised:
         """Compare a form with the program at random states. A difference would be an error of this code."""
         random = np.random.default_rng(0)
         states = typical(form) * random.standard_normal((STATES, self.n)) * 4 ** random.uniform(-1, 1, (STATES, 1))
-        sizes = np.abs(states) @ np.abs(form.A).T + np.abs(form.h)
-        sizes += (np.abs(states) @ np.abs(form.C).T + np.abs(form.c)) @ np.abs(form.B).T
+        sizes = _terms(form, states)
         for x, size, value in zip(states, sizes, form(states), strict=True):
             out, _ = self._evaluated(model, x[None], None)
             if (np.abs(out[0] - value) > 1e3 * self.tolerance * size).any():
                 raise NotPiecewiseLinear("values at random states that differ from those of its form")
+
+
+def _terms(form: PiecewiseLinear, x: np.ndarray) -> np.ndarray:
+    """The sizes (..., n) of the terms of f at states (..., n)."""
+    inside = np.abs(x) @ np.abs(form.C).T + np.abs(form.c)
+    return np.abs(x) @ np.abs(form.A).T + np.abs(form.h) + inside @ np.abs(form.B).T
 
 
 def typical(form: PiecewiseLinear) -> np.ndarray:

@@ -1,5 +1,6 @@
 """All fixed points of piecewise-linear models, against all sign patterns, closed forms and counts that others published."""
 
+import itertools
 import json
 
 import jax
@@ -148,10 +149,10 @@ def fold(p):
 
 
 @pytest.mark.parametrize(
-    ("p", "states", "eigenvalues"), [(-0.25, [-0.25, 0.25], [-1, 1]), (0.25, [], []), (0.0, [0.0], [-1])]
+    ("p", "states", "eigenvalues"), [(-0.25, [-0.25, 0.25], [-1, 1]), (0.25, [], []), (0.0, [0.0], [1])]
 )
 def test_the_nonsmooth_fold(p, states, eigenvalues):
-    # At p = 0 the two points meet on the border, where they are one.
+    # At p = 0 the two points meet on the border, where they are one. It is not stable on both sides.
     found = ssntk.find_fixed_points(fold(p))
     assert found.complete
     np.testing.assert_allclose(found.x.ravel(), states)
@@ -263,12 +264,20 @@ def test_a_line_of_fixed_points_is_for_the_search():
 @pytest.mark.parametrize("form", ["current", "rate"])
 def test_a_network_without_bias_rests_on_every_border(form):
     # x = 0 lies on all borders, and belongs to all 2^n regions.
-    weight, _, _ = random_network(9, 1.5, 4)
-    found = ssntk.find_fixed_points(network(weight, np.zeros(9), form))
-    assert (len(found), found.complete, found.index_sum) == (1, True, None)
-    np.testing.assert_array_equal(found.x, np.zeros((1, 9)))
-    # On the side where no signal is positive, nothing but the leak acts.
-    np.testing.assert_allclose(found.eigenvalues, -np.ones((1, 9)))
+    stable = []
+    for gain in (0.3, 4.0):
+        weight, _, _ = random_network(6, gain, 4)
+        found = ssntk.find_fixed_points(network(weight, np.zeros(6), form))
+        assert found.index_sum is None
+        counts = []
+        for pattern in itertools.product((0.0, 1.0), repeat=6):
+            matrix = weight * pattern if form == "current" else weight * np.reshape(pattern, (6, 1))
+            counts.append((np.linalg.eigvals(matrix).real > 1).sum())
+        (here,) = np.flatnonzero((found.x == 0).all(axis=1))
+        assert found.n_unstable[here] == max(counts)
+        assert found.stable[here] == (max(counts) == 0)
+        stable.append(bool(found.stable[here]))
+    assert stable == [True, False]
 
 
 def test_proved_to_have_no_point():
