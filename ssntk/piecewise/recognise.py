@@ -84,11 +84,12 @@ class Recognised:
         self.u, self.program = given, _program(model)
         self.tolerance = ROUNDINGS * float(np.finfo(self.dtype).eps)
         self.plan: tuple[Step, ...] | None = None
-        models = [source(p) for p in places] if isinstance(source, Family) else [model]
-        raws = [self._raw(one) for one in models]
+        # Most models are refused at the first place: make the others only then.
+        raws = [self._raw(model)]
+        raws += [self._raw(source(p)) for p in places[1:]] if isinstance(source, Family) else []
         self.groups = _grouped(raws, self.tolerance)
         self.first = self._formed(*raws[0])
-        self._check(models[0], self.first)
+        self._check(model, self.first)
 
     def __call__(self, p: Any = None) -> PiecewiseLinear:
         """The form at a parameter; without one, that of the model. Raises `NotPiecewiseLinear` if other relus are needed."""
