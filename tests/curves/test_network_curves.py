@@ -151,6 +151,7 @@ def nine(sizes, time, units):
     return both_of(ssntk.VectorField(in_units, {name: jnp.asarray(value) for name, value in held.items()}, 9))
 
 
+@pytest.mark.slow
 def test_units_change_nothing():
     rng = np.random.default_rng(3)
     sizes, time, units = 10.0 ** rng.uniform(-6, 6, 9), float(10.0 ** rng.uniform(-6, 6)), 10.0 ** rng.uniform(-6, 6, 2)

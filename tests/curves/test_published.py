@@ -190,3 +190,34 @@ def test_adaptive_control():
     again = ssntk.cycle_continuation(other, start, (start.parameter, 0.4))
     found = next(event for event in again.bifurcations if event.kind == "period-doubling")
     np.testing.assert_allclose(found.parameter, alpha, rtol=1e-7)
+
+
+def morris_lecar(x, p):
+    """Morris and Lecar's neuron (1981), p1 = I_app and p2 = v3, as in Bosschaert and Kuznetsov's notebooks for MatCont
+    (MatCont7p2NewInitBTHom), which print what is compared below."""
+    v, w = x
+    opened, target = 0.5 * (1 + jnp.tanh((v + 1.2) / 18)), 0.5 * (1 + jnp.tanh((v - p["p2"]) / 30))
+    current = 4.4 * opened * (v - 120) + 8 * w * (v + 84) + 2 * (v + 60)
+    return jnp.stack([(p["p1"] - current) / 20, (target - w) * jnp.cosh((v - p["p2"]) / 60) / 25])
+
+
+def test_a_neuron():
+    both = families(morris_lecar, 2, p1=0.0, p2=2.0)
+    plane = ssntk.Family.plane(*both)
+    branch = ssntk.continuation(both[0], (0.0, 300.0), x0=[-60.85456779, 0.0149139691])
+    np.testing.assert_allclose([one.parameter for one in branch.bifurcations], [93.857614, 212.018815], atol=1e-6)
+    spans = ((-400.0, 800.0), (-120.0, 120.0))
+    takens = [
+        one for one in ssntk.bifurcation_curve(plane, branch.bifurcations[0], spans).points if one.kind == "bogdanov-takens"
+    ]
+    # MatCont goes on through neutral saddles at I_app below -400 and v3 above 120.
+    np.testing.assert_allclose(
+        sorted(one.parameters.tolist() for one in takens), [[48.225939, 21.734143], [519.625365, -63.401902]], atol=1e-6
+    )
+    ratios = [one.coefficients["b"] / one.coefficients["a"] for one in takens]
+    np.testing.assert_allclose(ratios, [2.289394e-2 / 7.383698e-4, 1.513072e-2 / 2.766145e-4], rtol=1e-6)
+    folds = [ssntk.bifurcation_curve(plane, one, spans, kind="saddle-node").points for one in takens]
+    found = {(one.kind, *one.parameters.round(6).tolist()) for points in folds for one in points}
+    assert ("cusp", 92.10523, 6.418208) in found
+    assert ("bogdanov-takens", 487.997703, -51.777429) in found
+    assert ("bogdanov-takens", -227.131888, 69.755737) in found

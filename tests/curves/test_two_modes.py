@@ -75,7 +75,8 @@ def two_pairs(y, p):
     return jnp.concatenate([fast, slow])
 
 
-@pytest.mark.parametrize("units", [(1.0, 1.0), pytest.param((3e-3, 40.0), marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("units", [(1.0, 1.0), (3e-3, 40.0)])
 def test_two_pairs(units):
     size, clock = units
     both = bent(two_pairs, 4, size, clock)

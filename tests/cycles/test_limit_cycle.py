@@ -153,6 +153,7 @@ def test_a_simulation_that_ends_elsewhere_says_where():
         ssntk.limit_cycle(rests, [1.0, 1.0, 20.0], 0.3)
 
 
+@pytest.mark.slow
 def test_closed_orbits_side_by_side_are_no_cycle():
     # Without damping every orbit is closed.
     with pytest.raises(ssntk.NumericalError, match="settles on no cycle of its own"):
