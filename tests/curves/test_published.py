@@ -122,6 +122,7 @@ def test_the_points_on_the_saddle_nodes_of_the_atmosphere(atmosphere):
     np.testing.assert_allclose(ratio, 0.6065145518280868 / 0.2144233509273467, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_both_curves_pass_a_double_hopf_point(atmosphere):
     branch, plane = atmosphere
     hopf = [one for one in branch.bifurcations if one.kind == "hopf"]
@@ -147,6 +148,7 @@ def test_both_curves_pass_a_double_hopf_point(atmosphere):
         np.testing.assert_allclose(point.frequency, pairs[0], rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_curves_from_a_zero_hopf_point(atmosphere):
     branch, plane = atmosphere
     fold = [one for one in branch.bifurcations if one.kind == "saddle-node"][-1]
@@ -221,3 +223,39 @@ def test_a_neuron():
     assert ("cusp", 92.10523, 6.418208) in found
     assert ("bogdanov-takens", 487.997703, -51.777429) in found
     assert ("bogdanov-takens", -227.131888, 69.755737) in found
+
+
+def squid(x, p):
+    """Hodgkin and Huxley's equations, p1 = V_K and p2 = I, with rates of the gates that are a tenth of theirs."""
+    v, m, n, h = x
+
+    def ratio(s):
+        return s / jnp.expm1(s)
+
+    ions = 120 * m**3 * h * (v + 115) + 36 * n**4 * (v - p["p1"]) + 0.3 * (v - 10.599)
+    opens = jnp.stack([ratio((v + 25) / 10), 0.1 * ratio((v + 10) / 10), 0.07 * jnp.exp(v / 20)])
+    closes = jnp.stack([4 * jnp.exp(v / 18), 0.125 * jnp.exp(v / 80), 1 / (1 + jnp.exp((v + 30) / 10))])
+    gates = x[1:]
+    return jnp.append(p["p2"] - ions, 0.1 * ((1 - gates) * opens - gates * closes))
+
+
+@pytest.mark.slow
+def test_the_squids_axon():
+    """Bosschaert and Kuznetsov's notebook prints a Bogdanov-Takens point and equations in which the rates have the factor 1.
+    With that factor one eigenvalue is zero at their point, and with 0.1 two are."""
+    both = families(squid, 4, p1=-5.5, p2=0.0)
+    branch = ssntk.continuation(both[1], (-20.0, 20.0))
+    fold = next(one for one in branch.bifurcations if one.kind == "saddle-node")
+    curve = ssntk.bifurcation_curve(ssntk.Family.plane(*both), fold, ((-20.0, 12.0), (-40.0, 20.0)))
+    (point,) = [one for one in curve.points if one.kind == "bogdanov-takens"]
+    np.testing.assert_allclose(point.parameters, [-4.977020454108788, -0.06185214966177632], rtol=1e-9)
+    np.testing.assert_allclose(
+        point.x, [-2.835463618170097, 0.07351498630356315, 0.361877602925177, 0.494859128785482], rtol=1e-9
+    )
+    # The curve does not depend on the rates, so that it passes the same cusp with the usual ones.
+    usual = families(lambda x, p: squid(x, p) * jnp.array([1.0, 10.0, 10.0, 10.0]), 4, p1=-5.5, p2=0.0)
+    branch = ssntk.continuation(usual[1], (-20.0, 20.0))
+    fold = next(one for one in branch.bifurcations if one.kind == "saddle-node")
+    again = ssntk.bifurcation_curve(ssntk.Family.plane(*usual), fold, ((-20.0, 12.0), (-40.0, 20.0)))
+    cusps = [next(one for one in each.points if one.kind == "cusp") for each in (curve, again)]
+    np.testing.assert_allclose(cusps[1].parameters, cusps[0].parameters, rtol=1e-9)

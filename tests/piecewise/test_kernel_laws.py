@@ -158,6 +158,7 @@ def test_n5_behind_a_nonsmooth_fold_the_kernel_grows_as_distance_to_minus_two():
     assert time == pytest.approx((1 / a + 1 / b) * np.log(L / d) + np.log(a * L) / a + np.log(b) / b, rel=1e-2)
 
 
+@pytest.mark.slow
 def test_n5_behind_a_smooth_fold_it_grows_as_distance_to_minus_three():
     L = 1.0
     distances, kernels = np.array([1e-2, 1e-3, 1e-4]), []
