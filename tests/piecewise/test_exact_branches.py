@@ -171,8 +171,10 @@ def test_softplus_converges_to_it(seed):
             found = ssntk.find_fixed_points(smooth(p), starts=x[None]).x
             away = max(away, float(np.abs(found - x).max(axis=1).min()))
         distances.append(away)
-    assert distances[1] < 0.3 * distances[0]
-    assert distances[2] < 0.3 * distances[1]
+    # Far from every border the distance falls like exp(-beta |s|), down to rounding.
+    rounding = 1e-13 * np.abs(exact.x).max()
+    assert distances[1] < 0.3 * distances[0] + rounding
+    assert distances[2] < 0.3 * distances[1] + rounding
 
 
 @pytest.mark.parametrize("seed", range(3))
