@@ -14,6 +14,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 
+def row_scaled(slope: Float[Array, "n n"], value: Float[Array, " n"]) -> Float[Array, " n"]:
+    """The solution of `slope move = value`, whose equations are scaled by the size of their terms."""
+    rows = jnp.abs(slope).sum(axis=1)
+    rows = jnp.where(rows > 0, rows, 1)
+    return jnp.linalg.solve(slope / rows[:, None], value / rows)
+
+
 class Newton(NamedTuple):
     """The end of the iteration.
 

@@ -21,6 +21,7 @@ from ssntk.models.base import dtype_of
 from ssntk.models.clock import AbstractClock
 from ssntk.models.plane import Plane
 from ssntk.models.theta import Positions, theta_positions
+from ssntk.newton import row_scaled
 from ssntk.nouns import Lens
 from ssntk.results import Tabular, short
 from ssntk.threads import one_blas_thread
@@ -384,10 +385,7 @@ def _aside(
 
         def on(_: Any, state: tuple[Array, Array]) -> tuple[Array, Array]:
             y, _ = state
-            value, slope = equations(y), jax.jacfwd(equations)(y)
-            rows = jnp.abs(slope).sum(axis=1)
-            rows = jnp.where(rows > 0, rows, 1)
-            move = jnp.linalg.solve(slope / rows[:, None], value / rows)
+            move = row_scaled(jax.jacfwd(equations)(y), equations(y))
             return y - move, jnp.abs(move).max()
 
         # On the plane already: at the place itself the equations may be singular, as at a cusp.

@@ -159,7 +159,8 @@ class Judge:
                 mode, leaves = Crossing(0.0), here.tangent.copy()
                 leaves[-2:] = leaves[-1], -leaves[-2]
                 modes, frames = (Pair(), mode), (near.frame, mode.start(*subspace(near.matrix, 0j, 1)))
-                point, name = self.located(modes, guess, frames, here, ahead, along=leaves), DOUBLE_ZERO
+                point = self.located(modes, guess, frames, here, ahead, along=leaves)
+                name = name if point is None else DOUBLE_ZERO
             if point is None:
                 seen.append(Seen((0, 0.0), name, near, reason="Newton's iteration did not find it on the curve"))
                 continue

@@ -24,6 +24,7 @@ from ssntk.models.base import check_autonomous, dtype_of
 from ssntk.models.clock import AbstractClock
 from ssntk.models.plane import Plane, spans_of
 from ssntk.models.theta import Positions, theta_positions
+from ssntk.newton import row_scaled
 from ssntk.nouns import Lens
 from ssntk.results import Pictured, Tabular, short
 from ssntk.threads import one_blas_thread
@@ -230,10 +231,7 @@ def _rested(plane: Plane, at: Positions, u: Array, p: Any, x: Any, sizes: Any) -
 
         def on(_: Any, state: tuple[Array, Array]) -> tuple[Array, Array]:
             y, _ = state
-            value, slope = velocity(y), jax.jacfwd(velocity)(y)
-            rows = jnp.abs(slope).sum(axis=1)
-            rows = jnp.where(rows > 0, rows, 1)
-            move = jnp.linalg.solve(slope / rows[:, None], value / rows)
+            move = row_scaled(jax.jacfwd(velocity)(y), velocity(y))
             return y - move, jnp.max(jnp.abs(move) / (1 + jnp.abs(y)))
 
         y, last = jax.lax.fori_loop(0, NEWTON, on, (x / sizes, jnp.asarray(jnp.inf, x.dtype)))

@@ -137,7 +137,7 @@ def test_it_is_drawn_and_saved(cusp_map, tmp_path):
         (image,) = ax.collections
         np.testing.assert_allclose(image.get_array(), getattr(cusp_map, quantity).T)
         assert ax.get_xlim() == (-0.5, 0.5)
-        assert (ax.get_xlabel(), ax.get_ylabel()) == ("p1", "p2") or ax.get_xlabel().startswith("parameter")
+        assert (ax.get_xlabel(), ax.get_ylabel()) == ("parameter $p_1$", "parameter $p_2$")
     plt.close("all")
 
 
