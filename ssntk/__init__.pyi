@@ -16,6 +16,10 @@ from .cache import enable_cache as enable_cache
 from .collapse import laws as laws
 from .collapse.channel import Channel as Channel
 from .collapse.channel import bifurcation_channel as bifurcation_channel
+from .collapse.cycle import CycleKernel as CycleKernel
+from .collapse.cycle import cycle_ntk as cycle_ntk
+from .collapse.cycle_signature import CycleSignature as CycleSignature
+from .collapse.cycle_signature import cycle_signature as cycle_signature
 from .collapse.detect import Detection as Detection
 from .collapse.detect import detect_from_ntk as detect_from_ntk
 from .collapse.signature import Signature as Signature
@@ -62,7 +66,7 @@ from .dynamics.probe import Sinusoid as Sinusoid
 from .dynamics.radius import stability_radius as stability_radius
 from .dynamics.same_rollout import same_rollout as same_rollout
 from .errors import NumericalError as NumericalError
-from .explained import explain as explain
+from .explained.explain import explain as explain
 from .kernel.choice import kernel_plan as kernel_plan
 from .kernel.frequency import frequency_ntk as frequency_ntk
 from .kernel.jacobian import initial_state_jacobian as initial_state_jacobian

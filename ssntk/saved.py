@@ -16,6 +16,8 @@ from ssntk.bifurcation.branch import Branch, BranchPoint
 from ssntk.bifurcation.collisions import Collision
 from ssntk.bifurcation.point import Bifurcation
 from ssntk.collapse.channel import Channel
+from ssntk.collapse.cycle import CycleKernel
+from ssntk.collapse.cycle_signature import CycleSignature
 from ssntk.collapse.detect import Detection
 from ssntk.collapse.signature import Signature
 from ssntk.critical.approach import Approach
@@ -68,7 +70,7 @@ PACKAGES = ("ssntk", "jax", "numpy")
 _RESULTS = (
     *(Branch, BranchPoint, Diagram, Bifurcation, FixedPoint, FixedPoints, SlowPoint, SlowPoints, Channel, Detection),
     *(Signature, Approach, Retreat, Criticality, Spectrum, LinearisedTraining, MonitorRecord, Measurement, Status),
-    *(Drift, KernelPlan, Cycle, Cycles, Orbit, CycleBranch, CycleEvent),
+    *(Drift, KernelPlan, Cycle, Cycles, Orbit, CycleBranch, CycleEvent, CycleKernel, CycleSignature),
     *(Curve, CurvePoint, Codim2, KernelAlong, KernelMap, TwoParameterDiagram, Region),
     *(PiecewiseLinear, Collision, BorderMargin),
 )

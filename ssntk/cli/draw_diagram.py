@@ -47,7 +47,7 @@ def diagram(
 
     matplotlib.use("agg")
     from ssntk import plot
-    from ssntk.explained import explain
+    from ssntk.explained.explain import explain
     from ssntk.files import write_whole
     from ssntk.plot.canvas import saved
     from ssntk.report.diagram_page import page_of

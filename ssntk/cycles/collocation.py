@@ -7,7 +7,9 @@ eliminated from Newton's equations, so that only the N ends are left, which `cha
 
 import functools
 
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 
 @functools.cache
@@ -57,3 +59,36 @@ def adapted(mesh: np.ndarray, ends: np.ndarray, inner: np.ndarray, count: int) -
     density = density + 0.1 * (density @ widths) + np.finfo(float).tiny
     total = np.concatenate([[0.0], np.cumsum(density * widths)])
     return np.interp(np.linspace(0, total[-1], count + 1), total, mesh)
+
+
+def condensed(
+    degree: int,
+    step: Float[Array, ""],
+    x: Float[Array, " n"],
+    after: Float[Array, " n"],
+    inner: Float[Array, "m n"],
+    velocity: Float[Array, "m n"],
+    slope: Float[Array, "m n n"],
+    pushed: Float[Array, "m n q"],
+) -> tuple[Float[Array, "n n"], Float[Array, "n r"], Float[Array, "m n k"]]:
+    """An interval to first order, `first d + d_after = right w`, after the states within it are eliminated.
+
+    The interval takes the time `step`, from x to `after`, with states `inner` at the Gauss points, and the velocity and its
+    Jacobian there. The r = 2 + q columns of `right` are the residual, the effect of the logarithm of the period, and those
+    of q changes of the velocity, `pushed`. The third result is how the states within follow d and w, k = n + r.
+    """
+    (_, a, b), dtype = gauss(degree), x.dtype
+    a, b = (jnp.asarray(part, dtype) for part in (a, b))
+    m, n = degree, x.shape[0]
+    same = jnp.eye(n, dtype=dtype)
+    matrix = jnp.eye(m * n, dtype=dtype) - (step * jnp.einsum("il,lpq->iplq", a, slope)).reshape(m * n, m * n)
+    moved = step * (a @ velocity)
+    plain = jnp.stack([x[None] + moved - inner, moved], axis=2)
+    drive = step * jnp.einsum("il,lpq->ipq", a, pushed)
+    columns = jnp.concatenate([jnp.broadcast_to(same, (m, n, n)), plain, drive], axis=2)
+    inside = jnp.linalg.solve(matrix, columns.reshape(m * n, -1)).reshape(m, n, -1)
+    through = step * jnp.einsum("l,lpq,lqk->pk", b, slope, inside)
+    total = step * (b @ velocity)
+    plain = jnp.stack([x + total - after, total], axis=1)
+    right = jnp.concatenate([plain, step * jnp.einsum("l,lpq->pq", b, pushed)], axis=1) + through[:, n:]
+    return -(same + through[:, :n]), right, inside

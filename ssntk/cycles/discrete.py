@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ssntk.cycles.chain import Multiplied, Round, joined, multiplied
-from ssntk.cycles.collocation import gauss
+from ssntk.cycles.collocation import condensed
 from ssntk.cycles.steps import pushed, stepped
 from ssntk.dynamics.stability import field_at
 from ssntk.models.base import AbstractStateSpaceModel
@@ -116,27 +116,16 @@ class Collocation(AbstractMethod):
     degree: int = eqx.field(static=True)
 
     def segments(self, system: System, orbit: Discrete) -> Segments:
-        (_, a, b), dtype = gauss(self.degree), orbit.ends.dtype
-        a, b = (jnp.asarray(part, dtype) for part in (a, b))
-        m, n = self.degree, orbit.ends.shape[1]
-        period, same = jnp.exp(orbit.log_period), jnp.eye(n, dtype=dtype)
+        period = jnp.exp(orbit.log_period)
 
         def one(width: Array, x: Array, after: Array, inner: Array) -> tuple[Array, ...]:
-            step = period * width
             velocity, slope, pushed = jax.vmap(lambda z: _linear(system, z, orbit.level))(inner)
-            matrix = jnp.eye(m * n, dtype=dtype) - (step * jnp.einsum("il,lpq->iplq", a, slope)).reshape(m * n, m * n)
-            moved = step * (a @ velocity)
-            columns = [x[None] + moved - inner, moved, step * (a @ pushed)]
-            columns = jnp.concatenate([jnp.broadcast_to(same, (m, n, n)), jnp.stack(columns, axis=2)], axis=2)
-            inside = jnp.linalg.solve(matrix, columns.reshape(m * n, n + 3)).reshape(m, n, n + 3)
-            through = step * jnp.einsum("l,lpq,lqk->pk", b, slope, inside)
-            total = step * (b @ velocity)
-            right = jnp.stack([x + total - after, total, step * (b @ pushed)], axis=1) + through[:, n:]
-            return -(same + through[:, :n]), right, inside
+            return condensed(self.degree, period * width, x, after, inner, velocity, slope, pushed[:, :, None])
 
         after = jnp.roll(orbit.ends, -1, axis=0)
         first, right, inside = jax.vmap(one)(jnp.diff(orbit.mesh), orbit.ends, after, orbit.inner)
-        return Segments(first, jnp.broadcast_to(same, first.shape), right, inside)
+        same = jnp.broadcast_to(jnp.eye(first.shape[-1], dtype=first.dtype), first.shape)
+        return Segments(first, same, right, inside)
 
     def round(self, segments: Segments) -> Round:
         return joined(segments.first, segments.second, segments.right)

@@ -1,7 +1,5 @@
 """Explain what a result means, in plain sentences, and which call to make next."""
 
-import functools
-
 import numpy as np
 
 from ssntk.bifurcation.branch import Branch
@@ -14,20 +12,17 @@ from ssntk.critical.approach import Approach
 from ssntk.critical.flag import Criticality
 from ssntk.critical.retreat import Retreat
 from ssntk.critical.warned import border_clause
-from ssntk.cycles.branch import CycleBranch
-from ssntk.cycles.orbit import Orbit
 from ssntk.diagrams.diagram import Diagram
 from ssntk.diagrams.two_parameters import TwoParameterDiagram
 from ssntk.dynamics.fixed_points import FixedPoints, SlowPoints
+from ssntk.explained import of_cycles as of_cycles
+from ssntk.explained.base import say, sentences
 from ssntk.kernel.spectrum import Spectrum
 from ssntk.learning.monitor import MonitorRecord, NTKMonitor
 from ssntk.learning.predict import LinearisedTraining
-from ssntk.results import Result, Results, Speaks, counted, short
+from ssntk.results import Result, Results, Speaks, counted
 from ssntk.sweep.measure import Measurement
 from ssntk.sweep.store import Store
-
-# A number as it appears in a sentence.
-say = functools.partial(short, digits=4)
 
 
 def explain(result: object) -> str:
@@ -47,19 +42,14 @@ def explain(result: object) -> str:
     """
     if not isinstance(result, Speaks) and not callable(getattr(result, "summary", None)):
         raise ValueError(f"result must be what a function of ssntk returned, got {type(result).__name__}")
-    sentences = _sentences(result)
-    return " ".join(f"{one[0].upper()}{one[1:]}" for one in sentences) if sentences else f"{result.summary()}\n{_NEXT}"
+    said = sentences(result)
+    return " ".join(f"{one[0].upper()}{one[1:]}" for one in said) if said else f"{result.summary()}\n{_NEXT}"
 
 
 _NEXT = "Its fields are described by help(result); ssntk.save(path, result) keeps it."
 
 
-@functools.singledispatch
-def _sentences(result: object) -> list[str]:
-    return []
-
-
-@_sentences.register
+@sentences.register
 def _(found: FixedPoints) -> list[str]:
     if len(found) == 0 and found.complete:
         return [
@@ -97,7 +87,7 @@ def _(found: FixedPoints) -> list[str]:
     return [alone, f"Left to itself, {rest}.", known, index, f"Next: result.plot() shows them; {call} goes on from here."]
 
 
-@_sentences.register
+@sentences.register
 def _(found: SlowPoints) -> list[str]:
     return [
         f"{found._headline()}.",
@@ -108,7 +98,7 @@ def _(found: SlowPoints) -> list[str]:
     ]
 
 
-@_sentences.register
+@sentences.register
 def _(branch: Branch) -> list[str]:
     if len(branch) == 0:
         return [f"The branch has no points: {branch.status}.", "Next: pass x0=, or another span."]
@@ -123,7 +113,7 @@ def _(branch: Branch) -> list[str]:
     ]
 
 
-@_sentences.register
+@sentences.register
 def _(diagram: Diagram) -> list[str]:
     switched = sum(parent is not None for parent in diagram.parent)
     return [
@@ -136,7 +126,7 @@ def _(diagram: Diagram) -> list[str]:
     ]
 
 
-@_sentences.register
+@sentences.register
 def _(diagram: TwoParameterDiagram) -> list[str]:
     kinds = [curve.kind for curve in diagram.curves]
     found = ", ".join(f"{kinds.count(kind)} of the kind {kind}" for kind in dict.fromkeys(kinds)) or "none"
@@ -182,7 +172,7 @@ def _of_cycles(diagram: Diagram) -> list[str]:
     ]
 
 
-@_sentences.register
+@sentences.register
 def _(point: Bifurcation) -> list[str]:
     if not point.converged:
         return [
@@ -206,36 +196,7 @@ def _(point: Bifurcation) -> list[str]:
     ]
 
 
-@_sentences.register
-def _(orbit: Orbit) -> list[str]:
-    largest, error = np.abs(orbit.multipliers[0]), orbit.multiplier_error[0]
-    held = (
-        f"disturbances are {say(largest)} times as large" if largest > error else f"less than {say(error)} of them is left"
-    )
-    kind = {True: "stable", False: "not stable"}[orbit.stable]
-    return [
-        f"This network oscillates on a limit cycle of period {say(orbit.period)}, which is {kind}.",
-        f"After one period, {held}.",
-        f"The period is known to {say(orbit.period_error)}, and the orbit solves its equations to {say(orbit.residual)}.",
-        "Next: ssntk.cycle_continuation(family, orbit, span) follows it over a parameter.",
-    ]
-
-
-@_sentences.register
-def _(branch: CycleBranch) -> list[str]:
-    events = ", ".join(f"{event.kind} at p = {say(event.parameter)}" for event in branch.bifurcations) or "none"
-    p = branch.parameter
-    return [
-        f"{counted(len(branch), 'limit cycle')} were followed from p = {say(p[0])} to p = {say(p[-1])}.",
-        f"{int(branch.stable.sum())} of them are stable, and their periods lie between {say(branch.period.min())} and "
-        f"{say(branch.period.max())}.",
-        f"Bifurcations of cycles: {events}; seen but not located: {len(branch.unresolved)}.",
-        f"It ended because: {branch.status}.",
-        "Next: result.plot() draws it; result[i] is one of its orbits.",
-    ]
-
-
-@_sentences.register
+@sentences.register
 def _(found: Criticality) -> list[str]:
     if found.verdict == "unknown":
         return [f"No verdict: {found.reason}.", "Next: ssntk.criticality(model, n_starts=256)."]
@@ -262,7 +223,7 @@ def _border(found: Criticality) -> list[str]:
     return [clause[0].upper() + clause[1:] + "."] if clause else []
 
 
-@_sentences.register
+@sentences.register
 def _(spectrum: Spectrum) -> list[str]:
     condition, values = spectrum.condition_number, spectrum.eigenvalues
     if condition is None:
@@ -283,7 +244,7 @@ def _(spectrum: Spectrum) -> list[str]:
     ]
 
 
-@_sentences.register
+@sentences.register
 def _(channel: Channel) -> list[str]:
     held = channel.method in ("fixed point", "averaged")
     return [
@@ -298,7 +259,7 @@ def _(channel: Channel) -> list[str]:
     ]
 
 
-@_sentences.register
+@sentences.register
 def _(found: Signature) -> list[str]:
     what = "a real eigenvalue (saddle-node, transcritical, pitchfork)" if found.kind == "real" else "a pair (Hopf)"
     return [
@@ -310,7 +271,7 @@ def _(found: Signature) -> list[str]:
     ]
 
 
-@_sentences.register
+@sentences.register
 def _(found: Detection) -> list[str]:
     if not found.converged:
         return [
@@ -326,7 +287,7 @@ def _(found: Detection) -> list[str]:
     ]
 
 
-@_sentences.register
+@sentences.register
 def _(found: Approach) -> list[str]:
     line = "result.model is the network there" if found.family is None else "ssntk.Sweep(result, ...) measures along the way"
     return [
@@ -340,7 +301,7 @@ def _(found: Approach) -> list[str]:
     ]
 
 
-@_sentences.register
+@sentences.register
 def _(found: Retreat) -> list[str]:
     moved = f"The parameters moved by {say(found.distance)}." if found.distance else "Nothing had to be changed."
     return [
@@ -352,7 +313,7 @@ def _(found: Retreat) -> list[str]:
     ]
 
 
-@_sentences.register
+@sentences.register
 def _(found: LinearisedTraining) -> list[str]:
     trust = "can" if found.lazy else "cannot"
     return [
@@ -366,7 +327,7 @@ def _(found: LinearisedTraining) -> list[str]:
     ]
 
 
-@_sentences.register
+@sentences.register
 def _(record: MonitorRecord) -> list[str]:
     given = "" if np.isnan(record.learning_rate) else f", and yours is {say(record.learning_rate)}"
     near = record.verdict in ("near-critical", "critical")
@@ -382,13 +343,13 @@ def _(record: MonitorRecord) -> list[str]:
     ]
 
 
-@_sentences.register
+@sentences.register
 def _(monitor: NTKMonitor) -> list[str]:
-    last = _sentences(monitor.records[-1]) if monitor.records else ["Next: call monitor.update(step, model) in the loop."]
+    last = sentences(monitor.records[-1]) if monitor.records else ["Next: call monitor.update(step, model) in the loop."]
     return [f"{monitor._headline()}.", *last]
 
 
-@_sentences.register
+@sentences.register
 def _(found: Measurement) -> list[str]:
     return [
         f"The fixed point solves its equation to {say(found.residual)}.",
@@ -399,7 +360,7 @@ def _(found: Measurement) -> list[str]:
     ]
 
 
-@_sentences.register
+@sentences.register
 def _(store: Store) -> list[str]:
     return [
         f"{store._headline()}.",
@@ -407,12 +368,12 @@ def _(store: Store) -> list[str]:
     ]
 
 
-@_sentences.register
+@sentences.register
 def _(several: Results) -> list[str]:
     if not several:
         return ["There are no results."]
     first: Result = several[0]
-    return [f"{several._headline()}.", *([f"Of the first: {one}" for one in _sentences(first)[:1]] or [first._headline()])]
+    return [f"{several._headline()}.", *([f"Of the first: {one}" for one in sentences(first)[:1]] or [first._headline()])]
 
 
 def _are(count: int, what: str) -> str:
