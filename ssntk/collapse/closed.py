@@ -11,6 +11,8 @@ import numpy as np
 
 # An orbit whose equations fail by more than this part of its extent is not one of the model.
 SAME = 1e-5
+# A state that moves by less than this part of its size may move by rounding errors alone.
+STILL = 1e-4
 
 
 class Nodes(NamedTuple):
@@ -50,9 +52,8 @@ def least(velocity: np.ndarray, jacobian: np.ndarray, weights: np.ndarray, metri
 
 
 def extents(x: np.ndarray) -> np.ndarray:
-    """The range of each state (n,) along an orbit (N, n); its size if it stands still, and one if it is zero."""
-    wide = np.ptp(x, axis=0)
-    wide = np.where(wide > 0, wide, np.abs(x).max(axis=0))
+    """The range of each state (n,) along an orbit (N, n); a small part of its size if it stands still, one if it is zero."""
+    wide = np.maximum(np.ptp(x, axis=0), STILL * np.abs(x).max(axis=0))
     return np.where(wide > 0, wide, 1.0)
 
 

@@ -8,7 +8,7 @@ from jaxtyping import Array
 
 from ssntk.collapse.closed import Closed, Nodes, check_same, extents, least
 from ssntk.cycles.chain import joined
-from ssntk.cycles.collocation import condensed, gauss
+from ssntk.cycles.collocation import condensed, gauss, values
 from ssntk.cycles.discrete import Alone, Collocation, Corrected, Discrete, System, as_orbit, corrected, flat
 from ssntk.cycles.orbit import Orbit
 from ssntk.errors import NumericalError
@@ -66,12 +66,27 @@ def collocated(model: AbstractStateSpaceModel, orbit: Orbit) -> Collocated:
     method, zero = Collocation(DEGREE), jnp.zeros_like(guess.level)
     check_same(float(jnp.abs(_residual(method, system, guess)).max()))
     found: Corrected = corrected(method, system, guess, flat(guess), zero, zero + 1)
+    if orbit.method == "shooting":
+        # The segments of shooting are as long as the solver's steps were. On an even mesh sums are integrals.
+        guess = _even(found.orbit)
+        found = corrected(method, system, guess, flat(guess), zero, zero + 1)
     if not float(found.size) <= float(np.finfo(dtype).eps) ** 0.5:
         raise NumericalError(
             "Newton's iteration from the orbit did not converge: at a fold or a branch point of cycles the orbit has no "
             "derivative; move the parameter away from it"
         )
     return Collocated(system, found.orbit, *_linearised(system, found.orbit))
+
+
+def _even(orbit: Discrete) -> Discrete:
+    """The orbit on a mesh of as many even intervals."""
+    mesh, ends, inner = (np.asarray(part, float) for part in orbit[:3])
+    count, m, n = inner.shape
+    new = np.linspace(0, 1, count + 1)
+    within = (new[:-1, None] + gauss(m)[0] / count).ravel()
+    states = values(new[:-1], mesh, ends, inner), values(within, mesh, ends, inner).reshape(count, m, n)
+    parts = (jnp.asarray(part, orbit.ends.dtype) for part in (new, *states))
+    return Discrete(*parts, orbit.log_period, orbit.level)
 
 
 @eqx.filter_jit
@@ -127,7 +142,7 @@ def _solved(at: Collocated, columns: Array) -> tuple[Array, Array, Array]:
         known = jnp.linalg.solve(matrix, wanted)
         # The moves that `around` stores follow the first point, the last point, and the columns.
         by_start = around.moves[:, :, :n] + around.moves[:, :, n : 2 * n]
-        rest = around.moves[:, :, 2 * n : 2 * n + 1] * known[n] + around.moves[:, :, 2 * n + 1 :]
+        rest = around.moves[:, :, 2 * n : 2 * n + 1] * known[n][None, None] + around.moves[:, :, 2 * n + 1 :]
         return by_start @ known[:n] + rest, known[n]
 
     points, shifts = moves(columns)

@@ -129,7 +129,7 @@ class CycleKernel(Result):
 @one_blas_thread()
 def cycle_ntk(
     model: AbstractStateSpaceModel,
-    orbit: Orbit,
+    orbit: Any,
     *,
     u: Any = None,
     wrt: Lens | None = None,
