@@ -86,7 +86,7 @@ def _even(orbit: Discrete) -> Discrete:
     within = (new[:-1, None] + gauss(m)[0] / count).ravel()
     states = values(new[:-1], mesh, ends, inner), values(within, mesh, ends, inner).reshape(count, m, n)
     parts = (jnp.asarray(part, orbit.ends.dtype) for part in (new, *states))
-    return Discrete(*parts, orbit.log_period, orbit.level)
+    return Discrete._make([*parts, orbit.log_period, orbit.level])
 
 
 @eqx.filter_jit
