@@ -113,7 +113,10 @@ class Branch(Pictured, Tabular, Collection):
 
     def _kinks(self) -> Table:
         """The collisions, one a line."""
-        rows = [(one.kind, one.parameter, one.unit, one.delta, one.born or "-") for one in self.collisions]
+        rows = [
+            (one.kind, one.parameter, "-" if one.unit is None else one.unit, one.delta, one.born or "-")
+            for one in self.collisions
+        ]
         return Table.of(("collision", "parameter", "unit", "delta", "born"), rows, 18)
 
     def _columns(self) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:

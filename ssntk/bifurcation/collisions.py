@@ -45,7 +45,7 @@ class Collision(Result):
 
     parameter: float
     x: np.ndarray
-    unit: int
+    unit: int | None
     delta: float
     kind: str
     unstable: tuple[int, int]
@@ -55,9 +55,14 @@ class Collision(Result):
     _brief = True
 
     def _headline(self) -> str:
-        units = f"unit {self.unit} switches" if len(self.units) == 1 else f"units {', '.join(map(str, self.units))} switch"
-        text = f"{self.kind} at p = {short(self.parameter)}: {units}, delta = {short(self.delta)}"
+        text = f"{self.kind} at p = {short(self.parameter)}: {self._switched()}delta = {short(self.delta)}"
         return f"{text}; {births(self.born)}" if self.born else text
+
+    def _switched(self) -> str:
+        """The beginning of a clause: which units switch, if that is known."""
+        if self.unit is None:
+            return ""
+        return f"unit {self.unit} switches, " if len(self.units) == 1 else f"units {', '.join(map(str, self.units))} switch, "
 
 
 def births(cycles: dict[int, int]) -> str:
