@@ -23,6 +23,7 @@ from ssntk.zeros.base import metric
 from ssntk.zeros.between import Dip, dips, on_branch
 from ssntk.zeros.corners import Found, beyond, said_of
 from ssntk.zeros.correct import Corrected, correct, corrected_at, inner, length
+from ssntk.zeros.passed import all_corners
 from ssntk.zeros.stack import Stack, pick
 from ssntk.zeros.track import Corner, Point, Start, Stop, Track, points_of
 
@@ -312,7 +313,7 @@ def follow(
                 if run.end is not None:
                     at[lane] = -1
         tracks = [_halted(stack, run.track(), run) for run in queue]
-    return _land(stack, tracks)
+    return all_corners(stack, _land(stack, tracks))
 
 
 def _ended(

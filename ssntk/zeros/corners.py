@@ -6,7 +6,7 @@ the region in which this Jacobian holds. All of this is done on the host, from a
 compiled loop fails. Nothing needs to be known of the kinks but that they are there.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,8 @@ from ssntk.zeros.track import Point, points_of
 FINE = 4.0 ** -np.arange(13)
 # A jump of the Jacobian is looked for if a row changes by this part of its terms.
 JUMP = 1e-5
+# The least cosine of the angle between two tangents of one smooth branch that are next to each other.
+PARALLEL = 1 - 1e-6
 # Jacobians of one region differ by less than this part of the jump.
 ALIKE = 0.1
 # Distances behind a corner at which the next point is tried, relative to the largest.
@@ -48,10 +50,11 @@ class Found(NamedTuple):
 
 
 class _Sides(NamedTuple):
-    """A place z (N + 1,) on a branch at which the Jacobian jumps, with the tangent (N + 1,) and the Jacobians (N, N + 1)
-    before and behind it."""
+    """A place z (N + 1,) on a branch at which the Jacobian jumps, with the tangent (N + 1,) before it and the Jacobians
+    (N, N + 1) before and behind it. `over` (N + 1,): the same place, to rounding, on the other side of the kink."""
 
     z: np.ndarray
+    over: np.ndarray
     tangent: np.ndarray
     before: np.ndarray
     behind: np.ndarray
@@ -61,13 +64,18 @@ class _Sides(NamedTuple):
 _Way = tuple[np.ndarray, np.ndarray]
 
 
+def reach_of(z: np.ndarray) -> Any:
+    """How far (...) from points (..., N + 1) a corner is looked for."""
+    return float(np.finfo(z.dtype).eps) ** 0.375 * (1 + length(z))
+
+
 class _Near:
     """The Jacobians of one member near a place, their rows divided by their terms."""
 
     def __init__(self, stack: Stack, member: int, z: np.ndarray):
         self.stack, self.member, self.z = stack, member, z
         self.eps = float(np.finfo(z.dtype).eps)
-        self.reach = self.eps**0.375 * (1 + float(length(z)))
+        self.reach = float(reach_of(z))
         self.rows: np.ndarray | float = 1.0
 
     def at(self, places: np.ndarray) -> np.ndarray:
@@ -104,20 +112,32 @@ class _Near:
         # A smooth field that is steep has no jump at so small a distance.
         if _apart(before, behind) < 0.5 * jump:
             return None
-        return _Sides((self.z + low * tangent).astype(self.z.dtype), tangent, before, behind)
+        ends = (self.z + np.array([low, high])[:, None] * tangent).astype(self.z.dtype)
+        return _Sides(*ends, tangent, before, behind)
 
     def corner(self, tangent: np.ndarray) -> _Sides | None:
-        """The same along the tangent of the branch before the corner. That of the last point may be of the other side."""
-        for _ in range(3):
-            sides = self.sides(tangent)
+        """The corner next to the last point of a branch with this tangent (N + 1,); `None` if there is none."""
+        here = self.at(self.z[None])[0]
+        if not np.isfinite(here).all():
+            return None
+        along = _null(here)
+        if abs(inner(along, tangent)) < PARALLEL:
+            # Newton's iteration ended behind the kink, but its last Jacobian, and with it the tangent, was from before it.
+            return self._passed(along, tangent)
+        tangent = along * np.copysign(1.0, inner(along, tangent))
+        return self.sides(tangent)
+
+    def _passed(self, along: np.ndarray, tangent: np.ndarray) -> _Sides | None:
+        """The corner next to a point behind it, where the branch goes along `along` or against it, both (N + 1,). `tangent`:
+        that before the corner."""
+        for way in (along, -along):
+            sides = self.sides(way)
             if sides is None:
-                return None
-            along = _null(sides.before)
-            along = along * np.copysign(1.0, inner(along, tangent))
-            off = float(length(along - tangent)) * float(length(sides.z - self.z))
-            if off <= 4 * self.eps * (1 + float(length(self.z))):
-                return sides
-            tangent = along
+                continue
+            before = _null(sides.behind)
+            if abs(inner(before, tangent)) >= PARALLEL:
+                before = before * np.copysign(1.0, inner(before, tangent))
+                return _Sides(sides.over, sides.z, before, sides.behind, sides.before)
         return None
 
 
