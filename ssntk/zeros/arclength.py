@@ -21,7 +21,7 @@ from ssntk.dynamics.stability import judged_exponents
 from ssntk.errors import Outcome, Sentence
 from ssntk.zeros.base import metric
 from ssntk.zeros.between import Dip, dips, on_branch
-from ssntk.zeros.corners import Found, beyond, said_of
+from ssntk.zeros.corners import Found, beyond, reach_of, said_of
 from ssntk.zeros.correct import Corrected, correct, corrected_at, inner, length
 from ssntk.zeros.passed import all_corners
 from ssntk.zeros.stack import Stack, pick
@@ -159,8 +159,7 @@ class _Run:
         self.stack, self.start, self.left = stack, start, left
         self.end: Sentence | None = None
         self._begin(start)
-        # The corners, each with its point as the end of what lies before it.
-        self.corners: list[tuple[Corner, Point]] = []
+        self.corners: list[Corner] = []
         self.cut: int | None = None
         self.stop: Stop | None = None
         self.dip: Dip | None = None
@@ -173,16 +172,22 @@ class _Run:
         self.values: list[_Spectra] = [lambda: (first.exponents, first.doubts)]
 
     @property
-    def count(self) -> int:
-        """The number of points."""
-        return sum(len(block[0]) for block in self.blocks)
+    def z(self) -> np.ndarray:
+        """The points so far (k, N + 1)."""
+        return np.concatenate([block[0] for block in self.blocks])
 
-    def append(self, point: Point) -> None:
-        """Append a single point as a block."""
-        self.left -= 1
-        one = Point(*(np.asarray(part)[None] for part in point))
-        self.blocks.append((one.z, one.tangent, one.turn))
-        self.values.append(lambda: (one.exponents, one.doubts))
+    def append(self, *points: Point) -> None:
+        """Append single points as a block."""
+        self.left -= len(points)
+        block = Point.stacked(points)
+        self.blocks.append((block.z, block.tangent, block.turn))
+        self.values.append(lambda: (block.exponents, block.doubts))
+
+    def _keep(self, count: int) -> None:
+        """Drop all points but the first ones."""
+        z, tangent, turn = (np.concatenate(parts)[:count] for parts in zip(*self.blocks, strict=True))
+        values, doubts = (np.concatenate(parts)[:count] for parts in zip(*[part() for part in self.values], strict=True))
+        self.blocks, self.values = [(z, tangent, turn)], [lambda: (values, doubts)]
 
     def passes(self, found: Found) -> bool:
         """Go on behind a corner, if there is one way on."""
@@ -190,20 +195,25 @@ class _Run:
             return False
         if found.on_start:
             self._begin(Start(self.start.member, found.behind))
-        elif self.corners and self.corners[-1][0].at == self.count - 2:
-            # Not a step was made since the last corner.
+            self.append(found.next)
+            return True
+        z, least = self.z, self.corners[-1].at + 1 if self.corners else 1
+        # The last points before a corner may lie behind it, next to the branch, where it would go on without the kink.
+        close = reach_of(found.before.z) / 64
+        near = inner(z[least:] - found.before.z, found.before.tangent) > -close
+        near &= length(z[least:] - found.before.z) < reach_of(found.before.z)
+        kept = len(z) - int(np.argmin(np.append(near[::-1], False)))
+        if self.corners and kept == least and length(z[least - 1] - found.before.z) < close:
+            # It is the last corner again.
             return False
-        else:
-            if self.count == 1:
-                self.append(found.before)
-            # The last point is so close to the corner that it is replaced by it.
-            self.corners.append((Corner(self.count - 1, found.behind), found.before))
-        self.append(found.next)
+        self._keep(kept)
+        self.corners.append(Corner(kept, found.behind))
+        self.append(found.before, found.next)
         return True
 
     def closes(self) -> int | None:
         """The index of the point after which the branch passes its start again in the same direction, or `None`."""
-        z = np.concatenate([part[0] for part in self.blocks])
+        z = self.z
         away = z - self.start.point.z
         away -= self.stack.wound(self.start.member, away)
         ahead, size, gap = inner(away, self.start.point.tangent), length(away), length(np.diff(z, axis=0))
@@ -214,7 +224,7 @@ class _Run:
     def stopped(self, stops: Sequence[Stop]) -> Sentence | None:
         """The reason to end the branch within its last block, if any; then `cut` becomes the number of points to keep."""
         z, tangent = (np.concatenate([part[i] for part in self.blocks]) for i in (0, 1))
-        for corner, _ in self.corners:
+        for corner in self.corners:
             tangent[corner.at] = corner.behind.tangent
         fresh = len(z) - len(self.blocks[-1][0])
         seen = []
@@ -243,10 +253,7 @@ class _Run:
         tangent = tangent / length(tangent)[:, None]
         values, doubts = (np.concatenate(parts) for parts in zip(*[part() for part in self.values], strict=True))
         assert self.end is not None
-        points = Point(z, tangent, turn, values, doubts)
-        for corner, before in self.corners:
-            points = points.replaced(corner.at, before)
-        track = Track(self.start.member, points, (self.end,), tuple(corner for corner, _ in self.corners))
+        track = Track(self.start.member, Point(z, tangent, turn, values, doubts), (self.end,), tuple(self.corners))
         if self.cut is not None:
             return track.part(0, self.cut)
         last = self.closes() if self.end.outcome is Outcome.closed else None
@@ -329,7 +336,7 @@ def _ended(
     if run.closes() is not None:
         return Outcome.closed.say()
     if (np.abs(state.z[lane, :-1]) > FAR).any():
-        z = np.concatenate([part[0] for part in run.blocks])
+        z = run.z
         size = np.abs(z[:, :-1]).max(axis=1)
         before = np.flatnonzero(size < size[-1] / 10)
         if before.size and abs(z[before[-1], -1] - q) < STILL:
@@ -353,7 +360,7 @@ def _stalled(
     number, z, tangent = run.start.member, state.z[lane].copy(), state.tangent[lane].copy()
     nothing = np.zeros(0)
     here = Point(z, tangent, state.turn[lane].copy(), nothing, nothing)
-    found = beyond(stack, number, here, run.count == 1)
+    found = beyond(stack, number, here, len(run.z) == 1)
     if found is not None and not found.on_start and not 0 <= found.before.z[-1] <= 1:
         run.append(found.before)
         return Outcome.left_span.say(p=stack.parameter(number, 1.0 if found.before.z[-1] > 1 else 0.0))

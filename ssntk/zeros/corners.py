@@ -115,30 +115,42 @@ class _Near:
         ends = (self.z + np.array([low, high])[:, None] * tangent).astype(self.z.dtype)
         return _Sides(*ends, tangent, before, behind)
 
-    def corner(self, tangent: np.ndarray) -> _Sides | None:
-        """The corner next to the last point of a branch with this tangent (N + 1,); `None` if there is none."""
+    def jump(self, tangent: np.ndarray) -> _Sides | None:
+        """The jump of the Jacobian next to the last point of a branch with this tangent (N + 1,); `None` if there is none.
+
+        Newton's iteration may end behind the kink, where the point is not quite on the branch, while its last Jacobian, and
+        with it the tangent, was from before it. The jump then lies behind that point.
+        """
         here = self.at(self.z[None])[0]
         if not np.isfinite(here).all():
             return None
         along = _null(here)
-        if abs(inner(along, tangent)) < PARALLEL:
-            # Newton's iteration ended behind the kink, but its last Jacobian, and with it the tangent, was from before it.
-            return self._passed(along, tangent)
-        tangent = along * np.copysign(1.0, inner(along, tangent))
-        return self.sides(tangent)
+        if abs(inner(along, tangent)) >= PARALLEL:
+            return self.sides(along * np.copysign(1.0, inner(along, tangent)))
+        sides = self.sides(-tangent)
+        if sides is None or abs(inner(_null(sides.behind), tangent)) < PARALLEL:
+            return None
+        return _Sides(sides.over, sides.z, tangent, sides.behind, sides.before)
 
-    def _passed(self, along: np.ndarray, tangent: np.ndarray) -> _Sides | None:
-        """The corner next to a point behind it, where the branch goes along `along` or against it, both (N + 1,). `tangent`:
-        that before the corner."""
-        for way in (along, -along):
-            sides = self.sides(way)
-            if sides is None:
-                continue
-            before = _null(sides.behind)
-            if abs(inner(before, tangent)) >= PARALLEL:
-                before = before * np.copysign(1.0, inner(before, tangent))
-                return _Sides(sides.over, sides.z, before, sides.behind, sides.before)
+
+def _corner(stack: Stack, member: int, z: np.ndarray, tangent: np.ndarray) -> tuple[_Near, _Sides, float] | None:
+    """The corner next to a point (N + 1,), what is near it, and the sign of the determinant before it."""
+    near = _Near(stack, member, z)
+    rough = near.jump(tangent)
+    if rough is None:
         return None
+    jump = _apart(rough.before, rough.behind)
+    for back in near.reach * np.array(BEHIND) / 4:
+        # A point of the branch that is surely before it.
+        guess, border = (part.astype(z.dtype) for part in (rough.z - back * rough.tangent, rough.tangent))
+        new = corrected(stack, [member], guess[None], border[None])
+        if not new.converged[0] or length(new.z[0] - guess) > 0.5 * back:
+            continue
+        if _apart(near.at(new.z)[0], rough.before) <= ALIKE * jump:
+            near = _Near(stack, member, new.z[0])
+            sides = near.sides(new.tangent[0] / length(new.tangent[0]))
+            return None if sides is None else (near, sides, float(new.turn[0]))
+    return None
 
 
 def _apart(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -198,16 +210,18 @@ def beyond(stack: Stack, member: int, start: Point, first: bool) -> Found | None
     """
     near = _Near(stack, member, start.z)
     tangent = start.tangent / length(start.tangent)
-    sides = near.sides(tangent)
-    on = first and sides is not None and float(length(sides.z - start.z)) <= 1e-5 * near.reach
+    sides, turn = near.sides(tangent) if first else None, float(start.turn)
+    on = sides is not None and float(length(sides.z - start.z)) <= 1e-5 * near.reach
     if not on:
-        sides = near.corner(tangent)
-    if sides is None:
-        return None
+        found = _corner(stack, member, start.z, tangent)
+        if found is None:
+            return None
+        near, sides, turn = found
+    assert sides is not None
     # Across one kink the Jacobian changes by a matrix of rank one.
     values = np.linalg.svd(sides.behind - sides.before, compute_uv=False)
     every = on or (len(values) > 1 and bool(values[1] > 1e-4 * values[0]))
-    before, ways = _before(near, sides, start), list[_Way]()
+    before, ways = _before(near, sides, turn), list[_Way]()
     for far in near.reach * np.array(BEHIND):
         here = _ways(near, sides, far, every)
         if on:
@@ -217,18 +231,18 @@ def beyond(stack: Stack, member: int, start: Point, first: bool) -> Found | None
         ways = max(ways, here, key=len)
         new = _next(near, sides, here[0], far) if len(here) == 1 else None
         # The orientation of a branch is the same on both sides of a kink.
-        if new is not None and (on or float(new.turn[0]) == float(start.turn)):
+        if new is not None and (on or float(new.turn[0]) == turn):
             after = points_of(new, stack.clock).at(0)
             way = here[0][0].astype(start.z.dtype)
             return Found(before, after._replace(z=before.z, tangent=way), after, 1, on)
     return Found(before, None, None, len(ways), on)
 
 
-def _before(near: _Near, sides: _Sides, start: Point) -> Point:
+def _before(near: _Near, sides: _Sides, turn: float) -> Point:
     """The corner as the last point of the branch before it."""
     matrix = stability_matrices(near.stack, [near.member], sides.z[None])
     exponents, doubts = judged_exponents(matrix, near.stack.clock)
-    return Point(sides.z, sides.tangent.astype(sides.z.dtype), start.turn, exponents[0], doubts[0])
+    return Point(sides.z, sides.tangent.astype(sides.z.dtype), np.asarray(turn, sides.z.dtype), exponents[0], doubts[0])
 
 
 def said_of(stack: Stack, number: int, z: np.ndarray, tangent: np.ndarray, found: Found | None) -> Sentence:

@@ -28,8 +28,8 @@ KINKED = frozenset(
 PARTS, ASIDE = np.array([0.0, 0.25, 0.5, 0.75]), 1e-3
 # A corner is looked for if the Jacobian changes faster than beside by this factor.
 FASTER = 3.0
-# How often an interval is halved, and how often a branch is looked through.
-HALVINGS, ROUNDS = 40, 8
+# How often a place is moved towards a corner, into how many parts the way is cut, and how often a branch is looked through.
+APPROACHES, CUTS, ROUNDS = 24, 16, 8
 
 
 def may_kink(stack: Stack) -> bool:
@@ -75,15 +75,14 @@ def _looked_through(stack: Stack, track: Track) -> Track:
     steps = set(range(len(track.z) - 1))
     for _ in range(ROUNDS):
         found = _corners_in(stack, track, steps)
-        steps, shift = set(), 0
-        for step, corner in found:
-            before = len(track.z)
-            track = _with_corner(track, step + shift, corner)
-            shift += len(track.z) - before
-            # Another one may lie in the rest of the step.
-            steps |= {step + shift - 1, step + shift}
         if not found:
             break
+        steps = set()
+        for step, corner in found[::-1]:
+            before = len(track.z)
+            track = _with_corner(track, step, corner)
+            # Others may lie in the rest of the step.
+            steps = {at + len(track.z) - before for at in steps} | {step - 1, step, step + 1}
     return track
 
 
@@ -111,7 +110,7 @@ def _change(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 def _corners_in(stack: Stack, track: Track, steps: set[int]) -> list[tuple[int, Found]]:
     """The corners within steps of a track, in order, each with its step."""
-    begins, ends, at = list[_Places](), list[_Places](), list[int]()
+    begins, gaps, at = list[_Places](), list[np.ndarray](), list[int]()
     for first, piece in track.pieces():
         if len(piece.z) < 2 or not steps & set(range(first, first + len(piece.z) - 1)):
             continue
@@ -120,16 +119,20 @@ def _corners_in(stack: Stack, track: Track, steps: set[int]) -> list[tuple[int, 
         rate = change / length(np.diff(places.z, axis=0))
         beside = np.minimum(np.append(rate[1:], np.inf), np.append(np.inf, rate[:-1]))
         fast = np.isfinite(change) & (change > JUMP) & ~(rate <= FASTER * beside)
-        for j in np.flatnonzero(fast):
-            if first + int(j) // len(PARTS) in steps:
-                begins.append(places.at(slice(j, j + 1)))
-                ends.append(places.at(slice(j + 1, j + 2)))
-                at.append(first + int(j) // len(PARTS))
+        # Of several corners within one step the first is looked for first, from the point before.
+        chosen, which = np.unique(np.flatnonzero(fast) // len(PARTS), return_index=True)
+        ends = np.flatnonzero(fast)[which] + 1
+        kept = np.isin(chosen + first, list(steps))
+        chosen, ends = chosen[kept], ends[kept]
+        jacobians = places.jacobian[chosen * len(PARTS)]
+        begins.append(_Places(piece.z[chosen], piece.tangent[chosen], piece.turn[chosen], jacobians))
+        gaps.append(length(places.z[ends] - piece.z[chosen]))
+        at += (chosen + first).tolist()
     if not at:
         return []
-    low, high = (_Places(*(np.concatenate(parts) for parts in zip(*some, strict=True))) for some in (begins, ends))
+    low = _Places(*(np.concatenate(parts) for parts in zip(*begins, strict=True)))
     found = []
-    for i in _narrowed(stack, track.member, low, high):
+    for i in _approached(stack, track.member, low, np.concatenate(gaps)):
         nothing = np.zeros(0)
         corner = beyond(stack, track.member, Point(low.z[i], low.tangent[i], low.turn[i], nothing, nothing), False)
         step = track.z[at[i] + 1] - track.z[at[i]]
@@ -153,46 +156,55 @@ def _sampled(stack: Stack, member: int, piece: Point) -> _Places:
     return _Places(z, tangent, piece.turn[step], branch_jacobians(stack, [member] * len(z), z))
 
 
-def _narrowed(stack: Stack, member: int, low: _Places, high: _Places) -> list[int]:
-    """Halve intervals, in place, until each is next to a place at which the Jacobian jumps. Returns the numbers of those in
-    which there is one."""
-    reach = reach_of(low.z) / 8
-    open_ = np.ones(len(low.z), bool)
-    jumps = np.zeros(len(low.z), bool)
-    for number in range(HALVINGS):
-        jumps |= open_ & (length(high.z - low.z) <= reach)
-        open_ &= ~jumps & (_change(low.jacobian, high.jacobian) > JUMP)
-        chosen = np.flatnonzero(open_)
-        if not chosen.size:
+def _approached(stack: Stack, member: int, low: _Places, gap: np.ndarray) -> list[int]:
+    """Move places, in place, along the branch until each is next to where the Jacobian jumps, which is within a distance of
+    about `gap` (k,). Returns the numbers of those at which it does.
+
+    Next to the jump the corrector may fail, but not before it. So the jump is looked for on the tangent of the last place,
+    and the next place is taken before it.
+    """
+    gap, reach = 1.5 * gap, reach_of(low.z) / 8
+    todo, found = np.arange(len(low.z)), list[int]()
+    for _ in range(APPROACHES):
+        s = gap[todo, None] * np.linspace(0, 1, CUTS + 1)
+        line = low.z[todo, None] + s[..., None] * low.tangent[todo, None]
+        jacobians = branch_jacobians(stack, [member] * s.size, line.reshape(s.size, -1))
+        jacobians = jacobians.reshape(*s.shape, *jacobians.shape[1:])
+        change = np.stack([_change(jacobians[:, i], jacobians[:, i + 1]) for i in range(CUTS)], axis=1)
+        at = np.argmax(np.where(np.isfinite(change), change, -1), axis=1)
+        jump, here, width = change[np.arange(len(todo)), at], s[np.arange(len(todo)), at], s[:, 1]
+        kept = jump > JUMP
+        close = kept & (here + width <= reach[todo])
+        found += todo[close].tolist()
+        kept &= ~close
+        todo, here, width, jump = todo[kept], here[kept], width[kept], jump[kept]
+        if not todo.size:
             break
-        # The middle may be where the corrector fails.
-        guess, border = interpolate(*low.at(chosen)[:2], *high.at(chosen)[:2], (0.5, 0.4, 0.6)[number % 3])
-        new = corrected(stack, [member] * len(chosen), guess, border)
-        middle = _Places(new.z, new.tangent, new.turn, branch_jacobians(stack, [member] * len(chosen), new.z))
-        good = new.converged & (length(new.z - guess) <= 0.5 * length(high.z[chosen] - low.z[chosen]))
-        good &= np.isfinite(middle.jacobian).all(axis=(1, 2))
-        first = _change(low.jacobian[chosen], middle.jacobian) > _change(middle.jacobian, high.jacobian[chosen])
-        high.put(chosen[good & first], middle.at(good & first))
-        low.put(chosen[good & ~first], middle.at(good & ~first))
-    return np.flatnonzero(jumps).tolist()
+        ahead = np.maximum(here - 0.5 * width, 0)
+        guess = low.z[todo] + ahead[:, None] * low.tangent[todo]
+        new = corrected(stack, [member] * len(todo), guess, low.tangent[todo])
+        places = _Places(new.z, new.tangent, new.turn, branch_jacobians(stack, [member] * len(todo), new.z))
+        miss = length(new.z - guess)
+        good = new.converged & (miss <= 0.5 * width) & (_change(places.jacobian, low.jacobian[todo]) < 0.5 * jump)
+        # If the point is not found there, it is looked for nearer to the last one.
+        gap[todo] = np.where(good, here + 1.5 * width - ahead, 0.7 * (here + 1.5 * width))
+        low.put(todo[good], places.at(good))
+    return sorted(found)
 
 
 def _with_corner(track: Track, step: int, found: Found) -> Track:
     """The track with a corner within this step."""
     assert found.behind is not None
-    assert found.next is not None
-    points, size = track.points, 1 + float(length(found.before.z))
-    close = float(reach_of(found.before.z[None])[0])
-    corners = [one for one in track.corners if one.at <= step]
-    later = [one for one in track.corners if one.at > step]
-    after = step + 1
-    if 0 < after < len(points.z) - 1 and all(one.at != after for one in later) and length(points.z[after] - found.before.z) < close:
-        # The tangent and the exponents of a point next to a corner may be those of its other side.
-        points = points.replaced(after, found.next)
-    at = step
-    if step == 0 or length(points.z[step] - found.before.z) > 8 * float(np.finfo(points.z.dtype).eps) * size:
-        at, later = step + 1, [one._replace(at=one.at + 1) for one in later]
-        points = Point(*(np.insert(part, at, 0, axis=0) for part in points))
-    points = points.replaced(at, found.before)
-    every = (*corners, Corner(at, found.behind), *later)
-    return Track(track.member, points, track.ends, every)
+    z, place, last = track.z, found.before.z, len(track.z) - 1
+    reach, corners = float(reach_of(place)), {one.at for one in track.corners}
+    # What is next to the corner may have the tangent or the exponents of its other side.
+    first, after = step, step + 1
+    while first > 0 and first not in corners and length(z[first] - place) < reach / 64:
+        first -= 1
+    while after < last and after not in corners and length(z[after] - place) < reach:
+        after += 1
+    corner = Point.stacked([found.before])
+    points = Point.joined(track.points.at(slice(0, first + 1)), corner, track.points.at(slice(after, None)))
+    earlier = [one for one in track.corners if one.at <= first]
+    later = [one._replace(at=one.at + first + 2 - after) for one in track.corners if one.at >= after]
+    return Track(track.member, points, track.ends, (*earlier, Corner(first + 1, found.behind), *later))
