@@ -197,19 +197,24 @@ class _Run:
             self._begin(Start(self.start.member, found.behind))
             self.append(found.next)
             return True
-        z, least = self.z, self.corners[-1].at + 1 if self.corners else 1
-        # The last points before a corner may lie behind it, next to the branch, where it would go on without the kink.
-        close = reach_of(found.before.z) / 64
-        near = inner(z[least:] - found.before.z, found.before.tangent) > -close
-        near &= length(z[least:] - found.before.z) < reach_of(found.before.z)
-        kept = len(z) - int(np.argmin(np.append(near[::-1], False)))
-        if self.corners and kept == least and length(z[least - 1] - found.before.z) < close:
+        last = self.corners[-1].at if self.corners else -1
+        again = self.corners and float(length(self.z[last] - found.before.z)) < reach_of(found.before.z) / 64
+        self.meets(found.before)
+        if again and len(self.z) - 2 == last:
             # It is the last corner again.
             return False
-        self._keep(kept)
-        self.corners.append(Corner(kept, found.behind))
-        self.append(found.before, found.next)
+        self.corners.append(Corner(len(self.z) - 1, found.behind))
+        self.append(found.next)
         return True
+
+    def meets(self, corner: Point) -> None:
+        """Append a corner. The last points before it may lie behind it, where the branch would go on without the kink, or too
+        close to it, and are dropped."""
+        z, least = self.z, self.corners[-1].at + 1 if self.corners else 1
+        reach, away = reach_of(corner.z), z[least:] - corner.z
+        near = (inner(away, corner.tangent) > -reach / 64) & (length(away) < reach)
+        self._keep(len(z) - int(np.argmin(np.append(near[::-1], False))))
+        self.append(corner)
 
     def closes(self) -> int | None:
         """The index of the point after which the branch passes its start again in the same direction, or `None`."""
@@ -261,7 +266,7 @@ class _Run:
             return track
         once, start = track.part(0, last + 1), track.points.at(slice(0, 1))
         start = start._replace(z=start.z + self.stack.wound(track.member, once.z[-1:] - start.z))
-        return dataclasses.replace(track, points=Point.joined(once.points, start))
+        return dataclasses.replace(once, points=Point.joined(once.points, start))
 
 
 def follow(
@@ -361,10 +366,18 @@ def _stalled(
     nothing = np.zeros(0)
     here = Point(z, tangent, state.turn[lane].copy(), nothing, nothing)
     found = beyond(stack, number, here, len(run.z) == 1)
-    if found is not None and not found.on_start and not 0 <= found.before.z[-1] <= 1:
-        run.append(found.before)
-        return Outcome.left_span.say(p=stack.parameter(number, 1.0 if found.before.z[-1] > 1 else 0.0))
-    if found is None or not run.passes(found):
+    if found is None:
+        return said_of(stack, number, z, tangent, None)
+    if run.closes() is not None:
+        return Outcome.closed.say()
+    q = float(found.before.z[-1])
+    end, rounding = round(q), 8 * float(np.finfo(z.dtype).eps)
+    if not found.on_start and (not 0 <= q <= 1 or abs(q - end) <= rounding):
+        # The branch meets the end of the span before the kink, or there.
+        place = np.append(found.before.z[:-1], end if abs(q - end) <= rounding else q).astype(z.dtype)
+        run.meets(found.before._replace(z=place))
+        return Outcome.left_span.say(p=stack.parameter(number, float(end)))
+    if not run.passes(found):
         return said_of(stack, number, z, tangent, found)
     assert found.next is not None
     _begin(state, lane, found.next, longest)
@@ -397,26 +410,21 @@ def _land(stack: Stack, tracks: list[Track]) -> list[Track]:
     """Move last points that lie beyond the span back to its end."""
     out = [i for i, track in enumerate(tracks) if track.ends[0].outcome is Outcome.left_span]
     # If a corner lies exactly at the end, the branch is there already.
-    tracks = [track.part(0, -1) if i in out and _ends_at_corner(track) else track for i, track in enumerate(tracks)]
-    out = [i for i in out if not 0 <= tracks[i].z[-1, -1] <= 1]
+    out = [i for i in out if not tracks[i].z[-1, -1] in (0, 1)]
+    if not out:
+        return tracks
     ends, guesses = [], []
     for i in out:
         inside, outside = tracks[i].z[-2:]
         ends.append(1.0 if outside[-1] > 1 else 0.0)
         part = (ends[-1] - inside[-1]) / (outside[-1] - inside[-1])
         guesses.append(inside[:-1] + part * (outside[:-1] - inside[:-1]))
-    if not out:
-        return tracks
     landed = corrected_at(stack, [tracks[i].member for i in out], np.stack(guesses), np.array(ends))
+    tracks = list(tracks)
     for at, i in enumerate(out):
         one = Corrected(*(part[at : at + 1] for part in landed))
         tracks[i] = _ending(stack, tracks[i], one) if landed.converged[at] else _along(stack, tracks[i], ends[at])
     return tracks
-
-
-def _ends_at_corner(track: Track) -> bool:
-    """Whether the last point but one is a corner at an end of the span."""
-    return bool(track.corners) and track.corners[-1].at == len(track.z) - 2 and track.z[-2, -1] in (0, 1)
 
 
 def _along(stack: Stack, track: Track, end: float) -> Track:

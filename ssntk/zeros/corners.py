@@ -124,11 +124,11 @@ class _Near:
         here = self.at(self.z[None])[0]
         if not np.isfinite(here).all():
             return None
-        along = _null(here)
+        along = null_vector(here)
         if abs(inner(along, tangent)) >= PARALLEL:
             return self.sides(along * np.copysign(1.0, inner(along, tangent)))
         sides = self.sides(-tangent)
-        if sides is None or abs(inner(_null(sides.behind), tangent)) < PARALLEL:
+        if sides is None or abs(inner(null_vector(sides.behind), tangent)) < PARALLEL:
             return None
         return _Sides(sides.over, sides.z, tangent, sides.behind, sides.before)
 
@@ -153,12 +153,12 @@ def _corner(stack: Stack, member: int, z: np.ndarray, tangent: np.ndarray) -> tu
     return None
 
 
-def _apart(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def _apart(first: np.ndarray, second: np.ndarray) -> Any:
     """The largest difference (...) between the entries of scaled Jacobians (..., N, N + 1)."""
     return np.abs(first - second).max(axis=(-2, -1))
 
 
-def _null(jacobian: np.ndarray) -> np.ndarray:
+def null_vector(jacobian: np.ndarray) -> np.ndarray:
     """The null vector (N + 1,) of a scaled Jacobian, of length one."""
     vector = np.linalg.svd(jacobian)[2][-1]
     return vector / length(vector)
@@ -183,7 +183,7 @@ def _ways(near: _Near, sides: _Sides, far: float, every: bool) -> list[_Way]:
                 new.append(one)
         known, fresh = known + new, []
         for one in new:
-            both = _null(one)[None] * np.array([[1.0], [-1.0]])
+            both = null_vector(one)[None] * np.array([[1.0], [-1.0]])
             seen = near.at(np.concatenate([sides.z + far * both, sides.z + far / 4 * both]))
             alike = _apart(seen, one) <= ALIKE * jump
             ways += [(both[i], one) for i in range(2) if alike[i] and alike[i + 2]]

@@ -4,6 +4,7 @@ The eigenvalues jump at such a corner as at any other, and what a step passes is
 looked for in the whole branch, if the field may have kinks at all: within each step Jacobians are compared.
 """
 
+import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -14,9 +15,10 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from ssntk.compiled import Held
-from ssntk.zeros.corners import JUMP, Found, beyond, reach_of
+from ssntk.dynamics.stability import judged_exponents
+from ssntk.zeros.corners import JUMP, Found, beyond, null_vector, reach_of
 from ssntk.zeros.correct import corrected, inner, interpolate, length
-from ssntk.zeros.lines import branch_jacobians
+from ssntk.zeros.lines import branch_jacobians, stability_matrices
 from ssntk.zeros.stack import Stack
 from ssntk.zeros.track import Corner, Point, Track
 
@@ -67,7 +69,26 @@ def all_corners(stack: Stack, tracks: Sequence[Track]) -> list[Track]:
     """The tracks with the corners that their steps passed unnoticed."""
     if not tracks or not may_kink(stack):
         return list(tracks)
-    return [_looked_through(stack, track) for track in tracks]
+    return [_one_sided(stack, _looked_through(stack, track)) for track in tracks]
+
+
+def _one_sided(stack: Stack, track: Track) -> Track:
+    """The track with the exponents and the tangents of its own side at its ends, which may lie on kinks."""
+    if len(track.z) < 3:
+        return track
+    for at, beside in ((0, 1), (-1, -2)):
+        z, chord = track.z[at], track.z[beside] - track.z[at]
+        inside = z + min(float(reach_of(z)) / 64 / float(length(chord)), 0.5) * chord
+        jacobians = branch_jacobians(stack, [track.member] * 2, np.stack([z, inside]))
+        if not np.isfinite(jacobians).all() or not _change(jacobians[:1], jacobians[1:])[0] > JUMP:
+            continue
+        matrix = stability_matrices(stack, [track.member], inside[None])
+        exponents, doubts = judged_exponents(matrix, stack.clock)
+        tangent = null_vector(jacobians[1]).astype(z.dtype)
+        tangent = tangent * np.copysign(1.0, inner(tangent, chord)) * (1 if at == 0 else -1)
+        point = track.points.at(at)._replace(tangent=tangent, exponents=exponents[0], doubts=doubts[0])
+        track = dataclasses.replace(track, points=track.points.replaced(at, point))
+    return track
 
 
 def _looked_through(stack: Stack, track: Track) -> Track:
@@ -137,6 +158,8 @@ def _corners_in(stack: Stack, track: Track, steps: set[int]) -> list[tuple[int, 
         corner = beyond(stack, track.member, Point(low.z[i], low.tangent[i], low.turn[i], nothing, nothing), False)
         step = track.z[at[i] + 1] - track.z[at[i]]
         if corner is None or corner.next is None or inner(corner.next.tangent, step) <= 0:
+            continue
+        if any(length(track.z[one.at] - corner.before.z) < reach_of(corner.before.z) / 64 for one in track.corners):
             continue
         # It must lie within its step.
         if inner(corner.before.z - track.z[at[i]], step) > 0 and inner(track.z[at[i] + 1] - corner.before.z, step) > 0:
