@@ -32,8 +32,8 @@ class Outcome(enum.Enum):
     closed = "came back to its start"
     left_domain = "left the domain at p = {p:.6g}: the vector field is not finite beyond"
     kink = (
-        "ends at p = {p:.6g}: the vector field has a kink at p = {p:.6g}, and no way on was found behind it; use softplus, or "
-        "a model that ssntk.piecewise_linear reads"
+        "ends at p = {p:.6g}: the vector field has a kink at p = {p:.6g}, and no way on was found behind it; use softplus, "
+        "or a model that ssntk.piecewise_linear reads"
     )
     corners_meet = (
         "ends at p = {p:.6g}: several kinks of the vector field meet there, and {ways} branches leave that place; to follow "

@@ -46,7 +46,9 @@ def own_events(stack: Stack, number: int, track: Track, own: Sequence[AbstractEv
         for corner in track.corners:
             before = track.points.at(corner.at)
             if event.seen(Change(before, corner.behind)):
-                point = failed(stack, track.member, event.kind.name, before.z, "it jumps there, at a kink of the vector field")
+                point = failed(
+                    stack, track.member, event.kind.name, before.z, "it jumps there, at a kink of the vector field"
+                )
                 found.append((corner.at, point.point))
     return found
 
@@ -114,8 +116,9 @@ class _Piece(NamedTuple):
         def at(j: int) -> Point:
             return self.points.at(min(max(j, 0), last))
 
-        places = ((self.number, self.first + j, 0.0) for j in chosen)
-        return [Interval(place, self.member, *(at(place[1] - self.first + k) for k in (-1, 0, 1, 2))) for place in places]
+        return [
+            Interval((self.number, self.first + j, 0.0), self.member, at(j - 1), at(j), at(j + 1), at(j + 2)) for j in chosen
+        ]
 
 
 def _pieces(number: int, track: Track) -> list[_Piece]:

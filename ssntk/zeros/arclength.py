@@ -208,8 +208,8 @@ class _Run:
         return True
 
     def meets(self, corner: Point) -> None:
-        """Append a corner. The last points before it may lie behind it, where the branch would go on without the kink, or too
-        close to it, and are dropped."""
+        """Append a corner. The last points before it are dropped if they lie behind it, where the branch would go on without
+        the kink, or too close to it."""
         z, least = self.z, self.corners[-1].at + 1 if self.corners else 1
         reach, away = reach_of(corner.z), z[least:] - corner.z
         near = (inner(away, corner.tangent) > -reach / 64) & (length(away) < reach)
@@ -410,7 +410,7 @@ def _land(stack: Stack, tracks: list[Track]) -> list[Track]:
     """Move last points that lie beyond the span back to its end."""
     out = [i for i, track in enumerate(tracks) if track.ends[0].outcome is Outcome.left_span]
     # If a corner lies exactly at the end, the branch is there already.
-    out = [i for i in out if not tracks[i].z[-1, -1] in (0, 1)]
+    out = [i for i in out if tracks[i].z[-1, -1] not in (0, 1)]
     if not out:
         return tracks
     ends, guesses = [], []

@@ -1,9 +1,9 @@
 """The corners of a branch, at kinks of a field that is not smooth, and the way on behind them.
 
-A field that is continuous has another Jacobian behind a kink, such as the zero of a relu. The branch goes on from there along
-a null vector of that Jacobian: straight on, or turned round, which is a nonsmooth fold. It is the null vector that leads into
-the region in which this Jacobian holds. All of this is done on the host, from a few Jacobians next to the place at which the
-compiled loop fails. Nothing needs to be known of the kinks but that they are there.
+A field that is continuous has another Jacobian behind a kink, such as the zero of a relu. The branch goes on from there
+along a null vector of that Jacobian: straight on, or turned round, which is a nonsmooth fold. It is the null vector that
+leads into the region in which this Jacobian holds. All of this is done on the host, from a few Jacobians next to the place
+at which the compiled loop fails. Nothing needs to be known of the kinks.
 """
 
 from typing import Any, NamedTuple
@@ -112,8 +112,8 @@ class _Near:
         # A smooth field that is steep has no jump at so small a distance.
         if _apart(before, behind) < 0.5 * jump:
             return None
-        ends = (self.z + np.array([low, high])[:, None] * tangent).astype(self.z.dtype)
-        return _Sides(*ends, tangent, before, behind)
+        here, over = (self.z + np.array([low, high])[:, None] * tangent).astype(self.z.dtype)
+        return _Sides(here, over, tangent, before, behind)
 
     def jump(self, tangent: np.ndarray) -> _Sides | None:
         """The jump of the Jacobian next to the last point of a branch with this tangent (N + 1,); `None` if there is none.
@@ -139,18 +139,25 @@ def _corner(stack: Stack, member: int, z: np.ndarray, tangent: np.ndarray) -> tu
     rough = near.jump(tangent)
     if rough is None:
         return None
-    jump = _apart(rough.before, rough.behind)
     for back in near.reach * np.array(BEHIND) / 4:
-        # A point of the branch that is surely before it.
-        guess, border = (part.astype(z.dtype) for part in (rough.z - back * rough.tangent, rough.tangent))
-        new = corrected(stack, [member], guess[None], border[None])
-        if not new.converged[0] or length(new.z[0] - guess) > 0.5 * back:
-            continue
-        if _apart(near.at(new.z)[0], rough.before) <= ALIKE * jump:
-            near = _Near(stack, member, new.z[0])
-            sides = near.sides(new.tangent[0] / length(new.tangent[0]))
-            return None if sides is None else (near, sides, float(new.turn[0]))
+        found = _from_before(near, rough, back)
+        if found is not None:
+            # The tangent leads to the corner to within the square of the distance, so that it is looked for once more.
+            return _from_before(found[0], found[1], back / 1024) or found
     return None
+
+
+def _from_before(near: _Near, rough: _Sides, back: float) -> tuple[_Near, _Sides, float] | None:
+    """The same from a point of the branch that is surely before the corner, at about the distance `back` from it."""
+    guess, border = (part.astype(near.z.dtype) for part in (rough.z - back * rough.tangent, rough.tangent))
+    new = corrected(near.stack, [near.member], guess[None], border[None])
+    if not new.converged[0] or length(new.z[0] - guess) > max(0.5 * back, 64 * near.eps * (1 + float(length(guess)))):
+        return None
+    if _apart(near.at(new.z)[0], rough.before) > ALIKE * _apart(rough.before, rough.behind):
+        return None
+    again = _Near(near.stack, near.member, new.z[0])
+    sides = again.sides(new.tangent[0] / length(new.tangent[0]))
+    return None if sides is None else (again, sides, float(new.turn[0]))
 
 
 def _apart(first: np.ndarray, second: np.ndarray) -> Any:

@@ -23,13 +23,16 @@ from ssntk.zeros.stack import Stack
 from ssntk.zeros.track import Corner, Point, Track
 
 # The operations on real numbers that are not smooth.
-KINKED = frozenset(
-    "abs argsort ceil clamp cond cummax cummin floor max min reduce_max reduce_min rem round select_n sign sort".split()
-)
+KINKED = {
+    *("abs", "ceil", "clamp", "cond", "cummax", "cummin", "floor", "max", "min"),
+    *("reduce_max", "reduce_min", "rem", "round", "select_n", "sign", "sort"),
+}
 # The fractions of a step at which Jacobians are compared, and how far from a corner or an end of the branch.
 PARTS, ASIDE = np.array([0.0, 0.25, 0.5, 0.75]), 1e-3
 # A corner is looked for if the Jacobian changes faster than beside by this factor.
 FASTER = 3.0
+# Of several changes of the Jacobian the first is taken that is at least this part of the largest; then the largest.
+FIRST = 0.25
 # How often a place is moved towards a corner, into how many parts the way is cut, and how often a branch is looked through.
 APPROACHES, CUTS, ROUNDS = 24, 16, 8
 
@@ -152,8 +155,15 @@ def _corners_in(stack: Stack, track: Track, steps: set[int]) -> list[tuple[int, 
     if not at:
         return []
     low = _Places(*(np.concatenate(parts) for parts in zip(*begins, strict=True)))
-    found = []
-    for i in _approached(stack, track.member, low, np.concatenate(gaps)):
+    gap, found = np.concatenate(gaps), []
+    begin = _Places(*(part.copy() for part in low))
+    near = _approached(stack, track.member, low, gap, FIRST)
+    rest = np.setdiff1d(np.arange(len(gap)), near)
+    if rest.size:
+        again = begin.at(rest)
+        near += rest[_approached(stack, track.member, again, gap[rest], 1.0)].tolist()
+        low.put(rest, again)
+    for i in sorted(near):
         nothing = np.zeros(0)
         corner = beyond(stack, track.member, Point(low.z[i], low.tangent[i], low.turn[i], nothing, nothing), False)
         step = track.z[at[i] + 1] - track.z[at[i]]
@@ -179,12 +189,13 @@ def _sampled(stack: Stack, member: int, piece: Point) -> _Places:
     return _Places(z, tangent, piece.turn[step], branch_jacobians(stack, [member] * len(z), z))
 
 
-def _approached(stack: Stack, member: int, low: _Places, gap: np.ndarray) -> list[int]:
+def _approached(stack: Stack, member: int, low: _Places, gap: np.ndarray, share: float) -> list[int]:
     """Move places, in place, along the branch until each is next to where the Jacobian jumps, which is within a distance of
     about `gap` (k,). Returns the numbers of those at which it does.
 
     Next to the jump the corrector may fail, but not before it. So the jump is looked for on the tangent of the last place,
-    and the next place is taken before it.
+    and the next place is taken before it. `share`: of several changes of the Jacobian the first is taken that is at least
+    this part of the largest.
     """
     gap, reach = 1.5 * gap, reach_of(low.z) / 8
     todo, found = np.arange(len(low.z)), list[int]()
@@ -194,7 +205,8 @@ def _approached(stack: Stack, member: int, low: _Places, gap: np.ndarray) -> lis
         jacobians = branch_jacobians(stack, [member] * s.size, line.reshape(s.size, -1))
         jacobians = jacobians.reshape(*s.shape, *jacobians.shape[1:])
         change = np.stack([_change(jacobians[:, i], jacobians[:, i + 1]) for i in range(CUTS)], axis=1)
-        at = np.argmax(np.where(np.isfinite(change), change, -1), axis=1)
+        change = np.where(np.isfinite(change), change, -1)
+        at = np.argmax(change >= share * change.max(axis=1, keepdims=True), axis=1)
         jump, here, width = change[np.arange(len(todo)), at], s[np.arange(len(todo)), at], s[:, 1]
         kept = jump > JUMP
         close = kept & (here + width <= reach[todo])

@@ -14,6 +14,10 @@ import ssntk
 from ssntk.zeros import arclength, passed
 
 relu = jax.nn.relu
+# All of the first forty random networks that have so many units, but three without an equilibrium at the start. Of one size
+# they compile once.
+SIZES, WITHOUT, SPAN = (3, 5, 8), (26, 29, 38), (-3.0, 3.0)
+SEEDS = [seed for seed in range(40) if len(drawn(seed)[1]) in SIZES and seed not in WITHOUT]
 SLOPE, PLACE = 2.0, 0.3
 
 
@@ -94,18 +98,33 @@ def test_bounds_events_and_both_directions():
     assert held.status == f"left its bounds at p = {0.6 - np.sinh(place + 0.1):.6g}: state 0 reached {place + 0.1:g}"
 
 
+def mixed(closed):
+    """p - x with a jump at x = 0.2, or |x| + |p| = 1/2 in slanted coordinates: one model."""
+
+    def field(t, x, u, params):
+        p = params["p"]
+        jumps = p - x + jnp.where(x > 0.2, 1.0, 0.0)
+        square = jnp.abs(x - 0.1) + jnp.abs(p + 0.05) + 0.3 * x * p - 0.5
+        return params["closed"] * square + (1 - params["closed"]) * jumps
+
+    return ssntk.Family(ssntk.VectorField(field, {"p": jnp.asarray(0.0), "closed": jnp.asarray(closed)}, 1), "p")
+
+
 def test_a_closed_branch_with_four_corners():
-    """|x| + |p| = 1/2 in slanted coordinates; the corners are where x = 0.1 or p = -0.05."""
-    model = ssntk.VectorField(
-        lambda t, x, u, p: jnp.abs(x - 0.1) + jnp.abs(p["p"] + 0.05) + 0.3 * x * p["p"] - 0.5, {"p": 0.0}, 1
-    )
-    branch = ssntk.continuation(ssntk.Family(model, "p"), (-1.0, 1.0), x0=[0.5], at=0.0)
+    """The corners are where x = 0.1 or p = -0.05."""
+    branch = ssntk.continuation(mixed(1.0), (-1.0, 1.0), x0=[0.5], at=0.0)
     assert branch.status == "came back to its start"
     assert len(branch.collisions) == 4
     x, p = np.array([one.x[0] for one in branch.collisions]), np.array([one.parameter for one in branch.collisions])
     assert (np.minimum(np.abs(x - 0.1), np.abs(p + 0.05)) < 1e-14).all()
     np.testing.assert_allclose(np.abs(x - 0.1) + np.abs(p + 0.05) + 0.3 * x * p, 0.5, rtol=1e-13)
     assert [one.kind for one in branch.bifurcations] == ["nonsmooth-fold", "nonsmooth-fold"]
+
+
+def test_a_jump_is_not_passed_and_says_so():
+    branch = ssntk.continuation(mixed(0.0), (-1.0, 1.0))
+    assert branch.status == "ends at p = 0.2: the vector field jumps there, so that no branch goes on"
+    assert branch.collisions == ()
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -135,13 +154,13 @@ def test_an_ensemble_with_members_that_turn_persist_and_are_smooth():
     np.testing.assert_allclose(branches[3].collisions[0].parameter, 0.2, rtol=1e-14)
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2, 3, 4, 5, 9, 10, 12, 15, 24, 30])
+@pytest.mark.parametrize("seed", SEEDS)
 def test_the_corners_of_relu_networks_are_those_of_exact_pivoting(seed):
-    """Sizes 2 to 8, gains 0.7, 1.5 and 2.5, nobody picked; of one size they compile once."""
+    """Gains 0.7, 1.5 and 2.5."""
     weight, bias, way, _ = drawn(seed)
     family = ssntk.Family.input(ssntk.CTRNN.from_weights(weight, way[:, None], bias, activation=relu), [1.0])
-    exact = ssntk.continuation(family, (-3.0, 3.0), method="exact")
-    branch = ssntk.continuation(family, (-3.0, 3.0), x0=exact.x[0], method="search")
+    exact = ssntk.continuation(family, SPAN, method="exact")
+    branch = ssntk.continuation(family, SPAN, x0=exact.x[0], method="search")
     assert branch.status == exact.status
     assert branch.unresolved == ()
     assert [one.kind for one in branch.bifurcations] == [one.kind for one in exact.bifurcations]
@@ -175,24 +194,16 @@ def test_a_network_of_tanh_of_relu_is_the_limit_of_softplus():
         assert np.abs(one.x).min() < 1e-13
 
 
-JUMPS = {
-    "jump": (lambda x, p: p - x + jnp.where(x > 0.2, 1.0, 0.0), 0.2, "the vector field jumps there"),
-    "root": (
-        lambda x, p: p - jnp.sinh(x) + jnp.where(x > 0, jnp.sqrt(jnp.where(x > 0, x, 1.0)), 0.0),
-        0.0,
-        "has a kink at p = ",
-    ),
-}
+@pytest.mark.slow
+def test_an_infinite_slope_is_not_passed_and_says_so():
+    def field(t, x, u, p):
+        return p["p"] - jnp.sinh(x) + jnp.where(x > 0, jnp.sqrt(jnp.where(x > 0, x, 1.0)), 0.0)
 
-
-@pytest.mark.parametrize("name", list(JUMPS))
-def test_what_is_no_kink_is_not_passed_and_says_so(name):
-    fn, place, said = JUMPS[name]
-    family = ssntk.Family(ssntk.VectorField(lambda t, x, u, p: fn(x, p["p"]), {"p": 0.0}, 1), "p")
-    branch = ssntk.continuation(family, (-1.0, 1.0))
-    assert said in branch.status
+    branch = ssntk.continuation(ssntk.Family(ssntk.VectorField(field, {"p": 0.0}, 1), "p"), (-1.0, 1.0))
+    assert "has a kink at p = " in branch.status
+    assert "no way on was found behind it" in branch.status
     assert branch.collisions == ()
-    np.testing.assert_allclose(branch.parameter[-1], place, atol=1e-8)
+    np.testing.assert_allclose(branch.parameter[-1], 0.0, atol=1e-8)
 
 
 def test_smooth_models_are_followed_as_before(monkeypatch):
