@@ -208,11 +208,10 @@ class _Run:
         return True
 
     def meets(self, corner: Point) -> None:
-        """Append a corner. The last points before it are dropped if they lie behind it, where the branch would go on without
-        the kink, or too close to it."""
+        """Append a corner. The last points next to it are dropped: they may lie behind it, where the branch would go on
+        without the kink, or have the tangent and the exponents of its other side."""
         z, least = self.z, self.corners[-1].at + 1 if self.corners else 1
-        reach, away = reach_of(corner.z), z[least:] - corner.z
-        near = (inner(away, corner.tangent) > -reach / 64) & (length(away) < reach)
+        near = length(z[least:] - corner.z) < reach_of(corner.z)
         self._keep(len(z) - int(np.argmin(np.append(near[::-1], False))))
         self.append(corner)
 

@@ -234,7 +234,7 @@ def _with_corner(track: Track, step: int, found: Found) -> Track:
     reach, corners = float(reach_of(place)), {one.at for one in track.corners}
     # What is next to the corner may have the tangent or the exponents of its other side.
     first, after = step, step + 1
-    while first > 0 and first not in corners and length(z[first] - place) < reach / 64:
+    while first > 0 and first not in corners and length(z[first] - place) < reach:
         first -= 1
     while after < last and after not in corners and length(z[after] - place) < reach:
         after += 1
