@@ -76,6 +76,7 @@ class _Near:
         self.stack, self.member, self.z = stack, member, z
         self.eps = float(np.finfo(z.dtype).eps)
         self.reach = float(reach_of(z))
+        self.aside = self.eps**0.625 * (1 + float(length(z)))
         self.rows: np.ndarray | float = 1.0
 
     def at(self, places: np.ndarray) -> np.ndarray:
@@ -109,6 +110,8 @@ class _Near:
             first = int(np.argmax(over))
             low, before = (low, before) if first == 0 else (inside[first - 1], here[first - 1])
             high, behind = (high, behind) if first == CUTS else (inside[first], here[first])
+        # Exactly on a kink the Jacobian may be the mean of both.
+        before, behind = self.at(self.z + np.array([low - self.aside, high + self.aside])[:, None] * tangent)
         # A smooth field that is steep has no jump at so small a distance.
         if _apart(before, behind) < 0.5 * jump:
             return None
@@ -247,7 +250,8 @@ def beyond(stack: Stack, member: int, start: Point, first: bool) -> Found | None
 
 def _before(near: _Near, sides: _Sides, turn: float) -> Point:
     """The corner as the last point of the branch before it."""
-    matrix = stability_matrices(near.stack, [near.member], sides.z[None])
+    place = (sides.z - near.aside * sides.tangent).astype(sides.z.dtype)
+    matrix = stability_matrices(near.stack, [near.member], place[None])
     exponents, doubts = judged_exponents(matrix, near.stack.clock)
     return Point(sides.z, sides.tangent.astype(sides.z.dtype), np.asarray(turn, sides.z.dtype), exponents[0], doubts[0])
 
