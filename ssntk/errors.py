@@ -32,9 +32,14 @@ class Outcome(enum.Enum):
     closed = "came back to its start"
     left_domain = "left the domain at p = {p:.6g}: the vector field is not finite beyond"
     kink = (
-        "ends at p = {p:.6g}: the vector field has a kink at p = {p:.6g}, beyond which it is another one; use softplus, or "
-        "a model that ssntk.piecewise_linear reads"
+        "ends at p = {p:.6g}: the vector field has a kink at p = {p:.6g}, and no way on was found behind it; use softplus, "
+        "or a model that ssntk.piecewise_linear reads"
     )
+    corners_meet = (
+        "ends at p = {p:.6g}: several kinks of the vector field meet there, and {ways} branches leave that place; to follow "
+        "one, pass x0 beside it"
+    )
+    jump = "ends at p = {p:.6g}: the vector field jumps there, so that no branch goes on"
     underflow = (
         "step underflow at p = {p:.6g}: the corrector fails for every step length; another step may pass, or events meet"
     )

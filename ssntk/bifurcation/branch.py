@@ -55,8 +55,9 @@ class Branch(Pictured, Tabular, Collection):
     - `period`: the number of steps of the cycles that the branch consists of, 1 for equilibria and fixed points. `orbit`
       (k, period, n): the states of each cycle, from `x` on, and `orbit_outputs` (k, period, m) the readout there; `None`
       if the period is 1. `eigenvalues` are then the multipliers of a whole round.
-    - `collisions`: for piecewise-linear models every [`Collision`][] with a border, in branch order. Borders are points of
-      the branch; `eigenvalues`, `stable` and `n_unstable` there are those of the piece before the border.
+    - `collisions`: every [`Collision`][] with a border of a piecewise-linear model, or with another kink of the vector
+      field, in branch order. Borders are points of the branch; `eigenvalues`, `stable` and `n_unstable` there are those of
+      the piece before the border.
 
     **Example:** the branch turns at mu = 0 and comes back unstable.
 
@@ -113,7 +114,10 @@ class Branch(Pictured, Tabular, Collection):
 
     def _kinks(self) -> Table:
         """The collisions, one a line."""
-        rows = [(one.kind, one.parameter, one.unit, one.delta, one.born or "-") for one in self.collisions]
+        rows = [
+            (one.kind, one.parameter, "-" if one.unit is None else one.unit, one.delta, one.born or "-")
+            for one in self.collisions
+        ]
         return Table.of(("collision", "parameter", "unit", "delta", "born"), rows, 18)
 
     def _columns(self) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:

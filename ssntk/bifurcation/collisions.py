@@ -17,18 +17,21 @@ PERSISTENCE = "persistence"
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Collision(Result):
-    """A place at which a branch of a piecewise-linear model meets a border: a unit switches, and the branch has a kink.
+    """A place at which a branch meets a border of a piecewise-linear model, at which a unit switches, or another kink of the
+    vector field. The branch has a corner there.
 
     - `parameter`; `x` (n,), the state.
     - `unit`: the index of the signal that vanishes, a row of `C` of [`piecewise_linear`][]. For networks with one relu for
-      each unit it is the unit. `units`: all signals that vanish at this place.
+      each unit it is the unit. `units`: all signals that vanish at this place. For models that are not piecewise linear
+      signals are not known: `None`, and none.
     - `delta`: det J' / det J, with the Jacobians J' behind and J before the border (for maps of F(x) - x), in the direction
       of travel. If it is negative, an odd number of real eigenvalues changes its sign there.
     - `kind`: `"persistence"`, if the branch goes on behind the border; `"nonsmooth-fold"`, if the parameter turns there:
       both parts of the branch lie on one side of the collision. If one signal vanishes, that is so if delta < 0.
     - `unstable`: the numbers of unstable modes before and behind the border.
     - `born`: for maps the cycles of orders 2 to 8 that exist beside the collision at one side of it only, {order: number};
-      `None` if they were not counted, because several signals vanish at once. Empty for flows, of which none are counted.
+      `None` if they were not counted, because several signals vanish at once or are not known. Empty for flows, of which
+      none are counted.
     - `cycles`: the numbers of all such cycles beside the collision at lower and at higher parameters.
 
     The kinds follow Feigin; see di Bernardo, Budd, Champneys and Kowalczyk, *Piecewise-smooth Dynamical Systems* (2008).
@@ -45,7 +48,7 @@ class Collision(Result):
 
     parameter: float
     x: np.ndarray
-    unit: int
+    unit: int | None
     delta: float
     kind: str
     unstable: tuple[int, int]
@@ -55,9 +58,16 @@ class Collision(Result):
     _brief = True
 
     def _headline(self) -> str:
-        units = f"unit {self.unit} switches" if len(self.units) == 1 else f"units {', '.join(map(str, self.units))} switch"
-        text = f"{self.kind} at p = {short(self.parameter)}: {units}, delta = {short(self.delta)}"
+        text = f"{self.kind} at p = {short(self.parameter)}: {self._switched()}delta = {short(self.delta)}"
         return f"{text}; {births(self.born)}" if self.born else text
+
+    def _switched(self) -> str:
+        """The beginning of a clause: which units switch, if that is known."""
+        if self.unit is None:
+            return ""
+        return (
+            f"unit {self.unit} switches, " if len(self.units) == 1 else f"units {', '.join(map(str, self.units))} switch, "
+        )
 
 
 def births(cycles: dict[int, int]) -> str:

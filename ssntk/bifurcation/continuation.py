@@ -82,9 +82,10 @@ def continuation(
     - `method`: `"exact"` follows piecewise-linear models, such as ReLU networks, from border to border, without steps that
       could fail ([`piecewise_linear`][]). If only the input or the bias moves, the branch consists of straight pieces. If
       weights move, the first zero of each signal up to the next pole of x(p) is found by Chebyshev interpolation to
-      rounding. `Branch.collisions` lists every border. `"search"` follows smooth branches by a corrector; at a border such
-      a branch ends. `"auto"`: exact, if the model has such borders and no conserved quantities, and if `fix`, `periods` and
-      the events allow it: those with an [`AbstractTestEvent`][] are located by search only.
+      rounding. `Branch.collisions` lists every border. `"search"` follows branches by a corrector. Where the
+      vector field has a kink, the branch goes on behind it, and `Branch.collisions` lists the place. `"auto"`: exact, if the
+      model has such borders and no conserved quantities, and if `fix`, `periods` and the events allow it: those with an
+      [`AbstractTestEvent`][] are located by search only.
 
     Raises `ValueError` for arguments that do not fit, among them a model that depends on time. Raises `NumericalError` if no
     equilibrium is found at the start.

@@ -11,9 +11,9 @@ from ssntk.bifurcation.events.base import AbstractEvent
 from ssntk.bifurcation.events.tested import AbstractTestEvent
 from ssntk.bifurcation.point import Bifurcation, failed
 from ssntk.errors import Outcome, Sentence
-from ssntk.zeros.between import dips, on_branch
+from ssntk.zeros.between import Value, dips, on_branch
 from ssntk.zeros.stack import Stack
-from ssntk.zeros.track import Stop, Track
+from ssntk.zeros.track import Point, Stop, Track
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,19 +178,33 @@ def crossings_on(stack: Stack, track: Track, crossings: Sequence[Crossing]) -> l
 
         values = value(track.z)
         found += [(ends[0], _undefined(stack, track, event, *ends)) for ends in _stretches(values)]
-        inside = dips(stack, track.member, value, track.z, track.tangent, values)
-        at = [dip.step + 1 for dip in inside]
+        for first, piece in track.pieces():
+            here = values[first : first + len(piece.z)]
+            found += [(first + step, at) for step, at in _crossings_in(stack, track, event, value, piece, here, first == 0)]
+    return found
+
+
+def _crossings_in(
+    stack: Stack, track: Track, event: Crossing, value: Value, piece: Point, values: np.ndarray, begins: bool
+) -> list[tuple[int, Bifurcation]]:
+    """The crossings within a smooth piece of a branch, at whose points the function has these values (k,). `begins`: whether
+    one may lie at its first point."""
+    found = []
+    z, tangent, steps = piece.z, piece.tangent, np.arange(len(values))
+    inside = dips(stack, track.member, value, z, tangent, values)
+    if inside:
         # Insert points that separate two crossings within one step.
-        z = np.insert(track.z, at, [dip.z for dip in inside], axis=0) if inside else track.z
-        tangent = np.insert(track.tangent, at, [dip.tangent for dip in inside], axis=0) if inside else track.tangent
-        steps = np.insert(np.arange(len(values)), at, [dip.step for dip in inside])
+        at = [dip.step + 1 for dip in inside]
+        z = np.insert(z, at, [dip.z for dip in inside], axis=0)
+        tangent = np.insert(tangent, at, [dip.tangent for dip in inside], axis=0)
+        steps = np.insert(steps, at, [dip.step for dip in inside])
         values = np.insert(values, at, [dip.value for dip in inside])
-        signs = np.sign(values)
-        # If the value is zero at a point, that is one crossing, counted for the step that ends there.
-        changes = (signs[1:] != signs[:-1]) & np.isfinite(signs[1:]) & np.isfinite(signs[:-1])
-        for i in np.flatnonzero(changes & ((signs[:-1] != 0) | (np.arange(len(signs) - 1) == 0))):
-            ends = [(z[j], tangent[j]) for j in (i, i + 1)]
-            found.append((int(steps[i]), _located(stack, track, event, value, ends, values[i : i + 2])))
+    signs = np.sign(values)
+    # If the value is zero at a point, that is one crossing, counted for the step that ends there.
+    changes = (signs[1:] != signs[:-1]) & np.isfinite(signs[1:]) & np.isfinite(signs[:-1])
+    for i in np.flatnonzero(changes & ((signs[:-1] != 0) | (begins & (np.arange(len(signs) - 1) == 0)))):
+        ends = [(z[j], tangent[j]) for j in (i, i + 1)]
+        found.append((int(steps[i]), _located(stack, track, event, value, ends, values[i : i + 2])))
     return found
 
 
@@ -215,7 +229,7 @@ def _located(
     stack: Stack,
     track: Track,
     event: Crossing,
-    value: Callable[[np.ndarray], np.ndarray],
+    value: Value,
     ends: list[tuple[np.ndarray, np.ndarray]],
     values: np.ndarray,
 ) -> Bifurcation:

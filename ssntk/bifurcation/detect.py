@@ -9,14 +9,15 @@ All branches are processed together, in rounds of a few compiled calls each.
 
 import dataclasses
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from ssntk.bifurcation.events.base import DEPTH, LOOK, AbstractEvent, Found, unresolved
-from ssntk.bifurcation.events.interval import Interval
+from ssntk.bifurcation.events.interval import Change, Interval
 from ssntk.bifurcation.events.kinds import UNKNOWN
 from ssntk.bifurcation.events.standard import events_of
-from ssntk.bifurcation.point import Bifurcation
+from ssntk.bifurcation.point import Bifurcation, failed
 from ssntk.zeros.correct import corrected, length
 from ssntk.zeros.stack import Stack
 from ssntk.zeros.track import Point, Track, points_of
@@ -26,7 +27,7 @@ def own_events(stack: Stack, number: int, track: Track, own: Sequence[AbstractEv
     """The user's own events on a branch, each with the index of the point before it, as the ends of each step show them."""
     found: list[tuple[int, Bifurcation]] = []
     for event in own:
-        every = _steps(number, track, range(len(track.z) - 1))
+        every = [at for piece in _pieces(number, track) for at in piece.steps(range(len(piece.points.z) - 1))]
         shown = [event.seen(interval.change) for interval in every]
         if every and not shown[0]:
             shown[0] = event.begins(every[0].change)
@@ -42,6 +43,13 @@ def own_events(stack: Stack, number: int, track: Track, own: Sequence[AbstractEv
                 else:
                     mine.append((step, point))
         found += mine
+        for corner in track.corners:
+            before = track.points.at(corner.at)
+            if event.seen(Change(before, corner.behind)):
+                point = failed(
+                    stack, track.member, event.kind.name, before.z, "it jumps there, at a kink of the vector field"
+                )
+                found.append((corner.at, point.point))
     return found
 
 
@@ -88,27 +96,48 @@ def _merged(first: Bifurcation, second: Bifurcation) -> Bifurcation:
 
 
 def _suspects(number: int, track: Track) -> list[Interval]:
-    """The steps of a branch whose ends show an event, or in which one may hide."""
-    count = len(track.z)
+    """The steps of a branch whose ends show an event, or in which one may hide. At a corner the branch jumps, so that the
+    pieces between corners are branches of their own."""
+    return [interval for piece in _pieces(number, track) for interval in _suspects_on(piece)]
+
+
+class _Piece(NamedTuple):
+    """A smooth piece of branch `number`, with the index of its first point and the index `member` of its zeros."""
+
+    number: int
+    member: int
+    first: int
+    points: Point
+
+    def steps(self, chosen: Iterable[int]) -> list[Interval]:
+        """Make intervals of the given steps, each with its neighbouring points."""
+        last = len(self.points.z) - 1
+
+        def at(j: int) -> Point:
+            return self.points.at(min(max(j, 0), last))
+
+        return [
+            Interval((self.number, self.first + j, 0.0), self.member, at(j - 1), at(j), at(j + 1), at(j + 2)) for j in chosen
+        ]
+
+
+def _pieces(number: int, track: Track) -> list[_Piece]:
+    """The smooth pieces of a branch."""
+    return [_Piece(number, track.member, first, points) for first, points in track.pieces()]
+
+
+def _suspects_on(piece: _Piece) -> list[Interval]:
+    """The steps of a smooth piece whose ends show an event, or in which one may hide."""
+    points, count = piece.points, len(piece.points.z)
     if count < 2:
         return []
-    unstable, turn = track.points.unstable, track.points.turn
-    changed = (track.tangent[1:, -1] * track.tangent[:-1, -1] < 0) | (turn[1:] * turn[:-1] < 0)
+    unstable, turn, slope = points.unstable, points.turn, points.tangent[:, -1]
+    changed = (slope[1:] * slope[:-1] < 0) | (turn[1:] * turn[:-1] < 0)
     changed |= unstable[1:] != unstable[:-1]
-    # The points about each step; the branch's ends are their own neighbours.
+    # The points about each step; the ends are their own neighbours.
     about = (np.clip(np.arange(count - 1) + offset, 0, count - 1) for offset in (-1, 0, 1, 2))
-    changed |= np.logical_or(*_hides(*(track.points.at(i) for i in about)))
-    return _steps(number, track, np.flatnonzero(changed).tolist())
-
-
-def _steps(number: int, track: Track, steps: Iterable[int]) -> list[Interval]:
-    """Make intervals of the given steps of a branch, each with its neighbouring points."""
-    last = len(track.z) - 1
-
-    def at(j: int) -> Point:
-        return track.points.at(min(max(j, 0), last))
-
-    return [Interval((number, j, 0.0), track.member, at(j - 1), at(j), at(j + 1), at(j + 2)) for j in steps]
+    changed |= np.logical_or(*_hides(*(points.at(i) for i in about)))
+    return piece.steps(np.flatnonzero(changed).tolist())
 
 
 def _halves(stack: Stack, intervals: list[Interval]) -> tuple[list[Interval], list[Interval]]:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ssntk.bifurcation.branch import Branch
+from ssntk.bifurcation.cornered import corners_on
 from ssntk.bifurcation.crossing import NONE, Own, crossings_on
 from ssntk.bifurcation.detect import find_events, own_events
 from ssntk.bifurcation.events.critical import NEAR
@@ -34,7 +35,9 @@ def as_branches(stack: Stack, tracks: Sequence[Track], own: Own = NONE) -> list[
     """Turn tracks into branches in the user's units, with their bifurcations and the user's own events."""
     branches = []
     for number, (track, found) in enumerate(zip(tracks, find_events(stack, tracks), strict=True)):
-        events = [*found, *crossings_on(stack, track, own.crossings), *own_events(stack, number, track, own.events)]
+        collisions, at_corners = corners_on(stack, track)
+        mine = [*crossings_on(stack, track, own.crossings), *own_events(stack, number, track, own.events)]
+        events = [*found, *at_corners, *mine]
         if len(events) > len(found):
             events.sort(key=lambda pair, track=track: _along(stack, track, *pair))
         events = _with_outputs(stack, track.member, events)
@@ -70,6 +73,7 @@ def as_branches(stack: Stack, tracks: Sequence[Track], own: Own = NONE) -> list[
             period=period,
             orbit=orbits[:, :period] * scale if period > 1 else None,
             orbit_outputs=read,
+            collisions=tuple(collisions),
         )
         branches.append(Followed(branch, notes))
     return branches

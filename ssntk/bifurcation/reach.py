@@ -200,7 +200,7 @@ class Reach:
         """Whether a point (n + 1,) lies on a branch: the branch passes the plane through it, normal to the branch, there."""
         away = track.z - here
         turns = self.stack.wound(0, away)
-        size, gap = length(away - turns), length(np.diff(track.z, axis=0))
+        size, gap, leaving = length(away - turns), length(np.diff(track.z, axis=0)), track.leaving
         for j in np.flatnonzero(np.minimum(size[:-1], size[1:]) <= 1.5 * gap):
             # For angles: of the copies of this point, whole periods apart, take the one next to this part of the branch.
             z = here + turns[j if size[j] <= size[j + 1] else j + 1]
@@ -208,7 +208,7 @@ class Reach:
             part = inner(chord, z - track.z[j]) / inner(chord, chord)
             if not -0.2 <= part <= 1.2:
                 continue
-            guess, border = interpolate(track.z[j], track.tangent[j], track.z[j + 1], track.tangent[j + 1], float(part))
+            guess, border = interpolate(track.z[j], leaving[j], track.z[j + 1], track.tangent[j + 1], float(part))
             guess = guess + inner(border, z - guess) * border
             tolerance = 1e-6 * (1 + length(z))
             if length(guess - z) > max(0.5 * gap[j], tolerance):

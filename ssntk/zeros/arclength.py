@@ -21,10 +21,11 @@ from ssntk.dynamics.stability import judged_exponents
 from ssntk.errors import Outcome, Sentence
 from ssntk.zeros.base import metric
 from ssntk.zeros.between import Dip, dips, on_branch
+from ssntk.zeros.corners import Found, beyond, reach_of, said_of
 from ssntk.zeros.correct import Corrected, correct, corrected_at, inner, length
-from ssntk.zeros.lines import branch_jacobians
+from ssntk.zeros.passed import all_corners
 from ssntk.zeros.stack import Stack, pick
-from ssntk.zeros.track import Point, Start, Stop, Track, points_of
+from ssntk.zeros.track import Corner, Point, Start, Stop, Track, points_of
 
 # The largest number of points in a block of a lane, and the largest number of entries in the Jacobians of all lanes.
 BLOCK, NUMBERS = 128, 2**23
@@ -46,6 +47,8 @@ FAR, STILL = 1e6, 1e-3
 # Blocks (block, w, ...) of points, tangents, stability matrices and determinant signs.
 A = TypeVar("A", np.ndarray, Array)
 _Buffers = tuple[Array, ...]
+# Computes exponents and their rounding errors.
+_Spectra = Callable[[], tuple[np.ndarray, np.ndarray]]
 
 
 class _Lanes(eqx.Module, Generic[A]):
@@ -155,16 +158,66 @@ class _Run:
     def __init__(self, stack: Stack, start: Start, left: int):
         self.stack, self.start, self.left = stack, start, left
         self.end: Sentence | None = None
-        first = Point(*(np.asarray(part)[None] for part in start.point))
-        self.blocks = [(first.z, first.tangent, first.turn)]
-        self.values: list[Callable[[], tuple[np.ndarray, np.ndarray]]] = [lambda: (first.exponents, first.doubts)]
+        self._begin(start)
+        self.corners: list[Corner] = []
         self.cut: int | None = None
         self.stop: Stop | None = None
         self.dip: Dip | None = None
 
+    def _begin(self, start: Start) -> None:
+        """Make a point the first one."""
+        self.start = start
+        first = Point(*(np.asarray(part)[None] for part in start.point))
+        self.blocks = [(first.z, first.tangent, first.turn)]
+        self.values: list[_Spectra] = [lambda: (first.exponents, first.doubts)]
+
+    @property
+    def z(self) -> np.ndarray:
+        """The points so far (k, N + 1)."""
+        return np.concatenate([block[0] for block in self.blocks])
+
+    def append(self, *points: Point) -> None:
+        """Append single points as a block."""
+        self.left -= len(points)
+        block = Point.stacked(points)
+        self.blocks.append((block.z, block.tangent, block.turn))
+        self.values.append(lambda: (block.exponents, block.doubts))
+
+    def _keep(self, count: int) -> None:
+        """Drop all points but the first ones."""
+        z, tangent, turn = (np.concatenate(parts)[:count] for parts in zip(*self.blocks, strict=True))
+        values, doubts = (np.concatenate(parts)[:count] for parts in zip(*[part() for part in self.values], strict=True))
+        self.blocks, self.values = [(z, tangent, turn)], [lambda: (values, doubts)]
+
+    def passes(self, found: Found) -> bool:
+        """Go on behind a corner, if there is one way on."""
+        if found.next is None or found.behind is None:
+            return False
+        if found.on_start:
+            self._begin(Start(self.start.member, found.behind))
+            self.append(found.next)
+            return True
+        last = self.corners[-1].at if self.corners else -1
+        again = self.corners and float(length(self.z[last] - found.before.z)) < reach_of(found.before.z) / 64
+        self.meets(found.before)
+        if again and len(self.z) - 2 == last:
+            # It is the last corner again.
+            return False
+        self.corners.append(Corner(len(self.z) - 1, found.behind))
+        self.append(found.next)
+        return True
+
+    def meets(self, corner: Point) -> None:
+        """Append a corner. The last points next to it are dropped: they may lie behind it, where the branch would go on
+        without the kink, or have the tangent and the exponents of its other side."""
+        z, least = self.z, self.corners[-1].at + 1 if self.corners else 1
+        near = length(z[least:] - corner.z) < reach_of(corner.z)
+        self._keep(len(z) - int(np.argmin(np.append(near[::-1], False))))
+        self.append(corner)
+
     def closes(self) -> int | None:
         """The index of the point after which the branch passes its start again in the same direction, or `None`."""
-        z = np.concatenate([part[0] for part in self.blocks])
+        z = self.z
         away = z - self.start.point.z
         away -= self.stack.wound(self.start.member, away)
         ahead, size, gap = inner(away, self.start.point.tangent), length(away), length(np.diff(z, axis=0))
@@ -175,6 +228,8 @@ class _Run:
     def stopped(self, stops: Sequence[Stop]) -> Sentence | None:
         """The reason to end the branch within its last block, if any; then `cut` becomes the number of points to keep."""
         z, tangent = (np.concatenate([part[i] for part in self.blocks]) for i in (0, 1))
+        for corner in self.corners:
+            tangent[corner.at] = corner.behind.tangent
         fresh = len(z) - len(self.blocks[-1][0])
         seen = []
         for stop in stops:
@@ -202,7 +257,7 @@ class _Run:
         tangent = tangent / length(tangent)[:, None]
         values, doubts = (np.concatenate(parts) for parts in zip(*[part() for part in self.values], strict=True))
         assert self.end is not None
-        track = Track(self.start.member, Point(z, tangent, turn, values, doubts), (self.end,))
+        track = Track(self.start.member, Point(z, tangent, turn, values, doubts), (self.end,), tuple(self.corners))
         if self.cut is not None:
             return track.part(0, self.cut)
         last = self.closes() if self.end.outcome is Outcome.closed else None
@@ -210,7 +265,7 @@ class _Run:
             return track
         once, start = track.part(0, last + 1), track.points.at(slice(0, 1))
         start = start._replace(z=start.z + self.stack.wound(track.member, once.z[-1:] - start.z))
-        return dataclasses.replace(track, points=Point.joined(once.points, start))
+        return dataclasses.replace(once, points=Point.joined(once.points, start))
 
 
 def follow(
@@ -233,7 +288,7 @@ def follow(
     state = _Lanes(points[0], points[1], numbers[0], points[2], points[3], numbers[1], numbers[2], np.zeros(lanes, int))
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
 
-        def spectra(matrices: np.ndarray) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
+        def spectra(matrices: np.ndarray) -> _Spectra:
             if matrices.shape[-1] < SMALL:
                 known = judged_exponents(matrices, clock)
                 return lambda: known
@@ -244,10 +299,7 @@ def follow(
             for lane in range(lanes):
                 if at[lane] < 0 and waiting:
                     at[lane] = waiting.pop()
-                    start = queue[at[lane]].start.point
-                    first = (start.z, start.tangent, start.turn, start.z, start.tangent, np.inf, 0.1 * longest, 0)
-                    for field, value in zip(jax.tree.leaves(state), first, strict=True):
-                        field[lane] = value
+                    _begin(state, lane, queue[at[lane]].start.point, longest)
             if max(at) < 0:
                 break
             room = np.array([min(block, queue[number].left) if number >= 0 else 0 for number in at])
@@ -267,10 +319,12 @@ def follow(
                 run.blocks.append((points[:count, lane].copy(), tangents[:count, lane].copy(), turns[:count, lane].copy()))
                 run.values += [spectra(part) for part in np.array_split(matrices[:count, lane], 2 if lanes == 1 else 1)]
                 run.end = run.stopped(stops) or _ended(stack, run, state, lane, count, longest, max_steps)
+                if run.end is None and float(state.step[lane]) <= longest * 1e-8:
+                    run.end = _stalled(stack, run, state, lane, longest, max_steps, stops)
                 if run.end is not None:
                     at[lane] = -1
         tracks = [_halted(stack, run.track(), run) for run in queue]
-    return _land(stack, tracks)
+    return all_corners(stack, _land(stack, tracks))
 
 
 def _ended(
@@ -282,11 +336,11 @@ def _ended(
     if count > 0 and not 0 <= q <= 1:
         return Outcome.left_span.say(p=stack.parameter(number, 1.0 if q > 1 else 0.0))
     if float(state.step[lane]) <= longest * 1e-8:
-        return _underflow(stack, number, state.z[lane], state.tangent[lane])
+        return None
     if run.closes() is not None:
         return Outcome.closed.say()
     if (np.abs(state.z[lane, :-1]) > FAR).any():
-        z = np.concatenate([part[0] for part in run.blocks])
+        z = run.z
         size = np.abs(z[:, :-1]).max(axis=1)
         before = np.flatnonzero(size < size[-1] / 10)
         if before.size and abs(z[before[-1], -1] - q) < STILL:
@@ -296,19 +350,37 @@ def _ended(
     return None
 
 
-def _underflow(stack: Stack, number: int, z: np.ndarray, tangent: np.ndarray) -> Sentence:
-    """The reason why even the shortest step fails."""
-    p, tangent = stack.parameter(number, float(z[-1])), tangent / length(tangent)
-    places = z + np.array([1e-6, 1e-7, -1e-7, 1e-4, -1e-4])[:, None] * tangent
-    if not np.isfinite(np.asarray(stack.members[number].residual(jax.device_put(places[0])))).all():
-        return Outcome.left_domain.say(p=p)
-    jacobians = branch_jacobians(stack, [number] * 4, places[1:])
-    near, wide = np.abs(jacobians[0] - jacobians[1]), np.abs(jacobians[2] - jacobians[3])
-    terms = np.abs(jacobians).max(axis=0).sum(axis=1, keepdims=True)
-    # The Jacobian of a smooth field changes in proportion to the distance. If it does not, there is a kink.
-    if ((near > 0.3 * wide) & (near > 1e-5 * terms)).any():
-        return Outcome.kink.say(p=p)
-    return Outcome.underflow.say(p=p)
+def _begin(state: _Lanes[np.ndarray], lane: int, start: Point, longest: float) -> None:
+    """Begin a branch, or the part of one behind a corner, in a lane."""
+    first = (start.z, start.tangent, start.turn, start.z, start.tangent, np.inf, 0.1 * longest, 0)
+    for field, value in zip(jax.tree.leaves(state), first, strict=True):
+        field[lane] = value
+
+
+def _stalled(
+    stack: Stack, run: _Run, state: _Lanes[np.ndarray], lane: int, longest: float, max_steps: int, stops: Sequence[Stop]
+) -> Sentence | None:
+    """Go on behind a kink, if even the shortest step fails; if there is no way on, the reason why the branch ends."""
+    number, z, tangent = run.start.member, state.z[lane].copy(), state.tangent[lane].copy()
+    nothing = np.zeros(0)
+    here = Point(z, tangent, state.turn[lane].copy(), nothing, nothing)
+    found = beyond(stack, number, here, len(run.z) == 1)
+    if found is None:
+        return said_of(stack, number, z, tangent, None)
+    if run.closes() is not None:
+        return Outcome.closed.say()
+    q = float(found.before.z[-1])
+    end, rounding = round(q), 8 * float(np.finfo(z.dtype).eps)
+    if not found.on_start and (not 0 <= q <= 1 or abs(q - end) <= rounding):
+        # The branch meets the end of the span before the kink, or there.
+        place = np.append(found.before.z[:-1], end if abs(q - end) <= rounding else q).astype(z.dtype)
+        run.meets(found.before._replace(z=place))
+        return Outcome.left_span.say(p=stack.parameter(number, float(end)))
+    if not run.passes(found):
+        return said_of(stack, number, z, tangent, found)
+    assert found.next is not None
+    _begin(state, lane, found.next, longest)
+    return run.stopped(stops) or _ended(stack, run, state, lane, 1, longest, max_steps)
 
 
 def _halted(stack: Stack, track: Track, run: _Run) -> Track:
@@ -318,7 +390,7 @@ def _halted(stack: Stack, track: Track, run: _Run) -> Track:
         return track
     if len(z) > 1:
         last = (z[-1], tangent[-1]) if run.dip is None else (run.dip.z, run.dip.tangent)
-        found = on_branch(stack, track.member, (z[-2], tangent[-2]), last, stop.margin, stop.side)
+        found = on_branch(stack, track.member, (z[-2], track.leaving[-2]), last, stop.margin, stop.side)
         if found is not None:
             track = _ending(stack, track, found)
     return dataclasses.replace(track, ends=(stop.says(float(stack.parameter(track.member, track.z[-1, -1]))),))
@@ -336,6 +408,8 @@ def _ending(stack: Stack, track: Track, found: Corrected) -> Track:
 def _land(stack: Stack, tracks: list[Track]) -> list[Track]:
     """Move last points that lie beyond the span back to its end."""
     out = [i for i, track in enumerate(tracks) if track.ends[0].outcome is Outcome.left_span]
+    # If a corner lies exactly at the end, the branch is there already.
+    out = [i for i in out if tracks[i].z[-1, -1] not in (0, 1)]
     if not out:
         return tracks
     ends, guesses = [], []
@@ -354,7 +428,7 @@ def _land(stack: Stack, tracks: list[Track]) -> list[Track]:
 
 def _along(stack: Stack, track: Track, end: float) -> Track:
     """The track with its last point moved along the branch to the end of the span, or left out if that fails."""
-    before, last = ((track.z[j], track.tangent[j]) for j in (-2, -1))
+    before, last = (track.z[-2], track.leaving[-2]), (track.z[-1], track.tangent[-1])
     found = on_branch(stack, track.member, before, last, lambda z: z[:, -1] - end)
     if found is not None and abs(found.z[0, -1] - end) <= np.finfo(found.z.dtype).eps ** 0.75:
         return _ending(stack, track, found)

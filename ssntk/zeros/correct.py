@@ -82,7 +82,7 @@ def length(step: np.ndarray) -> Any:
 
 
 def interpolate(
-    z0: np.ndarray, tangent0: np.ndarray, z1: np.ndarray, tangent1: np.ndarray, part: float
+    z0: np.ndarray, tangent0: np.ndarray, z1: np.ndarray, tangent1: np.ndarray, part: float | np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """The cubic Hermite interpolant (..., n + 1) between two points of a branch at the fraction `part`, and its unit
     direction."""

@@ -36,6 +36,11 @@ def branch_jacobians(stack: Stack, members: Members, z: np.ndarray) -> np.ndarra
     return _linearised(stack, members, z)[1]
 
 
+def residuals(stack: Stack, members: Members, z: np.ndarray) -> np.ndarray:
+    """F (k, N) at points (k, N + 1)."""
+    return _linearised(stack, members, z)[0]
+
+
 def stability_matrices(stack: Stack, members: Members, z: np.ndarray) -> np.ndarray:
     """The matrices (k, n, n) whose eigenvalues decide stability, at points of branches (k, N + 1)."""
     return _linearised(stack, members, z)[2]

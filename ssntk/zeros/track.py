@@ -1,6 +1,7 @@
 """A branch while it is followed: its start, its points, and the reason why it ends."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -40,6 +41,13 @@ class Point(NamedTuple):
     def at(self, i: "int | slice | np.ndarray") -> "Point":
         """One of several points, or some."""
         return Point(*(part[i] for part in self))
+
+    def replaced(self, i: int, one: "Point") -> "Point":
+        """Several points with one of them replaced by a single point."""
+        parts = [part.copy() for part in self]
+        for part, value in zip(parts, one, strict=True):
+            part[i] = value
+        return Point(*parts)
 
     @staticmethod
     def stacked(points: "Sequence[Point]") -> "Point":
@@ -86,13 +94,25 @@ class Start:
         return Start(self.member, self.point.reversed())
 
 
+class Corner(NamedTuple):
+    """A corner of a branch: the index `at` of its point, whose tangent and exponents are those before it, and the same point
+    with those `behind` it."""
+
+    at: int
+    behind: Point
+
+
 @dataclasses.dataclass(frozen=True)
 class Track:
-    """A branch as it was followed: its k points, and why it ends (for each direction, if it was followed in both)."""
+    """A branch as it was followed: its k points, and why it ends (for each direction, if it was followed in both).
+
+    `corners`: those at kinks of a field that is not smooth, in branch order.
+    """
 
     member: int
     points: Point
     ends: tuple[Sentence, ...]
+    corners: tuple[Corner, ...] = ()
 
     @property
     def z(self) -> np.ndarray:
@@ -105,26 +125,61 @@ class Track:
         return self.points.tangent
 
     @property
+    def leaving(self) -> np.ndarray:
+        """The tangents (k, N + 1) as the branch leaves each point: at corners those behind them."""
+        if not self.corners:
+            return self.points.tangent
+        tangent = self.points.tangent.copy()
+        tangent[[corner.at for corner in self.corners]] = [corner.behind.tangent for corner in self.corners]
+        return tangent
+
+    @property
     def status(self) -> str:
         """A sentence that reports why the branch ends."""
         return "; the other way: ".join(self.ends)
 
+    def pieces(self) -> list[tuple[int, Point]]:
+        """The smooth pieces between corners, each with the index of its first point."""
+        ends = [0, *(corner.at for corner in self.corners), len(self.z) - 1]
+        found = []
+        for number, (first, last) in enumerate(itertools.pairwise(ends)):
+            piece = self.points.at(slice(first, last + 1))
+            if number:
+                piece = Point.joined(Point.stacked([self.corners[number - 1].behind]), piece.at(slice(1, None)))
+            found.append((first, piece))
+        return found
+
     def reversed(self) -> "Track":
         """The same branch, travelled the other way."""
-        return dataclasses.replace(self, points=self.points.reversed())
+        last = len(self.z) - 1
+        corners = tuple(Corner(last - one.at, self.points.at(one.at).reversed()) for one in self.corners[::-1])
+        points = self.points
+        for one in self.corners:
+            points = points.replaced(one.at, one.behind)
+        return dataclasses.replace(self, points=points.reversed(), corners=corners)
 
     def part(self, start: int, stop: int) -> "Track":
         """The part of the track from point `start` to point `stop`, without the latter."""
-        return dataclasses.replace(self, points=self.points.at(slice(start, stop)))
+        points = self.points.at(slice(start, stop))
+        first, last = slice(start, stop).indices(len(self.z))[0], len(points.z) - 1
+        # At the end of a part there is no corner.
+        kept = tuple(one._replace(at=one.at - first) for one in self.corners if 0 < one.at - first < last)
+        return dataclasses.replace(self, points=points, corners=kept)
 
     def ending(self, last: Point) -> "Track":
         """The track with its last point replaced."""
-        last = Point(*(np.asarray(part)[None] for part in last))
-        return dataclasses.replace(self, points=Point.joined(self.points.at(slice(0, -1)), last))
+        return dataclasses.replace(self, points=self.points.replaced(-1, last))
 
 
 def joined(first: Track, second: Track, shared: bool) -> Track:
-    """Join two halves of a branch. `shared`: whether the first ends at the point at which the second starts."""
+    """Join two halves of a branch. `shared`: whether the first ends at the point at which the second starts.
+
+    If they share a point with another tangent each, the branch has a corner there.
+    """
     kept = len(first.z) - 1 if shared else len(first.z)
     points = Point.joined(first.points.at(slice(0, kept)), second.points)
-    return Track(second.member, points, (*second.ends, *first.ends))
+    corners = [*first.corners, *(one._replace(at=one.at + kept) for one in second.corners)]
+    if shared and 0 < kept < len(points.z) - 1 and not np.array_equal(first.tangent[-1], second.tangent[0]):
+        points = points.replaced(kept, first.points.at(-1))
+        corners.insert(len(first.corners), Corner(kept, second.points.at(0)))
+    return Track(second.member, points, (*second.ends, *first.ends), tuple(corners))
