@@ -9,6 +9,7 @@ and 496 dgesv by shooting at n = 32, 100 and 256 (3.0, 45 and 394 ms), and 54, 1
 import statistics
 import time
 
+import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -135,6 +136,36 @@ def test_leading_multipliers_of_a_large_network():
         f"\nn = {n}, a cycle: all multipliers {every * 1e3:.0f} ms, leading ones {few * 1e3:.0f} ms: 1 / {every / few:.1f}"
     )
     assert few < every
+
+
+@pytest.mark.parametrize("n", [4, 16, 32, 100])
+def test_the_kernel_of_a_cycle_against_one_jacobian_over_a_period(n):
+    """At most twice the time up to 32 units was asked for. The spectrum, which is computed on demand, is apart."""
+    model = network(0, n)
+    orbit = ssntk.limit_cycle(model, 0.5 * np.random.default_rng(1).normal(size=n))
+    probe = ssntk.Probe(np.linspace(0, orbit.period, len(orbit.ts) + 1), x0=orbit.x[0])
+    steps = ssntk.Integrator(diffrax.Dopri8(), dt=orbit.period / orbit.intervals)
+
+    def lens(model):
+        return model.params[:2]
+
+    def plain():
+        return ssntk.parameter_jacobian(model, probe, wrt=lens, integrator=steps)
+
+    def adaptive():
+        return ssntk.parameter_jacobian(model, probe, wrt=lens)
+
+    def kernel():
+        return ssntk.cycle_ntk(model, orbit, wrt=lens).period_gradient
+
+    def spectrum():
+        return ssntk.cycle_ntk(model, orbit, wrt=lens).shape.eigenvalues
+
+    one, other, whole, both = timed(plain, adaptive, kernel, spectrum, rounds=5)
+    print(
+        f"\nn = {n}, {orbit.method}: kernel of the cycle {whole * 1e3:.1f} ms, {whole / one:.1f} times a Jacobian on as many "
+        f"steps, {whole / other:.1f} times one on adaptive steps; with its spectrum {both * 1e3:.1f} ms"
+    )
 
 
 def test_twenty_cycles_against_jaxcont():
