@@ -163,8 +163,8 @@ def test_the_kernel_of_a_cycle_against_one_jacobian_over_a_period(n):
 
     one, other, whole, both = timed(plain, adaptive, kernel, spectrum, rounds=5)
     print(
-        f"\nn = {n}, {orbit.method}: kernel of the cycle {whole * 1e3:.1f} ms, {whole / one:.1f} times a Jacobian on as many "
-        f"steps, {whole / other:.1f} times one on adaptive steps; with its spectrum {both * 1e3:.1f} ms"
+        f"\nn = {n}, {orbit.method}: kernel of the cycle {whole * 1e3:.1f} ms, {whole / one:.1f} times a Jacobian on as "
+        f"many steps, {whole / other:.1f} times one on adaptive steps; with its spectrum {both * 1e3:.1f} ms"
     )
 
 
