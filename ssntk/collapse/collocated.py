@@ -72,8 +72,8 @@ def collocated(model: AbstractStateSpaceModel, orbit: Orbit) -> Collocated:
         found = corrected(method, system, guess, flat(guess), zero, zero + 1)
     if not float(found.size) <= float(np.finfo(dtype).eps) ** 0.5:
         raise NumericalError(
-            "Newton's iteration from the orbit did not converge: at a fold or a branch point of cycles the orbit has no "
-            "derivative; move the parameter away from it"
+            "Newton's iteration from the orbit did not converge, as may happen at a fold or a branch point of cycles: move "
+            "the parameter away from it, or compute the orbit with more intervals"
         )
     return Collocated(system, found.orbit, *_linearised(system, found.orbit))
 

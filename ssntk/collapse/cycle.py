@@ -13,7 +13,7 @@ from ssntk.collapse.collocated import by_collocation
 from ssntk.cycles.orbit import Orbit
 from ssntk.dynamics.fixed_points import constant_input
 from ssntk.dynamics.metric import as_metric
-from ssntk.errors import as_array, as_count, as_instance, as_scalar, outside_jit
+from ssntk.errors import NumericalError, as_array, as_count, as_instance, as_scalar, outside_jit
 from ssntk.kernel.spectrum import Rest, Spectrum
 from ssntk.models.base import AbstractStateSpaceModel, check_autonomous, check_model, dtype_of
 from ssntk.models.maps import AbstractMap
@@ -154,7 +154,7 @@ def cycle_ntk(
       without it.
 
     Raises `ValueError` for arguments that do not fit, for an orbit of another model, and for one whose residual is above
-    1e-6. Raises `NumericalError` at a fold of cycles, where the orbit has no derivative.
+    1e-6. Raises `NumericalError` at a fold or a branch point of cycles, where the orbit has no derivative.
 
     Source: Kuznetsov, *Elements of Applied Bifurcation Theory*, section 1.5, for the monodromy and the phase; Ermentrout and
     Terman, *Mathematical Foundations of Neuroscience*, chapter 8, for the phase response.
@@ -175,6 +175,11 @@ def cycle_ntk(
     most = len(checked.ts) * model.n_state
     if count is not None and count >= min(most, theta.size):
         raise ValueError(f"k must be below the number of rows and of parameters, {min(most, theta.size)}, got {k}")
+    if (np.abs(checked.multipliers - 1) <= checked.multiplier_error).any():
+        raise NumericalError(
+            "the orbit has a multiplier that is 1 to within its error: at a fold or a branch point of cycles it has no "
+            "derivative; move the parameter away from it"
+        )
     watch_precision(dtype_of(model))
     sizes = np.ones(model.n_state) if metric is None else metric
     if checked.method == "shooting" and np.abs(checked.multipliers[:1]).max(initial=0.0) < MILD:

@@ -234,6 +234,26 @@ def test_a_torus_and_a_period_doubling_are_seen_under_a_drive():
     assert len(torus) == 64
 
 
+def test_at_a_fold_of_cycles_there_is_no_derivative():
+    def bautin(t, x, u, mu):
+        squared = x @ x
+        return (mu + squared - squared**2) * x + 2.0 * jnp.stack([-x[1], x[0]])
+
+    family = ssntk.Family(ssntk.VectorField(bautin, 0.1, 2), "params")
+    branch = ssntk.cycle_continuation(family, ssntk.limit_cycle(family(0.1), [1.0, 0.0]), (0.1, -0.3))
+    (fold,) = branch.bifurcations
+    assert fold.parameter == pytest.approx(-0.25, abs=1e-9)
+    with pytest.raises(ssntk.NumericalError, match="a multiplier that is 1 to within its error"):
+        ssntk.cycle_ntk(family(fold.parameter), fold.orbit)
+    # Beside it the radius obeys mu + s - s^2 = 0 with s = r^2, stable or not.
+    for orbit, mu in zip(branch.orbits[1:-1:4], branch.parameter[1:-1:4], strict=True):
+        if abs(mu + 0.25) < 1e-3:
+            continue
+        s = float(np.sum(orbit.x[0] ** 2))
+        kernel = ssntk.cycle_ntk(family(float(mu)), orbit)
+        np.testing.assert_allclose(kernel.shape.eigenvalues[0], 1 / (4 * s * (2 * s - 1) ** 2), rtol=1e-6)
+
+
 def test_what_does_not_fit_is_refused():
     model, orbit, _ = on_circle(0.25, 2.0, 0.5)
     other = ssntk.VectorField(hopf, {"b": 0.5, "mu": 0.3, "om": 2.0}, 2)
