@@ -16,7 +16,7 @@ from loss_jump_runs import Cell, network
 import ssntk
 
 # Slots for zeros (a 2-cycle needs two). If they do not suffice, all is done again with the next number.
-SLOTS = 16, 48
+SLOTS = 16, 28, 56
 EVERY, ROUNDS = 50, 3
 # In each round at most so many further searches are made for a network.
 MOST = 100

@@ -48,16 +48,18 @@ import itertools
 import json
 import pathlib
 import time
+from typing import Any
 
 import jax
 import numpy as np
 from loss_jump_points import Tracked, enumerated, tracked
-from loss_jump_runs import CELLS, NETWORKS, Cell, chosen_rate, trained
-from loss_jump_tables import falls, jumps, length, tables
+from loss_jump_runs import CELLS, Cell, chosen_rate, trained
+from loss_jump_tables import WINDOW, WITHIN, Ran, falls, jumps, length, tables, told
 
 from ssntk.files import write_whole
 
 BATCH, STEPS = 10, 2000
+QUICK = [Cell("tanh RNN", "flip-flop", "SGD"), Cell("PLRNN", "sine", "Adam")]
 
 
 # %%
@@ -115,6 +117,85 @@ def kept_rate(folder: pathlib.Path, cell: Cell) -> float:
     return known[name]["rate"]
 
 
+# %% The figure, one column wide
+EVENTS = {"bifurcation": "#0072B2", "kernel peak": "#D55E00", "rate crossed": "#009E73"}
+
+
+def around(runs: list[Ran], event: str, lags: np.ndarray) -> np.ndarray:
+    """How often an event comes at each lag from a jump, divided by how often it comes at all in these runs."""
+    hits, steps, expected = np.zeros(len(lags)), np.zeros(len(lags)), 0.0
+    for run in runs:
+        at, on = run.changes["jumps"], run.events[event]
+        moved = at[:, None] + lags[None]
+        inside = (moved >= WINDOW) & (moved < len(on))
+        hits += (on[np.clip(moved, 0, len(on) - 1)] & inside).sum(axis=0)
+        steps += inside.sum(axis=0)
+        expected += len(at) * on[WINDOW:].mean() if len(at) else 0.0
+    jumps_ = max(sum(len(run.changes["jumps"]) for run in runs), 1)
+    return hits / np.maximum(steps, 1) / max(expected / jumps_, 1e-300)
+
+
+def example(ax: Any, runs: list[Ran]) -> None:
+    """The loss of the first run with both jumps and bifurcations, and its events."""
+    run = next((one for one in runs if len(one.changes["jumps"]) and one.events["bifurcation"][WINDOW:].any()), runs[0])
+    loss, at = run.rows["loss"], run.changes["jumps"]
+    ax.semilogy(loss, color="#222222", linewidth=0.7)
+    ax.plot(at, loss[at], "v", color="#222222", markersize=3.5, label="jump", linestyle="none")
+    for place, (event, colour) in enumerate(EVENTS.items()):
+        steps = np.flatnonzero(run.events[event])
+        heights = np.full(len(steps), 0.04 + 0.07 * place)
+        ax.plot(steps, heights, "|", color=colour, markersize=5, label=event, transform=ax.get_xaxis_transform())
+    low, high = np.nanmin(loss), np.nanmax(loss[np.isfinite(loss)])
+    ax.set_ylim(low / (high / low) ** 0.4, high * 1.5)
+    ax.set(xlabel="training step", ylabel="loss (mean squared error)")
+    ax.text(1.0, 0.97, f"{', '.join(run.cell)}, seed {run.seed}", ha="right", va="top", transform=ax.transAxes)
+
+
+def by_lag(ax: Any, runs: list[Ran]) -> None:
+    lags = np.arange(-40, 41)
+    for event, colour in EVENTS.items():
+        # Means over five lags.
+        smooth = np.convolve(around(runs, event, lags), np.ones(5) / 5, "valid")
+        ax.plot(lags[2:-2], smooth, color=colour, linewidth=1)
+    ax.axhline(1, color="0.6", linewidth=0.6, linestyle=":")
+    ax.axvline(0, color="0.6", linewidth=0.6, linestyle=":")
+    ax.set(xlabel="steps from a jump", ylabel="events / events at any step", ylim=(0, None))
+
+
+def by_cell(ax: Any, runs: list[Ran], cells: list[Cell]) -> None:
+    for place, (event, colour) in enumerate(EVENTS.items()):
+        for row, cell in enumerate(cells):
+            value, low, high = told([run for run in runs if run.cell == cell], "jumps", event, WITHIN).ratio
+            if np.isfinite(value):
+                height = -row - 0.22 * (place - 1)
+                ax.plot([low, high], [height, height], color=colour, linewidth=0.9)
+                ax.plot(value, height, "o", color=colour, markersize=2.5)
+    ax.set_yticks(-np.arange(len(cells)), [", ".join(cell) for cell in cells])
+    ax.set_xscale("symlog", linthresh=1)
+    ax.set_xlim(left=0)
+    ax.set_xticks([0, 1, 10, 100], ["0", "1", "10", "100"])
+    ax.axvline(1, color="0.6", linewidth=0.6, linestyle=":")
+    ax.set_xlabel("share of jumps with an event / share if shifted", loc="right")
+
+
+def draw(runs: list[Ran], cells: list[Cell], figure: pathlib.Path) -> None:
+    import matplotlib.pyplot as plt
+
+    plt.rcParams |= {"font.size": 7, "axes.labelsize": 7, "legend.fontsize": 6.5}
+    drawing = plt.figure(figsize=(85 / 25.4, 180 / 25.4))
+    top, middle = (drawing.add_axes((0.16, bottom, 0.81, 0.22)) for bottom in (0.735, 0.455))
+    bottom = drawing.add_axes((0.36, 0.05, 0.61, 0.35))
+    example(top, runs)
+    by_lag(middle, runs)
+    by_cell(bottom, runs, cells)
+    top.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.44, 1.0), ncols=4, columnspacing=1.0, handletextpad=0.3)
+    for ax in (top, middle, bottom):
+        ax.spines[["top", "right"]].set_visible(False)
+    drawing.savefig(figure, dpi=200)
+    plt.close(drawing)
+    print(f"\nfigure in {figure}")
+
+
 if __name__ == "__main__":
     jax.config.update("jax_enable_x64", True)
     parser = argparse.ArgumentParser(description="Measure what comes with a jump of the loss; a second run resumes.")
@@ -127,7 +208,7 @@ if __name__ == "__main__":
         parser.error("--seeds must be at least 1")
     cells, count, batch, steps = CELLS, given.seeds, BATCH, STEPS
     if given.quick:
-        cells, count, batch, steps = [Cell(NETWORKS[0], "flip-flop", "SGD"), Cell("PLRNN", "sine", "Adam")], 2, 2, 80
+        cells, count, batch, steps = QUICK, 2, 2, 80
     if not given.summary:
         study(given.out, cells, count, batch, steps)
-    tables(given.out, given.out / "loss_jump_study.png")
+    draw(tables(given.out, cells), cells, given.out / "loss_jump_study.png")
