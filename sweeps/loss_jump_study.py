@@ -118,6 +118,7 @@ def kept_rate(folder: pathlib.Path, cell: Cell) -> float:
 
 
 # %% The figure, one column wide
+FAR = 100
 EVENTS = {"bifurcation": "#0072B2", "kernel peak": "#D55E00", "rate crossed": "#009E73"}
 
 
@@ -145,8 +146,10 @@ def example(ax: Any, runs: list[Ran]) -> None:
         steps = np.flatnonzero(run.events[event])
         heights = np.full(len(steps), 0.04 + 0.07 * place)
         ax.plot(steps, heights, "|", color=colour, markersize=5, label=event, transform=ax.get_xaxis_transform())
-    low, high = np.nanmin(loss), np.nanmax(loss[np.isfinite(loss)])
-    ax.set_ylim(low / (high / low) ** 0.4, high * 1.5)
+    shown = loss[: at[-1] + 60] if len(at) else loss
+    low, high = np.nanmin(shown), np.nanmax(shown[np.isfinite(shown)])
+    ax.set_xlim(0, len(shown))
+    ax.set_ylim(low / (high / low) ** 0.4, high * 2)
     ax.set(xlabel="training step", ylabel="loss (mean squared error)")
     ax.text(1.0, 0.97, f"{', '.join(run.cell)}, seed {run.seed}", ha="right", va="top", transform=ax.transAxes)
 
@@ -164,18 +167,18 @@ def by_lag(ax: Any, runs: list[Ran]) -> None:
 
 def by_cell(ax: Any, runs: list[Ran], cells: list[Cell]) -> None:
     for place, (event, colour) in enumerate(EVENTS.items()):
-        for row, cell in enumerate(cells):
-            value, low, high = told([run for run in runs if run.cell == cell], "jumps", event, WITHIN).ratio
+        for row, cell in enumerate([*cells, None]):
+            value, low, high = told([run for run in runs if cell in (run.cell, None)], "jumps", event, WITHIN).nearby_ratio
             if np.isfinite(value):
                 height = -row - 0.22 * (place - 1)
-                ax.plot([low, high], [height, height], color=colour, linewidth=0.9)
+                ax.plot([low, min(high, FAR)], [height, height], color=colour, linewidth=0.9)
                 ax.plot(value, height, "o", color=colour, markersize=2.5)
-    ax.set_yticks(-np.arange(len(cells)), [", ".join(cell) for cell in cells])
+    ax.set_yticks(-np.arange(len(cells) + 1), [*(", ".join(cell) for cell in cells), "all"])
     ax.set_xscale("symlog", linthresh=1)
-    ax.set_xlim(left=0)
+    ax.set_xlim(0, FAR)
     ax.set_xticks([0, 1, 10, 100], ["0", "1", "10", "100"])
     ax.axvline(1, color="0.6", linewidth=0.6, linestyle=":")
-    ax.set_xlabel("share of jumps with an event / share if shifted", loc="right")
+    ax.set_xlabel("jumps with an event / the same nearby", loc="right")
 
 
 def draw(runs: list[Ran], cells: list[Cell], figure: pathlib.Path) -> None:
@@ -184,7 +187,7 @@ def draw(runs: list[Ran], cells: list[Cell], figure: pathlib.Path) -> None:
     plt.rcParams |= {"font.size": 7, "axes.labelsize": 7, "legend.fontsize": 6.5}
     drawing = plt.figure(figsize=(85 / 25.4, 180 / 25.4))
     top, middle = (drawing.add_axes((0.16, bottom, 0.81, 0.22)) for bottom in (0.735, 0.455))
-    bottom = drawing.add_axes((0.36, 0.05, 0.61, 0.35))
+    bottom = drawing.add_axes((0.42, 0.05, 0.55, 0.35))
     example(top, runs)
     by_lag(middle, runs)
     by_cell(bottom, runs, cells)

@@ -156,12 +156,17 @@ def over(parts: list[Met]) -> Told:
 
 
 def _ratio(hits: float, control: float, some: np.ndarray, others: np.ndarray) -> tuple[float, float, float]:
+    """The ratio and its interval. Samples without any event say nothing: they count as zero for the lower end, and as
+    infinite for the upper one."""
     if not control:
         return (np.nan,) * 3
-    low, high = np.percentile(some[others > 0] / others[others > 0], [2.5, 97.5])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        drawn = some / others
+    low, high = (
+        np.quantile(np.nan_to_num(drawn, nan=end), at, method="higher") for end, at in ((0.0, 0.025), (np.inf, 0.975))
+    )
     # Samples of no hit at all have no spread. The upper end is then that of a Poisson variable.
-    high = high if hits else 3 / control
-    return hits / control, float(low), float(high)
+    return hits / control, float(low), float(high if hits else max(3 / control, high))
 
 
 def shares(told: Told) -> str:
@@ -172,7 +177,7 @@ def shares(told: Told) -> str:
 
 
 def times(ratio: tuple[float, float, float]) -> str:
-    return "-" if np.isnan(ratio[0]) else "{:.1f} ({:.1f} to {:.1f})".format(*ratio)
+    return "-" if np.isnan(ratio[0]) else "{:.1f} ({:.1f} to {:.1f})".format(*ratio).replace("inf", "∞")
 
 
 # %% Reading
@@ -245,19 +250,18 @@ def pooled(runs: list[Ran], which: str) -> None:
                 row(event, found.count, shares(found), f"{found.p:.3f}")
 
 
-def by_cell(runs: list[Ran], cells: Iterable[Cell]) -> None:
-    names = ("bifurcation", "kernel peak", "rate crossed", "gradient peak")
-    print("\nEach cell: jumps with an event within 2 steps: share, ratio to shifted")
+def by_cell(runs: list[Ran], cells: Iterable[Cell], window: tuple[int, int], said: str) -> None:
+    names = ("bifurcation", "kernel peak", "rate crossed", "rate above", "gradient peak")
+    print(f"\nEach cell: share of jumps with an event {said}, and its ratio to nearby")
     rule("network, task, optimiser | jumps | " + " | ".join(names))
     for cell in cells:
-        mine = [run for run in runs if run.cell == cell]
-        found = [told(mine, "jumps", event, WITHIN) for event in names]
-        cells_ = [f"{one.share:.2f}, {times(one.ratio)}" if one.count else "-" for one in found]
-        row(", ".join(cell), found[0].count, *cells_)
+        found = [told([run for run in runs if run.cell == cell], "jumps", event, window) for event in names]
+        parts = [f"{one.share:.2f}, {times(one.nearby_ratio)}" if one.count else "-" for one in found]
+        row(", ".join(cell), found[0].count, *parts)
 
 
-def converse(runs: list[Ran]) -> None:
-    print("\nThe other way round: events with a jump within 2 steps")
+def converse(runs: list[Ran], window: tuple[int, int], said: str) -> None:
+    print(f"\nThe other way round: events with a jump {said}")
     rule("event | network | events | share | shifted | ratio to shifted | ratio to nearby | p")
     for event in ("bifurcation", "birth or death", "stability change", "kernel peak", "rate crossed", "gradient peak"):
         for network in dict.fromkeys(run.cell.network for run in runs):
@@ -265,7 +269,7 @@ def converse(runs: list[Ran]) -> None:
             for i, run in enumerate(of(runs, network=network)):
                 on = np.zeros(len(run.rows["loss"]), bool)
                 on[run.changes["jumps"]] = True
-                parts.append(met(np.flatnonzero(run.events[event]), on, WITHIN, i))
+                parts.append(met(np.flatnonzero(run.events[event]), on, window, i))
             found = over(parts)
             row(event, network, found.count, shares(found), f"{found.p:.3f}")
 
@@ -315,7 +319,7 @@ def wilson(hits: int, count: int) -> str:
     z, share = 1.96, hits / count
     middle, half = share + z**2 / (2 * count), z * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
     low, high = (middle - half) / (1 + z**2 / count), (middle + half) / (1 + z**2 / count)
-    return f"{hits} of {count} ({low:.0%} to {high:.0%})"
+    return f"{hits} of {count} ({max(low, 0.0):.0%} to {high:.0%})"
 
 
 def first(runs: list[Ran]) -> None:
@@ -374,8 +378,10 @@ def tables(folder: pathlib.Path, cells: list[Cell]) -> list[Ran]:
         pooled(of(runs, network=network), network)
     for optimiser in dict.fromkeys(cell.optimiser for cell in cells):
         pooled(of(runs, optimiser=optimiser), optimiser)
-    by_cell(runs, cells)
-    converse(runs)
+    by_cell(runs, cells, WITHIN, "within 2 steps")
+    by_cell(runs, cells, BEFORE, "within the 10 steps before")
+    converse(runs, WITHIN, "within 2 steps")
+    converse(runs, BEFORE[::-1], "within the 10 steps after")
     sizes(runs)
     first(runs)
     searches(counts, dict.fromkeys(cell.network for cell in cells))
