@@ -75,7 +75,9 @@ def measure(cell: Cell, rate: float, seeds: list[int], steps: int) -> dict[str, 
             (t, s) for s in range(len(seeds)) for loss in [run.loss[: length(run.loss[:, s]), s]] for t in watched(loss)
         ]
         found = tracked(cell, run.thetas, looked)
-    kept = {name: np.asarray(getattr(run, name), np.float32) for name in run._fields if name != "thetas"}
+    # What is too large for single precision is infinite in the rows.
+    with np.errstate(over="ignore"):
+        kept = {name: np.asarray(getattr(run, name), np.float32) for name in run._fields if name != "thetas"}
     kept |= {name: getattr(found, name) for name in Tracked._fields}
     seconds = np.array([middle - began, time.perf_counter() - middle])
     return kept | {"seeds": np.array(seeds), "rate": np.array(rate), "seconds": seconds}

@@ -163,7 +163,8 @@ def _ratio(hits: float, control: float, some: np.ndarray, others: np.ndarray) ->
     with np.errstate(divide="ignore", invalid="ignore"):
         drawn = some / others
     low, high = (
-        np.quantile(np.nan_to_num(drawn, nan=end), at, method="higher") for end, at in ((0.0, 0.025), (np.inf, 0.975))
+        np.quantile(np.where(np.isnan(drawn), end, drawn), at, method="higher")
+        for end, at in ((0.0, 0.025), (np.inf, 0.975))
     )
     # Samples of no hit at all have no spread. The upper end is then that of a Poisson variable.
     return hits / control, float(low), float(high if hits else max(3 / control, high))
