@@ -84,8 +84,8 @@ def newton(step: Any, x: jax.Array, count: int) -> jax.Array:
 
     x = jax.lax.fori_loop(0, count, one, x)
     size = jnp.max(jnp.abs(jax.vmap(residual)(x)), axis=1)
-    # All points and cycles of these networks lie in the cube. Outside of it the gate of a GRU saturates, so that F(x) is x to
-    # rounding in whole regions.
+    # All points and cycles of these networks lie in the cube. Outside of it the gate of a GRU saturates, so that F(x) is x
+    # to rounding in whole regions.
     inside = jnp.max(jnp.abs(x), axis=1) <= 1 + SAME
     return jnp.where(((size < ZERO) & inside)[:, None], x, jnp.nan)
 

@@ -241,8 +241,8 @@ def overview(runs: list[Ran], rates: dict[Cell, float]) -> None:
         )
 
 
-def pooled(runs: list[Ran], which: str) -> None:
-    for change in ("jumps", "falls", "large changes"):
+def pooled(runs: list[Ran], which: str, changes: Iterable[str] = ("jumps", "falls", "large changes")) -> None:
+    for change in changes:
         for window, said in ((WITHIN, "within 2 steps"), (BEFORE, "within the 10 steps before")):
             print(f"\n{which}: {change}, an event {said}")
             rule(f"event | {change} | share | shifted | ratio to shifted | ratio to nearby | p")
@@ -300,6 +300,31 @@ def median_over(each: list[np.ndarray]) -> str:
         values = np.concatenate([each[i] for i in random.integers(len(each), size=len(each))])
         drawn += [np.median(values)] if len(values) else []
     return "{:.2g} ({:.2g} to {:.2g})".format(np.median(np.concatenate(each)), *np.percentile(drawn, [2.5, 97.5]))
+
+
+def both(runs: list[Ran]) -> None:
+    """Not among the definitions: added after the first results, to tell bifurcations from rates."""
+    print("\nSteps with a jump within the next 10 steps: share (95 % over runs), number of steps")
+    rule("network | neither | bifurcation within 2 steps before | rate above | both")
+    for network in dict.fromkeys(run.cell.network for run in runs):
+        each = []
+        for run in of(runs, network=network):
+            on = np.zeros(len(run.rows["loss"]), bool)
+            on[run.changes["jumps"]] = True
+            soon, changed = near(np.append(on[1:], False), (0, 9))[WINDOW:], near(run.events["bifurcation"], (2, 0))[WINDOW:]
+            place = changed + 2 * run.events["rate above"][WINDOW:]
+            each.append([np.bincount(place, weights, minlength=4) for weights in (np.ones(len(place)), soon)])
+        counts = np.array(each)
+        drawn = counts[np.random.default_rng(0).integers(len(counts), size=(SAMPLES, len(counts)))].sum(axis=1)
+        total, parts = counts.sum(axis=0), []
+        for i in range(4):
+            samples = drawn[drawn[:, 0, i] > 0, 1, i] / drawn[drawn[:, 0, i] > 0, 0, i]
+            if total[0, i]:
+                low, high = np.percentile(samples, [2.5, 97.5])
+                parts.append(f"{total[1, i] / total[0, i]:.1%} ({low:.1%} to {high:.1%}), {total[0, i]:.0f}")
+            else:
+                parts.append("-")
+        row(network, *parts)
 
 
 # %% The first bifurcation
@@ -383,7 +408,27 @@ def tables(folder: pathlib.Path, cells: list[Cell]) -> list[Ran]:
     by_cell(runs, cells, BEFORE, "within the 10 steps before")
     converse(runs, WITHIN, "within 2 steps")
     converse(runs, BEFORE[::-1], "within the 10 steps after")
+    both(runs)
     sizes(runs)
     first(runs)
     searches(counts, dict.fromkeys(cell.network for cell in cells))
+    sound = [run for run in runs if not blown(run).any()]
+    # PLRNNs are not bounded, so that their sum may be any integer.
+    for network in dict.fromkeys(cell.network for cell in cells if cell.network != "PLRNN"):
+        wrong, late = (np.concatenate([part(run) for run in of(runs, network=network)]) for part in (unsummed, blown))
+        print(
+            f"{network}: index sum not 1 at {wrong.mean():.2%} of steps, at {wrong[~late].mean():.2%} of those not blown up"
+        )
+    print(f"\nAdded after the first results: the {len(sound)} runs whose loss never exceeds ten times the first")
+    pooled(sound, "sound runs", ("jumps",))
+    by_cell(sound, cells, BEFORE, "within the 10 steps before")
     return runs
+
+
+def blown(run: Ran) -> np.ndarray:
+    """Steps from which on the loss has exceeded ten times the first."""
+    return np.maximum.accumulate(~(run.rows["loss"] <= 10 * run.rows["loss"][0]))
+
+
+def unsummed(run: Ran) -> np.ndarray:
+    return run.rows["index"] != 1
