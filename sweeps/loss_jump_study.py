@@ -206,14 +206,14 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Measure what comes with a jump of the loss; a second run resumes.")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("results/loss_jump_study"))
     parser.add_argument("--seeds", type=int, default=20, help="networks of each cell (default %(default)s)")
-    parser.add_argument("--quick", action="store_true", help="two networks of two cells, 80 steps")
+    parser.add_argument("--quick", action="store_true", help="two networks of two cells, 60 steps")
     parser.add_argument("--summary", action="store_true", help="only the tables and the figure of what was measured")
     given = parser.parse_args()
     if given.seeds < 1:
         parser.error("--seeds must be at least 1")
     cells, count, batch, steps = CELLS, given.seeds, BATCH, STEPS
     if given.quick:
-        cells, count, batch, steps = QUICK, 2, 2, 80
+        cells, count, batch, steps = QUICK, 2, 2, 60
     if not given.summary:
         study(given.out, cells, count, batch, steps)
     draw(tables(given.out, cells), cells, given.out / "loss_jump_study.png")

@@ -241,6 +241,14 @@ def overview(runs: list[Ran], rates: dict[Cell, float]) -> None:
         )
 
 
+def through_infinity(runs: list[Ran]) -> None:
+    """Of a PLRNN two points meet at a border, or one goes to infinity."""
+    moves = np.concatenate([np.diff(run.rows["n_points"])[run.rows["kind"][1:] == 1] for run in of(runs, network="PLRNN")])
+    print(
+        f"\nPLRNN: {np.sum(moves % 2 == 1)} of {len(moves)} births and deaths are of an odd number of points (to infinity)"
+    )
+
+
 def pooled(runs: list[Ran], which: str, changes: Iterable[str] = ("jumps", "falls", "large changes")) -> None:
     for change in changes:
         for window, said in ((WITHIN, "within 2 steps"), (BEFORE, "within the 10 steps before")):
@@ -255,10 +263,13 @@ def by_cell(runs: list[Ran], cells: Iterable[Cell], window: tuple[int, int], sai
     names = ("bifurcation", "kernel peak", "rate crossed", "rate above", "gradient peak")
     print(f"\nEach cell: share of jumps with an event {said}, and its ratio to nearby")
     rule("network, task, optimiser | jumps | " + " | ".join(names))
+    above = np.zeros(len(names), int)
     for cell in cells:
         found = [told([run for run in runs if run.cell == cell], "jumps", event, window) for event in names]
+        above += [one.nearby_ratio[1] > 1 for one in found]
         parts = [f"{one.share:.2f}, {times(one.nearby_ratio)}" if one.count else "-" for one in found]
         row(", ".join(cell), found[0].count, *parts)
+    row("intervals above 1", "", *above)
 
 
 def converse(runs: list[Ran], window: tuple[int, int], said: str) -> None:
@@ -354,12 +365,12 @@ def first(runs: list[Ran]) -> None:
         "network, task, optimiser | runs that pass it | at step (quartiles) | within 20 steps of the smallest PR "
         "| by chance | within 20 steps of the first fall | percentile of the PR there | PR there / at first"
     )
-    groups = [(c,) for c in dict.fromkeys(run.cell for run in runs)] + [None]
-    for group in groups:
-        mine = [run for run in runs if group is None or run.cell == group[0]]
+    groups = {", ".join(cell): [run for run in runs if run.cell == cell] for cell in dict.fromkeys(run.cell for run in runs)}
+    groups |= {f"all, {name}": of(runs, optimiser=name) for name in dict.fromkeys(run.cell.optimiser for run in runs)}
+    for name, mine in (groups | {"all": runs}).items():
         at = [(run, t) for run in mine for t in [needed(run)] if t]
         if not at:
-            row("all" if group is None else ", ".join(group[0]), f"0 of {len(mine)}", *"------")
+            row(name, f"0 of {len(mine)}", *"------")
             continue
         ratio = [run.rows["participation"] for run, _ in at]
         lowest = [int(np.nanargmin(one)) for one in ratio]
@@ -373,7 +384,7 @@ def first(runs: list[Ran]) -> None:
         parts = [t for _, t in at], percentile, relative
         spreads = ["{1:.3g} ({0:.3g} to {2:.3g})".format(*np.percentile(part, [25, 50, 75])) for part in parts]
         row(
-            *("all" if group is None else ", ".join(group[0]), f"{len(at)} of {len(mine)}", spreads[0]),
+            *(name, f"{len(at)} of {len(mine)}", spreads[0]),
             *(wilson(close, len(at)), f"{chance:.1%}", wilson(int(sum(fell)), len(fell)), *spreads[1:]),
         )
 
@@ -399,6 +410,7 @@ def tables(folder: pathlib.Path, cells: list[Cell]) -> list[Ran]:
         f"and searches, {counts['choosing'] / 3600:.2f} h of choosing rates, on one core"
     )
     overview(runs, counts["rates"])
+    through_infinity(runs)
     pooled(runs, "all runs")
     for network in dict.fromkeys(cell.network for cell in cells):
         pooled(of(runs, network=network), network)
