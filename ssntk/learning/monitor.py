@@ -328,9 +328,10 @@ class NTKMonitor(Speaks):
                 fast,
                 LearningRateWarning,
                 f"step {record.step}: the learning rate {record.learning_rate:.3g} exceeds {record.max_learning_rate:.3g}, "
-                "beyond which the kernel's first mode grows; lower it, or use ssntk.low_rank_natural_gradient",
+                "beyond which the kernel's first mode grows and the loss may jump; lower it, or use "
+                "ssntk.low_rank_natural_gradient",
             ),
-            (near, NearCriticalWarning, f"step {record.step}: {record.reason}: the loss may jump"),
+            (near, NearCriticalWarning, f"step {record.step}: {record.reason}: the stable learning rate may fall"),
         ):
             if wrong and kind not in self._warned:
                 warn(text, kind)

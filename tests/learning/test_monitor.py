@@ -139,7 +139,7 @@ def test_a_pitchfork_is_seen_at_the_record_after_it(seed):
     assert (np.abs(seen["x_star"][after:]).max(axis=1) > 1e-3).all()
     warned = [w for w in said if w.category is ssntk.NearCriticalWarning]
     assert len(warned) == 1
-    assert "the loss may jump" in str(warned[0].message)
+    assert "the stable learning rate may fall" in str(warned[0].message)
 
 
 def test_a_fold_is_seen_at_the_record_after_it():
@@ -238,7 +238,9 @@ def test_where_nothing_is_stable_the_verdict_says_so():
     # A rotation that grows at rate 0.001, and nothing else.
     field = ssntk.VectorField(lambda t, x, u, p: p @ x, jnp.array([[0.001, 1.0], [-1.0, 0.001]]), 2, 1)
     watch = ssntk.NTKMonitor(ssntk.Probe(16 * TIMES, np.ones((1, 1))), 1, integrator=HEUN, n_starts=8)
-    with pytest.warns(ssntk.NearCriticalWarning, match=r"step 0: critical: none is stable, .*: the loss may jump"):
+    with pytest.warns(
+        ssntk.NearCriticalWarning, match=r"step 0: critical: none is stable, .*: the stable learning rate may fall"
+    ):
         record = watch.update(0, field)
     assert (record.n_stable, record.stable) == (0, False)
     np.testing.assert_allclose((record.stability_radius, record.critical_eigenvalue), (-0.001, 0.001 + 1j), rtol=1e-6)
