@@ -175,7 +175,9 @@ def cycle_ntk(
     most = len(checked.ts) * model.n_state
     if count is not None and count >= min(most, theta.size):
         raise ValueError(f"k must be below the number of rows and of parameters, {min(most, theta.size)}, got {k}")
-    if (np.abs(checked.multipliers - 1) <= checked.multiplier_error).any():
+    # The derivative is about 1 / |mu - 1|, and the orbit is known to some roundings.
+    doubts = np.maximum(checked.multiplier_error, float(np.finfo(dtype_of(model)).eps) ** 0.5)
+    if (np.abs(checked.multipliers - 1) <= doubts).any():
         raise NumericalError(
             "the orbit has a multiplier that is 1 to within its error: at a fold or a branch point of cycles it has no "
             "derivative; move the parameter away from it"
