@@ -47,8 +47,8 @@ class CycleSignature(Result):
     - `phase` (W,): the same for the shift of the phase alone.
     - `frequency`: 2 pi / P. `peak_frequency`: of the largest transverse response, refined between the given ones; `peak`:
       the response there.
-    - `kind`: `"real"` if it peaks at a multiple of 2 pi / P, as before a fold or a branch point; `"negative"` if it peaks half
-      way between two of them, as before a period doubling; else `"pair"`, as before a torus.
+    - `kind`: of the multiplier. `"real"` if it peaks at a multiple of 2 pi / P, as before a fold or a branch point;
+      `"negative"` if half way between two of them, as before a period doubling; else `"pair"`, as before a torus.
 
     **Example:** a circle has no other multiplier than exp(-2 mu P), which is real.
 
@@ -85,7 +85,7 @@ class CycleSignature(Result):
 @one_blas_thread()
 def cycle_signature(
     model: AbstractStateSpaceModel,
-    orbit: Orbit,
+    orbit: Any,
     omegas: Any = None,
     *,
     u: Any = None,

@@ -73,10 +73,10 @@ def driven_cycle(drive: Any, multiplier: Any) -> np.ndarray | np.floating:
     """`K(w) = drive^2 / (1 - |multiplier|)^2`: a cycle's response to a parameter that oscillates at the mode's frequency.
 
     From period to period the mode obeys `a -> mu a + drive`, up to a phase. `multiplier` is mu. For mu near -1, a period
-    doubling, this is `drive^2 / (1 + mu)^2`, and w is pi / P plus a multiple of 2 pi / P. For a pair, a torus, w is the angle
-    of mu over P. `drive` is the length of `|r| int_0^P l(t)^T F(t) e^(iwt) dt`, with the mode's left vector l, which turns by
-    exp(-iwP) from round to round, and the root of the mean of |r|^2. A constant parameter does not drive the mode: its l^T F
-    has mean zero, so that shape and period stay bounded. Holds for 1 - |mu| << 1. Verified.
+    doubling, this is `drive^2 / (1 + mu)^2`, and w is pi / P plus a multiple of 2 pi / P. For a pair, a torus, w is the
+    angle of mu over P. `drive` is the length of `|r| int_0^P l(t)^T F(t) e^(iwt) dt`, with the mode's left vector l, which
+    turns by exp(-iwP) from round to round, and the root of the mean of |r|^2. A constant parameter does not drive the mode:
+    its l^T F has mean zero, so that shape and period stay bounded. Holds for 1 - |mu| << 1. Verified.
 
     **Example:**
 

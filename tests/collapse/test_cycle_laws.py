@@ -12,7 +12,7 @@ import pytest
 import scipy.integrate
 import scipy.optimize
 from helpers import seeds
-from oscillators import network
+from oscillators import network, units
 from scrambled import (
     N,
     Radial,
@@ -191,6 +191,12 @@ def at_a_cycle_fold(seed):
 
         if amount == 0:
             found[name] = ratio(300.0)
+            # At a distance at which the mode lasts for some part of the horizon.
+            distance = rng.uniform(1e-5, 1e-3)
+            model, known = system("radial", rng, c, form, fold + distance), Radial(c, form, fold + distance)
+            shear = known.shear / known.speed_of_phase
+            law = laws.cycle_fold(known.speed, shear, known.drive[0], 300.0, known.exponent)
+            found["near"], found["decay"] = k_int(model, known.x[0], 300.0, only_mu) / law, -300 * known.exponent
         else:
             found["bent at 300"], found[name] = to_the_limit(ratio, 300.0)
     return found
@@ -200,6 +206,7 @@ def at_a_cycle_fold(seed):
 def test_at_a_cycle_fold(seed):
     found = at_a_cycle_fold(seed)
     assert abs(found["rotated"] - 1) < 1e-4
+    assert abs(found["near"] - 1) < 1e-3
     assert abs(found["bent"] - 1) < 5e-3
 
 
@@ -465,3 +472,72 @@ def test_a_hopf_point_from_the_side_of_the_cycle(seed):
     assert abs(found["shape slope"] + 1) < 0.01
     assert abs(found["phase slope"] - 1) < 0.01
     assert abs(found["ratio"] - 1) < 0.01
+
+
+def equilibrium(weight, bias):
+    """An equilibrium of a network from zero, and the eigenvalue of largest real part, not below the axis."""
+    x = np.zeros(len(bias))
+    for _ in range(60):
+        slopes = -np.eye(len(x)) + weight * (1 - np.tanh(x) ** 2)
+        x = x - np.linalg.solve(slopes, -x + weight @ np.tanh(x) + bias)
+    values = np.linalg.eigvals(-np.eye(len(x)) + weight * (1 - np.tanh(x) ** 2))
+    value = values[values.real.argmax()]
+    return x, complex(value.real, abs(value.imag))
+
+
+SMALL = np.geomspace(1e-2, 1e-4, 3)
+
+
+@functools.cache
+def networks_from_the_cycles_side(seed):
+    whole = network(seed, 8)
+    weight, bias = (np.asarray(part) for part in whole.params[:2])
+    shapes, phases, ratios, shape = [], [], [], None
+    for mu in SMALL:
+        gain = scipy.optimize.brentq(lambda g, mu=mu: equilibrium(g * weight, bias)[1].real - mu, 0.3, 1.0, xtol=1e-14)
+        at, value = equilibrium(gain * weight, bias)
+        if shape is None:
+            start, period = settled(gain * weight, bias, 800.0)
+            shape = (start - at) / np.sqrt(mu)
+        start, period = at + np.sqrt(mu) * shape, 2 * np.pi / value.imag
+        model = ssntk.VectorField(units, (jax.numpy.asarray(gain * weight), *whole.params[1:]), 8, 0)
+        orbit = ssntk.limit_cycle(model, start, period)
+        kernel = ssntk.cycle_ntk(model, orbit, wrt=weights_of)
+        push = np.empty_like(weight)
+        for i, j in np.ndindex(*weight.shape):
+            change = np.zeros_like(weight)
+            change[i, j] = 1e-5
+            ends = [equilibrium(gain * weight + sign * change, bias)[1].real for sign in (1, -1)]
+            push[i, j] = (ends[0] - ends[1]) / 2e-5
+        states = orbit.at(np.linspace(0, orbit.period, 257)[:-1])
+        size = ((states - states.mean(0)) ** 2).sum(1).mean()
+        shapes.append(kernel.shape.eigenvalues[0])
+        phases.append(kernel.predicted_top(1.0))
+        ratios.append(shapes[-1] / laws.hopf_cycle(mu, size / mu, np.linalg.norm(push)))
+    return {
+        "shape slope": slope(SMALL[-2:], shapes[-2:]),
+        "phase slope": slope(SMALL[-2:], phases[-2:]),
+        "ratio": ratios[-1],
+    }
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_networks_from_the_side_of_the_cycle(seed):
+    found = networks_from_the_cycles_side(seed)
+    # The next term is of relative order mu.
+    assert abs(found["shape slope"] + 1) < 0.02
+    assert abs(found["phase slope"] - 1) < 0.02
+    assert abs(found["ratio"] - 1) < 0.02
+
+
+def test_the_law_of_a_cycle_fold_is_its_integral():
+    for rate in (0.0, -1e-3, -0.1, -0.99, -1.01, -3.0, -50.0):
+
+        def fallen(t, rate=rate):
+            return scipy.integrate.quad(lambda s: np.expm1(rate * s) / rate if rate else s, 0, t)[0] ** 2
+
+        wanted = 6.0 * scipy.integrate.quad(fallen, 0, 1, epsabs=1e-15, epsrel=1e-11)[0]
+        np.testing.assert_allclose(laws.cycle_fold(1.5, 2.0, 1.0, 1.0, rate), wanted, rtol=1e-9)
+    assert np.isnan(laws.cycle_fold(1.0, 1.0, 1.0, 1.0, 0.1))
+    assert np.isnan(laws.hopf_cycle(-1.0))
+    assert np.isnan(laws.homoclinic(2.0, 1.0, 1.0, 1.0))
