@@ -13,6 +13,33 @@ import numpy as np
 import scipy
 
 from ssntk.bifurcation.events.kinds import kind_of
+from ssntk.collapse.laws_of_cycles import cycle_fold, driven_cycle, homoclinic, hopf_cycle, phase_channel, snic
+
+__all__ = [
+    "channel",
+    "circle_phase",
+    "cycle_fold",
+    "driven_cycle",
+    "escape_peak",
+    "euler_hopf",
+    "flip_steady_state",
+    "fold_rate",
+    "free_forcing",
+    "g",
+    "ghost",
+    "ghost_time",
+    "homoclinic",
+    "hopf_cycle",
+    "landing",
+    "limit_cycle",
+    "map_transient",
+    "pair_participation_ratio",
+    "phase_channel",
+    "resonance",
+    "snic",
+    "steady_state",
+    "transient",
+]
 
 # Below this |a| the series of `g` keeps more digits than its closed form.
 _SERIES = 0.05
@@ -49,7 +76,9 @@ def channel(drive: Any, rate: Any, horizon: Any) -> np.ndarray | np.floating:
 
     This is the master law for constant F. Towards the bifurcation it grows as `drive^2 T / rate^2` until |rate| T is about
     1, and saturates at `drive^2 T^3 / 3`. It holds for a state at rest at x* with constant input; on the unstable side
-    (`rate` > 0) only while the state stays there. Verified; it fails past a crossing from which the state escapes.
+    (`rate` > 0) only while the state stays there. On a limit cycle the law is that of the amplitude: `rate` is a Floquet
+    exponent, and the drive has means over the period, of |r|^2 and of l^T F. Verified; it fails past a crossing from which
+    the state escapes.
 
     **Example:**
 
