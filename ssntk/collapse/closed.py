@@ -11,6 +11,8 @@ import numpy as np
 
 # An orbit whose equations fail by more than this part of its extent is not one of the model.
 SAME = 1e-5
+# A state whose range along the orbit is below this part of its size stands still.
+STILL = 1e-6
 
 
 class Nodes(NamedTuple):
@@ -50,9 +52,10 @@ def least(velocity: np.ndarray, jacobian: np.ndarray, weights: np.ndarray, metri
 
 
 def extents(x: np.ndarray) -> np.ndarray:
-    """The range of each state (n,) along an orbit (N, n); its size if it stands still, and one if it is zero."""
-    wide = np.ptp(x, axis=0)
-    wide = np.where(wide > 0, wide, np.abs(x).max(axis=0))
+    """The range of each state (n,) along an orbit (N, n); its size if it stands still, up to rounding, and one if it is
+    zero."""
+    wide, sizes = np.ptp(x, axis=0), np.abs(x).max(axis=0)
+    wide = np.where(wide > STILL * sizes, wide, sizes)
     return np.where(wide > 0, wide, 1.0)
 
 

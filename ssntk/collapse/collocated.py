@@ -127,7 +127,7 @@ def _solved(at: Collocated, columns: Array) -> tuple[Array, Array, Array]:
         known = jnp.linalg.solve(matrix, wanted)
         # The moves that `around` stores follow the first point, the last point, and the columns.
         by_start = around.moves[:, :, :n] + around.moves[:, :, n : 2 * n]
-        rest = around.moves[:, :, 2 * n : 2 * n + 1] * known[n] + around.moves[:, :, 2 * n + 1 :]
+        rest = around.moves[:, :, 2 * n : 2 * n + 1] * known[None, None, n] + around.moves[:, :, 2 * n + 1 :]
         return by_start @ known[:n] + rest, known[n]
 
     points, shifts = moves(columns)

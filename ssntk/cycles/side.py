@@ -15,6 +15,7 @@ from ssntk.cycles.orbit import Orbit, result
 from ssntk.cycles.search import METHODS
 from ssntk.cycles.shapes import between, distance, remeshed
 from ssntk.cycles.start import mesh_of, on_mesh
+from ssntk.dynamics.fixed_points import constant_input
 from ssntk.errors import NumericalError
 from ssntk.models.family import Family
 
@@ -27,14 +28,13 @@ AWAY = 0.5
 
 
 def events_of(branch: CycleBranch) -> tuple[CycleEvent | Bifurcation, ...]:
-    """The bifurcations of a branch with the one at its end."""
-    return (*branch.bifurcations, *(() if branch.end is None else (branch.end,)))
+    """The bifurcations of a branch with that of equilibria at which it ends."""
+    return (*branch.bifurcations, *((branch.end,) if isinstance(branch.end, Bifurcation) else ()))
 
 
-def kind_of_event(branch: CycleBranch, event: CycleEvent | Bifurcation) -> str:
+def kind_of_event(event: CycleEvent | Bifurcation) -> str:
     """The kind of an event of a branch. A saddle-node of equilibria at its end is one on the cycle."""
-    ends = event is branch.end and isinstance(event, Bifurcation) and float(event.frequency) == 0
-    return SADDLE_NODE_ON_CYCLE.name if ends else event.kind
+    return SADDLE_NODE_ON_CYCLE.name if isinstance(event, Bifurcation) and float(event.frequency) == 0 else event.kind
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +101,8 @@ class _Way:
 
     def __init__(self, side: CycleSide):
         self.side = side
-        self.system: System = placed(side.family, side.u, side.x, side.begin, side.span)[0]
+        u = constant_input(side.family.model, side.u)
+        self.system: System = placed(side.family, u, side.x, side.begin, side.span)[0]
         self.sign = float(np.sign(side.parameters[-1] - float(side.bifurcation.parameter)))
         first = side.orbits[0]
         shooting = first.method == METHODS[2]
@@ -211,7 +212,7 @@ def stable_side(family: Family, u: np.ndarray, span: tuple[float, float], branch
         n_unstable=int(unstable[chosen[0]]),
         begin=float(branch.parameter[0]),
         x=branch.orbits[0].x[0],
-        reason=why or f"; it {branch.status}",
+        reason=why or f": {branch.status}",
     )
 
 

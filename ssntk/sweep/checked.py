@@ -62,7 +62,10 @@ def checked(given: dict[str, PyTree]) -> dict[str, PyTree]:
 def _of_equilibria(given: dict[str, PyTree]) -> dict[str, PyTree]:
     """All fields but the distances, and what is measured, of a sweep towards a bifurcation of equilibria."""
     held = dict(given)
-    family, probe = as_instance(held["family"], "family", Family), as_instance(held["probe"], "probe", Probe)
+    family = as_instance(held["family"], "family", Family)
+    equilibria_of(family, held["span"], held["u"])
+    check_aim(held["towards"], family, held["span"], held["u"])
+    probe = as_instance(held["probe"], "probe", Probe)
     as_choice(held["of"], "of", ("state", "readout"))
     held["index"] = None if held["index"] is None else as_count(held["index"], "index", least=0)
     model = family.model
@@ -70,8 +73,6 @@ def _of_equilibria(given: dict[str, PyTree]) -> dict[str, PyTree]:
         as_instance(held["integrator"], "integrator", Integrator)
     elif not isinstance(model, AbstractMap):
         held["integrator"] = Integrator()
-    equilibria_of(family, held["span"], held["u"])
-    check_aim(held["towards"], family, held["span"], held["u"])
     held["scale"] = as_metric(held["scale"], model.n_state)
     held["blocks"] = check_blocks(held["blocks"]) or None
     held["quantities"] = as_quantities(held["quantities"])

@@ -94,16 +94,16 @@ def follow(plan: Any) -> CycleBranch:
 def number(plan: Any, branch: CycleBranch) -> int:
     """Which event of the branch a plan goes towards. Raises `NumericalError` if it holds no such one."""
     events = events_of(branch)
-    of_kind = [i for i, event in enumerate(events) if kind_of_event(branch, event) == plan.towards]
+    of_kind = [i for i, event in enumerate(events) if kind_of_event(event) == plan.towards]
     if plan.index < len(of_kind):
         return of_kind[plan.index]
-    seen = [f"{kind_of_event(branch, event)} at p = {float(event.parameter):.6g}" for event in events]
+    seen = [f"{kind_of_event(event)} at p = {float(event.parameter):.6g}" for event in events]
     seen += [
         f"{event.kind} near p = {float(event.parameter):.6g}, not located ({event.reason})" for event in branch.unresolved
     ]
     raise NumericalError(
-        f"no {plan.towards} number {plan.index} on the branch of cycles over p in ({plan.span[0]:g}, {plan.span[1]:g}): it "
-        f"{branch.status} and holds {', '.join(seen) or 'no bifurcation'}; try another span, index, or x0"
+        f"no {plan.towards} number {plan.index} on the branch of cycles over p in ({plan.span[0]:g}, {plan.span[1]:g}), which "
+        f"holds {', '.join(seen) or 'no bifurcation'} ({branch.status}); try another span, index, or x0"
     )
 
 

@@ -27,7 +27,8 @@ class CycleQuantity:
         "residual": Variable(
             "of the orbit's equations, relative to its extent", label="Residual of the orbit", section="point"
         ),
-        "amplitude": Variable("half range of each state on the cycle", "state", ("mode",), section=""),
+        "maximum": Variable("largest value of each state on the cycle", "state", ("mode",), section=""),
+        "minimum": Variable("smallest value of each state on the cycle", "state", ("mode",), section=""),
         "multipliers": Variable(
             "leading Floquet multipliers besides the trivial one", "1", ("multiplier",), complex, section=""
         ),
@@ -101,7 +102,8 @@ class CycleQuantity:
         found = {
             "period": np.asarray(orbit.period),
             "residual": np.asarray(orbit.residual),
-            "amplitude": orbit.amplitude,
+            "maximum": orbit.maximum,
+            "minimum": orbit.minimum,
             "multipliers": orbit.multipliers[:LEADING].astype(complex),
             "exponents": np.log(orbit.multipliers[:LEADING].astype(complex)) / orbit.period,
             # The others are zero.
