@@ -38,6 +38,11 @@ def aim_of(value: object, family: object) -> object:
     return kind_of(value) if own is None else own
 
 
+def may_lack_probe(towards: object) -> bool:
+    """Whether plans towards a kind, or an alias of one, may be of cycles, which have no probe."""
+    return kind_of(towards) in (*OF_CYCLES, *(kind_of(alias) for alias in _OF_FLOWS))
+
+
 def oscillates(kind: str) -> bool:
     """Whether a bifurcation of this kind has a frequency that is not zero."""
     return kind_named(kind).modes == 2 or kind in (FLIP.name, DEGENERATE_FLIP.name)

@@ -102,8 +102,8 @@ def number(plan: Any, branch: CycleBranch) -> int:
         f"{event.kind} near p = {float(event.parameter):.6g}, not located ({event.reason})" for event in branch.unresolved
     ]
     raise NumericalError(
-        f"no {plan.towards} number {plan.index} on the branch of cycles over p in ({plan.span[0]:g}, {plan.span[1]:g}), which "
-        f"holds {', '.join(seen) or 'no bifurcation'} ({branch.status}); try another span, index, or x0"
+        f"no {plan.towards} number {plan.index} on the branch of cycles over p in ({plan.span[0]:g}, {plan.span[1]:g}), "
+        f"which holds {', '.join(seen) or 'no bifurcation'} ({branch.status}); try another span, index, or x0"
     )
 
 

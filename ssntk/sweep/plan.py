@@ -87,6 +87,13 @@ class Sweep(AbstractPlan):
     - `scale` (n,) or a number: the metric of the states, as in `measure`. Default: ones.
     - `quantities`: your own, recorded beside the standard ones, as in `measure`.
 
+    Towards a bifurcation of limit cycles of a flow, `"cycle-fold"` (alias `"LPC"`), `"period-doubling"` (`"PD"`), `"torus"`
+    (`"NS"`) or `"saddle-node on a cycle"` (`"SNIC"`), the kernel of the cycle at each distance is measured, as by
+    [`cycle_ntk`][]. `x0` is then a state that settles on the cycle at p0; without it the cycles are followed that are born
+    at the first Hopf point in the span whose branch holds the bifurcation. Distances are those on the side of the stable
+    cycles. `modes` counts eigenvalues of the shape kernel, `step` is as in [`cycle_continuation`][], and `probe`, `of`,
+    `blocks`, `integrator` and `quantities` must be left out.
+
     If the probe's `us` is a `Sinusoid` without a frequency, it gets that of the bifurcation.
 
     Raises `ValueError`, which names the field, if a field is wrong or contradicts the approach. It is also raised if no

@@ -314,20 +314,3 @@ def test_before_a_saddle_node_on_the_cycle_the_phase_channel_grows(tmp_path):
     assert "critical_exponent" not in data
     assert slopes(data, "phase_channel")[0] == pytest.approx(-1.5, abs=0.03)
     assert slopes(data, "period")[0] == pytest.approx(-0.5, abs=0.005)
-
-
-@pytest.mark.slow
-def test_a_random_network(tmp_path):
-    """Whatever its branch of cycles meets: its law holds near it."""
-    model = network(3, 5)
-    step = ssntk.VectorField(lambda t, x, u, p: model.vector_field(t, x, u) + (p["p"] - 1) * x, {"p": 1.0}, 5, 0)
-    family = ssntk.Family(step, "p")
-    branch = ssntk.cycle_continuation(family, ssntk.limit_cycle(family(1.0), np.ones(5)), (1.0, 3.0))
-    kinds = [event.kind for event in branch.bifurcations if event.kind != "cycle-branch-point"]
-    if not kinds:
-        pytest.skip(f"the branch of this network holds no bifurcation of cycles: {branch.status}")
-    plan = ssntk.Sweep(
-        family, towards=kinds[0], span=(1.0, 3.0), distances=[1e-3, 1e-4], x0=np.ones(5), wrt=lambda m: m.params
-    )
-    data = ssntk.run(plan, ssntk.Store(tmp_path), progress=False).arrays()
-    np.testing.assert_allclose(data["driven_response"], data["predicted_response"], rtol=0.1)
