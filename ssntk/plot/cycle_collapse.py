@@ -90,7 +90,7 @@ def _line(ax: Axes, data: dict[str, np.ndarray], known: Tendency, line: str, col
     """Draw a variable over the distance, with its measured slope and a line of the predicted one."""
     values = data[known.name]
     values = np.abs((values[:, 0] if values.ndim > 1 else values).real)
-    slope = f", slope {known.measured:.3f}" if np.isfinite(known.measured) else ""
+    slope = f", slope {round(known.measured, 3) + 0.0:.3f}" if np.isfinite(known.measured) else ""
     ax.loglog(data["distance"], values, line, color=colour, label=f"{name}{slope}", **DOTS)
     if np.isfinite(known.predicted):
         law = 3 * values[0] * (data["distance"] / data["distance"][0]) ** known.predicted
@@ -115,7 +115,7 @@ def _response(data: dict[str, np.ndarray], slopes: dict[str, Tendency], ax: Axes
     if driven or "driven_response" not in data:
         _line(ax, data, shape, "-", BLUE, "shape kernel")
     if "driven_response" in data:
-        name = "driven at the critical frequency" if driven else "shape kernel"
+        name = "driven response" if driven else "shape kernel"
         _line(ax, data, slopes["driven_response"], "-", RED, name)
         ax.loglog(
             distance,

@@ -35,7 +35,7 @@ def cycle_slopes(store: Store, data: dict[str, np.ndarray]) -> Json | None:
         return None
     decades, found = tendencies(kind, {name: values[kept] for name, values in data.items()})
     return {
-        "says": f"At a {kind} {cycle_law(kind).says}",
+        "says": f"Near a {kind}: {cycle_law(kind).says}",
         "decades": number(decades, 2),
         "lines": {one.name: [number(one.measured, 4), number(one.predicted, 4)] for one in found},
     }

@@ -161,8 +161,8 @@ def print_cycles(store: Store) -> None:
     decades, slopes = tendencies(kind, {name: values[good] for name, values in data.items()})
     for one in slopes:
         predicted = f"; predicted {one.predicted:g}" if np.isfinite(one.predicted) else ""
-        print(f"Slope of the {one.title} over the last {decades:.2g} decades: {one.measured:.4f}{predicted}.")
-    print(f"At a {kind} {cycle_law(kind).says}.")
+        print(f"Slope of the {one.title} over the last {decades:.2g} decades: {round(one.measured, 4) + 0.0:.4f}{predicted}.")
+    print(f"Near a {kind}: {cycle_law(kind).says}.")
 
 
 # The functions that print a finished store, by the kind of its plan.

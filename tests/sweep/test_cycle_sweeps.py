@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 import ssntk
+from ssntk.report.page import payload, write_page
+from ssntk.report.tables import print_store
 
 matplotlib.use("agg")
 DISTANCES = np.geomspace(1e-1, 1e-6, 6)
