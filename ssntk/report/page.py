@@ -9,6 +9,7 @@ import os
 import pathlib
 import shlex
 import string
+from typing import Any
 
 import numpy as np
 from scipy.interpolate import CubicSpline

@@ -161,7 +161,9 @@ def print_cycles(store: Store) -> None:
     decades, slopes = tendencies(kind, {name: values[good] for name, values in data.items()})
     for one in slopes:
         predicted = f"; predicted {one.predicted:g}" if np.isfinite(one.predicted) else ""
-        print(f"Slope of the {one.title} over the last {decades:.2g} decades: {round(one.measured, 4) + 0.0:.4f}{predicted}.")
+        print(
+            f"Slope of the {one.title} over the last {decades:.2g} decades: {round(one.measured, 4) + 0.0:.4f}{predicted}."
+        )
     print(f"Near a {kind}: {cycle_law(kind).says}.")
 
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import matplotlib
 import numpy as np
 import pytest
+from oscillators import langford, roessler
 
 import ssntk
 from ssntk.report.page import payload, write_page
