@@ -1,6 +1,7 @@
 """Sweeps towards bifurcations of limit cycles, against closed forms and independent integrations."""
 
 import pickle
+import re
 
 import cloudpickle
 import jax.numpy as jnp
@@ -203,8 +204,8 @@ def test_tables_pictures_and_the_page_say_what_was_measured(store, tmp_path, cap
     print_store(store)
     said = " ".join(capsys.readouterr().out.split())
     assert "cycle-fold at p = -0.25" in said
-    assert "Slope of the response at the critical frequency over the last 3 decades: -1.01" in said
-    assert "predicted -1." in said
+    found = re.search(r"response at the critical frequency over the last 3 decades: (-[\d.]+); predicted -1\.", said)
+    assert float(found.group(1)) == pytest.approx(-1, abs=0.02)
     axes = ssntk.plot.collapse(store)
     assert axes.size == 7
     lines = {line.get_label(): line for line in axes[3].get_lines()}
@@ -222,14 +223,14 @@ def test_tables_pictures_and_the_page_say_what_was_measured(store, tmp_path, cap
 
 
 def test_a_sweep_file(tmp_path):
-    (tmp_path / "oscillators.py").write_text(
+    (tmp_path / "bautin_of_a_file.py").write_text(
         "import jax.numpy as jnp\nimport ssntk\n\n\ndef field(t, x, u, p):\n"
         "    growth = p + x @ x - (x @ x) ** 2\n"
         "    return jnp.stack([growth * x[0] - 2 * x[1], growth * x[1] + 2 * x[0]])\n\n\n"
         "def bautin(seed=0):\n    return ssntk.VectorField(field, 0.1, 2, 0)\n"
     )
     lines = ['towards = "LPC"', "span = [0.1, -0.4]", "distances = [1e-2, 1e-3]", "x0 = [1.0, 0.0]"]
-    lines += ['factory = "oscillators:bautin"', "[family]", 'attribute = "params"']
+    lines += ['factory = "bautin_of_a_file:bautin"', "[family]", 'attribute = "params"']
     file = tmp_path / "fold.toml"
     file.write_text("\n".join(lines))
     plan = ssntk.read_plan(file)
