@@ -131,12 +131,15 @@ def _sweeps(match):
 
 
 def _records(match):
-    code = """
-from ssntk.sweep.record import VARIABLES
-for name, one in VARIABLES.items():
+    source = "quantities.cycle import OF_CYCLES" if match.group(1) else "record import VARIABLES"
+    code = (
+        f"from ssntk.sweep.{source} as held"
+        + """
+for name, one in held.items():
     meaning = one.meaning.replace("|", chr(92) + "|")
     print(f"| `{name}` | {meaning} | {'' if one.dtype is str else one.units} | {', '.join(one.dims)} |")
 """
+    )
     return f"| variable | meaning | units | over |\n|---|---|---|---|\n{_printed('-c', code)}"
 
 
@@ -144,7 +147,7 @@ def on_page_markdown(markdown, page, config, files):
     markdown = re.sub(r"^::: names (.+)$", _names, markdown, flags=re.M)
     markdown = re.sub(r"^::: schema$", _schema, markdown, flags=re.M)
     markdown = re.sub(r"^::: sweeps$", _sweeps, markdown, flags=re.M)
-    markdown = re.sub(r"^::: records$", _records, markdown, flags=re.M)
+    markdown = re.sub(r"^::: (cycle )?records$", _records, markdown, flags=re.M)
     # The pages are read in the repository too, where an example is a file.
     return re.sub(r"\]\(((?:\.\./)*)\.\./examples/(\w+)\.py\)", r"](\1examples/\2.md)", markdown)
 

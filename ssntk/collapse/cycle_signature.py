@@ -165,12 +165,13 @@ def _peak(drive: "Drive", grid: np.ndarray, values: np.ndarray) -> tuple[float, 
 class Drive:
     """A drive of a collocated orbit, in working units of states and time.
 
-    Forces F at times `times` (N, m) and the amounts `pushed` (N, n, m n) by which they move the ends of N intervals; F as
-    `columns` (N, m n, p). The propagators (N, n, n) of the intervals. The velocity and the phase response (N + 1, n) at the
-    points, of which the last is the first again, and the weights (N,) of the points. The metric (n,) in working units, the
-    period, and the length of a unit of time.
+    The times `starts` (N,) of the points. Forces F at times `times` (N, m) and the amounts `pushed` (N, n, m n) by which
+    they move the ends of N intervals; F as `columns` (N, m n, p). The propagators (N, n, n) of the intervals. The velocity
+    and the phase response (N + 1, n) at the points, of which the last is the first again, and the weights (N,) of the
+    points. The metric (n,) in working units, the period, and the length of a unit of time.
     """
 
+    starts: np.ndarray
     times: np.ndarray
     columns: np.ndarray
     pushed: np.ndarray
@@ -190,6 +191,7 @@ class Drive:
         velocity, response = at.phases()
         sizes, period = np.asarray(at.system.sizes, float), float(np.exp(at.orbit.log_period))
         return cls(
+            starts=np.asarray(at.orbit.mesh, float)[:-1] * period,
             times=at.times * period,
             columns=np.asarray(forces(theta, at), float).reshape(count, DEGREE * n, -1),
             pushed=np.asarray(at.right, float)[:, :, 1:],
@@ -206,10 +208,15 @@ class Drive:
         """The response, the transverse one, and that of the phase (W, 3), at frequencies (W,) [rad per unit time]."""
         return np.array([self._one(float(omega) * self.unit) for omega in omegas])
 
-    def _one(self, omega: float) -> tuple[float, float, float]:
-        count, n = self.velocity.shape[0] - 1, self.velocity.shape[1]
+    def forced(self, omega: float) -> np.ndarray:
+        """By how much (N, n, p) forces F exp(i w t) move the ends of the intervals."""
+        n = self.velocity.shape[1]
         waves = np.repeat(np.exp(1j * omega * self.times), n, axis=1)[:, None] * self.pushed
-        forced = waves.real @ self.columns + 1j * (waves.imag @ self.columns)
+        return waves.real @ self.columns + 1j * (waves.imag @ self.columns)
+
+    def moves(self, omega: float) -> tuple[np.ndarray, np.ndarray]:
+        """The moves (N, n, p) of the points on their isochrons, and how much each interval shifts the phase (N, p)."""
+        n, forced = self.velocity.shape[1], self.forced(omega)
         # The drive moves the phase by `along`, and the states on an isochron by the rest.
         along = np.einsum("ji,jip->jp", self.response[1:], forced)
         forced = forced - self.velocity[1:, :, None] * along[:, None]
@@ -218,14 +225,18 @@ class Drive:
         whole, start = np.eye(n), np.zeros_like(forced[0])
         for one, force in zip(propagators, forced, strict=True):
             whole, start = one @ whole, one @ start + force
-        turn = np.exp(1j * omega * self.period)
-        moved = [np.linalg.solve(turn * np.eye(n) - whole, start)]
+        moved = [np.linalg.solve(np.exp(1j * omega * self.period) * np.eye(n) - whole, start)]
         for one, force in zip(propagators[:-1], forced[:-1], strict=True):
             moved.append(one @ moved[-1] + force)
-        gap = turn - 1
+        return np.stack(moved), along
+
+    def _one(self, omega: float) -> tuple[float, float, float]:
+        count, n = self.velocity.shape[0] - 1, self.velocity.shape[1]
+        moved, along = self.moves(omega)
+        gap = np.exp(1j * omega * self.period) - 1
         drifts = abs(gap) <= 64 * np.finfo(float).eps * max(1.0, omega * self.period)
         factors = np.sqrt(self.weights)[:, None, None]
-        off = factors * np.stack(moved) / self.metric[:, None]
+        off = factors * moved / self.metric[:, None]
         transverse = _largest(off.reshape(count * n, -1))
         if drifts:
             return np.inf, transverse, np.inf

@@ -86,7 +86,7 @@ def cycle_continuation(
     print(branch.amplitude[-1].round(3), branch.status)  # [0.707 0.707] left the span at p = 0.5
     ```
     """
-    low, high = _checked(family, span)
+    low, high = checked_span(family, span)
     model = family.model
     longest, most = float(as_scalar(step, "step", positive=True)), as_count(max_steps, "max_steps")
     known = start.orbit if isinstance(start, CycleEvent) else start if isinstance(start, Orbit) else None
@@ -101,7 +101,7 @@ def cycle_continuation(
         raise ValueError(unfit)
     watch_precision(dtype_of(model))
     begin = low if isinstance(start, Orbit) else float(start.parameter)
-    system, jacobian = _placed(family, u, x, begin, (low, high))
+    system, jacobian = placed(family, u, x, begin, (low, high))
     unit = float(system.unit)
     if known is None and asked == METHODS[0] and stiff(jacobian[None], 2 * np.pi / start.frequency):
         method, leading = METHODS[1], None
@@ -131,7 +131,7 @@ def cycle_continuation(
     return halves[0] if len(halves) == 1 else _joined(*halves)
 
 
-def _checked(family: Any, span: Any) -> tuple[float, float]:
+def checked_span(family: Any, span: Any) -> tuple[float, float]:
     """The span. `ValueError` if cycles of the family cannot be followed over it."""
     as_instance(family, "family", Family)
     model = family.model
@@ -146,7 +146,7 @@ def _checked(family: Any, span: Any) -> tuple[float, float]:
     return low, high
 
 
-def _placed(family: Family, u: Any, x: Any, begin: float, span: tuple[float, float]) -> tuple[System, np.ndarray]:
+def placed(family: Family, u: Any, x: Any, begin: float, span: tuple[float, float]) -> tuple[System, np.ndarray]:
     """The flow in units that suit it, and df/dx (n, n) at the state x (n,) at the beginning, in the user's units."""
     (low, high), here, dtype = span, family(begin), dtype_of(family.model)
     check_autonomous(here, "family")

@@ -111,13 +111,23 @@ def _spread(mesh: np.ndarray, nodes: np.ndarray, at: Any) -> tuple[np.ndarray, n
     return at(mesh[:-1]), within.reshape(len(mesh) - 1, len(nodes), within.shape[1])
 
 
-def sampled(known: Orbit, x: np.ndarray, system: System, how: AbstractMethod, count: int, level: float) -> Discrete:
-    """States (N, n) at the points of an orbit, which carry its mesh, on `count` intervals, in working units."""
+def mesh_of(known: Orbit, count: int) -> np.ndarray:
+    """The mesh (count + 1,) from 0 to 1 that the points of an orbit carry, on `count` intervals."""
+    times = np.append(known.ts, known.period) / known.period
+    return np.interp(np.linspace(0, len(times) - 1, count + 1), np.arange(len(times)), times)
+
+
+def on_mesh(known: Orbit, x: np.ndarray, mesh: np.ndarray, system: System, how: AbstractMethod, level: float) -> Discrete:
+    """States (N, n) at the points of an orbit, on a mesh (M + 1,), in working units."""
     times = np.append(known.ts, known.period) / known.period
     states = np.vstack([x, x[:1]]) / np.asarray(system.sizes, float)
-    mesh = np.interp(np.linspace(0, len(times) - 1, count + 1), np.arange(len(times)), times)
     spread = _spread(mesh, _nodes(how), CubicSpline(times, states, bc_type="periodic"))
     return _put(system, mesh, *spread, np.log(known.period / float(system.unit)), level)
+
+
+def sampled(known: Orbit, x: np.ndarray, system: System, how: AbstractMethod, count: int, level: float) -> Discrete:
+    """States (N, n) at the points of an orbit, which carry its mesh, on `count` intervals, in working units."""
+    return on_mesh(known, x, mesh_of(known, count), system, how, level)
 
 
 def _from_hopf(

@@ -6,10 +6,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, NullLocator
 
+from ssntk.bifurcation.branch import Branch
 from ssntk.bifurcation.events.kinds import OF_BORDERS, kind_named
+from ssntk.cycles.branch import CycleBranch
+from ssntk.errors import as_count
 from ssntk.models.clock import Continuous, clock_of
 from ssntk.plot.canvas import BLUE, GREEN, INK, ORANGE, PALE, PALETTE, PINK, RED, keep_ticks, plain, plt, thin
 from ssntk.plot.clipped import clipped
+from ssntk.plot.cycle_collapse import collapse_of_cycles
 from ssntk.plot.diagram import bifurcation_diagram
 from ssntk.plot.legends import clear_legend, own_legend
 from ssntk.plot.ordinate import as_ordinate
@@ -51,6 +55,11 @@ def collapse(store: Store, *, y: Any = "principal") -> np.ndarray:
 
     The figure is 178 mm wide and at most 229 mm high, with text of 7 pt and more. Include it without scaling.
 
+    Of a sweep towards a bifurcation of limit cycles the panels show the branch of cycles; how fast the Floquet modes decay;
+    the multipliers; the largest eigenvalue of the shape kernel and the response at the critical frequency, beside that of
+    the critical mode alone; the phase channel; the number of modes of the shape kernel, with the share of the critical mode;
+    and the period. `y` is then the number of a state, by default 0.
+
     **Arguments:** `y`: what the diagram shows of the state, as in `plot.bifurcation_diagram`. It cannot be an output, since
     a store holds no outputs. Default: the first principal component, in which folds are visible.
 
@@ -72,9 +81,14 @@ def collapse(store: Store, *, y: Any = "principal") -> np.ndarray:
     data, branch = store.arrays(), store.branch()
     if branch is None or not (data["status"] == DONE).any():
         raise StoreError(f"{store.path} holds no measured point to draw yet")
-    as_ordinate(y, (branch,), states=True)
     kept = data["status"] == DONE
     data = {name: values[kept] for name, values in data.items()}
+    if isinstance(branch, CycleBranch):
+        state = 0 if y == "principal" else as_count(y, "y", least=0)
+        if state >= store.plan()["n_state"]:
+            raise ValueError(f"y must be the number of a state, below {store.plan()['n_state']}, got {y}")
+        return collapse_of_cycles(store, data, state)
+    as_ordinate(y, (branch,), states=True)
     kind, blocks, dt = store.bifurcation().kind, store.plan()["blocks"], store.plan()["dt"]
     tight: dict[Any, Any] = {"axes.labelpad": 2.0, "legend.handletextpad": 0.5}
     tight |= {"legend.labelspacing": 0.25, "legend.handlelength": 1.8, "legend.columnspacing": 1.0, "axes.labelsize": 7.0}
@@ -119,7 +133,7 @@ def collapse(store: Store, *, y: Any = "principal") -> np.ndarray:
 def _diagram(store: Store, data: dict[str, np.ndarray], top: Axes, y: object) -> None:
     """Draw the part of the branch around the measured points, and these."""
     branch, event = store.branch(), store.bifurcation()
-    assert branch is not None
+    assert isinstance(branch, Branch)
     ordinate = as_ordinate(y, (branch,), states=True)
     bifurcation_diagram(branch, top, y=y)
     heights = ordinate.height(data["x_star"], None)

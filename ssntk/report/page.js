@@ -3,7 +3,8 @@
 // ---------------------------------------------------------------- elements
 
 const data = JSON.parse(document.getElementById("data").textContent);
-const towards = data.kind === "towards";
+const cycles = data.kind === "towards-of-cycles";
+const towards = data.kind === "towards" || cycles;
 const { points } = data;
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -331,6 +332,11 @@ const KINDS = {
   double: ["Double", "diamond", "var(--pink)"],
   degenerate: ["Degenerate", "diamond", "var(--pink)"],
   unknown: ["Unresolved", "cross", "var(--hatch)"],
+  "cycle-fold": ["Fold of cycles", "square", "var(--sky)"],
+  "cycle-branch-point": ["Branch point of cycles", "diamond", "var(--sky)"],
+  "period-doubling": ["Period doubling", "plus", "var(--pink)"],
+  torus: ["Torus", "circle", "var(--orange)"],
+  "saddle-node on a cycle": ["Saddle-node on a cycle", "square", "var(--red)"],
 };
 
 function diagram() {
@@ -351,8 +357,8 @@ function diagram() {
     const at = frame({
       width, height: Math.min(400, Math.max(280, width * 0.36)),
       x: { kind: "linear", domain: across, label: "parameter p (units of p)" },
-      y: { kind: "linear", domain: up, label: branch.scalar ? "state x (units of state)" : "projected state (units of state)" },
-      label: "Bifurcation diagram: branches of equilibria over the parameter, with the measured points",
+      y: { kind: "linear", domain: up, label: cycles ? "largest state 0 (units of state)" : branch.scalar ? "state x (units of state)" : "projected state (units of state)" },
+      label: `Bifurcation diagram: branches of ${cycles ? "cycles" : "equilibria"} over the parameter, with the measured points`,
     });
     at.middle.append(
       svg("path", { class: "line dashed", stroke: "var(--muted)", d: path(at, branch.parameter, branch.unstable) }),
@@ -377,8 +383,8 @@ function diagram() {
       SELECTED,
     ]);
     note.append(
-      (branch.scalar ? "" : "The ordinate is the first principal component of the branch's states, with their linear trend in p removed. ") +
-      "Between its steps the branch is drawn by cubic splines. ", hint("Click near a point to select it."));
+      (cycles ? "The ordinate is the largest value of the first state on each cycle. " : branch.scalar ? "" : "The ordinate is the first principal component of the branch's states, with their linear trend in p removed. ") +
+      (cycles ? "" : "Between its steps the branch is drawn by cubic splines. "), hint("Click near a point to select it."));
     const place = (i) => [at.x.at(points[i].parameter ?? NaN), at.y.at(points[i].height ?? NaN)];
     clickable(at.root, (px, py) => nearest(points.length, (i) => {
       const [x, y] = place(i);
@@ -456,6 +462,51 @@ function towardsPanels() {
       return { text, values: (point) => point.values[key], colour, shape, line };
     }));
   }
+}
+
+// ---------------------------------------------------------------- towards a bifurcation of limit cycles
+
+/** The slope of a variable over the last decades, in words. */
+function slopeOf(name, title) {
+  const [measured, predicted] = data.slopes?.lines[name] ?? [null, null];
+  if (!known(measured)) return "";
+  return `Slope of the ${title} ${show(measured, 4)} over the last ${show(data.slopes.decades, 2)} decades of the distance` + (known(predicted) ? `; predicted near the point: ${show(predicted)}.` : ".");
+}
+
+function cyclePanels() {
+  diagram();
+  const driven = points.some((point) => point.values?.drive_frequency > 0);
+  const channel = points.some((point) => known(point.values?.driven_response));
+  overDistance("shape", "Shape kernel and critical Floquet mode", "largest eigenvalue (state²)", [
+    { text: "shape kernel", values: (point) => point.values.shape_top, colour: "var(--blue)", shape: "circle" },
+    ...(driven ? [{ text: "response at the critical frequency", values: (point) => point.values.driven_response, colour: "var(--red)", shape: "square" }] : []),
+    ...(channel ? [{ text: "critical mode alone, by its law", values: (point) => point.values.predicted_response, colour: "var(--orange)", line: "dashed", shape: "diamond" }] : []),
+  ], `${channel ? slopeOf("driven_response", driven ? "response" : "shape kernel") : slopeOf("shape_eigenvalues", "shape kernel")} ${data.slopes ? `${data.slopes.says}.` : ""}`.trim());
+  overDistance("phase", "Phase channel", "|P_θ/P|² <|f|²> (state²/time²)", [
+    { text: "the long trajectory's largest NTK eigenvalue over T³/3", values: (point) => point.values.phase_channel, colour: "var(--blue)", shape: "circle" },
+  ], slopeOf("phase_channel", "phase channel"));
+  overDistance("decay", "Decay of the critical Floquet mode", "−Re λ (1/time)", [
+    { text: "critical Floquet exponent", values: (point) => point.decay, colour: "var(--red)", shape: "circle" },
+  ], slopeOf("critical_exponent", "exponent"));
+  overDistance("period", "Period", "period P (time)", [
+    { text: "period of the cycle", values: (point) => point.values.period, colour: "var(--ink)", shape: "circle" },
+  ], slopeOf("period", "period"));
+  overDistance("ranks", "Modes of the shape kernel", "effective number of modes", [
+    { text: "effective rank", values: (point) => point.values.shape_effective_rank, colour: "var(--blue)", shape: "circle" },
+    { text: "participation ratio", values: (point) => point.values.shape_participation_ratio, colour: "var(--green)", line: "dashed", shape: "square" },
+  ]);
+}
+
+function multipliers() {
+  panel("detail", "multipliers", "Floquet multipliers of the selected cycle", ({ plot, note }) => (point) => {
+    plot.replaceChildren();
+    note.textContent = "";
+    if (point.state !== "done") { plot.append(none(whyNot(point))); return; }
+    const [re, im] = point.multipliers;
+    plot.append(table(null, ["Multiplier", "Size"], re.map((x, i) => el("tr", {},
+      el("td", { class: "number" }, complex([x, im[i]])), el("td", { class: "number" }, show(Math.hypot(x, im[i])))))));
+    note.textContent = "The trivial multiplier, 1 along the cycle, is taken out. The cycle is stable if all others are smaller than 1.";
+  });
 }
 
 // ---------------------------------------------------------------- grids
@@ -923,12 +974,11 @@ function start() {
   const done = points.map((point, i) => (point.state === "done" ? i : -1)).filter((i) => i >= 0);
   selected = (towards ? done.at(-1) : done[0]) ?? 0;
   themes();
-  if (towards) towardsPanels();
+  if (cycles) cyclePanels();
+  else if (towards) towardsPanels();
   else phaseDiagram();
-  eigenvalues();
-  spectrum();
-  kernel();
-  channel();
+  if (cycles) multipliers();
+  else for (const draw of [eigenvalues, spectrum, kernel, channel]) draw();
   numbers();
   failures();
   run();

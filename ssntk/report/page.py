@@ -17,10 +17,14 @@ from scipy.interpolate import CubicSpline
 from ssntk.bifurcation.continuation import Branch
 from ssntk.bifurcation.events.kinds import kind_named
 from ssntk.bifurcation.projection import curves, direction_of
+from ssntk.cycles.branch import CycleBranch
 from ssntk.files import write_whole
 from ssntk.models.clock import AbstractClock, Continuous, clock_of
 from ssntk.nouns import Json
-from ssntk.sweep.coverage import Header, coverage_of
+from ssntk.report.cycle_payload import cycle_lines, cycle_point, cycle_slopes, cycle_text
+from ssntk.report.numbers import number as _number
+from ssntk.sweep.coverage import Header, TowardsOfCycles, coverage_of
+from ssntk.sweep.kept_branch import AnyBranch
 from ssntk.sweep.quantities.base import Variable
 from ssntk.sweep.quantities.blocks import BlocksQuantity
 from ssntk.sweep.quantities.channel import ChannelQuantity
@@ -72,7 +76,9 @@ def payload(store: Store) -> Json:
     branch = store.branch() if towards else None
     # Some numbers exist for some models only.
     shown_numbers = {key: one for key, one in listed(plan, "overview", "point").items() if one.name in data}
-    projection = None if branch is None or len(branch.parameter) == 0 else direction_of((branch,))
+    of_cycles = coverage.kind == TowardsOfCycles.kind
+    equilibria = branch if isinstance(branch, Branch) else None
+    projection = None if equilibria is None or len(equilibria.parameter) == 0 else direction_of((equilibria,))
     sizes = {name: data[name].shape[-1] if name in data else 0 for name in ("ntk_eigenvalues", "jacobian_eigenvalues")}
     modes, shown = (_thinned(size) for size in sizes.values())
     times = _times(plan["ts"], data)
@@ -88,6 +94,9 @@ def payload(store: Store) -> Json:
             continue
         if projection is not None:
             point["height"] = _number((one["x_star"] - projection[0]) @ projection[1], 12)
+        if of_cycles:
+            points.append(point | {"state": "done"} | cycle_point(one, shown_numbers))
+            continue
         points.append(point | {"state": "done"} | _measured(one, shown_numbers, clock_of(plan["dt"]), modes, shown, times))
     return {
         "title": plan["title"],
@@ -108,8 +117,9 @@ def payload(store: Store) -> Json:
         },
         "block_heads": [named(one.label, _units(one)) for one in BlocksQuantity.variables.values()],
         "points": points,
-        "slope": _slope(store, data) if branch is not None else None,
-        "branch": None if projection is None or branch is None else _branch(store, branch, *projection),
+        "slope": _slope(store, data) if equilibria is not None else None,
+        "slopes": cycle_slopes(store, data) if isinstance(branch, CycleBranch) else None,
+        "branch": _lines(store, branch, projection),
         "what": _what(store, plan, status, branch),
         "rerun": _rerun(store.path.resolve().name, towards),
     }
@@ -165,6 +175,13 @@ def _channel(one: Json) -> Json | None:
     }
 
 
+def _lines(store: Store, branch: AnyBranch | None, projection: tuple[np.ndarray, np.ndarray] | None) -> Json | None:
+    """The branch as lines; `None` if there is none to draw."""
+    if isinstance(branch, CycleBranch):
+        return cycle_lines(branch, store.bifurcation())
+    return None if projection is None or branch is None else _branch(store, branch, *projection)
+
+
 def _branch(store: Store, branch: Branch, centre: np.ndarray, direction: np.ndarray) -> Json:
     """The branch as two lines, stable and unstable, with `None` at gaps, and its events."""
     located = np.array([event.x for event in branch.bifurcations]).reshape(-1, branch.x.shape[1])
@@ -218,7 +235,7 @@ def _slope(store: Store, data: dict[str, np.ndarray]) -> Json | None:
     return {"measured": measured, "decades": decades, "predicted": predicted, "says": slope.says}
 
 
-def _what(store: Store, plan: Header, status: Status, branch: Branch | None) -> list[list[str]]:
+def _what(store: Store, plan: Header, status: Status, branch: AnyBranch | None) -> list[list[str]]:
     """What was run: pairs of a name and a text."""
     counts = f"{status.total}: {len(status.done)} measured, {len(status.failed)} failed, {len(status.missing)} not measured"
     coverage = coverage_of(plan)
@@ -238,18 +255,23 @@ def _what(store: Store, plan: Header, status: Status, branch: Branch | None) -> 
         out += [["Blocks of parameters", ", ".join(plan["blocks"])]]
     if branch is not None:
         event = store.bifurcation()
-        within = max(abs(float(end) - float(event.parameter)) for end in event.interval)
-        low, high = (f"{float(end):.17g}" for end in event.interval)
-        text = f"{event.kind} at p_c = {float(event.parameter):.12g}, in [{low}, {high}], known to within {within:.1g}; "
-        text += f"normal-form coefficient {float(event.coefficient):.6g}"
-        none = ", criticality not known" if kind_named(event.kind).criticality else ""
-        text += f", {event.criticality}" if event.criticality else none
-        text += f"; angular frequency {float(event.frequency):.6g} rad/time" if event.frequency else ""
-        out += [["Bifurcation located", f"{text}; residual of its extended system {float(event.residual):.1g}"]]
+        out += [["Bifurcation located", _located(event) if isinstance(branch, Branch) else cycle_text(event)]]
         out += [["Branch", f"{len(branch.parameter)} points; it {branch.status}"]]
     out += [["Store", f"folder {store.path.resolve().name}, format {plan['format']}"]]
     out += [["Set aside", ", ".join(status.set_aside) + " (no records of this plan)" if status.set_aside else "no file"]]
     return [*out, ["Versions", ", ".join(f"{name} {version}" for name, version in plan["versions"].items())]]
+
+
+def _located(event: Any) -> str:
+    """What was located, in words."""
+    within = max(abs(float(end) - float(event.parameter)) for end in event.interval)
+    low, high = (f"{float(end):.17g}" for end in event.interval)
+    text = f"{event.kind} at p_c = {float(event.parameter):.12g}, in [{low}, {high}], known to within {within:.1g}; "
+    text += f"normal-form coefficient {float(event.coefficient):.6g}"
+    none = ", criticality not known" if kind_named(event.kind).criticality else ""
+    text += f", {event.criticality}" if event.criticality else none
+    text += f"; angular frequency {float(event.frequency):.6g} rad/time" if event.frequency else ""
+    return f"{text}; residual of its extended system {float(event.residual):.1g}"
 
 
 def _rerun(folder: str, towards: bool) -> list[list[str]]:
@@ -272,7 +294,7 @@ def _quantities(numbers: dict[str, Listed], clock: AbstractClock) -> list[Json]:
         }
         for key, one in numbers.items()
     ]
-    if clock != Continuous():
+    if clock != Continuous() and "growth" in numbers:
         next(one for one in out if one["name"] == "growth")["label"] = "Growth exponent log |m₁| / dt"
     return out
 
@@ -322,14 +344,6 @@ def _thinned(count: int) -> np.ndarray:
     if count <= MOST_MODES:
         return np.arange(count)
     return np.unique(np.geomspace(1, count, MOST_MODES).round().astype(int)) - 1
-
-
-def _number(value: Any, digits: int = 6) -> float | int | None:
-    if value is None or not np.isfinite(value):
-        return None
-    rounded = float(f"{float(value):.{digits}g}")
-    # Whole numbers are written without ".0", which would be a sixth of the page.
-    return int(rounded) if rounded.is_integer() and abs(rounded) < 1e15 else rounded
 
 
 def _as_json(held: Json) -> str:

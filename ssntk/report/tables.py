@@ -8,11 +8,14 @@ import rich.console
 import rich.table
 import rich.text
 
+from ssntk.collapse.cycle_law import cycle_law
 from ssntk.critical.flag import CRITICAL, NEAR
 from ssntk.critical.warned import border_distance
+from ssntk.cycles.side import kind_of_event
 from ssntk.files import legible
 from ssntk.sweep.aims import WITHOUT_A_MODE
-from ssntk.sweep.coverage import Header, OverAxes, Towards, coverage_of
+from ssntk.sweep.coverage import Header, OverAxes, Towards, TowardsOfCycles, coverage_of
+from ssntk.sweep.cycle_summary import tendencies
 from ssntk.sweep.record import Listed, listed
 from ssntk.sweep.store import Store
 from ssntk.sweep.summary import quartiles, slope_of
@@ -140,8 +143,32 @@ def print_points(store: Store) -> None:
             console.print(table)
 
 
+def print_cycles(store: Store) -> None:
+    """Print the table of a finished sweep towards a bifurcation of cycles, and its slopes."""
+    data = store.arrays()
+    good = np.flatnonzero(data["status"] == "done")[::-1]
+    if good.size == 0:
+        return
+    kind, event = kind_of_event(store.bifurcation()), store.bifurcation()
+    title = _plain(f"{kind} at p = {float(event.parameter):.10g}")
+    table = rich.table.Table(title=title, title_justify="left")
+    columns = _columns(store.plan(), data)
+    for head in ("distance", *(one.heading for one in columns)):
+        table.add_column(_plain(head), justify="right")
+    for i in good[np.unique(np.linspace(0, good.size - 1, min(12, good.size)).round().astype(int))]:
+        table.add_row(f"{data['distance'][i]:.2e}", *(_cell(one, one.of(data[one.name][i])) for one in columns))
+    rich.console.Console(width=None if sys.stdout.isatty() else 20 + 16 * len(columns)).print(table)
+    decades, slopes = tendencies(kind, {name: values[good] for name, values in data.items()})
+    for one in slopes:
+        predicted = f"; predicted {one.predicted:g}" if np.isfinite(one.predicted) else ""
+        print(
+            f"Slope of the {one.title} over the last {decades:.2g} decades: {round(one.measured, 4) + 0.0:.4f}{predicted}."
+        )
+    print(f"Near a {kind}: {cycle_law(kind).says}.")
+
+
 # The functions that print a finished store, by the kind of its plan.
-PRINTED = {Towards.kind: print_points, OverAxes.kind: print_grid}
+PRINTED = {Towards.kind: print_points, TowardsOfCycles.kind: print_cycles, OverAxes.kind: print_grid}
 
 
 def print_store(store: Store) -> None:

@@ -4,13 +4,14 @@ import abc
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from ssntk.bifurcation.branch import Branch
 from ssntk.sweep.coverage import AbstractCoverage, Header
+from ssntk.sweep.cycle_measurement import CycleMeasurement
 from ssntk.sweep.identity import hashed
+from ssntk.sweep.kept_branch import AnyBranch
 from ssntk.sweep.measurement import Measurement
 
 # The values at which a point is measured, and its measurement, or the error with which it failed.
-Found = tuple[dict[str, Any], Measurement | Exception]
+Found = tuple[dict[str, Any], Measurement | CycleMeasurement | Exception]
 
 
 class AbstractPlan(abc.ABC):
@@ -64,15 +65,15 @@ class AbstractPlan(abc.ABC):
         """Compile the code that measures the points, as far as it does not depend on the result of `begin`."""
         return None
 
-    def follow(self) -> Branch | None:
+    def follow(self) -> AnyBranch | None:
         """The branch that the plan follows, with its bifurcation; `None` if the plan needs no branch."""
         return None
 
-    def number(self, branch: Branch) -> int:
+    def number(self, branch: AnyBranch) -> int:
         """Which of the branch's bifurcations the plan leads to."""
         raise ValueError(f"a {type(self).__name__} leads to no bifurcation")
 
-    def begin(self, branch: Branch | None) -> Any:
+    def begin(self, branch: AnyBranch | None) -> Any:
         """What all points have in common, given the plan's branch. `measure_batch` takes it as `context`."""
         return None
 

@@ -4,13 +4,18 @@ from ssntk.bifurcation.branch import Branch
 from ssntk.bifurcation.events.kinds import (
     BORDER_COLLISION,
     BOUNDARY_HOPF,
+    CYCLE_FOLD,
     DEGENERATE_FLIP,
     FLIP,
     NONSMOOTH_FOLD,
+    PERIOD_DOUBLING,
     SADDLE_NODE,
+    SADDLE_NODE_ON_CYCLE,
     TO_INFINITY,
+    TORUS,
     as_kind,
     kind_named,
+    kind_of,
 )
 from ssntk.bifurcation.events.standard import kinds_of
 from ssntk.bifurcation.wish import exact_family
@@ -20,6 +25,22 @@ from ssntk.models.family import Family
 
 # At these no eigenvalue of the stable side comes near the edge of stability.
 WITHOUT_A_MODE = (NONSMOOTH_FOLD.name, BORDER_COLLISION.name)
+# The kinds at which limit cycles bifurcate.
+OF_CYCLES = tuple(kind.name for kind in (CYCLE_FOLD, PERIOD_DOUBLING, TORUS, SADDLE_NODE_ON_CYCLE))
+# Names that mean a bifurcation of cycles for flows, and one of fixed points for maps.
+_OF_FLOWS = {"pd": PERIOD_DOUBLING.name, "ns": TORUS.name}
+
+
+def aim_of(value: object, family: object) -> object:
+    """The name that results use for a kind of bifurcation or an alias, of which some mean others for flows than for maps."""
+    flows = isinstance(family, Family) and family.clock.flips_at is None
+    own = _OF_FLOWS.get(value.lower()) if flows and isinstance(value, str) else None
+    return kind_of(value) if own is None else own
+
+
+def may_lack_probe(towards: object) -> bool:
+    """Whether plans towards a kind, or an alias of one, may be of cycles, which have no probe."""
+    return kind_of(towards) in (*OF_CYCLES, *(kind_of(alias) for alias in _OF_FLOWS))
 
 
 def oscillates(kind: str) -> bool:
@@ -36,7 +57,13 @@ def _on_exact_branches(clock: AbstractClock) -> tuple[str, ...]:
 def check_aim(towards: object, family: Family, span: object, u: object) -> None:
     """Raises `ValueError` if no sweep of this family can go towards such a bifurcation."""
     exact = _on_exact_branches(family.clock)
-    kind = as_kind(towards, "towards", (*kinds_of(family.clock), *exact))
+    flows = family.clock.flips_at is None
+    if towards in OF_CYCLES and not flows:
+        raise ValueError(
+            f"towards must not be {towards!r} for a map: its cycles of k steps are fixed points of Iterated(map, k), whose "
+            "bifurcations a sweep can go towards"
+        )
+    kind = as_kind(towards, "towards", (*kinds_of(family.clock), *exact, *(OF_CYCLES if flows else ())))
     if kind not in exact:
         return
     try:

@@ -42,6 +42,8 @@ def encode(value: Any, prefix: str = "") -> dict[str, np.ndarray]:
             out |= {f"{name}.{i}": np.array([*one.items()], int).reshape(-1, 2) for i, one in enumerate(several)}
         elif isinstance(held, enum.Enum):
             out[name] = np.asarray(held.name)
+        elif dataclasses.is_dataclass(held):
+            out |= {f"{name}.class": np.asarray(type(held).__name__)} | encode(held, f"{name}.")
         elif isinstance(held, dict):
             out |= {f"{name}.{key}": np.asarray(one) for key, one in held.items()}
         else:
@@ -65,6 +67,8 @@ def decode(kind: type[T], held: Arrays, prefix: str = "") -> T:
             several = [held[key] for i in range(2) if (key := f"{name}.{i}") in held]
             tables = tuple({int(key): int(count) for key, count in one} for one in several)
             fields[field.name] = tables if len(several) > 1 else next(iter(tables))
+        elif f"{name}.class" in held:
+            fields[field.name] = decode(_classes(hint)[str(held[f"{name}.class"])], held, f"{name}.")
         elif name in held:
             fields[field.name] = _decoded(hint, held[name])
         elif typing.get_origin(hint) is dict and (own := [key for key in held if key.startswith(f"{name}.")]):
@@ -108,6 +112,15 @@ def _part(kind: type, name: str) -> type | None:
     hint = _hints(kind)[name]
     parts = typing.get_args(hint) if typing.get_origin(hint) is tuple else ()
     return parts[0] if parts and isinstance(parts[0], type) and dataclasses.is_dataclass(parts[0]) else None
+
+
+def _classes(hint: object) -> dict[str, Any]:
+    """The dataclasses that a field of this type may hold, by name."""
+    return {
+        one.__name__: one
+        for one in (hint, *typing.get_args(hint))
+        if isinstance(one, type) and dataclasses.is_dataclass(one)
+    }
 
 
 def _counts(kind: type, name: str) -> bool:

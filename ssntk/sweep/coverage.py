@@ -2,12 +2,15 @@
 
 import abc
 import math
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ssntk.nouns import Values
-from ssntk.sweep.quantities.base import PLACE
+from ssntk.sweep.quantities.base import PLACE, Variable
+from ssntk.sweep.quantities.cycle import OF_CYCLES
+from ssntk.sweep.quantities.standard import VARIABLES
 
 Header = dict[str, Any]
 
@@ -19,12 +22,14 @@ class AbstractCoverage(abc.ABC):
     - `needed`: the field of plan.json that says which points there are.
     - `figure`: the function of `ssntk.plot` that draws such a store. The command line gives its file the same name.
     - `leads`: whether the plan leads to a bifurcation. Its store then holds a branch.
+    - `variables`: the variables of the records, without those of a user's own quantities.
     """
 
     kind: ClassVar[str]
     needed: ClassVar[str]
     figure: ClassVar[str]
     leads: ClassVar[bool] = False
+    variables: ClassVar[Mapping[str, Variable]] = VARIABLES
 
     @abc.abstractmethod
     def shape(self, plan: Header) -> tuple[int, ...]:
@@ -76,6 +81,12 @@ class Towards(AbstractCoverage):
         return plan["n_state"]
 
 
+class TowardsOfCycles(Towards):
+    """Limit cycles at given distances from a bifurcation of theirs."""
+
+    kind, variables = "towards-of-cycles", OF_CYCLES
+
+
 class OverAxes(AbstractCoverage):
     """Points at every combination of the values of some axes."""
 
@@ -103,7 +114,7 @@ class OverAxes(AbstractCoverage):
         return name not in PLACE
 
 
-COVERAGES: dict[str, AbstractCoverage] = {one.kind: one for one in (Towards(), OverAxes())}
+COVERAGES: dict[str, AbstractCoverage] = {one.kind: one for one in (Towards(), TowardsOfCycles(), OverAxes())}
 
 
 def coverage_of(plan: Header) -> AbstractCoverage:

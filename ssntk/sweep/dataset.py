@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from ssntk.bifurcation.branch import Branch
 from ssntk.files import legible
 from ssntk.sweep.coverage import Header, coverage_of
+from ssntk.sweep.kept_branch import AnyBranch, event_of
 from ssntk.sweep.record import variables_of
 
 _PER_MODE = ("jacobian_eigenvalues", "ntk_eigenvalues", "steady_state_eigenvalues")
 
 
-def as_dataset(plan: Header, arrays: dict[str, np.ndarray], branch: Branch | None, number: int | None) -> Any:
+def as_dataset(plan: Header, arrays: dict[str, np.ndarray], branch: AnyBranch | None, number: int | None) -> Any:
     """The dataset that `Store.to_xarray` describes, made of the header, the arrays and the branch of a store."""
     try:
         import xarray
@@ -51,7 +51,7 @@ def as_dataset(plan: Header, arrays: dict[str, np.ndarray], branch: Branch | Non
     if plan["dt"] is not None:
         attributes["dt"] = plan["dt"]
     if branch is not None and number is not None:
-        event = branch.bifurcations[number]
+        event = event_of(branch, number)
         attributes |= {"branch": branch.status, "bifurcation": event.kind, "critical_parameter": event.parameter}
     return xarray.Dataset(variables, coordinates, attributes)
 

@@ -5,7 +5,7 @@ import functools
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -15,34 +15,34 @@ from jaxtyping import Array, PyTree
 from ssntk.bifurcation.abstract_side import AbstractSide
 from ssntk.bifurcation.branch import Branch
 from ssntk.bifurcation.continuation import continuation
-from ssntk.bifurcation.events.kinds import is_of, kind_of
-from ssntk.bifurcation.events.standard import kinds_of
+from ssntk.bifurcation.events.kinds import is_of
 from ssntk.bifurcation.side import stable_side
 from ssntk.critical.approach import Approach
+from ssntk.cycles.branch import CycleBranch
+from ssntk.cycles.side import CycleSide
 from ssntk.dynamics.fixed_points import constant_input
 from ssntk.dynamics.integrate import Integrator
-from ssntk.dynamics.metric import as_metric
-from ssntk.dynamics.probe import FittedProbe, Probe
 from ssntk.dynamics.scales import typical_sizes
-from ssntk.errors import NumericalError, as_array, as_choice, as_count, as_instance, as_scalar
-from ssntk.models.base import AbstractStateSpaceModel
-from ssntk.models.family import Family
+from ssntk.errors import NumericalError
+from ssntk.models.base import AbstractStateSpaceModel, dtype_of
 from ssntk.models.maps import AbstractMap, with_input
-from ssntk.models.theta import block_positions, check_blocks, theta_positions
+from ssntk.models.theta import block_positions, theta_positions
 from ssntk.notices import warn
 from ssntk.nouns import Lens
+from ssntk.sweep import cycle_path
 from ssntk.sweep.abstract_plan import AbstractPlan, Found
-from ssntk.sweep.aims import WITHOUT_A_MODE, check_aim, missing, oscillates
-from ssntk.sweep.coverage import Header, Towards
+from ssntk.sweep.aims import OF_CYCLES, WITHOUT_A_MODE, aim_of, missing
+from ssntk.sweep.checked import along, checked, missed
+from ssntk.sweep.coverage import AbstractCoverage, Header, Towards, TowardsOfCycles
 from ssntk.sweep.grid import Grid
 from ssntk.sweep.identity import Traced, digests, probe_parts, uniform
+from ssntk.sweep.kept_branch import AnyBranch
 from ssntk.sweep.measure import FAILURES, MEASURED, Asked, Measurement, measure_together, prepare
 from ssntk.sweep.older import older
-from ssntk.sweep.quantities.standard import as_quantities, own_of
+from ssntk.sweep.quantities.standard import own_of
 from ssntk.sweep.record import said_of
 from ssntk.sweep.save_times import times_shown
 from ssntk.sweep.toml import described, naming, table_of
-from ssntk.zeros.equilibria import equilibria_of
 
 
 class _OnBranch:
@@ -56,6 +56,13 @@ class _OnBranch:
             return None
         vars(plan)["index"] = plan._number_of_approach()
         return vars(plan)["index"]
+
+
+class _Covers:
+    """How plan.json describes the points: those of a plan towards a bifurcation of cycles are cycles."""
+
+    def __get__(self, plan: Any, kind: type | None = None) -> AbstractCoverage:
+        return TowardsOfCycles() if plan is not None and plan.towards in OF_CYCLES else Towards()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -80,6 +87,13 @@ class Sweep(AbstractPlan):
     - `scale` (n,) or a number: the metric of the states, as in `measure`. Default: ones.
     - `quantities`: your own, recorded beside the standard ones, as in `measure`.
 
+    Towards a bifurcation of limit cycles of a flow, `"cycle-fold"` (alias `"LPC"`), `"period-doubling"` (`"PD"`), `"torus"`
+    (`"NS"`) or `"saddle-node on a cycle"` (`"SNIC"`), the kernel of the cycle at each distance is measured, as by
+    [`cycle_ntk`][]. `x0` is then a state that settles on the cycle at p0; without it the cycles are followed that are born
+    at the first Hopf point in the span whose branch holds the bifurcation. Distances are those on the side of the stable
+    cycles. `modes` counts eigenvalues of the shape kernel, `step` is as in [`cycle_continuation`][], and `probe`, `of`,
+    `blocks`, `integrator` and `quantities` must be left out.
+
     If the probe's `us` is a `Sinusoid` without a frequency, it gets that of the bifurcation.
 
     Raises `ValueError`, which names the field, if a field is wrong or contradicts the approach. It is also raised if no
@@ -97,14 +111,14 @@ class Sweep(AbstractPlan):
     ```
     """
 
-    coverage = Towards()
+    coverage: ClassVar[Any] = _Covers()
     traced_parts = (*AbstractPlan.traced_parts, "family")
     family: Any
     _: dataclasses.KW_ONLY
     towards: Any = None
     span: Any = None
     distances: Any
-    probe: Probe
+    probe: Any = None
     x0: Any = None
     u: Any = None
     index: Any = _OnBranch()
@@ -120,9 +134,9 @@ class Sweep(AbstractPlan):
     def __post_init__(self):
         given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         # A plan is the same, whichever name of a kind was given.
-        given["towards"] = kind_of(given["towards"])
+        given["towards"] = aim_of(given["towards"], given["family"])
         path = self.family if isinstance(self.family, Approach) else None
-        held = _checked(given if path is None else given | _along(path, given))
+        held = checked(given if path is None else given | along(path, given))
         vars(self).update(held)
         if path is None:
             vars(self)["index"] = held["index"] or 0
@@ -144,7 +158,7 @@ class Sweep(AbstractPlan):
         gaps = [np.abs((point - aim) / sizes).max() for point in points]
         # Both are located to rounding error.
         if min(gaps, default=np.inf) > 1e-6:
-            raise ValueError(_missed(path))
+            raise ValueError(missed(path))
         own = int(np.argmin(gaps))
         if given not in (None, own):
             raise ValueError(f"index must be {own}, that of the point that the approach leads to, got {given}")
@@ -169,27 +183,40 @@ class Sweep(AbstractPlan):
     def settle(self) -> None:
         vars(self)["index"] = self.index
 
+    @property
+    def of_cycles(self) -> bool:
+        """Whether the points are limit cycles."""
+        return self.towards in OF_CYCLES
+
     def prepare(self) -> None:
         """Compile the code that measures the points. It does not depend on where the points lie."""
+        if self.of_cycles:
+            return
         model = self.model_at(float(self.span[0]))
         prepare(self._asked, model, self.room)
 
-    def follow(self) -> Branch:
+    def follow(self) -> AnyBranch:
         """The branch from p0. Raises `NumericalError` if it holds no such bifurcation."""
+        if self.of_cycles:
+            return cycle_path.follow(self)
         known = vars(self).get("_followed")
         branch = known or continuation(self.family, self.span, x0=self.x0, u=self.u, step=self.step)
         self.number(branch)
         return branch
 
-    def begin(self, branch: Branch | None) -> AbstractSide:
+    def begin(self, branch: AnyBranch | None) -> AbstractSide | CycleSide:
         return self.side(self.follow() if branch is None else branch)
 
-    def side(self, branch: Branch) -> AbstractSide:
+    def side(self, branch: AnyBranch) -> AbstractSide | CycleSide:
         """The stable side of the bifurcation that the sweep goes towards."""
+        if isinstance(branch, CycleBranch):
+            return cycle_path.side(self, branch)
         return stable_side(self.family, self.span, self.u, branch, self.number(branch))
 
-    def number(self, branch: Branch) -> int:
+    def number(self, branch: AnyBranch) -> int:
         """Which of the branch's bifurcations the sweep goes towards. Raises `NumericalError` if it holds no such one."""
+        if isinstance(branch, CycleBranch):
+            return cycle_path.number(self, branch)
         of_kind = [i for i, event in enumerate(branch.bifurcations) if is_of(event.kind, self.towards)]
         if self.index < len(of_kind):
             return of_kind[self.index]
@@ -216,7 +243,7 @@ class Sweep(AbstractPlan):
     @functools.cached_property
     def room(self) -> int:
         """How many points are measured in one batch."""
-        return self._asked.together(self.family.model)
+        return 1 if self.of_cycles else self._asked.together(self.family.model)
 
     @property
     def size(self) -> int:
@@ -241,13 +268,13 @@ class Sweep(AbstractPlan):
             "title": f"{type(model).__name__} towards a {self.towards}",
             "distances": self.distances.tolist(),
             "n_state": model.n_state,
-            "ts": times_shown(self.probe.ts).tolist(),
+            "ts": None if self.of_cycles else times_shown(self.probe.ts).tolist(),
             "blocks": list(self.blocks or ()),
             "dt": self.family.dt,
-            "quantities": said_of(own_of(self.quantities)),
+            "quantities": {} if self.of_cycles else said_of(own_of(self.quantities)),
         } | ({} if uniform(self.scale) is None else {"scale": self.scale.tolist()})
 
-    def measure(self, side: AbstractSide, index: int) -> tuple[float, Measurement]:
+    def measure(self, side: Any, index: int) -> tuple[float, Any]:
         """(parameter, measurement) of the point number `index`. It depends on the plan alone, not on other points.
 
         Raises what the point fails with.
@@ -257,8 +284,10 @@ class Sweep(AbstractPlan):
             raise found
         return values["parameter"], found
 
-    def measure_batch(self, side: AbstractSide, indices: Sequence[int]) -> list[Found]:
+    def measure_batch(self, side: Any, indices: Sequence[int]) -> list[Found]:
         """For each of at most `room` points: the values at which it is measured, and its measurement or error."""
+        if self.of_cycles:
+            return cycle_path.measure_points(self, side, indices)
         at: list[tuple[float, np.ndarray] | Exception] = []
         for index in indices:
             try:
@@ -295,12 +324,13 @@ class Sweep(AbstractPlan):
     def identity(self) -> dict[str, str]:
         """The digest of each part of the plan that its results depend on, by its name."""
         # If a sinusoid takes the frequency of the bifurcation, that follows from the other fields. Any number serves here.
-        family, probe = self.family, self.probe.at_frequency(1.0).fit(self.family.model)
-        model, arrays, (field, sizes) = family.model, *self._computed(probe)
+        probe = None if self.of_cycles else self.probe.at_frequency(1.0).fit(self.family.model)
+        family, model = self.family, self.family.model
+        arrays, (field, sizes) = self._computed(dtype_of(model) if probe is None else probe.ts.dtype)
         parts = {
-            "family": (Traced(field, arrays, *sizes), jax.tree.leaves(arrays), self.family.dt),
+            "family": (Traced(field, arrays, *sizes), jax.tree.leaves(arrays), family.dt),
             "u": self.constant(),
-            **probe_parts(self.probe, probe),
+            **({} if probe is None else probe_parts(self.probe, probe)),
             "x0": self.x0,
             "distances": self.distances,
             "wrt": theta_positions(model, self.of, self.wrt),
@@ -313,12 +343,12 @@ class Sweep(AbstractPlan):
         parts["quantities"] = list(own_of(self.quantities)) or None
         return digests(parts)
 
-    def _computed(self, probe: FittedProbe) -> tuple[PyTree, tuple[Callable[..., PyTree], list[PyTree]]]:
+    def _computed(self, dtype: Any) -> tuple[PyTree, tuple[Callable[..., PyTree], list[PyTree]]]:
         """The arrays of the family and the constant input; the function computed from them, and the shapes of its arguments
         p, t, x and u."""
         arrays, static = eqx.partition((self.family, self.constant()), eqx.is_array)
         model = self.family.model
-        shapes = [jax.ShapeDtypeStruct(shape, probe.ts.dtype) for shape in ((), (), (model.n_state,), (model.n_input,))]
+        shapes = [jax.ShapeDtypeStruct(shape, dtype) for shape in ((), (), (model.n_state,), (model.n_input,))]
 
         def field(arrays: PyTree, p: Array, t: Array, x: Array, u: Array) -> tuple[Array, Array]:
             family, constant = eqx.combine(arrays, static)
@@ -329,8 +359,10 @@ class Sweep(AbstractPlan):
 
     def older_hashes(self) -> set[str]:
         """The identities that earlier versions would have given this plan."""
+        if self.of_cycles:
+            return set()
         probe = self.probe.at_frequency(1.0).fit(self.family.model)
-        model, arrays, (field, sizes) = self.family.model, *self._computed(probe)
+        model, arrays, (field, sizes) = self.family.model, *self._computed(probe.ts.dtype)
 
         def parts(traced: Callable[..., list[object]]) -> Iterator[object]:
             yield from traced(field, arrays, *sizes)
@@ -350,69 +382,6 @@ class Sweep(AbstractPlan):
                 yield from ("scale", self.scale)
 
         return older(parts)
-
-
-def _along(path: Approach, given: dict[str, PyTree]) -> dict[str, PyTree]:
-    """The fields that follow from an approach. Raises `ValueError` if no sweep can go along it, or if fields contradict."""
-    if path.family is None:
-        raise ValueError(f"family has no length, the network is at a {path.kind} already: approach from another network")
-    if path.kind not in kinds_of(path.family.clock):
-        hint = "ask for a 'saddle-node'" if path.kind == "cusp" else "try another omega_min, or one of its others"
-        raise ValueError(f"family leads to a {path.kind}, which no sweep can go towards: of approach, {hint}")
-    if given["towards"] not in (None, path.kind):
-        raise ValueError(f"towards must be {path.kind!r}, as the approach has it, got {given['towards']!r}")
-    u = path.u if given["u"] is None else np.asarray(constant_input(path.family.model, given["u"]))
-    if not np.array_equal(u, path.u):
-        raise ValueError(f"u must be {path.u}, as the approach has it, got {u}")
-    span = (0.0, 2 * path.distance) if given["span"] is None else given["span"]
-    ends = np.asarray(as_array(span, "span", (2,)))
-    if not ends.min() < path.distance < ends.max():
-        raise ValueError(f"span must hold {path.distance:g}, where the approach ends, got ({ends[0]:g}, {ends[1]:g})")
-    if given["span"] is None and path.reached is False:
-        raise ValueError(_missed(path))
-    x0 = path.x_start if given["x0"] is None else given["x0"]
-    return {"family": path.family, "towards": path.kind, "span": span, "x0": x0, "u": u}
-
-
-def _checked(given: dict[str, PyTree]) -> dict[str, PyTree]:
-    """The fields of a plan as it keeps them, and what is measured. Raises `ValueError`, which names the field that is wrong.
-
-    Equal plans must be equal however their fields were written, so that they find their records again.
-    """
-    held = dict(given)
-    family, probe = as_instance(held["family"], "family", Family), as_instance(held["probe"], "probe", Probe)
-    as_choice(held["of"], "of", ("state", "readout"))
-    held["index"] = None if held["index"] is None else as_count(held["index"], "index", least=0)
-    model = family.model
-    if held["integrator"] is not None:
-        as_instance(held["integrator"], "integrator", Integrator)
-    elif not isinstance(model, AbstractMap):
-        held["integrator"] = Integrator()
-    equilibria_of(family, held["span"], held["u"])
-    check_aim(held["towards"], family, held["span"], held["u"])
-    held["scale"] = as_metric(held["scale"], model.n_state)
-    held["blocks"] = check_blocks(held["blocks"]) or None
-    held["quantities"] = as_quantities(held["quantities"])
-    if not oscillates(held["towards"]) and probe.at_frequency(1.0) is not probe:
-        raise ValueError(f"probe.us must have a frequency: a {held['towards']} has none to give")
-    model_at_p0 = with_input(family(float(held["span"][0])), constant_input(model, held["u"]))
-    held["_asked"] = Asked.checked(model_at_p0, probe.at_frequency(1.0), **{name: held[name] for name in MEASURED})
-    held["span"] = tuple(float(end) for end in held["span"])
-    held["step"] = float(as_scalar(held["step"], "step", positive=True))
-    if held["x0"] is not None:
-        held["x0"] = np.asarray(as_array(held["x0"], "x0", (model.n_state,)))
-    distances = np.asarray(as_array(held["distances"], "distances", ("k",)))
-    if distances.size == 0 or distances.min() <= 0 or np.unique(distances).size < distances.size:
-        raise ValueError("distances must be positive and distinct, and hold at least one")
-    held["distances"] = np.sort(distances)[::-1]
-    return held
-
-
-def _missed(path: Approach) -> str:
-    return (
-        f"family is the way to a {path.kind} that the network's own equilibrium does not come to: of approach, try another "
-        "x, more n_starts, or one of its others; or give the span and x0 of a branch that comes there"
-    )
 
 
 PLANS: dict[str, Callable[..., AbstractPlan]] = {Sweep.coverage.kind: Sweep, Grid.coverage.kind: Grid}

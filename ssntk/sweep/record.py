@@ -1,14 +1,16 @@
 """What the record of a point holds: its variables, and how a measurement becomes one."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 from ssntk.nouns import Json, Values
-from ssntk.sweep.coverage import Header
+from ssntk.sweep.coverage import Header, coverage_of
+from ssntk.sweep.cycle_measurement import CycleMeasurement
 from ssntk.sweep.measurement import Measurement
 from ssntk.sweep.quantities.base import AbstractQuantity, Variable
+from ssntk.sweep.quantities.cycle import CycleQuantity
 from ssntk.sweep.quantities.standard import STANDARD, VARIABLES
 
 __all__ = ["VARIABLES", "Listed", "Variable", "as_json", "checked", "listed", "record_of", "said_of", "variables_of"]
@@ -17,8 +19,10 @@ __all__ = ["VARIABLES", "Listed", "Variable", "as_json", "checked", "listed", "r
 _TYPES = {"float": float, "complex": complex, "str": str}
 
 
-def record_of(measured: Measurement) -> Values:
+def record_of(measured: Measurement | CycleMeasurement) -> Values:
     """The variables of a measured point."""
+    if isinstance(measured, CycleMeasurement):
+        return CycleQuantity().finish(measured)
     standard = {name: value for one in STANDARD for name, value in one.finish(measured, None).items()}
     return standard | measured.quantities
 
@@ -76,11 +80,12 @@ def _variable(said: Json) -> Variable:
     return Variable(**known | {"dtype": _TYPES[said["dtype"]], "dims": tuple(said["dims"])})
 
 
-def variables_of(plan: Header) -> dict[str, Variable]:
+def variables_of(plan: Header) -> Mapping[str, Variable]:
     """The variables of the records of a plan, by its header."""
+    standard = coverage_of(plan).variables
     parts = plan.get("quantities", {}).values()
     own = {name: _variable(said) for one in parts for name, said in one["variables"].items()}
-    return VARIABLES | own if own else VARIABLES
+    return {**standard, **own} if own else standard
 
 
 class Listed(NamedTuple):
@@ -111,7 +116,7 @@ def listed(plan: Header, *sections: str) -> dict[str, Listed]:
     """The numbers of a point in these sections, by their names there, section by section."""
     held = variables_of(plan)
     return {
-        variable.first or name: Listed(name, variable, name not in VARIABLES)
+        variable.first or name: Listed(name, variable, name not in coverage_of(plan).variables)
         for section in sections
         for name, variable in held.items()
         if variable.section == section and variable.dtype is not str and (variable.first or not variable.dims)

@@ -17,7 +17,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from ssntk.bifurcation.abstract_side import AbstractSide
 from ssntk.errors import NumericalError, as_count
 from ssntk.results import ByName
 from ssntk.sweep.abstract_plan import AbstractPlan
@@ -159,15 +158,13 @@ def batches_of(sweep: AbstractPlan, part: object) -> Sequence[tuple[int, ...]]:
     return sweep.batches[i - 1 :: k]
 
 
-def _serial(
-    sweep: AbstractPlan, store: Store, context: AbstractSide | None, todo: Sequence[tuple[int, ...]]
-) -> Iterator[list[str]]:
+def _serial(sweep: AbstractPlan, store: Store, context: Any, todo: Sequence[tuple[int, ...]]) -> Iterator[list[str]]:
     for indices in todo:
         yield measure_batch(sweep, store, context, indices)
 
 
 def _spread(
-    sweep: AbstractPlan, store: Store, context: AbstractSide | None, todo: Sequence[Sequence[int]], executor: Any
+    sweep: AbstractPlan, store: Store, context: Any, todo: Sequence[Sequence[int]], executor: Any
 ) -> Iterator[list[str]]:
     """The statuses of the points of each batch, in any order.
 
@@ -227,7 +224,7 @@ def _ended(error: BaseException, store: Store) -> Exception:
 
 
 # The plan that this process works on, by its key. It is kept, since a plan that arrives again would be compiled again.
-_plans: dict[str, tuple[AbstractPlan, AbstractSide | None, str]] = {}
+_plans: dict[str, tuple[AbstractPlan, Any, str]] = {}
 
 
 def _task(plan: bytes, key: str, double: bool, indices: Sequence[int]) -> list[str]:
@@ -244,7 +241,7 @@ def _task(plan: bytes, key: str, double: bool, indices: Sequence[int]) -> list[s
     return measure_batch(sweep, Store(path), context, indices)
 
 
-def measure_batch(sweep: AbstractPlan, store: Store, context: AbstractSide | None, indices: Sequence[int]) -> list[str]:
+def measure_batch(sweep: AbstractPlan, store: Store, context: Any, indices: Sequence[int]) -> list[str]:
     """Measure and record a batch or a part of it, and return the status of each point."""
     began = time.perf_counter()
     try:

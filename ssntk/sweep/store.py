@@ -17,8 +17,8 @@ from typing import Any
 import filelock
 import numpy as np
 
-from ssntk.bifurcation.branch import Branch
 from ssntk.bifurcation.point import Bifurcation
+from ssntk.cycles.branch import CycleEvent
 from ssntk.nouns import Values
 from ssntk.results import Result, Speaks, Table
 from ssntk.sweep import claims, header
@@ -27,7 +27,7 @@ from ssntk.sweep.archive import read_arrays, set_aside, write, write_arrays
 from ssntk.sweep.coverage import Header, coverage_of
 from ssntk.sweep.dataset import as_dataset, write_netcdf
 from ssntk.sweep.header import StoreError
-from ssntk.sweep.kept_branch import arrays_of, branch_of
+from ssntk.sweep.kept_branch import AnyBranch, arrays_of, branch_of, event_of
 from ssntk.sweep.schema import MISSING, misfit, stacked
 
 DONE = "done"
@@ -171,22 +171,22 @@ class Store(Speaks):
         if written is not None:
             write(self._plan_file, written)
 
-    def write_branch(self, branch: Branch, number: int) -> None:
+    def write_branch(self, branch: AnyBranch, number: int) -> None:
         """Write the branch, and which of its bifurcations the sweep goes towards, completely or not at all."""
         arrays = {**arrays_of(branch, number), "plan": np.asarray(self.plan()["hash"])}
         write_arrays(self._branch_file, arrays)
 
-    def branch(self) -> Branch | None:
+    def branch(self) -> AnyBranch | None:
         """The branch that was written; `None` if there is none, or if the file is damaged."""
         held = self._read(self._branch_file)
         return None if held is None else branch_of(held)
 
-    def bifurcation(self) -> Bifurcation:
+    def bifurcation(self) -> Bifurcation | CycleEvent:
         """The point that the sweep goes towards. Raises `StoreError` if it was not located yet."""
         branch, number = self.branch(), self._number()
         if branch is None or number is None:
             raise StoreError(f"{self.path} holds no branch yet")
-        return branch.bifurcations[number]
+        return event_of(branch, number)
 
     def _number(self) -> int | None:
         """Which of the branch's bifurcations the sweep goes towards."""

@@ -93,6 +93,14 @@ TORUS = Kind(
     modes=2,
     aliases=("tr",),
 )
+SADDLE_NODE_ON_CYCLE = Kind(
+    "saddle-node on a cycle",
+    "Saddle-node on a cycle",
+    meaning="two equilibria are born there on a limit cycle, whose period grows without bound",
+    symbol="s",
+    hue="red",
+    aliases=("snic", "sniper", "saddle-node-on-a-cycle", "saddle-node-on-an-invariant-circle"),
+)
 # Of piecewise-linear models, at whose borders one column of the Jacobian jumps. delta is det J' / det J.
 NONSMOOTH_FOLD = Kind(
     "nonsmooth-fold",
@@ -138,7 +146,7 @@ DEGENERATE_FLIP = Kind(
     "pink",
 )
 OF_BORDERS = (NONSMOOTH_FOLD, BOUNDARY_HOPF, BORDER_COLLISION, TO_INFINITY, DEGENERATE_FLIP)
-OF_CYCLES = (CYCLE_FOLD, PERIOD_DOUBLING, TORUS, CYCLE_BRANCH_POINT)
+OF_CYCLES = (CYCLE_FOLD, PERIOD_DOUBLING, TORUS, CYCLE_BRANCH_POINT, SADDLE_NODE_ON_CYCLE)
 KINDS = (
     SADDLE_NODE,
     HOPF,
