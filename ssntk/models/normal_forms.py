@@ -212,7 +212,7 @@ def hopf(mu: Any, omega: Any, shear: Any = 0.0, h: Any = (0.0, 0.0)) -> Hopf:
 
     ```python
     model = ssntk.normal_forms.hopf(-0.5, 2.0)
-    print(ssntk.criticality(model).critical_frequency)  # 2.0
+    print(round(float(ssntk.criticality(model).critical_frequency), 6))  # 2.0
     ```
     """
     return Hopf(as_scalar(mu, "mu"), as_scalar(omega, "omega"), as_scalar(shear, "shear"), as_array(h, "h", (2,)))

@@ -248,7 +248,7 @@ def near_a_cycle_fold(seed):
     }
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", SLOW)
 def test_near_a_cycle_fold(seed):
     found = near_a_cycle_fold(seed)
     assert found["error"] < 1e-6

@@ -80,6 +80,7 @@ def test_a_fold_of_cycles_in_closed_form(store):
     assert 2 * slopes(data, "period_gradient")[0] == pytest.approx(-1, abs=5e-3)
 
 
+@pytest.mark.slow
 def test_without_shear_the_period_does_not_see_the_fold(tmp_path):
     family = ssntk.Family(oscillator(shear=0.0), "mu")
     plan = ssntk.Sweep(family, towards="LPC", span=(0.1, -0.4), distances=[1e-3, 1e-5], x0=[1.0, 0.0], wrt=of_mu)
@@ -115,6 +116,7 @@ def test_a_run_goes_on_bit_for_bit_and_a_point_depends_on_no_other(store, tmp_pa
     again.to_netcdf(tmp_path / "cycles.nc")
 
 
+@pytest.mark.slow
 def test_units_of_states_time_and_parameter_change_no_slope(store, tmp_path):
     draws = np.random.default_rng(3)
     states, rate, unit = 10 ** draws.uniform(-6, 6, 3)
@@ -149,6 +151,7 @@ def test_a_distance_that_the_branch_does_not_reach_fails_with_the_reason(tmp_pat
     assert store.status().done == (1,)
 
 
+@pytest.mark.slow
 def test_the_branch_may_begin_at_a_hopf_point(tmp_path):
     """Of the Hopf point at mu = 0, which is subcritical: the cycles are unstable until their fold."""
     plan = towards_fold(x0=None, span=(-0.5, 0.5), distances=[1e-2])
