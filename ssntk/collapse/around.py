@@ -17,7 +17,7 @@ from ssntk.dynamics.stability import field_at
 from ssntk.kernel.dense import dense_kernel
 from ssntk.kernel.observe.observations import State
 from ssntk.kernel.products import pull
-from ssntk.kernel.replay import Replay, check_room, record
+from ssntk.kernel.replay import Replay, check_room, recorded
 from ssntk.kernel.rows import Rows
 from ssntk.kernel.sites.walk import Walk
 from ssntk.models.base import AbstractStateSpaceModel, dtype_of
@@ -25,6 +25,8 @@ from ssntk.models.theta import Theta
 
 # Steps are halved, down to this number in a segment, until the orbit returns this closely.
 MOST, RETURNS = 64, 1e-8
+# The steps are given as times, and their length here is none. A length would be a constant of the compiled code.
+EVEN = Integrator(diffrax.Dopri8(), dt=1.0)
 
 
 def by_shooting(theta: Theta, orbit: Orbit, metric: np.ndarray, memory: float) -> Closed:
@@ -82,8 +84,9 @@ def _recorded(theta: Theta, orbit: Orbit) -> tuple[Replay, np.ndarray]:
     sizes = extents(orbit.x)
     before, allowed = np.inf, max(RETURNS, 64 * float(np.finfo(dtype_of(theta.model)).eps))
     while True:
-        steps = Integrator(diffrax.Dopri8(), dt=orbit.period / count / each, max_steps=max(16384, count * each))
-        replay = record(theta, probe, steps, State())
+        grid = np.append((ts[:-1, None] + np.diff(ts)[:, None] * (np.arange(each) / each)).ravel(), ts[-1])
+        steps = jax.device_put(grid.astype(probe.ts.dtype))
+        replay = recorded(theta.model, theta.at, probe, EVEN, steps, State())
         states = np.asarray(replay.tracks.states[0][replay.tracks.saved[0]], float)
         gap = float((np.abs(states[-1] - states[0]) / sizes).max())
         # Steps of half the length are tried only if they may help.

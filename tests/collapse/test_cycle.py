@@ -224,6 +224,19 @@ def test_a_drive_of_a_circle_has_its_closed_form(mu, om, b):
     assert by_om.frequency == pytest.approx(om - b * mu, rel=1e-9)
 
 
+@pytest.mark.parametrize(("n", "both"), [(6, (1, 3)), (18, (0, 3))])
+def test_another_network_compiles_nothing(n, both, compilations):
+    """Other weights and another period, on as many intervals."""
+    first, second = (oscillating(seed, n) for seed in both)
+    assert len(first[1]) == len(second[1])
+    assert first[1].intervals == second[1].intervals
+    for call in (ssntk.cycle_ntk, lambda *one, **how: ssntk.cycle_signature(*one, [1.0], **how)):
+        call(*first, wrt=biases)
+        before = len(compilations)
+        call(*second, wrt=biases)
+        assert len(compilations) == before
+
+
 @pytest.mark.slow
 def test_a_torus_and_a_period_doubling_are_seen_under_a_drive():
     model = ssntk.VectorField(roessler, 2.8, 3)
