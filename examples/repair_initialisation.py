@@ -43,7 +43,7 @@ from scipy.optimize import brentq
 from scipy.stats import binomtest
 
 import ssntk
-from ssntk.critical.flag import NEAR
+from ssntk.critical.distance import NEAR
 
 UNITS, GAIN, SEEDS, REGULAR = 16, 0.95, range(12), range(100, 112)
 HORIZON, STEPS, BATCH = 30.0, 200, 4

@@ -1,5 +1,6 @@
 """The public names, and where they live."""
 
+from . import infinite as infinite
 from . import plot as plot
 from .bifurcation.branch import Branch as Branch
 from .bifurcation.branch import BranchPoint as BranchPoint

@@ -30,7 +30,7 @@ import scipy.stats
 from jax.lax import stop_gradient
 
 import ssntk
-from ssntk.critical.flag import CRITICAL, NEAR, relative_distance
+from ssntk.critical.distance import CRITICAL, NEAR, relative_distance
 from ssntk.kernel.steady_state import forcing
 from ssntk.models.theta import theta_positions
 

@@ -8,7 +8,7 @@ import numpy as np
 from ssntk.bifurcation.continuation import continuation
 from ssntk.bifurcation.events.kinds import FLIP, HOPF, NEIMARK_SACKER, PITCHFORK, SADDLE_NODE, as_kind
 from ssntk.critical.conditions import TOLERANCE
-from ssntk.critical.flag import natural_time_scale
+from ssntk.critical.distance import natural_time_scale
 from ssntk.critical.fragile import most_fragile, searched
 from ssntk.critical.freedom import Freedom
 from ssntk.critical.search import BOUNDARY, CUSP, SINGULAR, Met, Search

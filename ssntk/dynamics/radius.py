@@ -100,12 +100,12 @@ def nearest_edge(matrix: np.ndarray, clock: AbstractClock, values: np.ndarray | 
     # Start from the slowest modes and the ends, since the minimum usually lies next to one of these.
     slowest = rates[np.argsort(np.abs(rates.real), kind="stable")[:6]]
     starts = {*clock.ends, *np.abs(slowest.imag).tolist()}
-    best = _descend(matrix, clock, min((_smallest(matrix, clock, w), w) for w in starts)[1])
+    best = _descend(matrix, clock, min((smallest_at(matrix, clock, w), w) for w in starts)[1])
     scale = float(np.abs(matrix).sum(axis=1).max())
     while abs(best.radius) > 8 * np.finfo(float).eps * scale:
         crossings = _crossings(clock, matrix, (1 - MARGIN) * best.radius, scale)
         at = np.unique(np.concatenate([crossings, clock.ends]))
-        lowest, w = min((_smallest(matrix, clock, w), w) for w in (*at, *(at[1:] + at[:-1]) / 2))
+        lowest, w = min((smallest_at(matrix, clock, w), w) for w in (*at, *(at[1:] + at[:-1]) / 2))
         if lowest >= (1 - MARGIN / 2) * best.radius:
             break
         other = _descend(matrix, clock, w)
@@ -125,7 +125,7 @@ def local_minima(matrix: np.ndarray, clock: AbstractClock, below: float) -> list
     rounding = 4 * np.finfo(float).eps * float(np.linalg.norm(matrix))
     at = np.unique(np.concatenate([_crossings(clock, matrix, below, float(np.abs(matrix).sum(axis=1).max())), clock.ends]))
     grid = np.unique(np.concatenate([at, *(np.linspace(low, high, 7) for low, high in itertools.pairwise(at))]))
-    sizes = np.array([_smallest(matrix, clock, w) for w in grid])
+    sizes = np.array([smallest_at(matrix, clock, w) for w in grid])
     padded = np.concatenate([[np.inf], sizes, [np.inf]])
     found: list[Edge] = []
     for i in np.flatnonzero((sizes < below) & (sizes <= padded[:-2]) & (sizes <= padded[2:])):
@@ -145,7 +145,7 @@ def attained_at(matrix: np.ndarray, clock: AbstractClock, touch: Edge, frequency
         return True
     if touch.curvature > 0 and apart > 8 * np.sqrt(rounding / touch.curvature):
         return False
-    return bool(_smallest(matrix, clock, frequency) - abs(touch.radius) <= 32 * rounding)
+    return bool(smallest_at(matrix, clock, frequency) - abs(touch.radius) <= 32 * rounding)
 
 
 def _between(matrix: np.ndarray, clock: AbstractClock, low: float, middle: float, high: float) -> float:
@@ -154,12 +154,12 @@ def _between(matrix: np.ndarray, clock: AbstractClock, low: float, middle: float
         return middle
     options = {"xatol": 1e-3 * (high - low)}
     found: Any = scipy.optimize.minimize_scalar(
-        lambda w: _smallest(matrix, clock, w), bounds=(low, high), method="bounded", options=options
+        lambda w: smallest_at(matrix, clock, w), bounds=(low, high), method="bounded", options=options
     )
     return float(found.x)
 
 
-def _smallest(matrix: np.ndarray, clock: AbstractClock, frequency: float) -> float:
+def smallest_at(matrix: np.ndarray, clock: AbstractClock, frequency: float) -> float:
     """sigma_min(s(frequency) - A)."""
     real, imag = clock.edge(frequency)
     shifted = (real if imag == 0 else complex(real, imag)) * np.eye(len(matrix)) - matrix

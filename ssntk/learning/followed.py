@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
-from ssntk.critical.flag import natural_time_scale, relative_distance, verdict
+from ssntk.critical.distance import natural_time_scale, relative_distance, verdict
 from ssntk.critical.fragile import most_fragile
 from ssntk.critical.warned import border_at, border_clause, border_distance
 from ssntk.dynamics.fixed_points import FixedPoints, constant_input, find_fixed_points

@@ -8,7 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from ssntk.critical.flag import CRITICAL, NEAR, Criticality
+from ssntk.critical.distance import CRITICAL, NEAR
+from ssntk.critical.flag import Criticality
 from ssntk.plot.canvas import BLUE, GREY, INK, ORANGE, RED, axes_or_new, plt, small, thin
 from ssntk.plot.legends import legend_above
 

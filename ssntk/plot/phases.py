@@ -3,7 +3,10 @@
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 
+from ssntk import infinite
+from ssntk.critical.distance import CRITICAL, NEAR
 from ssntk.models.clock import Continuous, clock_of
 from ssntk.plot.canvas import INK, PALE, keep_ticks, plain, plt, thin
 from ssntk.plot.styles import style
@@ -16,8 +19,11 @@ HEIGHT = 140.0
 # The numbers that a phase diagram shows, by the names that pages have for them.
 SHOWN = ("growth", "condition_number", "top", "participation_ratio")
 
+# Names that an axis with the number of units may have.
+UNITS = ("n_state", "n", "units")
 
-def phase_diagram(store: Store, x: str | None = None, y: str | None = None) -> np.ndarray:
+
+def phase_diagram(store: Store, x: str | None = None, y: str | None = None, *, theory: Any = False) -> np.ndarray:
     """A grid's results over two of its axes, in four panels.
 
     The panels show the growth rate of the Jacobian's rightmost mode, with the border of stability; the condition number of
@@ -25,9 +31,17 @@ def phase_diagram(store: Store, x: str | None = None, y: str | None = None) -> n
     taken over all other axes. If all points at one place failed, there is a gap. If the grid has one axis, the panels show
     lines. The figure is 178 mm wide, with text of 7 pt and more.
 
-    **Arguments:** `x`, `y`: names of axes. Default: the two longest axes; one called `seed` comes last.
+    **Arguments:**
 
-    Returns the axes, (4,). Raises `ValueError` for an unknown axis, `StoreError` if nothing was measured yet.
+    - `x`, `y`: names of axes. Default: the two longest axes; one called `seed` comes last.
+    - `theory`: whether the first panel also shows what is expected of random networks at rest, with independent weights: the
+      gains at which their stability radius is 0.33 and 0.1 / tau (`ssntk.infinite.gain_at`), the thresholds of
+      [`criticality`][], and the gain at which nu = 1, beyond which n units do not resolve the spectrum
+      (`ssntk.infinite.resolved`). One of the axes must be called `gain`. The number of units is that of an axis `n_state`,
+      `n` or `units`, or else that of the measured networks.
+
+    Returns the axes, (4,). Raises `ValueError` for an unknown axis, and for `theory=True` without an axis `gain` that is
+    drawn; `StoreError` if nothing was measured yet.
 
     **Example:**
 
@@ -56,8 +70,13 @@ def phase_diagram(store: Store, x: str | None = None, y: str | None = None) -> n
     y = next((name for name in ranked if name != x), None) if y is None else y
     if x == y:
         raise ValueError(f"x and y must be two axes, got {x!r} twice")
+    if theory and "gain" not in (x, y):
+        raise ValueError(f"theory needs an axis called gain among those drawn, got {x} and {y}")
     with style("paper", columns=2, height=HEIGHT):
-        return _panels(store, axes, data, x, y)
+        panels = _panels(store, axes, data, x, y)
+        if theory:
+            _expected(panels[0], axes, x, y, int(np.isfinite(data["jacobian_eigenvalues"]).sum(axis=1).max()))
+        return panels
 
 
 def _panels(store: Store, axes: dict[str, np.ndarray], data: dict[str, np.ndarray], x: str, y: str | None) -> np.ndarray:
@@ -110,6 +129,38 @@ def _panels(store: Store, axes: dict[str, np.ndarray], data: dict[str, np.ndarra
     for ax in figure.axes:
         keep_ticks(ax)
     return panels.ravel()
+
+
+def _expected(ax: Axes, axes: dict[str, np.ndarray], x: str, y: str | None, n: int) -> None:
+    """The gains at which random networks at rest have the radii that verdicts ask for, and that at which nu is one.
+
+    **Arguments:** `n`: the number of units, unless one of the two axes has it.
+    """
+    other = y if x == "gain" else x
+    along = None if other is None else _places(axes[other])[0]
+    units = axes[other] if other in UNITS else np.full(1 if along is None else len(along), n)
+    gains = axes["gain"]
+    expected = {f"$r$ = {level}/τ": infinite.gain_at(level, units) for level in (NEAR, CRITICAL)}
+    expected[r"$\nu$ = 1"] = np.sqrt(1 - np.asarray(units, float) ** -0.5)
+    for (name, at), dashes in zip(expected.items(), ((4.0, 2.0), (1.5, 1.5), (6.0, 1.5, 1.5, 1.5)), strict=True):
+        # Where the axis is drawn by the numbers of its entries, gains between entries lie between these numbers.
+        across = np.interp(np.asarray(at, float), gains, _places(gains)[0], np.nan, np.nan)
+        how: dict[str, Any] = {"color": INK, "linewidth": thin(1.2), "dashes": dashes, "label": name}
+        if along is None:
+            ax.axvline(float(across[0]), **how)
+            continue
+        # One piece for each cell of the other axis, with gaps between.
+        edges = (along[1:] + along[:-1]) / 2
+        low = np.concatenate([[along[0] - (edges[0] - along[0] if len(edges) else 0.5)], edges])
+        high = np.concatenate([edges, [along[-1] + (along[-1] - edges[-1] if len(edges) else 0.5)]])
+        points = np.stack([across, across, np.full_like(across, np.nan)], axis=1).ravel()
+        cells = np.stack([low, high, np.full_like(low, np.nan)], axis=1).ravel()
+        ax.plot(*((points, cells) if x == "gain" else (cells, points)), **how)
+    ax.set_title("", loc="left")
+    (border,) = ax.plot([], [], "-", color=INK, linewidth=thin(1.0), label="border of stability")
+    handles = [border, *(line for line in ax.get_lines() if line is not border)]
+    place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (-0.02, 1.0)}
+    ax.legend(handles=handles, ncols=2, handlelength=2.2, columnspacing=1.0, **place)
 
 
 def _title(one: Listed) -> str:

@@ -9,7 +9,7 @@ import rich.table
 import rich.text
 
 from ssntk.collapse.cycle_law import cycle_law
-from ssntk.critical.flag import CRITICAL, NEAR
+from ssntk.critical.distance import CRITICAL, NEAR
 from ssntk.critical.warned import border_distance
 from ssntk.cycles.side import kind_of_event
 from ssntk.files import legible

@@ -7,7 +7,7 @@ import pytest
 from helpers import ROOT
 
 import ssntk
-from ssntk.critical.flag import NEAR, relative_distance, verdict
+from ssntk.critical.distance import NEAR, relative_distance, verdict
 from ssntk.dynamics.stability import linearised
 
 pytestmark = pytest.mark.slow

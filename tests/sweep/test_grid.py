@@ -108,6 +108,8 @@ def test_a_point_without_a_fixed_point_fails_and_one_that_newton_misses_is_searc
     np.testing.assert_allclose(data.steady_state_eigenvalues[:2, 0], [1 / 16, 1 / 4], rtol=1e-10)
     assert "no fixed point was found" in store.status().failed[2]
     assert np.isnan(data.x_star[2, 0])
+    with pytest.raises(ValueError, match="theory needs an axis called gain"):
+        ssntk.plot.phase_diagram(store, theory=True)
 
 
 def test_only_the_top_modes_with_exact_trace_and_participation(tmp_path, store):
@@ -223,6 +225,23 @@ def test_the_phase_diagram_shows_medians_and_the_border_of_stability(store):
     assert line is not None
     with pytest.raises(ValueError, match="y must be one of"):
         ssntk.plot.phase_diagram(store, y="sed")
+    plt.close("all")
+
+
+def test_the_phase_diagram_shows_what_is_expected_of_random_networks(store):
+    import matplotlib.pyplot as plt
+
+    n = 4
+    axes = ssntk.plot.phase_diagram(store, x="gain", y="seed", theory=True)
+    drawn = {line.get_label(): np.asarray(line.get_xdata(), float) for line in axes[0].get_lines()}
+    for label, gain in (("$r$ = 0.33/τ", ssntk.infinite.gain_at(0.33, n)), (r"$\nu$ = 1", (1 - n**-0.5) ** 0.5)):
+        # Gains outside of the axis are not drawn.
+        at = gain if min(AXES["gain"]) <= gain <= max(AXES["gain"]) else np.nan
+        np.testing.assert_allclose(drawn[label][0], at, rtol=1e-9)
+        assert len(drawn[label]) == 3 * len(AXES["seed"])
+    turned = ssntk.plot.phase_diagram(store, x="seed", y="gain", theory=True)
+    for line in turned[0].get_lines():
+        np.testing.assert_array_equal(np.asarray(line.get_ydata(), float), drawn[line.get_label()])
     plt.close("all")
 
 
