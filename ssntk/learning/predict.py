@@ -18,6 +18,7 @@ from ssntk.kernel.spectrum import Spectrum
 from ssntk.learning.drift import Drift, Seen, drift, seen
 from ssntk.learning.losses import as_loss, loss_rows
 from ssntk.learning.optimiser import Rule, rule_of
+from ssntk.learning.unseen import Descended, Unseen
 from ssntk.models.as_model import as_model
 from ssntk.models.base import AbstractStateSpaceModel
 from ssntk.models.theta import Theta
@@ -45,6 +46,9 @@ class LinearisedTraining(Holder):
     - `drift`: how much the kernel moves from the start to the predicted end ([`Drift`][]).
     - `lazy`: whether the kernel moves by at most 3 % on the way, so that the prediction can be relied on. `reason`: the same
       in a sentence.
+    - `test_prediction` (B', T', m): the outputs at the probe `test` at the predicted end; `None` without it.
+    - `test_covariance` (R, R), R = B' T' m, with rows (b, t, i) in C order [outputs squared]: the covariance of these
+      predictions over random initialisations; `None` without `test`.
 
     **Example:**
 
@@ -69,6 +73,8 @@ class LinearisedTraining(Holder):
     _modes: "_Modes"
     _first: Seen
     _question: "_Question | None"
+    test_prediction: np.ndarray | None = None
+    test_covariance: np.ndarray | None = None
     # It may hold the user's own functions.
     _transient = ("_question",)
 
@@ -139,6 +145,8 @@ def linearised_training(
     weights: Any = None,
     integrator: Integrator | None = None,
     method: str = "auto",
+    test: Any = None,
+    init_std: Any = None,
 ) -> LinearisedTraining:
     """Predict the loss over training from the kernel of `model`, and check whether the prediction can be relied on.
 
@@ -166,6 +174,15 @@ def linearised_training(
       moments are used if it holds them; a state of optax holds a rate only with `optax.inject_hyperparams`. A tensor of
       torch belongs to the leaf of theta that it equals, or is nearest to. Weight decay, clipping and schedules are ignored.
     - `of`, `wrt`, `weights`, `integrator`, `method`: as in [`ntk`][]. A masked row counts nowhere.
+    - `test`: a [`Probe`][] that is not trained on. The result then has `test_prediction`, at all of its save times, whatever
+      its mask. For gradient descent it is `y(x') - K(x', x) K(x, x)^-1 (1 - (1 - eta K(x, x))^k) r` with the residuals r
+      (Lee et al., 2019), without an inverse. `test_covariance` is that paper's covariance over random initialisations, here
+      theta + z with independent normal z: the kernel of the outputs at the start is that of this network. What training does
+      not reach keeps its variance. After many steps of descent with one `init_std` it is the posterior covariance of a
+      Gaussian process, whose prior covariance is `init_std^2 K`, given targets without noise (Matthews et al.,
+      *Sample-then-optimise*, 2017). It is no estimate of the error of this network on its task.
+    - `init_std`: the standard deviation of z [theta]: a number, or (p,) numbers, not negative; default 1. The covariance is
+      proportional to its square.
 
     Raises `ValueError` for arguments that do not fit, `NumericalError` if the solver fails or J vanishes.
 
@@ -187,6 +204,7 @@ def linearised_training(
         "preconditioner": rule.diagonal,
         "integrator": integrator,
     }
+    unseen = Unseen.of(model, test, init_std, of=of, wrt=wrt, integrator=integrator)
     question = _Question(probe, targets, loss, method, asked)
     answer = question.rows(model)
     first, parts = seen(answer.jacobian), _Singular.of(answer.jacobian)
@@ -201,6 +219,7 @@ def linearised_training(
         except NumericalError:
             pass
     lazy = moved.relative_change <= LAZY
+    beyond = (None, None) if unseen is None else unseen.after(of, method, _reached(parts, rule, count, descent))
     return LinearisedTraining(
         steps=np.arange(count + 1),
         loss=losses,
@@ -215,6 +234,8 @@ def linearised_training(
         _modes=descent.modes,
         _first=first,
         _question=question,
+        test_prediction=beyond[0],
+        test_covariance=beyond[1],
     )
 
 
@@ -256,11 +277,12 @@ class _Singular(NamedTuple):
 
 
 class _Descent(NamedTuple):
-    """The modes after the descent, the loss at each step, and how far theta has moved (p,)."""
+    """The modes after the descent, the loss at each step, how far theta has moved (p,), and D^(-1/2) (p,)."""
 
     modes: "_Modes"
     losses: np.ndarray
     change: np.ndarray
+    over: np.ndarray
 
 
 def _descended(answer: _Answer, parts: _Singular, rule: Rule, steps: int) -> _Descent:
@@ -275,7 +297,16 @@ def _descended(answer: _Answer, parts: _Singular, rule: Rule, steps: int) -> _De
     losses = modes.run(steps, max(float(residual @ residual - modes.error @ modes.error), 0.0))
     # The part of Adam's first moments outside of the rows moves theta, but nothing that is observed.
     still = velocity - right.T @ along
-    return _Descent(modes, losses, over * (right.T @ modes.moved - rule.rate * modes.drifted * still))
+    return _Descent(modes, losses, over * (right.T @ modes.moved - rule.rate * modes.drifted * still), over)
+
+
+def _reached(parts: _Singular, rule: Rule, steps: int, descent: _Descent) -> Descended:
+    """What so many steps of the rule do to theta, and which share of an error of each mode they leave."""
+    ones = np.ones_like(parts.sizes)
+    # The rule is linear, so that one more unit of error in each mode is left by the same share, whatever the velocities.
+    share = _Modes(parts.sizes, ones, 0 * ones, rule.rate, rule.momentum, rule.weight, rule.count)
+    share.run(steps, 0.0)
+    return Descended(descent.change, parts.right, share.error, descent.over)
 
 
 def _moved(theta: Theta, change: np.ndarray) -> PyTree:

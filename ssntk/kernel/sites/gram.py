@@ -65,7 +65,7 @@ def site_sums(rows: Rows) -> tuple[Float[Array, ""], Float[Array, ""]]:
 @eqx.filter_jit
 def site_mean_over_rows(rows: Rows) -> Float[Array, "BT BT"]:
     """The mean over the states of the blocks of K that belong to equal states: (B T, B T)."""
-    batch, times, n, _ = rows.replay.shape
+    batch, times = rows.replay.shape[:2]
     factors = _over_states(rows)
 
     def visit(whole: Array, at: Place, to: Place, block: Array) -> Array:
