@@ -133,12 +133,19 @@ def test_units_of_states_time_and_parameters(seed):
         np.testing.assert_allclose(found * rate * unit**2, expected, rtol=1e-9, atol=1e-9 * np.abs(expected).max())
     # Without one, an average over time keeps the units of its two states. One over states adds their squares.
     units, time = averages(sizes)
-    np.testing.assert_allclose(
-        time / np.outer(sizes, sizes), plain[1], rtol=1e-9, atol=1e-9 * np.abs(plain[1]).max()
+    np.testing.assert_allclose(time / np.outer(sizes, sizes), plain[1], rtol=1e-9, atol=1e-9 * np.abs(plain[1]).max())
+    each = np.einsum(
+        "aibi->abi",
+        np.asarray(
+            ssntk.ntk(
+                scaled(seed),
+                ssntk.Probe(TS, jr.normal(jr.key(seed), (B, T, 2)), x0),
+                wrt=wrt,
+                integrator=HEUN,
+                weights="trapezoid",
+            )
+        ).reshape(B * T, N, B * T, N),
     )
-    each = np.einsum("aibi->abi", np.asarray(
-        ssntk.ntk(scaled(seed), ssntk.Probe(TS, jr.normal(jr.key(seed), (B, T, 2)), x0), wrt=wrt, integrator=HEUN,
-                  weights="trapezoid")).reshape(B * T, N, B * T, N))
     expected = each @ sizes**2 / N
     np.testing.assert_allclose(units, expected, rtol=1e-9, atol=1e-9 * np.abs(expected).max())
 

@@ -1,7 +1,7 @@
 """Predictions at unseen probes: against dense algebra, closed forms, and the derivative of training itself.
 
-Compiled once for the whole file: the solves of networks of one size for a training probe and for a test probe, which differ in
-their shapes; their Jacobians by jacrev; and a descent of the network itself.
+Compiled once for the whole file: the solves of networks of one size for a training probe and for a test probe, which differ
+in their shapes; their Jacobians by jacrev; and a descent of the network itself.
 """
 
 import diffrax
@@ -72,7 +72,7 @@ def same(found, expected, rtol=1e-9):
 
 @pytest.mark.parametrize("seed", range(2))
 def test_predictions_and_covariance_by_the_formulas_with_kernels(seed):
-    """The formulas of Lee et al. (2019), with matrix functions of the kernels, and init_std^2 K for the kernel at the start."""
+    """The formulas of Lee et al. (2019), with matrix functions of kernels, and init_std^2 K for the kernel at the start."""
     model, probe, targets, test = task(seed)
     # The initial time has only the readout's bias, so that its rows are alike and K would be singular.
     masked = ssntk.Probe(TIMES, probe.us, mask=np.array([False, True, True]))
