@@ -46,7 +46,8 @@ class LinearisedTraining(Holder):
     - `drift`: how much the kernel moves from the start to the predicted end ([`Drift`][]).
     - `lazy`: whether the kernel moves by at most 3 % on the way, so that the prediction can be relied on. `reason`: the same
       in a sentence.
-    - `test_prediction` (B', T', m): the outputs at the probe `test` at the predicted end; `None` without it.
+    - `test_prediction` (B', T', m): the outputs at the probe `test` at the predicted end; `None` without it. Not finite if
+      training diverges beyond the range of floats.
     - `test_covariance` (R, R), R = B' T' m, with rows (b, t, i) in C order [outputs squared]: the covariance of these
       predictions over random initialisations; `None` without `test`.
 
@@ -190,8 +191,9 @@ def linearised_training(
     ```python
     model = ssntk.CTRNN(n_state=8, n_input=1, n_output=2, key=jax.random.key(0))
     probe = ssntk.Probe(np.linspace(0.0, 4.0, 9), np.ones((1, 1)))
-    training = ssntk.linearised_training(model, probe, np.ones((1, 9, 2)), 0.1, steps=20, loss="mse")
+    training = ssntk.linearised_training(model, probe, np.ones((1, 9, 2)), 0.1, steps=20, loss="mse", test=probe)
     print(round(float(training.max_learning_rate), 3), training.lazy)  # 0.446 False
+    print(training.test_prediction.shape, training.test_covariance.shape)  # (1, 9, 2) (18, 18)
     ```
     """
     model = as_model(model)
@@ -211,13 +213,7 @@ def linearised_training(
     descent = _descended(answer, parts, rule, count)
     limit, losses = rule.limit(float(parts.sizes[0]) ** 2), descent.losses
     where = _moved(answer.rows.replay.theta, descent.change)
-    true_loss, moved = np.nan, Drift(np.inf, np.nan)
-    if np.isfinite(descent.change).all():
-        try:
-            there = question.rows(where)
-            true_loss, moved = float(there.residual @ there.residual) / 2, drift(first, seen(there.jacobian))
-        except NumericalError:
-            pass
+    true_loss, moved = _at_end(question, where, first) if np.isfinite(descent.change).all() else _UNSOLVED
     lazy = moved.relative_change <= LAZY
     beyond = (None, None) if unseen is None else unseen.after(of, method, _reached(parts, rule, count, descent))
     return LinearisedTraining(
@@ -237,6 +233,19 @@ def linearised_training(
         test_prediction=beyond[0],
         test_covariance=beyond[1],
     )
+
+
+# The loss and the drift at a predicted end that cannot be solved.
+_UNSOLVED = np.nan, Drift(np.inf, np.nan)
+
+
+def _at_end(question: _Question, where: AbstractStateSpaceModel, first: Seen) -> tuple[float, Drift]:
+    """The loss of the model at the predicted end, and how far its kernel has moved."""
+    try:
+        there = question.rows(where)
+    except NumericalError:
+        return _UNSOLVED
+    return float(there.residual @ there.residual) / 2, drift(first, seen(there.jacobian))
 
 
 def _usable(rule: Rule) -> Rule:

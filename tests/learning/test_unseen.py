@@ -222,6 +222,13 @@ def test_masks_of_the_test_hide_nothing_and_files_hold_predictions(tmp_path):
     np.testing.assert_array_equal(without.loss, one.loss)
 
 
+def test_training_that_diverges_predicts_nothing_finite_and_warns_of_nothing():
+    found = predicted(*task(6), 1e6, 100)
+    assert found.reason.startswith("Diverges")
+    assert not np.isfinite(found.test_prediction).all()
+    assert not np.isfinite(found.test_covariance).all()
+
+
 @pytest.mark.parametrize(
     ("wrong", "match"),
     [
