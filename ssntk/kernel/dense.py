@@ -37,6 +37,31 @@ def contract(rows: Float[Array, "rows p"], others: Float[Array, "others p"]) -> 
     return rows @ others.T
 
 
+def long_rows(rows: Float[Array, "rows p"], together: int) -> Float[Array, "fewer longer"]:
+    """The rows, with each so many neighbours as one long row."""
+    return rows.reshape(-1, together * rows.shape[1])
+
+
+def by_inputs(mine: Rows, theirs: Rows, method: str, batch_size: int | None, together: int = 1) -> Array:
+    """The kernel of two sets of rows, with `batch_size` inputs of each at a time.
+
+    If both are the same set, only the lower blocks are computed. `together`: how many neighbouring rows make one long row.
+    """
+    blocks: dict[tuple[int, int], Array] = {}
+    starts = [range(0, rows.replay.probe.n_batch, batch_size or rows.replay.probe.n_batch) for rows in (mine, theirs)]
+
+    def some(rows: Rows, which: range, i: int) -> Array:
+        return long_rows(rows.matrix(method, which[i], min(which.step, which.stop - which[i])), together)
+
+    for i in range(len(starts[0])):
+        left = some(mine, starts[0], i)
+        for j in range(i + 1 if mine is theirs else len(starts[1])):
+            blocks[i, j] = contract(left, left if mine is theirs and i == j else some(theirs, starts[1], j))
+            if mine is theirs:
+                blocks[j, i] = blocks[i, j].T
+    return jnp.block([[blocks[i, j] for j in range(len(starts[1]))] for i in range(len(starts[0]))])
+
+
 @eqx.filter_jit
 def streamed_diagonal(rows: Rows) -> Float[Array, "B T m"]:
     """The diagonal of K (B, T, m), row by row, in the order of the segment recursion.

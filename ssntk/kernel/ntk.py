@@ -2,15 +2,15 @@
 
 from typing import Any, Unpack
 
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ssntk.dynamics.integrate import Integrator
 from ssntk.dynamics.probe import Probe
 from ssntk.errors import as_choice, as_count, outside_jit
-from ssntk.kernel.dense import contract, dense_kernel, with_itself
+from ssntk.kernel.averages import as_average, averaged_kernel, check_average
+from ssntk.kernel.dense import by_inputs, dense_kernel, with_itself
 from ssntk.kernel.jacobian import METHODS, as_method
-from ssntk.kernel.rows import Asked, Rows, asked_of, recorded_rows
+from ssntk.kernel.rows import Asked, asked_of, recorded_rows
 from ssntk.kernel.spectrum import Spectrum
 from ssntk.kernel.top import top_spectrum
 from ssntk.models.base import AbstractStateSpaceModel
@@ -32,10 +32,12 @@ def ntk(
     scale: Any = None,
     method: str = "auto",
     batch_size: Any = None,
+    average: Any = None,
 ) -> Float[Array, "rows others"]:
     """The Neural Tangent Kernel K = J J^T (rows, rows), or J J'^T (rows, others) if a second probe is given.
 
     J (rows, p) is the [`parameter_jacobian`][] with its rows (b, t, i) in C order: input, save time, coordinate.
+    With `average` it is a partial trace of that kernel, divided by the length of what is traced over.
 
     **Arguments:**
 
@@ -55,14 +57,26 @@ def ntk(
     - `method`: as in [`parameter_jacobian`][], and also `"sites"`. It computes the kernel of the states without J, if theta
       meets signals in matrix products. `"auto"` uses it from about 100 units on, if a save interval has few steps.
       [`kernel_plan`][] reports the choice. All methods give the same answer to 1e-12 of the largest entry.
+    - `average`: `None`: K itself. The averages are computed without it.
+      `"units"` is (B T, B' T'), the mean `sum_i K[(b, t, i), (b', t', i)] / n` over the n states. Its trace is tr K / n.
+      `"outputs"` is the same over the m outputs, with `of="readout"`. It is what a single random output sees on average, and
+      the J J^T / m of other libraries (Novak et al., *Neural Tangents*, ICLR 2020, as `trace_axes`).
+      `"time"` is (n, n), or (m, m) with `of="readout"`: the mean `sum_bt K[(b, t, i), (b, t, j)] / (B T)` over inputs and
+      save times. Its trace is tr K / (B T). A second probe must then have as many inputs and save times, which are paired in
+      their order.
+      Everything else acts first: rows that a mask hides count as zeros, and weights are not divided by their sum. An average
+      over states adds their squares, so that it depends on `scale`, and on their units without it. If a loss operator
+      observes another number of rows, these are averaged.
 
-    Raises as [`parameter_jacobian`][] does.
+    Raises as [`parameter_jacobian`][] does. Also raises `ValueError` if `average` does not fit `of` or `other`.
 
     **Example:**
 
     ```python
     model = ssntk.VectorField(lambda t, x, u, p: p, jnp.ones(1), 1)  # x = x0 + p t, so that dx/dp = t
-    print(ssntk.ntk(model, ssntk.Probe([0.0, 1.0, 2.0])).round(6))  # [[0. 0. 0.] [0. 1. 2.] [0. 2. 4.]]
+    probe = ssntk.Probe([0.0, 1.0, 2.0])
+    print(ssntk.ntk(model, probe).round(6))  # [[0. 0. 0.] [0. 1. 2.] [0. 2. 4.]]
+    print(ssntk.ntk(model, probe, average="time").round(6))  # [[1.666667]]
     ```
     """
     asked: Asked = {
@@ -78,14 +92,19 @@ def ntk(
     batch_size = None if batch_size is None else as_count(batch_size, "batch_size")
     if method == "sites" and (other is not None or batch_size is not None):
         raise ValueError("method 'sites' is not possible with another probe or a batch_size")
+    average = as_average(average, of)
     checked = asked_of(model, probe, **asked)
+    against = None if other is None else asked_of(model, other, **asked)
+    if average is not None:
+        check_average(average, checked, against)
+        theirs = None if against is None else against.recorded()
+        return averaged_kernel(checked.recorded(), theirs, average, method, batch_size)
     checked.check_kernel()
-    if other is None:
+    if against is None:
         mine = theirs = checked.recorded()
-        return dense_kernel(mine, method) if batch_size is None else _by_inputs(mine, theirs, method, batch_size)
-    against = asked_of(model, other, **asked)
+        return dense_kernel(mine, method) if batch_size is None else by_inputs(mine, theirs, method, batch_size)
     against.check_kernel()
-    return _by_inputs(checked.recorded(), against.recorded(), method, batch_size)
+    return by_inputs(checked.recorded(), against.recorded(), method, batch_size)
 
 
 def ntk_blocks(
@@ -182,23 +201,3 @@ def ntk_spectrum(
         return top_spectrum(asked_of(model, probe, **asked).recorded(), k, method, memory, exact)
     rows = recorded_rows(model, probe, **asked)
     return Spectrum.from_jacobian(rows.matrix(method), eigenvectors=eigenvectors)
-
-
-def _by_inputs(mine: Rows, theirs: Rows, method: str, batch_size: int | None) -> Array:
-    """The kernel of two sets of rows, with `batch_size` inputs of each at a time.
-
-    If both are the same set, only the lower blocks are computed.
-    """
-    blocks: dict[tuple[int, int], Array] = {}
-    starts = [range(0, rows.replay.probe.n_batch, batch_size or rows.replay.probe.n_batch) for rows in (mine, theirs)]
-
-    def some(rows: Rows, which: range, i: int) -> Array:
-        return rows.matrix(method, which[i], min(which.step, which.stop - which[i]))
-
-    for i in range(len(starts[0])):
-        left = some(mine, starts[0], i)
-        for j in range(i + 1 if mine is theirs else len(starts[1])):
-            blocks[i, j] = contract(left, left if mine is theirs and i == j else some(theirs, starts[1], j))
-            if mine is theirs:
-                blocks[j, i] = blocks[i, j].T
-    return jnp.block([[blocks[i, j] for j in range(len(starts[1]))] for i in range(len(starts[0]))])

@@ -70,6 +70,10 @@ class Rows(eqx.Module):
         """Apply to `rows` what acts on the time axis and on the states, or its transpose."""
         if self.over_state is not None:
             rows = rows * self.over_state[None, None, :, None]
+        return self.on_times(rows, transpose)
+
+    def on_times(self, rows: Float[Array, "B T m k"], transpose: bool = False) -> Float[Array, "B T m k"]:
+        """Apply to `rows` what acts on the time axis, or its transpose."""
         if self.over_time is None:
             return rows
         if self.over_time.ndim == 1:
@@ -98,9 +102,10 @@ class Checked(NamedTuple):
         """Raise `ValueError` if the Jacobian does not fit into this machine."""
         check_room(math.prod(self.shape) * np.dtype(self.probe.ts.dtype).itemsize, "Jacobian")
 
-    def check_kernel(self) -> None:
-        """Raise `ValueError` if the kernel does not fit into this machine."""
-        check_room(math.prod(self.shape[:3]) ** 2 * np.dtype(self.probe.ts.dtype).itemsize, "kernel")
+    def check_kernel(self, rows: int | None = None) -> None:
+        """Raise `ValueError` if a kernel of so many rows, default all, does not fit into this machine."""
+        rows = math.prod(self.shape[:3]) if rows is None else rows
+        check_room(rows**2 * np.dtype(self.probe.ts.dtype).itemsize, "kernel")
 
     def recorded(self) -> Rows:
         """Solve every input. Raises `ValueError` for an integrator that does not fit, `NumericalError` if a solve fails."""

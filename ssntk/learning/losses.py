@@ -8,11 +8,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from ssntk.errors import NumericalError, traceable
 from ssntk.kernel.jacobian import jacobian_of
-from ssntk.kernel.replay import saved_states
+from ssntk.kernel.replay import Replay, saved_states
 from ssntk.kernel.rows import Rows
 from ssntk.models.base import AbstractStateSpaceModel
 
@@ -60,8 +60,7 @@ def loss_rows(
     if targets is not None:
         wanted = replay.probe.targets(targets, replay.shape[:3]).astype(outputs.dtype)
     if targets is not None or callable(loss):
-        states = saved_states(replay.tracks)
-        outputs = states if of == "state" else jax.vmap(jax.vmap(model.readout))(states)
+        outputs = outputs_of(model, replay, of)
     if callable(loss):
         residual, jacobian, total = _of_function(loss, rows, outputs, wanted, method)
     else:
@@ -73,6 +72,12 @@ def loss_rows(
     factor = 1.0 if callable(loss) else FACTORS[loss]
     scale = factor**0.5 if loss == "sum" else (factor / total) ** 0.5
     return np.asarray(jacobian, float) * scale, np.asarray(residual, float).ravel() * scale
+
+
+def outputs_of(model: AbstractStateSpaceModel, replay: Replay, of: str) -> Float[Array, "B T m"]:
+    """The states at the save times of a recorded solve, or the readouts there."""
+    states = saved_states(replay.tracks)
+    return states if of == "state" else jax.vmap(jax.vmap(model.readout))(states)
 
 
 def _of_function(

@@ -18,6 +18,7 @@ from ssntk.kernel.spectrum import Spectrum
 from ssntk.learning.drift import Drift, Seen, drift, seen
 from ssntk.learning.losses import as_loss, loss_rows
 from ssntk.learning.optimiser import Rule, rule_of
+from ssntk.learning.unseen import Descended, Unseen
 from ssntk.models.as_model import as_model
 from ssntk.models.base import AbstractStateSpaceModel
 from ssntk.models.theta import Theta
@@ -45,6 +46,10 @@ class LinearisedTraining(Holder):
     - `drift`: how much the kernel moves from the start to the predicted end ([`Drift`][]).
     - `lazy`: whether the kernel moves by at most 3 % on the way, so that the prediction can be relied on. `reason`: the same
       in a sentence.
+    - `test_prediction` (B', T', m): the outputs at the probe `test` at the predicted end; `None` without it. Not finite if
+      training diverges beyond the range of floats.
+    - `test_covariance` (R, R), R = B' T' m, with rows (b, t, i) in C order [outputs squared]: the covariance of these
+      predictions over random initialisations; `None` without `test`.
 
     **Example:**
 
@@ -69,6 +74,8 @@ class LinearisedTraining(Holder):
     _modes: "_Modes"
     _first: Seen
     _question: "_Question | None"
+    test_prediction: np.ndarray | None = None
+    test_covariance: np.ndarray | None = None
     # It may hold the user's own functions.
     _transient = ("_question",)
 
@@ -139,6 +146,8 @@ def linearised_training(
     weights: Any = None,
     integrator: Integrator | None = None,
     method: str = "auto",
+    test: Any = None,
+    init_std: Any = None,
 ) -> LinearisedTraining:
     """Predict the loss over training from the kernel of `model`, and check whether the prediction can be relied on.
 
@@ -166,6 +175,15 @@ def linearised_training(
       moments are used if it holds them; a state of optax holds a rate only with `optax.inject_hyperparams`. A tensor of
       torch belongs to the leaf of theta that it equals, or is nearest to. Weight decay, clipping and schedules are ignored.
     - `of`, `wrt`, `weights`, `integrator`, `method`: as in [`ntk`][]. A masked row counts nowhere.
+    - `test`: a [`Probe`][] that is not trained on. The result then has `test_prediction`, at all of its save times, whatever
+      its mask. For gradient descent it is `y(x') - K(x', x) K(x, x)^-1 (1 - (1 - eta K(x, x))^k) r` with the residuals r
+      (Lee et al., 2019), without an inverse. `test_covariance` is that paper's covariance over random initialisations, here
+      theta + z with independent normal z: the kernel of the outputs at the start is that of this network. What training does
+      not reach keeps its variance. After many steps of descent with one `init_std` it is the posterior covariance of a
+      Gaussian process, whose prior covariance is `init_std^2 K`, given targets without noise (Matthews et al.,
+      *Sample-then-optimise*, 2017). It is no estimate of the error of this network on its task.
+    - `init_std`: the standard deviation of z [theta]: a number, or (p,) numbers, not negative; default 1. The covariance is
+      proportional to its square.
 
     Raises `ValueError` for arguments that do not fit, `NumericalError` if the solver fails or J vanishes.
 
@@ -173,8 +191,9 @@ def linearised_training(
     ```python
     model = ssntk.CTRNN(n_state=8, n_input=1, n_output=2, key=jax.random.key(0))
     probe = ssntk.Probe(np.linspace(0.0, 4.0, 9), np.ones((1, 1)))
-    training = ssntk.linearised_training(model, probe, np.ones((1, 9, 2)), 0.1, steps=20, loss="mse")
+    training = ssntk.linearised_training(model, probe, np.ones((1, 9, 2)), 0.1, steps=20, loss="mse", test=probe)
     print(round(float(training.max_learning_rate), 3), training.lazy)  # 0.446 False
+    print(training.test_prediction.shape, training.test_covariance.shape)  # (1, 9, 2) (18, 18)
     ```
     """
     model = as_model(model)
@@ -187,20 +206,16 @@ def linearised_training(
         "preconditioner": rule.diagonal,
         "integrator": integrator,
     }
+    unseen = Unseen.of(model, test, init_std, of=of, wrt=wrt, integrator=integrator)
     question = _Question(probe, targets, loss, method, asked)
     answer = question.rows(model)
     first, parts = seen(answer.jacobian), _Singular.of(answer.jacobian)
     descent = _descended(answer, parts, rule, count)
     limit, losses = rule.limit(float(parts.sizes[0]) ** 2), descent.losses
     where = _moved(answer.rows.replay.theta, descent.change)
-    true_loss, moved = np.nan, Drift(np.inf, np.nan)
-    if np.isfinite(descent.change).all():
-        try:
-            there = question.rows(where)
-            true_loss, moved = float(there.residual @ there.residual) / 2, drift(first, seen(there.jacobian))
-        except NumericalError:
-            pass
+    true_loss, moved = _at_end(question, where, first) if np.isfinite(descent.change).all() else _UNSOLVED
     lazy = moved.relative_change <= LAZY
+    beyond = (None, None) if unseen is None else unseen.after(of, method, _reached(parts, rule, count, descent))
     return LinearisedTraining(
         steps=np.arange(count + 1),
         loss=losses,
@@ -215,7 +230,22 @@ def linearised_training(
         _modes=descent.modes,
         _first=first,
         _question=question,
+        test_prediction=beyond[0],
+        test_covariance=beyond[1],
     )
+
+
+# The loss and the drift at a predicted end that cannot be solved.
+_UNSOLVED = np.nan, Drift(np.inf, np.nan)
+
+
+def _at_end(question: _Question, where: AbstractStateSpaceModel, first: Seen) -> tuple[float, Drift]:
+    """The loss of the model at the predicted end, and how far its kernel has moved."""
+    try:
+        there = question.rows(where)
+    except NumericalError:
+        return _UNSOLVED
+    return float(there.residual @ there.residual) / 2, drift(first, seen(there.jacobian))
 
 
 def _usable(rule: Rule) -> Rule:
@@ -256,11 +286,12 @@ class _Singular(NamedTuple):
 
 
 class _Descent(NamedTuple):
-    """The modes after the descent, the loss at each step, and how far theta has moved (p,)."""
+    """The modes after the descent, the loss at each step, how far theta has moved (p,), and D^(-1/2) (p,)."""
 
     modes: "_Modes"
     losses: np.ndarray
     change: np.ndarray
+    over: np.ndarray
 
 
 def _descended(answer: _Answer, parts: _Singular, rule: Rule, steps: int) -> _Descent:
@@ -275,7 +306,16 @@ def _descended(answer: _Answer, parts: _Singular, rule: Rule, steps: int) -> _De
     losses = modes.run(steps, max(float(residual @ residual - modes.error @ modes.error), 0.0))
     # The part of Adam's first moments outside of the rows moves theta, but nothing that is observed.
     still = velocity - right.T @ along
-    return _Descent(modes, losses, over * (right.T @ modes.moved - rule.rate * modes.drifted * still))
+    return _Descent(modes, losses, over * (right.T @ modes.moved - rule.rate * modes.drifted * still), over)
+
+
+def _reached(parts: _Singular, rule: Rule, steps: int, descent: _Descent) -> Descended:
+    """What so many steps of the rule do to theta, and which share of an error of each mode they leave."""
+    ones = np.ones_like(parts.sizes)
+    # The rule is linear, so that one more unit of error in each mode is left by the same share, whatever the velocities.
+    share = _Modes(parts.sizes, ones, 0 * ones, rule.rate, rule.momentum, rule.weight, rule.count)
+    share.run(steps, 0.0)
+    return Descended(descent.change, parts.right, share.error, descent.over)
 
 
 def _moved(theta: Theta, change: np.ndarray) -> PyTree:

@@ -148,6 +148,25 @@ def test_peak_memory():
         assert whole < most
 
 
+def test_averages_against_the_full_kernel():
+    """Forty rows of 256 units: the kernel has 10240 x 10240 entries, its averages 40 x 40 and 256 x 256."""
+    kernel = "ssntk.ntk(model, probe, integrator=ssntk.Integrator(dt=1.0){})"
+    traced = f"np.einsum('aibi->ab', np.asarray({kernel.format('')}).reshape(40, 256, 40, 256)) / 256"
+    full, *_ = peak(traced, 256, 2)
+    for average in ("units", "time"):
+        added, *_ = peak(kernel.format(f", average='{average}'"), 256, 2)
+        print(f"\npeak memory, average {average!r}, n = 256, B T = 40: {added:.2f} GB, traced {full:.2f} GB", end="")
+        # The kernel alone takes 0.84 GB.
+        assert 2 * added < full
+        assert added < 0.84
+    model, probe = task(96, 20)
+    asked = {"integrator": ssntk.Integrator(dt=1.0), "method": "segments"}
+    calls = [lambda a=average: ssntk.ntk(model, probe, average=a, **asked) for average in ("units", "time")]
+    units, time, whole = timed(*calls, lambda: ssntk.ntk(model, probe, **asked), rounds=3)
+    print(f"\naverages from J, n = 96, T = 20: units {units:.3f} s, time {time:.3f} s, the full kernel {whole:.3f} s")
+    assert max(units, time) < whole
+
+
 def test_a_thousand_units():
     """p over a million: estimates within their errors of what is exact, each in the memory that it is promised."""
     spectrum = "(lambda s: [s.trace, s.trace_error, s.participation_ratio, s.participation_ratio_error, s.eigenvalues[0]])"

@@ -62,10 +62,51 @@ def site_sums(rows: Rows) -> tuple[Float[Array, ""], Float[Array, ""]]:
     return fold_blocks(rows.replay, visit, (zero, zero))
 
 
-def fold_blocks(replay: Replay, visit: Callable[[T, Place, Place, Array], T], start: T) -> T:
+@eqx.filter_jit
+def site_mean_over_rows(rows: Rows) -> Float[Array, "BT BT"]:
+    """The mean over the states of the blocks of K that belong to equal states: (B T, B T)."""
+    batch, times = rows.replay.shape[:2]
+    factors = _over_states(rows)
+
+    def visit(whole: Array, at: Place, to: Place, block: Array) -> Array:
+        mean = jnp.mean(factors[at] * factors[to] * jnp.diagonal(block))
+        return whole.at[at[0], at[1], to[0], to[1]].set(mean).at[to[0], to[1], at[0], at[1]].set(mean)
+
+    whole = fold_blocks(rows.replay, visit, jnp.zeros((batch, times, batch, times), rows.replay.probe.ts.dtype))
+    for _ in range(2):
+        whole = rows.on_times(whole.reshape(batch, times, 1, -1)).reshape(batch * times, -1).T
+    return whole
+
+
+@eqx.filter_jit
+def site_mean_over_times(rows: Rows) -> Float[Array, "n n"]:
+    """The mean over inputs and save times of the blocks of K that belong to equal inputs and times: (n, n)."""
+    batch, times, n, _ = rows.replay.shape
+    dtype = rows.replay.probe.ts.dtype
+    factors = _over_states(rows)
+    # L L'^T summed over the times of the result: how much the block of two times counts, before L acts.
+    acting = rows.on_times(jnp.eye(times, dtype=dtype)[None, :, None])[0, :, 0]
+    counts = acting.T @ acting
+
+    def visit(total: Array, at: Place, to: Place, block: Array) -> Array:
+        block = counts[at[1], to[1]] * factors[at][:, None] * block * factors[to][None]
+        return total + block + jnp.where(at[1] == to[1], 0, block.T)
+
+    # Blocks of two different inputs do not count.
+    return fold_blocks(rows.replay, visit, jnp.zeros((n, n), dtype), across=False) / (batch * times)
+
+
+def _over_states(rows: Rows) -> Float[Array, "B T n"]:
+    """What multiplies each row beside what acts on the time axis: the mask, and the inverse of the scale."""
+    ones = rows.replay.probe.observed(jnp.ones((*rows.replay.shape[:3], 1), rows.replay.probe.ts.dtype))[..., 0]
+    return ones if rows.over_state is None else ones * rows.over_state[None, None]
+
+
+def fold_blocks(replay: Replay, visit: Callable[[T, Place, Place, Array], T], start: T, across: bool = True) -> T:
     """Call `visit(carry, (b, k), (c, l), block)` for the blocks (n, n) of the kernel of the states; return the carry.
 
-    Only blocks with (c, l) at most (b, k) are visited. Blocks at the first save time are zero, and are left out.
+    Only blocks with (c, l) at most (b, k) are visited, and without `across` only those with c = b. Blocks at the first save
+    time are zero, and are left out.
     """
     batch, times, n, _ = replay.shape
     signals, eye = replay.met, jnp.eye(n, dtype=replay.probe.ts.dtype)
@@ -95,7 +136,7 @@ def fold_blocks(replay: Replay, visit: Callable[[T, Place, Place, Array], T], st
                 count = jnp.where(c < b, times - 1, k + 1)
                 return jax.lax.fori_loop(0, count, column, (zero, zero, *carry))[2:]
 
-            return jax.lax.fori_loop(0, b + 1, other, carry)
+            return jax.lax.fori_loop(0 if across else b, b + 1, other, carry)
 
         # The blocks in the row of this input before the interval, at all save times but the first.
         row = jnp.zeros((batch, times - 1, n, n), eye.dtype)
