@@ -26,6 +26,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+import scipy.optimize
 import scipy.stats
 from jax.lax import stop_gradient
 
@@ -207,6 +208,7 @@ def numbers(model: Any, judged: ssntk.Criticality) -> dict[str, float]:
         "gain": -gain,
         "condition number": -math.log10(float(steady.condition_number)),
         "participation ratio": float(steady.participation_ratio),
+        "percentile": math.nan if judged.percentile is None else judged.percentile,
     }
 
 
@@ -314,6 +316,50 @@ def summary(rows: list[dict[str, Any]], figure: pathlib.Path, truth: str = "slow
     draw(rows, scores, areas, fragile, figure)
 
 
+def fitted(known: np.ndarray, fragile: np.ndarray) -> np.ndarray:
+    """The weights of a logistic regression of `fragile` on standardised numbers (rows, k), and its constant."""
+    with_one = np.column_stack([known, np.ones(len(known))])
+
+    def loss(w: np.ndarray) -> float:
+        # A small penalty keeps the weights finite where the classes can be separated.
+        return float(np.logaddexp(0, -np.where(fragile, 1, -1) * (with_one @ w)).mean() + 1e-3 * (w[:-1] ** 2).sum())
+
+    return scipy.optimize.minimize(loss, np.zeros(with_one.shape[1])).x
+
+
+def held_out(known: np.ndarray, fragile: np.ndarray, family: np.ndarray) -> np.ndarray:
+    """What a logistic regression, fitted to the other families, says of each row's family."""
+    said = np.empty(len(known))
+    for held in np.unique(family):
+        rest = family != held
+        standard = (known - known[rest].mean(axis=0)) / known[rest].std(axis=0)
+        weights = fitted(standard[rest], fragile[rest])
+        said[~rest] = standard[~rest] @ weights[:-1] + weights[-1]
+    return said
+
+
+def added(rows: list[dict[str, Any]], truth: str = "slowing") -> None:
+    """Print whether the percentile among random networks adds to the distance, where there is a percentile."""
+    rows = [row for row in rows if row["numbers"].get("percentile", math.nan) >= 0]
+    if not rows:
+        return
+    family, fragile = np.array([row["family"] for row in rows]), np.array([row[truth] >= FACTOR for row in rows])
+    far, share = (np.array([row["numbers"][name] for row in rows]) for name in ("relative distance", "percentile"))
+    # Of 200 random networks none may be nearer.
+    odds = np.log((200 * share + 0.5) / (200 * (1 - share) + 0.5))
+    alone = held_out(np.log(far)[:, None], fragile, family)
+    both = held_out(np.column_stack([np.log(far), odds]), fragile, family)
+    networks = np.unique([f"{row['family']} {row['n']} {row['seed']}" for row in rows], return_inverse=True)[1]
+    members, rng, gains = [np.flatnonzero(networks == i) for i in range(networks.max() + 1)], np.random.default_rng(0), []
+    for _ in range(400):
+        at = np.concatenate([members[i] for i in rng.integers(len(members), size=len(members))])
+        gains.append(area(-both[at], fragile[at]) - area(-alone[at], fragile[at]))
+    low, high = np.nanpercentile(gains, [2.5, 97.5])
+    gain = area(-both, fragile) - area(-alone, fragile)
+    print(f"{len(rows)} rows with a percentile: held-out AUC of the distance {area(-alone, fragile):.3f}, with the", end=" ")
+    print(f"percentile {area(-both, fragile):.3f}; difference {gain:.3f} ({low:.3f} to {high:.3f}) by {truth}")
+
+
 def draw(rows: Any, scores: Any, areas: Any, fragile: np.ndarray, figure: pathlib.Path) -> None:
     import matplotlib.pyplot as plt
 
@@ -354,3 +400,4 @@ if __name__ == "__main__":
         raise SystemExit(f"{asked.out} holds no record yet")
     for truth in ("amplification", "slowing"):
         summary(found, asked.out / "study.png", truth)
+        added(found, truth)

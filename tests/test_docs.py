@@ -46,13 +46,25 @@ for line in sys.stdin:
     print(json.dumps([printed.getvalue(), failure]), flush=True)
 """
 RUNNABLE = [page for page in PAGES if blocks(page, "python")]
+# Pages that take from half a minute to minutes. Their code runs with -m slow.
+LONG = {"limit_cycles.md", "two_parameters.md", "bifurcations.md"}
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """What each page prints, and the error in which it ends, if any."""
+    return run([page for page in RUNNABLE if name(page) not in LONG], tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def long_runs(tmp_path_factory):
+    """The same of the pages that take long."""
+    return run([page for page in RUNNABLE if name(page) in LONG], tmp_path_factory)
+
+
+def run(pages, tmp_path_factory):
     asked = []
-    for page in RUNNABLE:
+    for page in pages:
         folder = tmp_path_factory.mktemp("docs") / name(page)
         folder.mkdir(parents=True)
         # The files that the page says to write.
@@ -71,12 +83,18 @@ def runs(tmp_path_factory):
         env=os.environ | {"MPLBACKEND": "agg", "OPENBLAS_NUM_THREADS": "1", "EQX_ON_ERROR": "off"},
     )
     assert done.returncode == 0, done.stderr
-    return dict(zip(RUNNABLE, map(json.loads, done.stdout.splitlines()), strict=True))
+    return dict(zip(pages, map(json.loads, done.stdout.splitlines()), strict=True))
 
 
-@pytest.mark.parametrize("page", RUNNABLE, ids=name)
+@pytest.mark.parametrize("page", [page for page in RUNNABLE if name(page) not in LONG], ids=name)
 def test_the_python_of_a_page_runs(page, runs):
     assert runs[page][1] == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in RUNNABLE if name(page) in LONG], ids=name)
+def test_the_python_of_a_long_page_runs(page, long_runs):
+    assert long_runs[page][1] == ""
 
 
 def test_the_first_sweep_says_what_the_tutorial_says(runs):

@@ -224,7 +224,7 @@ def test_a_drive_of_a_circle_has_its_closed_form(mu, om, b):
     assert by_om.frequency == pytest.approx(om - b * mu, rel=1e-9)
 
 
-@pytest.mark.parametrize(("n", "both"), [(6, (1, 3)), (18, (0, 3))])
+@pytest.mark.parametrize(("n", "both"), [pytest.param(6, (1, 3), marks=pytest.mark.slow), (18, (0, 3))])
 def test_another_network_compiles_nothing(n, both, compilations):
     """Other weights and another period, on as many intervals."""
     first, second = (oscillating(seed, n) for seed in both)
