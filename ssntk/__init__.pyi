@@ -1,5 +1,6 @@
 """The public names, and where they live."""
 
+from . import infinite as infinite
 from . import plot as plot
 from .bifurcation.branch import Branch as Branch
 from .bifurcation.branch import BranchPoint as BranchPoint
@@ -67,6 +68,8 @@ from .dynamics.radius import stability_radius as stability_radius
 from .dynamics.same_rollout import same_rollout as same_rollout
 from .errors import NumericalError as NumericalError
 from .explained.explain import explain as explain
+from .infinite.mean_field import MeanField as MeanField
+from .infinite.mean_field import mean_field as mean_field
 from .kernel.choice import kernel_plan as kernel_plan
 from .kernel.frequency import frequency_ntk as frequency_ntk
 from .kernel.jacobian import initial_state_jacobian as initial_state_jacobian

@@ -16,6 +16,7 @@ FLOORS = [
     {"piecewise"},
     {"dynamics"},
     {"kernel", "zeros"},
+    {"infinite"},
     {"bifurcation"},
     {"cycles"},
     {"collapse"},
