@@ -21,7 +21,7 @@ from ssntk.nouns import Activation
 Pairs = Float[np.ndarray, "..."]
 # The quadrature takes so many pairs in one call, in blocks of so many pairs and so many nodes. Blocks of this size fit into
 # the cache, and keep the processor busy.
-ROOM, PAIRS, NODES = 4096, 64, 16
+ROOM, PAIRS, NODES = 4096, 64, 8
 # The nodes are not symmetric about zero. Otherwise the corner of an activation could lie on a node, where the rule is exact
 # by chance and no test would see the corner.
 SHIFT = 0.37
@@ -118,8 +118,8 @@ class Quadrature(AbstractMeans):
         return self._means(first, second, correlation(first, second, covariance), step, width)
 
     def _means(self, first: Pairs, second: Pairs, rho: Pairs, step: float, width: float) -> tuple[Pairs, Pairs]:
-        # The number of blocks of nodes is an argument of the program, so that one program serves all numbers of nodes.
-        blocks = int(np.ceil(2 * width / step / NODES))
+        # The number of nodes is an argument of the program, so that one program serves all.
+        nodes = int(np.ceil(2 * width / step))
         flat = np.stack([np.ravel(part) for part in (first, second, rho)])
         found = np.empty((2, flat.shape[1]))
         dtype = jax.dtypes.canonicalize_dtype(float)
@@ -128,7 +128,7 @@ class Quadrature(AbstractMeans):
             count = part.shape[1]
             padded = np.zeros((3, ROOM), dtype)
             padded[:, :count] = part
-            numbers = (np.int32(-(-count // PAIRS)), np.int32(blocks), np.asarray(step, dtype))
+            numbers = (np.int32(-(-count // PAIRS)), np.int32(nodes), np.asarray(step, dtype))
             found[:, start : start + ROOM] = np.asarray(self.compiled(padded, *numbers))[:, :count]
         return found[0].reshape(np.shape(first)), found[1].reshape(np.shape(first))
 
@@ -167,11 +167,12 @@ def _change(one: Pairs, other: Pairs) -> float:
 
 
 def _summed(
-    activation: Activation, pairs: Float[Array, "3 room"], count: Array, blocks: Array, step: Float[Array, ""]
+    activation: Activation, pairs: Float[Array, "3 room"], count: Array, nodes: Array, step: Float[Array, ""]
 ) -> Float[Array, "2 room"]:
-    """The two means of the first `count` blocks of pairs, by `blocks` blocks of nodes in each direction."""
+    """The two means of the first `count` blocks of pairs, by at least so many `nodes` in each direction."""
     dtype = pairs.dtype
-    offset = (blocks * NODES).astype(dtype) / 2
+    offset = nodes.astype(dtype) / 2
+    blocks = (nodes + (NODES - 1)) // NODES
 
     def node(index: Array) -> tuple[Array, Array]:
         z = (index.astype(dtype) - offset + SHIFT) * step
@@ -195,7 +196,7 @@ def _summed(
             given = jax.lax.fori_loop(0, blocks, inner, jnp.zeros((2, PAIRS), dtype))
             return total + weight * values(first * z) * given
 
-        means = jax.lax.fori_loop(0, blocks * NODES, outer, jnp.zeros((2, PAIRS), dtype))
+        means = jax.lax.fori_loop(0, nodes, outer, jnp.zeros((2, PAIRS), dtype))
         return jax.lax.dynamic_update_slice_in_dim(out, means, c * PAIRS, axis=1)
 
     return jax.lax.fori_loop(0, count, block, jnp.zeros((2, pairs.shape[1]), dtype))

@@ -106,6 +106,9 @@ class _March:
         first = np.broadcast_to(deviation[:, None, k:], shape)
         second = np.broadcast_to(deviation[None, :, :], shape)
         product, slopes = self.means(first, second, covariance)
+        # A quadrature treats the two numbers of a pair differently, but at one time (b, c) and (c, b) are one pair.
+        for part in (product, slopes):
+            part[:, :, k] = (part[:, :, k] + part[:, :, k].T) / 2
         activity = state if ensemble.rate else product
         recurrent = ensemble.trained["weight"] * ensemble.units * ensemble.gain**2 * activity
         direct = recurrent + self.exact[:, :, k, : k + 1]

@@ -33,8 +33,10 @@ def test_a_mean_field_against_the_kernel_of_one_network():
         lambda: jnp.asarray(ssntk.mean_field(models[1], probe).kernel), lambda: ssntk.ntk(models[1], probe), rounds=3
     )
     cold, other, short, first = lasted
-    print(f"\nmean field: first {cold / warm:.1f}, other weights {other / warm:.1f}, fewer times {short / warm:.1f} of a warm one")
-    print(f"the kernel of one network: first {first / warm:.1f}, warm {kernel / warm:.2f} of a warm mean field ({warm:.2f} s)")
+    print(f"\nfirst {cold / warm:.1f}, other weights {other / warm:.1f}, fewer times {short / warm:.1f} of a warm call")
+    print(
+        f"the kernel of one network: first {first / warm:.1f}, warm {kernel / warm:.2f} of a warm mean field ({warm:.2f} s)"
+    )
     # Other weights and other times compile nothing.
     assert other < 2 * warm
     assert short < 2 * warm
