@@ -53,10 +53,10 @@ class MeanField(Result):
     - `spread`: how far the kernel K of one network, averaged over its units, lies from `kernel`: an estimate of the root of
       the mean square of `|K - kernel| / |kernel|`, in Frobenius norms, over networks with the same numbers. It is
       `sqrt(2 / n)`, the scatter of a mean of n Gaussian squares, times the response of the kernel to the coupling, and to
-      `E phi phi'` as far as phi is not linear. Measured, over this estimate: 0.6 to 1.4 in the current form with tanh (n = 32
-      and 128, gains 0.5 and 0.9, horizons 4 and 10 tau, with and without inputs, ten networks each); 0.8 with relu and 1.1
-      at a gain of 1.5; but 0.9 to 3.3 in the rate form (n = 32, twelve networks each). For linear networks without input it
-      is an upper bound. With `of="readout"` the scatter of the weights of the readout is not included.
+      `E phi phi'` as far as phi is not linear. Measured, over this estimate: 0.6 to 1.4 in the current form with tanh
+      (n = 32 and 128, gains 0.5 and 0.9, horizons 4 and 10 tau, with and without inputs, ten networks each); 0.8 with relu
+      and 1.1 at a gain of 1.5; but 0.9 to 3.3 in the rate form (n = 32, twelve networks each). For linear networks without
+      input it is an upper bound. With `of="readout"` the scatter of the weights of the readout is not included.
     - `units`: n. `gain`: the effective gain, `gain sqrt(n Var(W))`, that was used.
     - `ts` (T,): the save times.
 
