@@ -54,9 +54,10 @@ class MeanField(Result):
       the mean square of `|K - kernel| / |kernel|`, in Frobenius norms, over networks with the same numbers. It is
       `sqrt(2 / n)`, the scatter of a mean of n Gaussian squares, times the response of the kernel to the coupling, and to
       `E phi phi'` as far as phi is not linear. Measured, over this estimate: 0.6 to 1.4 in the current form with tanh
-      (n = 32 and 128, gains 0.5 and 0.9, horizons 4 and 10 tau, with and without inputs, ten networks each); 0.8 with relu
-      and 1.1 at a gain of 1.5; but 0.9 to 3.3 in the rate form (n = 32, twelve networks each). For linear networks without
-      input it is an upper bound. With `of="readout"` the scatter of the weights of the readout is not included.
+      (n = 32 and 128, gains 0.5 and 0.9, horizons 4 and 10 tau, with and without inputs, ten networks each), and 0.7 to
+      1.3 with softplus, elu, sigmoid, sin, relu and leaky relu (n = 64, 6 to 30 networks each); but 0.9 to 3.3 in the rate
+      form. For linear networks without input it is an upper bound. With `of="readout"` the scatter of the weights of the
+      readout is not included.
     - `units`: n. `gain`: the effective gain, `gain sqrt(n Var(W))`, that was used.
     - `ts` (T,): the save times.
 
@@ -125,6 +126,9 @@ def mean_field(model: Any, probe: Any, *, of: Any = "state", integrator: Any = N
 
     The means over Gaussian pairs are closed forms for relu, leaky relu, abs, linear functions and erf. For other activations
     they are computed by the trapezoid rule, with more nodes for larger variances.
+
+    Verified: the mean of 30 networks of 64 units agrees within two standard errors (0.5 to 15 %) for ten activations, forms
+    and gains; closed forms agree to `error`.
 
     Raises `ValueError`, which names the argument, for other models, such as gated ones, and for initial states, biases or
     input weights whose mean over the units is not zero. Raises `NumericalError` if the derivative of the activation jumps

@@ -83,7 +83,7 @@ NETWORKS = (
 
 @pytest.mark.parametrize("case", some(NETWORKS, always=NETWORKS[:1]), ids=lambda case: f"{case[0]}-{case[2]}-{case[3]}")
 def test_the_mean_of_networks(case):
-    """The mean of 60 networks of 64 units, each against the field of its own numbers: 3 % in the Frobenius norm."""
+    """The mean of 60 networks of 64 units, each against the field of its own numbers: 3 % in the Frobenius norm, and chance."""
     form, activation, gain, of, bias, start = case
     # The first case is the small one.
     small = case is NETWORKS[0]
@@ -105,7 +105,11 @@ def test_the_mean_of_networks(case):
         fields.append(field.kernel)
         spreads.append(field.spread)
         distances.append(relative(kernels[-1], field.kernel))
-    assert relative(np.mean(kernels, axis=0), np.mean(fields, axis=0)) < 0.03
+    apart = np.array(kernels) - np.array(fields)
+    size = np.linalg.norm(np.mean(fields, axis=0))
+    error = np.sqrt(np.sum(apart.var(axis=0, ddof=1)) / seeds) / size
+    # Networks that grow scatter by more than 3 %, and so do their means.
+    assert np.linalg.norm(apart.mean(axis=0)) / size < 0.03 + 2 * error
     # How well the spread is estimated was measured: `MeanField.spread` says it. The rate form scatters more.
     if of == "state":
         assert 0.4 < np.sqrt(np.mean(np.square(distances))) / np.mean(spreads) < (2.5 if form == "current" else 4)
