@@ -83,7 +83,7 @@ NETWORKS = (
 
 @pytest.mark.parametrize("case", some(NETWORKS, always=NETWORKS[:1]), ids=lambda case: f"{case[0]}-{case[2]}-{case[3]}")
 def test_the_mean_of_networks(case):
-    """The mean of 60 networks of 64 units, each against the field of its own numbers: 3 % in the Frobenius norm, and chance."""
+    """The mean of 60 networks of 64 units, each against the field of its own numbers: 3 % in Frobenius norms, and chance."""
     form, activation, gain, of, bias, start = case
     # The first case is the small one.
     small = case is NETWORKS[0]
