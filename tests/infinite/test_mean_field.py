@@ -276,7 +276,7 @@ def test_masked_rows_are_zero_and_the_spectrum_is_that_of_the_kernel():
 @pytest.mark.parametrize("row", REFERENCE["chaos_scs"]["values"][1:], ids=lambda row: str(row["gain"]))
 def test_in_chaos_the_kernel_grows_at_twice_the_lyapunov_exponent(row):
     """Against the stationary solution and Schroedinger's problem of Sompolinsky, Crisanti and Sommers, to 10 %."""
-    model = ssntk.EulerMap(network(d=0, bias=0.0, gain=row["gain"]), 0.1)
+    model = ssntk.EulerMap(network(d=0, bias=0.0, gain=row["gain"]), 0.2)
     start = np.random.default_rng(0).standard_normal(40)
     probe = ssntk.Probe(np.linspace(0.0, 22.0, 23), x0=np.sqrt(row["variance"]) * (start - start.mean()) / start.std())
     field = ssntk.mean_field(model, probe)
