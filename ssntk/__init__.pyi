@@ -68,6 +68,8 @@ from .dynamics.radius import stability_radius as stability_radius
 from .dynamics.same_rollout import same_rollout as same_rollout
 from .errors import NumericalError as NumericalError
 from .explained.explain import explain as explain
+from .infinite.mean_field import MeanField as MeanField
+from .infinite.mean_field import mean_field as mean_field
 from .kernel.choice import kernel_plan as kernel_plan
 from .kernel.frequency import frequency_ntk as frequency_ntk
 from .kernel.jacobian import initial_state_jacobian as initial_state_jacobian

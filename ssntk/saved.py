@@ -35,6 +35,7 @@ from ssntk.dynamics.fixed_points import FixedPoint, FixedPoints, SlowPoint, Slow
 from ssntk.dynamics.iterates import Cycle, Cycles
 from ssntk.errors import is_traced
 from ssntk.files import write_whole
+from ssntk.infinite.mean_field import MeanField
 from ssntk.kernel.choice import KernelPlan
 from ssntk.kernel.spectrum import Rest, Spectrum
 from ssntk.learning.drift import Drift, Seen
@@ -72,7 +73,7 @@ _RESULTS = (
     *(Signature, Approach, Retreat, Criticality, Spectrum, LinearisedTraining, MonitorRecord, Measurement, Status),
     *(Drift, KernelPlan, Cycle, Cycles, Orbit, CycleBranch, CycleEvent, CycleKernel, CycleSignature),
     *(Curve, CurvePoint, Codim2, KernelAlong, KernelMap, TwoParameterDiagram, Region),
-    *(PiecewiseLinear, Collision, BorderMargin),
+    *(PiecewiseLinear, Collision, BorderMargin, MeanField),
 )
 _FORMS = (normal_forms.SaddleNode, normal_forms.Transcritical, normal_forms.Pitchfork, normal_forms.Hopf)
 _LAYERS = (CTRNN, TorchRNN, GRUCell, LSTMCell, GRUODE, LinearSSM, LowRankRNN, TorchLowRank, ReducedRNN, PLRNN)

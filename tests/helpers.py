@@ -19,6 +19,11 @@ ROOT = pathlib.Path(__file__).parent.parent
 BRANCHES = json.loads((pathlib.Path(__file__).parent / "reference" / "branches.json").read_text())["systems"]
 
 
+def reference(name):
+    """The data of a file of reference/."""
+    return json.loads((pathlib.Path(__file__).parent / "reference" / f"{name}.json").read_text())
+
+
 # The residual of the conditions that the search for the nearest bifurcation guarantees. It is far larger than the rounding
 # errors of terms of order one.
 EXACT = 1e-10
