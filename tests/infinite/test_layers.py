@@ -7,7 +7,7 @@ from helpers import reference
 import ssntk
 from ssntk import infinite
 
-REFERENCE = reference("infinite_width")
+REFERENCE = reference("theory")
 
 
 @pytest.mark.parametrize("row", REFERENCE["relu_two_layer"]["values"], ids=lambda row: str(row["u"]))

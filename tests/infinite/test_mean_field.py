@@ -16,7 +16,7 @@ from helpers import reference, some
 
 import ssntk
 
-REFERENCE = reference("infinite_width")
+REFERENCE = reference("theory")
 ACTIVATIONS = {"tanh": jnp.tanh, "relu": jax.nn.relu, "linear": lambda x: x, "erf": jax.scipy.special.erf}
 
 
