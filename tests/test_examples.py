@@ -51,6 +51,7 @@ LONG = (
     "bifurcation_diagram",
     "limit_cycles",
     "two_parameters",
+    "random_networks",
     "relu_fold",
     "memory_death",
     "fixed_points",

@@ -5,6 +5,9 @@ from ssntk.infinite.layers import linear_residual as linear_residual
 from ssntk.infinite.layers import relu_condition_number as relu_condition_number
 from ssntk.infinite.layers import relu_nngp as relu_nngp
 from ssntk.infinite.layers import relu_ntk as relu_ntk
+from ssntk.infinite.linear import constant_drive as constant_drive
+from ssntk.infinite.linear import green as green
+from ssntk.infinite.linear import trajectory as trajectory
 from ssntk.infinite.rest import Crossing as Crossing
 from ssntk.infinite.rest import condition_number as condition_number
 from ssntk.infinite.rest import crossing as crossing
@@ -15,9 +18,6 @@ from ssntk.infinite.rest import resolved as resolved
 from ssntk.infinite.rest import singular_values as singular_values
 from ssntk.infinite.rest import stability_radius as stability_radius
 from ssntk.infinite.rest import trace as trace
-from ssntk.infinite.trajectory import constant_drive as constant_drive
-from ssntk.infinite.trajectory import green as green
-from ssntk.infinite.trajectory import trajectory as trajectory
 
 __all__ = [
     "Crossing",

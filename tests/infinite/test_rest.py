@@ -1,14 +1,12 @@
 """Laws of random networks at rest, against mpmath, quadrature and random matrices. Nothing here is compiled."""
 
-import json
-
 import numpy as np
 import pytest
-from helpers import ROOT
+from helpers import reference
 
 from ssntk import infinite
 
-REST = json.loads((ROOT / "tests" / "reference" / "theory.json").read_text())
+REST = reference("theory")
 GAINS = [row["gain"] for row in REST["random_rest"]["values"]]
 STABLE = {"iid": 1.0, "orthogonal": 1.0, "symmetric": 0.5}
 

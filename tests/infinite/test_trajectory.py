@@ -1,18 +1,16 @@
 """Laws of random linear networks on trajectories, against mpmath, matrix exponentials and `ntk`. Compiles one kernel."""
 
-import json
-
 import diffrax
 import numpy as np
 import pytest
 import scipy.linalg
-from helpers import ROOT
+from helpers import reference
 
 import ssntk
 from ssntk import infinite
 
 SLOW = pytest.mark.slow
-THEORY = json.loads((ROOT / "tests" / "reference" / "theory.json").read_text())
+THEORY = reference("theory")
 
 
 @pytest.mark.parametrize("row", THEORY["linear_constant_drive"]["values"], ids=lambda row: f"{row['gain']} {row['t']}")
