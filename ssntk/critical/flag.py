@@ -32,7 +32,7 @@ from ssntk.models.maps import with_input
 from ssntk.models.theta import theta_positions
 from ssntk.notices import warn
 from ssntk.nouns import Lens
-from ssntk.results import Result, Results
+from ssntk.results import Result, Results, Table
 from ssntk.threads import one_blas_thread
 
 # A mode counts as not driven if |l^T F| is below this fraction of |l| |F|. F is taken at the fixed point and at a state
@@ -121,6 +121,10 @@ class Criticality(Result):
 
     def _headline(self) -> str:
         return f"Criticality: {self.reason}"
+
+    def _tables(self) -> list[Table]:
+        # Leave out what does not apply, so that the result fits on a screen.
+        return [table._replace(rows=[row for row in table.rows if row[1] != "None"]) for table in super()._tables()]
 
     @staticmethod
     def _many(found: Sequence["Criticality"]) -> str:

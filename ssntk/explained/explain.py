@@ -212,8 +212,19 @@ def _(found: Criticality) -> list[str]:
         f"The least change of the Jacobian after which {crossing} is {say(abs(found.stability_radius))} in 1 / time, or "
         f"{say(found.relative_distance)} relative to the network's own rates.",
         f"Changes of the parameters push that mode with the strength {say(found.drive)}, and 0 would mean not at all.",
+        *_origin(found),
         *_border(found),
         f"Next: {call}.",
+    ]
+
+
+def _origin(found: Criticality) -> list[str]:
+    """A sentence on random networks of the same gain."""
+    if found.percentile is None or found.gain is None or found.expected_radius is None:
+        return []
+    return [
+        f"Of random networks of its gain, {say(found.gain)}, {say(100 * found.percentile)} % are nearer to instability; their "
+        f"median distance is {say(found.expected_radius)} in 1 / time."
     ]
 
 
