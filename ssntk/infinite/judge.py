@@ -9,6 +9,7 @@ from ssntk.infinite.rest import resolved
 from ssntk.models.base import AbstractStateSpaceModel, Wrapper
 from ssntk.models.clock import AbstractClock
 from ssntk.models.ctrnn import CTRNN
+from ssntk.models.iterated import Iterated
 from ssntk.models.low_rank import LowRankRNN
 from ssntk.models.maps import EulerMap
 from ssntk.threads import one_blas_thread
@@ -50,7 +51,8 @@ def against_random(matrix: np.ndarray, tau: np.ndarray, clock: AbstractClock, *,
     rng = np.random.default_rng(0)
     count = next(draws for most, draws in DRAWS if n <= most)
     gain = float(np.linalg.norm(m) / np.sqrt(n))
-    clear = gain < 1 and resolved(n, gain) > RESOLVED
+    # Networks whose units all are silent have the gain zero, for which there is no law.
+    clear = gain == 0 or (gain < 1 and resolved(n, gain) > RESOLVED)
     own, radii = _radius(matrix, clock), np.empty(count)
     for i in range(count):
         drawn = rng.permuted(m, axis=1 if by_rows else 0) * rng.choice([-1.0, 1.0], (n, n))
@@ -75,7 +77,8 @@ def leaks(model: AbstractStateSpaceModel) -> tuple[np.ndarray, bool] | None:
 
     `None` for models that are no network of that form, such as gated ones.
     """
-    while isinstance(model, (EulerMap, Wrapper)):
+    # The k-th iterate of a map is a power of the network's matrix, which is not of this form.
+    while isinstance(model, (EulerMap, Wrapper)) and not isinstance(model, Iterated):
         model = model.model if isinstance(model, EulerMap) else model.wrapped
     if not isinstance(model, (CTRNN, LowRankRNN)) or model.n_state < 2:
         return None

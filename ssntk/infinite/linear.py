@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import scipy.special
 
-from ssntk.errors import as_array
-from ssntk.infinite.rest import Values, as_gain
+from ssntk.errors import as_room
+from ssntk.infinite.rest import Values, as_gain, as_numbers
 
 # Terms below this fraction of the largest one are left out.
 _LEAST = 1e-18
@@ -36,7 +36,8 @@ def green(t: Any, t2: Any, gain: Any) -> Values:
     """
     g, t, t2 = as_gain(gain), _times(t, "t"), _times(t2, "t2")
     middle = 2 * g * np.sqrt(t * t2)
-    return np.exp(middle - t - t2) * scipy.special.i0e(middle)
+    with np.errstate(over="ignore"):
+        return np.exp(middle - t - t2) * scipy.special.i0e(middle)
 
 
 def constant_drive(t: Any, t2: Any, gain: Any) -> Values:
@@ -54,9 +55,7 @@ def constant_drive(t: Any, t2: Any, gain: Any) -> Values:
     ```
     """
     g, t, t2 = as_gain(gain), _times(t, "t"), _times(t2, "t2")
-    count = _terms(float(max(t.max(initial=0.0), t2.max(initial=0.0))), float(g.max(initial=0.0)))
-    terms = _responses(t, count) * _responses(t2, count)
-    return (terms * g[..., None] ** (2 * np.arange(count))).sum(axis=-1)
+    return np.vectorize(_driven, otypes=[float])(t, t2, g)[()]
 
 
 def trajectory(ts: Any, gain: Any, weights: Any = "trapezoid") -> tuple[float, float]:
@@ -88,39 +87,72 @@ def trajectory(ts: Any, gain: Any, weights: Any = "trapezoid") -> tuple[float, f
     print(round(trace, 4), round(ratio, 4))  # 24.036 0.5913
     ```
     """
-    times = _times(np.asarray(as_array(ts, "ts", ("T",)), float), "ts")
-    if not (np.diff(times) > 0).all():
-        raise ValueError("ts must be ascending")
+    times = _times(ts, "ts")
+    if times.ndim != 1:
+        raise ValueError(f"ts must have shape (T,), got {times.shape}")
+    if not len(times) or not (np.diff(times) > 0).all():
+        raise ValueError("ts must be ascending, and hold at least one time")
+    if as_gain(gain).ndim:
+        raise ValueError(f"gain must be one number, got {gain!r}")
     g = float(as_gain(gain))
     weight = _weights(times, weights)
-    count = _terms(float(times.max()), g)
-    f = _responses(times, count) * np.sqrt(weight)[:, None] * g ** np.arange(count)
+    count = _terms(float(times.max()), g, axes=2)
+    with np.errstate(divide="ignore"):
+        sizes = np.arange(count) * np.log(g) + _log_responses(times, count) + np.log(weight)[:, None] / 2
+    # A gain beyond 1 makes numbers of any size. Only the trace depends on the size.
+    largest = float(sizes.max())
+    if largest == -np.inf:
+        return 0.0, np.nan
+    f = np.exp(sizes - largest)
     # With g^k within f, both sums have terms of one size: g^(i + j) N_ij is the sum along a diagonal, from (i, j) on.
     along = f.T @ f
     for k in range(count - 2, -1, -1):
         along[k, :-1] += along[k + 1, 1:]
     whole = float(along[0, 0])
-    return whole, float(1 / ((along / whole) ** 2).sum()) if whole > 0 else np.nan
+    with np.errstate(over="ignore"):
+        return float(whole * np.exp(2 * largest)), float(1 / ((along / whole) ** 2).sum())
 
 
-def _responses(t: np.ndarray, count: int) -> np.ndarray:
-    """P(k + 1, t) (..., count)."""
-    return scipy.special.gammainc(np.arange(1.0, count + 1), t[..., None])
+def _driven(t: float, t2: float, g: float) -> float:
+    """The sum of `constant_drive` for numbers."""
+    if t == 0 or t2 == 0:
+        return 0.0
+    # The integrand, about e^(2 g sqrt(s s2) - s - s2), is largest here. Do not sum what exceeds all numbers.
+    s, s2 = min(t, g * g * t2), min(t2, g * g * t)
+    if 2 * g * np.sqrt(s) * np.sqrt(s2) - s - s2 > 1e3:
+        return np.inf
+    count = _terms(max(t, t2), g)
+    one, other = _log_responses(np.array([t, t2]), count)
+    with np.errstate(over="ignore"):
+        return float(np.exp(2 * np.arange(count) * np.log(g) + (one + other)).sum())
 
 
-def _terms(longest: float, gain: float) -> int:
-    """How many terms `(g^k P(k + 1, t))^2` matter up to the longest time: they fall faster than any power beyond k = t."""
+def _log_responses(t: np.ndarray, count: int) -> np.ndarray:
+    """The logarithms of P(k + 1, t) (..., count). The numbers themselves become zero where powers of a gain matter."""
+    k, t = np.arange(1.0, count + 1), t[..., None]
+    found = scipy.special.gammainc(k, t)
+    with np.errstate(divide="ignore"):
+        # So far beyond k = t the series t^k e^-t / k! (1 + t / (k + 1) + ...) is that of powers of t / (k + 1).
+        few = k * np.log(t) - t - scipy.special.gammaln(k + 1) - np.log1p(-np.minimum(t / (k + 1), 0.9))
+        return np.where(found > 1e-290, np.log(np.maximum(found, 1e-290)), few)
+
+
+def _terms(longest: float, gain: float, axes: int = 1) -> int:
+    """How many terms `(g^k P(k + 1, t))^2` matter up to the longest time: they fall faster than any power beyond k = t.
+
+    Raises `ValueError` if arrays with so many axes of that length do not fit into this machine.
+    """
     count = 16
     while True:
-        k = np.arange(count)
-        sizes = gain**k * scipy.special.gammainc(k + 1.0, longest)
-        if sizes[-1] <= _LEAST * sizes.max():
+        as_room(4 * count**axes, "gain times ts")
+        sizes = np.arange(count) * np.log(gain) + _log_responses(np.asarray(longest), count)
+        if longest == 0 or sizes[-1] <= np.log(_LEAST) + sizes.max():
             return count
         count *= 2
 
 
 def _times(t: Any, name: str) -> np.ndarray:
-    times = np.asarray(t, float)
+    times = as_numbers(t, name)
     if not (np.isfinite(times) & (times >= 0)).all():
         raise ValueError(f"{name} must be finite and not negative, got {t!r}")
     return times
@@ -134,7 +166,9 @@ def _weights(times: np.ndarray, weights: Any) -> np.ndarray:
             raise ValueError(f"weights must be 'trapezoid', None or numbers, got {weights!r}")
         steps = np.diff(times)
         return (np.append(steps, 0.0) + np.append(0.0, steps)) / 2
-    given = np.asarray(as_array(weights, "weights", (len(times),)), float)
-    if not (given >= 0).all():
-        raise ValueError("weights must not be negative")
+    given = as_numbers(weights, "weights")
+    if given.shape != times.shape:
+        raise ValueError(f"weights must have shape ({len(times)},), got {given.shape}")
+    if not (np.isfinite(given) & (given >= 0)).all():
+        raise ValueError("weights must be finite and not negative")
     return given

@@ -6,7 +6,7 @@ import scipy.stats
 
 import ssntk
 from ssntk import infinite
-from ssntk.infinite.judge import against_random
+from ssntk.infinite.judge import against_random, leaks
 from ssntk.models.clock import Continuous, Steps
 
 
@@ -113,6 +113,20 @@ def test_models_without_leaky_units_have_no_percentile():
         found = ssntk.criticality(model, time_scale=1.0)
         assert (found.percentile, found.expected_radius, found.gain) == (None, None, None)
         assert "gain of" not in found.reason
+
+
+@pytest.mark.parametrize("clock", [Continuous(), Steps(0.5)])
+def test_a_network_that_is_silent_is_as_all_others_of_its_gain(clock):
+    """Without weights, or with ReLU units that are all off, df/dx is that of leaks alone: the radius is 1 / tau."""
+    found = against_random(-np.eye(4) / 0.5, np.full(4, 0.5), clock)
+    assert (found.gain, found.percentile) == (0.0, 0.5)
+    assert found.radius == pytest.approx(2.0)
+
+
+def test_iterates_of_a_map_are_no_network_of_leaky_units():
+    network = ssntk.EulerMap(ssntk.CTRNN.from_weights(gaussian(0, 8, 0.7)), 1.0)
+    assert leaks(network) is not None
+    assert leaks(ssntk.Iterated(network, 2)) is None
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import diffrax
 import numpy as np
 import pytest
 import scipy.linalg
+import scipy.special
 from helpers import reference
 
 import ssntk
@@ -56,6 +57,26 @@ def test_the_width_that_resolves_a_horizon_grows_as_its_square():
     growth = np.diff(widths)
     assert (growth > 0).all()
     assert (np.diff(growth) < 0).all()
+
+
+@pytest.mark.parametrize(("t", "t2", "gain"), [(1.0, 1.0, 10.0), (1.0, 1.0, 100.0), (20.0, 20.0, 5.0), (50.0, 1.0, 3.0)])
+def test_gains_far_beyond_one_are_summed_without_overflow(t, t2, gain):
+    """P(k + 1, t) is the chance of more than k events of a Poisson process: its sum is taken in logarithms."""
+    j = np.arange(1, 1200)
+    logs = [-s + j * np.log(s) - scipy.special.gammaln(j + 1) for s in (t, t2)]
+    tails = [np.logaddexp.accumulate(part[::-1])[::-1] for part in logs]
+    expected = scipy.special.logsumexp(2 * (j - 1) * np.log(gain) + tails[0] + tails[1])
+    assert np.log(infinite.constant_drive(t, t2, gain)) == pytest.approx(expected, rel=1e-11)
+
+
+def test_what_exceeds_all_numbers_is_infinite():
+    assert infinite.green(1e3, 1e3, 2.0) == infinite.constant_drive(1e3, 1e3, 2.0) == np.inf
+    assert infinite.constant_drive([0.0, 1.0], 1.0, 1e10).tolist() == [0.0, np.inf]
+    trace, ratio = infinite.trajectory([0.0, 400.0], 2.0)
+    assert trace == np.inf
+    assert 0 < ratio < 1e-4
+    with pytest.raises(ValueError, match="gain times ts is too large"):
+        infinite.trajectory([0.0, 1.0], 1e10)
 
 
 def test_a_trajectory_at_rest_has_no_spectrum():
