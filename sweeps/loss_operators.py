@@ -37,7 +37,8 @@ UNITS, HORIZON, TIMES, SEEDS = 16, 20.0, 257, 10
 NETWORKS, INPUTS = ("tanh RNN, gain 0.5", "tanh RNN, gain 0.95", "GRU"), ("sine", "rough")
 WINDOW, WINDOWS = (10, 60), ((5, 30), (10, 60), (20, 100))
 DECAY, FREQUENCY = 1.0, 1.0  # a of y' + a y, and w of y'' + w^2 y
-# An operator multiplies what the solver and rounding leave in fast modes. Modes nearer to the floor than this are not fitted.
+# An operator multiplies what the solver and rounding leave in fast modes, so that modes near the floor are not fitted.
+# Modes must be this many times larger.
 CLEAR = 1e3
 
 
@@ -281,9 +282,7 @@ def said(value: tuple[float, float, float]) -> str:
 
 def tables(rows: dict[str, list[Any]]) -> None:
     window = "-".join(map(str, WINDOW))
-    print(
-        "\n| operator | exponent | difference from plain | if stationary | slower | sign test | participation ratio | decay |"
-    )
+    print("\n| operator | exponent | difference from plain | if stationary | slower | seeds | participation ratio | decay |")
     print("|---|---|---|---|---|---|---|---|")
     for row in summary(rows, window):
         if "difference" in row:
@@ -341,6 +340,13 @@ def measure_robust(seeds: int) -> dict[str, dict[str, list[Any]]]:
     return found
 
 
+def measure_wide(seeds: int) -> dict[str, list[Any]]:
+    """The states of a network of 32 units: in one of 16, the residual has few rows that depend on time in another way."""
+    kind, form = CONDITIONS[0]
+    pairs = [(network(kind, jr.key(seed), 32), drive(form, jr.key(1000 + seed))) for seed in range(seeds)]
+    return {f"{kind}, {form}": [record(spectra(*pair, ("plain, states", "Residual"))) for pair in pairs]}
+
+
 def kept(folder: pathlib.Path, name: str, make: Callable[[], Any], again: bool) -> Any:
     """What `make` returns, from its file if that exists and is not to be made again."""
     file = folder / f"{name}.json"
@@ -365,6 +371,8 @@ def run(folder: pathlib.Path, quick: bool, again: bool) -> None:
             window = "-".join(map(str, WINDOW))
             told = [f"{one} {shown(*differences(part, one, window).values())}" for one in ROBUST_NAMES[1:]]
             print(f"{name}: " + ", ".join(told))
+        wide = differences(kept(folder, "wide", lambda: measure_wide(seeds), again), "Residual", window)
+        print("32 units, Residual: " + ", ".join(f"{where} {shown(value)}" for where, value in wide.items()))
     learned = {}
     for kind, form in trained:
         name = f"trained_{kind}_{form}".replace(" ", "_").replace(",", "")
@@ -378,11 +386,11 @@ if __name__ == "__main__":
     import sys
 
     jax.config.update("jax_enable_x64", True)
-    # The other files of the study import this one by its name.
+    # The other files of the study import this one by its name, and must not run it a second time.
     sys.modules.setdefault("loss_operators", sys.modules[__name__])
     parser = argparse.ArgumentParser(description="Whether operators in the loss change how the kernel's eigenvalues decay.")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("results/loss_operators"))
     parser.add_argument("--quick", action="store_true", help="three networks under one condition, three steps of training")
     parser.add_argument("--again", action="store_true", help="measure again what is in the folder")
     given = parser.parse_args()
-    run(given.out, given.quick, given.again)
+    run(given.out / "quick" if given.quick else given.out, given.quick, given.again)

@@ -21,6 +21,7 @@ def spectra_of(ax: Any, rows: dict[str, list[Any]]) -> None:
         values = np.median([one[: min(map(len, lists))] for one in lists], axis=0)[:120]
         ax.loglog(np.arange(1, len(values) + 1), values, color=COLOURS[name], linewidth=1, label=name)
     ax.axvspan(*WINDOW, color="0.92", linewidth=0)
+    ax.text(np.sqrt(WINDOW[0] * WINDOW[1]), 0.95, "fitted", ha="center", va="top", transform=ax.get_xaxis_transform())
     ax.set(xlabel=r"mode $k$", ylabel=r"$\lambda_k\,/\,\lambda_1$", xlim=(1, 120))
     ax.text(0.03, 0.05, where, transform=ax.transAxes)
 
@@ -46,17 +47,22 @@ def by_operator(ax: Any, rows: dict[str, list[Any]]) -> None:
 
 def by_band(ax: Any, learned: dict[str, list[Any]]) -> None:
     where, seeds = next(iter(learned.items()))
-    places = np.arange(len(BANDS))
+    places, predicted = np.arange(len(BANDS)), "frozen kernel"
     for shift, loss in zip((-0.08, 0.08), LOSSES, strict=True):
         last = [seed[loss][-1] for seed in seeds]
         now, expected = (np.array([one[name]["output"] for one in last]) for name in ("measured", "predicted"))
         low, middle, high = np.percentile(now, [25, 50, 75], axis=0)
-        ax.plot(places + shift, np.median(expected, axis=0), color=COLOURS[loss], linewidth=0.8, linestyle="--")
+        ax.plot(
+            places + shift, np.median(expected, axis=0), color=COLOURS[loss], linewidth=0.8, linestyle="--", label=predicted
+        )
+        predicted = None
         errors = np.stack([middle - low, high - middle])
         ax.errorbar(places + shift, middle, errors, fmt="o", color=COLOURS[loss], markersize=3, linewidth=1, label=loss)
     ax.set_yscale("log")
     ax.set_xticks(places, [f"{first} to {last}" for first, last in BANDS])
-    ax.set(xlabel="cosine modes of the output", ylabel=f"share left after {last_steps(seeds)} steps", xlim=(-0.4, 3.4))
+    ax.set(
+        xlabel="cosine modes of the output", ylabel=f"share of the error after {last_steps(seeds)} steps", xlim=(-0.4, 3.4)
+    )
     ax.text(0.97, 0.05, where, ha="right", transform=ax.transAxes)
 
 
@@ -73,7 +79,7 @@ def draw(rows: dict[str, list[Any]], learned: dict[str, list[Any]], figure: path
     spectra_of(top, rows)
     by_operator(middle, rows)
     by_band(bottom, learned)
-    for ax, columns in ((top, 4), (middle, 3), (bottom, 2)):
+    for ax, columns in ((top, 4), (middle, 3), (bottom, 3)):
         ax.spines[["top", "right"]].set_visible(False)
         ax.legend(
             frameon=False, loc="lower right", bbox_to_anchor=(1.0, 0.99), ncols=columns, columnspacing=1.0, handlelength=1.2

@@ -1,7 +1,7 @@
-"""The study of loss operators: networks that are trained on the output or on the residual of a law, and what is predicted.
+"""The study of loss operators: networks that are trained on their output or on the residual of a law.
 
-The output y of a network is to obey y' + a y = u, its input. It can be trained on y - y*, with y* the solution of the law, or
-on the residual y' + a y - u, for which no solution needs to be known.
+The output y of a network is to obey y' + a y = u, its input. It can be trained on y - y*, with y* the solution of the law,
+or on the residual y' + a y - u, for which no solution needs to be known.
 """
 
 from typing import Any, NamedTuple
@@ -43,9 +43,9 @@ MEASURED = ("plain", "d/dt", "d/dt + a", "d²/dt² + w²", "Sobolev(-1)")
 
 def solution(input_: Series, times: jax.Array, a: float = DECAY) -> jax.Array:
     """y* (T,) with y' + a y = u and y(0) = 0."""
-    w = input_.frequency()
-    gain = input_.amplitude * jnp.exp(1j * input_.phase) / (1j * w + a)
-    forced = jnp.sum(gain[None] * jnp.exp(1j * w[None] * times[:, None]), axis=1).imag
+    w, size = input_.frequency(), input_.amplitude / (a**2 + input_.frequency() ** 2)
+    angle = w[None] * times[:, None] + input_.phase[None]
+    forced = jnp.sum(size[None] * (a * jnp.sin(angle) - w[None] * jnp.cos(angle)), axis=1)
     return forced - forced[0] * jnp.exp(-a * times)
 
 
