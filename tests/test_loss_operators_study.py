@@ -110,9 +110,9 @@ def measured():
 
 
 def test_no_operator_with_a_bounded_inverse_speeds_the_decay(measured):
-    # Rows that start at zero are integrals of L of them: y = int exp(a (s - t)) (L y)(s) ds for d/dt + a. This multiplies no
-    # row by more than 1 / a, so that lambda_k(K) <= lambda_k(L K L^T) / a^2 at every k. Sums over 256 intervals are integrals
-    # to 2 % for the modes that are compared. The largest factor of Sobolev(-1) is one.
+    # Rows that start at zero are integrals of L of them: y = int exp(a (s - t)) (L y)(s) ds for d/dt + a. This multiplies
+    # no row by more than 1 / a, so that lambda_k(K) <= lambda_k(L K L^T) / a^2 at every k. Sums over 256 intervals are
+    # integrals to 2 % for the modes that are compared. The largest factor of Sobolev(-1) is one.
     found = study.spectra(*measured, ("plain", "d/dt + a", "Sobolev(-1)"))
     plain, law, smooth = (found[name].eigenvalues[:60] for name in ("plain", "d/dt + a", "Sobolev(-1)"))
     assert (plain <= 1.02 / study.DECAY**2 * law).all()
