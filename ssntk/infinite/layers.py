@@ -13,10 +13,13 @@ import scipy
 import scipy.special
 
 from ssntk.errors import NumericalError, as_count
+from ssntk.infinite.rest import as_numbers
 from ssntk.nouns import HostReal
 
 # Below this angle the series of `sin t - t cos t` keeps more digits than the difference.
 _SERIES = 0.3
+# How far a cosine of two vectors may lie outside of [-1, 1] by rounding.
+_ROUNDING = 16 * np.finfo(float).eps
 
 
 def relu_nngp(cosine: Any, depth: Any, *, slope: Any = 0.5) -> HostReal:
@@ -79,9 +82,9 @@ def relu_condition_number(inputs: Any, depth: Any, *, cosine: Any = 0.0, slope: 
     ```
     """
     count = as_count(inputs, "inputs")
-    u, bent = np.broadcast_arrays(np.asarray(cosine, float), np.asarray(slope, float))
+    u, bent = np.broadcast_arrays(as_numbers(cosine, "cosine"), as_numbers(slope, "slope"))
     # All numbers from -1 on are possible for one input or two.
-    possible = (u >= -1 / max(count - 1, 1)) & (u <= 1)
+    possible = (u >= -1 / max(count - 1, 1) - _ROUNDING) & (u <= 1 + _ROUNDING)
     if depth == np.inf:
         limit = np.where(possible & (u < 1) & (bent > 0) & (bent <= 1), 1 + count / 3, np.nan)
         return limit[()] if count > 1 else np.ones_like(limit)[()]
@@ -104,8 +107,9 @@ def linear_residual(depth: Any, scale: Any) -> tuple[HostReal, HostReal]:
     print(nngp.round(3), ntk.round(3))  # 5.96 9.537
     ```
     """
-    count, square = as_count(depth, "depth", least=0), np.square(np.asarray(scale, float))
-    return ((1 + square) ** count)[()], (count * square * (1 + square) ** (count - 1.0))[()]
+    count, square = as_count(depth, "depth", least=0), np.square(as_numbers(scale, "scale"))
+    with np.errstate(over="ignore"):
+        return ((1 + square) ** count)[()], (count * square * (1 + square) ** (count - 1.0))[()]
 
 
 def harmonic_spectrum(kernel: Any, dimension: Any, degree: Any) -> np.ndarray:
@@ -167,8 +171,10 @@ def _projected(kernel: Callable[..., Any], d: int, most: int, nodes: int) -> np.
 def _layers(cosine: Any, depth: Any, slope: Any) -> tuple[HostReal, HostReal]:
     """The covariance and the kernel after `depth` matrices of weights."""
     count = as_count(depth, "depth")
-    u, bent = np.broadcast_arrays(np.asarray(cosine, float), np.asarray(slope, float))
-    known = (np.abs(u) <= 1) & (bent >= 0) & (bent <= 1)
+    u, bent = np.broadcast_arrays(as_numbers(cosine, "cosine"), as_numbers(slope, "slope"))
+    # Cosines of inputs with themselves are 1 but for rounding.
+    known = (np.abs(u) <= 1 + _ROUNDING) & (bent >= 0) & (bent <= 1)
+    u = np.clip(u, -1, 1)
     # Cosines tend to one with the depth. Their distance from it, 2 sin(t / 2)^2, keeps its digits.
     gap, bent = np.where(known, 1 - u, np.nan), np.where(known, bent, np.nan)
     kernel = 1 - gap

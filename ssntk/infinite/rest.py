@@ -56,7 +56,7 @@ def singular_values(gain: Any, *, frequency: Any = 0.0, ensemble: str = "iid") -
     ```
     """
     g = _gain(gain, ensemble)
-    w2 = np.asarray(frequency, float) ** 2
+    w2 = as_numbers(frequency, "frequency") ** 2
     z = np.sqrt(1 + w2)
     if ensemble == "orthogonal":
         return z - g, z + g
@@ -83,18 +83,20 @@ def density(s: Any, gain: Any, *, frequency: Any = 0.0) -> Values:
     print(np.trapezoid(ssntk.infinite.density(s, 0.5), s).round(4))  # 1.0
     ```
     """
-    z = np.sqrt(1 + np.asarray(frequency, float) ** 2)
+    z = np.sqrt(1 + as_numbers(frequency, "frequency") ** 2)
     g = _gain(gain, "iid") / z
-    s, g, z = np.broadcast_arrays(np.asarray(s, float) / z, g, z)
+    given, g, z = np.broadcast_arrays(as_numbers(s, "s") / z, g, z)
     low, high = singular_values(np.where(np.isfinite(g), g, 0.5))
-    inside = (s > low) & (s < high)
-    zeta = np.where(inside, s, 1.0) ** 2
+    inside = (given > low) & (given < high)
+    s, known = np.where(inside, given, 1.0), np.where(np.isfinite(g), g, 0.5)
+    # With w = 1 + g / v: v^3 + ((zeta - 1) / g + g) v^2 + 2 zeta v + zeta g = 0, which stays apart from 0 = 0 for small g.
     companion = np.zeros((*s.shape, 3, 3))
-    companion[..., 0, 0], companion[..., 0, 1], companion[..., 0, 2] = 1.0, (1 - g**2) / zeta, -1 / zeta
+    companion[..., 0, 0] = -((s - 1) * (s + 1) / known + known)
+    companion[..., 0, 1], companion[..., 0, 2] = -2 * s**2, -(s**2) * known
     companion[..., 1, 0] = companion[..., 2, 1] = 1.0
-    roots = np.linalg.eigvals(np.where(np.isfinite(companion), companion, 0.0)).imag.max(axis=-1)
-    found = np.where(inside, 2 * s * roots / (np.pi * g**2 * z), 0.0)
-    return np.where(np.isfinite(g), found, np.nan)[()]
+    v = np.linalg.eigvals(companion).astype(complex)
+    found = np.where(inside, 2 * s * (1 / v).imag.max(axis=-1) / (np.pi * known * z), 0.0)
+    return np.where(np.isfinite(g + given), found, np.nan)[()]
 
 
 def trace(gain: Any, *, frequency: Any = 0.0, ensemble: str = "iid") -> Values:
@@ -117,7 +119,7 @@ def trace(gain: Any, *, frequency: Any = 0.0, ensemble: str = "iid") -> Values:
     ```
     """
     g = _gain(gain, ensemble)
-    w2 = np.asarray(frequency, float) ** 2
+    w2 = as_numbers(frequency, "frequency") ** 2
     if ensemble == "symmetric":
         q, _ = _symmetric(g, w2)
         return q / (1 - q) / g**2
@@ -143,12 +145,12 @@ def participation_ratio(gain: Any, *, frequency: Any = 0.0, kurtosis: Any = 1.0,
     ```
     """
     g = _gain(gain, ensemble)
-    shape = np.asarray(kurtosis, float)
+    shape = as_numbers(kurtosis, "kurtosis")
     if not (shape >= 1).all():
         raise ValueError(f"kurtosis must be at least 1, got {kurtosis!r}")
     if ensemble != "iid" and (shape != 1).any():
         raise ValueError(f"kurtosis is only known for the ensemble 'iid', got {kurtosis!r} for {ensemble!r}")
-    w2 = np.asarray(frequency, float) ** 2
+    w2 = as_numbers(frequency, "frequency") ** 2
     if ensemble == "symmetric":
         q, square = _symmetric(g, w2)
         return (1 - q) * square / (1 + q)
@@ -237,7 +239,7 @@ def gain_at(radius: Any, n: Any = None, *, ensemble: str = "iid") -> Values:
     ```
     """
     as_choice(ensemble, "ensemble", ENSEMBLES)
-    if not (np.asarray(radius, float) > 0).all():
+    if not (as_numbers(radius, "radius") > 0).all():
         raise ValueError(f"radius must be positive, got {radius!r}")
 
     def one(r: float, units: float) -> float:
@@ -294,9 +296,9 @@ def crossing(n: Any) -> Crossing:
     """The gain at which a random network of n units loses its stability at rest, and the share of pitchforks.
 
     With Gaussian entries `g_c = 1 / max Re eig W`. For large n it is 1, but slowly: about `1 + 0.3 / sqrt n`, with quartiles
-    of 0.6 / sqrt n around. Measured on random matrices of 8 to 512 units (2000 or more draws up to 128, 400 beyond),
-    interpolated in 1 / sqrt n; NaN outside. The asymptotic formula of Cipolloni, Erdos, Schroeder and Xu (arXiv:2206.04448)
-    is of no use here: its correction has the wrong sign for every n that a computer holds.
+    of 0.6 / sqrt n around. Measured on random matrices of 8 to 512 units (2000 or more draws up to 128, 400 of 256, 60 of
+    512), interpolated in 1 / sqrt n; NaN outside. The asymptotic formula of Cipolloni, Erdos, Schroeder and Xu
+    (arXiv:2206.04448) is of no use here: its correction has the wrong sign for every n that a computer holds.
 
     Raises `ValueError` for a number of units that is not positive.
 
@@ -312,9 +314,20 @@ def crossing(n: Any) -> Crossing:
     return Crossing(*known)
 
 
+def as_numbers(value: Any, name: str) -> np.ndarray:
+    """`value` as numbers of double precision, of which some may be infinite or NaN. Nothing here is compiled."""
+    try:
+        found = np.asarray(value)
+    except ValueError:
+        found = np.array(None)
+    if found.dtype.kind not in "biuf":
+        raise ValueError(f"{name} must be real numbers, got {value!r}")
+    return found.astype(float)
+
+
 def as_gain(gain: Any) -> np.ndarray:
     """Gains, which must be positive."""
-    g = np.asarray(gain, float)
+    g = as_numbers(gain, "gain")
     if not (g > 0).all():
         raise ValueError(f"gain must be positive, got {gain!r}")
     return g
@@ -328,7 +341,7 @@ def _gain(gain: Any, ensemble: str) -> np.ndarray:
 
 
 def _units(n: Any) -> np.ndarray:
-    units = np.asarray(n, float)
+    units = as_numbers(n, "n")
     if not (units > 0).all():
         raise ValueError(f"n must be positive, got {n!r}")
     return units

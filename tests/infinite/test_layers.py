@@ -137,3 +137,10 @@ def test_nan_outside_and_errors_by_name():
         infinite.harmonic_spectrum(lambda u: u[:3], 2, 4)
     with pytest.raises(ssntk.NumericalError, match="must be smooth"):
         infinite.harmonic_spectrum(np.abs, 2, 4)
+
+
+def test_a_cosine_is_known_up_to_rounding():
+    """The cosine of a vector with itself is often the next number above 1."""
+    above = np.nextafter(1.0, 2.0)
+    assert infinite.relu_ntk([above, -above], 3).tolist() == infinite.relu_ntk([1.0, -1.0], 3).tolist()
+    assert np.isnan(infinite.relu_ntk(1 + 1e-12, 3))

@@ -69,6 +69,14 @@ def test_random_matrices_have_the_spectra_of_their_ensemble(ensemble, share, fre
     assert ratio == pytest.approx(1, abs=0.03)
 
 
+@pytest.mark.parametrize("gain", [1e-3, 1e-6, 1e-9])
+def test_the_density_of_a_weak_network_is_a_semicircle(gain):
+    """-1 + g W has singular values 1 - g m to first order, m of (W + W^T) / 2, a semicircle up to sqrt 2."""
+    m = np.linspace(-1.3, 1.3, 14)
+    found = infinite.density(1 + gain * m, gain) * gain
+    assert found == pytest.approx(np.sqrt(2 - m**2) / np.pi, rel=4 * gain + 1e-6)
+
+
 def test_a_symmetric_network_at_rest_has_its_closed_form():
     """At frequency 0 the means over the semicircle are algebraic."""
     g = np.array([0.1, 0.3, 0.45, 0.49])
@@ -157,7 +165,7 @@ def test_outside_of_its_range_a_law_is_no_number():
         assert np.isnan(law(1.0))
         assert np.isnan(law(0.5, ensemble="symmetric"))
         assert np.isfinite(law(0.999))
-    assert np.isnan(infinite.density(1.0, 1.0))
+    assert np.isnan(infinite.density([1.0, np.nan], [1.0, 0.5])).all()
     assert np.isnan(infinite.stability_radius(0.9, 16))
     assert np.isnan(infinite.crossing([4, 1024]).median).all()
     assert np.isnan(infinite.resolved(100, 1.2))
@@ -181,8 +189,14 @@ def test_outside_of_its_range_a_law_is_no_number():
         (lambda: infinite.constant_drive(1.0, np.inf, 0.5), "t2 must be finite"),
         (lambda: infinite.trajectory([0.0, 1.0], -0.5), "gain must be positive"),
         (lambda: infinite.trajectory([1.0, 0.0], 0.5), "ts must be ascending"),
+        (lambda: infinite.trajectory([], 0.5), "ts must be ascending"),
+        (lambda: infinite.trajectory([0.0, 1.0], [0.5, 0.9]), "gain must be one number"),
+        (lambda: infinite.trace("0.5"), "gain must be real numbers"),
+        (lambda: infinite.trace(0.5, frequency=1j), "frequency must be real numbers"),
+        (lambda: infinite.resolved(None, 0.5), "n must be real numbers"),
+        (lambda: infinite.relu_ntk("one", 2), "cosine must be real numbers"),
         (lambda: infinite.trajectory([0.0, 1.0], 0.5, [1.0]), "weights must have shape"),
-        (lambda: infinite.trajectory([0.0, 1.0], 0.5, [1.0, -1.0]), "weights must not be negative"),
+        (lambda: infinite.trajectory([0.0, 1.0], 0.5, [1.0, -1.0]), "weights must be finite and not negative"),
         (lambda: infinite.trajectory([0.0, 1.0], 0.5, "simpson"), "weights must be"),
     ],
 )
