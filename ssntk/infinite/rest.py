@@ -297,8 +297,8 @@ def crossing(n: Any) -> Crossing:
 
     With Gaussian entries `g_c = 1 / max Re eig W`. For large n it is 1, but slowly: about `1 + 0.3 / sqrt n`, with quartiles
     of 0.6 / sqrt n around. Measured on random matrices of 8 to 512 units (2000 or more draws up to 128, 400 of 256, 60 of
-    512), interpolated in 1 / sqrt n; NaN outside. The asymptotic formula of Cipolloni, Erdos, Schroeder and Xu (arXiv:2206.04448)
-    is of no use here: its correction has the wrong sign for every n that a computer holds.
+    512), interpolated in 1 / sqrt n; NaN outside. The asymptotic formula of Cipolloni, Erdos, Schroeder and Xu
+    (arXiv:2206.04448) is of no use here: its correction has the wrong sign for every n that a computer holds.
 
     Raises `ValueError` for a number of units that is not positive.
 
