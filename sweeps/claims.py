@@ -25,7 +25,7 @@ import time
 import jax
 from claims_judge import CLAIMS, verdict
 
-for rows in ("claims_layers", "claims_spectra", "claims_recurrent"):
+for rows in ("claims_layers", "claims_width", "claims_spectra", "claims_recurrent"):
     importlib.import_module(rows)
 
 

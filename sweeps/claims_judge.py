@@ -1,6 +1,6 @@
 """How claims.py judges a claim: numbers with intervals, what is accepted of each, and the verdict that follows."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,9 +46,9 @@ class Found(NamedTuple):
     - `instead`: checks of what is true besides. They do not enter the verdict.
     """
 
-    stated: list[Check]
-    changed: list[Check] = []
-    instead: list[Check] = []
+    stated: Sequence[Check]
+    changed: Sequence[Check] = ()
+    instead: Sequence[Check] = ()
 
 
 class Claim(NamedTuple):

@@ -57,8 +57,11 @@ def crossing(quick: bool) -> Found:
         if n >= 128:
             large.append(check._replace(accepted=(0.8, 1.2) if quick else (0.95, 1.05)))
         error = 1.96 * (share * (1 - share) / draws) ** 0.5
-        shares.append(exact(f"share of real eigenvalues, n = {n}", share, (0.3, 0.7))._replace(
-            low=share - error, high=share + error, seeds=draws))  # fmt: skip
+        shares.append(
+            exact(f"share of real eigenvalues, n = {n}", share, (0.3, 0.7))._replace(
+                low=share - error, high=share + error, seeds=draws
+            )
+        )
     return Found(stated, large, shares)
 
 
@@ -124,12 +127,14 @@ def at_rest(gain: float, n: int, seeds: int) -> dict[str, np.ndarray]:
     for seed in range(seeds):
         s = np.linalg.svd(gain * weights(seed, n) - np.eye(n), compute_uv=False)
         k = s**-2.0
-        rows.append([
-            s[-1] / smallest / (1 + 1.7 * gain * nu ** (-2 / 3)),
-            s[0] / largest,
-            k.mean() / infinite.trace(gain),
-            k.sum() ** 2 / (k**2).sum() / n / infinite.participation_ratio(gain),
-        ])  # fmt: skip
+        rows.append(
+            [
+                s[-1] / smallest / (1 + 1.7 * gain * nu ** (-2 / 3)),
+                s[0] / largest,
+                k.mean() / infinite.trace(gain),
+                k.sum() ** 2 / (k**2).sum() / n / infinite.participation_ratio(gain),
+            ]
+        )
     return dict(zip(("smallest", "largest", "trace", "participation ratio"), np.array(rows).T, strict=True))
 
 

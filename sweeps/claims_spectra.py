@@ -59,9 +59,11 @@ def factor(depth: int) -> float:
 )
 def depth_factor_quadratic(quick: bool) -> Found:
     return Found(
-        [exact(f"factor of {depth} layers over L (L - 1) / 2", factor(depth) / (depth * (depth - 1) / 2), (0.95, 1.05))
-         for depth in (3, 4, 8, 16)]
-    )  # fmt: skip
+        [
+            exact(f"factor of {depth} layers over L (L - 1) / 2", factor(depth) / (depth * (depth - 1) / 2), (0.95, 1.05))
+            for depth in (3, 4, 8, 16)
+        ]
+    )
 
 
 @claim(
@@ -90,11 +92,15 @@ def spectral_bias(quick: bool) -> Found:
         return float(np.max(spectra[depth][step::step] / spectra[depth][:-step:step]))
 
     return Found(
-        [exact(f"{depth} layers: largest rise from one degree to the next, over the first", np.max(np.diff(one)) / one[0], (-1, 0))
-         for depth, one in spectra.items()],
-        [exact(f"{depth} layers: largest ratio of an even degree to the last even one", rise(depth, 2), (0.0, 1.0))
-         for depth in spectra],
-    )  # fmt: skip
+        [
+            exact(f"{depth} layers: largest rise from a degree to the next", np.max(np.diff(one)) / one[0], (-1, 0))
+            for depth, one in spectra.items()
+        ],
+        [
+            exact(f"{depth} layers: largest ratio of an even degree to the last even one", rise(depth, 2), (0.0, 1.0))
+            for depth in spectra
+        ],
+    )
 
 
 @claim(
@@ -275,14 +281,16 @@ def tuned_order(quick: bool) -> Found:
         flattened.append(spread(at) - spread(0.0))
     operator = np.linalg.eigvalsh(on_circle(2 * np.pi * np.arange(64) / 64, 2.0)[1])
     return Found(
-        [exact(f"best s at n = {more} minus that at n = {n}", b - a, (0.0, 4.0))
-         for n, more, a, b in zip(counts, counts[1:], best, best[1:], strict=False)],
+        [
+            exact(f"best s at n = {more} minus that at n = {n}", b - a, (0.0, 4.0))
+            for n, more, a, b in zip(counts, counts[1:], best, best[1:], strict=False)
+        ],
         instead=[
             *(exact(f"best s, n = {n}", s, (2.0, 2.6)) for n, s in zip(counts, best, strict=True)),
             exact("n = 2048: log10 of kappa at the best s over kappa at s = 0", flattened[-1] / np.log(10), (-9.0, -3.0)),
             exact("kappa of P_s over (1 + k_max)^s, n = 64, s = 2", operator[-1] / operator[0] / 33**2, about(1.0, 1e-9)),
         ],
-    )  # fmt: skip
+    )
 
 
 @claim(
