@@ -213,7 +213,7 @@ def trajectory_spread(quick: bool) -> Found:
     return Found(
         [sampled(f"{name}{linear} over {start}", [others[0], first], ratio, (0.8, 1.25))],
         instead=[
-            sampled(f"{name}{square} over {start}", [others[1], first], ratio, (0.6, 1.25)),
+            sampled(f"{name}{square} over {start}", [others[1], first], ratio, (0.5, 1.25)),
             *(
                 exact(f"law of the rank: PR T^2 / n at T = {t}", ratios * t**2, (12.0, 14.0))
                 for t in (40, 80)
