@@ -2,7 +2,7 @@
 
 import numpy as np
 import scipy.linalg
-from claims_judge import Found, about, claim, exact, measured, sampled
+from claims_judge import Found, about, claim, exact, measured, sampled, slope
 
 import ssntk
 from ssntk import infinite
@@ -230,46 +230,54 @@ def trajectory_spread(quick: bool) -> Found:
 )
 @one_blas_thread()
 def recurrent_ntk(quick: bool) -> Found:
-    n, seeds, steps, gain = 48 if quick else 200, 12, 5, 1.2
-    traces, off = [], []
-    for seed in range(seeds):
-        random = np.random.default_rng(seed)
-        w, u = random.standard_normal((n, n)) / n**0.5, random.standard_normal((n, 1))
-        # The conditions of the law: independent numbers of zero mean and of the stated variance.
-        u = (u - u.mean()) / u.std()
-        inputs = np.cos(np.arange(steps + 1.0))[:, None]
-        model = ssntk.EulerMap(ssntk.CTRNN.from_weights(w, input_weight=u, gain=gain), dt=1.0)
-        field = ssntk.mean_field(model, ssntk.Probe(np.arange(steps + 1.0), inputs[None])).kernel
-        kernel = forward(w, u[:, 0], gain, inputs[:, 0])
-        traces.append(np.trace(kernel) / np.trace(field))
-        off.append(np.linalg.norm(kernel - field) / np.linalg.norm(field))
+    sizes, seeds, steps, gain = (24, 96) if quick else (50, 200), 12, 5, 1.2
+    inputs = np.cos(np.arange(steps + 1.0))[:, None]
+    ratios, off = {n: [] for n in sizes}, {n: [] for n in sizes}
+    for n in sizes:
+        for seed in range(seeds):
+            random = np.random.default_rng(seed)
+            w, u = random.standard_normal((n, n)) / n**0.5, random.standard_normal((n, 1))
+            # The conditions of the law: numbers of zero mean and of the stated variance.
+            u = (u - u.mean()) / u.std()
+            model = ssntk.EulerMap(ssntk.CTRNN.from_weights(w, input_weight=u, gain=gain), dt=1.0)
+            field = ssntk.mean_field(model, ssntk.Probe(np.arange(steps + 1.0), inputs[None])).kernel
+            kernel = forward(w, u[:, 0], gain, inputs[:, 0])
+            ratios[n].append(np.trace(kernel) / np.trace(field))
+            off[n].append(np.linalg.norm(kernel - field) / np.linalg.norm(field))
     return Found(
         [
-            measured(f"n = {n}, g = {gain}, 5 steps: trace over the recursion", traces, (0.9, 1.1)),
-            measured("relative distance of one network's kernel", off, (0.0, 0.3)),
+            measured(f"n = {sizes[1]}, g = {gain}, 5 steps: trace over the recursion", ratios[sizes[1]], (0.9, 1.1)),
+            measured(f"relative distance of one network's kernel, n = {sizes[1]}", off[sizes[1]], (0.0, 0.2)),
+            sampled(
+                f"exponent of n in that distance, n = {sizes[0]} and {sizes[1]}",
+                [off[n] for n in sizes],
+                lambda *parts: slope(sizes, [part.mean() for part in parts]),
+                (-1.0, -0.25),
+            ),
         ]
     )
 
 
 def forward(w: np.ndarray, u: np.ndarray, gain: float, inputs: np.ndarray) -> np.ndarray:
-    """The kernel of x <- g W tanh(x) + u s + b from x = 0, averaged over the units, by its sensitivities at two times.
+    """The kernel of x <- g W tanh(x) + u s + b from x = 0, averaged over the units; theta holds W, u and b.
 
-    theta holds W, u and b. The sensitivities S of two times have S S'^T, which obeys a recursion in both.
+    The sensitivity at time t is the sum over earlier steps s of P(t, s) times the signals v(s) that theta multiplies, with
+    P(t, s) the product of the derivatives of the steps between. So the kernel is sum v(s).v(s') tr P(t, s) P(t', s')^T.
     """
     n, steps = len(w), len(inputs) - 1
-    states = [np.zeros(n)]
+    x, signals, after = np.zeros(n), [], [[]]
     for s in inputs[:-1]:
-        states.append(gain * w @ np.tanh(states[-1]) + u * s)
-    through = [gain * w * (1 - np.tanh(x) ** 2) for x in states]
+        activity = np.tanh(x)
+        signals.append(np.concatenate([gain * activity, [s, 1.0]]))
+        through = gain * w * (1 - activity**2)
+        after.append([*(through @ before for before in after[-1]), np.eye(n)])
+        x = gain * w @ activity + u * s
+    overlap = np.array(signals) @ np.array(signals).T
     kernel = np.zeros((steps + 1, steps + 1))
-    row = [np.zeros((n, n)) for _ in range(steps + 1)]
-    for t in range(steps):
-        after = [np.zeros((n, n))]
-        for t2 in range(steps):
-            same = gain**2 * np.tanh(states[t]) @ np.tanh(states[t2]) + inputs[t] * inputs[t2] + 1
-            after.append(same * np.eye(n) + through[t] @ row[t2] @ through[t2].T)
-            kernel[t + 1, t2 + 1] = np.trace(after[-1]) / n
-        row = after
+    flat = [np.array(parts).reshape(len(parts), n * n) for parts in after]
+    for t in range(1, steps + 1):
+        for t2 in range(1, steps + 1):
+            kernel[t, t2] = np.sum((flat[t] @ flat[t2].T) * overlap[:t, :t2]) / n
     return kernel
 
 
