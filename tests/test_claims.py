@@ -143,6 +143,7 @@ def test_the_operator_on_a_circle_multiplies_modes():
 def test_crossings_are_those_of_other_draws():
     """Medians of max Re eig W from thousands of other networks, with their standard errors."""
     for row in REFERENCE["spectral_abscissa"]["values"][:2]:
+        # Both medians scatter: four standard errors of their difference. The shares have errors of 0.01 each.
         gains, share = recurrent.crossings(row["n"], 3000)
         np.testing.assert_allclose(1 / np.median(gains), row["median"], atol=4 * row["error_of_median"] * 1.6)
         assert abs(share - REFERENCE["spectral_abscissa"]["real_first_share"][str(row["n"])]) < 0.06
