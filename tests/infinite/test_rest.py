@@ -9,7 +9,7 @@ from ssntk import infinite
 REST = reference("theory")
 GAINS = [row["gain"] for row in REST["random_rest"]["values"]]
 # How many matrices the table of crossings was drawn from.
-DRAWS = {8: 20_000, 16: 20_000, 32: 10_000, 64: 4000, 128: 2000, 256: 400, 512: 60}
+DRAWS = {8: 20_000, 16: 20_000, 32: 10_000, 64: 4000, 128: 2000, 256: 400, 512: 200}
 STABLE = {"iid": 1.0, "orthogonal": 1.0, "symmetric": 0.5}
 
 
