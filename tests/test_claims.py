@@ -201,8 +201,7 @@ def test_every_command_exists():
         missing |= {file for file in files if not (ROOT / file).is_file()}
         if "sweeps/claims.py" in files:
             assert [key for key in shlex.split(command)[2:] if key not in KEYS] == []
-    # The study of loss operators lands apart from this page.
-    assert missing <= {"sweeps/loss_operators.py"}
+    assert missing == set()
 
 
 def rows_of(key):
