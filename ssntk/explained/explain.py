@@ -223,8 +223,8 @@ def _origin(found: Criticality) -> list[str]:
     if found.percentile is None or found.gain is None or found.expected_radius is None:
         return []
     return [
-        f"Of random networks of its gain, {say(found.gain)}, {say(100 * found.percentile)} % are nearer to instability; their "
-        f"median distance is {say(found.expected_radius)} in 1 / time."
+        f"Of random networks of its gain, {say(found.gain)}, {say(100 * found.percentile)} % are nearer to instability. "
+        f"Their median distance is {say(found.expected_radius)} in 1 / time."
     ]
 
 
