@@ -39,10 +39,9 @@ def against_random(matrix: np.ndarray, tau: np.ndarray, clock: AbstractClock, *,
 
     A is `(-1 + M) / tau`. In each random matrix the entries of every column of M are permuted, and their signs drawn: what
     one unit sends keeps its power, as a different slope of its activation gives it, and all structure is lost. The draws
-    start from a fixed seed. Of a random matrix the radius is approximated by the smallest singular value at frequency 0, at
-    that of its rightmost eigenvalue, and for maps at the highest one. That is within 3 % of the radius in 9 of 10 networks
-    with 16 to 128 units at gains up to 0.9. The given matrix is treated alike, so that for a random network
-    the percentile is uniformly distributed.
+    start from a fixed seed. The radius is approximated by the smallest singular value at frequency 0, at that of the
+    rightmost eigenvalue, and for maps at the highest one. That is within 2 % of the radius in 9 of 10 networks with 16 to
+    128 units at gains up to 0.9. For a random network the percentile is uniformly distributed.
 
     **Arguments:** `by_rows`: keep the powers of rows, as slopes outside of the weights give them (the rate form).
     """

@@ -130,8 +130,8 @@ def mean_field(model: Any, probe: Any, *, of: Any = "state", integrator: Any = N
     Verified: the mean of 30 networks of 64 units agrees within two standard errors (0.5 to 15 %) for ten activations, forms
     and gains; closed forms agree to `error`.
 
-    Raises `ValueError`, which names the argument, for other models, such as gated ones, and for initial states, biases or
-    input weights whose mean over the units is not zero. Raises `NumericalError` if the derivative of the activation jumps
+    Raises `ValueError`, which names the argument, for other models, such as gated ones, and for weights, initial states,
+    biases or input weights whose mean is not zero. Raises `NumericalError` if the derivative of the activation jumps
     elsewhere than at zero or if the activation is too steep for the nodes, if the error stays above 5 %, and if the kernel
     grows beyond all numbers.
 
@@ -201,6 +201,7 @@ def _ensemble(model: Any, network: CTRNN, probe: FittedProbe, of: str) -> Ensemb
     bias = np.asarray(network.bias, float)
     if network.input_bias is not None:
         bias = bias + np.asarray(network.input_bias, float)
+    _check_mean("model.weight", weight.reshape(-1, 1))
     named = {"probe.x0": np.asarray(probe.x0, float).T, "model.input_weight": np.asarray(network.input_weight, float)}
     named["model.bias"] = bias[:, None]
     for name, signals in named.items():
@@ -222,14 +223,14 @@ def _ensemble(model: Any, network: CTRNN, probe: FittedProbe, of: str) -> Ensemb
 
 
 def _check_mean(name: str, signals: Float[np.ndarray, "n F"]) -> None:
-    """Raise `ValueError` if the mean over the units of a signal is not zero up to chance, by Student's t."""
+    """Raise `ValueError` if the mean of one of F columns of numbers is not zero up to chance, by Student's t."""
     n = len(signals)
     limit = -float(scipy.special.stdtrit(n - 1, CHANCE / 2)) / np.sqrt(n)
     mean, deviation = signals.mean(axis=0), signals.std(axis=0, ddof=1)
     if (np.abs(mean) > limit * deviation).any():
         worst = int(np.argmax(np.abs(mean) - limit * deviation))
         raise ValueError(
-            f"{name} must be random numbers of zero mean over the units, got the mean {mean[worst]:.3g} at a standard "
+            f"{name} must be random numbers of zero mean, got the mean {mean[worst]:.3g} at a standard "
             f"deviation of {deviation[worst]:.3g}"
         )
 

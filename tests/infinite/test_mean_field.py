@@ -314,6 +314,7 @@ def test_errors_by_name(compilations, getkey):
         (made(tau=np.linspace(1.0, 2.0, 30)), "model.tau must be the same"),
         (made(gain=0.0), "model.gain must be positive"),
         (made(bias=np.full(30, 0.1)), "model.bias must be random numbers of zero mean"),
+        (made(weight=np.random.default_rng(0).standard_normal((30, 30)) / 30**0.5 - 0.1), "model.weight must be random"),
         (made(input_weight=np.ones((30, 2))), "model.input_weight must be random"),
     ):
         with pytest.raises(ValueError, match=message):
