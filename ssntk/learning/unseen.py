@@ -15,11 +15,13 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Float
 
+from ssntk.dynamics.integrate import steps_of
 from ssntk.dynamics.probe import Probe
 from ssntk.errors import as_array, as_instance
 from ssntk.kernel.rows import Checked, asked_of
 from ssntk.learning.losses import outputs_of
 from ssntk.models.base import AbstractStateSpaceModel
+from ssntk.models.maps import AbstractMap
 
 
 class Descended(NamedTuple):
@@ -55,6 +57,13 @@ class Unseen(NamedTuple):
             return None
         # All outputs are predicted, whether or not they are hidden.
         shown = eqx.tree_at(lambda p: p.mask, as_instance(test, "test", Probe), None, is_leaf=lambda leaf: leaf is None)
+        try:
+            fitted = shown.fit(model)
+            if isinstance(model, AbstractMap) and asked.get("integrator") is None:
+                # A map takes its own steps, which need no compiled code to be checked.
+                steps_of(model, None, fitted)
+        except ValueError as error:
+            raise ValueError(f"test must be a probe that fits the model: {error}") from error
         checked = asked_of(model, shown, **asked)
         checked.check_jacobian()
         checked.check_kernel()

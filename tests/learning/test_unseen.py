@@ -229,11 +229,20 @@ def test_training_that_diverges_predicts_nothing_finite_and_warns_of_nothing():
     assert not np.isfinite(found.test_covariance).all()
 
 
+def test_times_between_the_steps_of_a_map_are_refused_by_name_before_anything_compiles(compilations):
+    model, probe, targets, _ = task(6)
+    before = len(compilations)
+    with pytest.raises(ValueError, match="test must be a probe that fits the model: probe.ts must lie whole steps"):
+        between = ssntk.Probe([0.0, 0.7], np.ones((1, 2, 1)))
+        predicted(ssntk.EulerMap(model, 0.5), probe, targets, between, rate=0.1, steps=3, integrator=None)
+    assert len(compilations) == before
+
+
 @pytest.mark.parametrize(
     ("wrong", "match"),
     [
         ({"test": np.ones(3)}, "test must be an ssntk.Probe"),
-        ({"test": ssntk.Probe(LATER, np.ones((1, 3)))}, "us must have width 1"),
+        ({"test": ssntk.Probe(LATER, np.ones((1, 3)))}, "test must be a probe that fits the model: us must have width 1"),
         ({"test": None, "init_std": 1.0}, "init_std needs a probe test"),
         ({"init_std": np.ones(3)}, rf"init_std must be a number or have shape \({P},\)"),
         ({"init_std": -1.0}, "init_std must not be negative"),
