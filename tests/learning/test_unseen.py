@@ -231,9 +231,9 @@ def test_training_that_diverges_predicts_nothing_finite_and_warns_of_nothing():
 
 def test_times_between_the_steps_of_a_map_are_refused_by_name_before_anything_compiles(compilations):
     model, probe, targets, _ = task(6)
+    between = ssntk.Probe([0.0, 0.7], np.ones((1, 2, 1)))
     before = len(compilations)
-    with pytest.raises(ValueError, match="test must be a probe that fits the model: probe.ts must lie whole steps"):
-        between = ssntk.Probe([0.0, 0.7], np.ones((1, 2, 1)))
+    with pytest.raises(ValueError, match=r"test must be a probe that fits the model: probe\.ts must lie whole steps"):
         predicted(ssntk.EulerMap(model, 0.5), probe, targets, between, rate=0.1, steps=3, integrator=None)
     assert len(compilations) == before
 
