@@ -35,6 +35,18 @@ PACKAGE = pathlib.Path(__file__).parent.parent / "ssntk"
 KNOWN = {"ssntk": ssntk, "jax": jax, "jnp": jnp, "np": np, "eqx": eqx, "diffrax": diffrax, "lineax": lineax}
 # These examples change settings of the whole process, and are tested elsewhere (tests/test_cache.py).
 ELSEWHERE = {"enable_cache"}
+# These examples take over five seconds each: mostly diagrams, curves and limit cycles. They run with -m slow.
+LONG = {
+    *(
+        "two_parameter_diagram",
+        "TwoParameterDiagram",
+        "Region",
+        "Diagram",
+        "bifurcation_curves",
+        "bifurcation_curve_ensemble",
+    ),
+    *("CurvePoint", "KernelAlong", "limit_cycle", "CycleEvent", "CycleKernel", "cycle_signature", "collapse"),
+}
 
 
 def documented(path):
@@ -92,7 +104,11 @@ def as_users_have_it(tmp_path, monkeypatch):
     plt.close("all")
 
 
-RUN = [pytest.param(name, code, id=name) for name, code in examples() if name.partition(":")[2] not in ELSEWHERE]
+RUN = [
+    pytest.param(name, code, id=name, marks=pytest.mark.slow if name.partition(":")[2] in LONG else ())
+    for name, code in examples()
+    if name.partition(":")[2] not in ELSEWHERE
+]
 
 
 @pytest.mark.usefixtures("as_users_have_it")

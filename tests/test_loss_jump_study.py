@@ -208,6 +208,7 @@ def test_a_study_that_was_killed_resumes(tmp_path, monkeypatch):
     assert {file: file.stat().st_mtime_ns for file in kept} == kept
 
 
+@pytest.mark.slow
 def test_the_quick_study_runs_and_its_tables_are_printed_again(tmp_path, capsys):
     done = subprocess.run(
         [sys.executable, str(ROOT / "sweeps" / "loss_jump_study.py"), "--quick", "--out", str(tmp_path)],

@@ -26,7 +26,7 @@ def on_circle(mu, om, b, method="collocation"):
     ("mu", "om", "b", "method"),
     [
         (0.25, 2.0, 0.5, "collocation"),
-        (0.25, 2.0, 0.5, "shooting"),
+        pytest.param(0.25, 2.0, 0.5, "shooting", marks=pytest.mark.slow),
         (0.04, 3.0, 0.0, "collocation"),
         (1.0, 2.0, -1.0, "collocation"),
         pytest.param(0.04, 3.0, 0.0, "shooting", marks=pytest.mark.slow),
@@ -133,6 +133,7 @@ def test_the_kernel_alone_is_that_of_the_derivative_and_the_period_is_that_of_a_
         np.testing.assert_allclose(np.abs(some.shape.eigenvectors.T @ whole.shape.eigenvectors[:, :3]), np.eye(3), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_trajectory_learns_its_phase_alone():
     """After many periods the top eigenvalue is that of the phase, with a deficit O(P / T)."""
     model, orbit = oscillating(1, 6)
@@ -258,6 +259,7 @@ def test_a_torus_and_a_period_doubling_are_seen_under_a_drive():
     assert len(torus) == 64
 
 
+@pytest.mark.slow
 def test_at_a_fold_of_cycles_there_is_no_derivative():
     def bautin(t, x, u, mu):
         squared = x @ x

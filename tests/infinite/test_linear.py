@@ -10,7 +10,6 @@ from helpers import reference
 import ssntk
 from ssntk import infinite
 
-SLOW = pytest.mark.slow
 THEORY = reference("theory")
 
 
@@ -90,7 +89,8 @@ def test_a_network_that_starts_to_grow_is_followed_beyond_its_gain():
     assert np.log(late) / 10 == pytest.approx(2 * 0.5, abs=0.015)
 
 
-@pytest.mark.parametrize(("gain", "of_trace", "of_ratio"), [(0.5, 0.02, 0.05), pytest.param(0.8, 0.04, 0.15, marks=SLOW)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("gain", "of_trace", "of_ratio"), [(0.5, 0.02, 0.05), (0.8, 0.04, 0.15)])
 def test_kernels_of_networks_have_the_laws_spectrum(gain, of_trace, of_ratio):
     """256 linear units, eight keys: the median of networks, as the kernel of the biases has it."""
     n, ts, found = 256, np.linspace(0, 20, 11), []

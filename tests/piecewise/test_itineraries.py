@@ -88,6 +88,7 @@ def test_random_networks_against_all_itineraries(seed):
     assert len(cycles) == count(np.diag(A), W, W2, h2, h, k)
 
 
+@pytest.mark.slow
 def test_the_published_cycles(file):
     for case in file["scyfi_published_cases"]["cases"]:
         model = ssntk.PLRNN.from_weights(case["A"], case["W"], case["h"])
@@ -102,6 +103,7 @@ def test_the_trained_network_has_no_two_cycle(file):
     assert (len(cycles), cycles.complete) == (file["scyfi_published_cases"]["trained_10d"]["two_cycles_proved"], True)
 
 
+@pytest.mark.slow
 def test_the_shallow_network(file):
     case = file["scyfi_shallow"]
     model = ssntk.PLRNN.from_weights(case["A"], case["W1"], case["h1"], W2=case["W2"], h2=case["h2"])

@@ -142,6 +142,7 @@ def passage(fn, time, start, distance):
     return kernel[-1, -1], float(ssntk.simulate(model, probe, integrator=accurate)[0, -1, 0])
 
 
+@pytest.mark.slow
 def test_n5_behind_a_nonsmooth_fold_the_kernel_grows_as_distance_to_minus_two():
     a, b, L = 1.0, 2.0, 1.0
     distances, kernels = np.array([1e-2, 1e-3, 1e-4]), []
