@@ -46,8 +46,8 @@ for line in sys.stdin:
     print(json.dumps([printed.getvalue(), failure]), flush=True)
 """
 RUNNABLE = [page for page in PAGES if blocks(page, "python")]
-# Pages that take from half a minute to minutes. Their code runs with -m slow.
-LONG = {"limit_cycles.md", "two_parameters.md", "bifurcations.md"}
+# Pages that take from a quarter of a minute to minutes. Their code runs with -m slow.
+LONG = {"limit_cycles.md", "two_parameters.md", "bifurcations.md", "models.md", "extending.md"}
 
 
 @pytest.fixture(scope="module")
